@@ -1,0 +1,76 @@
+//===- Canonical.cpp - one text per meaning -------------------------------===//
+#include "lib/Spec/Canonical.h"
+#include "lib/Spec/Reader.h"
+
+#include <nlohmann/json.hpp>
+
+using namespace kvc;
+using namespace kvc::spec;
+using nlohmann::json; // an object's keys are sorted
+
+static json toJson(const Codec &codec) {
+  if (const auto *stored = std::get_if<FloatCodec>(&codec))
+    return {{"kind", name(stored->type)}};
+  const auto &quantised = std::get<IntCodec>(codec);
+  return {{"kind", "int" + std::to_string(quantised.bits)},
+          {"scale", name(quantised.scaleType)}};
+}
+
+static json toJson(const Layout &layout) {
+  json object = {{"kind", layout.paged ? "paged" : "contiguous"},
+                 {"order", layout.order == PageOrder::HND ? "HND" : "NHD"}};
+  if (layout.paged)
+    object["page"] = layout.page;
+  return object;
+}
+
+static json toJson(const Read &read) {
+  if (!read.window)
+    return {{"kind", "all"}};
+  return {{"kind", "window"},
+          {"sink", read.window->sink},
+          {"recent", read.window->recent}};
+}
+
+static json range(unsigned begin, unsigned end) {
+  return json::array({begin, end});
+}
+
+static json toJson(const Store &store) {
+  return {
+      {"name", store.name},
+      {"scope",
+       {{"layers", range(store.scope.layerBegin, store.scope.layerEnd)},
+        {"heads", range(store.scope.headBegin, store.scope.headEnd)}}},
+      {"streams",
+       {{"k", {{"codec", toJson(store.k.codec)}}},
+        {"v", {{"codec", toJson(store.v.codec)}}}}},
+      {"layout", toJson(store.layout)},
+      {"reads", toJson(store.read)},
+  };
+}
+
+static json toJson(const Model &model) {
+  json object = {
+      {"layers", model.layers},
+      {"q_heads", model.qHeads},
+      {"kv_heads", model.kvHeads},
+      {"head_dim", {{"k", model.headDimK}, {"v", model.headDimV}}},
+      {"dtype", name(model.dtype)},
+      {"softmax_scale", model.softmaxScale},
+  };
+  if (model.logitSoftcap)
+    object["logit_softcap"] = *model.logitSoftcap;
+  return object;
+}
+
+std::string spec::canonicalText(const Spec &spec) {
+  json stores = json::array();
+  for (const Store &store : spec.stores)
+    stores.push_back(toJson(store));
+  json object = {{"kvc", kLanguageVersion},
+                 {"name", spec.name},
+                 {"model", toJson(spec.model)},
+                 {"stores", std::move(stores)}};
+  return object.dump();
+}

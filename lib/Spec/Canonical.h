@@ -1,0 +1,15 @@
+//===- Canonical.h - one text per meaning -----------------------*- C++ -*-===//
+#ifndef KVC_LIB_SPEC_CANONICAL_H
+#define KVC_LIB_SPEC_CANONICAL_H
+
+#include "lib/Spec/Spec.h"
+
+namespace kvc::spec {
+
+/// `spec` as minified JSON with sorted keys, every default written out and no
+/// shorthand. Reading it gives the same text again.
+std::string canonicalText(const Spec &spec);
+
+} // namespace kvc::spec
+
+#endif // KVC_LIB_SPEC_CANONICAL_H

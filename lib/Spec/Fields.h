@@ -1,0 +1,86 @@
+//===- Fields.h - typed values out of located JSON --------------*- C++ -*-===//
+//
+// The vocabulary of the reader: each function reads one kind of value, reports
+// what is wrong with it at its place, and says what would be legal.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_LIB_SPEC_FIELDS_H
+#define KVC_LIB_SPEC_FIELDS_H
+
+#include "lib/Spec/LocatedJson.h"
+
+#include "llvm/ADT/ArrayRef.h"
+
+#include <optional>
+
+namespace kvc::spec {
+
+/// `text` in backticks, cut to a readable length, control characters replaced.
+std::string quote(llvm::StringRef text);
+/// "`a`, `b` or `c`".
+std::string quoteAll(llvm::ArrayRef<llvm::StringLiteral> names);
+
+/// The document being read and where its errors go.
+class Context {
+public:
+  Context(const Document &document, Diagnostics &diagnostics)
+      : document(document), diagnostics(diagnostics) {}
+
+  /// Reports an error. After `kMaxErrors` the rest is dropped, so that a
+  /// hostile file cannot fill the memory with messages about itself.
+  Diagnostic &error(const char *code, SourceLoc loc, std::string message);
+  bool failed() const { return errors != 0; }
+
+  static void addNote(Diagnostic &to, SourceLoc loc, std::string message);
+  /// Help stands at the place of the error.
+  static void addHelp(Diagnostic &to, std::string message);
+
+  const Document &document;
+  static constexpr unsigned kMaxErrors = 50;
+
+private:
+  Diagnostics &diagnostics;
+  Diagnostic dropped;
+  unsigned errors = 0;
+};
+
+std::optional<unsigned> readInteger(Context &context, const Node &node,
+                                    unsigned low, unsigned high);
+std::optional<double> readNumber(Context &context, const Node &node, double low,
+                                 double high);
+/// [A-Za-z0-9_.-]{1,64}
+std::optional<std::string> readName(Context &context, const Node &node);
+/// A string out of `names`; returns its index.
+std::optional<unsigned> readEnum(Context &context, const Node &node,
+                                 llvm::ArrayRef<llvm::StringLiteral> names);
+/// The `kind` of an object, or a string that stands for an object with that
+/// kind and defaults; returns its index in `kinds`.
+std::optional<unsigned> readKind(Context &context, const Node &node,
+                                 llvm::ArrayRef<llvm::StringLiteral> kinds);
+
+/// One object whose keys are known.
+class Fields {
+public:
+  enum class Form : uint8_t {
+    Object,
+    ObjectOrKind, ///< a string is an object with that kind and defaults
+  };
+  /// Reports a value of another form, and every key that is not in `known`:
+  /// keys of the language that this version lacks by name, others with the
+  /// nearest known one.
+  Fields(Context &context, const Node &node,
+         llvm::ArrayRef<llvm::StringLiteral> known, Form form = Form::Object);
+
+  const Node *find(llvm::StringRef key) const { return node.find(key); }
+  /// As find, but reports a missing key; `example` shows a legal member.
+  const Node *require(llvm::StringRef key, llvm::StringRef example);
+
+private:
+  Context &context;
+  const Node &node;
+  bool readable;
+};
+
+} // namespace kvc::spec
+
+#endif // KVC_LIB_SPEC_FIELDS_H

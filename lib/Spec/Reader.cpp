@@ -1,0 +1,378 @@
+//===- Reader.cpp - the shape of the spec language ------------------------===//
+#include "lib/Spec/Reader.h"
+#include "lib/Spec/Canonical.h"
+#include "lib/Spec/Check.h"
+#include "lib/Spec/Fields.h"
+
+#include "llvm/Support/FileSystem.h"
+
+#include <cmath>
+
+using namespace kvc;
+using namespace kvc::spec;
+using llvm::StringLiteral;
+
+static constexpr StringLiteral kDTypes[] = {"f32", "f16", "bf16"};
+static constexpr StringLiteral kCodecs[] = {"f32", "f16", "bf16", "int8"};
+static constexpr StringLiteral kLayouts[] = {"paged", "contiguous"};
+static constexpr StringLiteral kOrders[] = {"HND", "NHD"};
+static constexpr StringLiteral kReads[] = {"all", "window"};
+
+static constexpr StringLiteral kTopKeys[] = {
+    "$schema", "kvc", "name", "model", "streams", "layout", "reads", "stores"};
+static constexpr StringLiteral kModelKeys[] = {
+    "layers", "q_heads",       "kv_heads",     "head_dim",
+    "dtype",  "softmax_scale", "logit_softcap"};
+static constexpr StringLiteral kStoreKeys[] = {"name", "scope", "streams",
+                                               "layout", "reads"};
+
+static constexpr unsigned kMaxLayers = 1024, kMaxHeads = 1024;
+static constexpr unsigned kMinDim = 8, kMaxDim = 576, kDimStep = 8;
+static constexpr unsigned kMaxPage = 256, kMaxStores = 256;
+static constexpr unsigned kMaxTokens = INT32_MAX;
+static constexpr double kMinScale = 1e-6, kMaxScale = 1e6;
+
+namespace {
+
+/// Fills a spec from a document. A field that cannot be read keeps its zero.
+class Reader {
+public:
+  Reader(Context &context, Spec &spec)
+      : context(context), spec(spec), model(spec.model) {}
+
+  void readTop(const Node &root);
+
+private:
+  SourceLoc at(const Node &node) { return context.document.loc(node); }
+  void readInto(unsigned &field, const Node *node, unsigned low, unsigned high);
+
+  void readVersion(const Node &node);
+  void readModel(const Node &node);
+  unsigned readDim(const Node &node);
+  void readHeadDim(const Node &node);
+  void readStores(const Node &node);
+  void readStore(const Node &node, Store &store);
+  void readCaching(const Fields &fields, Store &store);
+  void readScope(const Node &node, Scope &scope);
+  void readRange(const Node &node, unsigned &begin, unsigned &end,
+                 unsigned limit);
+  void readStream(const Node &node, Stream &stream);
+  void readCodec(const Node &node, Codec &codec);
+  void readLayout(const Node &node, Layout &layout);
+  void readRead(const Node &node, Read &read);
+
+  Context &context;
+  Spec &spec;
+  Model &model;
+};
+
+} // namespace
+
+void Reader::readInto(unsigned &field, const Node *node, unsigned low,
+                      unsigned high) {
+  if (node)
+    field = readInteger(context, *node, low, high).value_or(0);
+}
+
+void Reader::readVersion(const Node &node) {
+  if (node.kind == Node::Kind::String && node.string == kLanguageVersion)
+    return;
+  std::string version = std::string("\"") + kLanguageVersion + "\"";
+  Diagnostic &diagnostic = context.error(
+      "E-VERSION", at(node),
+      "expected version `" + version + "` of the language, found " +
+          quote(context.document.text(node)));
+  Context::addHelp(diagnostic, "use `" + version + "`");
+}
+
+void Reader::readTop(const Node &root) {
+  Fields top(context, root, kTopKeys);
+  if (const Node *schema = top.find("$schema"))
+    if (schema->kind != Node::Kind::String)
+      context.error("E-TYPE", at(*schema), "expected a string");
+  if (const Node *version = top.require("kvc", "\"kvc\": \"0.1\""))
+    readVersion(*version);
+  if (const Node *name = top.require("name", "\"name\": \"my_cache\""))
+    spec.name = readName(context, *name).value_or("");
+  if (const Node *node = top.require("model", "\"model\": {\"layers\": 32, "
+                                              "...}"))
+    readModel(*node);
+  const Node *stores = top.find("stores");
+  if (!stores) {
+    Store &store = spec.stores.emplace_back();
+    store.name = "main";
+    store.loc = store.scope.loc = at(root);
+    store.scope.layerEnd = model.layers;
+    store.scope.headEnd = model.kvHeads;
+    readCaching(top, store);
+    return;
+  }
+  for (const char *key : {"streams", "layout", "reads"})
+    if (const Node *node = top.find(key)) {
+      Diagnostic &diagnostic = context.error(
+          "E-CONFLICT", context.document.keyLoc(*node),
+          quote(key) + " stands beside `stores`, so it applies to none");
+      Context::addNote(diagnostic, context.document.keyLoc(*stores),
+                       "`stores` is here");
+      Context::addHelp(diagnostic, "move it into each store that it is for");
+    }
+  readStores(*stores);
+}
+
+//===----------------------------------------------------------------------===//
+// The model
+//===----------------------------------------------------------------------===//
+
+void Reader::readModel(const Node &node) {
+  Fields fields(context, node, kModelKeys);
+  model.loc = at(node);
+  readInto(model.layers, fields.require("layers", "\"layers\": 32"), 1,
+           kMaxLayers);
+  readInto(model.qHeads, fields.require("q_heads", "\"q_heads\": 32"), 1,
+           kMaxHeads);
+  readInto(model.kvHeads, fields.require("kv_heads", "\"kv_heads\": 8"), 1,
+           kMaxHeads);
+  if (const Node *dim = fields.require("head_dim", "\"head_dim\": 128"))
+    readHeadDim(*dim);
+  if (const Node *dtype = fields.require("dtype", "\"dtype\": \"bf16\""))
+    model.dtype = DType(readEnum(context, *dtype, kDTypes).value_or(0));
+  if (model.headDimK)
+    model.softmaxScale = 1 / std::sqrt(double(model.headDimK));
+  if (const Node *scale = fields.find("softmax_scale"))
+    model.softmaxScale =
+        readNumber(context, *scale, kMinScale, kMaxScale).value_or(0);
+  if (const Node *cap = fields.find("logit_softcap"))
+    model.logitSoftcap = readNumber(context, *cap, kMinScale, kMaxScale);
+}
+
+unsigned Reader::readDim(const Node &node) {
+  unsigned dim = readInteger(context, node, kMinDim, kMaxDim).value_or(0);
+  if (dim % kDimStep == 0)
+    return dim;
+  Diagnostic &diagnostic =
+      context.error("E-MULTIPLE", at(node),
+                    "a head dimension is a multiple of 8, found " +
+                        quote(std::to_string(dim)));
+  unsigned below = dim - dim % kDimStep;
+  Context::addHelp(diagnostic, "use " + std::to_string(below) + " or " +
+                                   std::to_string(below + kDimStep));
+  return 0;
+}
+
+void Reader::readHeadDim(const Node &node) {
+  if (node.kind != Node::Kind::Object) {
+    model.headDimK = model.headDimV = readDim(node);
+    return;
+  }
+  Fields fields(context, node, {"k", "v"});
+  if (const Node *k = fields.require("k", "\"k\": 192"))
+    model.headDimK = readDim(*k);
+  if (const Node *v = fields.require("v", "\"v\": 128"))
+    model.headDimV = readDim(*v);
+}
+
+//===----------------------------------------------------------------------===//
+// Stores
+//===----------------------------------------------------------------------===//
+
+void Reader::readStores(const Node &node) {
+  size_t count = node.children.size();
+  if (node.kind != Node::Kind::Array || count < 1 || count > kMaxStores) {
+    context.error("E-TYPE", at(node),
+                  "`stores` is an array of 1 to " + std::to_string(kMaxStores) +
+                      " objects");
+    return;
+  }
+  for (const Node *child : node.children)
+    readStore(*child, spec.stores.emplace_back());
+}
+
+void Reader::readStore(const Node &node, Store &store) {
+  Fields fields(context, node, kStoreKeys);
+  store.loc = store.scope.loc = at(node);
+  if (const Node *name = fields.require("name", "\"name\": \"full\""))
+    store.name = readName(context, *name).value_or("");
+  store.scope.layerEnd = model.layers;
+  store.scope.headEnd = model.kvHeads;
+  if (const Node *scope = fields.find("scope"))
+    readScope(*scope, store.scope);
+  readCaching(fields, store);
+}
+
+void Reader::readScope(const Node &node, Scope &scope) {
+  Fields fields(context, node, {"layers", "heads"});
+  scope.loc = at(node);
+  if (const Node *layers = fields.find("layers"))
+    readRange(*layers, scope.layerBegin, scope.layerEnd, kMaxLayers);
+  if (const Node *heads = fields.find("heads"))
+    readRange(*heads, scope.headBegin, scope.headEnd, kMaxHeads);
+}
+
+void Reader::readRange(const Node &node, unsigned &begin, unsigned &end,
+                       unsigned limit) {
+  begin = end = 0;
+  if (node.kind != Node::Kind::Array || node.children.size() != 2) {
+    Diagnostic &diagnostic = context.error(
+        "E-TYPE", at(node), "a range is an array [begin, end) of two integers");
+    Context::addHelp(diagnostic, "for example `[0, 16]` for 0 to 15");
+    return;
+  }
+  auto first = readInteger(context, *node.children[0], 0, limit - 1);
+  auto last = readInteger(context, *node.children[1], 1, limit);
+  if (!first || !last)
+    return;
+  if (*first >= *last) {
+    context.error("E-SCOPE", at(node),
+                  "a range [begin, end) has begin < end, found " +
+                      quote(context.document.text(node)));
+    return;
+  }
+  begin = *first;
+  end = *last;
+}
+
+/// What both a store and the top level may say about caching.
+void Reader::readCaching(const Fields &fields, Store &store) {
+  store.k.dim = model.headDimK;
+  store.v.dim = model.headDimV;
+  for (Stream *stream : {&store.k, &store.v}) {
+    stream->codec = FloatCodec{model.dtype};
+    stream->loc = stream->codecLoc = store.loc;
+  }
+  store.layout.loc = store.read.loc = store.loc;
+  if (const Node *streams = fields.find("streams")) {
+    Fields both(context, *streams, {"k", "v"});
+    if (const Node *k = both.find("k"))
+      readStream(*k, store.k);
+    if (const Node *v = both.find("v"))
+      readStream(*v, store.v);
+  }
+  if (const Node *layout = fields.find("layout"))
+    readLayout(*layout, store.layout);
+  if (const Node *reads = fields.find("reads"))
+    readRead(*reads, store.read);
+}
+
+void Reader::readStream(const Node &node, Stream &stream) {
+  Fields fields(context, node, {"codec"});
+  stream.loc = stream.codecLoc = at(node);
+  if (const Node *codec = fields.find("codec")) {
+    stream.codecLoc = at(*codec);
+    readCodec(*codec, stream.codec);
+  }
+}
+
+void Reader::readCodec(const Node &node, Codec &codec) {
+  std::optional<unsigned> kind = readKind(context, node, kCodecs);
+  if (!kind)
+    return;
+  if (kCodecs[*kind] != "int8") {
+    Fields fields(context, node, {"kind"}, Fields::Form::ObjectOrKind);
+    codec = FloatCodec{DType(*kind)};
+    return;
+  }
+  Fields fields(context, node, {"kind", "scale"}, Fields::Form::ObjectOrKind);
+  IntCodec quantised;
+  if (const Node *scale = fields.find("scale"))
+    quantised.scaleType =
+        DType(readEnum(context, *scale, {"f32", "f16"}).value_or(0));
+  codec = quantised;
+}
+
+void Reader::readLayout(const Node &node, Layout &layout) {
+  layout.loc = at(node);
+  std::optional<unsigned> kind = readKind(context, node, kLayouts);
+  if (!kind)
+    return;
+  layout.paged = kLayouts[*kind] == "paged";
+  std::vector<StringLiteral> keys = {"kind", "order"};
+  if (layout.paged)
+    keys.push_back("page");
+  Fields fields(context, node, keys, Fields::Form::ObjectOrKind);
+  if (layout.paged)
+    readInto(layout.page, fields.find("page"), 1, kMaxPage);
+  if (const Node *order = fields.find("order"))
+    layout.order = PageOrder(readEnum(context, *order, kOrders).value_or(0));
+}
+
+void Reader::readRead(const Node &node, Read &read) {
+  read.loc = at(node);
+  std::optional<unsigned> kind = readKind(context, node, kReads);
+  if (!kind)
+    return;
+  if (kReads[*kind] == "all") {
+    Fields fields(context, node, {"kind"}, Fields::Form::ObjectOrKind);
+    return;
+  }
+  Fields fields(context, node, {"kind", "sink", "recent"},
+                Fields::Form::ObjectOrKind);
+  Read::Window window;
+  readInto(window.sink, fields.find("sink"), 0, kMaxTokens);
+  readInto(window.recent,
+           fields.require("recent", "{\"kind\": \"window\", \"recent\": 1024}"),
+           1, kMaxTokens);
+  read.window = window;
+}
+
+//===----------------------------------------------------------------------===//
+// Entry points
+//===----------------------------------------------------------------------===//
+
+std::optional<Spec> spec::read(std::string_view text, std::string file,
+                               Diagnostics &diagnostics) {
+  diagnostics.addSource(file, std::string(text.substr(0, GateLimits::bytes)));
+  size_t before = diagnostics.all().size();
+  auto document = Document::parse(text, file, diagnostics);
+  if (!document)
+    return std::nullopt;
+  bool duplicates = diagnostics.all().size() != before;
+  Context context(*document, diagnostics);
+  Spec spec;
+  spec.file = std::move(file);
+  Reader(context, spec).readTop(document->root());
+  check(context, spec);
+  if (duplicates || context.failed())
+    return std::nullopt;
+  spec.canonical = canonicalText(spec);
+  return spec;
+}
+
+/// Reads at most one byte more than the gate lets through, whatever the size of
+/// the file says: a pipe or a device has none.
+static std::error_code readBounded(llvm::sys::fs::file_t handle,
+                                   std::string &text) {
+  text.resize(GateLimits::bytes + 1);
+  size_t size = 0;
+  while (size < text.size()) {
+    llvm::Expected<size_t> count = llvm::sys::fs::readNativeFile(
+        handle, {text.data() + size, text.size() - size});
+    if (!count)
+      return llvm::errorToErrorCode(count.takeError());
+    if (!*count)
+      break;
+    size += *count;
+  }
+  text.resize(size);
+  return {};
+}
+
+std::optional<Spec> spec::readFile(const std::string &path,
+                                   Diagnostics &diagnostics) {
+  namespace fs = llvm::sys::fs;
+  std::string text, name = path == "-" ? "<stdin>" : path;
+  std::error_code failure;
+  if (path == "-") {
+    failure = readBounded(fs::getStdinHandle(), text);
+  } else if (auto handle = fs::openNativeFileForRead(path)) {
+    failure = readBounded(*handle, text);
+    fs::closeFile(*handle);
+  } else {
+    failure = llvm::errorToErrorCode(handle.takeError());
+  }
+  if (!failure)
+    return read(text, name, diagnostics);
+  SourceLoc loc;
+  loc.file = name;
+  diagnostics.error("E-FILE", loc, "cannot read: " + failure.message());
+  return std::nullopt;
+}

@@ -1,0 +1,11 @@
+# Copies IN to OUT without the text BOUND, which must be there once.
+file(READ ${IN} text)
+string(REPLACE "${BOUND}" "" planted "${text}")
+string(LENGTH "${text}" before)
+string(LENGTH "${planted}" after)
+string(LENGTH "${BOUND}" bound)
+math(EXPR removed "${before} - ${after}")
+if(NOT removed EQUAL bound)
+  message(FATAL_ERROR "`${BOUND}` must be in ${IN} exactly once")
+endif()
+file(WRITE ${OUT} "${planted}")

@@ -1,0 +1,151 @@
+//===- PropertyTest.cpp - what holds for every spec -----------------------===//
+#include "Cases.h"
+#include "lib/Spec/Reader.h"
+#include "lib/Spec/Size.h"
+
+#include "llvm/Support/raw_ostream.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+using namespace kvc;
+using namespace kvc::test;
+using nlohmann::json;
+
+namespace {
+
+template <typename T> T pick(std::initializer_list<T> values) {
+  return *rc::gen::elementOf(std::vector<T>(values));
+}
+unsigned upTo(unsigned low, unsigned high) {
+  return *rc::gen::inRange(low, high + 1);
+}
+
+json drawCodec() {
+  json kind = pick<const char *>({"f32", "f16", "bf16", "int8"});
+  if (*rc::gen::arbitrary<bool>())
+    return kind;
+  json codec = {{"kind", kind}};
+  if (kind == "int8" && *rc::gen::arbitrary<bool>())
+    codec["scale"] = pick<const char *>({"f32", "f16"});
+  return codec;
+}
+
+json drawCaching() {
+  json store = json::object();
+  if (*rc::gen::arbitrary<bool>())
+    store["streams"] = {{"k", {{"codec", drawCodec()}}},
+                        {"v", {{"codec", drawCodec()}}}};
+  if (*rc::gen::arbitrary<bool>())
+    store["layout"] = {{"kind", "paged"},
+                       {"page", upTo(1, 256)},
+                       {"order", pick<const char *>({"HND", "NHD"})}};
+  else if (*rc::gen::arbitrary<bool>())
+    store["layout"] = "contiguous";
+  if (*rc::gen::arbitrary<bool>())
+    store["reads"] = {{"kind", "window"},
+                      {"sink", upTo(0, 100)},
+                      {"recent", upTo(1, 100000)}};
+  return store;
+}
+
+/// A legal spec; some are cut into stores along the layers and heads.
+json drawSpec() {
+  unsigned layers = upTo(1, 80), kvHeads = upTo(1, 16);
+  json spec = {{"kvc", "0.1"},
+               {"name", "drawn"},
+               {"model",
+                {{"layers", layers},
+                 {"kv_heads", kvHeads},
+                 {"q_heads", kvHeads * upTo(1, 12)},
+                 {"head_dim", {{"k", 8 * upTo(1, 72)}, {"v", 8 * upTo(1, 72)}}},
+                 {"dtype", pick<const char *>({"f32", "f16", "bf16"})}}}};
+  if (*rc::gen::arbitrary<bool>())
+    spec["model"]["softmax_scale"] = 1.0 / upTo(1, 1000);
+  if (*rc::gen::arbitrary<bool>()) {
+    spec.update(drawCaching());
+    return spec;
+  }
+  unsigned cut = upTo(0, layers), headCut = upTo(0, kvHeads);
+  json stores = json::array();
+  auto add = [&](unsigned begin, unsigned end, unsigned head, unsigned last) {
+    if (begin == end || head == last)
+      return;
+    json store = drawCaching();
+    store["name"] = "s" + std::to_string(stores.size());
+    store["scope"] = {{"layers", {begin, end}}, {"heads", {head, last}}};
+    stores.push_back(store);
+  };
+  add(0, cut, 0, kvHeads);
+  add(cut, layers, 0, headCut);
+  add(cut, layers, headCut, kvHeads);
+  spec["stores"] = stores;
+  return spec;
+}
+
+spec::Spec mustRead(const std::string &text) {
+  Diagnostics diagnostics;
+  auto spec = spec::read(text, "a.json", diagnostics);
+  std::string messages;
+  llvm::raw_string_ostream os(messages);
+  diagnostics.print(os, Diagnostics::Format::Text);
+  if (!spec)
+    RC_FAIL(messages);
+  return *spec;
+}
+
+TEST(SpecProperty, CanonicalTextIsAFixedPoint) {
+  EXPECT_TRUE(rc::check([] {
+    spec::Spec spec = mustRead(drawSpec().dump());
+    RC_ASSERT(mustRead(spec.canonical).canonical == spec.canonical);
+  }));
+}
+
+TEST(SpecProperty, CanonicalTextForgetsOnlyTheWriting) {
+  EXPECT_TRUE(rc::check([] {
+    json drawn = drawSpec();
+    std::string canonical = mustRead(drawn.dump()).canonical;
+    drawn["$schema"] = "x";
+    RC_ASSERT(mustRead(drawn.dump(int(upTo(0, 8)))).canonical == canonical);
+    drawn["model"]["layers"] = drawn["model"]["layers"].get<int>() + 1;
+    Diagnostics diagnostics;
+    auto other = spec::read(drawn.dump(), "a.json", diagnostics);
+    RC_ASSERT(!other || other->canonical != canonical);
+  }));
+}
+
+TEST(SpecProperty, PagesHoldTheirTokens) {
+  EXPECT_TRUE(rc::check([] {
+    uint64_t sum = 0;
+    spec::Spec spec = mustRead(drawSpec().dump());
+    for (const spec::Store &store : spec.stores) {
+      const spec::Scope &scope = store.scope;
+      sum += (scope.layerEnd - scope.layerBegin) * spec::tokenBytes(store);
+      if (!store.layout.paged)
+        continue;
+      uint64_t used = store.layout.page * spec::tokenBytes(store);
+      RC_ASSERT(spec::pageBytes(store) >= used);
+      RC_ASSERT(spec::pageBytes(store) < used + 4 * spec::kPlaneAlignment);
+      RC_ASSERT(spec::pageBytes(store) % spec::kPlaneAlignment == 0u);
+    }
+    RC_ASSERT(spec::tokenBytes(spec) == sum);
+  }));
+}
+
+/// Cutting a legal text anywhere, or changing one byte, never crashes and
+/// never loses the reason.
+TEST(SpecProperty, BrokenTextsHaveAReason) {
+  EXPECT_TRUE(rc::check([] {
+    std::string text = drawSpec().dump();
+    size_t at = upTo(0, text.size() - 1);
+    if (*rc::gen::arbitrary<bool>())
+      text.resize(at);
+    else
+      text[at] = *rc::gen::arbitrary<char>();
+    Diagnostics diagnostics;
+    auto spec = spec::read(text, "a.json", diagnostics);
+    RC_ASSERT(spec.has_value() != diagnostics.hasErrors());
+  }));
+}
+
+} // namespace

@@ -1,0 +1,51 @@
+//===- SizeTest.cpp - bytes per token and page ----------------------------===//
+#include "lib/Spec/Size.h"
+#include "Cases.h"
+#include "lib/Spec/Reader.h"
+
+#include <gtest/gtest.h>
+
+using namespace kvc;
+using namespace kvc::test;
+
+namespace {
+
+spec::Spec read(const nlohmann::json &json) {
+  Diagnostics diagnostics;
+  return spec::read(json.dump(), "a.json", diagnostics).value();
+}
+
+TEST(Size, AddsCodesAndScales) {
+  spec::Spec spec = read(single()); // int8, dims 64, 2 heads, 4 layers
+  const spec::Store &store = spec.stores[0];
+  EXPECT_EQ(spec::rowBytes(store.k).codes, 64u);
+  EXPECT_EQ(spec::rowBytes(store.k).scales, 4u);
+  EXPECT_EQ(spec::rowBytes(store.v).scales, 2u);
+  EXPECT_EQ(spec::tokenBytes(store), 2u * (64 + 4 + 64 + 2));
+  EXPECT_EQ(spec::tokenBytes(spec), 4u * 2 * (64 + 4 + 64 + 2));
+  EXPECT_EQ(spec::plainTokenBytes(spec.model), 4u * 2 * (64 + 64) * 2);
+}
+
+TEST(Size, PlanesOfAPageAreAligned) {
+  nlohmann::json json = single();
+  json["layout"]["page"] = 3;
+  json["model"]["head_dim"] = {{"k", 8}, {"v", 40}};
+  spec::Spec spec = read(json);
+  // 2 heads x 3 tokens of 8, 4, 40 and 2 bytes: 48, 24, 240 and 12.
+  EXPECT_EQ(spec::pageBytes(spec.stores[0]), 64u + 64 + 256 + 64);
+}
+
+TEST(Size, AContiguousStoreHasNoPages) {
+  nlohmann::json json = single();
+  json["layout"] = "contiguous";
+  EXPECT_EQ(spec::pageBytes(read(json).stores[0]), 0u);
+}
+
+TEST(Size, StoresCountTheirOwnPairs) {
+  nlohmann::json json = several();
+  json["stores"][0]["streams"] = {{"k", {{"codec", "f32"}}}};
+  // 2 layers of (4 + 2) bytes and 2 of (2 + 2), 2 heads of 64.
+  EXPECT_EQ(spec::tokenBytes(read(json)), 64u * 2 * (2 * 6 + 2 * 4));
+}
+
+} // namespace

@@ -1,0 +1,134 @@
+//===- DiagnosticsTest.cpp - both forms of a message ----------------------===//
+#include "lib/Support/Diagnostics.h"
+#include "lib/Support/Version.h"
+
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+using namespace kvc;
+using testing::HasSubstr;
+using testing::Not;
+
+namespace {
+
+std::string print(const Diagnostics &diagnostics, Diagnostics::Format format) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  diagnostics.print(os, format);
+  return text;
+}
+
+Diagnostics pageError() {
+  Diagnostics diagnostics;
+  diagnostics.addSource("a.json", "{\n  \"page\": 3000\n}\n");
+  Diagnostic &error = diagnostics.error(
+      "E-RANGE", {"a.json", 2, 11, 4, "/layout/page"}, "too large");
+  error.notes.push_back(
+      {Severity::Note, "", {"a.json", 1, 1, 1, ""}, "in this object", {}});
+  error.notes.push_back({Severity::Help, "", error.loc, "use 256", {}});
+  return diagnostics;
+}
+
+TEST(Diagnostics, TextHasLineCaretPointerAndNotes) {
+  EXPECT_EQ(print(pageError(), Diagnostics::Format::Text),
+            "a.json:2:11: error: too large [E-RANGE]\n"
+            "  \"page\": 3000\n"
+            "          ^~~~\n"
+            "  at /layout/page\n"
+            "a.json:1:1: note: in this object\n"
+            "a.json:2:11: help: use 256\n");
+}
+
+TEST(Diagnostics, JsonIsOneObjectPerLine) {
+  Diagnostics diagnostics = pageError();
+  diagnostics.report(Severity::Remark, "R-SLOW", {}, "no place");
+  std::string text = print(diagnostics, Diagnostics::Format::Json);
+  auto [first, rest] = llvm::StringRef(text).split('\n');
+  auto parsed = llvm::json::parse(first);
+  ASSERT_TRUE(bool(parsed));
+  EXPECT_EQ(*parsed, llvm::json::Value(llvm::json::Object{
+                         {"severity", "error"},
+                         {"code", "E-RANGE"},
+                         {"file", "a.json"},
+                         {"line", 2},
+                         {"column", 11},
+                         {"pointer", "/layout/page"},
+                         {"message", "too large"},
+                         {"fix", "use 256"},
+                         {"notes", llvm::json::Array{llvm::json::Object{
+                                       {"severity", "note"},
+                                       {"file", "a.json"},
+                                       {"line", 1},
+                                       {"column", 1},
+                                       {"pointer", ""},
+                                       {"message", "in this object"},
+                                   }}},
+                     }));
+  EXPECT_EQ(rest.count('\n'), 1u);
+  EXPECT_TRUE(rest.contains("\"severity\":\"remark\""));
+}
+
+TEST(Diagnostics, WithoutAPlaceTheMessageStandsAlone) {
+  Diagnostics diagnostics;
+  diagnostics.error("E-FILE", {"b.json", 0, 0, 1, ""}, "cannot read");
+  diagnostics.report(Severity::Warning, "", {}, "nowhere");
+  EXPECT_EQ(print(diagnostics, Diagnostics::Format::Text),
+            "b.json: error: cannot read [E-FILE]\n"
+            "warning: nowhere\n");
+}
+
+TEST(Diagnostics, TheSourceCannotDriveTheTerminal) {
+  Diagnostics diagnostics;
+  diagnostics.addSource("a.json", "{\x1b[31m}");
+  diagnostics.error("E-SYNTAX", {"a.json", 1, 2, 1, ""}, "bad");
+  EXPECT_THAT(print(diagnostics, Diagnostics::Format::Text),
+              Not(HasSubstr("\x1b")));
+}
+
+TEST(Diagnostics, ALongLineIsNotShown) {
+  Diagnostics diagnostics;
+  diagnostics.addSource("a.json", std::string(5000, 'x'));
+  diagnostics.error("E-SYNTAX", {"a.json", 1, 4000, 1, ""}, "bad");
+  EXPECT_EQ(print(diagnostics, Diagnostics::Format::Text),
+            "a.json:1:4000: error: bad [E-SYNTAX]\n");
+}
+
+/// A stream that says it is a terminal.
+struct Terminal : llvm::raw_string_ostream {
+  explicit Terminal(std::string &text) : raw_string_ostream(text) {
+    enable_colors(true);
+  }
+  bool has_colors() const override { return true; }
+};
+
+TEST(Diagnostics, ColorOnlyWhenAsked) {
+  Diagnostics diagnostics = pageError();
+  std::string text;
+  Terminal terminal(text);
+  diagnostics.print(terminal, Diagnostics::Format::Text, /*color=*/false);
+  EXPECT_THAT(text, Not(HasSubstr("\x1b[")));
+  text.clear();
+  diagnostics.print(terminal, Diagnostics::Format::Text, /*color=*/true);
+  EXPECT_THAT(text, HasSubstr("\x1b["));
+}
+
+TEST(Diagnostics, OnlyErrorsCountAsErrors) {
+  Diagnostics diagnostics;
+  diagnostics.report(Severity::Warning, "W", {}, "careful");
+  EXPECT_FALSE(diagnostics.hasErrors());
+  diagnostics.error("E", {}, "bad");
+  EXPECT_TRUE(diagnostics.hasErrors());
+  diagnostics.clear();
+  EXPECT_FALSE(diagnostics.hasErrors());
+  EXPECT_TRUE(diagnostics.all().empty());
+}
+
+TEST(Version, ProducerNamesBothVersions) {
+  EXPECT_THAT(producer(), HasSubstr(version()));
+  EXPECT_THAT(producer(), HasSubstr(llvmVersion()));
+}
+
+} // namespace
