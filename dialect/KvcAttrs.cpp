@@ -1,0 +1,163 @@
+//===- KvcAttrs.cpp - layouts, reads, schedules ---------------------------===//
+#include "dialect/KvcDialect.h"
+
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/StringSwitch.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace kvc;
+
+#define GET_ATTRDEF_CLASSES
+#include "dialect/KvcAttrs.cpp.inc"
+
+void KvcDialect::registerAttributes() {
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "dialect/KvcAttrs.cpp.inc"
+      >();
+}
+
+//===----------------------------------------------------------------------===//
+// Layouts
+//===----------------------------------------------------------------------===//
+
+static int64_t tokenStride(PageOrder order, int64_t rowBytes, int64_t heads) {
+  return order == PageOrder::HND ? rowBytes : rowBytes * heads;
+}
+
+LogicalResult PagedAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                int64_t tokens, PageOrder) {
+  if (tokens < 1 || tokens > 256)
+    return emitError() << "a page holds 1 to 256 tokens, found " << tokens;
+  return success();
+}
+
+int64_t PagedAttr::getPageTokens() const { return getTokens(); }
+int64_t PagedAttr::getTokenStride(int64_t rowBytes, int64_t heads) const {
+  return tokenStride(getOrder(), rowBytes, heads);
+}
+int64_t PagedAttr::getHeadStride(int64_t rowBytes, int64_t) const {
+  return getOrder() == PageOrder::HND ? rowBytes * getTokens() : rowBytes;
+}
+StringRef PagedAttr::getOrderName() const {
+  return stringifyPageOrder(getOrder());
+}
+
+int64_t ContiguousAttr::getPageTokens() const { return 0; }
+int64_t ContiguousAttr::getTokenStride(int64_t rowBytes, int64_t heads) const {
+  return tokenStride(getOrder(), rowBytes, heads);
+}
+int64_t ContiguousAttr::getHeadStride(int64_t rowBytes, int64_t) const {
+  return getOrder() == PageOrder::HND ? 0 : rowBytes;
+}
+StringRef ContiguousAttr::getOrderName() const {
+  return stringifyPageOrder(getOrder());
+}
+
+//===----------------------------------------------------------------------===//
+// Reads
+//===----------------------------------------------------------------------===//
+
+bool ReadAllAttr::isAll() const { return true; }
+int64_t ReadAllAttr::getSinkTokens() const { return 0; }
+int64_t ReadAllAttr::getRecentTokens() const { return INT64_MAX; }
+
+LogicalResult
+ReadWindowAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                       int64_t sink, int64_t recent) {
+  if (sink < 0 || recent < 1 || sink > INT32_MAX || recent > INT32_MAX)
+    return emitError() << "a window has sink >= 0 and recent >= 1, found sink "
+                       << sink << " and recent " << recent;
+  return success();
+}
+bool ReadWindowAttr::isAll() const { return false; }
+int64_t ReadWindowAttr::getSinkTokens() const { return getSink(); }
+int64_t ReadWindowAttr::getRecentTokens() const { return getRecent(); }
+
+//===----------------------------------------------------------------------===//
+// Targets and schedules
+//===----------------------------------------------------------------------===//
+
+LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                 StringRef name, int64_t lanes,
+                                 int64_t registers, ArrayRef<Type>) {
+  if (lanes < 1 || registers < 1)
+    return emitError() << "target `" << name
+                       << "` needs at least one lane and one register, found "
+                       << lanes << " and " << registers;
+  return success();
+}
+
+bool TargetAttr::hasDot(Type code, Type dtype) const {
+  bool precise = code.isBF16() ? dtype.isBF16() : !dtype.isF32();
+  return precise && llvm::is_contained(getDot(), code);
+}
+
+LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                   int64_t tokens, int64_t rows, int64_t keys,
+                                   int64_t queries, int64_t split,
+                                   int64_t prefetch, int64_t level, bool,
+                                   bool) {
+  auto inRange = [&](StringRef field, int64_t value, int64_t low,
+                     int64_t high) -> LogicalResult {
+    if (value >= low && value <= high)
+      return success();
+    return emitError() << "schedule field `" << field << "` must be in [" << low
+                       << ", " << high << "], found " << value;
+  };
+  if (failed(inRange("tokens", tokens, 1, 256)) ||
+      failed(inRange("rows", rows, 1, 16)) ||
+      failed(inRange("keys", keys, 1, 16)) ||
+      failed(inRange("queries", queries, 1, 1024)) ||
+      failed(inRange("split", split, 0, 1 << 20)) ||
+      failed(inRange("prefetch", prefetch, 0, 3 * tokens)) ||
+      failed(inRange("level", level, 1, 2)))
+    return failure();
+  if (tokens % keys)
+    return emitError() << "schedule field `keys` (" << keys
+                       << ") must divide `tokens` (" << tokens << ")";
+  if (split % tokens)
+    return emitError() << "schedule field `tokens` (" << tokens
+                       << ") must divide `split` (" << split << ")";
+  return success();
+}
+
+ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
+                                StringRef field, int64_t value) const {
+  int64_t tokens = getTokens(), rows = getRows(), keys = getKeys(),
+          queries = getQueries(), split = getSplit(), prefetch = getPrefetch(),
+          level = getLevel(), pack = getPack(), dot = getDot();
+  int64_t *slot = llvm::StringSwitch<int64_t *>(field)
+                      .Case("tokens", &tokens)
+                      .Case("rows", &rows)
+                      .Case("keys", &keys)
+                      .Case("queries", &queries)
+                      .Case("split", &split)
+                      .Case("prefetch", &prefetch)
+                      .Case("level", &level)
+                      .Case("pack", &pack)
+                      .Case("dot", &dot)
+                      .Default(nullptr);
+  if (!slot) {
+    emitError() << "a schedule has no field `" << field
+                << "`; it has tokens, rows, keys, queries, split, prefetch, "
+                   "level, pack and dot";
+    return {};
+  }
+  *slot = value;
+  return getChecked(emitError, getContext(), tokens, rows, keys, queries, split,
+                    prefetch, level, pack != 0, dot != 0);
+}
+
+std::string ScheduleAttr::str() const {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << "tokens = " << getTokens() << ", rows = " << getRows()
+     << ", keys = " << getKeys() << ", queries = " << getQueries()
+     << ", split = " << getSplit() << ", prefetch = " << getPrefetch()
+     << ", level = " << getLevel()
+     << ", pack = " << (getPack() ? "true" : "false")
+     << ", dot = " << (getDot() ? "true" : "false");
+  return text;
+}

@@ -1,0 +1,124 @@
+//===- KvcAttrs.td - layouts, reads, schedules -------------*- tablegen -*-===//
+#ifndef KVC_ATTRS
+#define KVC_ATTRS
+
+include "dialect/KvcDialect.td"
+include "dialect/KvcInterfaces.td"
+include "dialect/codecs/Codecs.td"
+include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/EnumAttr.td"
+
+class Kvc_Attr<string name, string mnem, list<Trait> traits = []>
+    : AttrDef<Kvc_Dialect, name, traits> {
+  let mnemonic = mnem;
+}
+
+def Kvc_PageOrder : I32EnumAttr<"PageOrder", "order of the axes in a page", [
+    I32EnumAttrCase<"HND", 0>,
+    I32EnumAttrCase<"NHD", 1>]> {
+  let cppNamespace = "::kvc";
+  let genSpecializedAttr = 0;
+}
+
+def Kvc_StreamKind : I32EnumAttr<"StreamKind", "a cached tensor", [
+    I32EnumAttrCase<"K", 0>, I32EnumAttrCase<"V", 1>]> {
+  let cppNamespace = "::kvc";
+}
+
+def Kvc_PagedAttr : Kvc_Attr<"Paged", "paged",
+    [DeclareAttrInterfaceMethods<LayoutAttrInterface>]> {
+  let summary = "pages of a fixed number of tokens, found through a table";
+  let parameters = (ins "int64_t":$tokens,
+                        EnumParameter<Kvc_PageOrder>:$order);
+  let assemblyFormat = "`<` $tokens `,` $order `>`";
+  let genVerifyDecl = 1;
+}
+
+def Kvc_ContiguousAttr : Kvc_Attr<"Contiguous", "contiguous",
+    [DeclareAttrInterfaceMethods<LayoutAttrInterface>]> {
+  let summary = "each sequence's tokens in one piece";
+  let parameters = (ins EnumParameter<Kvc_PageOrder>:$order);
+  let assemblyFormat = "`<` $order `>`";
+}
+
+def Kvc_ReadAllAttr : Kvc_Attr<"ReadAll", "read_all",
+    [DeclareAttrInterfaceMethods<ReadAttrInterface>]> {
+  let summary = "a query sees every token up to its own";
+}
+
+def Kvc_ReadWindowAttr : Kvc_Attr<"ReadWindow", "read_window",
+    [DeclareAttrInterfaceMethods<ReadAttrInterface>]> {
+  let summary = "a query sees the first `sink` and its last `recent` tokens";
+  let parameters = (ins "int64_t":$sink, "int64_t":$recent);
+  let assemblyFormat = "`<` `sink` `=` $sink `,` `recent` `=` $recent `>`";
+  let genVerifyDecl = 1;
+}
+
+def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
+  let summary = "the facts of a machine that schedules depend on";
+  let description = [{
+    Set on the module by a backend before planning, so that passes choose tiles
+    without knowing any backend. `lanes`: f32 per vector; `registers`: vector
+    registers; `dot`: types of codes for which it has products of pairs or quads
+    that are faster than f32 arithmetic.
+  }];
+  let parameters = (ins StringRefParameter<>:$name, "int64_t":$lanes,
+                        "int64_t":$registers,
+                        OptionalArrayRefParameter<"::mlir::Type">:$dot);
+  let assemblyFormat = [{
+    `<` $name `,` `lanes` `=` $lanes `,` `registers` `=` $registers
+    (`,` `dot` `=` `[` $dot^ `]`)? `>`
+  }];
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// Whether codes of type `code` may be multiplied as they are in a model of
+    /// `dtype`: the other operand of bf16 products must be bf16 already, that
+    /// of i8 products keeps 15 bits, enough for 16-bit models.
+    bool hasDot(::mlir::Type code, ::mlir::Type dtype) const;
+  }];
+}
+
+def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
+  let summary = "every decision about a kernel that does not change its meaning";
+  let description = [{
+    Written by `kvc-plan-schedule`, printed in the manifest, overridden by
+    `--schedule` or a tuner.
+
+    - `tokens`: cached tokens per tile
+    - `rows`: query rows per register tile
+    - `keys`: cached tokens per register tile
+    - `queries`: most query tokens that one work item takes
+    - `split`: cached tokens per work item, at absolute multiples; 0: all
+    - `prefetch`: how many tokens ahead of its use a row is prefetched, at most
+      three tiles; 0: not at all
+    - `level`: the cache level (1 or 2) that it is prefetched to
+    - `pack`: decode each tile once into scratch and multiply from there (many
+      rows), rather than decode in registers (few rows)
+    - `dot`: multiply codes as they are where the target has products of their
+      type; q and the probabilities are then rounded to bf16 (codes bf16) or to
+      15 bits of the largest (codes i8)
+  }];
+  let parameters = (ins
+    DefaultValuedParameter<"int64_t", "16">:$tokens,
+    DefaultValuedParameter<"int64_t", "1">:$rows,
+    DefaultValuedParameter<"int64_t", "1">:$keys,
+    DefaultValuedParameter<"int64_t", "1">:$queries,
+    DefaultValuedParameter<"int64_t", "0">:$split,
+    DefaultValuedParameter<"int64_t", "0">:$prefetch,
+    DefaultValuedParameter<"int64_t", "2">:$level,
+    DefaultValuedParameter<"bool", "false">:$pack,
+    DefaultValuedParameter<"bool", "false">:$dot);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// The same schedule with one field changed; null after an error if there
+    /// is no such field or the value is not legal for it.
+    ScheduleAttr
+    with(::llvm::function_ref<::mlir::InFlightDiagnostic()> emitError,
+         ::llvm::StringRef field, int64_t value) const;
+    /// The attribute without its `#kvc.schedule<` and `>`.
+    std::string str() const;
+  }];
+}
+
+#endif // KVC_ATTRS

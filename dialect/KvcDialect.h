@@ -1,0 +1,79 @@
+//===- KvcDialect.h - the kvc dialect ---------------------------*- C++ -*-===//
+//
+// Caches are types; codecs, layouts and reads are attributes; ops are verbs.
+// Everything a pass needs of the dialect comes through this one header.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_DIALECT_KVCDIALECT_H
+#define KVC_DIALECT_KVCDIALECT_H
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+#include "llvm/ADT/STLFunctionalExtras.h"
+
+namespace kvc {
+
+/// Gives a codec's decoder a vector of `type` at `byte` bytes from the codes of
+/// the first channel it decodes.
+using LoadFn =
+    llvm::function_ref<mlir::Value(int64_t byte, mlir::VectorType type)>;
+
+/// What a codec's encoder makes of a row's largest absolute value.
+struct EncodeScale {
+  mlir::Value stored; ///< of the codec's scale type
+  mlir::Value factor; ///< f32: elements are multiplied with it, then rounded
+};
+
+} // namespace kvc
+
+#include "dialect/KvcAttrInterfaces.h.inc"
+#include "dialect/KvcEnums.h.inc"
+
+namespace kvc {
+
+/// One stream of a cache: elements per row, and how a row is stored.
+struct StreamInfo {
+  int64_t dim;
+  CodecAttrInterface codec;
+};
+
+/// One plane of a cache, with strides in bytes. `headStride` is 0 where only
+/// the runtime knows it.
+struct PlaneGeometry {
+  StreamKind stream;
+  bool scales; ///< the plane of scales, otherwise of codes
+  mlir::Type type;
+  int64_t elements; ///< per (token, head)
+  int64_t tokenStride;
+  int64_t headStride;
+};
+
+/// Whether a model may compute in `type`: f32, f16 or bf16.
+bool isDtype(mlir::Type type);
+
+/// Rounds a vector of f32 to `type` (f32, f16 or bf16), to nearest even,
+/// keeping the upper bits of a NaN. bf16 by integer arithmetic: most machines
+/// have no instruction for it, and LLVM would call a library.
+mlir::Value emitRound(mlir::OpBuilder &b, mlir::Location loc, mlir::Value x,
+                      mlir::Type type);
+
+} // namespace kvc
+
+#include "dialect/KvcDialect.h.inc"
+
+#define GET_ATTRDEF_CLASSES
+#include "dialect/KvcAttrs.h.inc"
+#define GET_TYPEDEF_CLASSES
+#include "dialect/KvcTypes.h.inc"
+#define GET_OP_CLASSES
+#include "dialect/KvcOps.h.inc"
+
+#endif // KVC_DIALECT_KVCDIALECT_H

@@ -1,0 +1,125 @@
+//===- KvcOps.cpp - verifiers of the verbs --------------------------------===//
+#include "dialect/KvcDialect.h"
+
+using namespace mlir;
+using namespace kvc;
+
+#define GET_OP_CLASSES
+#include "dialect/KvcOps.cpp.inc"
+
+ReadAttrInterface StoreOp::read() {
+  return cast<ReadAttrInterface>(getReadAttr());
+}
+
+LogicalResult StoreOp::verify() {
+  if (getLayerEnd() <= getLayerBegin() || getHeadEnd() <= getHeadBegin())
+    return emitOpError("covers no layer or no head");
+  if (getHeadEnd() > getKvHeads())
+    return emitOpError("ends at kv head ")
+           << getHeadEnd() << ", the model has " << getKvHeads();
+  if (getQHeads() % getKvHeads())
+    return emitOpError("needs a whole number of q heads per kv head, found ")
+           << getQHeads() << " over " << getKvHeads();
+  if (!isa<ReadAttrInterface>(getReadAttr()))
+    return emitOpError("expected a read, found ") << getReadAttr();
+  auto type = cast<CacheType>(getCache());
+  if (type.getHeads() != int64_t(getHeadEnd() - getHeadBegin()))
+    return emitOpError("covers ") << getHeadEnd() - getHeadBegin()
+                                  << " heads, its type has " << type.getHeads();
+  return success();
+}
+
+/// Looks the store up; the op's cache type, if it has one, must be the store's.
+static FailureOr<StoreOp> lookupStore(Operation *op, FlatSymbolRefAttr name,
+                                      SymbolTableCollection &symbols,
+                                      Type cache = {}) {
+  auto store = symbols.lookupNearestSymbolFrom<StoreOp>(op, name);
+  if (!store)
+    return op->emitOpError("no store named ") << name;
+  if (cache && store.getCache() != cache)
+    return op->emitOpError("cache type differs from that of store ") << name;
+  return store;
+}
+
+/// Checks that a value is a tensor of exactly this shape and element type; null
+/// stands for any dtype that a model may have.
+static LogicalResult checkTensor(Operation *op, StringRef what, Value value,
+                                 ArrayRef<int64_t> shape, Type element = {}) {
+  auto type = cast<RankedTensorType>(value.getType());
+  Type found = type.getElementType();
+  if (type.getShape() == shape && (element ? found == element : isDtype(found)))
+    return success();
+  auto diag = op->emitOpError() << what << " must be ";
+  if (element)
+    diag << RankedTensorType::get(shape, element);
+  else
+    diag << RankedTensorType::get(shape, Float32Type::get(op->getContext()))
+         << " or the same in f16 or bf16";
+  return diag << ", found " << type;
+}
+
+static Type elementType(Value value) {
+  return cast<RankedTensorType>(value.getType()).getElementType();
+}
+
+LogicalResult AppendOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  auto cache = cast<CacheType>(getCache().getType());
+  auto store = lookupStore(*this, getStoreAttr(), symbols, cache);
+  if (failed(store))
+    return failure();
+  int64_t rows = ShapedType::kDynamic, heads = store->getKvHeads();
+  if (failed(checkTensor(*this, "k", getK(), {rows, heads, cache.getDimK()})))
+    return failure();
+  return checkTensor(*this, "v", getV(), {rows, heads, cache.getDimV()},
+                     elementType(getK()));
+}
+
+LogicalResult AttendOp::verify() {
+  if (!getScale().isFinite())
+    return emitOpError("scale must be finite");
+  if (getSoftcap() &&
+      (!getSoftcap()->isFinite() || !(getSoftcap()->convertToDouble() > 0)))
+    return emitOpError("softcap must be positive and finite");
+  if (getParts() && getSchedule() && getSchedule()->getSplit() &&
+      getSchedule()->getSplit() != int64_t(*getParts()))
+    return emitOpError("parts hold ")
+           << *getParts() << " tokens, its schedule "
+           << "splits at " << getSchedule()->getSplit();
+  return success();
+}
+
+LogicalResult AttendOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  auto cache = cast<CacheType>(getCache().getType());
+  auto store = lookupStore(*this, getStoreAttr(), symbols, cache);
+  if (failed(store))
+    return failure();
+  int64_t rows = ShapedType::kDynamic, heads = store->getQHeads();
+  if (failed(checkTensor(*this, "q", getQ(), {rows, heads, cache.getDimK()})))
+    return failure();
+  SmallVector<int64_t> o{rows, heads, cache.getDimV()}, lse{rows, heads};
+  Type f32 = Float32Type::get(getContext()), result = elementType(getQ());
+  if (getParts()) {
+    o.insert(o.begin(), rows);
+    lse.insert(lse.begin(), rows);
+    result = f32;
+  }
+  if (failed(checkTensor(*this, "o", getO(), o, result)))
+    return failure();
+  return checkTensor(*this, "lse", getLse(), lse, f32);
+}
+
+LogicalResult MergeOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  auto store = lookupStore(*this, getStoreAttr(), symbols);
+  if (failed(store))
+    return failure();
+  int64_t any = ShapedType::kDynamic, heads = store->getQHeads();
+  int64_t dim = cast<CacheType>(store->getCache()).getDimV();
+  Type f32 = Float32Type::get(getContext());
+  if (failed(checkTensor(*this, "parts_o", getPartsO(), {any, any, heads, dim},
+                         f32)) ||
+      failed(checkTensor(*this, "parts_lse", getPartsLse(), {any, any, heads},
+                         f32)) ||
+      failed(checkTensor(*this, "o", getO(), {any, heads, dim})))
+    return failure();
+  return checkTensor(*this, "lse", getLse(), {any, heads}, f32);
+}

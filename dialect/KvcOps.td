@@ -1,0 +1,102 @@
+//===- KvcOps.td - the verbs -------------------------------*- tablegen -*-===//
+#ifndef KVC_OPS
+#define KVC_OPS
+
+include "dialect/KvcTypes.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+class Kvc_Op<string mnemonic, list<Trait> traits = []>
+    : Op<Kvc_Dialect, mnemonic, traits>;
+
+/// What an op of a store says must fit the store, which is looked at only once
+/// it is known to be valid itself.
+defvar Kvc_StoreUser = DeclareOpInterfaceMethods<SymbolUserOpInterface>;
+defvar Kvc_Count = ConfinedAttr<I64Attr, [IntPositive]>;
+defvar Kvc_Index = ConfinedAttr<I64Attr, [IntNonNegative]>;
+
+def Kvc_StoreOp : Kvc_Op<"store", [Symbol]> {
+  let summary = "declares a store: which layers and kv heads share one cache type";
+  let description = [{
+    ```mlir
+    kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9
+      read(#kvc.read_all) : !kvc.cache<...>
+    ```
+    `of` is the model's number of kv heads, `queries` its number of q heads.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name,
+    Kvc_Index:$layer_begin, Kvc_Index:$layer_end,
+    Kvc_Index:$head_begin, Kvc_Index:$head_end,
+    Kvc_Count:$kv_heads, Kvc_Count:$q_heads,
+    AnyAttr:$read, TypeAttrOf<Kvc_CacheType>:$cache);
+  let assemblyFormat = [{
+    $sym_name `layers` $layer_begin `to` $layer_end
+    `heads` $head_begin `to` $head_end `of` $kv_heads `queries` $q_heads
+    `read` `(` $read `)` attr-dict `:` $cache
+  }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    ::kvc::ReadAttrInterface read();
+    /// q heads per kv head.
+    int64_t getGroup() { return getQHeads() / getKvHeads(); }
+  }];
+}
+
+def Kvc_AppendOp : Kvc_Op<"append", [Kvc_StoreUser]> {
+  let summary = "encodes rows of K and V into a cache";
+  let description = [{
+    Row i of `k` [rows, kv heads of the model, dim] and `v` is encoded by each
+    stream's codec and written to where `slot[i]` says
+    (page * page tokens + token in page); a negative slot skips the row. Both
+    are of the model's dtype.
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$k,
+    AnyRankedTensor:$v, 1DTensorOf<[I64]>:$slot, Kvc_CacheType:$cache);
+  let assemblyFormat = [{
+    $store `,` $k `,` $v `at` $slot `into` $cache attr-dict
+    `:` type($k) `,` type($v) `,` type($slot) `,` type($cache)
+  }];
+}
+
+def Kvc_AttendOp : Kvc_Op<"attend", [Kvc_StoreUser]> {
+  let summary = "softmax attention of a ragged batch of query tokens over a cache";
+  let description = [{
+    For query token i of sequence b at position p = len(b) - n(b) + i, and q head
+    h of kv head g = h / group, over the tokens t that `read` shows it:
+
+      s_t = softcap(scale * <q, k_t>)   softcap(s) = cap * tanh(s / cap), if given
+      lse = log sum_t exp(s_t)          o = sum_t exp(s_t - lse) v_t
+
+    Nothing visible: o = 0, lse = -inf. lse is f32. With `parts` absent, `o` is
+    of q's dtype. With `parts n`, the tokens are cut at absolute multiples of n
+    and the results are the f32 partial o and lse of every part, for `kvc.merge`.
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$q,
+    Kvc_CacheType:$cache, Kvc_BatchType:$batch, F64Attr:$scale,
+    OptionalAttr<F64Attr>:$softcap, OptionalAttr<Kvc_Count>:$parts,
+    OptionalAttr<Kvc_ScheduleAttr>:$schedule);
+  let results = (outs AnyRankedTensor:$o, AnyRankedTensor:$lse);
+  let assemblyFormat = [{
+    $store `,` $q `,` $cache `,` $batch `scale` $scale (`softcap` $softcap^)?
+    (`parts` $parts^)? (`schedule` $schedule^)? attr-dict
+    `:` type($q) `,` type($cache) `->` type($o) `,` type($lse)
+  }];
+  let hasVerifier = 1;
+}
+
+def Kvc_MergeOp : Kvc_Op<"merge", [Kvc_StoreUser, Pure]> {
+  let summary = "joins partial attention results by their log-sum-exp";
+  let description = [{
+    Over the leading axis, in order: lse = log sum_p exp(lse_p),
+    o = sum_p exp(lse_p - lse) o_p. All parts empty: o = 0, lse = -inf.
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$parts_o,
+    AnyRankedTensor:$parts_lse);
+  let results = (outs AnyRankedTensor:$o, AnyRankedTensor:$lse);
+  let assemblyFormat = [{
+    $store `,` $parts_o `,` $parts_lse attr-dict
+    `:` type($parts_o) `,` type($parts_lse) `->` type($o) `,` type($lse)
+  }];
+}
+
+#endif // KVC_OPS

@@ -1,0 +1,63 @@
+//===- HostFloat.h - f16 and bf16 in host arithmetic ------------*- C++ -*-===//
+//
+// Conversions between f32 and the bits of the 16-bit floats, to nearest, ties
+// to even; a NaN stays one, made quiet, with the upper bits of its payload.
+// llvm::APFloat says the same (the tests compare them) at fifty times the cost,
+// which a reference that decodes whole caches cannot pay.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_DIALECT_CODECS_HOSTFLOAT_H
+#define KVC_DIALECT_CODECS_HOSTFLOAT_H
+
+#include <bit>
+#include <cstdint>
+
+namespace kvc {
+
+inline float fromBF16(uint16_t bits) {
+  uint32_t wide = uint32_t(bits) << 16;
+  uint32_t quiet = (wide & 0x7fffffff) > 0x7f800000 ? 0x400000 : 0;
+  return std::bit_cast<float>(wide | quiet);
+}
+
+inline uint16_t toBF16(float x) {
+  uint32_t bits = std::bit_cast<uint32_t>(x);
+  uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  bool isNaN = (bits & 0x7fffffff) > 0x7f800000;
+  return (isNaN ? bits | 0x400000 : rounded) >> 16;
+}
+
+inline float fromF16(uint16_t bits) {
+  uint32_t sign = uint32_t(bits & 0x8000) << 16;
+  uint32_t magnitude = uint32_t(bits & 0x7fff) << 13;
+  // Read as an f32, the fields stand right but for the exponent's bias; the
+  // product is exact, and makes subnormals normal.
+  uint32_t finite =
+      std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f);
+  uint32_t quiet = magnitude > 0x0f800000 ? 0x400000 : 0;
+  uint32_t special = magnitude | 0x7f800000 | quiet;
+  return std::bit_cast<float>(sign |
+                              (magnitude >= 0x0f800000 ? special : finite));
+}
+
+inline uint16_t toF16(float x) {
+  uint32_t bits = std::bit_cast<uint32_t>(x);
+  uint32_t sign = (bits >> 16) & 0x8000, magnitude = bits & 0x7fffffff;
+  // Normal: round at bit 13, then move the exponent's bias from 127 to 15.
+  uint32_t normal =
+      (magnitude + 0xfff + ((magnitude >> 13) & 1) - (112u << 23)) >> 13;
+  // Subnormal: an ulp of 0.5 is the smallest f16, so the sum rounds right.
+  uint32_t subnormal =
+      std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) -
+      std::bit_cast<uint32_t>(0.5f);
+  uint32_t result = magnitude < 0x38800000 ? subnormal : normal;
+  if (magnitude >= 0x477ff000) // 65520 and above
+    result = 0x7c00;
+  if (magnitude > 0x7f800000)
+    result = 0x7e00 | ((magnitude >> 13) & 0x3ff);
+  return uint16_t(sign | result);
+}
+
+} // namespace kvc
+
+#endif // KVC_DIALECT_CODECS_HOSTFLOAT_H
