@@ -1,0 +1,239 @@
+//===- Attend.cpp - attention in float64 ----------------------------------===//
+#include "lib/Reference/Attend.h"
+#include "lib/Reference/Sequence.h"
+
+#include <cmath>
+
+using namespace kvc;
+using namespace kvc::reference;
+
+static constexpr double kInf = std::numeric_limits<double>::infinity();
+/// Query rows that go through the cache together: enough to make use of each
+/// decoded row, few enough that their scores stay in the cache of the CPU.
+static constexpr int64_t kRowBlock = 32;
+
+AttendProblem AttendProblem::of(AttendOp op) {
+  auto store = mlir::SymbolTable::lookupNearestSymbolFrom<StoreOp>(
+      op, op.getStoreAttr());
+  AttendProblem problem;
+  problem.cache = mlir::cast<CacheType>(op.getCache().getType());
+  problem.dtype =
+      mlir::cast<mlir::RankedTensorType>(op.getQ().getType()).getElementType();
+  problem.firstHead = store.getHeadBegin();
+  problem.group = store.getGroup();
+  problem.qHeads = store.getQHeads();
+  problem.scale = op.getScale().convertToDouble();
+  if (op.getSoftcap())
+    problem.softcap = op.getSoftcap()->convertToDouble();
+  problem.parts = op.getParts();
+  problem.sink = store.read().getSinkTokens();
+  problem.recent = store.read().getRecentTokens();
+  return problem;
+}
+
+AttendResult AttendResult::empty(const AttendProblem &problem, int64_t rows,
+                                 std::optional<int64_t> parts) {
+  llvm::SmallVector<int64_t, 4> shape;
+  if (parts)
+    shape.push_back(*parts);
+  shape.append({rows, problem.qHeads});
+  AttendResult result;
+  result.lse = Tensor(shape, -kInf);
+  shape.push_back(problem.cache.getDimV());
+  result.o = Tensor(shape, 0);
+  return result;
+}
+
+namespace {
+
+/// <a, b> for a multiple of 8 elements, as eight sums that the compiler can
+/// keep in vectors.
+double dot(const double *a, const double *b, int64_t count) {
+  double sums[8] = {};
+  for (int64_t i = 0; i < count; i += 8)
+    for (int64_t j = 0; j < 8; ++j)
+      sums[j] += a[i + j] * b[i + j];
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) +
+         ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
+/// Attention of all rows of one sequence and kv head, block by block.
+class Attention {
+public:
+  Attention(const AttendProblem &problem, const Sequence &sequence, Rows q,
+            AttendResult &result)
+      : problem(problem), sequence(sequence), q(q), result(result),
+        dimK(problem.cache.getDimK()), dimV(problem.cache.getDimV()) {}
+
+  /// The rows of [first, first + kRowBlock) over the tokens in `span`, which
+  /// are part `part` of the result.
+  void run(int64_t first, Span span, int64_t part);
+
+private:
+  void computeScores();
+  void softmax(int64_t r);
+  void accumulate();
+  void store(int64_t r, int64_t part);
+  double &score(int64_t r, int64_t t) {
+    return scores[r * (tokens.end - tokens.begin) + t - tokens.begin];
+  }
+
+  const AttendProblem &problem;
+  const Sequence &sequence;
+  Rows q;
+  AttendResult &result;
+  const int64_t dimK, dimV;
+
+  // Of the block: rows, tokens, and what each row sees.
+  int64_t begin = 0, end = 0;
+  Span tokens;
+  Visible any;
+  llvm::SmallVector<Visible> visible;
+  std::vector<double> queries, scores, sums, row;
+  llvm::SmallVector<double> largest, total;
+};
+
+void Attention::computeScores() {
+  int64_t rows = end - begin;
+  queries.resize(rows * dimK);
+  for (int64_t r = 0; r < rows; ++r)
+    llvm::copy(
+        q.row(sequence.queryRow(begin + r), sequence.queryHead(begin + r)),
+        &queries[r * dimK]);
+  scores.resize(rows * (tokens.end - tokens.begin));
+  row.resize(dimK);
+  any.forEach([&](int64_t t) {
+    std::copy_n(sequence.k(t), dimK, row.data());
+    for (int64_t r = 0; r < rows; ++r) {
+      if (!visible[r].contains(t))
+        continue;
+      double s = problem.scale * dot(&queries[r * dimK], row.data(), dimK);
+      if (problem.softcap)
+        s = *problem.softcap * std::tanh(s / *problem.softcap);
+      score(r, t) = s;
+    }
+  });
+}
+
+/// Turns the scores of a row into exp(s - largest) and sums them.
+void Attention::softmax(int64_t r) {
+  largest[r] = -kInf;
+  total[r] = 0;
+  visible[r].forEach(
+      [&](int64_t t) { largest[r] = std::fmax(largest[r], score(r, t)); });
+  // With nothing but -inf every weight is 0, rather than exp(-inf + inf).
+  double shift = largest[r] == -kInf ? 0 : largest[r];
+  visible[r].forEach([&](int64_t t) {
+    score(r, t) = std::exp(score(r, t) - shift);
+    total[r] += score(r, t);
+  });
+}
+
+void Attention::accumulate() {
+  int64_t rows = end - begin;
+  sums.assign(rows * dimV, 0);
+  row.resize(dimV);
+  any.forEach([&](int64_t t) {
+    std::copy_n(sequence.v(t), dimV, row.data());
+    for (int64_t r = 0; r < rows; ++r) {
+      if (!visible[r].contains(t))
+        continue;
+      double p = score(r, t), *sum = &sums[r * dimV];
+      for (int64_t j = 0; j < dimV; ++j)
+        sum[j] += p * row[j];
+    }
+  });
+}
+
+void Attention::store(int64_t r, int64_t part) {
+  // An empty row keeps what the result was filled with.
+  if (total[r] == 0)
+    return;
+  int64_t rows = q.rows, heads = problem.qHeads;
+  int64_t at = (part * rows + sequence.queryRow(begin + r)) * heads +
+               sequence.queryHead(begin + r);
+  for (int64_t j = 0; j < dimV; ++j)
+    result.o.data[at * dimV + j] = sums[r * dimV + j] / total[r];
+  result.lse.data[at] = largest[r] + std::log(total[r]);
+}
+
+void Attention::run(int64_t first, Span span, int64_t part) {
+  begin = first;
+  end = std::min(first + kRowBlock, sequence.rows());
+  tokens = span;
+  any = sequence.visible(begin, end).within(span);
+  visible.clear();
+  for (int64_t r = begin; r < end; ++r)
+    visible.push_back(sequence.visible(r, r + 1).within(span));
+  largest.resize(end - begin);
+  total.resize(end - begin);
+
+  computeScores();
+  for (int64_t r = 0; r < end - begin; ++r)
+    softmax(r);
+  accumulate();
+  for (int64_t r = 0; r < end - begin; ++r)
+    store(r, part);
+}
+
+/// Parts of the longest sequence; one even if all are empty.
+int64_t countParts(const HostBatch &batch, int64_t tokens) {
+  int64_t longest = 1;
+  for (int32_t length : batch.kvLen)
+    longest = std::max<int64_t>(longest, length);
+  return (longest - 1) / tokens + 1;
+}
+
+} // namespace
+
+llvm::Expected<AttendResult> reference::attend(const AttendProblem &problem,
+                                               Rows q, const HostCache &cache,
+                                               const HostBatch &batch) {
+  if (llvm::Error error = check(problem, q, cache, batch))
+    return error;
+  std::optional<int64_t> parts;
+  if (problem.parts)
+    parts = countParts(batch, *problem.parts);
+  AttendResult result = AttendResult::empty(problem, q.rows, parts);
+  Sequence sequence(problem, cache, batch);
+  Attention attention(problem, sequence, q, result);
+  for (int64_t b = 0; b < batch.sequences(); ++b) {
+    for (int64_t head = 0; head < problem.cache.getHeads(); ++head) {
+      if (llvm::Error error = sequence.load(b, head))
+        return error;
+      int64_t length = sequence.length();
+      int64_t step = problem.parts ? std::min(*problem.parts, length) : length;
+      for (int64_t r = 0; r < sequence.rows(); r += kRowBlock)
+        for (int64_t t = 0, part = 0; t < length; t += step, ++part)
+          attention.run(r, {t, std::min(t + step, length)}, part);
+    }
+  }
+  return result;
+}
+
+AttendResult reference::merge(const Tensor &partsO, const Tensor &partsLse) {
+  llvm::ArrayRef<int64_t> oShape = partsO.shape, lseShape = partsLse.shape;
+  AttendResult result;
+  result.o = Tensor(oShape.drop_front(), 0);
+  result.lse = Tensor(lseShape.drop_front(), -kInf);
+  int64_t parts = lseShape.front(), rows = result.lse.data.size();
+  int64_t dim = oShape.back();
+  for (int64_t r = 0; r < rows; ++r) {
+    auto partLse = [&](int64_t p) { return partsLse.data[p * rows + r]; };
+    double largest = -kInf, total = 0;
+    for (int64_t p = 0; p < parts; ++p)
+      largest = std::fmax(largest, partLse(p));
+    for (int64_t p = 0; p < parts; ++p)
+      total += partLse(p) == -kInf ? 0 : std::exp(partLse(p) - largest);
+    if (total == 0)
+      continue;
+    double lse = result.lse.data[r] = largest + std::log(total);
+    for (int64_t p = 0; p < parts; ++p)
+      // An empty part's o never matters, be it NaN.
+      if (partLse(p) != -kInf)
+        for (int64_t j = 0; j < dim; ++j)
+          result.o.data[r * dim + j] += std::exp(partLse(p) - lse) *
+                                        partsO.data[(p * rows + r) * dim + j];
+  }
+  return result;
+}

@@ -1,0 +1,56 @@
+//===- Attend.h - attention in float64 --------------------------*- C++ -*-===//
+//
+// What kvc.attend and kvc.merge mean. Judged against the dequantised cache: a
+// codec's loss is no error of a kernel.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_LIB_REFERENCE_ATTEND_H
+#define KVC_LIB_REFERENCE_ATTEND_H
+
+#include "lib/Reference/Host.h"
+
+#include "llvm/Support/Error.h"
+
+namespace kvc::reference {
+
+/// Everything that a kvc.attend says, without IR.
+struct AttendProblem {
+  CacheType cache;
+  mlir::Type dtype;      ///< of q and o
+  int64_t firstHead = 0; ///< kv head of the model where the store begins
+  int64_t group = 1;     ///< q heads per kv head
+  int64_t qHeads = 1;    ///< of the model
+  double scale = 1;
+  std::optional<double> softcap;
+  std::optional<int64_t> parts;         ///< tokens per part
+  int64_t sink = 0, recent = INT64_MAX; ///< the read rule
+
+  static AttendProblem of(AttendOp op);
+};
+
+/// o [rows, q heads, dim v] and lse [rows, q heads], with a leading axis of
+/// parts if the problem has them (at least one, empty ones filled like rows
+/// that see nothing). Rows that see nothing and q heads of other stores hold
+/// o = 0 and lse = -inf.
+struct AttendResult {
+  Tensor o, lse;
+
+  /// All rows empty; with a leading axis of `parts` if given.
+  static AttendResult empty(const AttendProblem &problem, int64_t rows,
+                            std::optional<int64_t> parts = std::nullopt);
+};
+
+/// The reference: every step in float64 over the decoded cache. Hidden tokens
+/// contribute nothing, whatever their bytes. A row whose visible logits are all
+/// -inf counts as empty; a NaN or +inf logit makes its row NaN. Fails, naming
+/// the entry, on a batch that does not fit q or the cache.
+llvm::Expected<AttendResult> attend(const AttendProblem &problem, Rows q,
+                                    const HostCache &cache,
+                                    const HostBatch &batch);
+
+/// Joins parts [parts, ...] along their first axis, in order.
+AttendResult merge(const Tensor &partsO, const Tensor &partsLse);
+
+} // namespace kvc::reference
+
+#endif // KVC_LIB_REFERENCE_ATTEND_H

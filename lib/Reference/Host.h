@@ -1,0 +1,108 @@
+//===- Host.h - caches, batches and tensors in host memory ------*- C++ -*-===//
+//
+// What the interpreter computes on. Inputs and caches are views: the caller
+// owns the memory, and may hand the same bytes to a kernel.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_LIB_REFERENCE_HOST_H
+#define KVC_LIB_REFERENCE_HOST_H
+
+#include "dialect/KvcDialect.h"
+#include "lib/Artifact/KernelAbi.h"
+
+#include <vector>
+
+namespace kvc::reference {
+
+/// A read-only view of rows as the model gives them, [rows, heads, dim] dense:
+/// the stored bits of the model's dtype widened to f32, which is exact.
+struct Rows {
+  llvm::ArrayRef<float> data;
+  int64_t rows = 0, heads = 0, dim = 0;
+
+  llvm::ArrayRef<float> row(int64_t row, int64_t head) const {
+    return data.slice((row * heads + head) * dim, dim);
+  }
+};
+
+/// A dense row-major result in float64.
+struct Tensor {
+  llvm::SmallVector<int64_t, 4> shape;
+  std::vector<double> data;
+
+  Tensor() = default;
+  Tensor(llvm::ArrayRef<int64_t> shape, double fill);
+};
+
+/// A view of one layer's part of a store. Plane i is plane i of
+/// `type.planes()`, which also gives its token stride.
+struct HostCache {
+  CacheType type;
+  llvm::SmallVector<KvcPlane, 4> planes;
+  int64_t outers = 0;      ///< pages of the pool, or slots for sequences
+  int64_t outerTokens = 0; ///< tokens of a page, or capacity of a slot
+};
+
+/// The bytes of one row of a stream: codes and, if the codec has one, scale.
+struct HostRow {
+  uint8_t *codes = nullptr;
+  uint8_t *scale = nullptr;
+};
+
+/// Where the rows of one stream stand in a cache.
+class HostStream {
+public:
+  HostStream(const HostCache &cache, StreamKind kind);
+  /// `outer`, `head` (from the store's first) and `token` must be in range.
+  HostRow row(int64_t outer, int64_t head, int64_t token) const;
+  int64_t dim() const { return info.dim; }
+  const CodecAttrInterface &codec() const { return info.codec; }
+
+private:
+  StreamInfo info;
+  KvcPlane codes, scales;
+  int64_t codesStride, scalesStride; ///< bytes between tokens
+  bool hasScales;
+};
+
+/// A view of the sequences of one step, in the form that kernels take them.
+struct HostBatch {
+  llvm::ArrayRef<int32_t> cuQ;   ///< [batch + 1] offsets into the rows of q
+  llvm::ArrayRef<int32_t> kvLen; ///< [batch] cached tokens, queries included
+  /// [batch][tableStride] page ids, or with tableStride 1 the slot of each
+  /// sequence. Entries past a sequence's last token are never read.
+  llvm::ArrayRef<int32_t> table;
+  int64_t tableStride = 0;
+
+  int64_t sequences() const { return kvLen.size(); }
+  int64_t queries(int64_t b) const { return cuQ[b + 1] - cuQ[b]; }
+};
+
+/// Memory for the cache of one layer, in the geometry of the runtime: outer
+/// after outer, each its planes in order, every plane and outer 64-byte
+/// aligned.
+class HostArena {
+public:
+  /// All bytes are `fill`. `outerTokens` is the capacity of a slot where the
+  /// layout is contiguous; a paged layout knows its own.
+  HostArena(CacheType type, int64_t outers, int64_t outerTokens = 0,
+            uint8_t fill = 0);
+  // The view points into the storage.
+  HostArena(const HostArena &) = delete;
+  HostArena(HostArena &&) = default;
+
+  HostCache &cache() { return view; }
+  llvm::MutableArrayRef<uint8_t> bytes() { return {base, size}; }
+  int64_t outerBytes() const { return stride; }
+
+private:
+  HostCache view;
+  std::vector<uint8_t> storage;
+  uint8_t *base = nullptr;
+  size_t size = 0;
+  int64_t stride = 0;
+};
+
+} // namespace kvc::reference
+
+#endif // KVC_LIB_REFERENCE_HOST_H

@@ -1,0 +1,82 @@
+//===- Sequence.h - one sequence and kv head, decoded -----------*- C++ -*-===//
+//
+// What the float64 reference and the plain implementation share: which tokens
+// a query sees, and the rows of K and V that it then needs.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_LIB_REFERENCE_SEQUENCE_H
+#define KVC_LIB_REFERENCE_SEQUENCE_H
+
+#include "lib/Reference/Attend.h"
+
+namespace kvc::reference {
+
+/// Tokens [begin, end).
+struct Span {
+  int64_t begin = 0, end = 0;
+};
+
+/// The tokens that one query token, or a run of them, sees: the union of two
+/// spans in order, either of them possibly empty.
+struct Visible {
+  Span sink, recent;
+
+  bool contains(int64_t t) const {
+    return (t >= sink.begin && t < sink.end) ||
+           (t >= recent.begin && t < recent.end);
+  }
+  /// Only the tokens in `span`.
+  Visible within(Span span) const;
+  /// Calls `fn(token)` in order.
+  template <typename Fn> void forEach(Fn fn) const {
+    for (Span span : {sink, recent})
+      for (int64_t t = span.begin; t < span.end; ++t)
+        fn(t);
+  }
+};
+
+/// What queries at the positions [first, last] see together.
+Visible visibleTo(const AttendProblem &problem, int64_t first, int64_t last);
+
+/// Checks shapes, offsets and lengths; page ids are checked as they are read.
+llvm::Error check(const AttendProblem &problem, Rows q, const HostCache &cache,
+                  const HostBatch &batch);
+
+/// One sequence at one kv head of the store. Row r stands for query token
+/// r / group and q head r % group of the kv head.
+class Sequence {
+public:
+  Sequence(const AttendProblem &problem, const HostCache &cache,
+           const HostBatch &batch);
+
+  /// Moves to sequence `b` and kv head `head` (from the store's first), and
+  /// decodes what its queries see. Fails on a page id that is not in the cache.
+  llvm::Error load(int64_t b, int64_t head);
+
+  int64_t rows() const { return queries * problem.group; }
+  int64_t length() const { return tokens; }
+  /// The row of q, and of o without its parts.
+  int64_t queryRow(int64_t r) const { return firstRow + r / problem.group; }
+  int64_t queryHead(int64_t r) const {
+    return (problem.firstHead + head) * problem.group + r % problem.group;
+  }
+  /// What the rows [begin, end) see together.
+  Visible visible(int64_t begin, int64_t end) const;
+  /// Decoded rows, to be read only where some row sees the token.
+  const float *k(int64_t t) const { return &decodedK[t * kStream.dim()]; }
+  const float *v(int64_t t) const { return &decodedV[t * vStream.dim()]; }
+  float *k(int64_t t) { return &decodedK[t * kStream.dim()]; }
+  float *v(int64_t t) { return &decodedV[t * vStream.dim()]; }
+
+private:
+  const AttendProblem &problem;
+  const HostCache &cache;
+  const HostBatch &batch;
+  HostStream kStream, vStream;
+  std::vector<float> decodedK, decodedV;
+  int64_t head = 0, queries = 0, tokens = 0, firstRow = 0;
+};
+
+} // namespace kvc::reference
+
+#endif // KVC_LIB_REFERENCE_SEQUENCE_H
