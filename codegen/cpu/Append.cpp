@@ -1,0 +1,134 @@
+//===- Append.cpp - rows encoded into the cache ---------------------------===//
+#include "codegen/cpu/Kernel.h"
+
+#include "lib/Artifact/KernelAbi.h"
+
+#include <cstddef>
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::cpu;
+
+namespace {
+
+constexpr int64_t kPlanes = offsetof(KvcAppendArgs, planes);
+
+class AppendKernel {
+public:
+  explicit AppendKernel(Kernel &k) : k(k), kit(k.kit) {}
+  LogicalResult emit(tile::ForRowsOp loop);
+
+private:
+  void emitRow(tile::ForRowsOp loop, Value row, Value head);
+  void emitStream(StreamKind kind, CodecAttrInterface codec, Value row,
+                  Value head);
+  Value source(StreamKind kind, Value row, Value head);
+  Value target(unsigned plane, Value head);
+  Value absmax(Value from, int64_t dim);
+
+  Kernel &k;
+  Kit &kit;
+  Value outer, token;
+};
+
+LogicalResult AppendKernel::emit(tile::ForRowsOp loop) {
+  for (Operation &op : loop.getBody().front().without_terminator())
+    if (!isa<tile::LoadRowOp, tile::EncodeOp, tile::StoreRowOp>(op))
+      return op.emitError("the CPU target has no append with this op");
+  Value begin = k.itemField(offsetof(KvcWorkItem, begin));
+  Value end = k.itemField(offsetof(KvcWorkItem, end));
+  Value slots = kit.loadPtr(k.args, offsetof(KvcAppendArgs, slot));
+  int64_t page = k.cache.layout().getPageTokens();
+  Value slotTokens =
+      page ? kit.i64(page)
+           : kit.loadI64(k.args, offsetof(KvcAppendArgs, slot_tokens));
+  kit.loop(begin, end, 1, [&](Value row) {
+    Value slot = kit.loadI64(kit.at(slots, kit.mul(row, 8)), 0);
+    Value wanted = kit.cmp(arith::CmpIPredicate::sge, slot, kit.i64(0));
+    kit.when(wanted, [&] {
+      outer = page ? kit.div(slot, page)
+                   : arith::DivUIOp::create(kit.b, kit.loc, slot, slotTokens)
+                         .getResult();
+      token = kit.sub(slot, kit.mul(outer, slotTokens));
+      kit.loop(0, k.cache.getHeads(), 1,
+               [&](Value head) { emitRow(loop, row, head); });
+    });
+  });
+  return success();
+}
+
+void AppendKernel::emitRow(tile::ForRowsOp loop, Value row, Value head) {
+  for (auto encode : loop.getBody().front().getOps<tile::EncodeOp>()) {
+    auto from = encode.getX().getDefiningOp<tile::LoadRowOp>();
+    emitStream(from.getStream(),
+               cast<CodecAttrInterface>(encode.getCodecAttr()), row, head);
+  }
+}
+
+Value AppendKernel::source(StreamKind kind, Value row, Value head) {
+  bool isK = kind == StreamKind::K;
+  Value base = kit.loadPtr(k.args, isK ? offsetof(KvcAppendArgs, k)
+                                       : offsetof(KvcAppendArgs, v));
+  Value stride =
+      kit.loadI64(k.args, isK ? offsetof(KvcAppendArgs, k_row_stride)
+                              : offsetof(KvcAppendArgs, v_row_stride));
+  Value modelHead = kit.add(head, int64_t(k.store.getHeadBegin()));
+  int64_t dim = k.cache.stream(kind).dim;
+  return kit.at(kit.at(base, kit.mul(row, stride)),
+                kit.mul(modelHead, dim * k.dtypeBytes()));
+}
+
+Value AppendKernel::target(unsigned plane, Value head) {
+  Value at = kit.at(k.planeBase(kPlanes, plane),
+                    kit.mul(outer, k.planeOuterStride(kPlanes, plane)));
+  at = kit.at(at, kit.mul(head, k.planeHeadStride(kPlanes, plane)));
+  return kit.at(at, kit.mul(token, k.cache.planes()[plane].tokenStride));
+}
+
+/// Largest |x| of a row; NaN elements do not count.
+Value AppendKernel::absmax(Value from, int64_t dim) {
+  Type type = kit.vec(8);
+  auto larger = [&](Value x, Value y) {
+    return kit.select(kit.fcmp(arith::CmpFPredicate::OGT, x, y), x, y);
+  };
+  auto body = [&](Value c, ValueRange carried) {
+    Value x =
+        kit.loadAsF32(k.dtype, kit.at(from, kit.mul(c, k.dtypeBytes())), 8);
+    Value size = LLVM::FAbsOp::create(kit.b, kit.loc, x);
+    // A NaN in `size` loses: the comparison is false.
+    return SmallVector<Value>{larger(size, carried[0])};
+  };
+  Value most = kit.loop(kit.i64(0), kit.i64(dim), 8,
+                        ValueRange{kit.constant(0, type)}, body)[0];
+  return kit.extract(kit.fold(most, 1, larger), 0);
+}
+
+void AppendKernel::emitStream(StreamKind kind, CodecAttrInterface codec,
+                              Value row, Value head) {
+  int64_t dim = k.cache.stream(kind).dim;
+  int64_t codeBytes = codec.getCodeType().getIntOrFloatBitWidth() / 8;
+  Value from = source(kind, row, head);
+  Value factor;
+  if (codec.getScaleType()) {
+    EncodeScale scale = codec.emitScale(kit.b, kit.loc, absmax(from, dim));
+    kit.store(scale.stored, target(k.cache.planeIndex(kind, true), head));
+    factor = scale.factor;
+  }
+  Value to = target(k.cache.planeIndex(kind, false), head);
+  kit.loop(0, dim, 8, [&](Value c) {
+    Value x =
+        kit.loadAsF32(k.dtype, kit.at(from, kit.mul(c, k.dtypeBytes())), 8);
+    kit.store(codec.emitEncode(kit.b, kit.loc, x, factor),
+              kit.at(to, kit.mul(c, codeBytes)));
+  });
+}
+
+} // namespace
+
+LogicalResult kvc::cpu::emitAppend(Kernel &kernel) {
+  for (Operation &op : kernel.op.getBody().front())
+    if (auto loop = dyn_cast<tile::ForRowsOp>(op))
+      if (failed(AppendKernel(kernel).emit(loop)))
+        return failure();
+  return success();
+}

@@ -1,0 +1,141 @@
+//===- Attend.h - the frame of an attend kernel -----------------*- C++ -*-===//
+//
+// One work item: the query rows of one sequence and kv head against the tokens
+// of one split. This class walks the tile kernel, finds the tiles and where
+// their rows stand; how a tile is multiplied is a TileMath: in registers as it
+// is decoded (few query rows), or from packed f32 scratch (many).
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_CODEGEN_CPU_ATTEND_H
+#define KVC_CODEGEN_CPU_ATTEND_H
+
+#include "codegen/cpu/Kernel.h"
+
+#include "llvm/ADT/DenseMap.h"
+
+#include <memory>
+
+namespace kvc::cpu {
+
+class AttendKernel;
+
+/// The rows of one tile, plane by plane.
+class TileRows {
+public:
+  /// Address of row `index` of the tile in a plane.
+  mlir::Value row(unsigned plane, mlir::Value index) const;
+  /// Address of the row the schedule's `prefetch` tokens after `index`. Only if
+  /// `aheadBase` is there.
+  mlir::Value rowAhead(unsigned plane, mlir::Value index) const;
+
+  AttendKernel *kernel = nullptr;
+  mlir::Value first; ///< token of row 0
+  mlir::Value count; ///< rows that exist; null: all of the tile
+  bool masked = false;
+  /// Evenly spaced rows: the first addresses of this tile. Otherwise a table of
+  /// addresses in scratch.
+  llvm::SmallVector<mlir::Value, 4> base, table;
+  /// First addresses of the tile that holds row 0 plus `prefetch`, and of the
+  /// one after it.
+  llvm::SmallVector<mlir::Value, 4> aheadBase, afterBase;
+};
+
+/// An elementwise step between the dot and its use (scale_tokens, softcap or
+/// mask), applied where the scores are read.
+struct Transform {
+  mlir::Operation *op;
+};
+/// Whether one of them is scale_tokens.
+bool hasScales(llvm::ArrayRef<Transform> transforms);
+
+/// How a tile is multiplied and where scores and accumulators live.
+class TileMath {
+public:
+  virtual ~TileMath() = default;
+  /// Reserves scratch; called once, before anything is emitted.
+  virtual void plan() = 0;
+  virtual void loadQuery(double scale) = 0;
+  virtual void initState() = 0;
+  virtual void dot(const TileRows &rows) = 0;
+  virtual void softmaxStep(const TileRows &rows,
+                           llvm::ArrayRef<Transform> transforms) = 0;
+  virtual void accumulate(const TileRows &rows,
+                          llvm::ArrayRef<Transform> transforms) = 0;
+  virtual void storePartial() = 0;
+};
+
+std::unique_ptr<TileMath> makeDirectMath(AttendKernel &kernel);
+std::unique_ptr<TileMath> makePackedMath(AttendKernel &kernel);
+
+class AttendKernel {
+public:
+  explicit AttendKernel(Kernel &kernel);
+  mlir::LogicalResult emit();
+
+  Kernel &k;
+  Kit &kit;
+  ScheduleAttr schedule;
+  int64_t dimK, dimV, group, tileTokens;
+  ChannelPlan planK, planV;
+  unsigned codesK, codesV; ///< planes
+  /// Tiles have evenly spaced rows: none straddles a page.
+  bool even;
+
+  // Values of the work item, all i64.
+  mlir::Value sequence, head, tokensBegin, tokensEnd;
+  mlir::Value queries;  ///< query tokens of the sequence
+  mlir::Value rowBegin; ///< first query token of the item
+  mlir::Value rows;     ///< query rows of the item: its query tokens x group
+  mlir::Value posFirst; ///< position of the item's first query token
+  mlir::Value posLast;  ///< position of its last
+
+  /// The plane of a stream's scales.
+  unsigned scalePlane(StreamKind kind) {
+    return k.cache.planeIndex(kind, /*scales=*/true);
+  }
+  ReadAttrInterface read() { return k.store.read(); }
+  /// Address in q of row `row` (query token row / group, head row % group).
+  mlir::Value queryRow(mlir::Value row);
+  /// Writes the natural log-sum-exp of a row (from the largest logit m and the
+  /// sum l, both vectors of one lane, powers of two); returns 1 / l as a
+  /// scalar, 0 for a row that saw nothing.
+  mlir::Value storePartialLse(mlir::Value row, mlir::Value m, mlir::Value l);
+  /// Where a row's partial output goes.
+  mlir::Value partialOutput(mlir::Value row);
+  /// Writes the tile's row scales as f32 into `scratch` [tile tokens].
+  void gatherScales(const TileRows &rows, StreamKind kind, int64_t scratch);
+  /// Whether each of the `tokens` (i32 vector) is visible to the query at each
+  /// of the `positions`.
+  mlir::Value visible(mlir::Value tokens, mlir::Value positions);
+  /// (cap * log2 e) * tanh(x / cap).
+  mlir::Value softcap(mlir::Value x, tile::SoftcapOp op);
+  int64_t rowBytes(unsigned plane);
+  int64_t tokenStride(unsigned plane) { return planes[plane].tokenStride; }
+  int64_t codeBytes(const ChannelPlan &plan) {
+    return plan.codec.getCodeType().getIntOrFloatBitWidth() / 8;
+  }
+  void prefetchBytes(mlir::Value address, int64_t bytes);
+
+private:
+  void loadItem();
+  /// Index of row `row` among the partial results.
+  mlir::Value partialRow(mlir::Value row);
+  mlir::LogicalResult emitLoop(tile::ForTokensOp loop);
+  mlir::LogicalResult emitTile(tile::ForTokensOp loop, const TileRows &rows);
+  TileRows locate(mlir::Value first, mlir::Value end, bool masked);
+  /// Address of a token's row in a plane.
+  mlir::Value address(unsigned plane, mlir::Value token);
+  void fillTable(TileRows &rows);
+
+  std::unique_ptr<TileMath> math;
+  llvm::SmallVector<PlaneGeometry, 4> planes;
+  llvm::SmallVector<mlir::Value, 4> planeOrigin; ///< at the item's head
+  llvm::SmallVector<mlir::Value, 4> planeOuter;
+  mlir::Value table;    ///< the sequence's page ids
+  mlir::Value lastTile; ///< first token of the item's last tile
+  int64_t rowTable = 0; ///< scratch: addresses [plane][tile tokens]
+};
+
+} // namespace kvc::cpu
+
+#endif // KVC_CODEGEN_CPU_ATTEND_H

@@ -1,0 +1,70 @@
+//===- Backend.h - tile kernels to x86-64 objects ---------------*- C++ -*-===//
+#ifndef KVC_CODEGEN_CPU_BACKEND_H
+#define KVC_CODEGEN_CPU_BACKEND_H
+
+#include "dialect/tile/TileDialect.h"
+
+#include "llvm/ADT/StringMap.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace llvm {
+class LLVMContext;
+class Module;
+} // namespace llvm
+
+namespace kvc::cpu {
+
+/// One level of x86-64 (CpuTargets.def), or this machine ("native").
+struct CpuTarget {
+  std::string name;                  ///< "x86-64-v3"
+  std::string cpu;                   ///< LLVM's -mcpu
+  std::vector<std::string> features; ///< that a machine must have
+  /// Features of machines that have a better level than this one.
+  std::vector<std::string> without;
+  int64_t lanes = 8;
+  int64_t registers = 16;
+  std::vector<std::string> dot; ///< code types with products: "bf16", "i8"
+};
+
+/// All levels, least capable first.
+const std::vector<CpuTarget> &cpuTargets();
+/// By name; "native" is the last level whose features this machine has and
+/// whose `without` it lacks. nullopt: no such level, or none fits.
+std::optional<CpuTarget> findCpuTarget(llvm::StringRef name);
+/// Features of `target` that this machine lacks.
+std::vector<std::string> missingFeatures(const CpuTarget &target);
+
+/// The module attribute that planning reads.
+TargetAttr targetAttr(mlir::MLIRContext *context, const CpuTarget &target);
+
+/// Bytes of scratch per kernel, filled in by the lowering.
+using ScratchSizes = llvm::StringMap<uint64_t>;
+
+/// Replaces every tile.kernel of the module by a function on pointers
+/// (lib/Artifact/KernelAbi.h). Symbols become C names: "full.merge" is
+/// "kvc_full_merge".
+mlir::LogicalResult lowerTileToCpu(mlir::ModuleOp module,
+                                   const CpuTarget &target,
+                                   ScratchSizes &scratch);
+std::string symbolName(llvm::StringRef kernel);
+
+/// To the LLVM dialect, in place.
+mlir::LogicalResult lowerCpuToLlvm(mlir::ModuleOp module);
+
+/// To optimised LLVM IR for the target; null after an error on the module.
+std::unique_ptr<llvm::Module> emitLlvm(mlir::ModuleOp module,
+                                       const CpuTarget &target,
+                                       llvm::LLVMContext &context);
+
+/// To a relocatable ELF object without undefined symbols; empty after an error
+/// (text in `error`).
+std::vector<uint8_t> emitObject(llvm::Module &module, const CpuTarget &target,
+                                std::string &error);
+
+} // namespace kvc::cpu
+
+#endif // KVC_CODEGEN_CPU_BACKEND_H

@@ -1,0 +1,267 @@
+//===- DirectDot.cpp - q . k with few query rows --------------------------===//
+//
+// Decoded: q is [row][channel] f32 in the order of the decoder; each key has an
+// accumulator per row, and the sums over their lanes are taken at the end.
+//
+// Codes: q is [chunk][row][segment] words of two bf16 or four bytes. A segment
+// of a key's codes is loaded once for all rows (a broadcast), so that a key has
+// one accumulator, whose lanes belong to the rows. For bf16, q needs no
+// conversion because it is bf16 already, and its scale is applied to the
+// scores. For int8, q is a 16-bit integer of its row, in two limbs of a byte:
+//
+//   <q, k> = 256 <high, k + 128> + <low, k + 128> - 128 sum(q)
+//
+// since the product wants one unsigned operand.
+//
+//===----------------------------------------------------------------------===//
+#include "codegen/cpu/DirectMath.h"
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::cpu;
+
+void DirectMath::loadQuery(double scale) {
+  blocks = kit.ceilDiv(a.rows, blockRows);
+  queryScale = scale;
+  // Rows and channels that only fill up count as zeros.
+  kit.loop(kit.i64(0), kit.mul(blocks, queryBytes()), 32, [&](Value byte) {
+    kit.store(kit.constant(0, kit.vec(8)), kit.at(k.scratchAt(q), byte));
+  });
+  kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
+    if (formK == Form::F32)
+      loadQueryF32(row, scale);
+    else if (formK == Form::BF16)
+      loadQueryBF16(row);
+    else
+      loadQueryI8(row, scale);
+  });
+}
+
+void DirectMath::loadQueryF32(Value row, double scale) {
+  Value from = a.queryRow(row);
+  Value to = kit.at(k.scratchAt(q), kit.mul(row, a.dimK * 4));
+  a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
+    Value x =
+        kit.loadAsF32(k.dtype, kit.at(from, kit.mul(channel, k.dtypeBytes())),
+                      block.channels);
+    x = kit.fmul(x, kit.constant(scale, x.getType()));
+    x = kit.shuffle(x, x, a.planK.order(block));
+    kit.store(x, kit.at(to, kit.mul(channel, 4)));
+  });
+}
+
+/// Address of word `word` of query row `row`.
+Value DirectMath::queryWord(Value row, Value word) {
+  int64_t limbs = formK == Form::I8 ? 2 : 1;
+  Value at =
+      kit.at(k.scratchAt(q), kit.mul(kit.div(row, blockRows), queryBytes()));
+  at = kit.at(at, kit.mul(kit.div(word, segment()), limbs * kit.lanes * 4));
+  at = kit.at(at, kit.mul(kit.rem(row, blockRows), segment() * 4));
+  return kit.at(at, kit.mul(kit.rem(word, segment()), 4));
+}
+
+void DirectMath::loadQueryBF16(Value row) {
+  Value from = a.queryRow(row);
+  kit.loop(0, a.dimK / 2, 1, [&](Value word) {
+    Value x = kit.load(kit.b.getI32Type(), kit.at(from, kit.mul(word, 4)));
+    kit.store(x, queryWord(row, word), 4);
+  });
+}
+
+void DirectMath::loadQueryI8(Value row, double scale) {
+  Type type = kit.vec(8);
+  Value from = a.queryRow(row);
+  auto load = [&](Value c) {
+    return kit.loadAsF32(k.dtype, kit.at(from, kit.mul(c, k.dtypeBytes())), 8);
+  };
+  auto larger = [&](Value x, Value y) { return kit.fmaxKeepNaN(x, y); };
+  Values most = kit.loop(
+      kit.i64(0), kit.i64(a.dimK), 8, ValueRange{kit.constant(0, type)},
+      [&](Value c, ValueRange carried) {
+        Value size = LLVM::FAbsOp::create(kit.b, kit.loc, load(c));
+        return Values{larger(carried[0], size)};
+      });
+  // The largest integer: two signed bytes, and no sum of products overflows.
+  double unit = std::min<int64_t>(127 * 256 + 127, INT32_MAX / (127 * a.dimK));
+  Value one = kit.fold(most[0], 1, larger);
+  Value none = kit.fcmp(arith::CmpFPredicate::OLT, one,
+                        kit.constant(0x1p-100, kit.vec(1)));
+  Value inverse = kit.select(none, kit.constant(0, kit.vec(1)),
+                             kit.fdiv(kit.constant(unit, kit.vec(1)), one));
+  Value wide = kit.splat(kit.extract(inverse, 0), 8);
+  Values sum =
+      kit.loop(kit.i64(0), kit.i64(a.dimK), 8, ValueRange{kit.i32s(8, 0)},
+               [&](Value c, ValueRange carried) {
+                 Value x = kit.roundToI32(kit.fmul(load(c), wide));
+                 storeLimbs(x, row, c);
+                 return Values{kit.add(carried[0], x)};
+               });
+  Value total = kit.reduceAdd(sum);
+  Value stat = kit.add(kit.mul(kit.div(row, blockRows), padded * 4),
+                       kit.mul(kit.rem(row, blockRows), 4));
+  kit.store(kit.fmul(one, kit.constant(scale / unit, kit.vec(1))),
+            kit.at(k.scratchAt(queryFactor), stat));
+  kit.store(arith::MulIOp::create(kit.b, kit.loc, total, kit.i32s(1, -128)),
+            kit.at(k.scratchAt(queryBias), stat));
+}
+
+/// Eight integers of a query row, from channel `c` on, as high and low bytes:
+/// x = 256 high + low with both signed.
+void DirectMath::storeLimbs(Value x, Value row, Value c) {
+  OpBuilder &b = kit.b;
+  auto bytes = VectorType::get(8, b.getI8Type());
+  Value low = arith::TruncIOp::create(b, kit.loc, bytes, x);
+  Value rest = kit.sub(x, arith::ExtSIOp::create(b, kit.loc, x.getType(), low));
+  Value high = arith::TruncIOp::create(
+      b, kit.loc, bytes,
+      arith::ShRSIOp::create(b, kit.loc, rest, kit.i32s(8, 8)));
+  auto words = VectorType::get(2, b.getI32Type());
+  Values limbs{high, low};
+  for (auto [limb, value] : llvm::enumerate(limbs)) {
+    Value pair = vector::BitCastOp::create(b, kit.loc, words, value);
+    for (int64_t i : {0, 1}) {
+      Value at = queryWord(row, kit.add(kit.div(c, 4), i));
+      kit.store(kit.extract(pair, i), kit.at(at, limb * kit.lanes * 4), 4);
+    }
+  }
+}
+
+void DirectMath::dot(const TileRows &rows) {
+  int64_t keys = rows.masked ? 1 : a.schedule.getKeys();
+  Value count = rows.count ? rows.count : kit.i64(a.tileTokens);
+  forBlocks([&](Value block) {
+    kit.loop(kit.i64(0), count, keys,
+             [&](Value first) { dotGroup(rows, block, first, keys); });
+  });
+}
+
+/// Scores of `keys` tokens from `first` against a block of query rows.
+void DirectMath::dotGroup(const TileRows &rows, Value block, Value first,
+                          int64_t keys) {
+  Values indices, keyRows;
+  for (int64_t key = 0; key < keys; ++key) {
+    indices.push_back(kit.add(first, key));
+    keyRows.push_back(rows.row(a.codesK, indices.back()));
+  }
+  prefetchAhead(rows, a.codesK, indices, kit.i64(0), a.rowBytes(a.codesK));
+  Value result = formK == Form::F32    ? dotF32(keyRows, block)
+                 : formK == Form::BF16 ? dotBF16(keyRows, block)
+                                       : dotI8(keyRows, block);
+  kit.store(result, kit.at(scores(block), kit.mul(first, padded * 4)));
+}
+
+Value DirectMath::dotF32(ArrayRef<Value> keyRows, Value block) {
+  Value query = blockAt(q, block, queryBytes());
+  int64_t keys = keyRows.size();
+  const ChannelPlan &plan = a.planK;
+  const ChannelBlock &main = plan.blocks.front();
+  Values sums(keys * blockRows, kit.constant(0, kit.vec(main.lanes)));
+  int64_t step = plan.unroll() * main.channels;
+  int64_t end = plan.main * main.channels;
+  auto round = [&](Value channel, ValueRange carried) {
+    Values next(carried);
+    for (int64_t c = 0; c < step; c += main.channels)
+      next = dotChannels(main, kit.add(channel, c), keyRows, query, next);
+    return next;
+  };
+  if (step == end)
+    sums = round(kit.i64(0), sums);
+  else if (end)
+    sums = kit.loop(kit.i64(0), kit.i64(end), step, sums, round);
+  Values narrow; // 8-lane tails of 16-lane plans
+  for (const ChannelBlock &tail : ArrayRef(plan.blocks).drop_front(plan.main)) {
+    if (tail.lanes != main.lanes && narrow.empty())
+      narrow.assign(keys * blockRows, kit.constant(0, kit.vec(tail.lanes)));
+    Values &into = tail.lanes == main.lanes ? sums : narrow;
+    into = dotChannels(tail, kit.i64(tail.first), keyRows, query, into);
+  }
+  // [key][row], each key padded to a power of two of rows.
+  auto pad = [&](ArrayRef<Value> values) {
+    Values all;
+    for (int64_t key = 0; key < keys; ++key) {
+      llvm::append_range(all, values.slice(key * blockRows, blockRows));
+      all.append(padded - blockRows, kit.constant(0, values[0].getType()));
+    }
+    return all;
+  };
+  Value reduced = kit.reduceAdd(pad(sums));
+  if (!narrow.empty())
+    reduced = kit.fadd(reduced, kit.reduceAdd(pad(narrow)));
+  return reduced;
+}
+
+/// Adds one block of channels to the sums [key][row].
+DirectMath::Values DirectMath::dotChannels(const ChannelBlock &shape,
+                                           Value channel,
+                                           ArrayRef<Value> keyRows, Value query,
+                                           ArrayRef<Value> sums) {
+  Values next(sums);
+  SmallVector<Values> decoded;
+  for (Value row : keyRows)
+    decoded.push_back(a.planK.decode(kit, shape, row, channel));
+  for (int64_t v = 0; v < shape.channels / shape.lanes; ++v)
+    for (int64_t row = 0; row < blockRows; ++row) {
+      Value at = kit.at(query, kit.mul(channel, 4));
+      Value x = kit.load(kit.vec(shape.lanes),
+                         kit.at(at, (row * a.dimK + v * shape.lanes) * 4));
+      for (size_t key = 0; key < keyRows.size(); ++key) {
+        Value &sum = next[key * blockRows + row];
+        sum = kit.fma(decoded[key][v], x, sum);
+      }
+    }
+  return next;
+}
+
+Value DirectMath::dotBF16(ArrayRef<Value> keyRows, Value block) {
+  Value query = blockAt(q, block, queryBytes());
+  Values sums(keyRows.size(), kit.constant(0, kit.vec(kit.lanes)));
+  Type words = VectorType::get(kit.lanes, kit.b.getI32Type());
+  for (int64_t chunk = 0; chunk < chunks(); ++chunk) {
+    Value x = kit.load(words, kit.at(query, chunk * kit.lanes * 4), 64);
+    for (auto [sum, row] : llvm::zip_equal(sums, keyRows))
+      sum = kit.dotBF16(sum, wordsOf(row, chunk), x);
+  }
+  Value scores = kit.reduceAdd(sums, padded);
+  return kit.fmul(scores, kit.constant(queryScale, scores.getType()));
+}
+
+Value DirectMath::dotI8(ArrayRef<Value> keyRows, Value block) {
+  Value query = blockAt(q, block, queryBytes());
+  Values high(keyRows.size(), kit.i32s(kit.lanes, 0)), low(high);
+  Type words = VectorType::get(kit.lanes, kit.b.getI32Type());
+  Value signs = kit.i32s(kit.lanes, int32_t(0x80808080));
+  for (int64_t chunk = 0; chunk < chunks(); ++chunk) {
+    Value at = kit.at(query, chunk * 2 * kit.lanes * 4);
+    Value x = kit.load(words, at, 64);
+    Value y = kit.load(words, kit.at(at, kit.lanes * 4), 64);
+    for (auto [key, row] : llvm::enumerate(keyRows)) {
+      Value codes =
+          arith::XOrIOp::create(kit.b, kit.loc, wordsOf(row, chunk), signs);
+      high[key] = kit.dotU8I8(high[key], codes, x);
+      low[key] = kit.dotU8I8(low[key], codes, y);
+    }
+  }
+  Value eight = kit.i32s(kit.lanes, 8);
+  for (auto [x, y] : llvm::zip_equal(high, low))
+    y = kit.add(arith::ShLIOp::create(kit.b, kit.loc, x, eight), y);
+  Value sums = kit.reduceAdd(low, padded);
+  int64_t n = cast<VectorType>(sums.getType()).getNumElements();
+  Type ints = VectorType::get(padded, kit.b.getI32Type());
+  Value bias = kit.repeat(kit.load(ints, stats(queryBias, block)), n);
+  Value factor =
+      kit.repeat(kit.load(kit.vec(padded), stats(queryFactor, block)), n);
+  return kit.fmul(kit.toF32(kit.add(sums, bias)), factor);
+}
+
+/// The chunk's segment of a key's codes, once for every row; words past the
+/// last channel repeat earlier ones, against zeros of q.
+Value DirectMath::wordsOf(Value row, int64_t chunk) {
+  int64_t first = chunk * segment();
+  int64_t n = std::min(segment(), a.dimK / wordChannels() - first);
+  Value x =
+      kit.load(VectorType::get(n, kit.b.getI32Type()), kit.at(row, first * 4));
+  SmallVector<int64_t> lanes;
+  for (int64_t lane = 0; lane < kit.lanes; ++lane)
+    lanes.push_back(lane % segment() % n);
+  return kit.shuffle(x, x, lanes);
+}

@@ -1,0 +1,70 @@
+//===- Kernel.cpp - what every CPU kernel starts from ---------------------===//
+#include "codegen/cpu/Kernel.h"
+
+#include "lib/Artifact/KernelAbi.h"
+
+#include <cstddef>
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::cpu;
+
+ChannelPlan::ChannelPlan(CodecAttrInterface codec, int64_t dim, int64_t lanes)
+    : codec(codec) {
+  int64_t preferred = codec.getPreferredChannels(lanes);
+  int64_t first = 0;
+  auto take = [&](int64_t channels, int64_t width) {
+    for (; dim - first >= channels; first += channels)
+      blocks.push_back({first, channels, width});
+  };
+  take(preferred, lanes);
+  main = blocks.size();
+  take(lanes, lanes);
+  take(8, 8); // dims are multiples of 8
+}
+
+SmallVector<int64_t> ChannelPlan::order(const ChannelBlock &block) const {
+  return codec.getChannelOrder(block.channels, block.lanes);
+}
+
+void ChannelPlan::forBlocks(
+    Kit &kit,
+    llvm::function_ref<void(const ChannelBlock &, Value)> body) const {
+  const ChannelBlock &first = blocks.front();
+  kit.loop(0, main * first.channels, first.channels,
+           [&](Value channel) { body(first, channel); });
+  for (const ChannelBlock &block : ArrayRef(blocks).drop_front(main))
+    body(block, kit.i64(block.first));
+}
+
+SmallVector<Value> ChannelPlan::decode(Kit &kit, const ChannelBlock &block,
+                                       Value row, Value channel) const {
+  int64_t bytes = codec.getCodeType().getIntOrFloatBitWidth() / 8;
+  Value from = kit.at(row, kit.mul(channel, bytes));
+  auto load = [&](int64_t byte, VectorType type) {
+    return kit.load(type, kit.at(from, byte));
+  };
+  return codec.emitDecode(kit.b, kit.loc, load, block.channels, block.lanes);
+}
+
+int64_t ChannelPlan::unroll() const {
+  // About 128 channels: enough to hide the loop, small enough to compile fast.
+  int64_t limit = 128 / blocks.front().channels;
+  for (int64_t n = std::min(limit, main); n > 1; --n)
+    if (main % n == 0)
+      return n;
+  return 1;
+}
+
+Value Kernel::planeBase(int64_t planesOffset, unsigned plane) {
+  return kit.loadPtr(args, planesOffset + plane * sizeof(KvcPlane) +
+                               offsetof(KvcPlane, base));
+}
+Value Kernel::planeOuterStride(int64_t planesOffset, unsigned plane) {
+  return kit.loadI64(args, planesOffset + plane * sizeof(KvcPlane) +
+                               offsetof(KvcPlane, outer_stride));
+}
+Value Kernel::planeHeadStride(int64_t planesOffset, unsigned plane) {
+  return kit.loadI64(args, planesOffset + plane * sizeof(KvcPlane) +
+                               offsetof(KvcPlane, head_stride));
+}

@@ -1,0 +1,96 @@
+//===- Kernel.h - what every CPU kernel starts from -------------*- C++ -*-===//
+#ifndef KVC_CODEGEN_CPU_KERNEL_H
+#define KVC_CODEGEN_CPU_KERNEL_H
+
+#include "codegen/cpu/Kit.h"
+#include "dialect/tile/TileDialect.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+namespace kvc::cpu {
+
+/// Consecutive channels that a codec decodes at once.
+struct ChannelBlock {
+  int64_t first;    ///< channel
+  int64_t channels; ///< how many
+  int64_t lanes;    ///< lanes of each decoded vector
+};
+
+/// Cuts `dim` channels into blocks as `codec` likes them. All but the last few
+/// are alike: `main` of them, the rest are a tail.
+struct ChannelPlan {
+  ChannelPlan(CodecAttrInterface codec, int64_t dim, int64_t lanes);
+  CodecAttrInterface codec;
+  llvm::SmallVector<ChannelBlock> blocks;
+  int64_t main = 0;
+
+  /// order[e]: the channel within the block at element e.
+  llvm::SmallVector<int64_t> order(const ChannelBlock &block) const;
+  /// Emits `body` for every block with its first channel: once in a loop over
+  /// the main ones, and for each tail.
+  void forBlocks(
+      Kit &kit,
+      llvm::function_ref<void(const ChannelBlock &, mlir::Value)> body) const;
+  /// Decodes the block of the row of codes at `row` that begins at `channel`.
+  llvm::SmallVector<mlir::Value> decode(Kit &kit, const ChannelBlock &block,
+                                        mlir::Value row,
+                                        mlir::Value channel) const;
+  /// Blocks to unroll inside one round of a loop over the main ones.
+  int64_t unroll() const;
+};
+
+/// One scratch buffer, carved up as the kernel asks.
+class Scratch {
+public:
+  /// Reserves `bytes`, 64-byte aligned; returns the offset.
+  int64_t reserve(int64_t bytes) {
+    int64_t offset = size;
+    size += (bytes + 63) / 64 * 64;
+    return offset;
+  }
+  int64_t bytes() const { return size; }
+
+private:
+  int64_t size = 0;
+};
+
+/// A tile.kernel being lowered: its function, its arguments, its store.
+class Kernel {
+public:
+  Kernel(tile::KernelOp op, StoreOp store, Kit &kit)
+      : op(op), store(store), kit(kit),
+        cache(mlir::cast<CacheType>(store.getCache())), dtype(op.getDtype()) {}
+
+  tile::KernelOp op;
+  StoreOp store;
+  Kit &kit;
+  CacheType cache;
+  mlir::Type dtype;
+  Scratch scratch;
+  mlir::Value args, item, scratchBase;
+
+  TargetAttr target() {
+    return op->getParentOfType<mlir::ModuleOp>()->getAttrOfType<TargetAttr>(
+        "kvc.target");
+  }
+  int64_t dtypeBytes() const { return dtype.getIntOrFloatBitWidth() / 8; }
+  int64_t group() { return store.getGroup(); }
+  mlir::Value scratchAt(int64_t offset) { return kit.at(scratchBase, offset); }
+  /// A field of KvcWorkItem, as i64.
+  mlir::Value itemField(int64_t offset) { return kit.loadI32(item, offset); }
+
+  /// Fields of a plane in args; `planesOffset` is offsetof(Args, planes).
+  mlir::Value planeBase(int64_t planesOffset, unsigned plane);
+  mlir::Value planeOuterStride(int64_t planesOffset, unsigned plane);
+  mlir::Value planeHeadStride(int64_t planesOffset, unsigned plane);
+};
+
+/// Each lowers the body of one kind of kernel into the function that the
+/// builder stands in. They may emit an error on the kernel.
+mlir::LogicalResult emitAttend(Kernel &kernel);
+mlir::LogicalResult emitMerge(Kernel &kernel);
+mlir::LogicalResult emitAppend(Kernel &kernel);
+
+} // namespace kvc::cpu
+
+#endif // KVC_CODEGEN_CPU_KERNEL_H

@@ -1,0 +1,358 @@
+//===- Kit.cpp - the small vocabulary of CPU kernels ----------------------===//
+#include "codegen/cpu/Kit.h"
+
+#include "dialect/KvcDialect.h"
+
+#include "llvm/Support/MathExtras.h"
+
+#include <bit>
+
+using namespace mlir;
+using namespace kvc::cpu;
+
+//===----------------------------------------------------------------------===//
+// Integers
+//===----------------------------------------------------------------------===//
+
+Value Kit::i64(int64_t value) {
+  return arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(value));
+}
+Value Kit::add(Value x, Value y) { return arith::AddIOp::create(b, loc, x, y); }
+Value Kit::add(Value x, int64_t y) { return y ? add(x, i64(y)) : x; }
+Value Kit::sub(Value x, Value y) { return arith::SubIOp::create(b, loc, x, y); }
+Value Kit::mul(Value x, Value y) { return arith::MulIOp::create(b, loc, x, y); }
+Value Kit::mul(Value x, int64_t y) { return y == 1 ? x : mul(x, i64(y)); }
+Value Kit::div(Value x, int64_t y) {
+  return y == 1 ? x : arith::DivUIOp::create(b, loc, x, i64(y)).getResult();
+}
+Value Kit::rem(Value x, int64_t y) {
+  return y == 1 ? i64(0)
+                : arith::RemUIOp::create(b, loc, x, i64(y)).getResult();
+}
+Value Kit::ceilDiv(Value x, int64_t y) { return div(add(x, y - 1), y); }
+Value Kit::min(Value x, Value y) {
+  return arith::MinSIOp::create(b, loc, x, y);
+}
+Value Kit::max(Value x, Value y) {
+  return arith::MaxSIOp::create(b, loc, x, y);
+}
+Value Kit::i32s(int64_t n, int32_t value) {
+  return i32s(SmallVector<int32_t>(n, value));
+}
+Value Kit::i32s(ArrayRef<int32_t> values) {
+  auto type = VectorType::get(values.size(), b.getI32Type());
+  return arith::ConstantOp::create(b, loc,
+                                   DenseElementsAttr::get(type, values));
+}
+Value Kit::splatI32(Value x, int64_t n) {
+  return splat(arith::TruncIOp::create(b, loc, b.getI32Type(), x), n);
+}
+Value Kit::cmp(arith::CmpIPredicate p, Value x, Value y) {
+  return arith::CmpIOp::create(b, loc, p, x, y);
+}
+Value Kit::both(Value x, Value y) {
+  return arith::AndIOp::create(b, loc, x, y);
+}
+Value Kit::either(Value x, Value y) {
+  return arith::OrIOp::create(b, loc, x, y);
+}
+Value Kit::select(Value c, Value x, Value y) {
+  return arith::SelectOp::create(b, loc, c, x, y);
+}
+
+//===----------------------------------------------------------------------===//
+// Control
+//===----------------------------------------------------------------------===//
+
+void Kit::loop(Value low, Value high, int64_t step, Body body) {
+  auto op = scf::ForOp::create(b, loc, low, high, i64(step));
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(op.getBody());
+  body(op.getInductionVar());
+}
+
+void Kit::loop(int64_t low, int64_t high, int64_t step, Body body) {
+  if (low + step >= high) {
+    if (low < high)
+      body(i64(low));
+    return;
+  }
+  loop(i64(low), i64(high), step, body);
+}
+
+SmallVector<Value> Kit::loop(Value low, Value high, int64_t step,
+                             ValueRange init, CarryBody body) {
+  auto op = scf::ForOp::create(b, loc, low, high, i64(step), init);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(op.getBody());
+  SmallVector<Value> next = body(op.getInductionVar(), op.getRegionIterArgs());
+  scf::YieldOp::create(b, loc, next);
+  return op.getResults();
+}
+
+void Kit::when(Value condition, llvm::function_ref<void()> then,
+               llvm::function_ref<void()> otherwise) {
+  auto op = scf::IfOp::create(b, loc, condition, bool(otherwise));
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(op.thenBlock());
+  then();
+  if (otherwise) {
+    b.setInsertionPointToStart(op.elseBlock());
+    otherwise();
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Memory
+//===----------------------------------------------------------------------===//
+
+Value Kit::at(Value base, Value bytes) {
+  return LLVM::GEPOp::create(b, loc, ptr(), b.getI8Type(), base,
+                             ArrayRef<LLVM::GEPArg>{bytes},
+                             LLVM::GEPNoWrapFlags::inbounds);
+}
+Value Kit::at(Value base, int64_t bytes) {
+  if (!bytes)
+    return base;
+  return LLVM::GEPOp::create(b, loc, ptr(), b.getI8Type(), base,
+                             ArrayRef<LLVM::GEPArg>{int32_t(bytes)},
+                             LLVM::GEPNoWrapFlags::inbounds);
+}
+Value Kit::load(Type type, Value address, unsigned align) {
+  if (!align)
+    align = 1;
+  return LLVM::LoadOp::create(b, loc, type, address, align);
+}
+void Kit::store(Value value, Value address, unsigned align) {
+  LLVM::StoreOp::create(b, loc, value, address, align ? align : 1);
+}
+Value Kit::loadI32(Value base, int64_t bytes) {
+  Value word = load(b.getI32Type(), at(base, bytes), 4);
+  return arith::ExtSIOp::create(b, loc, b.getI64Type(), word);
+}
+Value Kit::loadI64(Value base, int64_t bytes) {
+  return load(b.getI64Type(), at(base, bytes), 8);
+}
+Value Kit::loadPtr(Value base, int64_t bytes) {
+  return load(ptr(), at(base, bytes), 8);
+}
+void Kit::prefetch(Value address, int64_t level) {
+  LLVM::Prefetch::create(b, loc, address, /*rw=*/0, /*hint=*/4 - level,
+                         /*cache=*/1);
+}
+
+//===----------------------------------------------------------------------===//
+// Floats
+//===----------------------------------------------------------------------===//
+
+Value Kit::constant(double value, Type type) {
+  Attribute attr = b.getF32FloatAttr(float(value));
+  if (auto vector = dyn_cast<VectorType>(type))
+    attr = DenseElementsAttr::get(vector, attr);
+  return arith::ConstantOp::create(b, loc, cast<TypedAttr>(attr));
+}
+Value Kit::splat(Value scalar, int64_t n) {
+  return vector::BroadcastOp::create(
+      b, loc, VectorType::get(n, scalar.getType()), scalar);
+}
+Value Kit::fadd(Value x, Value y) {
+  return arith::AddFOp::create(b, loc, x, y);
+}
+Value Kit::fsub(Value x, Value y) {
+  return arith::SubFOp::create(b, loc, x, y);
+}
+Value Kit::fmul(Value x, Value y) {
+  return arith::MulFOp::create(b, loc, x, y);
+}
+Value Kit::fdiv(Value x, Value y) {
+  return arith::DivFOp::create(b, loc, x, y);
+}
+Value Kit::fma(Value x, Value y, Value z) {
+  return LLVM::FMAOp::create(b, loc, x, y, z);
+}
+Value Kit::toF32(Value x) {
+  auto shape = cast<VectorType>(x.getType()).getShape();
+  return arith::SIToFPOp::create(b, loc, VectorType::get(shape, f32()), x);
+}
+Value Kit::roundToI32(Value x) {
+  // Adding 1.5 * 2^23 rounds, and leaves the integer in the low bits.
+  auto shape = cast<VectorType>(x.getType()).getShape();
+  constexpr float magic = 12582912;
+  Value bits =
+      arith::BitcastOp::create(b, loc, VectorType::get(shape, b.getI32Type()),
+                               fadd(x, constant(magic, x.getType())));
+  return sub(bits, i32s(shape[0], std::bit_cast<int32_t>(magic)));
+}
+Value Kit::fcmp(arith::CmpFPredicate p, Value x, Value y) {
+  return arith::CmpFOp::create(b, loc, p, x, y);
+}
+Value Kit::fmaxKeepNaN(Value x, Value y) {
+  return select(fcmp(arith::CmpFPredicate::OGT, x, y), x, y);
+}
+
+Value Kit::exp2(Value x) {
+  Type type = x.getType();
+  auto vector = cast<VectorType>(type);
+  auto ints = VectorType::get(vector.getShape(), b.getI32Type());
+  auto intConstant = [&](int32_t value) {
+    return arith::ConstantOp::create(
+        b, loc, DenseElementsAttr::get(ints, b.getI32IntegerAttr(value)));
+  };
+  x = fmaxKeepNaN(constant(-127, type), x);
+  // Adding 1.5 * 2^23 rounds to an integer n and leaves n in the low bits.
+  Value magic = constant(12582912, type);
+  Value rounded = fadd(x, magic);
+  Value f = fsub(x, fsub(rounded, magic));
+  // 2^f on [-1/2, 1/2]: minimax polynomial of Cephes' exp2f.
+  static constexpr double coefficients[] = {1.535336188319500e-4,
+                                            1.339887440266574e-3,
+                                            9.618437357674640e-3,
+                                            5.550332471162809e-2,
+                                            2.402264791363012e-1,
+                                            6.931472028550421e-1,
+                                            1.0};
+  Value p = constant(coefficients[0], type);
+  for (double c : ArrayRef(coefficients).drop_front())
+    p = fma(p, f, constant(c, type));
+  // 2^n by its exponent field; n = -127 gives 0.
+  Value bits = arith::BitcastOp::create(b, loc, ints, rounded);
+  bits = arith::ShLIOp::create(b, loc, bits, intConstant(23));
+  bits = arith::AddIOp::create(b, loc, bits, intConstant(0x3f800000));
+  return fmul(p, arith::BitcastOp::create(b, loc, type, bits));
+}
+
+/// Calls the product of that name; x and y are vectors of `element`.
+static Value product(Kit &kit, StringRef name, Type element, Value sum, Value x,
+                     Value y) {
+  auto type = cast<VectorType>(sum.getType());
+  int64_t bits = 32 * type.getNumElements();
+  auto operand =
+      VectorType::get(bits / element.getIntOrFloatBitWidth(), element);
+  auto as = [&](Value v) -> Value {
+    if (v.getType() == operand)
+      return v;
+    return vector::BitCastOp::create(kit.b, kit.loc, operand, v);
+  };
+  std::string intrinsic = (name + "." + Twine(bits)).str();
+  return LLVM::CallIntrinsicOp::create(kit.b, kit.loc, type,
+                                       kit.b.getStringAttr(intrinsic),
+                                       ValueRange{sum, as(x), as(y)})
+      .getResults();
+}
+
+Value Kit::dotBF16(Value sum, Value x, Value y) {
+  return product(*this, "llvm.x86.avx512bf16.dpbf16ps", b.getBF16Type(), sum, x,
+                 y);
+}
+Value Kit::dotI16(Value sum, Value x, Value y) {
+  return product(*this, "llvm.x86.avx512.vpdpwssd", b.getI16Type(), sum, x, y);
+}
+Value Kit::dotU8I8(Value sum, Value x, Value y) {
+  return product(*this, "llvm.x86.avx512.vpdpbusd", b.getI8Type(), sum, x, y);
+}
+
+//===----------------------------------------------------------------------===//
+// Lanes
+//===----------------------------------------------------------------------===//
+
+static int64_t width(Value x) {
+  return cast<VectorType>(x.getType()).getNumElements();
+}
+
+Value Kit::shuffle(Value x, Value y, ArrayRef<int64_t> lanes) {
+  return vector::ShuffleOp::create(b, loc, x, y, lanes);
+}
+Value Kit::extract(Value x, int64_t lane) {
+  return vector::ExtractOp::create(b, loc, x, lane);
+}
+
+Value Kit::concat(ArrayRef<Value> parts) {
+  SmallVector<Value> level(parts);
+  while (level.size() > 1) {
+    SmallVector<Value> next;
+    for (size_t i = 0; i + 1 < level.size(); i += 2) {
+      auto lanes = llvm::to_vector(llvm::seq<int64_t>(0, 2 * width(level[i])));
+      next.push_back(shuffle(level[i], level[i + 1], lanes));
+    }
+    level = next;
+  }
+  return level[0];
+}
+
+Value Kit::repeat(Value x, int64_t n) {
+  int64_t w = width(x);
+  if (w == n)
+    return x;
+  SmallVector<int64_t> lanes;
+  for (int64_t i = 0; i < n; ++i)
+    lanes.push_back(i % w);
+  return shuffle(x, x, lanes);
+}
+
+Value Kit::reduceAdd(ArrayRef<Value> vectors, int64_t segments) {
+  int64_t w = width(vectors[0]);
+  int64_t count = llvm::PowerOf2Ceil(vectors.size());
+  SmallVector<Value> level(vectors);
+  bool isF32 = cast<VectorType>(vectors[0].getType()).getElementType().isF32();
+  auto plus = [&](Value x, Value y) { return isF32 ? fadd(x, y) : add(x, y); };
+  level.resize(count, isF32 ? constant(0, vectors[0].getType()) : i32s(w, 0));
+  // ids[i][j]: the sum that lane j of vector i is a part of. Equal ids stand
+  // side by side, `group` of them.
+  SmallVector<SmallVector<int64_t>> ids(count);
+  int64_t group = w / segments;
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t lane = 0; lane < w; ++lane)
+      ids[i].push_back(i * segments + lane / group);
+  for (; level.size() > 1 && group > 1; group /= 2) {
+    SmallVector<Value> next;
+    SmallVector<SmallVector<int64_t>> nextIds;
+    for (size_t i = 0; i < level.size(); i += 2) {
+      SmallVector<int64_t> low, high, id;
+      for (int64_t side = 0; side < 2; ++side)
+        for (int64_t base = 0; base < w; base += group)
+          for (int64_t j = 0; j < group / 2; ++j) {
+            low.push_back(side * w + base + j);
+            high.push_back(side * w + base + group / 2 + j);
+            id.push_back(ids[i + side][base]);
+          }
+      next.push_back(plus(shuffle(level[i], level[i + 1], low),
+                          shuffle(level[i], level[i + 1], high)));
+      nextIds.push_back(id);
+    }
+    level = next, ids = nextIds;
+  }
+  // One vector left with several partials per sum, or several full vectors.
+  if (level.size() == 1)
+    for (; group > 1; group /= 2) {
+      SmallVector<int64_t> swap;
+      for (int64_t j = 0; j < w; ++j)
+        swap.push_back(j ^ (group / 2));
+      level[0] = plus(level[0], shuffle(level[0], level[0], swap));
+    }
+  SmallVector<int64_t> order(count * segments, -1);
+  for (auto [v, id] : llvm::enumerate(ids))
+    for (auto [lane, sum] : llvm::enumerate(id))
+      if (order[sum] < 0)
+        order[sum] = v * w + lane;
+  Value all = concat(level);
+  return shuffle(all, all, order);
+}
+
+Value Kit::fold(Value x, int64_t m,
+                llvm::function_ref<Value(Value, Value)> combine) {
+  for (int64_t n = width(x); n > m; n /= 2) {
+    auto low = llvm::to_vector(llvm::seq<int64_t>(0, n / 2));
+    auto high = llvm::to_vector(llvm::seq<int64_t>(n / 2, n));
+    x = combine(shuffle(x, x, low), shuffle(x, x, high));
+  }
+  return x;
+}
+
+Value Kit::loadAsF32(Type type, Value address, int64_t n) {
+  Value x = load(VectorType::get(n, type), address);
+  return type.isF32() ? x : arith::ExtFOp::create(b, loc, vec(n), x);
+}
+
+void Kit::storeFromF32(Value x, Type type, Value address) {
+  store(emitRound(b, loc, x, type), address);
+}

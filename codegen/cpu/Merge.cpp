@@ -1,0 +1,151 @@
+//===- Merge.cpp - parts of an attention joined by log-sum-exp ------------===//
+//
+// One row at a time: a part is a token with logit lse and value o. The row's
+// largest lse is found first, so that the sums need no rescaling.
+//
+//===----------------------------------------------------------------------===//
+#include "codegen/cpu/Kernel.h"
+
+#include "lib/Artifact/KernelAbi.h"
+
+#include "mlir/Dialect/Math/IR/Math.h"
+
+#include <cmath>
+#include <cstddef>
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::cpu;
+
+namespace {
+
+class MergeKernel {
+public:
+  explicit MergeKernel(Kernel &k)
+      : k(k), kit(k.kit), dim(k.cache.getDimV()), group(k.group()) {}
+  void emit();
+
+private:
+  void emitRow(Value row);
+  Value partIndex(Value part, Value row);
+  Value parts(int64_t field, Value index, int64_t bytes) {
+    return kit.at(kit.loadPtr(k.args, field), kit.mul(index, bytes));
+  }
+  void storeOutput(Value row, Value inverse, Value sums);
+  void storeLse(Value row, Value lse);
+  Value column(Value row) {
+    Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
+    return kit.add(kit.mul(kvHead, group), kit.rem(row, group));
+  }
+
+  Kernel &k;
+  Kit &kit;
+  int64_t dim, group;
+  int64_t sums = 0; ///< scratch [dim]
+  Value sequence, head, partCount, rowBegin, firstQuery, queries;
+};
+
+void MergeKernel::emit() {
+  sums = k.scratch.reserve(dim * 4);
+  sequence = k.itemField(offsetof(KvcWorkItem, sequence));
+  head = k.itemField(offsetof(KvcWorkItem, head));
+  partCount = k.itemField(offsetof(KvcWorkItem, part));
+  rowBegin = k.itemField(offsetof(KvcWorkItem, row_begin));
+  Value rowEnd = k.itemField(offsetof(KvcWorkItem, row_end));
+  Value cu = kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, cu_q)),
+                    kit.mul(sequence, 4));
+  firstQuery = kit.loadI32(cu, 0);
+  queries = kit.sub(kit.loadI32(cu, 4), firstQuery);
+  Value rows = kit.mul(kit.sub(rowEnd, rowBegin), group);
+  kit.loop(kit.i64(0), rows, 1, [&](Value row) { emitRow(row); });
+}
+
+Value MergeKernel::partIndex(Value part, Value row) {
+  Value base =
+      kit.load(kit.b.getI64Type(),
+               kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, part_row)),
+                      kit.mul(sequence, 8)),
+               8);
+  Value token =
+      kit.add(kit.add(kit.mul(part, queries), rowBegin), kit.div(row, group));
+  Value column = kit.add(kit.mul(head, group), kit.rem(row, group));
+  return kit.add(kit.add(base, kit.mul(token, k.cache.getHeads() * group)),
+                 column);
+}
+
+void MergeKernel::emitRow(Value row) {
+  Type one = kit.vec(1);
+  auto lseOf = [&](Value part) {
+    return kit.load(one, parts(offsetof(KvcAttendArgs, partial_lse),
+                               partIndex(part, row), 4));
+  };
+  auto f = [&](double value) { return kit.constant(value, one); };
+  Value largest = kit.loop(kit.i64(0), partCount, 1, ValueRange{f(-INFINITY)},
+                           [&](Value part, ValueRange carried) {
+                             return SmallVector<Value>{
+                                 kit.fmaxKeepNaN(carried[0], lseOf(part))};
+                           })[0];
+  auto isNone = [&](Value x) {
+    return kit.fcmp(arith::CmpFPredicate::OEQ, x, f(-INFINITY));
+  };
+  Value origin = kit.select(isNone(largest), f(0), largest);
+  auto forChannels = [&](Kit::Body body) { kit.loop(0, dim, 8, body); };
+  Value at = k.scratchAt(sums);
+  forChannels([&](Value c) {
+    kit.store(kit.constant(0, kit.vec(8)), kit.at(at, kit.mul(c, 4)));
+  });
+  Value total = kit.loop(
+      kit.i64(0), partCount, 1, ValueRange{f(0)},
+      [&](Value part, ValueRange carried) {
+        Value weight =
+            kit.exp2(kit.fmul(kit.fsub(lseOf(part), origin), f(M_LOG2E)));
+        Value wide = kit.splat(kit.extract(weight, 0), 8);
+        Value o = parts(offsetof(KvcAttendArgs, partial_o),
+                        partIndex(part, row), dim * 4);
+        forChannels([&](Value c) {
+          Value slot = kit.at(at, kit.mul(c, 4));
+          Value x = kit.load(kit.vec(8), kit.at(o, kit.mul(c, 4)));
+          kit.store(kit.fma(wide, x, kit.load(kit.vec(8), slot)), slot);
+        });
+        return SmallVector<Value>{kit.fadd(carried[0], weight)};
+      })[0];
+  Value empty = kit.fcmp(arith::CmpFPredicate::OEQ, total, f(0));
+  Value inverse = kit.select(empty, f(0), kit.fdiv(f(1), total));
+  Value log = math::Log2Op::create(kit.b, kit.loc, total);
+  Value lse = kit.fma(log, f(M_LN2), origin);
+  storeLse(row, kit.select(empty, f(-INFINITY), lse));
+  storeOutput(row, kit.extract(inverse, 0), at);
+}
+
+void MergeKernel::storeLse(Value row, Value lse) {
+  Value base = kit.loadPtr(k.args, offsetof(KvcAttendArgs, lse));
+  Value null = LLVM::ZeroOp::create(kit.b, kit.loc, kit.ptr());
+  Value wanted =
+      LLVM::ICmpOp::create(kit.b, kit.loc, LLVM::ICmpPredicate::ne, base, null);
+  Value query = kit.add(kit.add(firstQuery, rowBegin), kit.div(row, group));
+  kit.when(wanted, [&] {
+    Value stride = kit.loadI64(k.args, offsetof(KvcAttendArgs, lse_row_stride));
+    kit.store(lse, kit.at(kit.at(base, kit.mul(query, stride)),
+                          kit.mul(column(row), 4)));
+  });
+}
+
+void MergeKernel::storeOutput(Value row, Value inverse, Value from) {
+  Value stride = kit.loadI64(k.args, offsetof(KvcAttendArgs, out_row_stride));
+  Value query = kit.add(kit.add(firstQuery, rowBegin), kit.div(row, group));
+  Value out = kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, out)),
+                     kit.mul(query, stride));
+  out = kit.at(out, kit.mul(column(row), dim * k.dtypeBytes()));
+  kit.loop(0, dim, 8, [&](Value c) {
+    Value x = kit.load(kit.vec(8), kit.at(from, kit.mul(c, 4)));
+    x = kit.fmul(x, kit.splat(inverse, 8));
+    kit.storeFromF32(x, k.dtype, kit.at(out, kit.mul(c, k.dtypeBytes())));
+  });
+}
+
+} // namespace
+
+LogicalResult kvc::cpu::emitMerge(Kernel &kernel) {
+  MergeKernel(kernel).emit();
+  return success();
+}

@@ -1,0 +1,148 @@
+//===- Object.cpp - LLVM IR and objects, and which CPUs they run on -------===//
+#include "codegen/cpu/Backend.h"
+
+#include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Export.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/IR/LegacyPassManager.h"
+#include "llvm/IR/Module.h"
+#include "llvm/MC/TargetRegistry.h"
+#include "llvm/Passes/PassBuilder.h"
+#include "llvm/Support/TargetSelect.h"
+#include "llvm/Target/TargetMachine.h"
+#include "llvm/TargetParser/Host.h"
+#include "llvm/TargetParser/Triple.h"
+
+#include <mutex>
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::cpu;
+
+const std::vector<CpuTarget> &kvc::cpu::cpuTargets() {
+#define KVC_STRIP(...) __VA_ARGS__
+#define KVC_CPU_TARGET(NAME, CPU, LANES, REGISTERS, DOT, FEATURES, WITHOUT)    \
+  {NAME,  CPU,       KVC_STRIP FEATURES, KVC_STRIP WITHOUT,                    \
+   LANES, REGISTERS, KVC_STRIP DOT},
+  static const std::vector<CpuTarget> targets = {
+#include "codegen/cpu/CpuTargets.def"
+  };
+#undef KVC_CPU_TARGET
+#undef KVC_STRIP
+  return targets;
+}
+
+static bool hostHas(const std::string &feature) {
+  static const llvm::StringMap<bool> host = llvm::sys::getHostCPUFeatures();
+  return host.lookup(feature);
+}
+
+std::vector<std::string> kvc::cpu::missingFeatures(const CpuTarget &target) {
+  std::vector<std::string> missing;
+  llvm::copy_if(target.features, std::back_inserter(missing),
+                [](const std::string &feature) { return !hostHas(feature); });
+  return missing;
+}
+
+std::optional<CpuTarget> kvc::cpu::findCpuTarget(StringRef name) {
+  std::optional<CpuTarget> best;
+  for (const CpuTarget &target : cpuTargets()) {
+    if (name == target.name)
+      return target;
+    if (name == "native" && missingFeatures(target).empty() &&
+        llvm::none_of(target.without, hostHas))
+      best = target;
+  }
+  return best;
+}
+
+TargetAttr kvc::cpu::targetAttr(MLIRContext *context, const CpuTarget &target) {
+  SmallVector<Type> dot;
+  for (StringRef code : target.dot)
+    dot.push_back(code == "bf16" ? Type(BFloat16Type::get(context))
+                                 : Type(IntegerType::get(context, 8)));
+  return TargetAttr::get(context, target.name, target.lanes, target.registers,
+                         dot);
+}
+
+static std::unique_ptr<llvm::TargetMachine>
+makeMachine(const CpuTarget &target) {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    llvm::InitializeNativeTarget();
+    llvm::InitializeNativeTargetAsmPrinter();
+  });
+  llvm::Triple triple("x86_64-unknown-linux-gnu");
+  std::string error;
+  const llvm::Target *llvmTarget =
+      llvm::TargetRegistry::lookupTarget(triple, error);
+  if (!llvmTarget)
+    return nullptr;
+  llvm::TargetOptions options;
+  return std::unique_ptr<llvm::TargetMachine>(llvmTarget->createTargetMachine(
+      triple, target.cpu, "", options, llvm::Reloc::PIC_,
+      llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default));
+}
+
+std::unique_ptr<llvm::Module> kvc::cpu::emitLlvm(ModuleOp module,
+                                                 const CpuTarget &target,
+                                                 llvm::LLVMContext &context) {
+  registerBuiltinDialectTranslation(*module.getContext());
+  registerLLVMDialectTranslation(*module.getContext());
+  auto llvmModule = translateModuleToLLVMIR(module, context, "kvc");
+  std::unique_ptr<llvm::TargetMachine> machine = makeMachine(target);
+  if (!llvmModule || !machine) {
+    module.emitError("cannot translate to LLVM IR for ") << target.name;
+    return nullptr;
+  }
+  llvmModule->setTargetTriple(machine->getTargetTriple());
+  llvmModule->setDataLayout(machine->createDataLayout());
+  // vpdpwssd as it is: LLVM would rather split it in two for its latency.
+  std::string features =
+      "+" + llvm::join(target.features, ",+") + ",+fast-dpwssd";
+  for (llvm::Function &function : *llvmModule) {
+    if (function.isDeclaration())
+      continue;
+    function.addFnAttr("target-cpu", target.cpu);
+    function.addFnAttr("target-features", features);
+    function.addFnAttr("prefer-vector-width",
+                       std::to_string(target.lanes * 32));
+  }
+  llvm::LoopAnalysisManager lam;
+  llvm::FunctionAnalysisManager fam;
+  llvm::CGSCCAnalysisManager cgam;
+  llvm::ModuleAnalysisManager mam;
+  llvm::PipelineTuningOptions tuning;
+  // The kernels are already unrolled and vectorised as they should be.
+  tuning.LoopUnrolling = false;
+  tuning.LoopVectorization = false;
+  tuning.SLPVectorization = false;
+  llvm::PassBuilder builder(machine.get(), tuning);
+  builder.registerModuleAnalyses(mam);
+  builder.registerCGSCCAnalyses(cgam);
+  builder.registerFunctionAnalyses(fam);
+  builder.registerLoopAnalyses(lam);
+  builder.crossRegisterProxies(lam, fam, cgam, mam);
+  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O1)
+      .run(*llvmModule, mam);
+  return llvmModule;
+}
+
+std::vector<uint8_t> kvc::cpu::emitObject(llvm::Module &module,
+                                          const CpuTarget &target,
+                                          std::string &error) {
+  std::unique_ptr<llvm::TargetMachine> machine = makeMachine(target);
+  llvm::SmallVector<char, 0> bytes;
+  llvm::raw_svector_ostream os(bytes);
+  llvm::legacy::PassManager codegen;
+  if (!machine ||
+      machine->addPassesToEmitFile(codegen, os, nullptr,
+                                   llvm::CodeGenFileType::ObjectFile)) {
+    error = "cannot emit an object for " + target.name;
+    return {};
+  }
+  codegen.run(module);
+  return {bytes.begin(), bytes.end()};
+}

@@ -1,0 +1,188 @@
+//===- LowerToTile.cpp - each kvc op becomes one tile.kernel --------------===//
+#include "passes/Passes.h"
+
+#include <cmath>
+
+namespace kvc {
+#define GEN_PASS_DEF_LOWERTOTILE
+#include "passes/Passes.h.inc"
+} // namespace kvc
+
+using namespace mlir;
+using namespace kvc;
+
+Operation *kvc::getOnlyOp(func::FuncOp function) {
+  if (!llvm::hasSingleElement(function.getBody()) ||
+      !llvm::hasNItems(function.getBody().front(), 2))
+    return nullptr;
+  Operation *op = &function.getBody().front().front();
+  auto end = dyn_cast<func::ReturnOp>(op->getNextNode());
+  return end && end.getOperands() == op->getResults() ? op : nullptr;
+}
+
+namespace {
+
+/// Builds the kernels of one store.
+class KernelBuilder {
+public:
+  KernelBuilder(OpBuilder &b, Operation *op, StoreOp store)
+      : b(b), loc(op->getLoc()), store(store),
+        cache(cast<CacheType>(store.getCache())) {}
+
+  void attend(StringRef name, AttendOp op);
+  void merge(StringRef name, MergeOp op);
+  void append(StringRef name, AppendOp op);
+
+private:
+  RankedTensorType tensor(ArrayRef<int64_t> shape, Type element) {
+    return RankedTensorType::get(shape, element);
+  }
+  Type f32() { return b.getF32Type(); }
+
+  /// Opens a kernel; the builder then stands in its body.
+  void open(StringRef name, StringRef kind, Type dtype, ScheduleAttr schedule) {
+    auto kernel = tile::KernelOp::create(b, loc, name, store.getSymName(), kind,
+                                         dtype, schedule);
+    b.createBlock(&kernel.getBody());
+  }
+
+  /// Opens a loop over tiles, parts or rows.
+  template <typename LoopOp, typename... Args>
+  LoopOp openLoop(TypeRange arguments, Args &&...args) {
+    auto loop = LoopOp::create(b, loc, std::forward<Args>(args)...);
+    SmallVector<Location> locs(arguments.size(), loc);
+    b.createBlock(&loop.getBody(), {}, arguments, locs);
+    return loop;
+  }
+
+  /// Loads and decodes a tile of a stream, scale and all.
+  Value loadTile(Value tokens, StreamKind kind, int64_t count) {
+    StreamInfo info = cache.stream(kind);
+    auto codes = tensor({count, info.dim}, info.codec.getCodeType());
+    Type scale = info.codec.getScaleType();
+    auto load = tile::LoadOp::create(
+        b, loc, codes, scale ? Type(tensor({count}, scale)) : Type(), tokens,
+        kind);
+    return tile::DecodeOp::create(b, loc, tensor({count, info.dim}, f32()),
+                                  load.getCodes(), load.getScales(),
+                                  info.codec);
+  }
+
+  OpBuilder &b;
+  Location loc;
+  StoreOp store;
+  CacheType cache;
+};
+
+void KernelBuilder::attend(StringRef name, AttendOp op) {
+  OpBuilder::InsertionGuard guard(b);
+  Type dtype = cast<RankedTensorType>(op.getQ().getType()).getElementType();
+  ScheduleAttr schedule = *op.getSchedule();
+  open(name, "attend", dtype, schedule);
+
+  int64_t any = ShapedType::kDynamic, tokens = schedule.getTokens();
+  // Logits in powers of two make each probability one exp2; a softcap wants
+  // them plain and converts itself.
+  double scale = op.getScale().convertToDouble();
+  if (!op.getSoftcap())
+    scale *= M_LOG2E;
+  Value q = tile::LoadQueryOp::create(
+      b, loc, tensor({any, cache.getDimK()}, f32()), b.getF64FloatAttr(scale));
+  auto state = tile::SoftmaxType::get(b.getContext(), cache.getDimV());
+  auto tokensType = tile::TokensType::get(b.getContext());
+  Value init = tile::SoftmaxInitOp::create(b, loc, state);
+  auto loop = openLoop<tile::ForTokensOp>({tokensType, state}, state, init,
+                                          store.getReadAttr());
+  Value tile = loop.getBody().getArgument(0);
+  Value carried = loop.getBody().getArgument(1);
+  auto scoresType = tensor({any, tokens}, f32());
+  Value scores = tile::DotOp::create(b, loc, scoresType, q,
+                                     loadTile(tile, StreamKind::K, tokens));
+  if (op.getSoftcap())
+    scores = tile::SoftcapOp::create(b, loc, scoresType, scores,
+                                     op.getSoftcapAttr());
+  scores = tile::MaskOp::create(b, loc, scoresType, scores, tile,
+                                store.getReadAttr());
+  auto step =
+      tile::SoftmaxStepOp::create(b, loc, scoresType, state, scores, carried);
+  Value next = tile::AccumulateOp::create(b, loc, state, step.getP(),
+                                          loadTile(tile, StreamKind::V, tokens),
+                                          step.getNext());
+  tile::YieldOp::create(b, loc, next);
+  b.setInsertionPointAfter(loop);
+  tile::StorePartialOp::create(b, loc, loop.getResult());
+}
+
+void KernelBuilder::merge(StringRef name, MergeOp op) {
+  OpBuilder::InsertionGuard guard(b);
+  Type dtype = cast<RankedTensorType>(op.getO().getType()).getElementType();
+  open(name, "merge", dtype,
+       ScheduleAttr::get(b.getContext(), 1, 1, 1, 1, 0, 0, 2, false, false));
+  auto state = tile::SoftmaxType::get(b.getContext(), cache.getDimV());
+  Value init = tile::SoftmaxInitOp::create(b, loc, state);
+  auto loop =
+      openLoop<tile::ForPartsOp>({b.getIndexType(), state}, state, init);
+  Block &body = loop.getBody().front();
+  Value next = tile::MergeStepOp::create(b, loc, state, body.getArgument(0),
+                                         body.getArgument(1));
+  tile::YieldOp::create(b, loc, next);
+  b.setInsertionPointAfter(loop);
+  tile::StoreOutputOp::create(b, loc, loop.getResult());
+}
+
+void KernelBuilder::append(StringRef name, AppendOp op) {
+  OpBuilder::InsertionGuard guard(b);
+  Type dtype = cast<RankedTensorType>(op.getK().getType()).getElementType();
+  open(name, "append", dtype,
+       ScheduleAttr::get(b.getContext(), 1, 1, 1, 1, 0, 0, 2, false, false));
+  auto loop =
+      openLoop<tile::ForRowsOp>({tile::TokensType::get(b.getContext())});
+  Value row = loop.getBody().getArgument(0);
+  for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
+    StreamInfo info = cache.stream(kind);
+    Value x =
+        tile::LoadRowOp::create(b, loc, tensor({info.dim}, f32()), row, kind);
+    Type scale = info.codec.getScaleType();
+    auto encode = tile::EncodeOp::create(
+        b, loc, tensor({info.dim}, info.codec.getCodeType()),
+        scale ? Type(tensor({}, scale)) : Type(), x, info.codec);
+    tile::StoreRowOp::create(b, loc, row, kind, encode.getCodes(),
+                             encode.getScale());
+  }
+  tile::YieldOp::create(b, loc, ValueRange());
+}
+
+struct LowerToTile : kvc::impl::LowerToTileBase<LowerToTile> {
+  void runOnOperation() override {
+    for (auto function :
+         llvm::make_early_inc_range(getOperation().getOps<func::FuncOp>()))
+      if (failed(lower(function)))
+        return signalPassFailure();
+  }
+
+  /// A function that holds one kvc op and its return becomes a kernel.
+  LogicalResult lower(func::FuncOp function) {
+    OpBuilder b(function);
+    Operation *op = getOnlyOp(function);
+    if (!isa_and_nonnull<AppendOp, AttendOp, MergeOp>(op))
+      return function.emitError("expected one kvc op and a return");
+    auto name = op->getAttrOfType<FlatSymbolRefAttr>("store");
+    auto store = SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, name);
+    KernelBuilder kernels(b, op, store);
+    StringRef symbol = function.getSymName();
+    if (auto attend = dyn_cast<AttendOp>(op)) {
+      if (!attend.getSchedule() || !attend.getParts())
+        return op->emitError(
+            "has no schedule or no parts: run kvc-plan-schedule first");
+      kernels.attend(symbol, attend);
+    } else if (auto merge = dyn_cast<MergeOp>(op)) {
+      kernels.merge(symbol, merge);
+    } else {
+      kernels.append(symbol, cast<AppendOp>(op));
+    }
+    function.erase();
+    return success();
+  }
+};
+
+} // namespace

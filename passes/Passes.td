@@ -1,0 +1,65 @@
+//===- Passes.td - kvc -> tile -----------------------------*- tablegen -*-===//
+#ifndef KVC_PASSES
+#define KVC_PASSES
+
+include "mlir/Pass/PassBase.td"
+
+def PlanSchedule : Pass<"kvc-plan-schedule", "::mlir::ModuleOp"> {
+  let summary = "choose how each kernel runs, and cut attend into parts and merge";
+  let description = [{
+    Reads the machine's facts from the module's `kvc.target`. A store's attend
+    becomes one function per range of query tokens, each with its schedule, whose
+    parts one merge function joins:
+
+    ```mlir
+    func.func @full.attend(%q, %cache, %batch) { kvc.attend @full, ... }
+    ==>
+    func.func @full.attend.decode(...)  { kvc.attend ... parts 2048 schedule #kvc.schedule<...> }
+    func.func @full.attend.prefill(...) { kvc.attend ... parts 2048 schedule #kvc.schedule<...> }
+    func.func @full.merge(...)          { kvc.merge ... }
+    ```
+
+    Splits stand at absolute multiples and kernels are chosen by a sequence's own
+    query tokens, so results do not depend on the batch.
+  }];
+  let options = [
+    ListOption<"overrides", "override", "std::string",
+      "KERNEL.FIELD=VALUE with a glob for KERNEL, applied in order after "
+               "planning; one that matches no kernel is an error">,
+  ];
+}
+
+def LowerToTile : Pass<"kvc-lower-to-tile", "::mlir::ModuleOp"> {
+  let summary = "each kvc op becomes one tile.kernel";
+  let description = [{
+    The softmax scale, and log2(e) where logits are wanted in powers of two, go
+    into the query rows; a codec's scale is still multiplied per element:
+
+    ```mlir
+    func.func @full.attend.decode(...) { kvc.attend @full, ... }
+    ==>
+    tile.kernel @full.attend.decode "attend" of @full ... {
+      %q = tile.load_query scale 0.18 : tensor<?x64xf32>
+      ... tile.for_tokens ... {
+        %codes, %scales = tile.load K %t
+        %k = tile.decode %codes scaled by %scales
+        %s = tile.dot %q, %k
+    ```
+  }];
+  let dependentDialects = ["::kvc::tile::TileDialect"];
+}
+
+def FoldScales : Pass<"kvc-fold-scales", "::mlir::ModuleOp"> {
+  let summary = "multiply scores and probabilities by a row's scale, not its elements";
+  let description = [{
+    ```mlir
+    %k = tile.decode %codes scaled by %scales     %k = tile.decode %codes
+    %s = tile.dot %q, %k                     ==>  %d = tile.dot %q, %k
+                                                  %s = tile.scale_tokens %d by %scales
+    ```
+    and likewise `accumulate %p, (decode scaled)` takes `scale_tokens %p`. Exact
+    in real numbers: a row's scale is constant along the sum that it leaves.
+  }];
+}
+
+#endif // KVC_PASSES

@@ -1,0 +1,220 @@
+//===- PlanSchedule.cpp - which kernels there are, and how each runs ------===//
+//
+// The one place where tiles are chosen. Every choice is a field of the schedule
+// attribute, so it can be read, overridden and tuned.
+//
+//===----------------------------------------------------------------------===//
+#include "passes/Passes.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/GlobPattern.h"
+
+namespace kvc {
+#define GEN_PASS_DEF_PLANSCHEDULE
+#include "passes/Passes.h.inc"
+} // namespace kvc
+
+using namespace mlir;
+using namespace kvc;
+
+namespace {
+
+/// Up to this many query tokens a sequence is decoding (with drafts); above, it
+/// is prefilling.
+constexpr int64_t kDecodeQueries = 16;
+/// Cached tokens per work item.
+constexpr int64_t kSplit = 2048;
+
+/// Query rows per register tile: as many as share a loaded K element while
+/// accumulators stay in registers, with the fewest padded rows.
+int64_t chooseRows(int64_t group, int64_t registers, bool dot) {
+  if (registers >= 32 && group % 8 == 0)
+    return 8;
+  // Products have a power of two of rows in a register.
+  SmallVector<int64_t> candidates{4, 3, 5, 2};
+  if (dot)
+    candidates = {4, 2};
+  for (int64_t rows : candidates)
+    if (group % rows == 0)
+      return rows;
+  return group == 1 ? 1 : 4;
+}
+
+/// Tokens per tile: 16, or fewer if pages then hold whole tiles, whose rows
+/// stand evenly.
+int64_t chooseTokens(StoreOp store) {
+  int64_t page = cast<CacheType>(store.getCache()).layout().getPageTokens();
+  for (int64_t tokens : {16, 8, 4})
+    if (page % tokens == 0)
+      return tokens;
+  return 16;
+}
+
+ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
+  auto cache = cast<CacheType>(store.getCache());
+  bool dot = false;
+  for (StreamKind kind : {StreamKind::K, StreamKind::V})
+    dot |= target.hasDot(cache.stream(kind).codec.getCodeType(), dtype);
+  int64_t rows = chooseRows(store.getGroup(), target.getRegisters(), dot);
+  int64_t tokens = chooseTokens(store);
+  // Enough independent accumulators to cover the multiply-add's latency.
+  int64_t keys = dot         ? std::max<int64_t>(4, target.getLanes() / rows)
+                 : rows == 1 ? 8
+                 : rows == 2 ? 4
+                 : rows <= 5 ? 2
+                             : 1;
+  return ScheduleAttr::get(store.getContext(), tokens, rows,
+                           std::min(keys, tokens), kDecodeQueries, kSplit,
+                           /*prefetch=*/2 * tokens, /*level=*/2, /*pack=*/false,
+                           dot);
+}
+
+ScheduleAttr prefillSchedule(StoreOp store, TargetAttr target) {
+  auto cache = cast<CacheType>(store.getCache());
+  // Query rows, accumulators and packed tiles of an item share the L2 cache:
+  // 256 rows of 128 elements take 300 KB of its 512 or more.
+  int64_t dim = std::max(cache.getDimK(), cache.getDimV());
+  int64_t rows = std::max<int64_t>(1, 256 * 128 / dim);
+  int64_t queries = std::clamp<int64_t>(rows / store.getGroup(), 1, 256);
+  return ScheduleAttr::get(store.getContext(), /*tokens=*/64,
+                           /*rows=*/target.getRegisters() >= 32 ? 12 : 6,
+                           /*keys=*/1, queries, kSplit, /*prefetch=*/0,
+                           /*level=*/2, /*pack=*/true, /*dot=*/false);
+}
+
+struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
+  using PlanScheduleBase::PlanScheduleBase;
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    auto target = module->getAttrOfType<TargetAttr>("kvc.target");
+    if (!target) {
+      module.emitError("no `kvc.target`: a backend must say what it runs on");
+      return signalPassFailure();
+    }
+    if (failed(parseOverrides(module)))
+      return signalPassFailure();
+    SmallVector<AttendOp> attends;
+    module.walk([&](AttendOp op) {
+      if (!op.getSchedule())
+        attends.push_back(op);
+    });
+    for (AttendOp op : attends)
+      if (failed(plan(op, target)))
+        return signalPassFailure();
+    for (const Override &override : parsed)
+      if (!override.used) {
+        module.emitError("schedule override `")
+            << override.text << "` matches no kernel that has a schedule";
+        return signalPassFailure();
+      }
+  }
+
+  /// Replaces the function around `op` by its decode, prefill and merge.
+  LogicalResult plan(AttendOp op, TargetAttr target) {
+    auto function = dyn_cast<func::FuncOp>(op->getParentOp());
+    if (!function || getOnlyOp(function) != op || op.getParts())
+      return op.emitError(
+          "cannot plan an attend unless it is whole and alone in a function");
+    auto store =
+        SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
+    std::string prefix = function.getSymName().str();
+    Type dtype = cast<RankedTensorType>(op.getQ().getType()).getElementType();
+    if (failed(emitVariant(function, prefix + ".decode",
+                           decodeSchedule(store, dtype, target))) ||
+        failed(emitVariant(function, prefix + ".prefill",
+                           prefillSchedule(store, target))))
+      return failure();
+    emitMerge(function, op, store);
+    function.erase();
+    return success();
+  }
+
+  /// A copy of the function in which attend makes parts as `schedule` says.
+  LogicalResult emitVariant(func::FuncOp function, const std::string &name,
+                            ScheduleAttr schedule) {
+    schedule = applyOverrides(function.getLoc(), name, schedule);
+    if (!schedule)
+      return failure();
+    OpBuilder b(function);
+    auto variant = cast<func::FuncOp>(b.clone(*function));
+    variant.setSymName(name);
+    auto attend = cast<AttendOp>(getOnlyOp(variant));
+    attend.setParts(schedule.getSplit() ? schedule.getSplit() : INT64_MAX);
+    attend.setScheduleAttr(schedule);
+    for (Value result : attend.getResults())
+      result.setType(parts(result));
+    variant.setFunctionType(
+        b.getFunctionType(variant.getArgumentTypes(), attend.getResultTypes()));
+    return success();
+  }
+
+  void emitMerge(func::FuncOp function, AttendOp attend, StoreOp store) {
+    OpBuilder b(function);
+    Location loc = function.getLoc();
+    RankedTensorType o = parts(attend.getO()), lse = parts(attend.getLse());
+    auto type = b.getFunctionType({o, lse}, attend.getResultTypes());
+    std::string name = (store.getSymName() + ".merge").str();
+    auto merge = func::FuncOp::create(b, loc, name, type);
+    b.setInsertionPointToStart(merge.addEntryBlock());
+    auto op = MergeOp::create(b, attend.getLoc(), attend.getResultTypes(),
+                              attend.getStoreAttr(), merge.getArgument(0),
+                              merge.getArgument(1));
+    func::ReturnOp::create(b, loc, op.getResults());
+  }
+
+  /// f32 with a leading axis of parts.
+  static RankedTensorType parts(Value value) {
+    auto type = cast<RankedTensorType>(value.getType());
+    SmallVector<int64_t> shape(type.getShape());
+    shape.insert(shape.begin(), ShapedType::kDynamic);
+    return RankedTensorType::get(shape, Float32Type::get(type.getContext()));
+  }
+
+  struct Override {
+    std::string text;
+    llvm::GlobPattern kernel;
+    std::string field;
+    int64_t value;
+    bool used = false;
+  };
+
+  LogicalResult parseOverrides(ModuleOp module) {
+    parsed.clear();
+    for (const std::string &text : overrides) {
+      auto [path, valueText] = StringRef(text).split('=');
+      auto [glob, field] = path.rsplit('.');
+      auto kernel = llvm::GlobPattern::create(glob);
+      int64_t value;
+      if (!kernel || field.empty() || valueText.getAsInteger(10, value)) {
+        llvm::consumeError(kernel.takeError());
+        return module.emitError("schedule override `")
+               << text << "` is not KERNEL.FIELD=VALUE";
+      }
+      parsed.push_back({text, std::move(*kernel), field.str(), value});
+    }
+    return success();
+  }
+
+  /// Applies the overrides that name this kernel; null after an error.
+  ScheduleAttr applyOverrides(Location loc, StringRef kernel,
+                              ScheduleAttr schedule) {
+    for (Override &override : parsed) {
+      if (!override.kernel.match(kernel))
+        continue;
+      override.used = true;
+      auto refuse = [&] {
+        return emitError(loc) << "schedule override `" << override.text
+                              << "` of " << schedule << ": ";
+      };
+      schedule = schedule.with(refuse, override.field, override.value);
+      if (!schedule)
+        return {};
+    }
+    return schedule;
+  }
+
+  SmallVector<Override, 0> parsed;
+};
+
+} // namespace
