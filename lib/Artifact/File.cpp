@@ -1,0 +1,162 @@
+//===- File.cpp - artifacts on disk ---------------------------------------===//
+#include "lib/Artifact/File.h"
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <ctime>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+
+using namespace kvc::artifact;
+
+static std::string systemError(const std::string &what,
+                               const std::string &path) {
+  return "cannot " + what + " `" + path +
+         "`: " + std::generic_category().message(errno);
+}
+
+namespace {
+/// Closes on leaving the scope.
+struct Descriptor {
+  int number = -1;
+  ~Descriptor() {
+    if (number >= 0)
+      ::close(number);
+  }
+};
+} // namespace
+
+/// Creates a file beside `path` that nobody else has; sets `name`.
+static int createBeside(const std::string &path, std::string &name) {
+  static std::atomic<uint32_t> counter{0};
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    char suffix[64];
+    std::snprintf(suffix, sizeof(suffix), ".%d-%u-%lx.tmp", int(getpid()),
+                  counter++, now.tv_nsec);
+    name = path + suffix;
+    // O_EXCL follows no link and opens nothing that is already there.
+    int number =
+        ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (number >= 0 || errno != EEXIST)
+      return number;
+  }
+  return -1;
+}
+
+static bool writeAll(int number, std::span<const uint8_t> bytes) {
+  while (!bytes.empty()) {
+    ssize_t done = ::write(number, bytes.data(), bytes.size());
+    if (done < 0 && errno == EINTR)
+      continue;
+    if (done < 0)
+      return false;
+    bytes = bytes.subspan(size_t(done));
+  }
+  return true;
+}
+
+/// Makes a rename last through a power loss. Failure is not an error: the file
+/// is whole either way, and some file systems cannot sync a directory.
+static void syncDirectoryOf(const std::string &path) {
+  size_t slash = path.rfind('/');
+  std::string folder =
+      slash == path.npos ? "." : path.substr(0, slash ? slash : 1);
+  Descriptor directory{::open(folder.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (directory.number >= 0)
+    ::fsync(directory.number);
+}
+
+bool kvc::artifact::writeFileAtomically(const std::string &path,
+                                        std::span<const uint8_t> bytes,
+                                        std::string &error) {
+  struct stat existing;
+  if (::stat(path.c_str(), &existing) == 0 && !S_ISREG(existing.st_mode)) {
+    error = "cannot replace `" + path + "`: not a regular file";
+    return false;
+  }
+  std::string name;
+  Descriptor file{createBeside(path, name)};
+  if (file.number < 0) {
+    error = systemError("create", name);
+    return false;
+  }
+  bool ok = writeAll(file.number, bytes) && ::fsync(file.number) == 0 &&
+            ::close(std::exchange(file.number, -1)) == 0 &&
+            ::rename(name.c_str(), path.c_str()) == 0;
+  if (!ok) {
+    error = systemError("write", path);
+    ::unlink(name.c_str());
+    return false;
+  }
+  syncDirectoryOf(path);
+  return true;
+}
+
+/// Fills `to`; false on an error or if the file ends early.
+static bool readAll(int number, std::span<uint8_t> to) {
+  while (!to.empty()) {
+    ssize_t done = ::read(number, to.data(), to.size());
+    if (done < 0 && errno == EINTR)
+      continue;
+    if (done == 0)
+      errno = EIO;
+    if (done <= 0)
+      return false;
+    to = to.subspan(size_t(done));
+  }
+  return true;
+}
+
+std::optional<MappedFile> MappedFile::open(const std::string &path,
+                                           size_t limit, std::string &error) {
+  // O_NONBLOCK: a FIFO must not hang us before we see that it is one.
+  Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  struct stat info;
+  if (file.number < 0 || ::fstat(file.number, &info) != 0) {
+    error = systemError("open", path);
+    return std::nullopt;
+  }
+  if (!S_ISREG(info.st_mode) || info.st_size <= 0 ||
+      uint64_t(info.st_size) > limit) {
+    error = "cannot open `" + path + "`: expected a regular file of 1 to " +
+            std::to_string(limit) + " bytes";
+    return std::nullopt;
+  }
+  MappedFile out;
+  void *base = ::mmap(nullptr, size_t(info.st_size), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (base == MAP_FAILED) {
+    error = systemError("map", path);
+    return std::nullopt;
+  }
+  out.base = static_cast<uint8_t *>(base);
+  out.size = size_t(info.st_size);
+  if (!readAll(file.number, {out.base, out.size}) ||
+      ::mprotect(out.base, out.size, PROT_READ) != 0) {
+    error = systemError("read", path);
+    return std::nullopt;
+  }
+  return out;
+}
+
+MappedFile::MappedFile(MappedFile &&other) noexcept
+    : base(std::exchange(other.base, nullptr)),
+      size(std::exchange(other.size, 0)) {}
+
+MappedFile &MappedFile::operator=(MappedFile &&other) noexcept {
+  std::swap(base, other.base);
+  std::swap(size, other.size);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (base)
+    ::munmap(base, size);
+}

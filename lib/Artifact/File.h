@@ -1,0 +1,43 @@
+//===- File.h - artifacts on disk -------------------------------*- C++ -*-===//
+#ifndef KVC_LIB_ARTIFACT_FILE_H
+#define KVC_LIB_ARTIFACT_FILE_H
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+namespace kvc::artifact {
+
+/// Writes a file whole or not at all: another process, or this one after a
+/// crash, sees the old file or the new one. On failure `path` is as it was,
+/// nothing is left beside it, and `error` is set to one line. Refuses to
+/// replace what is not a regular file. Safe from many threads and processes.
+bool writeFileAtomically(const std::string &path,
+                         std::span<const uint8_t> bytes, std::string &error);
+
+/// The bytes of a file as they were at open(), read-only, page-aligned. They
+/// are a copy: in a mapping of the file itself, another process could change
+/// what has just been checked, or cut it short and kill us by SIGBUS.
+class MappedFile {
+public:
+  /// Refuses files that are empty, not regular or over `limit` bytes; sets
+  /// `error` to one line.
+  static std::optional<MappedFile> open(const std::string &path, size_t limit,
+                                        std::string &error);
+  MappedFile(MappedFile &&other) noexcept;
+  MappedFile &operator=(MappedFile &&other) noexcept;
+  ~MappedFile();
+
+  std::span<const uint8_t> bytes() const { return {base, size}; }
+
+private:
+  MappedFile() = default;
+  uint8_t *base = nullptr;
+  size_t size = 0;
+};
+
+} // namespace kvc::artifact
+
+#endif // KVC_LIB_ARTIFACT_FILE_H

@@ -1,0 +1,203 @@
+//===- Manifest.cpp - the manifest as JSON --------------------------------===//
+#include "lib/Artifact/Manifest.h"
+
+#include "lib/Artifact/Json.h"
+#include "lib/Artifact/KernelAbi.h"
+#include "lib/Artifact/ManifestCheck.h"
+
+using namespace kvc::artifact;
+using Ordered = nlohmann::ordered_json;
+
+//===----------------------------------------------------------------------===//
+// Writing
+//===----------------------------------------------------------------------===//
+
+static Ordered toJson(const ModelInfo &model) {
+  Ordered json{{"layers", model.layers},
+               {"q_heads", model.qHeads},
+               {"kv_heads", model.kvHeads},
+               {"head_dim_k", model.headDimK},
+               {"head_dim_v", model.headDimV},
+               {"dtype", model.dtype},
+               {"softmax_scale", model.softmaxScale}};
+  if (model.logitSoftcap)
+    json["logit_softcap"] = *model.logitSoftcap;
+  return json;
+}
+
+static Ordered toJson(const PlaneInfo &plane) {
+  return {{"stream", plane.stream},
+          {"role", plane.role},
+          {"type", plane.type},
+          {"elements", plane.elements},
+          {"token_bytes", plane.tokenBytes},
+          {"token_stride", plane.tokenStride},
+          {"head_stride", plane.headStride},
+          {"page_offset", plane.pageOffset}};
+}
+
+static Ordered toJson(const StoreInfo &store) {
+  Ordered json{{"name", store.name},
+               {"layers", {store.layerBegin, store.layerEnd}},
+               {"kv_heads", {store.headBegin, store.headEnd}},
+               {"layout", store.paged ? "paged" : "contiguous"},
+               {"page", store.page},
+               {"order", store.order},
+               {"page_bytes", store.pageBytes},
+               {"planes", Ordered::array()}};
+  for (const PlaneInfo &plane : store.planes)
+    json["planes"].push_back(toJson(plane));
+  if (store.window)
+    json["window"] = {{"sink", store.sink}, {"recent", store.recent}};
+  return json;
+}
+
+static Ordered toJson(const KernelInfo &kernel) {
+  return {{"name", kernel.name},
+          {"kind", kernel.kind},
+          {"store", kernel.store},
+          {"target", kernel.target},
+          {"features", kernel.features},
+          {"symbol", kernel.symbol},
+          {"blob", kernel.blob},
+          {"scratch_bytes", kernel.scratchBytes},
+          {"min_queries", kernel.minQueries},
+          {"max_queries", kernel.maxQueries},
+          {"split", kernel.split},
+          {"schedule", kernel.schedule}};
+}
+
+std::string kvc::artifact::write(const Manifest &manifest) {
+  Ordered json{
+      {"format",
+       {{"major", manifest.formatMajor}, {"minor", manifest.formatMinor}}},
+      {"cpu_abi", manifest.cpuAbi},
+      {"producer", manifest.producer},
+      {"spec_name", manifest.specName},
+      {"key", manifest.key},
+      {"model", toJson(manifest.model)},
+      {"stores", Ordered::array()},
+      {"kernels", Ordered::array()}};
+  for (const StoreInfo &store : manifest.stores)
+    json["stores"].push_back(toJson(store));
+  for (const KernelInfo &kernel : manifest.kernels)
+    json["kernels"].push_back(toJson(kernel));
+  // Text that is not UTF-8 must not abort: read() refuses what replaces it.
+  return json.dump(2, ' ', false, Ordered::error_handler_t::replace) + "\n";
+}
+
+//===----------------------------------------------------------------------===//
+// Reading
+//===----------------------------------------------------------------------===//
+
+static constexpr uint32_t kMaxLayers = 4096, kMaxHeads = 4096, kMaxDim = 4096;
+static constexpr uint32_t kMaxTokens = INT32_MAX; ///< kernels count in int32
+static constexpr uint64_t kMaxScratch = 1u << 30;
+static constexpr const char *kNameChars = "_.-";
+
+static ModelInfo readModel(const JsonNode &node) {
+  ModelInfo model;
+  model.layers = node.get("layers").integer32(1, kMaxLayers);
+  model.qHeads = node.get("q_heads").integer32(1, kMaxHeads);
+  model.kvHeads = node.get("kv_heads").integer32(1, kMaxHeads);
+  model.headDimK = node.get("head_dim_k").integer32(1, kMaxDim);
+  model.headDimV = node.get("head_dim_v").integer32(1, kMaxDim);
+  model.dtype = node.get("dtype").oneOf({"f32", "f16", "bf16"});
+  model.softmaxScale = node.get("softmax_scale").positive();
+  if (node.has("logit_softcap"))
+    model.logitSoftcap = node.get("logit_softcap").positive();
+  return model;
+}
+
+static PlaneInfo readPlane(const JsonNode &node) {
+  PlaneInfo plane;
+  plane.stream = node.get("stream").oneOf({"K", "V"});
+  plane.role = node.get("role").oneOf({"codes", "scales"});
+  plane.type = node.get("type").oneOf({"f32", "f16", "bf16", "i8"});
+  plane.elements = node.get("elements").integer32(1, kMaxDim);
+  plane.tokenBytes = node.get("token_bytes").integer32(1, UINT32_MAX);
+  plane.tokenStride = node.get("token_stride").integer32(1, UINT32_MAX);
+  plane.headStride = node.get("head_stride").integer32(0, UINT32_MAX);
+  plane.pageOffset = node.get("page_offset").integer(0, kMaxPageBytes);
+  return plane;
+}
+
+static void readRange(const JsonNode &node, uint32_t &begin, uint32_t &end) {
+  std::vector<JsonNode> bounds = node.items(2, 2);
+  if (bounds.empty())
+    return;
+  begin = bounds[0].integer32(0, UINT32_MAX);
+  end = bounds[1].integer32(0, UINT32_MAX);
+}
+
+static StoreInfo readStore(const JsonNode &node) {
+  StoreInfo store;
+  store.name = node.get("name").word(1, 64, kNameChars);
+  readRange(node.get("layers"), store.layerBegin, store.layerEnd);
+  readRange(node.get("kv_heads"), store.headBegin, store.headEnd);
+  store.paged = node.get("layout").oneOf({"paged", "contiguous"}) == "paged";
+  store.page =
+      node.get("page").integer32(store.paged ? 1 : 0, store.paged ? 256 : 0);
+  store.order = node.get("order").oneOf({"HND", "NHD"});
+  store.pageBytes =
+      node.get("page_bytes")
+          .integer(store.paged ? 1 : 0, store.paged ? kMaxPageBytes : 0);
+  for (const JsonNode &plane : node.get("planes").items(2, KVC_MAX_PLANES))
+    store.planes.push_back(readPlane(plane));
+  store.window = node.has("window");
+  if (store.window) {
+    JsonNode window = node.get("window");
+    store.sink = window.get("sink").integer32(0, kMaxTokens);
+    store.recent = window.get("recent").integer32(1, kMaxTokens);
+  }
+  return store;
+}
+
+static KernelInfo readKernel(const JsonNode &node) {
+  KernelInfo kernel;
+  kernel.name = node.get("name").word(1, 128, kNameChars);
+  kernel.kind = node.get("kind").oneOf({"attend", "merge", "append"});
+  kernel.store = node.get("store").word(1, 64, kNameChars);
+  kernel.target = node.get("target").word(1, 64, kNameChars);
+  for (const JsonNode &feature : node.get("features").items(0, 64))
+    kernel.features.push_back(feature.word(1, 32, kNameChars));
+  kernel.symbol = node.get("symbol").word(1, 256, "_");
+  kernel.blob = node.get("blob").word(1, 128, "_.-/");
+  kernel.scratchBytes = node.get("scratch_bytes").integer(0, kMaxScratch);
+  bool attend = kernel.kind == "attend";
+  uint32_t least = attend ? 1 : 0, most = attend ? kMaxTokens : 0;
+  kernel.minQueries = node.get("min_queries").integer32(least, most);
+  kernel.maxQueries = node.get("max_queries").integer32(least, most);
+  kernel.split = node.get("split").integer32(0, most);
+  kernel.schedule = node.get("schedule").text(4096);
+  return kernel;
+}
+
+std::optional<Manifest> kvc::artifact::read(std::string_view text,
+                                            std::string &error) {
+  error.clear();
+  std::optional<nlohmann::json> json = parseJson(text, error);
+  if (!json)
+    return std::nullopt;
+  JsonNode root(&*json, "", error);
+  Manifest manifest;
+  JsonNode format = root.get("format");
+  // First: in another major nothing below need hold.
+  manifest.formatMajor =
+      format.get("major").integer32(kFormatMajor, kFormatMajor);
+  manifest.formatMinor = format.get("minor").integer32(0, UINT32_MAX);
+  manifest.cpuAbi = root.get("cpu_abi").integer32(0, UINT32_MAX);
+  manifest.producer = root.get("producer").text(256);
+  manifest.specName = root.get("spec_name").word(1, 64, kNameChars);
+  manifest.key = root.get("key").word(1, 128, "");
+  manifest.model = readModel(root.get("model"));
+  for (const JsonNode &store : root.get("stores").items(1, kMaxStores))
+    manifest.stores.push_back(readStore(store));
+  for (const JsonNode &kernel : root.get("kernels").items(0, kMaxKernels))
+    manifest.kernels.push_back(readKernel(kernel));
+  if (error.empty())
+    error = check(manifest);
+  if (!error.empty())
+    return std::nullopt;
+  return manifest;
+}

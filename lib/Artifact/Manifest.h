@@ -1,0 +1,102 @@
+//===- Manifest.h - what a .kvca says about itself --------------*- C++ -*-===//
+//
+// The manifest is the first entry of an artifact (`manifest.json`). It is all
+// that the runtime knows: stores, page geometry, kernels. No LLVM, no
+// exceptions, no RTTI here: the runtime links this.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_LIB_ARTIFACT_MANIFEST_H
+#define KVC_LIB_ARTIFACT_MANIFEST_H
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kvc::artifact {
+
+inline constexpr unsigned kFormatMajor = 1, kFormatMinor = 0;
+
+/// One plane of a store's page: the codes or the scales of one stream.
+struct PlaneInfo {
+  std::string stream;       ///< "K" or "V"
+  std::string role;         ///< "codes" or "scales"
+  std::string type;         ///< element type: "bf16", "i8", "f32", ...
+  uint32_t elements = 0;    ///< elements per (token, head)
+  uint32_t tokenBytes = 0;  ///< bytes per (token, head)
+  uint32_t tokenStride = 0; ///< bytes between tokens of one head
+  uint32_t headStride = 0;  ///< bytes between heads in a page (paged); 0 if
+                            ///< contiguous: capacity * tokenStride (HND) or
+                            ///< tokenBytes (NHD) is the runtime's business
+  uint64_t pageOffset = 0;  ///< of the plane in its page, 64-byte aligned
+  bool operator==(const PlaneInfo &) const = default;
+};
+
+struct StoreInfo {
+  std::string name;
+  uint32_t layerBegin = 0, layerEnd = 0;
+  uint32_t headBegin = 0, headEnd = 0; ///< kv heads
+  bool paged = true;
+  uint32_t page = 0;      ///< tokens per page; 0 if contiguous
+  std::string order;      ///< "HND" or "NHD"
+  uint64_t pageBytes = 0; ///< all planes of one layer's page, multiple of 64
+  std::vector<PlaneInfo> planes; ///< K codes[, K scales], V codes[, V scales]
+  bool window = false;
+  uint32_t sink = 0, recent = 0; ///< if window
+  bool operator==(const StoreInfo &) const = default;
+};
+
+struct KernelInfo {
+  std::string name;   ///< "full.attend.decode"
+  std::string kind;   ///< "attend", "merge" or "append"
+  std::string store;  ///< StoreInfo::name
+  std::string target; ///< "x86-64-v3", "x86-64-v4", ...
+  /// CPU features that must all be there ("avx2", "fma", "amx-bf16", ...).
+  std::vector<std::string> features;
+  std::string symbol; ///< C name in the blob
+  std::string blob;   ///< entry of the artifact: "cpu/x86-64-v3.o"
+  uint64_t scratchBytes = 0;
+  /// attend: a sequence with n query tokens uses the store's attend kernel with
+  /// the largest minQueries <= n, in items of at most maxQueries tokens each.
+  /// So the choice depends on the sequence alone, never on the batch.
+  uint32_t minQueries = 0, maxQueries = 0;
+  /// attend: tokens per split at absolute multiples, 0 = never split. Fixed
+  /// by the schedule, not by the batch: results stay batch-invariant.
+  uint32_t split = 0;
+  std::string schedule; ///< printed #kvc.schedule
+  bool operator==(const KernelInfo &) const = default;
+};
+
+struct ModelInfo {
+  uint32_t layers = 0, qHeads = 0, kvHeads = 0, headDimK = 0, headDimV = 0;
+  std::string dtype; ///< "f32", "f16" or "bf16"
+  double softmaxScale = 0;
+  std::optional<double> logitSoftcap;
+  bool operator==(const ModelInfo &) const = default;
+};
+
+struct Manifest {
+  uint32_t formatMajor = kFormatMajor, formatMinor = kFormatMinor;
+  uint32_t cpuAbi = 0;  ///< KVC_CPU_ABI of the CPU kernels
+  std::string producer; ///< "kvc 0.1.0, LLVM 22.1.8"
+  std::string specName;
+  std::string key; ///< hex: everything that changed the code
+  ModelInfo model;
+  std::vector<StoreInfo> stores;
+  std::vector<KernelInfo> kernels;
+  bool operator==(const Manifest &) const = default;
+};
+
+/// The manifest as JSON text, keys in a fixed order.
+std::string write(const Manifest &manifest);
+
+/// Reads and checks: sizes, ranges, overlaps of scopes, geometry that adds up,
+/// kernels that name stores and blobs. Unknown keys are ignored, a newer major
+/// is refused. On failure returns nullopt and sets `error` (one line, names the
+/// JSON pointer).
+std::optional<Manifest> read(std::string_view json, std::string &error);
+
+} // namespace kvc::artifact
+
+#endif // KVC_LIB_ARTIFACT_MANIFEST_H

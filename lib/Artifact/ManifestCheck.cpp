@@ -1,0 +1,180 @@
+//===- ManifestCheck.cpp - whether a manifest adds up ---------------------===//
+#include "lib/Artifact/ManifestCheck.h"
+
+#include <set>
+#include <tuple>
+
+using namespace kvc::artifact;
+
+static constexpr uint64_t kPlaneAlignment = 64;
+
+static std::string expected(const std::string &at, const std::string &what,
+                            uint64_t wanted, uint64_t found) {
+  return at + ": expected " + what + std::to_string(wanted) + ", found " +
+         std::to_string(found);
+}
+
+static unsigned typeBits(const std::string &type) {
+  return type == "i8" ? 8 : type == "f32" ? 32 : 16;
+}
+
+/// Strides and place of one plane; `end` is where the planes before it end, and
+/// moves on. In a contiguous store only the runtime knows the capacity, so all
+/// that depends on it must be 0.
+static std::string checkPlane(const StoreInfo &store, const PlaneInfo &plane,
+                              const std::string &at, uint64_t &end) {
+  uint64_t heads = store.headEnd - store.headBegin;
+  bool hnd = store.order == "HND";
+  // Elements and heads are at most 4096, a page 256 tokens: no product here
+  // leaves 64 bits.
+  uint64_t tokenBytes = uint64_t(plane.elements) * typeBits(plane.type) / 8;
+  uint64_t tokenStride = hnd ? tokenBytes : heads * tokenBytes;
+  uint64_t headStride = !store.paged ? 0
+                        : hnd        ? store.page * tokenBytes
+                                     : tokenBytes;
+  if (plane.tokenBytes != tokenBytes)
+    return expected(at + "/token_bytes", "", tokenBytes, plane.tokenBytes);
+  if (plane.tokenStride != tokenStride)
+    return expected(at + "/token_stride", "", tokenStride, plane.tokenStride);
+  if (plane.headStride != headStride)
+    return expected(at + "/head_stride", "", headStride, plane.headStride);
+  if (!store.paged)
+    return plane.pageOffset == 0
+               ? ""
+               : expected(at + "/page_offset", "", 0, plane.pageOffset);
+  if (plane.pageOffset % kPlaneAlignment)
+    return expected(at + "/page_offset", "a multiple of ", kPlaneAlignment,
+                    plane.pageOffset);
+  if (plane.pageOffset < end)
+    return expected(at + "/page_offset", "no overlap, so at least ", end,
+                    plane.pageOffset);
+  end = plane.pageOffset + heads * store.page * tokenBytes;
+  return end <= store.pageBytes
+             ? ""
+             : expected(at + "/page_offset", "the plane to end by page_bytes ",
+                        store.pageBytes, end);
+}
+
+/// The order that kernels index planes in: K codes[, K scales], V codes[, V
+/// scales].
+static std::string checkPlanes(const ModelInfo &model, const StoreInfo &store,
+                               const std::string &at) {
+  size_t next = 0;
+  uint64_t end = 0;
+  auto is = [&](const char *stream, const char *role) {
+    return next < store.planes.size() && store.planes[next].stream == stream &&
+           store.planes[next].role == role;
+  };
+  for (const char *stream : {"K", "V"}) {
+    uint32_t dim = *stream == 'K' ? model.headDimK : model.headDimV;
+    std::string plane = at + "/planes/" + std::to_string(next);
+    if (!is(stream, "codes"))
+      return plane + ": expected the codes of " + stream;
+    if (store.planes[next].elements != dim)
+      return expected(plane + "/elements", "the head dim ", dim,
+                      store.planes[next].elements);
+    next += 1;
+    next += is(stream, "scales");
+  }
+  if (next != store.planes.size())
+    return at + "/planes/" + std::to_string(next) +
+           ": expected no plane beyond codes and scales of K, then of V";
+  for (size_t i = 0; i < store.planes.size(); ++i)
+    if (std::string error = checkPlane(
+            store, store.planes[i], at + "/planes/" + std::to_string(i), end);
+        !error.empty())
+      return error;
+  return "";
+}
+
+static std::string checkRange(const std::string &at, uint32_t begin,
+                              uint32_t end, uint32_t limit) {
+  if (begin < end && end <= limit)
+    return "";
+  return at + ": expected a range within 0 to " + std::to_string(limit) +
+         " that is not empty, found " + std::to_string(begin) + " to " +
+         std::to_string(end);
+}
+
+static std::string checkStore(const ModelInfo &model, const StoreInfo &store,
+                              const std::string &at) {
+  std::string error = checkRange(at + "/layers", store.layerBegin,
+                                 store.layerEnd, model.layers);
+  if (error.empty())
+    error = checkRange(at + "/kv_heads", store.headBegin, store.headEnd,
+                       model.kvHeads);
+  if (!error.empty())
+    return error;
+  if (store.pageBytes % kPlaneAlignment)
+    return expected(at + "/page_bytes", "a multiple of ", kPlaneAlignment,
+                    store.pageBytes);
+  return checkPlanes(model, store, at);
+}
+
+/// Every (layer, kv head) pair must be in exactly one store.
+static std::string checkScopes(const Manifest &manifest) {
+  uint64_t covered = 0;
+  for (size_t i = 0; i < manifest.stores.size(); ++i) {
+    const StoreInfo &a = manifest.stores[i];
+    for (size_t j = 0; j < i; ++j) {
+      const StoreInfo &b = manifest.stores[j];
+      if (a.layerBegin < b.layerEnd && b.layerBegin < a.layerEnd &&
+          a.headBegin < b.headEnd && b.headBegin < a.headEnd)
+        return "/stores/" + std::to_string(i) +
+               ": expected a scope of its own, found an overlap with `" +
+               b.name + "`";
+    }
+    covered += uint64_t(a.layerEnd - a.layerBegin) * (a.headEnd - a.headBegin);
+  }
+  uint64_t pairs = uint64_t(manifest.model.layers) * manifest.model.kvHeads;
+  return covered == pairs
+             ? ""
+             : expected("/stores",
+                        "scopes that cover (layer, kv head) pairs: ", pairs,
+                        covered);
+}
+
+/// A kernel is found by (store, target, kind) and, for attend, the number of
+/// query tokens: two that answer to the same would make the choice arbitrary.
+static std::string checkKernels(const Manifest &manifest) {
+  std::set<std::string> stores;
+  for (const StoreInfo &store : manifest.stores)
+    stores.insert(store.name);
+  std::set<std::tuple<std::string, std::string>> names;
+  std::set<std::tuple<std::string, std::string, std::string, uint32_t>> uses;
+  for (size_t i = 0; i < manifest.kernels.size(); ++i) {
+    const KernelInfo &kernel = manifest.kernels[i];
+    std::string at = "/kernels/" + std::to_string(i);
+    if (!stores.count(kernel.store))
+      return at + "/store: expected the name of a store, found `" +
+             kernel.store + "`";
+    if (!names.insert({kernel.target, kernel.name}).second)
+      return at + "/name: `" + kernel.name + "` is there twice for `" +
+             kernel.target + "`";
+    if (!uses.insert(
+                 {kernel.store, kernel.target, kernel.kind, kernel.minQueries})
+             .second)
+      return at + ": a second " + kernel.kind + " kernel of `" + kernel.store +
+             "` for the same target and query tokens";
+  }
+  return "";
+}
+
+std::string kvc::artifact::check(const Manifest &manifest) {
+  const ModelInfo &model = manifest.model;
+  if (model.qHeads % model.kvHeads)
+    return expected("/model/q_heads", "a multiple of ", model.kvHeads,
+                    model.qHeads);
+  std::set<std::string> names;
+  for (size_t i = 0; i < manifest.stores.size(); ++i) {
+    std::string at = "/stores/" + std::to_string(i);
+    if (!names.insert(manifest.stores[i].name).second)
+      return at + "/name: `" + manifest.stores[i].name + "` is there twice";
+    if (std::string error = checkStore(model, manifest.stores[i], at);
+        !error.empty())
+      return error;
+  }
+  if (std::string error = checkScopes(manifest); !error.empty())
+    return error;
+  return checkKernels(manifest);
+}

@@ -1,0 +1,20 @@
+//===- ManifestCheck.h - whether a manifest adds up -------------*- C++ -*-===//
+#ifndef KVC_LIB_ARTIFACT_MANIFESTCHECK_H
+#define KVC_LIB_ARTIFACT_MANIFESTCHECK_H
+
+#include "lib/Artifact/Manifest.h"
+
+namespace kvc::artifact {
+
+inline constexpr uint32_t kMaxStores = 256, kMaxKernels = 4096;
+inline constexpr uint64_t kMaxPageBytes = 1u << 30;
+
+/// Checks what no single value shows: scopes that overlap or leave holes,
+/// strides and offsets of planes, references between kernels and stores, unique
+/// names. Every value must already be in the range that read() gives it.
+/// Returns an empty string or one line that starts with a JSON pointer.
+std::string check(const Manifest &manifest);
+
+} // namespace kvc::artifact
+
+#endif // KVC_LIB_ARTIFACT_MANIFESTCHECK_H

@@ -1,0 +1,329 @@
+//===- ManifestTest.cpp - what read() takes and refuses -------------------===//
+#include "Sample.h"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <rapidcheck/gtest.h>
+
+#include <functional>
+
+using namespace kvc::artifact;
+using nlohmann::json;
+using Pointer = json::json_pointer;
+
+static std::string errorOf(const std::string &text) {
+  std::string error;
+  EXPECT_FALSE(read(text, error)) << text;
+  EXPECT_FALSE(error.empty());
+  EXPECT_EQ(error.find('\n'), error.npos) << error;
+  return error;
+}
+
+TEST(Manifest, RoundTrip) {
+  std::string error, text = write(sampleManifest());
+  std::optional<Manifest> back = read(text, error);
+  ASSERT_TRUE(back) << error;
+  EXPECT_EQ(*back, sampleManifest());
+  EXPECT_EQ(write(*back), text);
+}
+
+TEST(Manifest, KeysAreInAFixedOrder) {
+  std::string text = write(sampleManifest());
+  size_t last = 0;
+  for (const char *key :
+       {"\"format\"", "\"cpu_abi\"", "\"producer\"", "\"spec_name\"", "\"key\"",
+        "\"model\"", "\"stores\"", "\"kernels\""}) {
+    size_t at = text.find(key);
+    ASSERT_NE(at, text.npos) << key;
+    EXPECT_GE(at, last) << key;
+    last = at;
+  }
+}
+
+TEST(Manifest, UnknownKeysAreIgnored) {
+  json document = json::parse(write(sampleManifest()));
+  document["later"] = {{"x", 1}};
+  document["stores"][0]["later"] = "y";
+  document["format"]["minor"] = 7;
+  std::string error;
+  std::optional<Manifest> back = read(document.dump(), error);
+  ASSERT_TRUE(back) << error;
+  EXPECT_EQ(back->formatMinor, 7u);
+  back->formatMinor = 0;
+  EXPECT_EQ(*back, sampleManifest());
+}
+
+namespace {
+/// One change of the sample and the start of the message that refuses it.
+struct Change {
+  const char *pointer;
+  json value;
+  std::string error;
+};
+} // namespace
+
+static void expectRefused(const std::vector<Change> &changes) {
+  for (const Change &change : changes) {
+    json document = json::parse(write(sampleManifest()));
+    document[Pointer(change.pointer)] = change.value;
+    std::string error = errorOf(document.dump());
+    EXPECT_EQ(error.substr(0, change.error.size()), change.error)
+        << change.pointer << " = " << change.value;
+  }
+}
+
+TEST(Manifest, RefusesValuesOutOfRange) {
+  expectRefused({
+      {"/format/major", 2, "/format/major: expected an integer of 1 to 1"},
+      {"/format/major", 0, "/format/major"},
+      {"/cpu_abi", -1, "/cpu_abi"},
+      {"/cpu_abi", 1.0, "/cpu_abi: expected an integer"},
+      {"/cpu_abi", 4294967296, "/cpu_abi"},
+      {"/producer", "two\nlines", "/producer: expected printable ASCII"},
+      {"/spec_name", "", "/spec_name"},
+      {"/spec_name", "a b", "/spec_name: expected letters"},
+      {"/spec_name", std::string("a\0b", 3), "/spec_name: expected letters"},
+      {"/spec_name", std::string(65, 'a'), "/spec_name"},
+      {"/key", "", "/key"},
+      {"/model", 3, "/model: expected an object"},
+      {"/model/layers", 0, "/model/layers"},
+      {"/model/layers", 4097, "/model/layers"},
+      {"/model/layers", "4", "/model/layers"},
+      {"/model/q_heads", 5, "/model/q_heads: expected a multiple of 2"},
+      {"/model/kv_heads", 0, "/model/kv_heads"},
+      {"/model/head_dim_k", 1u << 20, "/model/head_dim_k"},
+      {"/model/dtype", "f64", "/model/dtype: expected one of `f32`"},
+      {"/model/softmax_scale", 0, "/model/softmax_scale"},
+      {"/model/softmax_scale", -1.5, "/model/softmax_scale"},
+      {"/model/softmax_scale", "1", "/model/softmax_scale"},
+      {"/model/logit_softcap", 0, "/model/logit_softcap"},
+      {"/stores", json::array(), "/stores: expected 1 to 256 elements"},
+      {"/stores", json::object(), "/stores: expected an array"},
+      {"/stores/0/layers", {0}, "/stores/0/layers: expected 2"},
+      {"/stores/0/layout", "ring", "/stores/0/layout"},
+      {"/stores/0/page", 0, "/stores/0/page"},
+      {"/stores/0/page", 257, "/stores/0/page"},
+      {"/stores/1/page", 16, "/stores/1/page"},
+      {"/stores/0/order", "DNH", "/stores/0/order"},
+      {"/stores/1/page_bytes", 64, "/stores/1/page_bytes"},
+      {"/stores/0/page_bytes", 1ull << 40, "/stores/0/page_bytes"},
+      {"/stores/0/window/recent", 0, "/stores/0/window/recent"},
+      {"/stores/0/window/sink", 1u << 31, "/stores/0/window/sink"},
+      {"/stores/0/window", true, "/stores/0/window: expected an object"},
+      {"/stores/0/planes/0/type", "i4", "/stores/0/planes/0/type"},
+      {"/stores/0/planes/0/stream", "Q", "/stores/0/planes/0/stream"},
+      {"/stores/0/planes/0/role", "zeros", "/stores/0/planes/0/role"},
+      {"/stores/0/planes/0/elements", 0, "/stores/0/planes/0/elements"},
+      {"/kernels/0/kind", "evict", "/kernels/0/kind"},
+      {"/kernels/0/symbol", "a-b", "/kernels/0/symbol"},
+      {"/kernels/0/features", {""}, "/kernels/0/features/0"},
+      {"/kernels/0/features", json::array({1}), "/kernels/0/features/0"},
+      {"/kernels/0/min_queries", 1, "/kernels/0/min_queries"},
+      {"/kernels/2/min_queries", 0, "/kernels/2/min_queries"},
+      {"/kernels/2/max_queries", 0, "/kernels/2/max_queries"},
+      {"/kernels/2/split", 1u << 31, "/kernels/2/split"},
+      {"/kernels/1/split", 1, "/kernels/1/split"},
+      {"/kernels/2/scratch_bytes", 1ull << 62, "/kernels/2/scratch_bytes"},
+      {"/kernels/2/schedule", std::string(4097, 'x'), "/kernels/2/schedule"},
+  });
+}
+
+TEST(Manifest, RefusesWhatDoesNotAddUp) {
+  json plane = json::parse(write(sampleManifest()))["stores"][0]["planes"][2];
+  expectRefused({
+      {"/stores/0/layers", {0, 5}, "/stores/0/layers: expected a range"},
+      {"/stores/0/layers", {2, 2}, "/stores/0/layers: expected a range"},
+      {"/stores/0/layers", {3, 1}, "/stores/0/layers: expected a range"},
+      {"/stores/0/kv_heads", {0, 3}, "/stores/0/kv_heads: expected a range"},
+      {"/stores/1/layers", {2, 4}, "/stores/1: expected a scope of its own"},
+      {"/model/layers", 5, "/stores: expected scopes that cover"},
+      {"/stores/1/name", "window", "/stores/1/name: `window` is there twice"},
+      {"/stores/0/page_bytes", 4225, "/stores/0/page_bytes: expected a mult"},
+      {"/stores/0/page_bytes", 4160, "/stores/0/planes/2/page_offset"},
+      {"/stores/0/planes/1/page_offset", 2016,
+       "/stores/0/planes/1/page_offset: expected a multiple of 64"},
+      {"/stores/0/planes/1/page_offset", 1984,
+       "/stores/0/planes/1/page_offset: expected no overlap"},
+      {"/stores/0/planes/2/page_offset", 1u << 30,
+       "/stores/0/planes/2/page_offset: expected the plane to end"},
+      {"/stores/0/planes/0/token_bytes", 128,
+       "/stores/0/planes/0/token_bytes: expected 64, found 128"},
+      {"/stores/0/planes/0/token_stride", 128,
+       "/stores/0/planes/0/token_stride: expected 64, found 128"},
+      {"/stores/0/planes/0/head_stride", 1025,
+       "/stores/0/planes/0/head_stride: expected 1024, found 1025"},
+      {"/stores/1/planes/0/token_stride", 128,
+       "/stores/1/planes/0/token_stride: expected 256, found 128"},
+      {"/stores/1/planes/0/head_stride", 128,
+       "/stores/1/planes/0/head_stride: expected 0"},
+      {"/stores/1/planes/1/page_offset", 64,
+       "/stores/1/planes/1/page_offset: expected 0"},
+      {"/stores/0/order", "NHD", "/stores/0/planes/0/token_stride"},
+      {"/stores/0/planes/0/type", "f16", "/stores/0/planes/0/token_bytes"},
+      {"/stores/0/planes/0/elements", 32,
+       "/stores/0/planes/0/elements: expected the head dim 64"},
+      {"/model/head_dim_v", 40,
+       "/stores/0/planes/2/elements: expected the head dim 40"},
+      {"/stores/0/planes/0/stream", "V", "/stores/0/planes/0: expected the c"},
+      {"/stores/0/planes/2/role", "scales",
+       "/stores/0/planes/2: expected the codes of V"},
+      {"/stores/0/planes/3", plane, "/stores/0/planes/3: expected no plane"},
+      {"/kernels/0/store", "other", "/kernels/0/store: expected the name"},
+      {"/kernels/1/name", "window.append", "/kernels/1/name"},
+      {"/kernels/1/kind", "append", "/kernels/1: a second append"},
+      {"/kernels/3/min_queries", 1, "/kernels/3: a second attend"},
+  });
+}
+
+/// Calls `visit` with the pointer of every value of `node`.
+static void walk(const json &node, const std::string &at,
+                 const std::function<void(const std::string &)> &visit) {
+  visit(at);
+  for (const auto &[key, value] : node.items())
+    if (node.is_structured())
+      walk(value, at + '/' + key, visit);
+}
+
+TEST(Manifest, EveryKeyIsNeeded) {
+  json document = json::parse(write(sampleManifest()));
+  unsigned removed = 0;
+  walk(document, "", [&](const std::string &at) {
+    size_t slash = at.rfind('/');
+    if (slash == at.npos)
+      return;
+    json changed = document;
+    json &parent = changed[Pointer(at.substr(0, slash))];
+    std::string key = at.substr(slash + 1);
+    if (!parent.is_object() || key == "logit_softcap" || key == "window")
+      return;
+    parent.erase(key);
+    ++removed;
+    EXPECT_EQ(errorOf(changed.dump()), (slash ? at.substr(0, slash) : "/") +
+                                           ": expected a key `" + key + "`");
+  });
+  EXPECT_GT(removed, 100u);
+}
+
+TEST(Manifest, AnyValueAnywhereIsRefusedOrReadBack) {
+  json document = json::parse(write(sampleManifest()));
+  const std::vector<json> strange = {nullptr,
+                                     true,
+                                     -1,
+                                     0,
+                                     1.5,
+                                     1e300,
+                                     UINT64_MAX,
+                                     INT64_MIN,
+                                     "",
+                                     "\xe2\x82\xac/",
+                                     "x",
+                                     json::array(),
+                                     json::object(),
+                                     json::array({1, 2})};
+  walk(document, "", [&](const std::string &at) {
+    for (const json &value : strange) {
+      json changed = document;
+      changed[Pointer(at)] = value;
+      std::string error;
+      std::optional<Manifest> manifest = read(changed.dump(), error);
+      ASSERT_NE(manifest.has_value(), !error.empty()) << at << value;
+      ASSERT_TRUE(!manifest || read(write(*manifest), error) == manifest)
+          << at << value;
+    }
+  });
+}
+
+TEST(Manifest, RefusesTextThatIsNotOneDocument) {
+  std::string good = write(sampleManifest());
+  for (size_t size = 0; size + 2 < good.size(); ++size)
+    errorOf(good.substr(0, size));
+  EXPECT_EQ(errorOf(good + "x").substr(0, 16), "not JSON at byte");
+  EXPECT_EQ(errorOf("[]"), "/: expected an object");
+  EXPECT_EQ(errorOf(R"({"a": {"b": 1, "c": 2, "b": 3}})"),
+            "/a/b: duplicate key");
+  EXPECT_EQ(errorOf(R"([{"x~/\n": 1, "x~/\n": 2}])"),
+            "/0/x~0~1?: duplicate key");
+  EXPECT_EQ(errorOf(R"([0, {"x": []}, {"y": {}, "y": 2}])"),
+            "/2/y: duplicate key");
+  EXPECT_NE(errorOf(R"({"a": 1e400})").find("finite number"),
+            std::string::npos);
+  EXPECT_NE(errorOf(R"({"a": NaN})").find("not JSON"), std::string::npos);
+}
+
+TEST(Manifest, GateComesBeforeTheParser) {
+  std::string deep(100000, '[');
+  EXPECT_EQ(errorOf(deep), "expected a nesting of at most 32, found 100000");
+  std::string big(size_t(4) << 20, ' ');
+  EXPECT_EQ(errorOf(big + "{}"),
+            "expected at most 4194304 bytes, found 4194306");
+  std::string many = "[0";
+  for (int i = 0; i < 200000; ++i)
+    many += ",0";
+  EXPECT_EQ(errorOf(many + "]"), "expected at most 200000 values");
+  // Brackets in strings do not nest, those after a string do.
+  std::string brackets(40, '[');
+  EXPECT_EQ(errorOf(R"({"a": "[\\\"[)" + brackets + "\"}"),
+            "/: expected a key `format`");
+  EXPECT_EQ(errorOf(R"({"a\\": )" + brackets).substr(0, 18),
+            "expected a nesting");
+}
+
+/// A valid store over `heads` heads whose geometry follows from random choices.
+static StoreInfo randomStore(const ModelInfo &model) {
+  static const std::vector<std::pair<std::string, uint32_t>> types = {
+      {"f32", 4}, {"f16", 2}, {"bf16", 2}, {"i8", 1}};
+  StoreInfo store;
+  store.paged = *rc::gen::arbitrary<bool>();
+  store.page = store.paged ? *rc::gen::inRange(1u, 257u) : 0;
+  store.order = *rc::gen::element<std::string>("HND", "NHD");
+  store.headEnd = model.kvHeads;
+  store.window = *rc::gen::arbitrary<bool>();
+  if (store.window)
+    store.sink = *rc::gen::inRange(0u, 1u << 31),
+    store.recent = *rc::gen::inRange(1u, 1u << 31);
+  auto add = [&](const char *stream, const char *role, uint32_t elements) {
+    auto [type, size] = *rc::gen::elementOf(types);
+    uint32_t row = elements * size;
+    bool hnd = store.order == "HND";
+    store.planes.push_back({stream, role, type, elements, row,
+                            hnd ? row : row * model.kvHeads,
+                            !store.paged ? 0
+                            : hnd        ? row * store.page
+                                         : row,
+                            store.pageBytes});
+    store.pageBytes +=
+        (uint64_t(store.page) * model.kvHeads * row + 63) / 64 * 64;
+  };
+  for (const char *stream : {"K", "V"}) {
+    add(stream, "codes", *stream == 'K' ? model.headDimK : model.headDimV);
+    if (*rc::gen::arbitrary<bool>())
+      add(stream, "scales", *rc::gen::inRange(1u, 5u));
+  }
+  return store;
+}
+
+RC_GTEST_PROP(Manifest, AnyValidManifestRoundTrips, ()) {
+  Manifest m = sampleManifest();
+  m.model.kvHeads = *rc::gen::inRange(1u, 9u);
+  m.model.qHeads = m.model.kvHeads * *rc::gen::inRange(1u, 9u);
+  m.model.headDimK = *rc::gen::inRange(1u, 577u);
+  m.model.headDimV = *rc::gen::inRange(1u, 577u);
+  m.model.softmaxScale = *rc::gen::positive<double>();
+  if (*rc::gen::arbitrary<bool>())
+    m.model.logitSoftcap.reset();
+  m.stores.clear();
+  uint32_t layer = 0;
+  for (const char *name : {"window", "full"}) {
+    m.stores.push_back(randomStore(m.model));
+    m.stores.back().name = name;
+    m.stores.back().layerBegin = layer;
+    layer += *rc::gen::inRange(1u, 40u);
+    m.stores.back().layerEnd = layer;
+  }
+  m.model.layers = layer;
+  std::string error;
+  std::optional<Manifest> back = read(write(m), error);
+  RC_LOG(error);
+  RC_ASSERT(back.has_value());
+  RC_ASSERT(*back == m);
+}

@@ -1,0 +1,92 @@
+//===- Sample.cpp - a small valid artifact for tests ----------------------===//
+#include "Sample.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+using namespace kvc::artifact;
+
+static StoreInfo pagedStore() {
+  StoreInfo store;
+  store.name = "window";
+  store.layerBegin = 0, store.layerEnd = 3;
+  store.headBegin = 0, store.headEnd = 2;
+  store.paged = true;
+  store.page = 16;
+  store.order = "HND";
+  store.planes = {{"K", "codes", "i8", 64, 64, 64, 16 * 64, 0},
+                  {"K", "scales", "f32", 1, 4, 4, 16 * 4, 2 * 16 * 64},
+                  {"V", "codes", "bf16", 32, 64, 64, 16 * 64, 2 * 16 * 68}};
+  store.pageBytes = 2 * 16 * (64 + 4 + 64);
+  store.window = true;
+  store.sink = 4, store.recent = 1024;
+  return store;
+}
+
+static StoreInfo contiguousStore() {
+  StoreInfo store;
+  store.name = "full";
+  store.layerBegin = 3, store.layerEnd = 4;
+  store.headBegin = 0, store.headEnd = 2;
+  store.paged = false;
+  store.order = "NHD";
+  store.planes = {{"K", "codes", "f16", 64, 128, 256, 0, 0},
+                  {"V", "codes", "f16", 32, 64, 128, 0, 0}};
+  return store;
+}
+
+Manifest kvc::artifact::sampleManifest() {
+  Manifest m;
+  m.cpuAbi = 1;
+  m.producer = "kvc 0.1.0, LLVM 22.1.8";
+  m.specName = "sample";
+  m.key = "00ff12ab";
+  m.model = {4, 6, 2, 64, 32, "bf16", 0.125, 30.0};
+  m.stores = {pagedStore(), contiguousStore()};
+  for (const char *store : {"window", "full"}) {
+    std::string prefix = std::string(store) + ".";
+    KernelInfo kernel;
+    kernel.store = store;
+    kernel.target = "x86-64-v3";
+    kernel.features = {"avx2", "fma"};
+    kernel.symbol = "kvc_golden";
+    kernel.blob = kSampleBlob;
+    kernel.schedule = "#kvc.schedule<block = 16>";
+    kernel.kind = "append", kernel.name = prefix + "append";
+    m.kernels.push_back(kernel);
+    kernel.kind = "merge", kernel.name = prefix + "merge";
+    m.kernels.push_back(kernel);
+    kernel.kind = "attend", kernel.name = prefix + "attend.decode";
+    kernel.scratchBytes = 8192;
+    kernel.split = 512;
+    kernel.minQueries = 1, kernel.maxQueries = 16;
+    m.kernels.push_back(kernel);
+    kernel.name = prefix + "attend.prefill";
+    kernel.minQueries = 17, kernel.maxQueries = 64;
+    m.kernels.push_back(kernel);
+  }
+  return m;
+}
+
+std::vector<uint8_t> kvc::artifact::readFile(const std::string &path) {
+  std::ifstream stream(path, std::ios::binary);
+  std::vector<uint8_t> bytes{std::istreambuf_iterator<char>(stream), {}};
+  EXPECT_TRUE(stream && !bytes.empty()) << path;
+  return bytes;
+}
+
+std::vector<uint8_t> kvc::artifact::testObject(const std::string &name) {
+  std::istringstream paths(KVC_TEST_OBJECTS);
+  for (std::string path; std::getline(paths, path, ':');)
+    if (path.find("/" + name + ".c") != path.npos)
+      return readFile(path);
+  ADD_FAILURE() << "no object " << name;
+  return {};
+}
+
+std::string kvc::artifact::goldenPath() {
+  return std::string(KVC_TEST_DATA) + "/golden-1.0.kvca";
+}

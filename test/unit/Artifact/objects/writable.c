@@ -1,0 +1,4 @@
+// Refused: has a variable.
+
+int counter = 3;
+int kernel(int x) { return counter += x; }
