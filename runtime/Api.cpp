@@ -1,0 +1,217 @@
+//===- Api.cpp - the C functions: status, devices, programs, kernels ------===//
+#include "runtime/Api.h"
+
+#include "runtime/Arguments.h"
+#include "runtime/devices/Cpu.h"
+
+using namespace kvc;
+using namespace kvc::rt;
+
+//===----------------------------------------------------------------------===//
+// Status
+//===----------------------------------------------------------------------===//
+
+uint32_t kvc_runtime_abi(void) { return KVC_RUNTIME_ABI; }
+
+const char *kvc_code_name(uint32_t code) {
+  switch (code) {
+  case KVC_OK:
+    return "ok";
+  case KVC_WOULD_BLOCK:
+    return "would block";
+  case KVC_OUT_OF_PAGES:
+    return "out of pages";
+  case KVC_OUT_OF_SEQUENCES:
+    return "out of sequences";
+  case KVC_STALE:
+    return "stale handle";
+  case KVC_BUSY:
+    return "busy";
+  case KVC_INVALID_ARGUMENT:
+    return "invalid argument";
+  case KVC_UNSUPPORTED:
+    return "unsupported";
+  case KVC_IO_ERROR:
+    return "i/o error";
+  case KVC_CORRUPT:
+    return "corrupt";
+  case KVC_DEVICE_ERROR:
+    return "device error";
+  case KVC_POISONED:
+    return "poisoned";
+  default:
+    return "unknown code";
+  }
+}
+
+const char *kvc_error_text(void) { return errorText(); }
+
+//===----------------------------------------------------------------------===//
+// Devices
+//===----------------------------------------------------------------------===//
+
+kvc_status kvc_device_create_cpu(const kvc_cpu_options *options,
+                                 kvc_device **device) {
+  kvc_cpu_options known = {};
+  if (options)
+    if (kvc_status s = readStruct(options, "kvc_cpu_options", known); !isOk(s))
+      return s;
+  if (!device)
+    return noOutput("device");
+  Device *created = nullptr;
+  if (kvc_status s = createCpuDevice(known, created); !isOk(s))
+    return s;
+  *device = wrap(created);
+  return ok();
+}
+
+void kvc_device_release(kvc_device *device) {
+  if (device)
+    unwrap(device)->release();
+}
+
+//===----------------------------------------------------------------------===//
+// Programs
+//===----------------------------------------------------------------------===//
+
+kvc_status kvc_program_load(kvc_device *device, const void *bytes, size_t size,
+                            kvc_program **program) {
+  if (!device)
+    return noHandle("device");
+  if (!program)
+    return noOutput("program");
+  if (!bytes)
+    return fail(KVC_INVALID_ARGUMENT, 151,
+                "`bytes`: expected memory, found null");
+  Program *loaded = nullptr;
+  std::span span(static_cast<const uint8_t *>(bytes), size);
+  if (kvc_status s = Program::load(*unwrap(device), span, loaded); !isOk(s))
+    return s;
+  *program = wrap(loaded);
+  return ok();
+}
+
+kvc_status kvc_program_load_file(kvc_device *device, const char *path,
+                                 kvc_program **program) {
+  if (!device)
+    return noHandle("device");
+  if (!program)
+    return noOutput("program");
+  if (!path)
+    return fail(KVC_INVALID_ARGUMENT, 152,
+                "`path`: expected a path, found null");
+  Program *loaded = nullptr;
+  if (kvc_status s = Program::loadFile(*unwrap(device), path, loaded); !isOk(s))
+    return s;
+  *program = wrap(loaded);
+  return ok();
+}
+
+void kvc_program_release(kvc_program *program) {
+  if (program)
+    unwrap(program)->release();
+}
+
+const char *kvc_program_name(const kvc_program *program) {
+  return program ? unwrap(program)->manifest().specName.c_str() : "";
+}
+
+const char *kvc_program_target(const kvc_program *program) {
+  return program ? unwrap(program)->executable().target().c_str() : "";
+}
+
+kvc_status kvc_program_get_model(const kvc_program *program,
+                                 kvc_model_info *info) {
+  if (!program)
+    return noHandle("program");
+  const artifact::ModelInfo &model = unwrap(program)->manifest().model;
+  kvc_model_info out = {};
+  out.layers = model.layers;
+  out.q_heads = model.qHeads;
+  out.kv_heads = model.kvHeads;
+  out.head_dim_k = model.headDimK;
+  out.head_dim_v = model.headDimV;
+  out.dtype = model.dtype.c_str();
+  out.softmax_scale = model.softmaxScale;
+  out.logit_softcap = model.logitSoftcap.value_or(0);
+  return writeStruct(out, "kvc_model_info", info);
+}
+
+uint32_t kvc_program_store_count(const kvc_program *program) {
+  return program ? unwrap(program)->stores() : 0;
+}
+
+static kvc_status checkStore(const kvc_program *program, uint32_t store) {
+  if (!program)
+    return noHandle("program");
+  uint32_t stores = unwrap(program)->stores();
+  if (store >= stores)
+    return fail(KVC_INVALID_ARGUMENT, 153,
+                "`store`: expected below %u, found %u", stores, store);
+  return ok();
+}
+
+kvc_status kvc_program_get_store(const kvc_program *program, uint32_t store,
+                                 kvc_store_info *info) {
+  if (kvc_status s = checkStore(program, store); !isOk(s))
+    return s;
+  const artifact::StoreInfo &from = unwrap(program)->manifest().stores[store];
+  kvc_store_info out = {};
+  out.name = from.name.c_str();
+  out.layer_begin = from.layerBegin;
+  out.layer_end = from.layerEnd;
+  out.head_begin = from.headBegin;
+  out.head_end = from.headEnd;
+  out.page_tokens = from.paged ? from.page : 0;
+  out.page_bytes = from.paged ? from.pageBytes : 0;
+  out.plane_count = uint32_t(from.planes.size());
+  bool hnd = from.order == "HND";
+  for (uint32_t i = 0; i < out.plane_count; ++i) {
+    const artifact::PlaneInfo &plane = from.planes[i];
+    kvc_plane_info &to = out.planes[i];
+    to.stream = plane.stream.c_str();
+    to.role = plane.role.c_str();
+    to.type = plane.type.c_str();
+    to.elements = plane.elements;
+    to.token_stride = plane.tokenStride;
+    to.head_stride = from.paged ? plane.headStride : hnd ? 0 : plane.tokenBytes;
+    to.page_offset = plane.pageOffset;
+  }
+  return writeStruct(out, "kvc_store_info", info);
+}
+
+//===----------------------------------------------------------------------===//
+// Kernels on the caller's buffers
+//===----------------------------------------------------------------------===//
+
+kvc_status kvc_append(const kvc_program *program, uint32_t store,
+                      const kvc_append_args *args) {
+  if (kvc_status s = checkStore(program, store); !isOk(s))
+    return s;
+  kvc_append_args known;
+  if (kvc_status s = readStruct(args, "kvc_append_args", known); !isOk(s))
+    return s;
+  return unwrap(program)->append(store, known);
+}
+
+kvc_status kvc_attend_workspace(const kvc_program *program, uint32_t store,
+                                uint32_t batch, uint32_t rows, uint32_t kv_len,
+                                size_t *bytes) {
+  if (kvc_status s = checkStore(program, store); !isOk(s))
+    return s;
+  if (!bytes)
+    return noOutput("bytes");
+  *bytes =
+      unwrap(program)->executable().attendWorkspace(store, batch, rows, kv_len);
+  return ok();
+}
+
+kvc_status kvc_attend(const kvc_program *program, uint32_t store,
+                      const kvc_attend_args *args) {
+  if (kvc_status s = checkStore(program, store); !isOk(s))
+    return s;
+  kvc_attend_args known;
+  if (kvc_status s = readStruct(args, "kvc_attend_args", known); !isOk(s))
+    return s;
+  return unwrap(program)->attend(store, known);
+}

@@ -1,0 +1,102 @@
+//===- ApiCache.cpp - the C functions of caches ---------------------------===//
+#include "runtime/Api.h"
+#include "runtime/Arguments.h"
+#include "runtime/Cache.h"
+
+using namespace kvc::rt;
+
+static Cache *unwrap(kvc_cache *cache) {
+  return reinterpret_cast<Cache *>(cache);
+}
+static const Cache *unwrap(const kvc_cache *cache) {
+  return reinterpret_cast<const Cache *>(cache);
+}
+
+kvc_status kvc_cache_create(kvc_program *program,
+                            const kvc_cache_options *options,
+                            kvc_cache **cache) {
+  if (!program)
+    return noHandle("program");
+  if (!cache)
+    return noOutput("cache");
+  kvc_cache_options known;
+  if (kvc_status s = readStruct(options, "kvc_cache_options", known); !isOk(s))
+    return s;
+  Cache *created = nullptr;
+  if (kvc_status s = Cache::create(*unwrap(program), known, created); !isOk(s))
+    return s;
+  *cache = reinterpret_cast<kvc_cache *>(created);
+  return ok();
+}
+
+void kvc_cache_destroy(kvc_cache *cache) { delete unwrap(cache); }
+
+kvc_status kvc_cache_open(kvc_cache *cache, kvc_seq *seq) {
+  if (!cache)
+    return noHandle("cache");
+  if (!seq)
+    return noOutput("seq");
+  return unwrap(cache)->open(*seq);
+}
+
+kvc_status kvc_cache_release(kvc_cache *cache, kvc_seq seq) {
+  return cache ? unwrap(cache)->release(seq) : noHandle("cache");
+}
+
+kvc_status kvc_cache_length(const kvc_cache *cache, kvc_seq seq,
+                            uint32_t *tokens) {
+  if (!cache)
+    return noHandle("cache");
+  if (!tokens)
+    return noOutput("tokens");
+  return unwrap(cache)->length(seq, *tokens);
+}
+
+kvc_status kvc_cache_reserve(kvc_cache *cache, const kvc_slot_request *requests,
+                             uint32_t count, kvc_step *step) {
+  if (!cache)
+    return noHandle("cache");
+  if (!step)
+    return noOutput("step");
+  return unwrap(cache)->reserve(requests, count, *step);
+}
+
+kvc_status kvc_cache_view(const kvc_cache *cache, kvc_step step, uint32_t store,
+                          uint32_t layer, kvc_batch_view *view) {
+  if (!cache)
+    return noHandle("cache");
+  kvc_batch_view out;
+  if (kvc_status s = unwrap(cache)->view(step, store, layer, out); !isOk(s))
+    return s;
+  return writeStruct(out, "kvc_batch_view", view);
+}
+
+kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step, uint32_t layer,
+                            const void *k, const void *v) {
+  return cache ? unwrap(cache)->append(step, layer, k, v) : noHandle("cache");
+}
+
+kvc_status kvc_cache_attend(kvc_cache *cache, kvc_step step, uint32_t layer,
+                            const void *q, void *out, float *lse) {
+  return cache ? unwrap(cache)->attend(step, layer, q, out, lse)
+               : noHandle("cache");
+}
+
+kvc_status kvc_cache_commit(kvc_cache *cache, kvc_step step,
+                            const uint32_t *accepted) {
+  return cache ? unwrap(cache)->commit(step, accepted) : noHandle("cache");
+}
+
+kvc_status kvc_cache_abandon(kvc_cache *cache, kvc_step step) {
+  return cache ? unwrap(cache)->abandon(step) : noHandle("cache");
+}
+
+kvc_status kvc_cache_get_stats(const kvc_cache *cache, kvc_cache_stats *stats) {
+  if (!cache)
+    return noHandle("cache");
+  return writeStruct(unwrap(cache)->stats(), "kvc_cache_stats", stats);
+}
+
+kvc_status kvc_cache_check(kvc_cache *cache, uint32_t level) {
+  return cache ? unwrap(cache)->check(level) : noHandle("cache");
+}

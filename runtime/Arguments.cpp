@@ -1,0 +1,203 @@
+//===- Arguments.cpp - callers' buffers, checked --------------------------===//
+#include "runtime/Arguments.h"
+
+using namespace kvc;
+using namespace kvc::rt;
+using artifact::ModelInfo;
+using artifact::StoreInfo;
+
+size_t kvc::rt::elementBytes(const ModelInfo &model) {
+  return model.dtype == "f32" ? 4 : 2;
+}
+
+/// Rows of [heads][dim] elements: there, aligned, and not overlapping.
+static kvc_status checkRows(const char *name, const void *rows, int64_t stride,
+                            uint64_t heads, uint64_t dim, size_t element) {
+  if (!rows)
+    return fail(KVC_INVALID_ARGUMENT, 111,
+                "`%s`: expected a buffer, found null", name);
+  if (uintptr_t(rows) % element || stride % int64_t(element))
+    return fail(KVC_INVALID_ARGUMENT, 112,
+                "`%s`: expected address and row stride to be multiples of %zu",
+                name, element);
+  if (stride < int64_t(heads * dim * element))
+    return fail(KVC_INVALID_ARGUMENT, 113,
+                "`%s_row_stride`: expected at least %llu bytes, found %lld",
+                name, (unsigned long long)(heads * dim * element),
+                (long long)stride);
+  return ok();
+}
+
+static kvc_status checkPlanes(const StoreInfo &store, const kvc_plane *planes) {
+  for (size_t i = 0; i < store.planes.size(); ++i) {
+    const artifact::PlaneInfo &plane = store.planes[i];
+    size_t element = plane.tokenBytes / plane.elements;
+    if (!planes[i].base)
+      return fail(KVC_INVALID_ARGUMENT, 114,
+                  "`planes[%zu]` (%s %s of `%s`): expected a base, found null",
+                  i, plane.stream.c_str(), plane.role.c_str(),
+                  store.name.c_str());
+    if (uintptr_t(planes[i].base) % element ||
+        planes[i].outer_stride % int64_t(element) ||
+        planes[i].head_stride % int64_t(element))
+      return fail(KVC_INVALID_ARGUMENT, 115,
+                  "`planes[%zu]`: expected base and strides to be multiples of "
+                  "%zu",
+                  i, element);
+  }
+  return ok();
+}
+
+/// A contiguous store's capacity is known to the caller only.
+static kvc_status checkSlotTokens(const StoreInfo &store, int64_t slotTokens) {
+  if (store.paged || (slotTokens >= 1 && slotTokens <= INT32_MAX))
+    return ok();
+  return fail(KVC_INVALID_ARGUMENT, 116,
+              "`slot_tokens`: expected the capacity of a slot of `%s`, found "
+              "%lld",
+              store.name.c_str(), (long long)slotTokens);
+}
+
+kvc_status kvc::rt::checkAppend(const ModelInfo &model, const StoreInfo &store,
+                                const kvc_append_args &args) {
+  if (args.rows > INT32_MAX)
+    return fail(KVC_INVALID_ARGUMENT, 121, "`rows`: expected below 2^31");
+  size_t element = elementBytes(model);
+  if (kvc_status s = checkRows("k", args.k, args.k_row_stride, model.kvHeads,
+                               model.headDimK, element);
+      !isOk(s))
+    return s;
+  if (kvc_status s = checkRows("v", args.v, args.v_row_stride, model.kvHeads,
+                               model.headDimV, element);
+      !isOk(s))
+    return s;
+  if (kvc_status s = checkPlanes(store, args.planes); !isOk(s))
+    return s;
+  if (kvc_status s = checkSlotTokens(store, args.slot_tokens); !isOk(s))
+    return s;
+  if (!args.slot)
+    return fail(KVC_INVALID_ARGUMENT, 122,
+                "`slot`: expected an array, found null");
+  if (args.outers < 0)
+    return fail(KVC_INVALID_ARGUMENT, 123,
+                "`outers`: expected 0 or more, found %lld",
+                (long long)args.outers);
+  if (args.outers == 0)
+    return ok();
+  int64_t tokens = store.paged ? store.page : args.slot_tokens;
+  for (uint32_t row = 0; row < args.rows; ++row)
+    if (args.slot[row] >= 0 && args.slot[row] / tokens >= args.outers)
+      return fail(KVC_INVALID_ARGUMENT, 124,
+                  "`slot[%u]`: expected below %lld * %lld, found %lld", row,
+                  (long long)args.outers, (long long)tokens,
+                  (long long)args.slot[row]);
+  return ok();
+}
+
+static kvc_status checkTable(const StoreInfo &store,
+                             const kvc_attend_args &args, uint32_t b) {
+  int64_t length = args.kv_len[b];
+  int64_t entries =
+      store.paged ? (length + store.page - 1) / store.page : length != 0;
+  if (entries > args.table_stride)
+    return fail(KVC_INVALID_ARGUMENT, 131,
+                "`table_stride`: sequence %u has %lld tokens, so expected at "
+                "least %lld entries, found %lld",
+                b, (long long)length, (long long)entries,
+                (long long)args.table_stride);
+  if (args.outers == 0)
+    return ok();
+  const int32_t *row = args.table + b * args.table_stride;
+  for (int64_t i = 0; i < entries; ++i)
+    if (row[i] < 0 || row[i] >= args.outers)
+      return fail(
+          KVC_INVALID_ARGUMENT, 132,
+          "`table`: entry %lld of sequence %u: expected 0 to %lld, found "
+          "%d",
+          (long long)i, b, (long long)args.outers - 1, row[i]);
+  return ok();
+}
+
+static kvc_status checkSequence(const StoreInfo &store,
+                                const kvc_attend_args &args, uint32_t b) {
+  int64_t n = int64_t(args.cu_q[b + 1]) - args.cu_q[b];
+  int64_t length = args.kv_len[b];
+  if (n < 0)
+    return fail(KVC_INVALID_ARGUMENT, 133,
+                "`cu_q`: expected ascending offsets, found %d after %d",
+                args.cu_q[b + 1], args.cu_q[b]);
+  if (length < 0 || (length != 0 && length < n))
+    return fail(KVC_INVALID_ARGUMENT, 134,
+                "`kv_len[%u]`: expected 0, or at least its %lld query tokens, "
+                "found %lld",
+                b, (long long)n, (long long)length);
+  // Nothing of a sequence without queries is read.
+  if (n == 0)
+    return ok();
+  if (!store.paged && length > args.slot_tokens)
+    return fail(KVC_INVALID_ARGUMENT, 135,
+                "`kv_len[%u]`: expected at most the slot's %lld tokens, found "
+                "%lld",
+                b, (long long)args.slot_tokens, (long long)length);
+  return checkTable(store, args, b);
+}
+
+static kvc_status checkBatch(const StoreInfo &store,
+                             const kvc_attend_args &args) {
+  if (!args.cu_q || !args.kv_len || !args.table)
+    return fail(KVC_INVALID_ARGUMENT, 141,
+                "`cu_q`, `kv_len` and `table`: expected arrays, found null");
+  if (args.batch > INT32_MAX)
+    return fail(KVC_INVALID_ARGUMENT, 142, "`batch`: expected below 2^31");
+  if (args.table_stride < 0 || args.table_stride > INT32_MAX)
+    return fail(KVC_INVALID_ARGUMENT, 143,
+                "`table_stride`: expected 0 to 2^31 - 1, found %lld",
+                (long long)args.table_stride);
+  if (args.outers < 0)
+    return fail(KVC_INVALID_ARGUMENT, 144,
+                "`outers`: expected 0 or more, found %lld",
+                (long long)args.outers);
+  if (args.cu_q[0] != 0)
+    return fail(KVC_INVALID_ARGUMENT, 145, "`cu_q[0]`: expected 0, found %d",
+                args.cu_q[0]);
+  for (uint32_t b = 0; b < args.batch; ++b)
+    if (kvc_status s = checkSequence(store, args, b); !isOk(s))
+      return s;
+  // Work items are numbered by 32 bits.
+  uint64_t heads = store.headEnd - store.headBegin;
+  if (uint64_t(args.cu_q[args.batch]) * heads > INT32_MAX)
+    return fail(KVC_INVALID_ARGUMENT, 146,
+                "`cu_q[batch]`: expected rows times kv heads below 2^31, found "
+                "%d rows",
+                args.cu_q[args.batch]);
+  return ok();
+}
+
+kvc_status kvc::rt::checkAttend(const ModelInfo &model, const StoreInfo &store,
+                                const kvc_attend_args &args) {
+  if (kvc_status s = checkSlotTokens(store, args.slot_tokens); !isOk(s))
+    return s;
+  if (kvc_status s = checkBatch(store, args); !isOk(s))
+    return s;
+  size_t element = elementBytes(model);
+  if (kvc_status s = checkRows("q", args.q, args.q_row_stride, model.qHeads,
+                               model.headDimK, element);
+      !isOk(s))
+    return s;
+  if (kvc_status s = checkRows("out", args.out, args.out_row_stride,
+                               model.qHeads, model.headDimV, element);
+      !isOk(s))
+    return s;
+  if (args.lse)
+    if (kvc_status s = checkRows("lse", args.lse, args.lse_row_stride,
+                                 model.qHeads, 1, sizeof(float));
+        !isOk(s))
+      return s;
+  if (kvc_status s = checkPlanes(store, args.planes); !isOk(s))
+    return s;
+  if (!args.workspace || uintptr_t(args.workspace) % 64)
+    return fail(KVC_INVALID_ARGUMENT, 147,
+                "`workspace`: expected 64-byte aligned memory, found %p",
+                args.workspace);
+  return ok();
+}

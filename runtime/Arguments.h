@@ -1,0 +1,69 @@
+//===- Arguments.h - callers' structs and buffers, checked ------*- C++ -*-===//
+#ifndef KVC_RUNTIME_ARGUMENTS_H
+#define KVC_RUNTIME_ARGUMENTS_H
+
+#include "lib/Artifact/Manifest.h"
+#include "runtime/Status.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+
+namespace kvc::rt {
+
+/// Reads a struct that starts with `size`, of this version's length, an older's
+/// or a newer's: fields beyond the caller's read as 0, fields that are not
+/// known here must be 0.
+template <class T>
+kvc_status readStruct(const T *from, const char *name, T &to) {
+  to = T();
+  if (!from)
+    return fail(KVC_INVALID_ARGUMENT, 101, "%s: expected a struct, found null",
+                name);
+  size_t size = from->size;
+  if (size < sizeof(size_t) || size > (1u << 20))
+    return fail(KVC_INVALID_ARGUMENT, 102,
+                "%s: expected `size` to be %zu, found %zu", name, sizeof(T),
+                size);
+  auto *bytes = reinterpret_cast<const unsigned char *>(from);
+  for (size_t i = sizeof(T); i < size; ++i)
+    if (bytes[i])
+      return fail(KVC_INVALID_ARGUMENT, 103,
+                  "%s: byte %zu is set, but this runtime knows only %zu bytes",
+                  name, i, sizeof(T));
+  std::memcpy(&to, from, std::min(sizeof(T), size));
+  to.size = sizeof(T);
+  return ok();
+}
+
+/// Writes as much of `from` as the caller's struct has room for.
+template <class T>
+kvc_status writeStruct(const T &from, const char *name, T *to) {
+  if (!to)
+    return fail(KVC_INVALID_ARGUMENT, 104, "%s: expected a struct, found null",
+                name);
+  size_t size = to->size;
+  if (size < sizeof(size_t))
+    return fail(KVC_INVALID_ARGUMENT, 105,
+                "%s: expected `size` to be %zu, found %zu", name, sizeof(T),
+                size);
+  std::memcpy(to, &from, std::min(sizeof(T), size));
+  to->size = size;
+  return ok();
+}
+
+/// Bytes of an element of the model's dtype.
+size_t elementBytes(const artifact::ModelInfo &model);
+
+/// Whether a kernel may be called with these; they touch nothing yet.
+kvc_status checkAppend(const artifact::ModelInfo &model,
+                       const artifact::StoreInfo &store,
+                       const kvc_append_args &args);
+/// All but the size of the workspace, which the device knows.
+kvc_status checkAttend(const artifact::ModelInfo &model,
+                       const artifact::StoreInfo &store,
+                       const kvc_attend_args &args);
+
+} // namespace kvc::rt
+
+#endif // KVC_RUNTIME_ARGUMENTS_H

@@ -1,0 +1,289 @@
+//===- AttendPlan.cpp - which pieces a batch's attention is cut in --------===//
+#include "runtime/AttendPlan.h"
+
+#include "runtime/include/kvc/runtime.h"
+
+#include <algorithm>
+
+using namespace kvc::rt;
+
+/// What kvc_attend_workspace allows for parts where one block needs less: a
+/// wave of this size hides the cost of starting it.
+static constexpr size_t kWaveBytes = 64u << 20;
+/// Keeps the items of a wave well within 32 bits.
+static constexpr size_t kMaxWaveBytes = size_t(64) << 30;
+
+static constexpr size_t align(size_t bytes) {
+  return (bytes + 63) & ~size_t(63);
+}
+static int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+//===----------------------------------------------------------------------===//
+// Splits
+//===----------------------------------------------------------------------===//
+
+uint32_t AttendShape::variantFor(uint32_t queries) const {
+  uint32_t chosen = 0;
+  for (uint32_t i = 0; i < variants.size(); ++i)
+    if (variants[i].minQueries <= queries)
+      chosen = i;
+  return chosen;
+}
+
+ActiveSplits kvc::rt::activeSplits(const AttendShape &shape, uint32_t split,
+                                   int64_t first, int64_t last) {
+  ActiveSplits active;
+  int64_t end = last + 1, size = split ? split : end;
+  active.recentEnd = int32_t(ceilDiv(end, size));
+  if (!shape.window)
+    return active;
+  int64_t oldest = std::max<int64_t>(0, first - shape.recent + 1);
+  active.sinkEnd = int32_t(ceilDiv(std::min<int64_t>(shape.sink, end), size));
+  active.recentBegin = std::max(int32_t(oldest / size), active.sinkEnd);
+  // The sink alone may reach the end.
+  active.recentEnd = std::max(active.recentEnd, active.recentBegin);
+  return active;
+}
+
+//===----------------------------------------------------------------------===//
+// The workspace
+//
+//   cu_q | kv_len | part_row | planned sequences | scratch | lse | o
+//===----------------------------------------------------------------------===//
+
+struct AttendPlan::Layout {
+  size_t kvLen, partRow, planned, scratch, parts;
+
+  Layout(size_t batch, size_t scratchBytes) {
+    kvLen = align((batch + 1) * sizeof(int32_t));
+    partRow = kvLen + align(batch * sizeof(int32_t));
+    planned = partRow + align(batch * sizeof(int64_t));
+    scratch = planned + align(batch * sizeof(PlannedSequence));
+    parts = scratch + align(scratchBytes);
+  }
+};
+
+/// Parts at most, of `queries` tokens over `kvLen` cached ones.
+static int64_t mostParts(const AttendShape &shape, uint32_t split,
+                         int64_t queries, int64_t kvLen) {
+  if (split == 0)
+    return 1;
+  int64_t all = ceilDiv(kvLen, split);
+  if (!shape.window)
+    return all;
+  return std::min(all, ceilDiv(shape.sink, split) +
+                           ceilDiv(shape.recent + queries, split) + 1);
+}
+
+size_t AttendPlan::workspaceBytes(const AttendShape &shape, size_t scratch,
+                                  uint32_t batch, uint32_t rows,
+                                  uint32_t kvLen) {
+  size_t total = 0, block = 0;
+  for (const AttendVariant &variant : shape.variants) {
+    size_t row =
+        mostParts(shape, variant.split, rows, kvLen) * shape.partBytes();
+    total = std::max(total, rows * row);
+    block = std::max(block, std::min(rows, variant.maxQueries) * row);
+  }
+  // 64: `o` is aligned behind `lse`.
+  size_t parts = std::min(total, std::max(block, kWaveBytes)) + 64;
+  return Layout(batch, scratch).parts + parts;
+}
+
+AttendPlan::AttendPlan(const AttendShape &shape, const kvc_attend_args &args,
+                       size_t scratch)
+    : shape(shape), batch(args), scratchBytes(scratch) {
+  size_t block = 0;
+  for (uint32_t b = 0; b < batch.batch; ++b) {
+    PlannedSequence whole = plan(b, 0, queries(b));
+    int32_t most = int32_t(shape.variants[whole.variant].maxQueries);
+    whole.queries = std::min(whole.queries, most);
+    block = std::max(block, bytes(whole));
+  }
+  Layout layout(batch.batch, scratch);
+  needed = layout.parts + block + 64;
+  if (batch.workspace_bytes >= needed)
+    budget = std::min(batch.workspace_bytes - layout.parts - 64, kMaxWaveBytes);
+}
+
+uint8_t *AttendPlan::scratch() const {
+  return static_cast<uint8_t *>(batch.workspace) +
+         Layout(batch.batch, scratchBytes).scratch;
+}
+
+//===----------------------------------------------------------------------===//
+// Waves
+//===----------------------------------------------------------------------===//
+
+int32_t AttendPlan::queries(uint32_t sequence) const {
+  return batch.cu_q[sequence + 1] - batch.cu_q[sequence];
+}
+
+size_t AttendPlan::bytes(const PlannedSequence &planned) const {
+  return size_t(planned.splits.count()) * planned.queries * shape.partBytes();
+}
+
+/// Query tokens [rowBegin, rowEnd) of a sequence as a sequence of their own.
+/// The kernel is that of the whole one.
+PlannedSequence AttendPlan::plan(uint32_t sequence, int32_t rowBegin,
+                                 int32_t rowEnd) const {
+  PlannedSequence planned;
+  int32_t n = queries(sequence), length = batch.kv_len[sequence];
+  planned.queries = rowEnd - rowBegin;
+  planned.variant = shape.variantFor(uint32_t(n));
+  const AttendVariant &variant = shape.variants[planned.variant];
+  planned.blocks = int32_t(ceilDiv(planned.queries, variant.maxQueries));
+  if (length == 0 || planned.queries == 0)
+    return planned;
+  planned.length = length - (n - rowEnd);
+  planned.splits =
+      activeSplits(shape, variant.split, planned.length - planned.queries,
+                   planned.length - 1);
+  return planned;
+}
+
+/// How many of the sequence's remaining query tokens fill a wave; whole blocks.
+int32_t AttendPlan::rowsThatFit(uint32_t sequence) const {
+  int32_t n = queries(sequence);
+  PlannedSequence rest = plan(sequence, nextRow, n);
+  int32_t block = int32_t(shape.variants[rest.variant].maxQueries);
+  size_t row = size_t(rest.splits.count()) * shape.partBytes();
+  int64_t blocks = std::max<int64_t>(1, budget / row / block);
+  return int32_t(std::min<int64_t>(blocks * block, n - nextRow));
+}
+
+bool AttendPlan::add(Wave &wave, const PlannedSequence &planned) {
+  size_t more = bytes(planned);
+  if (used + more > budget && wave.count)
+    return false;
+  auto *base = static_cast<uint8_t *>(batch.workspace);
+  Layout layout(batch.batch, scratchBytes);
+  auto *cu = reinterpret_cast<int32_t *>(base);
+  auto *sequences = reinterpret_cast<PlannedSequence *>(base + layout.planned);
+  uint32_t i = wave.count++;
+  sequences[i] = planned;
+  sequences[i].itemBegin = wave.items;
+  sequences[i].mergeBegin = wave.merges;
+  cu[i] = batch.cu_q[nextSequence] + nextRow;
+  cu[i + 1] = cu[i] + planned.queries;
+  reinterpret_cast<int32_t *>(base + layout.kvLen)[i] = planned.length;
+  reinterpret_cast<int64_t *>(base + layout.partRow)[i] = partRows;
+  uint32_t merges = shape.kvHeads * uint32_t(planned.blocks);
+  wave.merges += merges;
+  wave.items += merges * uint32_t(planned.splits.count());
+  partRows +=
+      int64_t(planned.splits.count()) * planned.queries * shape.queryHeads;
+  used += more;
+  return true;
+}
+
+/// Points the kernel's arguments at the wave's batch.
+void AttendPlan::finish(Wave &wave) {
+  auto *base = static_cast<uint8_t *>(batch.workspace);
+  Layout layout(batch.batch, scratchBytes);
+  KvcAttendArgs &args = wave.args;
+  args.cu_q = reinterpret_cast<int32_t *>(base);
+  args.kv_len = reinterpret_cast<int32_t *>(base + layout.kvLen);
+  args.part_row = reinterpret_cast<int64_t *>(base + layout.partRow);
+  args.partial_lse = reinterpret_cast<float *>(base + layout.parts);
+  args.partial_o = reinterpret_cast<float *>(
+      base + layout.parts + align(size_t(partRows) * sizeof(float)));
+  wave.sequences = reinterpret_cast<PlannedSequence *>(base + layout.planned);
+}
+
+bool AttendPlan::next(Wave &wave) {
+  wave = Wave();
+  used = 0;
+  partRows = 0;
+  wave.args.q = batch.q;
+  wave.args.q_row_stride = batch.q_row_stride;
+  wave.args.out = batch.out;
+  wave.args.out_row_stride = batch.out_row_stride;
+  wave.args.lse = batch.lse;
+  wave.args.lse_row_stride = batch.lse_row_stride;
+  wave.args.table_stride = batch.table_stride;
+  for (int plane = 0; plane < KVC_MAX_PLANES; ++plane) {
+    const kvc_plane &from = batch.planes[plane];
+    wave.args.planes[plane] = {static_cast<uint8_t *>(from.base),
+                               from.outer_stride, from.head_stride};
+  }
+  if (nextSequence < batch.batch)
+    wave.args.table = batch.table + nextSequence * batch.table_stride;
+  while (nextSequence < batch.batch) {
+    int32_t n = queries(nextSequence);
+    PlannedSequence planned = plan(nextSequence, nextRow, n);
+    if (bytes(planned) <= budget) {
+      if (!add(wave, planned))
+        break;
+      nextSequence += 1;
+      nextRow = 0;
+      continue;
+    }
+    if (wave.count)
+      break;
+    // Too long for one wave: some of its blocks are a wave.
+    int32_t end = nextRow + rowsThatFit(nextSequence);
+    add(wave, plan(nextSequence, nextRow, end));
+    nextRow = end == n ? 0 : end;
+    nextSequence += end == n;
+    break;
+  }
+  finish(wave);
+  return wave.count != 0;
+}
+
+//===----------------------------------------------------------------------===//
+// Items
+//===----------------------------------------------------------------------===//
+
+/// The sequence whose range contains `index`; those without work have none.
+template <int64_t PlannedSequence::*begin>
+static uint32_t sequenceOf(const Wave &wave, uint32_t index) {
+  auto after = [](int64_t index, const PlannedSequence &sequence) {
+    return index < sequence.*begin;
+  };
+  const PlannedSequence *end = wave.sequences + wave.count;
+  return uint32_t(std::upper_bound(wave.sequences, end, index, after) -
+                  wave.sequences - 1);
+}
+
+static void setRows(KvcWorkItem &item, const AttendVariant &variant,
+                    const PlannedSequence &sequence, int32_t block) {
+  int64_t begin = int64_t(block) * variant.maxQueries;
+  int64_t end = std::min<int64_t>(begin + variant.maxQueries, sequence.queries);
+  item.row_begin = int32_t(begin);
+  item.row_end = int32_t(end);
+}
+
+uint32_t AttendPlan::item(const AttendShape &shape, const Wave &wave,
+                          uint32_t index, KvcWorkItem &item) {
+  uint32_t b = sequenceOf<&PlannedSequence::itemBegin>(wave, index);
+  const PlannedSequence &sequence = wave.sequences[b];
+  const AttendVariant &variant = shape.variants[sequence.variant];
+  uint32_t rest = index - uint32_t(sequence.itemBegin);
+  int32_t block = int32_t(rest % uint32_t(sequence.blocks));
+  rest /= uint32_t(sequence.blocks);
+  item.sequence = int32_t(b);
+  item.head = int32_t(rest % shape.kvHeads);
+  item.part = int32_t(rest / shape.kvHeads);
+  int64_t begin = int64_t(sequence.splits.split(item.part)) * variant.split;
+  int64_t end = variant.split ? begin + variant.split : sequence.length;
+  item.begin = int32_t(begin);
+  item.end = int32_t(std::min<int64_t>(end, sequence.length));
+  setRows(item, variant, sequence, block);
+  return sequence.variant;
+}
+
+uint32_t AttendPlan::merge(const AttendShape &shape, const Wave &wave,
+                           uint32_t index, KvcWorkItem &item) {
+  uint32_t b = sequenceOf<&PlannedSequence::mergeBegin>(wave, index);
+  const PlannedSequence &sequence = wave.sequences[b];
+  const AttendVariant &variant = shape.variants[sequence.variant];
+  uint32_t rest = index - uint32_t(sequence.mergeBegin);
+  int32_t block = int32_t(rest % uint32_t(sequence.blocks));
+  item.sequence = int32_t(b);
+  item.head = int32_t(rest / uint32_t(sequence.blocks));
+  item.part = sequence.splits.count();
+  setRows(item, variant, sequence, block);
+  return sequence.variant;
+}

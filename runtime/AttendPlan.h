@@ -1,0 +1,136 @@
+//===- AttendPlan.h - which pieces a batch's attention is cut in -*- C++
+//-*-===//
+//
+// A sequence's query tokens are cut into blocks and its cached tokens into
+// splits at absolute multiples of the kernel's split; one work item is one
+// (split, kv head, block). Every decision depends on the sequence alone, so a
+// row's result depends on nothing else either. No list of items exists: an
+// index is decoded when a worker takes it.
+//
+//   item index:   sequence > split > kv head > query block   (fastest)
+//
+// so that neighbours read the same cached tokens (blocks), then the same pages
+// (heads), and each item streams up to `split` tokens of one head.
+//
+// The parts of all items lie in the caller's workspace until they are merged.
+// If they do not fit at once, the batch runs as several waves.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_RUNTIME_ATTENDPLAN_H
+#define KVC_RUNTIME_ATTENDPLAN_H
+
+#include "lib/Artifact/KernelAbi.h"
+#include "lib/Artifact/Manifest.h"
+
+#include <cstddef>
+
+struct kvc_attend_args;
+
+namespace kvc::rt {
+
+/// An attend kernel of a store, as the planner sees it.
+struct AttendVariant {
+  uint32_t minQueries = 0, maxQueries = 0, split = 0;
+};
+
+/// What the planner must know of a store.
+struct AttendShape {
+  std::vector<AttendVariant> variants; ///< by minQueries, ascending
+  uint32_t kvHeads = 0;                ///< of the store
+  uint32_t queryHeads = 0;             ///< of the store
+  uint32_t dimV = 0;
+  bool window = false;
+  uint32_t sink = 0, recent = 0;
+
+  /// Index of the variant for a sequence with that many query tokens.
+  uint32_t variantFor(uint32_t queries) const;
+  /// Bytes of one part of one query token.
+  size_t partBytes() const { return size_t(queryHeads) * (dimV + 1) * 4; }
+};
+
+/// The splits that some query token of a range may see: [0, sinkEnd) and
+/// [recentBegin, recentEnd), numbered in this order.
+struct ActiveSplits {
+  int32_t sinkEnd = 0, recentBegin = 0, recentEnd = 0;
+
+  int32_t count() const { return sinkEnd + recentEnd - recentBegin; }
+  int32_t split(int32_t part) const {
+    return part < sinkEnd ? part : recentBegin + part - sinkEnd;
+  }
+};
+
+/// For query tokens at positions [first, last], last < the cached tokens.
+ActiveSplits activeSplits(const AttendShape &shape, uint32_t split,
+                          int64_t first, int64_t last);
+
+/// One sequence of a wave.
+struct PlannedSequence {
+  int64_t itemBegin = 0, mergeBegin = 0; ///< sums over the sequences before
+  int32_t length = 0;                    ///< cached tokens seen by anyone
+  int32_t queries = 0;
+  uint32_t variant = 0;
+  int32_t blocks = 0;
+  ActiveSplits splits;
+};
+
+/// A run of sequences, or a run of one sequence's query blocks, whose parts are
+/// in the workspace at the same time. `args` has them as its whole batch.
+struct Wave {
+  KvcAttendArgs args;
+  const PlannedSequence *sequences = nullptr;
+  uint32_t count = 0;
+  uint32_t items = 0, merges = 0;
+};
+
+/// Cuts a checked batch into waves, in the caller's workspace.
+class AttendPlan {
+public:
+  /// Bytes that suffice for any batch within these bounds, where `scratch`
+  /// bytes are the workers'.
+  static size_t workspaceBytes(const AttendShape &shape, size_t scratch,
+                               uint32_t batch, uint32_t rows, uint32_t kvLen);
+
+  /// `args` must be valid but for its workspace.
+  AttendPlan(const AttendShape &shape, const kvc_attend_args &args,
+             size_t scratch);
+
+  /// Bytes of workspace that this batch needs at least.
+  size_t required() const { return needed; }
+  /// Where the workers' scratch is. 64-byte aligned.
+  uint8_t *scratch() const;
+
+  /// Prepares the next wave; false if there is none. The workspace must have
+  /// required() bytes. A wave is valid until the next call.
+  bool next(Wave &wave);
+
+  /// The item or merge of an index.
+  static uint32_t item(const AttendShape &shape, const Wave &wave,
+                       uint32_t index, KvcWorkItem &item);
+  static uint32_t merge(const AttendShape &shape, const Wave &wave,
+                        uint32_t index, KvcWorkItem &item);
+
+private:
+  struct Layout;
+
+  int32_t queries(uint32_t sequence) const;
+  PlannedSequence plan(uint32_t sequence, int32_t rowBegin,
+                       int32_t rowEnd) const;
+  size_t bytes(const PlannedSequence &planned) const;
+  int32_t rowsThatFit(uint32_t sequence) const;
+  bool add(Wave &wave, const PlannedSequence &planned);
+  void finish(Wave &wave);
+
+  const AttendShape &shape;
+  const kvc_attend_args &batch;
+  size_t scratchBytes;
+  size_t needed = 0;
+  size_t budget = 0;         ///< bytes for parts
+  uint32_t nextSequence = 0; ///< that no wave has handled
+  int32_t nextRow = 0;       ///< query token of it
+  size_t used = 0;           ///< bytes of parts in the wave so far
+  int64_t partRows = 0;      ///< rows of parts in the wave so far
+};
+
+} // namespace kvc::rt
+
+#endif // KVC_RUNTIME_ATTENDPLAN_H

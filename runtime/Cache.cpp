@@ -1,0 +1,446 @@
+//===- Cache.cpp - sequences, steps and their pages -----------------------===//
+#include "runtime/Cache.h"
+
+#include "runtime/Arguments.h"
+
+#include <algorithm>
+#include <cstdio>
+
+using namespace kvc;
+using namespace kvc::rt;
+
+//===----------------------------------------------------------------------===//
+// Creation
+//===----------------------------------------------------------------------===//
+
+static kvc_status noMemory(const char *what) {
+  return fail(KVC_DEVICE_ERROR, 502, "not enough memory for %s", what);
+}
+
+static kvc_status checkOptions(const Program &program,
+                               const kvc_cache_options &options) {
+  struct {
+    const char *name;
+    uint64_t value, most;
+  } limits[] = {{"max_sequences", options.max_sequences, 1u << 24},
+                {"max_batch", options.max_batch, 1u << 24},
+                // Work items are numbered by 32 bits.
+                {"max_step_tokens", options.max_step_tokens,
+                 INT32_MAX / program.manifest().model.kvHeads},
+                {"max_tokens_per_seq", options.max_tokens_per_seq, INT32_MAX}};
+  for (const auto &limit : limits)
+    if (limit.value < 1 || limit.value > limit.most)
+      return fail(KVC_INVALID_ARGUMENT, 503,
+                  "`%s`: expected 1 to %llu, found %llu", limit.name,
+                  (unsigned long long)limit.most,
+                  (unsigned long long)limit.value);
+  if (options.flags & ~uint32_t(KVC_SINGLE_OWNER))
+    return fail(KVC_INVALID_ARGUMENT, 504,
+                "`flags`: expected KVC_SINGLE_OWNER or 0, found %u",
+                options.flags);
+  if (uintptr_t(options.arena) % 64)
+    return fail(KVC_INVALID_ARGUMENT, 505,
+                "`arena`: expected 64-byte aligned memory, found %p",
+                options.arena);
+  return ok();
+}
+
+kvc_status Cache::create(Program &program, const kvc_cache_options &options,
+                         Cache *&cache) {
+  if (kvc_status s = checkOptions(program, options); !isOk(s))
+    return s;
+  std::unique_ptr<Cache> created(new Cache(program, options));
+  if (kvc_status s = created->init(); !isOk(s))
+    return s;
+  cache = created.release();
+  return ok();
+}
+
+kvc_status Cache::init() {
+  options.max_batch = std::min(options.max_batch, options.max_sequences);
+  if (kvc_status s = initStores(); !isOk(s))
+    return s;
+  if (!sequences.allocate(options.max_sequences) ||
+      !freeSequences.allocate(options.max_sequences))
+    return noMemory("`max_sequences`");
+  for (uint32_t slot = options.max_sequences; slot > 0; --slot)
+    freeSequences[freeSequenceCount++] = slot - 1;
+  for (Step &step : steps)
+    if (!initStep(step))
+      return noMemory("`max_batch` tables of `max_tokens_per_seq`");
+  for (uint32_t i = 0; i < stores.size(); ++i)
+    workspaceBytes = std::max(workspaceBytes,
+                              program->executable().attendWorkspace(
+                                  i, options.max_batch, options.max_step_tokens,
+                                  options.max_tokens_per_seq));
+  workspace = program->device().allocate(workspaceBytes);
+  return workspace ? ok() : noMemory("the workspace");
+}
+
+kvc_status Cache::initStores() {
+  std::vector<StoreLayout> layouts;
+  if (kvc_status s = layOut(program->manifest(), options, layouts); !isOk(s))
+    return s;
+  arena = static_cast<uint8_t *>(options.arena);
+  if (!arena) {
+    arena =
+        static_cast<uint8_t *>(program->device().allocate(options.arena_bytes));
+    ownsArena = true;
+  }
+  if (!arena)
+    return noMemory("`arena_bytes`");
+  for (const StoreLayout &layout : layouts) {
+    Store &store = *stores.emplace_back(std::make_unique<Store>());
+    store.layout = layout;
+    if (!layout.paged())
+      continue;
+    size_t entries = size_t(options.max_sequences) * layout.tableWidth;
+    if (!store.pool.create(layout.outers) || !store.tables.allocate(entries) ||
+        !store.marks.allocate(layout.outers))
+      return noMemory("page tables");
+    for (uint32_t layer = 0; !ownsArena && layer < layout.layers(); ++layer)
+      program->device().zero(arena + layout.offset + layer * layout.layerBytes,
+                             layout.outerBytes);
+  }
+  return ok();
+}
+
+bool Cache::initStep(Step &step) {
+  size_t batch = options.max_batch;
+  if (!step.sequences.allocate(batch) || !step.owners.allocate(batch) ||
+      !step.cuQ.allocate(batch + 1) || !step.kvLen.allocate(batch))
+    return false;
+  step.tables = std::vector<StepTable>(stores.size());
+  for (uint32_t i = 0; i < stores.size(); ++i) {
+    StepTable &table = step.tables[i];
+    if (!table.table.allocate(batch * stores[i]->layout.tableWidth) ||
+        !table.filled.allocate(batch) ||
+        !table.slots.allocate(options.max_step_tokens))
+      return false;
+  }
+  return true;
+}
+
+Cache::~Cache() {
+  Device &device = program->device();
+  if (ownsArena && arena)
+    device.deallocate(arena, options.arena_bytes);
+  if (workspace)
+    device.deallocate(workspace, workspaceBytes);
+}
+
+//===----------------------------------------------------------------------===//
+// Handles
+//===----------------------------------------------------------------------===//
+
+kvc_status Cache::usable() const {
+  if (isOk(poisoned))
+    return ok();
+  return fail(KVC_POISONED, poisoned.where, "the cache is poisoned: %s",
+              poisonText);
+}
+
+/// Keeps the first cause. Returns `status`.
+kvc_status Cache::poison(const kvc_status &status) {
+  if (isOk(poisoned)) {
+    poisoned = status;
+    std::snprintf(poisonText, sizeof(poisonText), "%s", errorText());
+  }
+  return status;
+}
+
+kvc_status Cache::find(kvc_seq seq) const {
+  if (seq.slot < options.max_sequences && seq.generation & 1 &&
+      sequences[seq.slot].generation == seq.generation)
+    return ok();
+  return fail(KVC_STALE, 511, "sequence {%u, %u} is not open", seq.slot,
+              seq.generation);
+}
+
+kvc_status Cache::find(kvc_step step) const {
+  if (step.slot < kMaxSteps && step.generation & 1 &&
+      steps[step.slot].generation == step.generation)
+    return ok();
+  return fail(KVC_STALE, 512, "step {%u, %u} is not open", step.slot,
+              step.generation);
+}
+
+/// Kernels of a step may read its pages until they return.
+kvc_status Cache::findIdle(kvc_step step) const {
+  if (kvc_status s = find(step); !isOk(s))
+    return s;
+  if (steps[step.slot].running)
+    return fail(KVC_BUSY, 513,
+                "step {%u, %u}: an append or attend is under way", step.slot,
+                step.generation);
+  return ok();
+}
+
+//===----------------------------------------------------------------------===//
+// Sequences
+//===----------------------------------------------------------------------===//
+
+kvc_status Cache::open(kvc_seq &seq) {
+  Guard guard(shared(stateLock));
+  if (kvc_status s = usable(); !isOk(s))
+    return s;
+  if (freeSequenceCount == 0)
+    return fail(KVC_OUT_OF_SEQUENCES, 514, "all %u sequences are open",
+                options.max_sequences);
+  uint32_t slot = freeSequences[--freeSequenceCount];
+  sequences[slot].generation += 1;
+  seq = {slot, sequences[slot].generation};
+  return ok();
+}
+
+kvc_status Cache::release(kvc_seq seq) {
+  Guard guard(shared(stateLock));
+  if (kvc_status s = usable(); !isOk(s))
+    return s;
+  if (kvc_status s = find(seq); !isOk(s))
+    return s;
+  Sequence &sequence = sequences[seq.slot];
+  if (sequence.step)
+    return fail(KVC_BUSY, 515,
+                "sequence {%u, %u} is in an open step; commit or abandon it "
+                "first",
+                seq.slot, seq.generation);
+  shrink(seq.slot, sequence.length, 0);
+  sequence.length = 0;
+  sequence.generation += 1;
+  freeSequences[freeSequenceCount++] = seq.slot;
+  return usable();
+}
+
+kvc_status Cache::length(kvc_seq seq, uint32_t &tokens) const {
+  Guard guard(shared(stateLock));
+  if (kvc_status s = usable(); !isOk(s))
+    return s;
+  if (kvc_status s = find(seq); !isOk(s))
+    return s;
+  tokens = sequences[seq.slot].length;
+  return ok();
+}
+
+/// Gives back the pages that `from` tokens need and `to` do not.
+void Cache::shrink(uint32_t sequence, uint32_t from, uint32_t to) {
+  for (Remembered &remembered : sequences[sequence].remembered)
+    remembered.intact = std::min(remembered.intact, to);
+  for (auto &store : stores) {
+    if (!store->layout.paged())
+      continue;
+    int32_t *table = store->table(sequence);
+    uint32_t keep = store->layout.pagesFor(to);
+    for (uint32_t i = store->layout.pagesFor(from); i > keep; --i) {
+      if (!store->pool.give(table[i - 1]))
+        poison(fail(KVC_POISONED, 516,
+                    "page %d of `%s` was given back but is not live",
+                    table[i - 1], store->name()));
+      table[i - 1] = kZeroPage;
+    }
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Steps
+//===----------------------------------------------------------------------===//
+
+kvc_status Cache::checkRequest(const kvc_slot_request &request, uint32_t index,
+                               uint64_t &rows) const {
+  if (kvc_status s = find(request.seq); !isOk(s))
+    return s;
+  const Sequence &sequence = sequences[request.seq.slot];
+  if (sequence.step)
+    return fail(KVC_BUSY, 521, "`requests[%u]`: sequence {%u, %u} is in a step",
+                index, request.seq.slot, request.seq.generation);
+  uint64_t room = options.max_tokens_per_seq - sequence.length;
+  if (request.new_tokens < 1 || request.new_tokens > room)
+    return fail(KVC_INVALID_ARGUMENT, 522,
+                "`requests[%u].new_tokens`: the sequence has %u of at most %u "
+                "tokens, so expected 1 to %llu, found %u",
+                index, sequence.length, options.max_tokens_per_seq,
+                (unsigned long long)room, request.new_tokens);
+  rows += request.new_tokens;
+  if (rows > options.max_step_tokens)
+    return fail(KVC_INVALID_ARGUMENT, 523,
+                "`requests`: expected at most %u new tokens in a step",
+                options.max_step_tokens);
+  return ok();
+}
+
+/// Checks all requests. Sequences are marked meanwhile, so that one that is
+/// there twice is found.
+kvc_status Cache::checkRequests(const kvc_slot_request *requests,
+                                uint32_t count) {
+  if (!requests || count < 1 || count > options.max_batch)
+    return fail(KVC_INVALID_ARGUMENT, 524,
+                "`count`: expected 1 to %u requests, found %u",
+                options.max_batch, count);
+  kvc_status status = ok();
+  uint64_t rows = 0;
+  uint32_t marked = 0;
+  for (; marked < count && isOk(status); ++marked) {
+    status = checkRequest(requests[marked], marked, rows);
+    if (!isOk(status))
+      break;
+    sequences[requests[marked].seq.slot].step = UINT32_MAX;
+  }
+  for (uint32_t i = 0; i < marked; ++i)
+    sequences[requests[i].seq.slot].step = 0;
+  return status;
+}
+
+/// Whether every store has the pages for all of them.
+kvc_status Cache::checkPages(const kvc_slot_request *requests, uint32_t count) {
+  for (auto &store : stores) {
+    if (!store->layout.paged())
+      continue;
+    uint64_t need = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+      uint32_t length = sequences[requests[i].seq.slot].length;
+      need += store->layout.pagesFor(length + requests[i].new_tokens) -
+              store->layout.pagesFor(length);
+    }
+    uint32_t free = store->pool.free();
+    if (need <= free)
+      continue;
+    refused += 1;
+    kvc_status status =
+        fail(KVC_OUT_OF_PAGES, 525,
+             "`%s`: expected %llu free pages, found %u of %u%s", store->name(),
+             (unsigned long long)need, free, store->pool.total(),
+             need > store->pool.total() ? "; it can never be met" : "");
+    status.need = need;
+    // A CPU runs each call to its end: nothing becomes free by waiting.
+    status.have = status.have_later = free;
+    return status;
+  }
+  return ok();
+}
+
+kvc_status Cache::reserve(const kvc_slot_request *requests, uint32_t count,
+                          kvc_step &handle) {
+  Guard guard(shared(stateLock));
+  if (kvc_status s = usable(); !isOk(s))
+    return s;
+  if (kvc_status s = checkRequests(requests, count); !isOk(s))
+    return s;
+  uint32_t index = 0;
+  while (index < kMaxSteps && steps[index].isOpen())
+    ++index;
+  if (index == kMaxSteps)
+    return fail(KVC_OUT_OF_SEQUENCES, 526, "all %u steps are open", kMaxSteps);
+  if (kvc_status s = checkPages(requests, count); !isOk(s))
+    return s;
+  // Nothing below can fail.
+  Step &step = steps[index];
+  step.generation += 1;
+  step.batch = count;
+  for (uint32_t i = 0; i < count; ++i) {
+    step.sequences[i] = requests[i].seq.slot;
+    Sequence &sequence = sequences[requests[i].seq.slot];
+    sequence.reserved = requests[i].new_tokens;
+    sequence.step = index + 1;
+  }
+  fillStep(index);
+  handle = {index, step.generation};
+  return ok();
+}
+
+/// Takes the pages and writes what kernels read.
+void Cache::fillStep(uint32_t index) {
+  Step &step = steps[index];
+  step.rows = 0;
+  for (uint32_t row = 0; row < step.batch; ++row) {
+    uint32_t slot = step.sequences[row];
+    Sequence &sequence = sequences[slot];
+    Remembered &remembered = sequence.remembered[index];
+    bool same = step.owners[row] == slot + 1 && remembered.row == row;
+    step.cuQ[row] = int32_t(step.rows);
+    step.kvLen[row] = int32_t(sequence.tokens());
+    for (uint32_t store = 0; store < stores.size(); ++store)
+      fillTable(step, store, row, same ? remembered.intact : 0);
+    step.owners[row] = slot + 1;
+    remembered = {row, sequence.tokens()};
+    step.rows += sequence.reserved;
+  }
+  step.cuQ[step.batch] = int32_t(step.rows);
+}
+
+/// The pages of the first `intact` tokens are in the table.
+void Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
+                      uint32_t intact) {
+  Store &store = *stores[storeIndex];
+  StepTable &to = step.tables[storeIndex];
+  uint32_t slot = step.sequences[row];
+  const Sequence &sequence = sequences[slot];
+  int64_t *slots = to.slots.data() + step.rows;
+  int64_t tokens = store.layout.outerTokens;
+  if (!store.layout.paged()) {
+    to.table[row] = int32_t(slot);
+    for (uint32_t i = 0; i < sequence.reserved; ++i)
+      slots[i] = slot * tokens + sequence.length + i;
+    return;
+  }
+  int32_t *table = store.table(slot);
+  uint32_t pages = store.layout.pagesFor(sequence.tokens());
+  for (uint32_t i = store.layout.pagesFor(sequence.length); i < pages; ++i)
+    table[i] = store.pool.take();
+  int32_t *entries = to.table.data() + size_t(row) * store.layout.tableWidth;
+  uint32_t first = store.layout.pagesFor(intact);
+  std::copy(table + first, table + pages, entries + first);
+  // Entries of the step that used this row before.
+  if (to.filled[row] > pages)
+    std::fill(entries + pages, entries + to.filled[row], kZeroPage);
+  to.filled[row] = pages;
+  for (uint32_t i = 0; i < sequence.reserved; ++i) {
+    uint32_t token = sequence.length + i;
+    slots[i] = table[token / tokens] * tokens + token % tokens;
+  }
+}
+
+/// Ends a step of whose new tokens row i keeps kept(i).
+template <class Kept> void Cache::end(Step &step, Kept kept) {
+  for (uint32_t row = 0; row < step.batch; ++row) {
+    uint32_t slot = step.sequences[row];
+    Sequence &sequence = sequences[slot];
+    uint32_t length = sequence.length + kept(row);
+    shrink(slot, sequence.tokens(), length);
+    sequence.length = length;
+    sequence.reserved = 0;
+    sequence.step = 0;
+  }
+  step.generation += 1;
+  step.batch = step.rows = 0;
+}
+
+kvc_status Cache::commit(kvc_step handle, const uint32_t *accepted) {
+  Guard guard(shared(stateLock));
+  if (kvc_status s = usable(); !isOk(s))
+    return s;
+  if (kvc_status s = findIdle(handle); !isOk(s))
+    return s;
+  Step &step = steps[handle.slot];
+  for (uint32_t row = 0; accepted && row < step.batch; ++row) {
+    uint32_t reserved = sequences[step.sequences[row]].reserved;
+    if (accepted[row] > reserved)
+      return fail(KVC_INVALID_ARGUMENT, 531,
+                  "`accepted[%u]`: expected at most the %u new tokens, found "
+                  "%u",
+                  row, reserved, accepted[row]);
+  }
+  end(step, [&](uint32_t row) {
+    return accepted ? accepted[row] : sequences[step.sequences[row]].reserved;
+  });
+  return usable();
+}
+
+kvc_status Cache::abandon(kvc_step handle) {
+  Guard guard(shared(stateLock));
+  if (kvc_status s = usable(); !isOk(s))
+    return s;
+  if (kvc_status s = findIdle(handle); !isOk(s))
+    return s;
+  end(steps[handle.slot], [](uint32_t) { return 0; });
+  return usable();
+}

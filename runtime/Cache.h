@@ -1,0 +1,177 @@
+//===- Cache.h - sequences, steps and their pages ---------------*- C++ -*-===//
+//
+// A sequence owns its pages; a step owns nothing, it only marks its sequences,
+// whose new tokens commit makes theirs or gives back. How many pages a sequence
+// holds follows from its tokens, so there is no count to go wrong:
+//
+//   committed tokens | reserved by its open step
+//   <- length -----> | <- reserved ----------->     ceil(sum / page) pages
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_RUNTIME_CACHE_H
+#define KVC_RUNTIME_CACHE_H
+
+#include "runtime/CacheLayout.h"
+#include "runtime/HostArray.h"
+#include "runtime/PagePool.h"
+#include "runtime/Program.h"
+
+#include <mutex>
+
+namespace kvc::rt {
+
+/// Steps that may be open at once.
+inline constexpr uint32_t kMaxSteps = 4;
+
+/// What a step's tables still hold of a sequence that was in it: its first
+/// `intact` tokens' pages, in row `row` if that is still the sequence's. Saves
+/// copying long tables for every step.
+struct Remembered {
+  uint32_t row = 0, intact = 0;
+};
+
+struct Sequence {
+  uint32_t generation = 0; ///< odd: open
+  uint32_t length = 0;
+  uint32_t reserved = 0;
+  uint32_t step = 0; ///< 1 + index of the step that it is in; 0: none
+  Remembered remembered[kMaxSteps];
+
+  bool isOpen() const { return generation & 1; }
+  uint32_t tokens() const { return length + reserved; }
+};
+
+/// What a step's kernels read of one store.
+struct StepTable {
+  HostArray<int32_t> table;   ///< [max_batch][tableWidth]
+  HostArray<uint32_t> filled; ///< [max_batch] entries that are not 0
+  HostArray<int64_t> slots;   ///< [max_step_tokens]
+};
+
+struct Step {
+  uint32_t generation = 0; ///< odd: open
+  uint32_t batch = 0, rows = 0;
+  uint32_t running = 0;          ///< append and attend calls under way
+  HostArray<uint32_t> sequences; ///< [max_batch] slots
+  HostArray<uint32_t> owners;    ///< [max_batch] 1 + slot of a row's last user
+  HostArray<int32_t> cuQ, kvLen;
+  std::vector<StepTable> tables; ///< one per store
+
+  bool isOpen() const { return generation & 1; }
+};
+
+/// Locks a mutex, if there is one.
+class Guard {
+public:
+  explicit Guard(std::mutex *mutex) : mutex(mutex) {
+    if (mutex)
+      mutex->lock();
+  }
+  ~Guard() {
+    if (mutex)
+      mutex->unlock();
+  }
+  Guard(const Guard &) = delete;
+  Guard &operator=(const Guard &) = delete;
+
+private:
+  std::mutex *mutex;
+};
+
+class Cache {
+public:
+  static kvc_status create(Program &program, const kvc_cache_options &options,
+                           Cache *&cache);
+  ~Cache();
+
+  kvc_status open(kvc_seq &seq);
+  kvc_status release(kvc_seq seq);
+  kvc_status length(kvc_seq seq, uint32_t &tokens) const;
+  kvc_status reserve(const kvc_slot_request *requests, uint32_t count,
+                     kvc_step &step);
+  kvc_status view(kvc_step step, uint32_t store, uint32_t layer,
+                  kvc_batch_view &view) const;
+  kvc_status append(kvc_step step, uint32_t layer, const void *k,
+                    const void *v);
+  kvc_status attend(kvc_step step, uint32_t layer, const void *q, void *out,
+                    float *lse);
+  /// `accepted` null: all.
+  kvc_status commit(kvc_step step, const uint32_t *accepted);
+  kvc_status abandon(kvc_step step);
+  kvc_cache_stats stats() const;
+  kvc_status check(uint32_t level);
+
+  /// A hash of everything that calls can see or depend on, but for `refused`.
+  uint64_t digest() const;
+
+private:
+  friend struct CacheTestPeer;
+  struct Store {
+    StoreLayout layout;
+    PagePool pool;             ///< paged
+    HostArray<int32_t> tables; ///< paged: [max_sequences][tableWidth]
+    HostArray<uint8_t> marks;  ///< paged: [outers], of check()
+
+    const char *name() const { return layout.info->name.c_str(); }
+    int32_t *table(uint32_t sequence) const {
+      return tables.data() + size_t(sequence) * layout.tableWidth;
+    }
+  };
+  Cache(Program &program, const kvc_cache_options &options)
+      : program(&program), options(options) {}
+  kvc_status init();
+  kvc_status initStores();
+  bool initStep(Step &step);
+
+  /// Null if the cache has a single owner.
+  std::mutex *shared(std::mutex &mutex) const {
+    return options.flags & KVC_SINGLE_OWNER ? nullptr : &mutex;
+  }
+  kvc_status usable() const;
+  kvc_status find(kvc_seq seq) const;
+  kvc_status find(kvc_step step) const;
+  kvc_status findIdle(kvc_step step) const;
+  kvc_status checkRequests(const kvc_slot_request *requests, uint32_t count);
+  kvc_status checkRequest(const kvc_slot_request &request, uint32_t index,
+                          uint64_t &rows) const;
+  kvc_status checkPages(const kvc_slot_request *requests, uint32_t count);
+  void fillStep(uint32_t index);
+  void fillTable(Step &step, uint32_t store, uint32_t row, uint32_t intact);
+  bool covers(uint32_t store, uint32_t layer) const;
+  kvc_status begin(kvc_step step, uint32_t layer, bool pointers);
+  void finish(kvc_step step, const kvc_status &status);
+  kvc_batch_view viewOf(const Step &step, uint32_t store, uint32_t layer) const;
+  kvc_attend_args attendArgs(const kvc_batch_view &view) const;
+  template <class Kept> void end(Step &step, Kept kept);
+  void shrink(uint32_t sequence, uint32_t from, uint32_t to);
+  kvc_status poison(const kvc_status &status);
+
+  kvc_status audit(uint32_t level) const;
+  kvc_status auditSequences() const;
+  kvc_status auditSteps() const;
+  kvc_status auditTable(const Store &store, uint32_t slot) const;
+  kvc_status auditStore(const Store &store) const;
+  bool isZero(const Store &store, uint32_t page) const;
+
+  Ref<Program> program;
+  kvc_cache_options options;
+  uint8_t *arena = nullptr;
+  bool ownsArena = false;
+  void *workspace = nullptr;
+  size_t workspaceBytes = 0;
+  std::vector<std::unique_ptr<Store>> stores;
+  HostArray<Sequence> sequences;
+  HostArray<uint32_t> freeSequences; ///< a stack
+  uint32_t freeSequenceCount = 0;
+  Step steps[kMaxSteps];
+  uint64_t refused = 0;
+  /// The first cause; later calls repeat its text.
+  kvc_status poisoned = {};
+  char poisonText[512] = {};
+  mutable std::mutex stateLock;
+  std::mutex workspaceLock;
+};
+
+} // namespace kvc::rt
+
+#endif // KVC_RUNTIME_CACHE_H

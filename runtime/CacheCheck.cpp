@@ -1,0 +1,196 @@
+//===- CacheCheck.cpp - the cache's invariants ----------------------------===//
+//
+// What the numbers in brackets of the texts mean:
+//   [1] free pages + live pages = all pages, at every return
+//   [2] a page is live iff exactly one table of an open sequence holds it
+//   [3] a page is in the free list iff it is not live, and once
+//   [5] committed <= committed + reserved <= capacity
+//   [8] sentinels are in no table's used part and page 0 is zero
+//
+//===----------------------------------------------------------------------===//
+#include "runtime/Cache.h"
+
+using namespace kvc;
+using namespace kvc::rt;
+
+kvc_cache_stats Cache::stats() const {
+  Guard guard(shared(stateLock));
+  kvc_cache_stats stats = {};
+  uint32_t open = options.max_sequences - freeSequenceCount;
+  for (const auto &store : stores) {
+    uint64_t outers = open;
+    if (store->layout.paged()) {
+      outers = store->pool.live();
+      stats.pages_total += store->pool.total();
+      stats.pages_free += store->pool.free();
+      stats.pages_live += store->pool.live();
+    }
+    stats.bytes += outers * store->layout.outerBytes * store->layout.layers();
+  }
+  stats.sequences = open;
+  for (const Step &step : steps)
+    stats.steps += step.isOpen();
+  stats.refused = refused;
+  return stats;
+}
+
+kvc_status Cache::check(uint32_t level) {
+  Guard guard(shared(stateLock));
+  if (level > 2)
+    return fail(KVC_INVALID_ARGUMENT, 551, "`level`: expected 0 to 2, found %u",
+                level);
+  if (kvc_status s = audit(level); !isOk(s))
+    poison(s);
+  return usable();
+}
+
+kvc_status Cache::audit(uint32_t level) const {
+  for (const auto &store : stores)
+    if (store->layout.paged() && !store->pool.isConserved())
+      return fail(KVC_POISONED, 561,
+                  "[1] `%s`: %u free and %u live pages are not its %u",
+                  store->name(), store->pool.free(), store->pool.live(),
+                  store->pool.total());
+  if (level < 2)
+    return ok();
+  if (kvc_status s = auditSequences(); !isOk(s))
+    return s;
+  if (kvc_status s = auditSteps(); !isOk(s))
+    return s;
+  for (const auto &store : stores)
+    if (store->layout.paged())
+      if (kvc_status s = auditStore(*store); !isOk(s))
+        return s;
+  return ok();
+}
+
+kvc_status Cache::auditSequences() const {
+  uint32_t open = 0;
+  for (uint32_t slot = 0; slot < options.max_sequences; ++slot) {
+    const Sequence &sequence = sequences[slot];
+    open += sequence.isOpen();
+    if (!sequence.isOpen() && (sequence.tokens() || sequence.step))
+      return fail(KVC_POISONED, 562, "[5] sequence %u is closed but has tokens",
+                  slot);
+    if (uint64_t(sequence.length) + sequence.reserved >
+        options.max_tokens_per_seq)
+      return fail(KVC_POISONED, 563,
+                  "[5] sequence %u is longer than its capacity", slot);
+    if ((sequence.step != 0) != (sequence.reserved != 0))
+      return fail(KVC_POISONED, 564,
+                  "[5] sequence %u has reserved tokens without a step", slot);
+  }
+  if (open + freeSequenceCount != options.max_sequences)
+    return fail(KVC_POISONED, 565,
+                "[3] %u open and %u free sequences are not all %u", open,
+                freeSequenceCount, options.max_sequences);
+  for (uint32_t i = 0; i < freeSequenceCount; ++i)
+    if (sequences[freeSequences[i]].isOpen())
+      return fail(KVC_POISONED, 566, "[3] sequence %u is open and free",
+                  freeSequences[i]);
+  return ok();
+}
+
+kvc_status Cache::auditSteps() const {
+  for (uint32_t i = 0; i < kMaxSteps; ++i)
+    for (uint32_t row = 0; row < steps[i].batch; ++row)
+      if (!steps[i].isOpen() ||
+          sequences[steps[i].sequences[row]].step != i + 1)
+        return fail(KVC_POISONED, 567, "[5] step %u and sequence %u disagree",
+                    i, steps[i].sequences[row]);
+  return ok();
+}
+
+/// One sequence's table; marks its pages.
+kvc_status Cache::auditTable(const Store &store, uint32_t slot) const {
+  const int32_t *table = store.table(slot);
+  uint32_t held = store.layout.pagesFor(sequences[slot].tokens());
+  for (uint32_t i = 0; i < store.layout.tableWidth; ++i) {
+    const char *wrong = nullptr;
+    if (i >= held)
+      wrong = table[i] == kZeroPage ? nullptr : "[8] beyond its tokens";
+    else if (table[i] < kFirstPage)
+      wrong = "[8] a sentinel";
+    else if (!store.pool.isLive(table[i]))
+      wrong = "[2] not live";
+    else if (store.marks[table[i]]++)
+      wrong = "[2] held twice";
+    if (wrong)
+      return fail(KVC_POISONED, 568,
+                  "`%s`: entry %u of sequence %u, page %d: %s", store.name(), i,
+                  slot, table[i], wrong);
+  }
+  return ok();
+}
+
+kvc_status Cache::auditStore(const Store &store) const {
+  std::fill_n(store.marks.data(), store.marks.size(), uint8_t(0));
+  uint64_t held = 0;
+  for (uint32_t slot = 0; slot < options.max_sequences; ++slot) {
+    held += store.layout.pagesFor(sequences[slot].tokens());
+    if (kvc_status s = auditTable(store, slot); !isOk(s))
+      return s;
+  }
+  if (held != store.pool.live())
+    return fail(KVC_POISONED, 569, "[2] `%s`: %u pages are live, %llu are held",
+                store.name(), store.pool.live(), (unsigned long long)held);
+  for (uint32_t i = 0; i < store.pool.free(); ++i) {
+    int32_t page = store.pool.freeList()[i];
+    if (page < kFirstPage || uint32_t(page) >= store.pool.pages() ||
+        store.pool.isLive(page) || store.marks[page]++)
+      return fail(KVC_POISONED, 570,
+                  "[3] `%s`: page %d is wrongly in the free list", store.name(),
+                  page);
+  }
+  if (!isZero(store, kZeroPage))
+    return fail(KVC_POISONED, 571, "[8] `%s`: page 0 was written",
+                store.name());
+  return ok();
+}
+
+bool Cache::isZero(const Store &store, uint32_t page) const {
+  const StoreLayout &layout = store.layout;
+  for (uint32_t layer = 0; layer < layout.layers(); ++layer) {
+    const uint8_t *bytes = arena + layout.offset + layer * layout.layerBytes +
+                           page * layout.outerBytes;
+    for (uint64_t i = 0; i < layout.outerBytes; ++i)
+      if (bytes[i])
+        return false;
+  }
+  return true;
+}
+
+uint64_t Cache::digest() const {
+  Guard guard(shared(stateLock));
+  uint64_t hash = 0xcbf29ce484222325; // FNV-1a, by words
+  auto add = [&](uint64_t value) { hash = (hash ^ value) * 0x100000001b3; };
+  for (uint32_t slot = 0; slot < options.max_sequences; ++slot) {
+    const Sequence &s = sequences[slot];
+    for (uint32_t value : {s.generation, s.length, s.reserved, s.step})
+      add(value);
+  }
+  for (uint32_t i = 0; i < freeSequenceCount; ++i)
+    add(freeSequences[i]);
+  for (const auto &store : stores) {
+    for (uint32_t i = 0; i < store->pool.free(); ++i)
+      add(uint32_t(store->pool.freeList()[i]));
+    for (size_t i = 0; i < store->tables.size(); ++i)
+      add(uint32_t(store->tables[i]));
+  }
+  for (const Step &step : steps) {
+    for (uint32_t value :
+         {step.generation, step.batch, step.rows, step.running})
+      add(value);
+    for (uint32_t row = 0; row < step.batch; ++row)
+      add(step.sequences[row]);
+    for (size_t store = 0; store < stores.size(); ++store) {
+      for (uint32_t row = 0; row < step.rows; ++row)
+        add(uint64_t(step.tables[store].slots[row]));
+      uint32_t entries = step.batch * stores[store]->layout.tableWidth;
+      for (uint32_t i = 0; i < entries; ++i)
+        add(uint32_t(step.tables[store].table[i]));
+    }
+  }
+  add(poisoned.code);
+  return hash;
+}

@@ -1,0 +1,120 @@
+//===- CacheLayout.cpp - where everything is in a cache's arena -----------===//
+#include "runtime/CacheLayout.h"
+
+#include "runtime/PagePool.h"
+
+#include <algorithm>
+
+using namespace kvc;
+using namespace kvc::rt;
+
+/// Products of untrusted sizes.
+using Wide = unsigned __int128;
+
+static uint64_t align(uint64_t bytes) { return (bytes + 63) & ~uint64_t(63); }
+
+void StoreLayout::planes(uint8_t *arena, uint32_t layer,
+                         kvc_plane (&planes)[KVC_MAX_PLANES]) const {
+  uint8_t *base = arena + offset + (layer - info->layerBegin) * layerBytes;
+  for (size_t i = 0; i < info->planes.size(); ++i)
+    planes[i] = {base + planeOffset[i], int64_t(outerBytes), headStride[i]};
+}
+
+/// All but the number of outers and the place in the arena.
+static StoreLayout describe(const artifact::StoreInfo &info,
+                            const kvc_cache_options &options) {
+  StoreLayout store;
+  store.info = &info;
+  uint64_t capacity = options.max_tokens_per_seq;
+  store.outerTokens = info.paged ? info.page : uint32_t(capacity);
+  store.tableWidth = store.pagesFor(options.max_tokens_per_seq);
+  uint64_t heads = info.headEnd - info.headBegin;
+  for (size_t i = 0; i < info.planes.size(); ++i) {
+    const artifact::PlaneInfo &plane = info.planes[i];
+    if (info.paged) {
+      store.planeOffset[i] = plane.pageOffset;
+      store.headStride[i] = plane.headStride;
+      continue;
+    }
+    // HND: each head's tokens are one run. NHD: each token's heads are.
+    bool hnd = info.order == "HND";
+    uint64_t run = capacity * plane.tokenStride;
+    store.planeOffset[i] = store.outerBytes;
+    store.headStride[i] = hnd ? int64_t(run) : plane.tokenBytes;
+    store.outerBytes += align(hnd ? heads * run : run);
+  }
+  if (info.paged)
+    store.outerBytes = info.pageBytes;
+  else
+    store.outers = options.max_sequences;
+  return store;
+}
+
+static Wide bytesPerOuter(const StoreLayout &store) {
+  return Wide(store.outerBytes) * store.layers();
+}
+
+/// Pages beside the sentinels if every paged store holds about `tokens`; no
+/// more than all sequences can fill.
+static uint64_t pagesFor(const StoreLayout &store, uint64_t tokens,
+                         const kvc_cache_options &options) {
+  uint64_t most = uint64_t(options.max_sequences) * store.tableWidth;
+  return std::min(
+      {tokens / store.outerTokens, most, uint64_t(INT32_MAX - kFirstPage)});
+}
+
+static Wide bytesFor(const std::vector<StoreLayout> &stores, uint64_t tokens,
+                     const kvc_cache_options &options) {
+  Wide bytes = 0;
+  for (const StoreLayout &store : stores)
+    bytes += bytesPerOuter(store) *
+             (store.paged() ? kFirstPage + pagesFor(store, tokens, options)
+                            : store.outers);
+  return bytes;
+}
+
+/// The most tokens whose pages fit. Exact, so that an arena that was computed
+/// from page_bytes holds the pages that it was computed for.
+static uint64_t tokensThatFit(const std::vector<StoreLayout> &stores,
+                              const kvc_cache_options &options) {
+  uint64_t low = 0;
+  uint64_t high = uint64_t(options.max_sequences) *
+                  (uint64_t(options.max_tokens_per_seq) + 256);
+  while (low < high) {
+    uint64_t middle = low + (high - low + 1) / 2;
+    if (bytesFor(stores, middle, options) <= options.arena_bytes)
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  return low;
+}
+
+kvc_status kvc::rt::layOut(const artifact::Manifest &manifest,
+                           const kvc_cache_options &options,
+                           std::vector<StoreLayout> &stores) {
+  uint64_t least = 0;
+  for (const artifact::StoreInfo &info : manifest.stores) {
+    stores.push_back(describe(info, options));
+    if (info.paged)
+      least = std::max<uint64_t>(least, info.page);
+  }
+  Wide needed = bytesFor(stores, least, options);
+  if (needed > options.arena_bytes)
+    return fail(
+        KVC_INVALID_ARGUMENT, 501,
+        "`arena_bytes`: expected at least %llu for these options, found "
+        "%zu",
+        (unsigned long long)std::min<Wide>(needed, UINT64_MAX),
+        options.arena_bytes);
+  uint64_t tokens = tokensThatFit(stores, options);
+  uint64_t offset = 0;
+  for (StoreLayout &store : stores) {
+    if (store.paged())
+      store.outers = uint32_t(kFirstPage + pagesFor(store, tokens, options));
+    store.layerBytes = store.outers * store.outerBytes;
+    store.offset = offset;
+    offset += store.layerBytes * store.layers();
+  }
+  return ok();
+}

@@ -1,0 +1,52 @@
+//===- CacheLayout.h - where everything is in a cache's arena ---*- C++ -*-===//
+//
+//   arena = store 0 | store 1 | ...
+//   store = layer 0 | layer 1 | ...            of the layers that it covers
+//   layer = outer 0 | outer 1 | ...            a page, or a sequence's slot
+//   outer = plane 0 | plane 1 | ...            each 64-byte aligned
+//
+// One page id serves all layers of its store. A contiguous store has a slot for
+// every sequence; paged stores share what is left so that all hold about as
+// many tokens.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_RUNTIME_CACHELAYOUT_H
+#define KVC_RUNTIME_CACHELAYOUT_H
+
+#include "lib/Artifact/KernelAbi.h"
+#include "lib/Artifact/Manifest.h"
+#include "runtime/Status.h"
+
+namespace kvc::rt {
+
+struct StoreLayout {
+  const artifact::StoreInfo *info = nullptr;
+  uint64_t offset = 0;      ///< of the store in the arena
+  uint64_t layerBytes = 0;  ///< outers * outerBytes
+  uint64_t outerBytes = 0;  ///< of one layer
+  uint32_t outers = 0;      ///< pages with the sentinels, or slots
+  uint32_t outerTokens = 0; ///< per page, or capacity of a slot
+  uint32_t tableWidth = 0;  ///< pages of the longest sequence; contiguous: 1
+  uint64_t planeOffset[KVC_MAX_PLANES] = {};
+  int64_t headStride[KVC_MAX_PLANES] = {};
+
+  bool paged() const { return info->paged; }
+  uint32_t layers() const { return info->layerEnd - info->layerBegin; }
+  /// Pages that hold so many tokens of one sequence.
+  uint32_t pagesFor(uint32_t tokens) const {
+    return uint32_t((uint64_t(tokens) + outerTokens - 1) / outerTokens);
+  }
+  /// The planes of a layer that the store covers.
+  void planes(uint8_t *arena, uint32_t layer,
+              kvc_plane (&planes)[KVC_MAX_PLANES]) const;
+};
+
+/// Divides the arena. KVC_INVALID_ARGUMENT if it is too small for one page of
+/// each store beside the sentinels.
+kvc_status layOut(const artifact::Manifest &manifest,
+                  const kvc_cache_options &options,
+                  std::vector<StoreLayout> &stores);
+
+} // namespace kvc::rt
+
+#endif // KVC_RUNTIME_CACHELAYOUT_H

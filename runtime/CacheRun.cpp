@@ -1,0 +1,141 @@
+//===- CacheRun.cpp - a step's kernels ------------------------------------===//
+//
+// The state is locked only to look the step up: kernels take milliseconds.
+// A step that runs is marked, so that it cannot end meanwhile.
+//
+//===----------------------------------------------------------------------===//
+#include "runtime/Arguments.h"
+#include "runtime/Cache.h"
+
+using namespace kvc;
+using namespace kvc::rt;
+
+bool Cache::covers(uint32_t store, uint32_t layer) const {
+  const artifact::StoreInfo &info = *stores[store]->layout.info;
+  return layer >= info.layerBegin && layer < info.layerEnd;
+}
+
+kvc_batch_view Cache::viewOf(const Step &step, uint32_t store,
+                             uint32_t layer) const {
+  const StoreLayout &layout = stores[store]->layout;
+  kvc_batch_view view = {};
+  view.size = sizeof(view);
+  view.batch = step.batch;
+  view.rows = step.rows;
+  view.cu_q = step.cuQ.data();
+  view.kv_len = step.kvLen.data();
+  view.table = step.tables[store].table.data();
+  view.table_stride = layout.tableWidth;
+  view.write_slot = step.tables[store].slots.data();
+  view.outers = layout.outers;
+  view.slot_tokens = layout.outerTokens;
+  layout.planes(arena, layer, view.planes);
+  return view;
+}
+
+kvc_status Cache::view(kvc_step handle, uint32_t store, uint32_t layer,
+                       kvc_batch_view &view) const {
+  Guard guard(shared(stateLock));
+  if (kvc_status s = usable(); !isOk(s))
+    return s;
+  if (kvc_status s = find(handle); !isOk(s))
+    return s;
+  if (store >= stores.size() || !covers(store, layer))
+    return fail(KVC_INVALID_ARGUMENT, 541,
+                "store %u of %zu does not cover layer %u", store, stores.size(),
+                layer);
+  view = viewOf(steps[handle.slot], store, layer);
+  return ok();
+}
+
+/// Checks what append and attend have in common and marks the step.
+kvc_status Cache::begin(kvc_step handle, uint32_t layer, bool pointers) {
+  Guard guard(shared(stateLock));
+  if (kvc_status s = usable(); !isOk(s))
+    return s;
+  if (kvc_status s = find(handle); !isOk(s))
+    return s;
+  uint32_t layers = program->manifest().model.layers;
+  if (layer >= layers)
+    return fail(KVC_INVALID_ARGUMENT, 542,
+                "`layer`: expected below %u, found %u", layers, layer);
+  if (!pointers)
+    return fail(KVC_INVALID_ARGUMENT, 543,
+                "expected buffers of rows, found null");
+  steps[handle.slot].running += 1;
+  return ok();
+}
+
+void Cache::finish(kvc_step handle, const kvc_status &status) {
+  Guard guard(shared(stateLock));
+  steps[handle.slot].running -= 1;
+  if (status.code == KVC_DEVICE_ERROR)
+    poison(status);
+}
+
+kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
+                         const void *v) {
+  if (kvc_status s = begin(handle, layer, k && v); !isOk(s))
+    return s;
+  const artifact::ModelInfo &model = program->manifest().model;
+  size_t element = elementBytes(model);
+  kvc_status status = ok();
+  for (uint32_t store = 0; store < stores.size() && isOk(status); ++store) {
+    if (!covers(store, layer))
+      continue;
+    kvc_batch_view view = viewOf(steps[handle.slot], store, layer);
+    kvc_append_args args = {};
+    args.rows = view.rows;
+    args.k = k;
+    args.k_row_stride = int64_t(model.kvHeads * model.headDimK * element);
+    args.v = v;
+    args.v_row_stride = int64_t(model.kvHeads * model.headDimV * element);
+    args.slot = view.write_slot;
+    args.slot_tokens = view.slot_tokens;
+    args.outers = view.outers;
+    std::copy(std::begin(view.planes), std::end(view.planes), args.planes);
+    status = program->append(store, args);
+  }
+  finish(handle, status);
+  return status;
+}
+
+kvc_attend_args Cache::attendArgs(const kvc_batch_view &view) const {
+  kvc_attend_args args = {};
+  args.batch = view.batch;
+  args.cu_q = view.cu_q;
+  args.kv_len = view.kv_len;
+  args.table = view.table;
+  args.table_stride = view.table_stride;
+  args.slot_tokens = view.slot_tokens;
+  args.workspace = workspace;
+  args.workspace_bytes = workspaceBytes;
+  // outers stays 0: the tables are our own.
+  std::copy(std::begin(view.planes), std::end(view.planes), args.planes);
+  return args;
+}
+
+kvc_status Cache::attend(kvc_step handle, uint32_t layer, const void *q,
+                         void *out, float *lse) {
+  if (kvc_status s = begin(handle, layer, q && out); !isOk(s))
+    return s;
+  const artifact::ModelInfo &model = program->manifest().model;
+  size_t element = elementBytes(model);
+  kvc_status status = ok();
+  for (uint32_t store = 0; store < stores.size() && isOk(status); ++store) {
+    if (!covers(store, layer))
+      continue;
+    kvc_batch_view view = viewOf(steps[handle.slot], store, layer);
+    kvc_attend_args args = attendArgs(view);
+    args.q = q;
+    args.q_row_stride = int64_t(model.qHeads * model.headDimK * element);
+    args.out = out;
+    args.out_row_stride = int64_t(model.qHeads * model.headDimV * element);
+    args.lse = lse;
+    args.lse_row_stride = int64_t(model.qHeads * sizeof(float));
+    Guard guard(shared(workspaceLock));
+    status = program->attend(store, args);
+  }
+  finish(handle, status);
+  return status;
+}

@@ -1,0 +1,53 @@
+//===- Device.h - what a device must do -------------------------*- C++ -*-===//
+//
+// Everything above this interface is the same for all devices: handles,
+// arguments, pages, tables. A device loads the kernels of a program and runs
+// them.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_RUNTIME_DEVICE_H
+#define KVC_RUNTIME_DEVICE_H
+
+#include "lib/Artifact/Bundle.h"
+#include "runtime/RefCounted.h"
+#include "runtime/Status.h"
+
+#include <memory>
+
+namespace kvc::rt {
+
+/// The kernels of one program, loaded on one device. Stores are indices into
+/// the manifest's. Arguments were checked by the caller (Arguments.h). Calls
+/// are safe from any thread.
+class Executable {
+public:
+  virtual ~Executable() = default;
+  /// The variant's name: "x86-64-v4".
+  virtual const std::string &target() const = 0;
+  virtual kvc_status append(uint32_t store, const kvc_append_args &args) = 0;
+  /// Bytes that suffice for any attend() within these bounds.
+  virtual size_t attendWorkspace(uint32_t store, uint32_t batch, uint32_t rows,
+                                 uint32_t kvLen) const = 0;
+  virtual kvc_status attend(uint32_t store, const kvc_attend_args &args) = 0;
+};
+
+class Device : public RefCounted {
+public:
+  /// Loads the best variant that runs here. The manifest must outlive the
+  /// executable. KVC_UNSUPPORTED: the error text lists every variant and what
+  /// it lacks.
+  virtual kvc_status load(const artifact::Manifest &manifest,
+                          const artifact::Bundle &bundle,
+                          std::unique_ptr<Executable> &executable) = 0;
+
+  /// Zeroed memory that kernels can reach, 64-byte aligned; null if there is
+  /// not enough.
+  virtual void *allocate(size_t bytes) = 0;
+  virtual void deallocate(void *memory, size_t bytes) = 0;
+  /// Zeroes memory that kernels can reach.
+  virtual void zero(void *memory, size_t bytes) = 0;
+};
+
+} // namespace kvc::rt
+
+#endif // KVC_RUNTIME_DEVICE_H

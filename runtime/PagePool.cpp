@@ -1,0 +1,30 @@
+//===- PagePool.cpp - which pages of a store are free ---------------------===//
+#include "runtime/PagePool.h"
+
+using namespace kvc::rt;
+
+bool PagePool::create(uint32_t pages) {
+  if (!stack.allocate(pages) || !states.allocate(pages))
+    return false;
+  pageCount = pages;
+  // Taken from the back: ascending at first, which streams best.
+  for (uint32_t page = pages; page > uint32_t(kFirstPage); --page)
+    stack[freeCount++] = int32_t(page - 1);
+  return true;
+}
+
+int32_t PagePool::take() {
+  int32_t page = stack[--freeCount];
+  states[page] = 1;
+  liveCount += 1;
+  return page;
+}
+
+bool PagePool::give(int32_t page) {
+  if (!isLive(page))
+    return false;
+  states[page] = 0;
+  liveCount -= 1;
+  stack[freeCount++] = page;
+  return true;
+}

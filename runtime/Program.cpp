@@ -1,0 +1,50 @@
+//===- Program.cpp - a loaded artifact ------------------------------------===//
+#include "runtime/Program.h"
+
+#include "lib/Artifact/File.h"
+#include "runtime/Arguments.h"
+
+using namespace kvc;
+using namespace kvc::rt;
+
+kvc_status Program::load(Device &device, std::span<const uint8_t> bytes,
+                         Program *&program) {
+  std::string error;
+  std::optional<artifact::Bundle> bundle = artifact::Bundle::open(bytes, error);
+  if (!bundle)
+    return fail(KVC_CORRUPT, 301, "not a usable artifact: %s", error.c_str());
+  std::unique_ptr<Program> loaded(new Program(device, bundle->manifest()));
+  if (kvc_status s = device.load(loaded->info, *bundle, loaded->kernels);
+      !isOk(s))
+    return s;
+  program = loaded.release();
+  return ok();
+}
+
+kvc_status Program::loadFile(Device &device, const char *path,
+                             Program *&program) {
+  std::string error;
+  std::optional<artifact::MappedFile> file =
+      artifact::MappedFile::open(path, artifact::kMaxBundleBytes, error);
+  if (!file)
+    return fail(KVC_IO_ERROR, 302, "%s", error.c_str());
+  return load(device, file->bytes(), program);
+}
+
+kvc_status Program::append(uint32_t store, const kvc_append_args &args) const {
+  if (args.rows == 0)
+    return ok();
+  if (kvc_status s = checkAppend(info.model, info.stores[store], args);
+      !isOk(s))
+    return s;
+  return kernels->append(store, args);
+}
+
+kvc_status Program::attend(uint32_t store, const kvc_attend_args &args) const {
+  if (args.batch == 0)
+    return ok();
+  if (kvc_status s = checkAttend(info.model, info.stores[store], args);
+      !isOk(s))
+    return s;
+  return kernels->attend(store, args);
+}

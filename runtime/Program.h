@@ -1,0 +1,40 @@
+//===- Program.h - a loaded artifact ----------------------------*- C++ -*-===//
+#ifndef KVC_RUNTIME_PROGRAM_H
+#define KVC_RUNTIME_PROGRAM_H
+
+#include "runtime/Device.h"
+
+#include <span>
+
+namespace kvc::rt {
+
+/// The manifest of an artifact and its kernels on one device. Immutable.
+class Program : public RefCounted {
+public:
+  /// Checks the artifact whole; its bytes are not needed afterwards.
+  static kvc_status load(Device &device, std::span<const uint8_t> bytes,
+                         Program *&program);
+  static kvc_status loadFile(Device &device, const char *path,
+                             Program *&program);
+
+  const artifact::Manifest &manifest() const { return info; }
+  Device &device() const { return *owner; }
+  Executable &executable() const { return *kernels; }
+  uint32_t stores() const { return uint32_t(info.stores.size()); }
+
+  /// The checked forms of kvc_append and kvc_attend; `store` < stores().
+  kvc_status append(uint32_t store, const kvc_append_args &args) const;
+  kvc_status attend(uint32_t store, const kvc_attend_args &args) const;
+
+private:
+  Program(Device &device, const artifact::Manifest &manifest)
+      : owner(&device), info(manifest) {}
+
+  Ref<Device> owner;
+  artifact::Manifest info;
+  std::unique_ptr<Executable> kernels; ///< before its device dies
+};
+
+} // namespace kvc::rt
+
+#endif // KVC_RUNTIME_PROGRAM_H

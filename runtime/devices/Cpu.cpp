@@ -1,0 +1,292 @@
+//===- Cpu.cpp - the CPU as a device --------------------------------------===//
+#include "runtime/devices/Cpu.h"
+
+#include "lib/Artifact/ElfImage.h"
+#include "runtime/AttendPlan.h"
+#include "runtime/devices/CpuFeatures.h"
+#include "runtime/devices/CpuVariant.h"
+#include "runtime/devices/ThreadPool.h"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <sched.h>
+#include <sys/mman.h>
+#include <xmmintrin.h>
+
+using namespace kvc;
+using namespace kvc::rt;
+
+namespace {
+
+constexpr uint32_t kMaxWorkers = 1024;
+/// Rows of one append item: some 100 KB of a usual model, and a decode step of
+/// a few sequences stays on the calling thread.
+constexpr uint32_t kAppendRows = 16;
+/// Workers' scratch does not share cache lines, nor lines fetched in pairs.
+constexpr size_t kScratchGap = 128;
+
+/// Default rounding and denormals for as long as it lives, whatever the thread
+/// had: results do not depend on who runs them.
+class FloatMode {
+public:
+  FloatMode() : saved(_mm_getcsr()) { _mm_setcsr(0x1f80); }
+  ~FloatMode() { _mm_setcsr(saved); }
+
+private:
+  unsigned saved;
+};
+
+class CpuDevice : public Device {
+public:
+  CpuDevice(uint32_t threads, const kvc_parallel *parallel) {
+    if (parallel)
+      external = *parallel;
+    else
+      pool = std::make_unique<ThreadPool>(threads);
+  }
+
+  uint32_t workers() const { return pool ? pool->workers() : external.workers; }
+  /// The caller holds `lock`.
+  void run(uint32_t tasks, ThreadPool::Task task, void *arg) {
+    if (pool)
+      pool->run(tasks, task, arg);
+    else if (tasks == 1)
+      task(arg, 0, 0);
+    else if (tasks)
+      external.run(external.context, tasks, task, arg);
+  }
+
+  kvc_status load(const artifact::Manifest &manifest,
+                  const artifact::Bundle &bundle,
+                  std::unique_ptr<Executable> &executable) override;
+  void *allocate(size_t bytes) override;
+  void deallocate(void *memory, size_t bytes) override {
+    munmap(memory, bytes);
+  }
+  void zero(void *memory, size_t bytes) override {
+    std::memset(memory, 0, bytes);
+  }
+
+  std::mutex lock;
+
+private:
+  kvc_parallel external = {};
+  std::unique_ptr<ThreadPool> pool;
+};
+
+/// What the workers of one run share.
+struct Job {
+  const CpuStore *store = nullptr;
+  const void *args = nullptr; ///< of the kernel
+  const Wave *wave = nullptr;
+  uint32_t rows = 0; ///< append
+  uint8_t *scratch = nullptr;
+  size_t scratchStride = 0;
+  uint32_t workers = 0;
+  /// The caller's parallel for gave a worker that does not exist.
+  std::atomic<bool> misused = false;
+
+  bool begin(uint32_t worker, KvcWorkItem &item) {
+    if (worker >= workers) {
+      misused.store(true, std::memory_order_relaxed);
+      return false;
+    }
+    item.scratch = scratch + worker * scratchStride;
+    return true;
+  }
+  kvc_status status() const {
+    if (!misused.load(std::memory_order_relaxed))
+      return ok();
+    return fail(KVC_DEVICE_ERROR, 401,
+                "the caller's parallel for gave a worker beyond its %u workers",
+                workers);
+  }
+};
+
+void attendTask(void *arg, uint32_t index, uint32_t worker) {
+  auto &job = *static_cast<Job *>(arg);
+  KvcWorkItem item = {};
+  if (!job.begin(worker, item))
+    return;
+  FloatMode mode;
+  uint32_t variant = AttendPlan::item(job.store->shape, *job.wave, index, item);
+  job.store->attend[variant](job.args, &item);
+}
+
+void mergeTask(void *arg, uint32_t index, uint32_t worker) {
+  auto &job = *static_cast<Job *>(arg);
+  KvcWorkItem item = {};
+  if (!job.begin(worker, item))
+    return;
+  FloatMode mode;
+  AttendPlan::merge(job.store->shape, *job.wave, index, item);
+  job.store->merge(job.args, &item);
+}
+
+void appendTask(void *arg, uint32_t index, uint32_t worker) {
+  auto &job = *static_cast<Job *>(arg);
+  KvcWorkItem item = {};
+  if (!job.begin(worker, item))
+    return;
+  FloatMode mode;
+  item.begin = int32_t(index * kAppendRows);
+  item.end = int32_t(std::min(job.rows - index * kAppendRows, kAppendRows)) +
+             item.begin;
+  job.store->append(job.args, &item);
+}
+
+class CpuExecutable : public Executable {
+public:
+  explicit CpuExecutable(CpuDevice &device) : device(device) {}
+  ~CpuExecutable() override {
+    if (appendScratch)
+      device.deallocate(appendScratch, appendScratchBytes);
+  }
+
+  /// Takes the variant and prepares what runs need.
+  kvc_status init(CpuVariant &&loaded) {
+    variant = std::move(loaded);
+    size_t append = 0;
+    for (const CpuStore &store : variant.stores)
+      append = std::max(append, store.appendScratch);
+    appendStride = stride(append);
+    appendScratchBytes = appendStride * device.workers();
+    if (appendScratchBytes == 0)
+      return ok();
+    appendScratch = device.allocate(appendScratchBytes);
+    return appendScratch
+               ? ok()
+               : fail(KVC_DEVICE_ERROR, 402,
+                      "no memory for %zu bytes of scratch", appendScratchBytes);
+  }
+
+  const std::string &target() const override { return variant.target; }
+  kvc_status append(uint32_t store, const kvc_append_args &args) override;
+  size_t attendWorkspace(uint32_t store, uint32_t batch, uint32_t rows,
+                         uint32_t kvLen) const override {
+    const CpuStore &s = variant.stores[store];
+    return AttendPlan::workspaceBytes(
+        s.shape, stride(s.attendScratch) * device.workers(), batch, rows,
+        kvLen);
+  }
+  kvc_status attend(uint32_t store, const kvc_attend_args &args) override;
+
+private:
+  static size_t stride(size_t scratch) {
+    return scratch ? (scratch + kScratchGap + 63) / 64 * 64 : 0;
+  }
+
+  CpuDevice &device; ///< the program keeps it alive
+  CpuVariant variant;
+  void *appendScratch = nullptr;
+  size_t appendStride = 0, appendScratchBytes = 0;
+};
+
+kvc_status CpuExecutable::append(uint32_t store, const kvc_append_args &args) {
+  const CpuStore &s = variant.stores[store];
+  KvcAppendArgs kernel = {};
+  kernel.k = args.k;
+  kernel.k_row_stride = args.k_row_stride;
+  kernel.v = args.v;
+  kernel.v_row_stride = args.v_row_stride;
+  kernel.slot = args.slot;
+  kernel.slot_tokens = s.pageTokens ? s.pageTokens : args.slot_tokens;
+  for (int plane = 0; plane < KVC_MAX_PLANES; ++plane)
+    kernel.planes[plane] = {static_cast<uint8_t *>(args.planes[plane].base),
+                            args.planes[plane].outer_stride,
+                            args.planes[plane].head_stride};
+  std::lock_guard guard(device.lock);
+  Job job;
+  job.store = &s;
+  job.args = &kernel;
+  job.rows = args.rows;
+  job.scratch = static_cast<uint8_t *>(appendScratch);
+  job.scratchStride = appendStride;
+  job.workers = device.workers();
+  device.run((args.rows + kAppendRows - 1) / kAppendRows, appendTask, &job);
+  return job.status();
+}
+
+kvc_status CpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
+  const CpuStore &s = variant.stores[store];
+  size_t scratch = stride(s.attendScratch);
+  AttendPlan plan(s.shape, args, scratch * device.workers());
+  if (args.workspace_bytes < plan.required())
+    return fail(KVC_INVALID_ARGUMENT, 403,
+                "`workspace_bytes`: expected at least %zu, found %zu",
+                plan.required(), args.workspace_bytes);
+  std::lock_guard guard(device.lock);
+  Job job;
+  job.store = &s;
+  job.scratch = plan.scratch();
+  job.scratchStride = scratch;
+  job.workers = device.workers();
+  for (Wave wave; plan.next(wave);) {
+    job.args = &wave.args;
+    job.wave = &wave;
+    device.run(wave.items, attendTask, &job);
+    device.run(wave.merges, mergeTask, &job);
+  }
+  return job.status();
+}
+
+//===----------------------------------------------------------------------===//
+// The device
+//===----------------------------------------------------------------------===//
+
+kvc_status CpuDevice::load(const artifact::Manifest &manifest,
+                           const artifact::Bundle &bundle,
+                           std::unique_ptr<Executable> &executable) {
+  CpuVariant variant;
+  if (kvc_status s = loadCpuVariant(manifest, bundle, variant); !isOk(s))
+    return s;
+  auto loaded = std::make_unique<CpuExecutable>(*this);
+  if (kvc_status s = loaded->init(std::move(variant)); !isOk(s))
+    return s;
+  executable = std::move(loaded);
+  return ok();
+}
+
+void *CpuDevice::allocate(size_t bytes) {
+  void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    return nullptr;
+  // Pages of a cache lie anywhere in it: fewer address translations. Advice
+  // only, so a refusal is no failure.
+  madvise(memory, bytes, MADV_HUGEPAGE);
+  return memory;
+}
+
+uint32_t allowedCpus() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set))
+    return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
+
+} // namespace
+
+kvc_status kvc::rt::createCpuDevice(const kvc_cpu_options &options,
+                                    Device *&device) {
+  uint32_t threads = options.threads ? options.threads : allowedCpus();
+  const kvc_parallel *parallel = options.parallel;
+  if (parallel && (!parallel->run || parallel->workers == 0 ||
+                   parallel->workers > kMaxWorkers))
+    return fail(KVC_INVALID_ARGUMENT, 201,
+                "`parallel`: expected a function and 1 to %u workers, found %u",
+                kMaxWorkers, parallel->workers);
+  if (!parallel && options.threads > kMaxWorkers)
+    return fail(KVC_INVALID_ARGUMENT, 202,
+                "`threads`: expected at most %u, found %u", kMaxWorkers,
+                options.threads);
+  auto created =
+      std::make_unique<CpuDevice>(std::min(threads, kMaxWorkers), parallel);
+  // Fewer than asked for would be a silent loss of speed.
+  if (!parallel && created->workers() < std::min(threads, kMaxWorkers))
+    return fail(KVC_DEVICE_ERROR, 203, "the system gave %u of %u threads",
+                created->workers(), threads);
+  device = created.release();
+  return ok();
+}

@@ -1,0 +1,189 @@
+//===- CpuVariant.cpp - one level's kernels of an artifact, loaded --------===//
+#include "runtime/devices/CpuVariant.h"
+
+#include "runtime/devices/CpuFeatures.h"
+
+#include <algorithm>
+#include <set>
+
+using namespace kvc;
+using namespace kvc::rt;
+using artifact::ElfImage;
+using artifact::KernelInfo;
+using artifact::Manifest;
+
+namespace {
+
+/// A target that the manifest has kernels for.
+struct Candidate {
+  std::string target;
+  std::set<std::string> features;
+  std::string missing; ///< "avx512f, avx512bw"
+};
+
+std::vector<Candidate> candidates(const Manifest &manifest) {
+  std::vector<Candidate> list;
+  for (const KernelInfo &kernel : manifest.kernels) {
+    auto found = std::find_if(list.begin(), list.end(), [&](auto &candidate) {
+      return candidate.target == kernel.target;
+    });
+    if (found == list.end())
+      found = list.insert(list.end(), {kernel.target, {}, {}});
+    found->features.insert(kernel.features.begin(), kernel.features.end());
+  }
+  for (Candidate &candidate : list)
+    for (const std::string &feature : candidate.features)
+      if (!cpuHasFeature(feature))
+        candidate.missing += (candidate.missing.empty() ? "" : ", ") + feature;
+  return list;
+}
+
+/// The most capable target that runs here; null and a status if there is none.
+const Candidate *choose(const std::vector<Candidate> &list,
+                        const Manifest &manifest, kvc_status &status) {
+  const Candidate *best = nullptr;
+  std::string reasons;
+  for (const Candidate &candidate : list) {
+    if (!candidate.missing.empty())
+      reasons += (reasons.empty() ? "`" : "; `") + candidate.target +
+                 "` lacks " + candidate.missing;
+    else if (!best || candidate.features.size() >= best->features.size())
+      best = &candidate;
+  }
+  if (!best)
+    status =
+        fail(KVC_UNSUPPORTED, 311, "no variant of `%s` runs on this CPU: %s",
+             manifest.specName.c_str(),
+             reasons.empty() ? "there are no kernels" : reasons.c_str());
+  return best;
+}
+
+/// Loads kernels into a variant; each blob once.
+class Loader {
+public:
+  Loader(const Manifest &manifest, const artifact::Bundle &bundle,
+         CpuVariant &variant)
+      : manifest(manifest), bundle(bundle), variant(variant) {}
+
+  kvc_status load(const KernelInfo &kernel);
+  kvc_status check() const;
+
+private:
+  kvc_status symbol(const KernelInfo &kernel, CpuKernel &function);
+
+  const Manifest &manifest;
+  const artifact::Bundle &bundle;
+  CpuVariant &variant;
+  std::vector<std::pair<std::string, ElfImage *>> loaded;
+};
+
+kvc_status Loader::symbol(const KernelInfo &kernel, CpuKernel &function) {
+  auto found = std::find_if(loaded.begin(), loaded.end(), [&](auto &blob) {
+    return blob.first == kernel.blob;
+  });
+  if (found == loaded.end()) {
+    auto bytes = bundle.find(kernel.blob);
+    if (!bytes)
+      return fail(KVC_CORRUPT, 321, "the artifact has no `%s`",
+                  kernel.blob.c_str());
+    std::string error;
+    std::unique_ptr<ElfImage> image = ElfImage::load(*bytes, error);
+    if (!image)
+      return fail(KVC_CORRUPT, 322, "`%s`: %s", kernel.blob.c_str(),
+                  error.c_str());
+    found = loaded.insert(loaded.end(), {kernel.blob, image.get()});
+    variant.images.push_back(std::move(image));
+  }
+  void *address = found->second->symbol(kernel.symbol);
+  if (!address)
+    return fail(KVC_CORRUPT, 323, "`%s` has no function `%s`",
+                kernel.blob.c_str(), kernel.symbol.c_str());
+  function = reinterpret_cast<CpuKernel>(address);
+  return ok();
+}
+
+kvc_status Loader::load(const KernelInfo &kernel) {
+  CpuKernel function = nullptr;
+  if (kvc_status s = symbol(kernel, function); !isOk(s))
+    return s;
+  size_t index = 0;
+  while (index < manifest.stores.size() &&
+         manifest.stores[index].name != kernel.store)
+    ++index;
+  if (index == manifest.stores.size())
+    return fail(KVC_CORRUPT, 324, "`%s`: there is no store `%s`",
+                kernel.name.c_str(), kernel.store.c_str());
+  CpuStore &store = variant.stores[index];
+  size_t &scratch =
+      kernel.kind == "append" ? store.appendScratch : store.attendScratch;
+  scratch = std::max<size_t>(scratch, kernel.scratchBytes);
+  if (kernel.kind == "append") {
+    store.append = function;
+  } else if (kernel.kind == "merge") {
+    store.merge = function;
+  } else {
+    std::vector<AttendVariant> &list = store.shape.variants;
+    auto at = std::upper_bound(
+        list.begin(), list.end(), kernel.minQueries,
+        [](uint32_t n, const AttendVariant &v) { return n < v.minQueries; });
+    store.attend.insert(store.attend.begin() + (at - list.begin()), function);
+    list.insert(at, {kernel.minQueries,
+                     std::min<uint32_t>(kernel.maxQueries, INT32_MAX),
+                     kernel.split});
+  }
+  return ok();
+}
+
+/// Every store can be appended to and attended over, whatever the batch.
+kvc_status Loader::check() const {
+  for (size_t i = 0; i < variant.stores.size(); ++i) {
+    const CpuStore &store = variant.stores[i];
+    const char *missing = !store.append          ? "append"
+                          : !store.merge         ? "merge"
+                          : store.attend.empty() ? "attend"
+                                                 : nullptr;
+    if (missing)
+      return fail(KVC_CORRUPT, 325, "`%s` has no %s kernel for `%s`",
+                  manifest.stores[i].name.c_str(), missing,
+                  variant.target.c_str());
+    if (store.shape.variants.front().minQueries > 1)
+      return fail(KVC_CORRUPT, 326,
+                  "`%s` has no attend kernel for one query token",
+                  manifest.stores[i].name.c_str());
+  }
+  return ok();
+}
+
+} // namespace
+
+kvc_status kvc::rt::loadCpuVariant(const Manifest &manifest,
+                                   const artifact::Bundle &bundle,
+                                   CpuVariant &variant) {
+  if (manifest.cpuAbi != KVC_CPU_ABI)
+    return fail(KVC_UNSUPPORTED, 312,
+                "the kernels of `%s` have CPU ABI %u, this runtime calls %u",
+                manifest.specName.c_str(), manifest.cpuAbi, KVC_CPU_ABI);
+  std::vector<Candidate> list = candidates(manifest);
+  kvc_status status = ok();
+  const Candidate *chosen = choose(list, manifest, status);
+  if (!chosen)
+    return status;
+  variant.target = chosen->target;
+  uint32_t group = manifest.model.qHeads / manifest.model.kvHeads;
+  for (const artifact::StoreInfo &info : manifest.stores) {
+    CpuStore &store = variant.stores.emplace_back();
+    store.shape.kvHeads = info.headEnd - info.headBegin;
+    store.shape.queryHeads = store.shape.kvHeads * group;
+    store.shape.dimV = manifest.model.headDimV;
+    store.shape.window = info.window;
+    store.shape.sink = info.sink;
+    store.shape.recent = info.recent;
+    store.pageTokens = info.paged ? info.page : 0;
+  }
+  Loader loader(manifest, bundle, variant);
+  for (const KernelInfo &kernel : manifest.kernels)
+    if (kernel.target == variant.target)
+      if (kvc_status s = loader.load(kernel); !isOk(s))
+        return s;
+  return loader.check();
+}

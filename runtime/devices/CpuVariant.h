@@ -1,0 +1,39 @@
+//===- CpuVariant.h - one level's kernels of an artifact, loaded -*- C++
+//-*-===//
+#ifndef KVC_RUNTIME_DEVICES_CPUVARIANT_H
+#define KVC_RUNTIME_DEVICES_CPUVARIANT_H
+
+#include "lib/Artifact/Bundle.h"
+#include "lib/Artifact/ElfImage.h"
+#include "runtime/AttendPlan.h"
+#include "runtime/Status.h"
+
+namespace kvc::rt {
+
+/// `args` is KvcAttendArgs or KvcAppendArgs.
+using CpuKernel = void (*)(const void *args, const KvcWorkItem *item);
+
+/// The kernels of one store.
+struct CpuStore {
+  AttendShape shape;
+  std::vector<CpuKernel> attend; ///< one per shape.variants
+  CpuKernel merge = nullptr, append = nullptr;
+  size_t attendScratch = 0; ///< bytes per worker, attend and merge
+  size_t appendScratch = 0;
+  uint32_t pageTokens = 0; ///< 0: contiguous
+};
+
+struct CpuVariant {
+  std::string target;
+  std::vector<CpuStore> stores; ///< in the manifest's order
+  std::vector<std::unique_ptr<artifact::ElfImage>> images;
+};
+
+/// Loads the variant with the most features of those whose features are all
+/// here. KVC_UNSUPPORTED if there is none, KVC_CORRUPT if it is incomplete.
+kvc_status loadCpuVariant(const artifact::Manifest &manifest,
+                          const artifact::Bundle &bundle, CpuVariant &variant);
+
+} // namespace kvc::rt
+
+#endif // KVC_RUNTIME_DEVICES_CPUVARIANT_H

@@ -1,0 +1,337 @@
+/*===- kvc/runtime.h - C ABI of the kvc runtime ------------------*- C -*-===//
+ *
+ * Loads a compiled artifact (.kvca) and runs its kernels, on the caller's own
+ * buffers (kvc_append, kvc_attend) or through a cache that manages pages
+ * (kvc_cache_*). Plain C, no LLVM, nothing else to include.
+ *
+ *   kvc_device *device;  kvc_program *program;  kvc_cache *cache;
+ *   kvc_device_create_cpu(NULL, &device);
+ *   kvc_program_load_file(device, "model.kvca", &program);
+ *   kvc_cache_create(program, &options, &cache);
+ *   kvc_cache_open(cache, &sequence);
+ *   each step: kvc_cache_reserve; per layer kvc_cache_append, kvc_cache_attend;
+ *              kvc_cache_commit
+ *   kvc_cache_release(cache, sequence);
+ *
+ * Rules that hold everywhere
+ * - Every function that can fail returns kvc_status. Any code but KVC_OK,
+ *   KVC_DEVICE_ERROR and KVC_POISONED leaves all state as it was before the
+ *   call. kvc_error_text() explains the last failure on this thread.
+ * - Structs that may grow start with `size`; set it to sizeof(the struct).
+ *   Fields beyond the caller's size read as 0.
+ * - Strides are in bytes. Rows of q, k, v and out are dense inside: [heads][dim]
+ *   of the model's dtype, all heads of the model; a store touches its own only.
+ * - kvc_device and kvc_program may be used from any thread. A kvc_cache is
+ *   locked inside, unless created with KVC_SINGLE_OWNER.
+ * - After create, no call below allocates heap memory, but for load and create
+ *   themselves.
+ *
+ *===----------------------------------------------------------------------===*/
+#ifndef KVC_RUNTIME_H
+#define KVC_RUNTIME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define KVC_API
+#else
+#define KVC_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Changes when a struct or a meaning changes; kvc_runtime_abi() returns the
+ * library's. */
+#define KVC_RUNTIME_ABI 1
+KVC_API uint32_t kvc_runtime_abi(void);
+
+/*===--- status -------------------------------------------------------------===*/
+
+typedef enum kvc_code {
+  KVC_OK = 0,
+  KVC_WOULD_BLOCK = 1,      /* enough pages exist, but work in flight reads them */
+  KVC_OUT_OF_PAGES = 2,     /* release something; need > total: never */
+  KVC_OUT_OF_SEQUENCES = 3, /* the table of sequences or steps is full */
+  KVC_STALE = 4,            /* the handle names something released */
+  KVC_BUSY = 5,             /* the sequence is in an open step, or an append or
+                               attend of the step is under way */
+  KVC_INVALID_ARGUMENT = 6,
+  KVC_UNSUPPORTED = 7,      /* no variant of the artifact runs here */
+  KVC_IO_ERROR = 9,         /* a file could not be read */
+  KVC_CORRUPT = 10,         /* an artifact that is damaged or hostile */
+  KVC_DEVICE_ERROR = 11,
+  KVC_POISONED = 12         /* an invariant broke earlier; only stats, check and
+                               destroy still work */
+} kvc_code;
+
+typedef struct kvc_status {
+  uint32_t code;  /* kvc_code */
+  uint32_t where; /* stable number of the check that failed, 0 if ok */
+  uint64_t need, have, have_later; /* OUT_OF_PAGES, WOULD_BLOCK: pages asked for,
+                                      free now, free once nothing is in flight */
+} kvc_status;
+
+/* "out of pages", for any code. */
+KVC_API const char *kvc_code_name(uint32_t code);
+/* The last failure on this thread, in one line; valid until the next call that
+ * fails. "" if none. */
+KVC_API const char *kvc_error_text(void);
+
+/*===--- devices ------------------------------------------------------------===*/
+
+typedef struct kvc_device kvc_device;
+
+/* The engine's own parallel for. `run` must call task(arg, index, worker) once
+ * for every index in [0, tasks), on any thread, at most one call at a time per
+ * worker in [0, workers), and return when all have returned. */
+typedef struct kvc_parallel {
+  void *context;
+  uint32_t workers;
+  void (*run)(void *context, uint32_t tasks,
+              void (*task)(void *arg, uint32_t index, uint32_t worker),
+              void *arg);
+} kvc_parallel;
+
+typedef struct kvc_cpu_options {
+  size_t size;
+  uint32_t threads;             /* of an own pool; 0: as many as the process may
+                                   run on */
+  const kvc_parallel *parallel; /* instead of an own pool; copied */
+} kvc_cpu_options;
+
+/* A CPU device; null options are all defaults. Calls on one device from several
+ * threads are run one after the other. */
+KVC_API kvc_status kvc_device_create_cpu(const kvc_cpu_options *options,
+                                         kvc_device **device);
+/* Programs keep their device alive. */
+KVC_API void kvc_device_release(kvc_device *device);
+
+/*===--- programs -----------------------------------------------------------===*/
+
+typedef struct kvc_program kvc_program;
+
+#define KVC_MAX_PLANES 8
+
+typedef struct kvc_model_info {
+  size_t size;
+  uint32_t layers, q_heads, kv_heads, head_dim_k, head_dim_v;
+  const char *dtype; /* "f32", "f16" or "bf16" */
+  double softmax_scale;
+  double logit_softcap; /* 0: none */
+} kvc_model_info;
+
+typedef struct kvc_plane_info {
+  const char *stream;  /* "K" or "V" */
+  const char *role;    /* "codes" or "scales" */
+  const char *type;    /* "bf16", "i8", "f32", ... */
+  uint32_t elements;   /* per (token, head) */
+  uint32_t token_stride;
+  uint32_t head_stride; /* 0 if contiguous and HND: capacity * token_stride */
+  uint64_t page_offset; /* of the plane in a page of kvc_store_info::page_bytes */
+} kvc_plane_info;
+
+typedef struct kvc_store_info {
+  size_t size;
+  const char *name;
+  uint32_t layer_begin, layer_end, head_begin, head_end; /* kv heads */
+  uint32_t page_tokens; /* 0: contiguous */
+  uint64_t page_bytes;  /* of one layer; contiguous: 0 */
+  uint32_t plane_count;
+  kvc_plane_info planes[KVC_MAX_PLANES];
+} kvc_store_info;
+
+/* Loads an artifact from memory (copied) or a file and picks, of the variants
+ * that this device can run, the best. KVC_UNSUPPORTED: kvc_error_text() lists
+ * every variant and what it lacks. */
+KVC_API kvc_status kvc_program_load(kvc_device *device, const void *bytes,
+                                    size_t size, kvc_program **program);
+KVC_API kvc_status kvc_program_load_file(kvc_device *device, const char *path,
+                                         kvc_program **program);
+/* Caches keep their program alive. */
+KVC_API void kvc_program_release(kvc_program *program);
+
+KVC_API const char *kvc_program_name(const kvc_program *program);
+/* The variant that was picked: "x86-64-v4". */
+KVC_API const char *kvc_program_target(const kvc_program *program);
+KVC_API kvc_status kvc_program_get_model(const kvc_program *program,
+                                         kvc_model_info *info);
+KVC_API uint32_t kvc_program_store_count(const kvc_program *program);
+/* Strings live as long as the program. */
+KVC_API kvc_status kvc_program_get_store(const kvc_program *program,
+                                         uint32_t store, kvc_store_info *info);
+
+/*===--- kernels on the caller's buffers -----------------------------------===*/
+
+/* One plane of one layer: address of (outer, head, token) =
+ * base + outer * outer_stride + head * head_stride + token * token_stride, with
+ * the token stride of kvc_plane_info. `outer` is a page, or where the layout is
+ * contiguous a sequence's slot; `head` counts from the store's first kv head. */
+typedef struct kvc_plane {
+  void *base;
+  int64_t outer_stride, head_stride;
+} kvc_plane;
+
+typedef struct kvc_append_args {
+  size_t size;
+  uint32_t rows;
+  const void *k; /* [rows][kv_heads][head_dim_k] */
+  int64_t k_row_stride;
+  const void *v; /* [rows][kv_heads][head_dim_v] */
+  int64_t v_row_stride;
+  const int64_t *slot; /* [rows]: outer * slot_tokens + token; < 0: skip */
+  int64_t slot_tokens; /* contiguous: capacity of a slot; paged: ignored */
+  int64_t outers;      /* slots must be below it; 0: the caller vouches */
+  kvc_plane planes[KVC_MAX_PLANES];
+} kvc_append_args;
+
+/* Encodes rows of K and V into the cache of `store`. Rows of one call must go to
+ * different slots. */
+KVC_API kvc_status kvc_append(const kvc_program *program, uint32_t store,
+                              const kvc_append_args *args);
+
+typedef struct kvc_attend_args {
+  size_t size;
+  uint32_t batch;
+  const void *q; /* [rows][q_heads][head_dim_k] */
+  int64_t q_row_stride;
+  void *out; /* [rows][q_heads][head_dim_v] */
+  int64_t out_row_stride;
+  float *lse; /* [rows][q_heads], natural log; may be null */
+  int64_t lse_row_stride;
+  const int32_t *cu_q;   /* [batch + 1] offsets into rows, from 0, ascending */
+  const int32_t *kv_len; /* [batch] cached tokens, the queries' own included; 0
+                            for padding rows, which give o = 0, lse = -inf */
+  const int32_t *table;  /* paged: [batch][table_stride] page ids; entries past
+                            ceil(kv_len / page) are never read. contiguous:
+                            [batch] slots, table_stride 1 */
+  int64_t table_stride;  /* entries */
+  int64_t outers;        /* table entries must be below it; 0: caller vouches */
+  int64_t slot_tokens;   /* contiguous: capacity of a slot; paged: ignored */
+  void *workspace;       /* 64-byte aligned; contents never matter */
+  size_t workspace_bytes;
+  kvc_plane planes[KVC_MAX_PLANES];
+} kvc_attend_args;
+
+/* Bytes of workspace that suffice for any kvc_attend of `store` with at most
+ * that many sequences, rows of q in all, and cached tokens per sequence. Rows
+ * whose partial results do not fit at once are done one group after the other:
+ * the size is bounded, and changes no result. */
+KVC_API kvc_status kvc_attend_workspace(const kvc_program *program,
+                                        uint32_t store, uint32_t batch,
+                                        uint32_t rows, uint32_t kv_len,
+                                        size_t *bytes);
+/* Attention of a ragged batch. Query token i of sequence b stands at position
+ * kv_len[b] - n + i, n its query tokens, and sees the cached tokens up to its
+ * own that the store's read rule shows. The result of a row does not depend on
+ * its batch, threads or page ids, bit for bit. */
+KVC_API kvc_status kvc_attend(const kvc_program *program, uint32_t store,
+                              const kvc_attend_args *args);
+
+/*===--- cache --------------------------------------------------------------===*/
+
+typedef struct kvc_cache kvc_cache;
+
+/* Values, not pointers: using a released one gives KVC_STALE. */
+typedef struct kvc_seq {
+  uint32_t slot, generation;
+} kvc_seq;
+typedef struct kvc_step {
+  uint32_t slot, generation;
+} kvc_step;
+
+enum { KVC_SINGLE_OWNER = 1 };
+
+typedef struct kvc_cache_options {
+  size_t size;
+  void *arena;        /* 64-byte aligned memory of the caller, or null: own */
+  size_t arena_bytes; /* split over the stores in proportion to bytes/token */
+  uint32_t max_sequences;
+  uint32_t max_batch;         /* sequences of one step */
+  uint32_t max_step_tokens;   /* new tokens of one step */
+  uint32_t max_tokens_per_seq;
+  uint32_t flags;             /* KVC_SINGLE_OWNER */
+} kvc_cache_options;
+
+/* Creates a cache of `program` in the arena. Page 0 of every paged store is a
+ * page of zeros that is never written, page 1 takes writes that nobody reads. */
+KVC_API kvc_status kvc_cache_create(kvc_program *program,
+                                    const kvc_cache_options *options,
+                                    kvc_cache **cache);
+KVC_API void kvc_cache_destroy(kvc_cache *cache);
+
+/* A new, empty sequence. */
+KVC_API kvc_status kvc_cache_open(kvc_cache *cache, kvc_seq *seq);
+/* Gives a sequence's pages back. KVC_BUSY while it is in an open step. */
+KVC_API kvc_status kvc_cache_release(kvc_cache *cache, kvc_seq seq);
+/* Committed tokens. */
+KVC_API kvc_status kvc_cache_length(const kvc_cache *cache, kvc_seq seq,
+                                    uint32_t *tokens);
+
+typedef struct kvc_slot_request {
+  kvc_seq seq;
+  uint32_t new_tokens; /* >= 1 */
+} kvc_slot_request;
+
+/* Opens a step: room for the new tokens of every sequence, all or nothing. The
+ * step's rows are the new tokens of its sequences, in the order of `requests`.
+ * A sequence is in one step at a time; at most four steps are open at once. */
+KVC_API kvc_status kvc_cache_reserve(kvc_cache *cache,
+                                     const kvc_slot_request *requests,
+                                     uint32_t count, kvc_step *step);
+
+/* What a step's kernels read, per store; fixed addresses for the life of the
+ * cache, contents for the life of the step. For engines that bring kernels of
+ * their own. */
+typedef struct kvc_batch_view {
+  size_t size;
+  uint32_t batch, rows;
+  const int32_t *cu_q;       /* [batch + 1] */
+  const int32_t *kv_len;     /* [batch], new tokens included */
+  const int32_t *table;      /* as in kvc_attend_args; unused entries are 0 */
+  int64_t table_stride;
+  const int64_t *write_slot; /* [rows] */
+  int64_t outers, slot_tokens;
+  kvc_plane planes[KVC_MAX_PLANES]; /* of the layer that was asked for */
+} kvc_batch_view;
+KVC_API kvc_status kvc_cache_view(const kvc_cache *cache, kvc_step step,
+                                  uint32_t store, uint32_t layer,
+                                  kvc_batch_view *view);
+
+/* Encodes the step's rows of one layer into every store that covers it. */
+KVC_API kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step,
+                                    uint32_t layer, const void *k, const void *v);
+/* Attends the step's rows over one layer; append its rows first. lse may be
+ * null. Everything is dense: [rows][q_heads][dim]. */
+KVC_API kvc_status kvc_cache_attend(kvc_cache *cache, kvc_step step,
+                                    uint32_t layer, const void *q, void *out,
+                                    float *lse);
+
+/* Ends the step: sequence i keeps its first accepted[i] new tokens (null: all);
+ * pages that this leaves empty are free again. */
+KVC_API kvc_status kvc_cache_commit(kvc_cache *cache, kvc_step step,
+                                    const uint32_t *accepted);
+/* Ends the step as if it had not been. */
+KVC_API kvc_status kvc_cache_abandon(kvc_cache *cache, kvc_step step);
+
+typedef struct kvc_cache_stats {
+  size_t size;
+  uint64_t pages_total, pages_free, pages_live; /* over all stores; sentinels not
+                                                   counted */
+  uint64_t sequences, steps;                    /* open ones */
+  uint64_t bytes;                               /* of the arena in use as pages */
+  uint64_t refused;                             /* reserves that found no pages */
+} kvc_cache_stats;
+KVC_API kvc_status kvc_cache_get_stats(const kvc_cache *cache,
+                                       kvc_cache_stats *stats);
+/* Audits the invariants: 0 conservation of pages, O(stores); 2 every page and
+ * table. KVC_POISONED if one is broken. */
+KVC_API kvc_status kvc_cache_check(kvc_cache *cache, uint32_t level);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* KVC_RUNTIME_H */

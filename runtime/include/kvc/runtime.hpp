@@ -1,0 +1,258 @@
+//===- kvc/runtime.hpp - C++20 over the C ABI -------------------*- C++ -*-===//
+//
+// Handles that release themselves, spans, and results instead of exceptions.
+// Header-only over kvc/runtime.h, which says what each call means.
+//
+//   auto device = kvc::Device::cpu();
+//   auto program = kvc::Program::loadFile(*device, "model.kvca");
+//   if (!program)
+//     return report(program.status().code(), program.status().text());
+//   auto cache = kvc::Cache::create(*program, options);
+//   kvc_seq sequence = *cache->open();
+//   kvc_slot_request request = {sequence, 1};
+//   auto step = cache->reserve({&request, 1});
+//   for (layer ...) {
+//     cache->append(*step, layer, k, v);
+//     cache->attend(*step, layer, q, out);
+//   }
+//   cache->commit(*step);
+//
+// A handle that was moved from holds nothing: assign to it or let it die.
+// Thread rules are those of the C calls.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_RUNTIME_HPP
+#define KVC_RUNTIME_HPP
+
+#include "kvc/runtime.h"
+
+#include <cassert>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <utility>
+
+namespace kvc {
+
+/// What a call returned.
+class [[nodiscard]] Status {
+public:
+  Status() = default;
+  Status(const kvc_status &status) : value(status) {}
+
+  bool ok() const { return value.code == KVC_OK; }
+  explicit operator bool() const { return ok(); }
+  kvc_code code() const { return kvc_code(value.code); }
+  const char *name() const { return kvc_code_name(value.code); }
+  /// Why it failed; valid until the next failure on this thread.
+  const char *text() const { return ok() ? "" : kvc_error_text(); }
+  /// Pages asked for, free, and so on; the number of the check.
+  const kvc_status &raw() const { return value; }
+
+private:
+  kvc_status value = {};
+};
+
+/// A value, or the status that says why there is none.
+template <class T> class [[nodiscard]] Result {
+public:
+  Result(T value) : value(std::move(value)) {}
+  Result(Status failure) : failure(failure) { assert(!failure.ok()); }
+
+  bool ok() const { return failure.ok(); }
+  explicit operator bool() const { return ok(); }
+  const Status &status() const { return failure; }
+  /// Only if ok().
+  T &operator*() {
+    assert(ok());
+    return value;
+  }
+  T *operator->() { return &**this; }
+
+private:
+  T value = {};
+  Status failure;
+};
+
+/// A CPU to run on. Programs keep it alive.
+class Device {
+public:
+  Device() = default;
+  /// `threads` of an own pool; 0: as many as the process may run on.
+  static Result<Device> cpu(uint32_t threads = 0) {
+    kvc_cpu_options options = {};
+    options.size = sizeof(options);
+    options.threads = threads;
+    return cpu(options);
+  }
+  /// Runs on the engine's own threads.
+  static Result<Device> cpu(const kvc_parallel &parallel) {
+    kvc_cpu_options options = {};
+    options.size = sizeof(options);
+    options.parallel = &parallel;
+    return cpu(options);
+  }
+  static Result<Device> cpu(const kvc_cpu_options &options) {
+    kvc_device *device = nullptr;
+    if (Status s = kvc_device_create_cpu(&options, &device); !s)
+      return s;
+    Device made;
+    made.handle.reset(device);
+    return made;
+  }
+  kvc_device *get() const { return handle.get(); }
+
+private:
+  struct Release {
+    void operator()(kvc_device *device) const { kvc_device_release(device); }
+  };
+  std::unique_ptr<kvc_device, Release> handle;
+};
+
+/// A loaded artifact. Caches keep it alive.
+class Program {
+public:
+  Program() = default;
+  /// `bytes` are not needed afterwards.
+  static Result<Program> load(const Device &device,
+                              std::span<const std::byte> bytes) {
+    kvc_program *program = nullptr;
+    Status s =
+        kvc_program_load(device.get(), bytes.data(), bytes.size(), &program);
+    return made(s, program);
+  }
+  static Result<Program> loadFile(const Device &device, const char *path) {
+    kvc_program *program = nullptr;
+    Status s = kvc_program_load_file(device.get(), path, &program);
+    return made(s, program);
+  }
+
+  const char *name() const { return kvc_program_name(get()); }
+  const char *target() const { return kvc_program_target(get()); }
+  kvc_model_info model() const {
+    kvc_model_info info = {};
+    info.size = sizeof(info);
+    kvc_program_get_model(get(), &info);
+    return info;
+  }
+  uint32_t storeCount() const { return kvc_program_store_count(get()); }
+  Result<kvc_store_info> store(uint32_t index) const {
+    kvc_store_info info = {};
+    info.size = sizeof(info);
+    if (Status s = kvc_program_get_store(get(), index, &info); !s)
+      return s;
+    return info;
+  }
+
+  Status append(uint32_t store, const kvc_append_args &args) const {
+    return kvc_append(get(), store, &args);
+  }
+  Result<size_t> attendWorkspace(uint32_t store, uint32_t batch, uint32_t rows,
+                                 uint32_t kvLen) const {
+    size_t bytes = 0;
+    if (Status s =
+            kvc_attend_workspace(get(), store, batch, rows, kvLen, &bytes);
+        !s)
+      return s;
+    return bytes;
+  }
+  Status attend(uint32_t store, const kvc_attend_args &args) const {
+    return kvc_attend(get(), store, &args);
+  }
+  kvc_program *get() const { return handle.get(); }
+
+private:
+  static Result<Program> made(Status status, kvc_program *program) {
+    if (!status)
+      return status;
+    Program made;
+    made.handle.reset(program);
+    return made;
+  }
+  struct Release {
+    void operator()(kvc_program *program) const {
+      kvc_program_release(program);
+    }
+  };
+  std::unique_ptr<kvc_program, Release> handle;
+};
+
+/// A cache and all its sequences.
+class Cache {
+public:
+  Cache() = default;
+  static Result<Cache> create(const Program &program,
+                              const kvc_cache_options &options) {
+    kvc_cache *cache = nullptr;
+    if (Status s = kvc_cache_create(program.get(), &options, &cache); !s)
+      return s;
+    Cache made;
+    made.handle.reset(cache);
+    return made;
+  }
+
+  Result<kvc_seq> open() {
+    kvc_seq seq = {};
+    if (Status s = kvc_cache_open(get(), &seq); !s)
+      return s;
+    return seq;
+  }
+  Status release(kvc_seq seq) { return kvc_cache_release(get(), seq); }
+  Result<uint32_t> length(kvc_seq seq) const {
+    uint32_t tokens = 0;
+    if (Status s = kvc_cache_length(get(), seq, &tokens); !s)
+      return s;
+    return tokens;
+  }
+  Result<kvc_step> reserve(std::span<const kvc_slot_request> requests) {
+    kvc_step step = {};
+    if (Status s = kvc_cache_reserve(get(), requests.data(),
+                                     uint32_t(requests.size()), &step);
+        !s)
+      return s;
+    return step;
+  }
+  Result<kvc_batch_view> view(kvc_step step, uint32_t store,
+                              uint32_t layer) const {
+    kvc_batch_view view = {};
+    view.size = sizeof(view);
+    if (Status s = kvc_cache_view(get(), step, store, layer, &view); !s)
+      return s;
+    return view;
+  }
+  Status append(kvc_step step, uint32_t layer, const void *k, const void *v) {
+    return kvc_cache_append(get(), step, layer, k, v);
+  }
+  Status attend(kvc_step step, uint32_t layer, const void *q, void *out,
+                float *lse = nullptr) {
+    return kvc_cache_attend(get(), step, layer, q, out, lse);
+  }
+  /// All new tokens are kept.
+  Status commit(kvc_step step) {
+    return kvc_cache_commit(get(), step, nullptr);
+  }
+  /// `accepted` has one count per request of the step.
+  Status commit(kvc_step step, std::span<const uint32_t> accepted) {
+    return kvc_cache_commit(get(), step, accepted.data());
+  }
+  Status abandon(kvc_step step) { return kvc_cache_abandon(get(), step); }
+
+  kvc_cache_stats stats() const {
+    kvc_cache_stats stats = {};
+    stats.size = sizeof(stats);
+    kvc_cache_get_stats(get(), &stats);
+    return stats;
+  }
+  Status check(uint32_t level) { return kvc_cache_check(get(), level); }
+  kvc_cache *get() const { return handle.get(); }
+
+private:
+  struct Destroy {
+    void operator()(kvc_cache *cache) const { kvc_cache_destroy(cache); }
+  };
+  std::unique_ptr<kvc_cache, Destroy> handle;
+};
+
+} // namespace kvc
+
+#endif // KVC_RUNTIME_HPP

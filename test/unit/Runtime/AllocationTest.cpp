@@ -1,0 +1,127 @@
+//===- AllocationTest.cpp - no heap memory after create -------------------===//
+//
+// This program's malloc counts, also for the shared library that it tests.
+//
+//===----------------------------------------------------------------------===//
+#include "test/unit/Runtime/Fixture.h"
+
+#include <atomic>
+#include <cerrno>
+#include <gtest/gtest.h>
+
+static std::atomic<bool> counting = false;
+static std::atomic<uint64_t> allocations = 0;
+
+static void note() {
+  if (counting.load(std::memory_order_relaxed))
+    allocations.fetch_add(1, std::memory_order_relaxed);
+}
+
+// Seen by the dynamic linker, although this project hides symbols.
+#pragma GCC visibility push(default)
+extern "C" {
+void *__libc_malloc(size_t);
+void *__libc_calloc(size_t, size_t);
+void *__libc_realloc(void *, size_t);
+void *__libc_memalign(size_t, size_t);
+void __libc_free(void *);
+
+void *malloc(size_t size) {
+  note();
+  return __libc_malloc(size);
+}
+void *calloc(size_t count, size_t size) {
+  note();
+  return __libc_calloc(count, size);
+}
+void *realloc(void *memory, size_t size) {
+  note();
+  return __libc_realloc(memory, size);
+}
+void *aligned_alloc(size_t alignment, size_t size) {
+  note();
+  return __libc_memalign(alignment, size);
+}
+void *memalign(size_t alignment, size_t size) {
+  note();
+  return __libc_memalign(alignment, size);
+}
+int posix_memalign(void **memory, size_t alignment, size_t size) {
+  note();
+  *memory = __libc_memalign(alignment, size);
+  return *memory ? 0 : ENOMEM;
+}
+void free(void *memory) { __libc_free(memory); }
+}
+#pragma GCC visibility pop
+
+using namespace kvc::test;
+
+TEST(Allocation, TheHookSeesTheLibrary) {
+  kvc_device *device = nullptr;
+  counting = true;
+  kvc_status status = kvc_device_create_cpu(nullptr, &device);
+  counting = false;
+  EXPECT_EQ(status.code, KVC_OK);
+  EXPECT_GE(allocations.exchange(0), 1u);
+  kvc_device_release(device);
+}
+
+TEST(Allocation, NoneAfterCreate) {
+  Loaded loaded(2);
+  kvc_cache_options o = {};
+  o.size = sizeof(o);
+  o.max_sequences = 4;
+  o.max_batch = 4;
+  o.max_step_tokens = 60;
+  o.max_tokens_per_seq = 64;
+  o.arena_bytes = 200000;
+  kvc_cache *cache = nullptr;
+  ASSERT_EQ(kvc_cache_create(loaded.program, &o, &cache).code, KVC_OK)
+      << kvc_error_text();
+  Rows k = Rows::random(60, kHeads, kDimK, 1);
+  Rows v = Rows::random(60, kHeads, kDimV, 2);
+  Rows q = Rows::random(60, kQueryHeads, kDimK, 3);
+  Rows out(60, kQueryHeads, kDimV), lse(60, kQueryHeads, 1);
+  uint32_t failed = 0, refused = 0, tokens;
+  kvc_batch_view view = {};
+  view.size = sizeof(view);
+  kvc_cache_stats stats = {};
+  stats.size = sizeof(stats);
+  auto check = [&](kvc_status status) { failed += status.code != KVC_OK; };
+  counting = true;
+  for (int round = 0; round < 200; ++round) {
+    kvc_seq a, b;
+    kvc_step step;
+    check(kvc_cache_open(cache, &a));
+    check(kvc_cache_open(cache, &b));
+    for (uint32_t n = 1; n < 8; ++n) {
+      kvc_slot_request requests[] = {{a, n}, {b, 8 - n}};
+      check(kvc_cache_reserve(cache, requests, 2, &step));
+      for (uint32_t layer = 0; layer < 2; ++layer) {
+        check(kvc_cache_view(cache, step, layer, layer, &view));
+        check(kvc_cache_append(cache, step, layer, k.values.data(),
+                               v.values.data()));
+        check(kvc_cache_attend(cache, step, layer, q.values.data(),
+                               out.values.data(), lse.values.data()));
+      }
+      uint32_t accepted[] = {n / 2, 8 - n};
+      check(n % 3 ? kvc_cache_commit(cache, step, accepted)
+                  : kvc_cache_abandon(cache, step));
+      check(kvc_cache_length(cache, a, &tokens));
+    }
+    check(kvc_cache_get_stats(cache, &stats));
+    check(kvc_cache_check(cache, 2));
+    // Failures do not allocate either.
+    kvc_slot_request tooLong = {a, 65};
+    refused += kvc_cache_reserve(cache, &tooLong, 1, &step).code != KVC_OK;
+    check(kvc_cache_release(cache, a));
+    check(kvc_cache_release(cache, b));
+    refused += kvc_cache_release(cache, b).code != KVC_OK;
+  }
+  counting = false;
+  EXPECT_EQ(allocations.exchange(0), 0u);
+  EXPECT_EQ(failed, 0u) << kvc_error_text();
+  EXPECT_EQ(refused, 400u);
+  kvc_cache_destroy(cache);
+}

@@ -1,0 +1,496 @@
+//===- CacheTest.cpp - sequences, steps, pages ----------------------------===//
+#include "runtime/Cache.h"
+#include "test/unit/Runtime/Fixture.h"
+
+#include <cmath>
+#include <cstring>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <numeric>
+#include <random>
+#include <thread>
+
+using namespace kvc::test;
+using testing::HasSubstr;
+
+/// Breaks what no call can break.
+namespace kvc::rt {
+struct CacheTestPeer {
+  static void losePage(Cache &cache) { cache.stores[0]->pool.take(); }
+  static void holdTwice(Cache &cache, uint32_t from, uint32_t to) {
+    cache.stores[0]->table(to)[0] = cache.stores[0]->table(from)[0];
+  }
+  static void writeZeroPage(Cache &cache) {
+    cache.arena[cache.stores[0]->layout.offset] = 1;
+  }
+  static void loseSequence(Cache &cache) { cache.freeSequenceCount -= 1; }
+};
+} // namespace kvc::rt
+using Peer = kvc::rt::CacheTestPeer;
+
+namespace {
+
+kvc::rt::Cache &inside(kvc_cache *cache) {
+  return *reinterpret_cast<kvc::rt::Cache *>(cache);
+}
+
+constexpr uint32_t kSlotTokens = 64;
+/// One contiguous slot of `flat`, and one page of `paged` and `window`.
+constexpr size_t kSlotBytes = kSlotTokens * 32 + kSlotTokens * 64;
+constexpr size_t kPageBytes = 768, kWindowPageBytes = 768;
+
+struct Caches : testing::Test {
+  Loaded loaded{2};
+  kvc_cache *cache = nullptr;
+
+  kvc_cache_options options(uint32_t pages = 20, uint32_t windowPages = 10) {
+    kvc_cache_options o = {};
+    o.size = sizeof(o);
+    o.max_sequences = 4;
+    o.max_batch = 3;
+    o.max_step_tokens = 60;
+    o.max_tokens_per_seq = kSlotTokens;
+    o.arena_bytes = 4 * kSlotBytes + (pages + 2) * kPageBytes +
+                    (windowPages + 2) * kWindowPageBytes;
+    return o;
+  }
+  void create(const kvc_cache_options &o) {
+    ASSERT_EQ(kvc_cache_create(loaded.program, &o, &cache).code, KVC_OK)
+        << kvc_error_text();
+  }
+  ~Caches() override { kvc_cache_destroy(cache); }
+  kvc_seq open() {
+    kvc_seq seq = {};
+    EXPECT_EQ(kvc_cache_open(cache, &seq).code, KVC_OK);
+    return seq;
+  }
+  kvc_step reserve(std::vector<kvc_slot_request> requests) {
+    kvc_step step = {};
+    EXPECT_EQ(kvc_cache_reserve(cache, requests.data(),
+                                uint32_t(requests.size()), &step)
+                  .code,
+              KVC_OK)
+        << kvc_error_text();
+    return step;
+  }
+  uint32_t length(kvc_seq seq) {
+    uint32_t tokens = UINT32_MAX;
+    EXPECT_EQ(kvc_cache_length(cache, seq, &tokens).code, KVC_OK);
+    return tokens;
+  }
+  kvc_cache_stats stats() {
+    kvc_cache_stats s = {};
+    s.size = sizeof(s);
+    EXPECT_EQ(kvc_cache_get_stats(cache, &s).code, KVC_OK);
+    return s;
+  }
+  kvc_batch_view view(kvc_step step, uint32_t store, uint32_t layer) {
+    kvc_batch_view v = {};
+    v.size = sizeof(v);
+    EXPECT_EQ(kvc_cache_view(cache, step, store, layer, &v).code, KVC_OK)
+        << kvc_error_text();
+    return v;
+  }
+};
+
+} // namespace
+
+TEST_F(Caches, TheArenaIsSharedOutExactly) {
+  create(options());
+  EXPECT_EQ(stats().pages_total, 30u);
+  EXPECT_EQ(stats().pages_free, 30u);
+  EXPECT_EQ(stats().bytes, 0u);
+}
+
+TEST_F(Caches, NoMorePagesThanSequencesCanFill) {
+  kvc_cache_options o = options();
+  o.arena_bytes = size_t(1) << 30;
+  create(o);
+  EXPECT_EQ(stats().pages_total, 4u * (16 + 8));
+}
+
+TEST_F(Caches, TooSmallAnArenaIsRefused) {
+  kvc_cache_options o = options(1, 1);
+  // Each page of `window` holds as many tokens as two of `paged`.
+  o.arena_bytes += kPageBytes - 1;
+  EXPECT_EQ(kvc_cache_create(loaded.program, &o, &cache).code,
+            KVC_INVALID_ARGUMENT);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("`arena_bytes`: expected at least"));
+  EXPECT_EQ(cache, nullptr);
+  o.arena_bytes += 1;
+  create(o);
+}
+
+TEST_F(Caches, WrongOptionsAreRefused) {
+  struct {
+    const char *text;
+    void (*change)(kvc_cache_options &);
+  } cases[] = {
+      {"`max_sequences`", [](auto &o) { o.max_sequences = 0; }},
+      {"`max_batch`", [](auto &o) { o.max_batch = 0; }},
+      {"`max_step_tokens`", [](auto &o) { o.max_step_tokens = UINT32_MAX; }},
+      {"`max_tokens_per_seq`", [](auto &o) { o.max_tokens_per_seq = 0; }},
+      {"`flags`", [](auto &o) { o.flags = 2; }},
+      {"`arena`", [](auto &o) { o.arena = reinterpret_cast<void *>(8); }},
+      {"kvc_cache_options", [](auto &o) { o.size = 1; }}};
+  for (auto &c : cases) {
+    kvc_cache_options o = options();
+    c.change(o);
+    EXPECT_EQ(kvc_cache_create(loaded.program, &o, &cache).code,
+              KVC_INVALID_ARGUMENT);
+    EXPECT_THAT(kvc_error_text(), HasSubstr(c.text));
+  }
+}
+
+TEST_F(Caches, AStepReservesCommitsAndGivesBack) {
+  create(options());
+  kvc_seq a = open(), b = open();
+  kvc_step step = reserve({{a, 9}, {b, 1}});
+  EXPECT_EQ(stats().pages_live, 3u + 1 + 2 + 1);
+  EXPECT_EQ(length(a), 0u);
+  kvc_batch_view v = view(step, kPaged, 0);
+  EXPECT_EQ(v.batch, 2u);
+  EXPECT_EQ(v.rows, 10u);
+  EXPECT_EQ(v.cu_q[1], 9);
+  EXPECT_EQ(v.cu_q[2], 10);
+  EXPECT_EQ(v.kv_len[0], 9);
+  EXPECT_EQ(v.kv_len[1], 1);
+  EXPECT_EQ(v.table_stride, 16);
+  for (int i = 0; i < 10; ++i) {
+    int row = i / 9, token = i % 9;
+    int64_t page = v.table[row * v.table_stride + token / 4];
+    EXPECT_GE(page, 2);
+    EXPECT_EQ(v.write_slot[i], page * 4 + token % 4);
+  }
+  EXPECT_EQ(v.table[3], 0) << "unused entries are the zero page";
+  v = view(step, kFlat, 1);
+  EXPECT_EQ(v.table[0], int32_t(a.slot));
+  EXPECT_EQ(v.write_slot[8], int64_t(a.slot) * kSlotTokens + 8);
+  EXPECT_EQ(v.planes[0].head_stride, kSlotTokens * 32);
+
+  uint32_t accepted[] = {4, 1};
+  ASSERT_EQ(kvc_cache_commit(cache, step, accepted).code, KVC_OK);
+  EXPECT_EQ(length(a), 4u);
+  EXPECT_EQ(length(b), 1u);
+  EXPECT_EQ(stats().pages_live, 1u + 1 + 1 + 1);
+  EXPECT_EQ(stats().bytes, 4 * 768 + 2 * kSlotBytes);
+  ASSERT_EQ(kvc_cache_release(cache, a).code, KVC_OK);
+  ASSERT_EQ(kvc_cache_release(cache, b).code, KVC_OK);
+  EXPECT_EQ(stats().pages_free, 30u);
+  EXPECT_EQ(kvc_cache_check(cache, 2).code, KVC_OK) << kvc_error_text();
+}
+
+TEST_F(Caches, EntriesOfAnEarlierStepAreCleared) {
+  create(options());
+  kvc_seq a = open(), b = open();
+  kvc_step step = reserve({{a, 40}});
+  ASSERT_EQ(kvc_cache_abandon(cache, step).code, KVC_OK);
+  kvc_batch_view v = view(reserve({{b, 5}}), kPaged, 0);
+  EXPECT_GE(v.table[1], 2);
+  for (int i = 2; i < v.table_stride; ++i)
+    ASSERT_EQ(v.table[i], 0);
+}
+
+TEST_F(Caches, OutOfPagesSaysHowManyAndChangesNothing) {
+  create(options());
+  kvc_seq a = open(), b = open();
+  kvc_slot_request requests[] = {{a, 45}, {b, 40}};
+  kvc_step step = {};
+  kvc_status s = kvc_cache_reserve(cache, requests, 2, &step);
+  EXPECT_EQ(s.code, KVC_INVALID_ARGUMENT) << "85 tokens in a step of 60";
+  requests[0].new_tokens = 44;
+  EXPECT_EQ(kvc_cache_commit(cache, reserve({requests[0]}), nullptr).code,
+            KVC_OK);
+  uint64_t before = inside(cache).digest();
+  requests[0] = {a, 20};
+  requests[1] = {b, 20};
+  s = kvc_cache_reserve(cache, requests, 2, &step);
+  EXPECT_EQ(s.code, KVC_OUT_OF_PAGES);
+  EXPECT_EQ(s.need, 10u);
+  EXPECT_EQ(s.have, 9u);
+  EXPECT_EQ(s.have_later, 9u);
+  EXPECT_STREQ(kvc_error_text(),
+               "`paged`: expected 10 free pages, found 9 of 20");
+  EXPECT_EQ(inside(cache).digest(), before);
+  EXPECT_EQ(stats().refused, 1u);
+}
+
+TEST_F(Caches, SequencesAndStepsRunOut) {
+  create(options());
+  kvc_seq seqs[4];
+  for (kvc_seq &seq : seqs)
+    seq = open();
+  kvc_seq more = {};
+  EXPECT_EQ(kvc_cache_open(cache, &more).code, KVC_OUT_OF_SEQUENCES);
+  for (kvc_seq seq : seqs)
+    reserve({{seq, 1}});
+  EXPECT_EQ(stats().steps, 4u);
+  for (kvc_seq seq : seqs)
+    EXPECT_EQ(kvc_cache_release(cache, seq).code, KVC_BUSY);
+}
+
+TEST_F(Caches, WrongRequestsChangeNothing) {
+  create(options());
+  kvc_seq a = open(), b = open(), gone = open();
+  ASSERT_EQ(kvc_cache_release(cache, gone).code, KVC_OK);
+  kvc_step open = reserve({{b, 3}});
+  struct {
+    uint32_t code;
+    std::vector<kvc_slot_request> requests;
+  } cases[] = {{KVC_INVALID_ARGUMENT, {}},
+               {KVC_INVALID_ARGUMENT, {{a, 0}}},
+               {KVC_INVALID_ARGUMENT, {{a, kSlotTokens + 1}}},
+               {KVC_INVALID_ARGUMENT, {{a, UINT32_MAX}}},
+               {KVC_INVALID_ARGUMENT, {{a, 1}, {a, 1}, {a, 1}, {a, 1}}},
+               {KVC_BUSY, {{a, 1}, {a, 1}}},
+               {KVC_BUSY, {{a, 1}, {b, 1}}},
+               {KVC_STALE, {{a, 1}, {gone, 1}}},
+               {KVC_STALE, {{{0, 0}, 1}}},
+               {KVC_STALE, {{{UINT32_MAX, 1}, 1}}}};
+  uint64_t before = inside(cache).digest();
+  for (auto &c : cases) {
+    kvc_step step = {};
+    kvc_status s = kvc_cache_reserve(cache, c.requests.data(),
+                                     uint32_t(c.requests.size()), &step);
+    EXPECT_EQ(s.code, c.code) << kvc_error_text();
+    EXPECT_EQ(inside(cache).digest(), before) << kvc_error_text();
+  }
+  uint32_t accepted[] = {4};
+  EXPECT_EQ(kvc_cache_commit(cache, open, accepted).code, KVC_INVALID_ARGUMENT);
+  EXPECT_STREQ(kvc_error_text(),
+               "`accepted[0]`: expected at most the 3 new tokens, found 4");
+  EXPECT_EQ(inside(cache).digest(), before);
+}
+
+TEST_F(Caches, StaleHandlesStayStale) {
+  create(options());
+  kvc_seq a = open();
+  kvc_step step = reserve({{a, 2}});
+  ASSERT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK);
+  EXPECT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_STALE);
+  EXPECT_EQ(kvc_cache_abandon(cache, step).code, KVC_STALE);
+  float row[64] = {};
+  EXPECT_EQ(kvc_cache_append(cache, step, 0, row, row).code, KVC_STALE);
+  EXPECT_EQ(kvc_cache_attend(cache, step, 0, row, row, row).code, KVC_STALE);
+  kvc_batch_view v = {};
+  v.size = sizeof(v);
+  EXPECT_EQ(kvc_cache_view(cache, step, 0, 0, &v).code, KVC_STALE);
+  ASSERT_EQ(kvc_cache_release(cache, a).code, KVC_OK);
+  EXPECT_EQ(kvc_cache_release(cache, a).code, KVC_STALE);
+  kvc_seq next = open();
+  EXPECT_EQ(next.slot, a.slot) << "the slot is used again";
+  uint32_t tokens;
+  EXPECT_EQ(kvc_cache_length(cache, a, &tokens).code, KVC_STALE);
+  EXPECT_EQ(length(next), 0u);
+  kvc_step other = reserve({{next, 1}});
+  EXPECT_EQ(other.slot, step.slot);
+  EXPECT_EQ(kvc_cache_abandon(cache, step).code, KVC_STALE);
+}
+
+TEST_F(Caches, ViewsAndLayersAreChecked) {
+  create(options());
+  kvc_step step = reserve({{open(), 1}});
+  kvc_batch_view v = {};
+  v.size = sizeof(v);
+  EXPECT_EQ(kvc_cache_view(cache, step, kPaged, 1, &v).code,
+            KVC_INVALID_ARGUMENT);
+  EXPECT_EQ(kvc_cache_view(cache, step, 3, 0, &v).code, KVC_INVALID_ARGUMENT);
+  float row[64] = {};
+  EXPECT_EQ(kvc_cache_append(cache, step, 2, row, row).code,
+            KVC_INVALID_ARGUMENT);
+  EXPECT_EQ(kvc_cache_append(cache, step, 0, row, nullptr).code,
+            KVC_INVALID_ARGUMENT);
+  EXPECT_EQ(kvc_cache_attend(cache, step, 0, nullptr, row, nullptr).code,
+            KVC_INVALID_ARGUMENT);
+  EXPECT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK)
+      << "no failed call left the step running";
+}
+
+TEST_F(Caches, BrokenInvariantsPoison) {
+  struct {
+    const char *text;
+    void (*damage)(kvc::rt::Cache &);
+  } cases[] = {
+      {"[2] `paged`: 4 pages are live, 3 are held", Peer::losePage},
+      {"`paged`: entry 0 of sequence 1, page 2: [2] held twice",
+       [](auto &c) { Peer::holdTwice(c, 0, 1); }},
+      {"[8] `paged`: page 0 was written", Peer::writeZeroPage},
+      {"[3] 2 open and 1 free sequences are not all 4", Peer::loseSequence}};
+  for (auto &c : cases) {
+    create(options());
+    kvc_seq a = open(), b = open();
+    kvc_step step = reserve({{a, 5}, {b, 2}});
+    ASSERT_EQ(kvc_cache_check(cache, 2).code, KVC_OK) << kvc_error_text();
+    c.damage(inside(cache));
+    EXPECT_EQ(kvc_cache_check(cache, 2).code, KVC_POISONED);
+    EXPECT_THAT(kvc_error_text(), HasSubstr(c.text));
+    EXPECT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_POISONED);
+    EXPECT_THAT(kvc_error_text(), HasSubstr(c.text)) << "the first cause";
+    EXPECT_EQ(kvc_cache_open(cache, &a).code, KVC_POISONED);
+    EXPECT_EQ(stats().steps, 1u) << "statistics still work";
+    kvc_cache_destroy(cache);
+    cache = nullptr;
+  }
+  create(options());
+  EXPECT_EQ(kvc_cache_check(cache, 3).code, KVC_INVALID_ARGUMENT);
+}
+
+TEST_F(Caches, GivingAPageBackTwicePoisons) {
+  create(options());
+  kvc_seq a = open(), b = open();
+  kvc_step first = reserve({{a, 1}}), second = reserve({{b, 1}});
+  Peer::holdTwice(inside(cache), a.slot, b.slot);
+  EXPECT_EQ(kvc_cache_abandon(cache, second).code, KVC_OK);
+  EXPECT_EQ(kvc_cache_abandon(cache, first).code, KVC_POISONED);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("was given back but is not live"));
+  EXPECT_EQ(kvc_cache_release(cache, a).code, KVC_POISONED);
+}
+
+//===----------------------------------------------------------------------===//
+// Attention through the cache
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+struct Tracked {
+  kvc_seq seq;
+  History history[kLayers];
+};
+
+/// Random rows of one layer of a step: appends, attends, compares with the
+/// reference. tokens[i] rows are of tracked[i], whose history grows by them.
+void runLayer(kvc_cache *cache, kvc_step step, uint32_t layer,
+              const std::vector<Tracked *> &tracked,
+              const std::vector<uint32_t> &tokens, uint32_t seed) {
+  uint32_t rows = std::accumulate(tokens.begin(), tokens.end(), 0u);
+  Rows k = Rows::random(rows, kHeads, kDimK, seed);
+  Rows v = Rows::random(rows, kHeads, kDimV, seed + 1000);
+  Rows q = Rows::random(rows, kQueryHeads, kDimK, seed + 2000);
+  Rows out(rows, kQueryHeads, kDimV), lse(rows, kQueryHeads, 1);
+  std::fill(out.values.begin(), out.values.end(), NAN);
+  kvc_status s =
+      kvc_cache_append(cache, step, layer, k.values.data(), v.values.data());
+  ASSERT_EQ(s.code, KVC_OK) << kvc_error_text();
+  s = kvc_cache_attend(cache, step, layer, q.values.data(), out.values.data(),
+                       lse.values.data());
+  ASSERT_EQ(s.code, KVC_OK) << kvc_error_text();
+  size_t row = 0;
+  for (size_t i = 0; i < tracked.size(); ++i) {
+    History &history = tracked[i]->history[layer];
+    int64_t before = int64_t(history.k.size());
+    for (uint32_t t = 0; t < tokens[i]; ++t) {
+      history.k.push_back({k.row(row + t), k.row(row + t) + k.width});
+      history.v.push_back({v.row(row + t), v.row(row + t) + v.width});
+    }
+    for (uint32_t t = 0; t < tokens[i]; ++t, ++row) {
+      double o[kQueryHeads * kDimV], l[kQueryHeads];
+      expectedAttention(history, int(layer), before + t, q.row(row), o, l);
+      for (int h = 0; h < kQueryHeads; ++h)
+        ASSERT_NEAR(lse.row(row)[h], l[h], 1e-5);
+      for (int c = 0; c < kQueryHeads * kDimV; ++c)
+        ASSERT_NEAR(out.row(row)[c], o[c], 1e-5) << "layer " << layer;
+    }
+  }
+}
+
+/// One step over `tracked` that keeps accepted[i] of tokens[i].
+void runStep(kvc_cache *cache, const std::vector<Tracked *> &tracked,
+             const std::vector<uint32_t> &tokens,
+             const std::vector<uint32_t> &accepted, uint32_t seed) {
+  std::vector<kvc_slot_request> requests;
+  for (size_t i = 0; i < tracked.size(); ++i)
+    requests.push_back({tracked[i]->seq, tokens[i]});
+  kvc_step step = {};
+  kvc_status s = kvc_cache_reserve(cache, requests.data(),
+                                   uint32_t(requests.size()), &step);
+  ASSERT_EQ(s.code, KVC_OK) << kvc_error_text();
+  for (uint32_t layer = 0; layer < kLayers; ++layer)
+    ASSERT_NO_FATAL_FAILURE(
+        runLayer(cache, step, layer, tracked, tokens, seed * 10 + layer));
+  ASSERT_EQ(kvc_cache_commit(cache, step, accepted.data()).code, KVC_OK);
+  for (size_t i = 0; i < tracked.size(); ++i)
+    for (History &history : tracked[i]->history) {
+      history.k.resize(history.k.size() - (tokens[i] - accepted[i]));
+      history.v.resize(history.k.size());
+    }
+}
+
+} // namespace
+
+TEST_F(Caches, AttendSeesWhatWasAppendedAndAccepted) {
+  for (bool ownArena : {true, false}) {
+    kvc_cache_options o = options(26, 13);
+    void *arena = std::aligned_alloc(64, (o.arena_bytes + 63) / 64 * 64);
+    std::memset(arena, 0xff, o.arena_bytes);
+    o.arena = ownArena ? nullptr : arena;
+    o.flags = ownArena ? 0 : KVC_SINGLE_OWNER;
+    create(o);
+    std::mt19937 random(1);
+    std::vector<Tracked> tracked(4);
+    for (Tracked &t : tracked)
+      t.seq = open();
+    for (uint32_t round = 0; round < 150; ++round) {
+      std::vector<Tracked *> batch;
+      std::vector<uint32_t> tokens, accepted;
+      for (Tracked &t : tracked) {
+        if (batch.size() == 3 || random() % 3 == 0)
+          continue;
+        uint32_t n = 1 + uint32_t(random() % (random() % 4 ? 3 : 9));
+        if (t.history[0].k.size() + n > 20) {
+          ASSERT_EQ(kvc_cache_release(cache, t.seq).code, KVC_OK);
+          t = Tracked();
+          t.seq = open();
+        }
+        batch.push_back(&t);
+        tokens.push_back(n);
+        accepted.push_back(random() % 3 ? n : uint32_t(random() % (n + 1)));
+      }
+      if (batch.empty())
+        continue;
+      ASSERT_NO_FATAL_FAILURE(runStep(cache, batch, tokens, accepted, round));
+      ASSERT_EQ(kvc_cache_check(cache, 2).code, KVC_OK) << kvc_error_text();
+    }
+    kvc_cache_destroy(cache);
+    cache = nullptr;
+    std::free(arena);
+  }
+}
+
+TEST_F(Caches, KeepTheirProgramAlive) {
+  kvc_device *device = nullptr;
+  kvc_program *program = nullptr;
+  std::vector<uint8_t> bytes = pack(fixtureManifest());
+  ASSERT_EQ(kvc_device_create_cpu(nullptr, &device).code, KVC_OK);
+  ASSERT_EQ(kvc_program_load(device, bytes.data(), bytes.size(), &program).code,
+            KVC_OK);
+  kvc_cache_options o = options();
+  ASSERT_EQ(kvc_cache_create(program, &o, &cache).code, KVC_OK);
+  kvc_device_release(device);
+  kvc_program_release(program);
+  Tracked t;
+  t.seq = open();
+  runStep(cache, {&t}, {7}, {7}, 1);
+}
+
+// Steps of several threads on one cache; each checks its own results.
+TEST_F(Caches, ThreadsShareACache) {
+  kvc_cache_options o = options(60, 30);
+  create(o);
+  std::vector<std::thread> threads;
+  for (uint32_t id = 0; id < 3; ++id)
+    threads.emplace_back([this, id] {
+      for (uint32_t round = 0; round < 15; ++round) {
+        Tracked t;
+        ASSERT_EQ(kvc_cache_open(cache, &t.seq).code, KVC_OK);
+        for (uint32_t step = 0; step < 4; ++step)
+          ASSERT_NO_FATAL_FAILURE(runStep(cache, {&t}, {1 + id + step},
+                                          {1 + step}, id * 100 + step));
+        ASSERT_EQ(kvc_cache_release(cache, t.seq).code, KVC_OK);
+      }
+    });
+  for (int i = 0; i < 200; ++i)
+    EXPECT_EQ(kvc_cache_check(cache, 2).code, KVC_OK) << kvc_error_text();
+  for (std::thread &thread : threads)
+    thread.join();
+  EXPECT_EQ(stats().pages_live, 0u);
+}

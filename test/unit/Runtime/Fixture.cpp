@@ -1,0 +1,173 @@
+//===- Fixture.cpp - an artifact without a compiler, and its meaning ------===//
+#include "test/unit/Runtime/Fixture.h"
+
+#include "lib/Artifact/File.h"
+#include "lib/Artifact/KernelAbi.h"
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+
+using namespace kvc;
+using namespace kvc::test;
+using artifact::KernelInfo;
+using artifact::StoreInfo;
+
+static StoreInfo store(const char *name, uint32_t layer, uint32_t headBegin,
+                       uint32_t headEnd, uint32_t page, const char *order) {
+  StoreInfo info;
+  info.name = name;
+  info.layerBegin = layer;
+  info.layerEnd = layer + 1;
+  info.headBegin = headBegin;
+  info.headEnd = headEnd;
+  info.paged = page != 0;
+  info.page = page;
+  info.order = order;
+  uint32_t heads = headEnd - headBegin;
+  bool hnd = info.order == "HND";
+  for (int dim : {kDimK, kDimV}) {
+    artifact::PlaneInfo plane;
+    plane.stream = dim == kDimK ? "K" : "V";
+    plane.role = "codes";
+    plane.type = "f32";
+    plane.elements = uint32_t(dim);
+    plane.tokenBytes = uint32_t(dim * 4);
+    plane.tokenStride = hnd ? plane.tokenBytes : heads * plane.tokenBytes;
+    plane.headStride = !page ? 0
+                       : hnd ? page * plane.tokenBytes
+                             : plane.tokenBytes;
+    plane.pageOffset = info.pageBytes;
+    info.pageBytes += heads * page * plane.tokenBytes;
+    info.planes.push_back(plane);
+  }
+  return info;
+}
+
+static KernelInfo kernel(const char *store, const char *kind,
+                         const char *suffix = "", uint32_t minQueries = 0,
+                         uint32_t maxQueries = 0, uint32_t split = 0) {
+  KernelInfo info;
+  info.name = std::string(store) + "." + kind + suffix;
+  info.kind = kind;
+  info.store = store;
+  info.target = "generic";
+  info.symbol = std::string(store) + "_" + kind;
+  info.blob = "cpu/generic.o";
+  info.scratchBytes = info.kind == "attend" ? kDimV * sizeof(double) : 0;
+  info.minQueries = minQueries;
+  info.maxQueries = maxQueries;
+  info.split = split;
+  return info;
+}
+
+artifact::Manifest kvc::test::fixtureManifest() {
+  artifact::Manifest m;
+  m.cpuAbi = KVC_CPU_ABI;
+  m.producer = "the runtime's tests";
+  m.specName = "fixture";
+  m.key = "0123456789abcdef";
+  m.model = {kLayers, kQueryHeads, kHeads, kDimK, kDimV, "f32", 0.5, {}};
+  m.stores = {store("paged", 0, 0, 2, 4, "HND"),
+              store("window", 1, 0, 1, 8, "NHD"),
+              store("flat", 1, 1, 2, 0, "HND")};
+  m.stores[kWindow].window = true;
+  m.stores[kWindow].sink = 3;
+  m.stores[kWindow].recent = 6;
+  m.kernels = {kernel("paged", "attend", ".decode", 1, 3, 8),
+               kernel("paged", "attend", ".prefill", 4, 5, 12),
+               kernel("window", "attend", ".decode", 1, 2, 4),
+               kernel("flat", "attend", ".decode", 1, 4, 0)};
+  for (const char *store : {"paged", "window", "flat"})
+    for (const char *kind : {"merge", "append"})
+      m.kernels.push_back(kernel(store, kind));
+  return m;
+}
+
+std::vector<uint8_t> kvc::test::pack(const artifact::Manifest &manifest) {
+  std::string error;
+  auto object = artifact::MappedFile::open(KVC_TEST_KERNELS, 1u << 20, error);
+  std::vector<uint8_t> bytes;
+  if (object) {
+    artifact::Entry entry = {"cpu/generic.o", object->bytes()};
+    bytes = artifact::pack(manifest, {&entry, 1}, error);
+  }
+  if (bytes.empty()) {
+    std::fprintf(stderr, "the fixture is broken: %s\n", error.c_str());
+    std::abort();
+  }
+  return bytes;
+}
+
+Loaded::Loaded(uint32_t threads, const kvc_parallel *parallel) {
+  kvc_cpu_options options = {};
+  options.size = sizeof(options);
+  options.threads = threads;
+  options.parallel = parallel;
+  std::vector<uint8_t> bytes = pack(fixtureManifest());
+  if (kvc_device_create_cpu(&options, &device).code ||
+      kvc_program_load(device, bytes.data(), bytes.size(), &program).code) {
+    std::fprintf(stderr, "the fixture is broken: %s\n", kvc_error_text());
+    std::abort();
+  }
+}
+
+Loaded::~Loaded() {
+  // In the order that needs the program to keep its device alive.
+  kvc_device_release(device);
+  kvc_program_release(program);
+}
+
+Rows Rows::random(uint32_t rows, int heads, int dim, uint32_t seed) {
+  Rows made(rows, heads, dim);
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  for (float &value : made.values)
+    value = normal(random);
+  return made;
+}
+
+static void expectedHead(const History &history, bool window, int64_t position,
+                         int queryHead, const float *q, double *out,
+                         double &lse) {
+  int head = queryHead / (kQueryHeads / kHeads);
+  std::vector<std::pair<int64_t, double>> scores;
+  double largest = -INFINITY, total = 0;
+  for (int64_t t = 0; t <= position; ++t) {
+    if (window && t >= 3 && t <= position - 6)
+      continue;
+    double x = 0;
+    for (int c = 0; c < kDimK; ++c)
+      x += double(q[queryHead * kDimK + c]) *
+           history.k[size_t(t)][size_t(head * kDimK + c)];
+    scores.push_back({t, x * 0.5});
+    largest = std::max(largest, x * 0.5);
+  }
+  std::fill_n(out, kDimV, 0.0);
+  for (auto &[t, x] : scores)
+    total += std::exp(x - largest);
+  for (auto &[t, x] : scores)
+    for (int c = 0; c < kDimV; ++c)
+      out[c] += std::exp(x - largest) / total *
+                history.v[size_t(t)][size_t(head * kDimV + c)];
+  lse = largest + std::log(total);
+}
+
+void kvc::test::expectedOfStore(const History &history, uint32_t store,
+                                int64_t position, const float *q, double *out,
+                                double *lse) {
+  int first = store == kFlat ? 2 : 0, last = store == kWindow ? 2 : 4;
+  for (int h = first; h < last; ++h)
+    expectedHead(history, store == kWindow, position, h, q, out + h * kDimV,
+                 lse[h]);
+}
+
+void kvc::test::expectedAttention(const History &history, int layer,
+                                  int64_t position, const float *q, double *out,
+                                  double *lse) {
+  if (layer == 0)
+    return expectedOfStore(history, kPaged, position, q, out, lse);
+  expectedOfStore(history, kWindow, position, q, out, lse);
+  expectedOfStore(history, kFlat, position, q, out, lse);
+}

@@ -1,0 +1,75 @@
+//===- WrapperTest.cpp - the C++ header as users see it -------------------===//
+#include "kvc/runtime.hpp"
+
+#include "test/unit/Runtime/Fixture.h"
+
+#include <array>
+#include <gtest/gtest.h>
+#include <type_traits>
+
+extern "C" uint32_t kvc_test_header_is_c(void);
+
+static_assert(std::is_nothrow_move_constructible_v<kvc::Cache> &&
+              !std::is_copy_constructible_v<kvc::Cache>);
+
+TEST(Header, IsC) { EXPECT_EQ(kvc_test_header_is_c(), 1u); }
+
+TEST(Wrapper, RunsAStep) {
+  std::vector<uint8_t> bytes = kvc::test::pack(kvc::test::fixtureManifest());
+  auto device = kvc::Device::cpu(1);
+  ASSERT_TRUE(device) << device.status().text();
+  auto program = kvc::Program::load(*device, std::as_bytes(std::span(bytes)));
+  ASSERT_TRUE(program) << program.status().text();
+  *device = kvc::Device(); // the program keeps it
+  EXPECT_STREQ(program->name(), "fixture");
+  EXPECT_EQ(program->model().q_heads, 4u);
+  EXPECT_EQ(program->store(program->storeCount() - 1)->page_tokens, 0u);
+
+  kvc_cache_options options = {};
+  options.size = sizeof(options);
+  options.arena_bytes = 100000;
+  options.max_sequences = options.max_batch = 2;
+  options.max_step_tokens = 8;
+  options.max_tokens_per_seq = 32;
+  auto cache = kvc::Cache::create(*program, options);
+  ASSERT_TRUE(cache) << cache.status().text();
+  kvc_seq sequence = *cache->open();
+  std::array<kvc_slot_request, 1> requests = {{{sequence, 3}}};
+  auto step = cache->reserve(requests);
+  ASSERT_TRUE(step) << step.status().text();
+  std::vector<float> k(3 * 16, 1), v(3 * 32, 2), q(3 * 32, 1), out(3 * 64);
+  for (uint32_t layer = 0; layer < 2; ++layer) {
+    EXPECT_TRUE(cache->append(*step, layer, k.data(), v.data()));
+    EXPECT_TRUE(cache->attend(*step, layer, q.data(), out.data()));
+    for (float x : out)
+      EXPECT_FLOAT_EQ(x, 2);
+  }
+  EXPECT_EQ(cache->view(*step, 0, 0)->rows, 3u);
+  std::array<uint32_t, 1> accepted = {2};
+  EXPECT_TRUE(cache->commit(*step, accepted));
+  EXPECT_EQ(*cache->length(sequence), 2u);
+  EXPECT_EQ(cache->stats().pages_live, 2u);
+  EXPECT_TRUE(cache->check(2));
+  EXPECT_TRUE(cache->release(sequence));
+  auto stale = cache->length(sequence);
+  EXPECT_FALSE(stale);
+  EXPECT_EQ(stale.status().code(), KVC_STALE);
+  EXPECT_STREQ(stale.status().name(), "stale handle");
+  EXPECT_STREQ(stale.status().text(), "sequence {0, 1} is not open");
+}
+
+TEST(Wrapper, RunsKernelsOnTheCallersBuffers) {
+  std::vector<uint8_t> bytes = kvc::test::pack(kvc::test::fixtureManifest());
+  auto device = kvc::Device::cpu();
+  auto program = kvc::Program::load(*device, std::as_bytes(std::span(bytes)));
+  ASSERT_TRUE(program) << program.status().text();
+  EXPECT_GT(*program->attendWorkspace(0, 1, 1, 100), 0u);
+  kvc_append_args append = {};
+  append.size = sizeof(append);
+  EXPECT_TRUE(program->append(0, append)) << "no rows";
+  append.rows = 1;
+  EXPECT_EQ(program->append(0, append).code(), KVC_INVALID_ARGUMENT);
+  kvc_attend_args attend = {};
+  EXPECT_EQ(program->attend(0, attend).code(), KVC_INVALID_ARGUMENT);
+  EXPECT_FALSE(kvc::Program::loadFile(*device, "/no/such/file"));
+}

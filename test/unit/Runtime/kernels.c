@@ -1,0 +1,206 @@
+/*===- kernels.c - plain kernels that keep the kernel ABI ---------*- C -*-===//
+ *
+ * What a compiled artifact would hold, written by hand for the three stores of
+ * Fixture.cpp: the runtime is tested without the compiler. f32, no calls, no
+ * variables. Attend uses its scratch, so that sharing one is seen.
+ *
+ *===----------------------------------------------------------------------===*/
+#include "lib/Artifact/KernelAbi.h"
+
+enum { QueryHeads = 4, Group = 2, DimK = 8, DimV = 16 };
+
+typedef struct {
+  int heads, head_begin;
+  int64_t page; /* 0: contiguous */
+  int64_t stride_k, stride_v;
+  int64_t sink, recent; /* recent 0: sees all */
+} Store;
+
+static double power2(int n) {
+  union {
+    uint64_t bits;
+    double value;
+  } u = {(uint64_t)(n + 1023) << 52};
+  return u.value;
+}
+
+static double exponential(double x) {
+  if (x < -700)
+    return 0;
+  int n = (int)(x * 1.4426950408889634 + (x < 0 ? -0.5 : 0.5));
+  double r = x - n * 0.6931471805599453, sum = 1, term = 1;
+  for (int i = 1; i < 16; ++i) {
+    term *= r / i;
+    sum += term;
+  }
+  return sum * power2(n);
+}
+
+static double logarithm(double x) {
+  union {
+    double value;
+    uint64_t bits;
+  } u = {x};
+  int n = (int)(u.bits >> 52) - 1023;
+  double m = x / power2(n), t = (m - 1) / (m + 1), sum = 0, term = t;
+  for (int i = 1; i < 60; i += 2) {
+    sum += term / i;
+    term *= t * t;
+  }
+  return 2 * sum + n * 0.6931471805599453;
+}
+
+static const float *row(const KvcAttendArgs *args, const KvcWorkItem *item,
+                        const Store *s, int plane, int64_t token) {
+  const int32_t *table = args->table + item->sequence * args->table_stride;
+  int64_t outer = s->page ? table[token / s->page] : table[0];
+  int64_t inside = s->page ? token % s->page : token;
+  const KvcPlane *p = &args->planes[plane];
+  return (const float *)(p->base + outer * p->outer_stride +
+                         item->head * p->head_stride +
+                         inside * (plane ? s->stride_v : s->stride_k));
+}
+
+static int sees(const Store *s, int64_t position, int64_t token) {
+  return token <= position &&
+         (s->recent == 0 || token < s->sink || token > position - s->recent);
+}
+
+static double score(const float *q, const float *k) {
+  double sum = 0;
+  for (int c = 0; c < DimK; ++c)
+    sum += (double)q[c] * k[c];
+  return sum * 0.5; /* softmax scale */
+}
+
+static int64_t part_row(const KvcAttendArgs *args, const KvcWorkItem *item,
+                        const Store *s, int part, int query, int g) {
+  int b = item->sequence, n = args->cu_q[b + 1] - args->cu_q[b];
+  return args->part_row[b] + ((int64_t)part * n + query) * (s->heads * Group) +
+         item->head * Group + g;
+}
+
+static void attend_row(const KvcAttendArgs *args, const KvcWorkItem *item,
+                       const Store *s, int query, int g) {
+  int b = item->sequence, n = args->cu_q[b + 1] - args->cu_q[b];
+  int64_t position = args->kv_len[b] - n + query;
+  const float *q =
+      (const float *)((const char *)args->q +
+                      (args->cu_q[b] + query) * args->q_row_stride) +
+      ((s->head_begin + item->head) * Group + g) * DimK;
+  double *sum = item->scratch, total = 0, largest = 0;
+  int any = 0;
+  for (int64_t t = item->begin; t < item->end; ++t) {
+    if (!sees(s, position, t))
+      continue;
+    double x = score(q, row(args, item, s, 0, t));
+    if (!any || x > largest)
+      largest = x;
+    any = 1;
+  }
+  for (int c = 0; c < DimV; ++c)
+    sum[c] = 0;
+  for (int64_t t = item->begin; t < item->end; ++t) {
+    if (!sees(s, position, t))
+      continue;
+    double p = exponential(score(q, row(args, item, s, 0, t)) - largest);
+    const float *v = row(args, item, s, 1, t);
+    total += p;
+    for (int c = 0; c < DimV; ++c)
+      sum[c] += p * v[c];
+  }
+  int64_t to = part_row(args, item, s, item->part, query, g);
+  for (int c = 0; c < DimV; ++c)
+    args->partial_o[to * DimV + c] = any ? (float)(sum[c] / total) : 0;
+  args->partial_lse[to] =
+      any ? (float)(largest + logarithm(total)) : -__builtin_inff();
+}
+
+static void attend(const KvcAttendArgs *args, const KvcWorkItem *item,
+                   const Store *s) {
+  for (int query = item->row_begin; query < item->row_end; ++query)
+    for (int g = 0; g < Group; ++g)
+      attend_row(args, item, s, query, g);
+}
+
+static void merge_row(const KvcAttendArgs *args, const KvcWorkItem *item,
+                      const Store *s, int query, int g) {
+  int64_t at = args->cu_q[item->sequence] + query;
+  int column = (s->head_begin + item->head) * Group + g;
+  double sum[DimV], total = 0;
+  float largest = -__builtin_inff();
+  for (int part = 0; part < item->part; ++part) {
+    float lse = args->partial_lse[part_row(args, item, s, part, query, g)];
+    if (lse > largest)
+      largest = lse;
+  }
+  for (int c = 0; c < DimV; ++c)
+    sum[c] = 0;
+  for (int part = 0; part < item->part; ++part) {
+    int64_t from = part_row(args, item, s, part, query, g);
+    float lse = args->partial_lse[from];
+    double weight =
+        lse == -__builtin_inff() ? 0 : exponential((double)lse - largest);
+    total += weight;
+    for (int c = 0; c < DimV; ++c)
+      sum[c] += weight * args->partial_o[from * DimV + c];
+  }
+  float *out =
+      (float *)((char *)args->out + at * args->out_row_stride) + column * DimV;
+  for (int c = 0; c < DimV; ++c)
+    out[c] = total > 0 ? (float)(sum[c] / total) : 0;
+  if (args->lse)
+    ((float *)((char *)args->lse + at * args->lse_row_stride))[column] =
+        total > 0 ? (float)(largest + logarithm(total)) : -__builtin_inff();
+}
+
+static void merge(const KvcAttendArgs *args, const KvcWorkItem *item,
+                  const Store *s) {
+  for (int query = item->row_begin; query < item->row_end; ++query)
+    for (int g = 0; g < Group; ++g)
+      merge_row(args, item, s, query, g);
+}
+
+static void append(const KvcAppendArgs *args, const KvcWorkItem *item,
+                   const Store *s) {
+  for (int64_t i = item->begin; i < item->end; ++i) {
+    if (args->slot[i] < 0)
+      continue;
+    int64_t outer = args->slot[i] / args->slot_tokens;
+    int64_t token = args->slot[i] % args->slot_tokens;
+    for (int plane = 0; plane < 2; ++plane)
+      for (int head = 0; head < s->heads; ++head) {
+        const KvcPlane *p = &args->planes[plane];
+        int dim = plane ? DimV : DimK;
+        const float *from =
+            (const float *)((const char *)(plane ? args->v : args->k) +
+                            i * (plane ? args->v_row_stride
+                                       : args->k_row_stride)) +
+            (s->head_begin + head) * dim;
+        float *to = (float *)(p->base + outer * p->outer_stride +
+                              head * p->head_stride +
+                              token * (plane ? s->stride_v : s->stride_k));
+        for (int c = 0; c < dim; ++c)
+          to[c] = from[c];
+      }
+  }
+}
+
+#define KERNELS(name, ...)                                                     \
+  void name##_attend(const KvcAttendArgs *args, const KvcWorkItem *item) {     \
+    Store store = {__VA_ARGS__};                                               \
+    attend(args, item, &store);                                                \
+  }                                                                            \
+  void name##_merge(const KvcAttendArgs *args, const KvcWorkItem *item) {      \
+    Store store = {__VA_ARGS__};                                               \
+    merge(args, item, &store);                                                 \
+  }                                                                            \
+  void name##_append(const KvcAppendArgs *args, const KvcWorkItem *item) {     \
+    Store store = {__VA_ARGS__};                                               \
+    append(args, item, &store);                                                \
+  }
+
+/* heads, first head, page, strides of K and V, sink, recent */
+KERNELS(paged, 2, 0, 4, 32, 64, 0, 0)
+KERNELS(window, 1, 0, 8, 32, 64, 3, 6)
+KERNELS(flat, 1, 1, 0, 32, 64, 0, 0)
