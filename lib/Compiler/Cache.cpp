@@ -1,0 +1,245 @@
+//===- Cache.cpp - artifacts on disk, by all that changed them ------------===//
+#include "lib/Compiler/Cache.h"
+
+#include "llvm/ADT/SmallString.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/BLAKE3.h"
+#include "llvm/Support/CachePruning.h"
+#include "llvm/Support/Endian.h"
+#include "llvm/Support/Error.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/Process.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <dirent.h>
+#include <fcntl.h>
+#include <random>
+#include <sys/stat.h>
+#include <unistd.h>
+
+using namespace kvc;
+using llvm::StringRef;
+
+// llvm::pruneCache() touches no file of another name.
+static constexpr StringRef kEntryPrefix = "llvmcache-";
+static constexpr StringRef kTempPrefix = "llvmcache-tmp-";
+static constexpr StringRef kMagic = "KVCCACHE";
+static constexpr uint32_t kHeaderFormat = 1;
+static constexpr size_t kHeaderBytes = 88;
+static constexpr size_t kMaxPayload = size_t(256) << 20;
+static constexpr StringRef kDefaultPolicy =
+    "cache_size_bytes=2g:prune_after=720h";
+
+//===----------------------------------------------------------------------===//
+// Directory
+//===----------------------------------------------------------------------===//
+
+std::string Cache::defaultDirectory() {
+  if (auto directory = llvm::sys::Process::GetEnv("KVC_CACHE_DIR"))
+    return *directory;
+  llvm::SmallString<128> path;
+  if (!llvm::sys::path::cache_directory(path))
+    return "";
+  llvm::sys::path::append(path, "kvc");
+  return std::string(path);
+}
+
+/// Whether nobody but the user and root can have written what `info` is of.
+static bool isOurs(const struct stat &info) {
+  return (info.st_uid == geteuid() || info.st_uid == 0) &&
+         !(info.st_mode & (S_IWGRP | S_IWOTH));
+}
+
+Cache::Cache(std::string directory, Diagnostics &diagnostics)
+    : path(std::move(directory)) {
+  if (path.empty())
+    return;
+  (void)llvm::sys::fs::create_directories(path, /*IgnoreExisting=*/true,
+                                          llvm::sys::fs::owner_all);
+  auto refuse = [&](const std::string &why) {
+    diagnostics.report(Severity::Warning, "W-CACHE-DIR", {},
+                       "kernel cache `" + path + "` is not used: " + why);
+    if (fd >= 0)
+      close(fd);
+    fd = -1;
+  };
+  fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  struct stat info;
+  if (fd < 0 || fstat(fd, &info))
+    refuse(errno == ELOOP ? "it is a symbolic link" : std::strerror(errno));
+  else if (!isOurs(info))
+    refuse("expected a directory of this user that nobody else may write, "
+           "found owner " +
+           std::to_string(info.st_uid) + " and mode " +
+           llvm::utohexstr(info.st_mode & 07777, true) + " (hex)");
+}
+
+Cache::~Cache() {
+  if (fd >= 0)
+    close(fd);
+}
+
+//===----------------------------------------------------------------------===//
+// Entries
+//===----------------------------------------------------------------------===//
+
+static std::string entryName(const CacheKey &key) {
+  return (kEntryPrefix + key.hex()).str();
+}
+
+static std::string header(const CacheKey &key,
+                          std::span<const uint8_t> payload) {
+  std::string bytes(kHeaderBytes, '\0');
+  std::memcpy(bytes.data(), kMagic.data(), kMagic.size());
+  llvm::support::endian::write32le(&bytes[8], kHeaderFormat);
+  std::memcpy(&bytes[16], key.bytes.data(), key.bytes.size());
+  llvm::support::endian::write64le(&bytes[48], payload.size());
+  auto digest = llvm::BLAKE3::hash<32>({payload.data(), payload.size()});
+  std::memcpy(&bytes[56], digest.data(), digest.size());
+  return bytes;
+}
+
+static bool readAll(int file, uint8_t *to, size_t bytes) {
+  while (bytes) {
+    ssize_t n = read(file, to, bytes);
+    if (n <= 0 && !(n < 0 && errno == EINTR))
+      return false;
+    if (n > 0)
+      to += n, bytes -= size_t(n);
+  }
+  return true;
+}
+
+static bool writeAll(int file, const void *from, size_t bytes) {
+  const auto *at = static_cast<const uint8_t *>(from);
+  while (bytes) {
+    ssize_t n = write(file, at, bytes);
+    if (n < 0 && errno != EINTR)
+      return false;
+    if (n > 0)
+      at += n, bytes -= size_t(n);
+  }
+  return true;
+}
+
+/// Reads an entry that claims to be `key`; nullopt unless every byte fits.
+static std::optional<std::vector<uint8_t>> readEntry(int file,
+                                                     const CacheKey &key) {
+  struct stat info;
+  if (fstat(file, &info) || !S_ISREG(info.st_mode) || !isOurs(info) ||
+      size_t(info.st_size) < kHeaderBytes ||
+      size_t(info.st_size) > kHeaderBytes + kMaxPayload)
+    return std::nullopt;
+  std::string found(kHeaderBytes, '\0');
+  std::vector<uint8_t> payload(size_t(info.st_size) - kHeaderBytes);
+  if (!readAll(file, reinterpret_cast<uint8_t *>(found.data()), found.size()) ||
+      !readAll(file, payload.data(), payload.size()) ||
+      found != header(key, payload))
+    return std::nullopt;
+  return payload;
+}
+
+std::optional<std::vector<uint8_t>> Cache::lookup(const CacheKey &key) {
+  if (!isOpen())
+    return std::nullopt;
+  std::string name = entryName(key);
+  // O_NONBLOCK: a FIFO under that name must not hang us.
+  int file =
+      openat(fd, name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0) {
+    if (errno == ELOOP) // a symbolic link: not what we wrote
+      unlinkat(fd, name.c_str(), 0);
+    return std::nullopt;
+  }
+  auto payload = readEntry(file, key);
+  close(file);
+  if (!payload)
+    unlinkat(fd, name.c_str(), 0);
+  return payload;
+}
+
+bool Cache::store(const CacheKey &key, std::span<const uint8_t> payload) {
+  if (!isOpen() || payload.size() > kMaxPayload)
+    return false;
+  std::random_device random;
+  std::string temp = (kTempPrefix + std::to_string(getpid()) + "-" +
+                      llvm::utohexstr(random()) + llvm::utohexstr(random()))
+                         .str();
+  int file = openat(fd, temp.c_str(),
+                    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (file < 0)
+    return false;
+  // Not synced: an entry that a power cut tears is found damaged.
+  std::string head = header(key, payload);
+  bool written = writeAll(file, head.data(), head.size()) &&
+                 writeAll(file, payload.data(), payload.size());
+  written &= close(file) == 0;
+  if (written && !renameat(fd, temp.c_str(), fd, entryName(key).c_str()))
+    return true;
+  unlinkat(fd, temp.c_str(), 0);
+  return false;
+}
+
+//===----------------------------------------------------------------------===//
+// Upkeep
+//===----------------------------------------------------------------------===//
+
+std::vector<std::string> Cache::fileNames() {
+  std::vector<std::string> names;
+  int copy =
+      isOpen() ? openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+  DIR *directory = copy < 0 ? nullptr : fdopendir(copy);
+  if (!directory)
+    return names;
+  while (const dirent *entry = readdir(directory))
+    if (StringRef(entry->d_name).starts_with(kEntryPrefix))
+      names.push_back(entry->d_name);
+  closedir(directory);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::vector<Cache::EntryInfo> Cache::list() {
+  std::vector<EntryInfo> entries;
+  for (const std::string &name : fileNames()) {
+    EntryInfo info;
+    std::string bytes;
+    if (!llvm::tryGetFromHex(StringRef(name).substr(kEntryPrefix.size()),
+                             bytes) ||
+        bytes.size() != info.key.bytes.size())
+      continue;
+    std::copy(bytes.begin(), bytes.end(), info.key.bytes.begin());
+    if (auto payload = lookup(info.key)) {
+      info.bytes = kHeaderBytes + payload->size();
+      entries.push_back(info);
+    }
+  }
+  return entries;
+}
+
+unsigned Cache::clear() {
+  unsigned removed = 0;
+  for (const std::string &name : fileNames())
+    removed += !unlinkat(fd, name.c_str(), 0);
+  return removed;
+}
+
+void Cache::prune(bool now, Diagnostics &diagnostics) {
+  if (!isOpen())
+    return;
+  std::string text = llvm::sys::Process::GetEnv("KVC_CACHE_POLICY")
+                         .value_or(kDefaultPolicy.str());
+  auto policy = llvm::parseCachePruningPolicy(text);
+  if (!policy) {
+    diagnostics.report(Severity::Warning, "W-CACHE-POLICY", {},
+                       "$KVC_CACHE_POLICY `" + text + "` is not used: " +
+                           llvm::toString(policy.takeError()));
+    return;
+  }
+  if (now)
+    policy->Interval = std::chrono::seconds(0);
+  llvm::pruneCache(path, *policy);
+}

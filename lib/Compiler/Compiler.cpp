@@ -1,0 +1,243 @@
+//===- Compiler.cpp - spec in, artifact out -------------------------------===//
+#include "lib/Compiler/Compiler.h"
+
+#include "lib/Artifact/Bundle.h"
+#include "lib/Artifact/KernelAbi.h"
+#include "lib/Compiler/Cache.h"
+#include "lib/Compiler/Remarks.h"
+#include "lib/Compiler/TargetCompiler.h"
+#include "lib/Support/Version.h"
+
+using namespace kvc;
+using llvm::StringRef;
+
+std::vector<CpuTargetInfo> kvc::cpuTargets() {
+  std::vector<CpuTargetInfo> list;
+  for (const cpu::CpuTarget &target : cpu::cpuTargets()) {
+    std::vector<std::string> missing = cpu::missingFeatures(target);
+    std::string why;
+    if (!missing.empty())
+      why = "this machine lacks " + llvm::join(missing, ", ");
+    list.push_back({target.name, target.features, missing.empty(), why});
+  }
+  return list;
+}
+
+std::string kvc::nativeTarget() {
+  auto target = cpu::findCpuTarget("native");
+  return target ? target->name : "";
+}
+
+namespace {
+
+class Compilation {
+public:
+  Compilation(const spec::Spec &spec, const CompileOptions &options,
+              Diagnostics &diagnostics)
+      : spec(spec), options(options), diagnostics(diagnostics) {}
+
+  std::optional<CompileOutput> run();
+
+private:
+  /// Finds the targets by name, each once.
+  bool resolveTargets();
+  CacheKey makeKey() const;
+  /// Whether the cache may answer: nobody wants to see the levels.
+  bool cacheable() const {
+    return options.useCache && options.stopAfter == Phase::Artifact &&
+           options.dumpTo.empty();
+  }
+  /// The artifact from the cache, and its remarks.
+  bool fromCache(Cache &cache);
+  bool compileAll();
+  bool compileTargets(TargetCompiler &compiler);
+  bool pack(TargetCompiler &compiler);
+  void replay(const std::vector<Remark> &remarks);
+
+  const spec::Spec &spec;
+  const CompileOptions &options;
+  Diagnostics &diagnostics;
+  PhaseClock clock;
+  CacheKey key;
+  std::vector<cpu::CpuTarget> targets;
+  std::vector<TargetOutput> results;
+  CompileOutput output;
+};
+
+bool Compilation::resolveTargets() {
+  for (const std::string &name : options.targets) {
+    auto target = cpu::findCpuTarget(name);
+    if (!target) {
+      std::vector<std::string> legal{"native"};
+      for (const cpu::CpuTarget &known : cpu::cpuTargets())
+        legal.push_back(known.name);
+      bool native = name == "native";
+      Diagnostic &error =
+          diagnostics.error(native ? "E-NO-DEVICE" : "E-TARGET", {},
+                            native ? "this machine runs none of the targets"
+                                   : "no target named `" + name + "`");
+      error.notes.push_back(
+          {Severity::Help, "", {}, "use " + llvm::join(legal, ", "), {}});
+      continue;
+    }
+    if (llvm::none_of(targets, [&](const cpu::CpuTarget &known) {
+          return known.name == target->name;
+        }))
+      targets.push_back(*target);
+  }
+  if (options.targets.empty())
+    diagnostics.error("E-TARGET", {}, "expected at least one target");
+  bool single = targets.size() <= 1 || options.stopAfter == Phase::Artifact ||
+                options.stopAfter == Phase::Kvc;
+  if (!single)
+    diagnostics.error("E-TARGET", {},
+                      std::string("phase `") + name(options.stopAfter) +
+                          "` is of one target, found " +
+                          std::to_string(targets.size()) + " targets");
+  return !diagnostics.hasErrors();
+}
+
+CacheKey Compilation::makeKey() const {
+  CacheKeyBuilder builder;
+  builder.add(spec.canonical);
+  for (const cpu::CpuTarget &target : targets) {
+    builder.add("target").add(target.name).add(target.cpu);
+    builder.add(target.lanes).add(target.registers);
+    builder.add(llvm::join(target.features, ","));
+    builder.add(llvm::join(target.dot, ","));
+  }
+  for (const ScheduleOverride &entry : options.schedule)
+    builder.add("schedule").add(entry.kernel).add(entry.key).add(entry.value);
+  return builder.key();
+}
+
+void Compilation::replay(const std::vector<Remark> &remarks) {
+  SpecPlaces places(spec);
+  for (const Remark &remark : remarks)
+    diagnostics.report(Severity::Remark, remark.code, places.at(remark.pointer),
+                       remark.message);
+}
+
+bool Compilation::fromCache(Cache &cache) {
+  auto bytes = cache.lookup(key);
+  if (!bytes)
+    return false;
+  std::string error;
+  auto bundle = artifact::Bundle::open(*bytes, error);
+  if (!bundle)
+    return false;
+  if (auto remarks = bundle->find(kRemarksName))
+    replay(readRemarks(StringRef(
+        reinterpret_cast<const char *>(remarks->data()), remarks->size())));
+  output.artifact = std::move(*bytes);
+  output.fromCache = true;
+  return true;
+}
+
+bool Compilation::pack(TargetCompiler &compiler) {
+  clock.begin(Phase::Artifact);
+  artifact::Manifest manifest;
+  manifest.cpuAbi = KVC_CPU_ABI;
+  manifest.producer = producer();
+  manifest.specName = spec.name;
+  manifest.key = key.hex();
+  manifest.model = describeModel(spec.model);
+  manifest.stores = compiler.stores();
+  auto bytes = [](const std::string &text) {
+    return std::span(reinterpret_cast<const uint8_t *>(text.data()),
+                     text.size());
+  };
+  std::string remarks = writeRemarks(remarksOf(diagnostics));
+  std::vector<artifact::Entry> entries{{"spec.json", bytes(spec.canonical)},
+                                       {kRemarksName, bytes(remarks)}};
+  for (TargetOutput &result : results) {
+    for (const auto &[blob, object] : result.objects)
+      entries.push_back({blob, object});
+    llvm::append_range(manifest.kernels, result.kernels);
+  }
+  std::string error;
+  output.artifact = artifact::pack(manifest, entries, error);
+  clock.end();
+  if (output.artifact.empty())
+    diagnostics.error("E-INTERNAL", {},
+                      "the artifact does not add up: " + error);
+  else if (!options.dumpTo.empty())
+    dumpPhase(options.dumpTo, Phase::Artifact, "",
+              StringRef(reinterpret_cast<const char *>(output.artifact.data()),
+                        output.artifact.size()),
+              diagnostics);
+  return !diagnostics.hasErrors();
+}
+
+bool Compilation::compileTargets(TargetCompiler &compiler) {
+  for (const cpu::CpuTarget &target : targets) {
+    auto result = compiler.run(target);
+    if (!result)
+      return false;
+    results.push_back(std::move(*result));
+  }
+  if (options.stopAfter == Phase::Artifact)
+    return pack(compiler);
+  if (options.stopAfter == Phase::Object)
+    output.artifact = std::move(results.front().objects.front().second);
+  else
+    output.text = std::move(results.front().text);
+  std::string error;
+  if (options.stopAfter == Phase::Object && options.disassemble) {
+    auto text = disassemble(output.artifact, error);
+    if (!text)
+      diagnostics.error("E-INTERNAL", {}, error);
+    else
+      output.text = std::move(*text);
+  }
+  return !diagnostics.hasErrors();
+}
+
+bool Compilation::compileAll() {
+  clock.begin(Phase::Kvc);
+  TargetCompiler compiler(spec, options, diagnostics, clock);
+  bool ok = compiler.import();
+  clock.end();
+  if (ok && !options.dumpTo.empty())
+    ok = dumpPhase(options.dumpTo, Phase::Kvc, "", compiler.kvcText(),
+                   diagnostics);
+  if (ok && options.stopAfter == Phase::Kvc)
+    output.text = compiler.kvcText();
+  else if (ok)
+    ok = compileTargets(compiler);
+  return ok && !diagnostics.hasErrors();
+}
+
+std::optional<CompileOutput> Compilation::run() {
+  if (!resolveTargets())
+    return std::nullopt;
+  key = makeKey();
+  std::optional<Cache> cache;
+  if (cacheable())
+    cache.emplace(Cache::defaultDirectory(), diagnostics);
+  if (cache && fromCache(*cache))
+    return std::move(output);
+  if (!compileAll())
+    return std::nullopt;
+  if (cache && cache->store(key, output.artifact))
+    cache->prune(/*now=*/false, diagnostics);
+  output.milliseconds = clock.milliseconds();
+  return std::move(output);
+}
+
+} // namespace
+
+std::optional<CompileOutput> kvc::compile(const spec::Spec &spec,
+                                          const CompileOptions &options,
+                                          Diagnostics &diagnostics) {
+  // Errors that were there before are not this call's.
+  Diagnostics own;
+  auto output = Compilation(spec, options, own).run();
+  for (const Diagnostic &diagnostic : own.all())
+    if (diagnostic.severity != Severity::Remark || options.emitRemarks)
+      diagnostics
+          .report(diagnostic.severity, diagnostic.code, diagnostic.loc,
+                  diagnostic.message)
+          .notes = diagnostic.notes;
+  return output;
+}

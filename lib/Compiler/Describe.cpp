@@ -1,0 +1,121 @@
+//===- Describe.cpp - what the IR says, for the manifest ------------------===//
+#include "lib/Compiler/Describe.h"
+
+#include "llvm/Support/MathExtras.h"
+
+using namespace mlir;
+using namespace kvc;
+
+static constexpr uint64_t kAlignment = 64;
+
+artifact::ModelInfo kvc::describeModel(const spec::Model &model) {
+  artifact::ModelInfo info;
+  info.layers = model.layers;
+  info.qHeads = model.qHeads;
+  info.kvHeads = model.kvHeads;
+  info.headDimK = model.headDimK;
+  info.headDimV = model.headDimV;
+  info.dtype = spec::name(model.dtype);
+  info.softmaxScale = model.softmaxScale;
+  info.logitSoftcap = model.logitSoftcap;
+  return info;
+}
+
+static std::string typeName(Type type) {
+  std::string text;
+  llvm::raw_string_ostream(text) << type;
+  return text;
+}
+
+static artifact::PlaneInfo describePlane(const PlaneGeometry &plane) {
+  artifact::PlaneInfo info;
+  info.stream = stringifyStreamKind(plane.stream).str();
+  info.role = plane.scales ? "scales" : "codes";
+  info.type = typeName(plane.type);
+  info.elements = plane.elements;
+  info.tokenBytes = plane.elements * plane.type.getIntOrFloatBitWidth() / 8;
+  info.tokenStride = plane.tokenStride;
+  info.headStride = plane.headStride;
+  return info;
+}
+
+static artifact::StoreInfo describeStore(StoreOp op) {
+  auto cache = cast<CacheType>(op.getCache());
+  artifact::StoreInfo info;
+  info.name = op.getSymName().str();
+  info.layerBegin = op.getLayerBegin();
+  info.layerEnd = op.getLayerEnd();
+  info.headBegin = op.getHeadBegin();
+  info.headEnd = op.getHeadEnd();
+  info.page = cache.layout().getPageTokens();
+  info.paged = info.page != 0;
+  info.order = cache.layout().getOrderName().str();
+  for (const PlaneGeometry &geometry : cache.planes()) {
+    artifact::PlaneInfo &plane =
+        info.planes.emplace_back(describePlane(geometry));
+    if (!info.paged) {
+      // What depends on a sequence's capacity is the runtime's to say.
+      plane.headStride = 0;
+      continue;
+    }
+    plane.pageOffset = info.pageBytes;
+    info.pageBytes += llvm::alignTo(
+        uint64_t(cache.getHeads()) * info.page * plane.tokenBytes, kAlignment);
+  }
+  info.window = !op.read().isAll();
+  if (info.window) {
+    info.sink = op.read().getSinkTokens();
+    info.recent = op.read().getRecentTokens();
+  }
+  return info;
+}
+
+std::vector<artifact::StoreInfo> kvc::describeStores(ModuleOp module) {
+  std::vector<artifact::StoreInfo> stores;
+  for (StoreOp op : module.getOps<StoreOp>())
+    stores.push_back(describeStore(op));
+  return stores;
+}
+
+std::vector<artifact::KernelInfo>
+kvc::describeKernels(ModuleOp module, const cpu::CpuTarget &target) {
+  std::vector<artifact::KernelInfo> kernels;
+  llvm::StringMap<uint32_t> nextQueries;
+  for (auto op : module.getOps<tile::KernelOp>()) {
+    artifact::KernelInfo &info = kernels.emplace_back();
+    info.name = op.getSymName().str();
+    info.kind = op.getKind().str();
+    info.store = op.getStore().str();
+    info.target = target.name;
+    info.features = target.features;
+    info.symbol = cpu::symbolName(op.getSymName());
+    info.schedule = op.getSchedule().str();
+    if (info.kind != "attend")
+      continue;
+    info.minQueries = nextQueries.try_emplace(info.store, 1).first->second;
+    info.maxQueries = op.getSchedule().getQueries();
+    nextQueries[info.store] = info.minQueries + info.maxQueries;
+    info.split = op.getSchedule().getSplit();
+  }
+  return kernels;
+}
+
+/// The stream that a decode's codes come from.
+static StringRef streamOf(Value scales) {
+  auto load = scales.getDefiningOp<tile::LoadOp>();
+  return load ? stringifyStreamKind(load.getStream()) : "a stream";
+}
+
+void kvc::remarkFolds(ModuleOp module) {
+  for (auto kernel : module.getOps<tile::KernelOp>())
+    kernel.walk([&](Operation *op) {
+      if (auto scale = dyn_cast<tile::ScaleTokensOp>(op))
+        kernel.emitRemark("`")
+            << kernel.getSymName() << "`: scales of "
+            << streamOf(scale.getScales()) << " folded into its "
+            << (isa<tile::DotOp>(scale.getX().getDefiningOp())
+                    ? "scores"
+                    : "probabilities")
+            << ", one multiply per token and query row [R-FOLDED]";
+    });
+}

@@ -1,0 +1,220 @@
+//===- TargetCompiler.cpp - a spec through the levels ---------------------===//
+#include "lib/Compiler/TargetCompiler.h"
+
+#include "lib/Artifact/File.h"
+#include "lib/Import/SpecToKvc.h"
+#include "passes/Pipeline.h"
+
+#include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/IR/Verifier.h"
+#include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "llvm/Support/FileSystem.h"
+
+using namespace mlir;
+using namespace kvc;
+
+/// Objects of a target: enough for the threads of most machines, and few enough
+/// that a spec of many stores stays within an artifact's entries.
+static constexpr unsigned kMostObjects = 8;
+
+//===----------------------------------------------------------------------===//
+// Clock and dumps
+//===----------------------------------------------------------------------===//
+
+void PhaseClock::begin(Phase phase) {
+  end();
+  current = phase;
+  start = Clock::now();
+}
+
+void PhaseClock::end() {
+  if (current)
+    spent[*current] +=
+        std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+  current.reset();
+}
+
+void PhaseClock::addJobs(double wall, llvm::ArrayRef<ObjectJob> jobs) {
+  double llvm = 0, object = 0;
+  for (const ObjectJob &job : jobs) {
+    llvm += job.llvmMs;
+    object += job.objectMs;
+  }
+  if (llvm + object == 0)
+    return;
+  spent[Phase::Llvm] += wall * llvm / (llvm + object);
+  if (object != 0)
+    spent[Phase::Object] += wall * object / (llvm + object);
+}
+
+std::vector<std::pair<std::string, double>> PhaseClock::milliseconds() const {
+  std::vector<std::pair<std::string, double>> list;
+  for (auto [phase, time] : spent)
+    list.emplace_back(name(phase), time);
+  return list;
+}
+
+bool kvc::dumpPhase(const std::string &directory, Phase phase,
+                    const std::string &target, StringRef bytes,
+                    Diagnostics &diagnostics) {
+  static constexpr const char *extensions[] = {"mlir", "mlir", "mlir",
+                                               "ll",   "o",    "kvca"};
+  std::string path = llvm::formatv(
+      "{0}/{1,0+2}-{2}{3}{4}.{5}", directory, unsigned(phase) + 1, name(phase),
+      target.empty() ? "" : ".", target, extensions[size_t(phase)]);
+  std::string error;
+  if (std::error_code code = llvm::sys::fs::create_directories(directory))
+    error = directory + ": " + code.message();
+  else if (artifact::writeFileAtomically(
+               path, {bytes.bytes_begin(), bytes.size()}, error))
+    return true;
+  diagnostics.error("E-OUTPUT", {}, error);
+  return false;
+}
+
+//===----------------------------------------------------------------------===//
+// Levels
+//===----------------------------------------------------------------------===//
+
+TargetCompiler::TargetCompiler(const spec::Spec &spec,
+                               const CompileOptions &options,
+                               Diagnostics &diagnostics, PhaseClock &clock)
+    : spec(spec), options(options), diagnostics(diagnostics), clock(clock),
+      places(spec), context(MLIRContext::Threading::DISABLED),
+      bridge(context, places, diagnostics) {
+  // What jobs register as well, but side by side.
+  registerBuiltinDialectTranslation(context);
+  registerLLVMDialectTranslation(context);
+  // A remark is for a reader of specs, not of IR.
+  context.printOpOnDiagnostic(false);
+  context
+      .loadDialect<KvcDialect, tile::TileDialect, arith::ArithDialect,
+                   cf::ControlFlowDialect, func::FuncDialect, LLVM::LLVMDialect,
+                   math::MathDialect, scf::SCFDialect, vector::VectorDialect>();
+}
+
+bool TargetCompiler::unexplained(Phase phase) {
+  if (!diagnostics.hasErrors())
+    diagnostics.error("E-INTERNAL", places.at(std::string()),
+                      std::string("the compiler failed at phase `") +
+                          name(phase) + "` without a reason");
+  return false;
+}
+
+static std::string textOf(ModuleOp module) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  module.print(os);
+  os << "\n";
+  return text;
+}
+
+std::string TargetCompiler::kvcText() const { return textOf(*kvcModule); }
+
+bool TargetCompiler::import() {
+  kvcModule = importSpec(context, spec);
+  return succeeded(verify(*kvcModule)) || unexplained(Phase::Kvc);
+}
+
+bool TargetCompiler::plan(ModuleOp module, const cpu::CpuTarget &target) {
+  module->setAttr("kvc.target", cpu::targetAttr(&context, target));
+  std::vector<std::string> overrides;
+  for (const ScheduleOverride &entry : options.schedule)
+    overrides.push_back(entry.kernel + "." + entry.key + "=" +
+                        std::to_string(entry.value));
+  PassManager pm(&context);
+  buildTilePipeline(pm, overrides);
+  return succeeded(pm.run(module)) || unexplained(Phase::Tile);
+}
+
+bool TargetCompiler::checkSymbols(
+    const std::vector<artifact::KernelInfo> &kernels) {
+  std::map<std::string, std::string> seen;
+  for (const artifact::KernelInfo &kernel : kernels) {
+    auto [known, fresh] = seen.try_emplace(kernel.symbol, kernel.name);
+    if (!fresh)
+      diagnostics.error("E-STORE-NAME", {},
+                        "kernels `" + known->second + "` and `" + kernel.name +
+                            "` have the same C name `" + kernel.symbol +
+                            "`: rename one of their stores");
+  }
+  return !diagnostics.hasErrors();
+}
+
+bool TargetCompiler::reached(Phase phase, const std::string &target,
+                             TargetOutput &output,
+                             llvm::function_ref<std::string()> text) {
+  bool last = options.stopAfter == phase;
+  if (!last && options.dumpTo.empty())
+    return false;
+  output.text = text();
+  if (!options.dumpTo.empty() &&
+      !dumpPhase(options.dumpTo, phase, target, output.text, diagnostics))
+    return true;
+  return last;
+}
+
+bool TargetCompiler::emit(ModuleOp module, const cpu::CpuTarget &target,
+                          TargetOutput &output) {
+  clock.begin(Phase::Llvm);
+  if (failed(cpu::lowerCpuToLlvm(module)))
+    return unexplained(Phase::Llvm);
+  // Whoever asks for one level gets it in one piece.
+  unsigned most = options.stopAfter == Phase::Artifact ? kMostObjects : 1;
+  auto jobs = cutIntoJobs(module, target, most, output.kernels);
+  clock.end();
+  context.enableMultithreading();
+  double wall = runJobs(
+      jobs, target,
+      {/*llvmText=*/options.stopAfter == Phase::Llvm || !options.dumpTo.empty(),
+       /*object=*/options.stopAfter > Phase::Llvm});
+  context.disableMultithreading();
+  clock.addJobs(wall, jobs);
+  for (ObjectJob &job : jobs)
+    if (!job.error.empty())
+      diagnostics.error("E-INTERNAL", places.at(std::string()), job.error);
+    else if (!reached(Phase::Llvm, job.name, output,
+                      [&] { return job.llvmText; })) {
+      reached(Phase::Object, job.name, output,
+              [&] { return llvm::toStringRef(job.bytes).str(); });
+      output.objects.emplace_back("cpu/" + job.name + ".o",
+                                  std::move(job.bytes));
+    }
+  return !diagnostics.hasErrors();
+}
+
+std::optional<TargetOutput> TargetCompiler::run(const cpu::CpuTarget &target) {
+  TargetOutput output;
+  auto finished = [&]() -> std::optional<TargetOutput> {
+    if (diagnostics.hasErrors())
+      return std::nullopt;
+    return std::move(output);
+  };
+  clock.begin(Phase::Tile);
+  OwningOpRef<ModuleOp> module(kvcModule->clone());
+  if (!plan(*module, target))
+    return std::nullopt;
+  output.kernels = describeKernels(*module, target);
+  remarkFolds(*module);
+  if (!checkSymbols(output.kernels))
+    return std::nullopt;
+  clock.end();
+  if (reached(Phase::Tile, target.name, output,
+              [&] { return textOf(*module); }))
+    return finished();
+
+  clock.begin(Phase::Cpu);
+  cpu::ScratchSizes scratch;
+  if (failed(cpu::lowerTileToCpu(*module, target, scratch)))
+    return unexplained(Phase::Cpu), std::nullopt;
+  for (artifact::KernelInfo &kernel : output.kernels)
+    kernel.scratchBytes = scratch.lookup(kernel.name);
+  clock.end();
+  if (reached(Phase::Cpu, target.name, output, [&] { return textOf(*module); }))
+    return finished();
+  if (!emit(*module, target, output))
+    return std::nullopt;
+  return finished();
+}

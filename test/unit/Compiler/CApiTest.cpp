@@ -1,0 +1,134 @@
+//===- CApiTest.cpp - the compiler through its C ABI ----------------------===//
+#include "kvc/compiler.h"
+
+#include "lib/Artifact/Bundle.h"
+
+#include "llvm/Object/ELFObjectFile.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+namespace {
+
+const std::string kSpec = R"({"kvc": "0.1", "name": "tiny",
+  "model": {"layers": 1, "q_heads": 2, "kv_heads": 1, "head_dim": 32,
+            "dtype": "bf16"},
+  "streams": {"k": {"codec": "int8"}, "v": {"codec": "bf16"}},
+  "layout": {"kind": "paged", "page": 16}})";
+
+struct Result {
+  void *artifact = nullptr, *messages = nullptr;
+  size_t artifactBytes = 0, messageBytes = 0;
+  uint32_t code; ///< last: it is what fills in the others
+
+  Result(const std::string &spec, const kvc_compile_options *options)
+      : code(kvc_compile(spec.data(), spec.size(), options, &artifact,
+                         &artifactBytes, &messages, &messageBytes)) {}
+  ~Result() {
+    kvc_compile_free(artifact);
+    kvc_compile_free(messages);
+  }
+  std::string text() const { return static_cast<const char *>(messages); }
+  std::string key() const {
+    std::string error;
+    auto bundle = kvc::artifact::Bundle::open(
+        {static_cast<const uint8_t *>(artifact), artifactBytes}, error);
+    EXPECT_TRUE(bundle) << error;
+    return bundle ? bundle->manifest().key : "";
+  }
+};
+
+} // namespace
+
+TEST(CompilerCApi, CompilesAnArtifact) {
+  Result result(kSpec, nullptr);
+  ASSERT_EQ(result.code, uint32_t(KVC_COMPILE_OK)) << result.text();
+  EXPECT_EQ(result.text().size(), result.messageBytes);
+  EXPECT_THAT(result.text(), HasSubstr("\"remark\""));
+  EXPECT_FALSE(result.key().empty());
+  EXPECT_EQ(kvc_compiler_abi(), uint32_t(KVC_COMPILER_ABI));
+  EXPECT_THAT(kvc_compiler_version(), StartsWith("kvc "));
+}
+
+TEST(CompilerCApi, OptionsArrive) {
+  const char *targets[] = {"x86-64-v3"};
+  const char *schedule[] = {"*.decode.prefetch=3"};
+  kvc_compile_options options = {};
+  options.size = sizeof(options);
+  options.targets = targets;
+  options.target_count = 1;
+  Result plain(kSpec, &options);
+  options.schedule = schedule;
+  options.schedule_count = 1;
+  Result scheduled(kSpec, &options);
+  EXPECT_NE(plain.key(), scheduled.key());
+  // A caller of an older header does not have the last fields.
+  options.size = offsetof(kvc_compile_options, schedule);
+  Result older(kSpec, &options);
+  EXPECT_EQ(older.key(), plain.key());
+}
+
+TEST(CompilerCApi, FailuresSayWhy) {
+  kvc_compile_options options = {};
+  options.size = sizeof(options);
+  options.name = "mine.json";
+  Result broken("{\n  \"kvc\": 7}", &options);
+  EXPECT_EQ(broken.code, uint32_t(KVC_COMPILE_FAILED));
+  EXPECT_EQ(broken.artifact, nullptr);
+  EXPECT_THAT(broken.text(), HasSubstr("\"file\":\"mine.json\""));
+  const char *targets[] = {"pdp-11"};
+  options.targets = targets;
+  options.target_count = 1;
+  EXPECT_THAT(Result(kSpec, &options).text(), HasSubstr("E-TARGET"));
+  const char *schedule[] = {"rows"};
+  options.target_count = 0;
+  options.schedule = schedule;
+  options.schedule_count = 1;
+  EXPECT_THAT(Result(kSpec, &options).text(), HasSubstr("E-USAGE"));
+}
+
+TEST(CompilerCApi, RefusesMissingArguments) {
+  void *artifact = &artifact;
+  size_t bytes = 1;
+  EXPECT_EQ(
+      kvc_compile(nullptr, 0, nullptr, &artifact, &bytes, nullptr, nullptr),
+      uint32_t(KVC_COMPILE_INVALID_ARGUMENT));
+  EXPECT_EQ(artifact, nullptr);
+  EXPECT_EQ(bytes, 0u);
+  EXPECT_EQ(kvc_compile("{}", 2, nullptr, nullptr, &bytes, nullptr, nullptr),
+            uint32_t(KVC_COMPILE_INVALID_ARGUMENT));
+  kvc_compile_options options = {};
+  EXPECT_EQ(Result(kSpec, &options).code,
+            uint32_t(KVC_COMPILE_INVALID_ARGUMENT));
+  options.size = sizeof(options);
+  options.target_count = 1;
+  EXPECT_EQ(Result(kSpec, &options).code,
+            uint32_t(KVC_COMPILE_INVALID_ARGUMENT));
+  kvc_compile_free(nullptr);
+}
+
+TEST(CompilerCApi, ExportsNothingElse) {
+  auto file = llvm::object::ObjectFile::createObjectFile(KVC_COMPILER_LIBRARY);
+  ASSERT_TRUE(bool(file));
+  auto *elf =
+      llvm::dyn_cast<llvm::object::ELFObjectFileBase>(file->getBinary());
+  ASSERT_TRUE(elf);
+  unsigned exported = 0;
+  for (const llvm::object::SymbolRef &symbol :
+       elf->getDynamicSymbolIterators()) {
+    auto flags = symbol.getFlags();
+    auto name = symbol.getName();
+    ASSERT_TRUE(flags && name);
+    if (*flags & (llvm::object::SymbolRef::SF_Undefined |
+                  llvm::object::SymbolRef::SF_FormatSpecific))
+      continue;
+    EXPECT_THAT(name->str(), StartsWith("kvc_"));
+    ++exported;
+  }
+  EXPECT_EQ(exported, 4u);
+}

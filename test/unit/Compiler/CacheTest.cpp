@@ -1,0 +1,294 @@
+//===- CacheTest.cpp - a cache that is damaged, hostile or contended ------===//
+#include "lib/Compiler/Cache.h"
+
+#include "llvm/ADT/SmallString.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using namespace kvc;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+namespace {
+
+class CacheTest : public testing::Test {
+protected:
+  void SetUp() override {
+    llvm::SmallString<128> path;
+    ASSERT_FALSE(llvm::sys::fs::createUniqueDirectory("kvc-cache", path));
+    root = std::string(path);
+    directory = root + "/cache";
+  }
+  void TearDown() override {
+    llvm::sys::fs::remove_directories(root, /*IgnoreErrors=*/true);
+  }
+
+  std::string file(const CacheKey &key) {
+    return directory + "/llvmcache-" + key.hex();
+  }
+  std::string read(const std::string &path) {
+    auto buffer = llvm::MemoryBuffer::getFile(path);
+    return buffer ? (*buffer)->getBuffer().str() : "";
+  }
+  void write(const std::string &path, const std::string &bytes) {
+    std::error_code error;
+    llvm::raw_fd_ostream os(path, error);
+    ASSERT_FALSE(error);
+    os << bytes;
+  }
+  std::string root, directory;
+  Diagnostics diagnostics;
+};
+
+CacheKey keyOf(const std::string &text) {
+  return CacheKeyBuilder().add(text).key();
+}
+
+std::vector<uint8_t> payloadOf(size_t bytes, uint8_t seed) {
+  std::vector<uint8_t> payload(bytes);
+  for (size_t i = 0; i < bytes; ++i)
+    payload[i] = uint8_t(seed + i * 7 + i / 251);
+  return payload;
+}
+
+} // namespace
+
+TEST(CacheKeyTest, DependsOnPartsAndWhereTheyEnd) {
+  EXPECT_EQ(CacheKeyBuilder().add("ab").add("c").key(),
+            CacheKeyBuilder().add("ab").add("c").key());
+  EXPECT_NE(CacheKeyBuilder().add("ab").add("c").key(),
+            CacheKeyBuilder().add("a").add("bc").key());
+  EXPECT_NE(CacheKeyBuilder().add("").key(), CacheKeyBuilder().key());
+  EXPECT_NE(keyOf("a"), keyOf("b"));
+}
+
+TEST_F(CacheTest, GivesBackWhatWasStored) {
+  Cache cache(directory, diagnostics);
+  ASSERT_TRUE(cache.isOpen());
+  EXPECT_EQ(cache.lookup(keyOf("a")), std::nullopt);
+  for (size_t bytes : {0, 1, 100'000}) {
+    ASSERT_TRUE(cache.store(keyOf("a"), payloadOf(bytes, 3)));
+    EXPECT_EQ(cache.lookup(keyOf("a")), payloadOf(bytes, 3));
+  }
+  EXPECT_EQ(cache.lookup(keyOf("b")), std::nullopt);
+  struct stat info;
+  ASSERT_EQ(stat(directory.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0700u);
+  EXPECT_THAT(diagnostics.all(), IsEmpty());
+}
+
+TEST_F(CacheTest, AnyFlippedBitIsAMiss) {
+  Cache cache(directory, diagnostics);
+  CacheKey key = keyOf("a");
+  std::vector<uint8_t> payload = payloadOf(40, 9);
+  ASSERT_TRUE(cache.store(key, payload));
+  std::string good = read(file(key));
+  for (size_t byte = 0; byte < good.size(); ++byte) {
+    std::string bad = good;
+    bad[byte] ^= 1 << (byte % 8);
+    write(file(key), bad);
+    EXPECT_EQ(cache.lookup(key), std::nullopt) << "byte " << byte;
+    EXPECT_FALSE(llvm::sys::fs::exists(file(key))) << "byte " << byte;
+  }
+  write(file(key), good);
+  EXPECT_EQ(cache.lookup(key), payload);
+}
+
+TEST_F(CacheTest, AnyOtherLengthIsAMiss) {
+  Cache cache(directory, diagnostics);
+  CacheKey key = keyOf("a");
+  ASSERT_TRUE(cache.store(key, payloadOf(40, 9)));
+  std::string good = read(file(key));
+  for (size_t bytes = 0; bytes <= good.size() + 1; ++bytes) {
+    if (bytes == good.size())
+      continue;
+    std::string bad = good;
+    bad.resize(bytes);
+    write(file(key), bad);
+    EXPECT_EQ(cache.lookup(key), std::nullopt) << bytes << " bytes";
+  }
+}
+
+TEST_F(CacheTest, AnotherKeysEntryIsAMiss) {
+  Cache cache(directory, diagnostics);
+  ASSERT_TRUE(cache.store(keyOf("a"), payloadOf(40, 1)));
+  ASSERT_TRUE(cache.store(keyOf("b"), payloadOf(40, 2)));
+  std::string a = read(file(keyOf("a"))), b = read(file(keyOf("b")));
+  write(file(keyOf("a")), b);
+  write(file(keyOf("b")), a);
+  EXPECT_EQ(cache.lookup(keyOf("a")), std::nullopt);
+  EXPECT_EQ(cache.lookup(keyOf("b")), std::nullopt);
+}
+
+TEST_F(CacheTest, LinksAndPipesAreMissesAndGo) {
+  Cache cache(directory, diagnostics);
+  CacheKey key = keyOf("a");
+  ASSERT_TRUE(cache.store(key, payloadOf(40, 1)));
+  std::string elsewhere = root + "/elsewhere";
+  ASSERT_EQ(rename(file(key).c_str(), elsewhere.c_str()), 0);
+  ASSERT_EQ(symlink(elsewhere.c_str(), file(key).c_str()), 0);
+  EXPECT_EQ(cache.lookup(key), std::nullopt);
+  EXPECT_TRUE(llvm::sys::fs::exists(elsewhere));
+  ASSERT_EQ(mkfifo(file(key).c_str(), 0600), 0);
+  EXPECT_EQ(cache.lookup(key), std::nullopt);
+  EXPECT_FALSE(llvm::sys::fs::exists(file(key)));
+}
+
+TEST_F(CacheTest, AnEntryThatOthersMayWriteIsAMiss) {
+  Cache cache(directory, diagnostics);
+  ASSERT_TRUE(cache.store(keyOf("a"), payloadOf(40, 1)));
+  ASSERT_EQ(chmod(file(keyOf("a")).c_str(), 0620), 0);
+  EXPECT_EQ(cache.lookup(keyOf("a")), std::nullopt);
+}
+
+TEST_F(CacheTest, RefusesADirectoryThatOthersMayWrite) {
+  for (mode_t mode : {0770, 0707, 01777}) {
+    ASSERT_FALSE(llvm::sys::fs::create_directories(directory));
+    ASSERT_EQ(chmod(directory.c_str(), mode), 0);
+    diagnostics.clear();
+    Cache cache(directory, diagnostics);
+    EXPECT_FALSE(cache.isOpen());
+    EXPECT_FALSE(cache.store(keyOf("a"), payloadOf(1, 1)));
+    EXPECT_EQ(cache.lookup(keyOf("a")), std::nullopt);
+    EXPECT_THAT(cache.list(), IsEmpty());
+    EXPECT_EQ(cache.clear(), 0u);
+    ASSERT_THAT(diagnostics.all(), SizeIs(1));
+    EXPECT_EQ(diagnostics.all()[0].code, "W-CACHE-DIR");
+  }
+}
+
+TEST_F(CacheTest, RefusesALinkAndAFileInPlaceOfADirectory) {
+  ASSERT_FALSE(llvm::sys::fs::create_directories(root + "/real"));
+  ASSERT_EQ(symlink((root + "/real").c_str(), directory.c_str()), 0);
+  EXPECT_FALSE(Cache(directory, diagnostics).isOpen());
+  write(root + "/file", "");
+  EXPECT_FALSE(Cache(root + "/file", diagnostics).isOpen());
+  EXPECT_FALSE(Cache("/dev/null/cache", diagnostics).isOpen());
+  EXPECT_FALSE(Cache("", diagnostics).isOpen());
+}
+
+TEST_F(CacheTest, RefusesAnotherUsersDirectory) {
+  if (geteuid() != 0)
+    GTEST_SKIP() << "only root can give a directory away";
+  ASSERT_FALSE(llvm::sys::fs::create_directories(directory));
+  ASSERT_EQ(chown(directory.c_str(), 12345, 12345), 0);
+  ASSERT_EQ(chmod(directory.c_str(), 0700), 0);
+  EXPECT_FALSE(Cache(directory, diagnostics).isOpen());
+}
+
+/// Runs `body` in a process of its own; its result is the exit code.
+template <typename Body> pid_t spawn(Body body) {
+  pid_t child = fork();
+  if (child == 0)
+    _exit(body());
+  return child;
+}
+int exitCode(pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST_F(CacheTest, ServesReadOnly) {
+  {
+    Cache cache(directory, diagnostics);
+    ASSERT_TRUE(cache.store(keyOf("a"), payloadOf(40, 1)));
+  }
+  // Root may write anywhere: become somebody, to whom it is root's read-only
+  // cache. Others own what they see as read-only.
+  ASSERT_EQ(chmod(root.c_str(), 0755), 0);
+  ASSERT_EQ(chmod(file(keyOf("a")).c_str(), 0444), 0);
+  ASSERT_EQ(chmod(directory.c_str(), 0555), 0);
+  pid_t child = spawn([&] {
+    if (geteuid() == 0 && setuid(65534))
+      return 9;
+    Diagnostics quiet;
+    Cache cache(directory, quiet);
+    if (cache.lookup(keyOf("a")) != payloadOf(40, 1))
+      return 1;
+    if (cache.store(keyOf("b"), payloadOf(40, 1)))
+      return 2;
+    cache.prune(/*now=*/true, quiet);
+    return quiet.all().empty() ? 0 : 3;
+  });
+  EXPECT_EQ(exitCode(child), 0);
+  ASSERT_EQ(chmod(directory.c_str(), 0700), 0);
+}
+
+TEST_F(CacheTest, ManyProcessesNeverSeeHalfAnEntry) {
+  constexpr int kProcesses = 8, kRounds = 200, kKeys = 4;
+  std::vector<pid_t> children;
+  for (int process = 0; process < kProcesses; ++process)
+    children.push_back(spawn([&] {
+      Diagnostics quiet;
+      Cache cache(directory, quiet);
+      int hits = 0;
+      for (int round = 0; round < kRounds; ++round) {
+        int which = (round + process) % kKeys;
+        CacheKey key = keyOf(std::to_string(which));
+        // The same key may bring another payload: what is read must be one of
+        // them, whole.
+        if (!cache.store(key, payloadOf(20'000 + which, process)))
+          return 1;
+        auto found = cache.lookup(key);
+        if (!found)
+          continue;
+        ++hits;
+        if (*found != payloadOf(20'000 + which, found->front()))
+          return 2;
+      }
+      // Entries are never removed here, so every lookup finds one.
+      return hits == kRounds && quiet.all().empty() ? 0 : 3;
+    }));
+  for (pid_t child : children)
+    EXPECT_EQ(exitCode(child), 0);
+  EXPECT_THAT(Cache(directory, diagnostics).list(), SizeIs(kKeys));
+}
+
+TEST_F(CacheTest, SurvivesKilledWriters) {
+  Cache cache(directory, diagnostics);
+  CacheKey key = keyOf("a");
+  ASSERT_TRUE(cache.store(key, payloadOf(400'000, 0)));
+  for (int round = 0; round < 40; ++round) {
+    pid_t child = spawn([&] {
+      for (uint8_t i = 0;; ++i)
+        cache.store(key, payloadOf(400'000, i));
+      return 0;
+    });
+    usleep(500 + 371 * round);
+    kill(child, SIGKILL);
+    exitCode(child);
+    auto found = cache.lookup(key);
+    ASSERT_TRUE(found) << "round " << round;
+    ASSERT_EQ(*found, payloadOf(400'000, found->front()));
+  }
+  EXPECT_THAT(cache.list(), SizeIs(1));
+  EXPECT_GE(cache.clear(), 1u);
+  std::error_code error;
+  EXPECT_EQ(llvm::sys::fs::directory_iterator(directory, error),
+            llvm::sys::fs::directory_iterator());
+}
+
+TEST_F(CacheTest, PrunesByPolicy) {
+  Cache cache(directory, diagnostics);
+  for (const char *name : {"a", "b", "c"})
+    ASSERT_TRUE(cache.store(keyOf(name), payloadOf(1000, 0)));
+  setenv("KVC_CACHE_POLICY", "nonsense", 1);
+  cache.prune(/*now=*/true, diagnostics);
+  ASSERT_THAT(diagnostics.all(), SizeIs(1));
+  EXPECT_EQ(diagnostics.all()[0].code, "W-CACHE-POLICY");
+  EXPECT_THAT(cache.list(), SizeIs(3));
+  setenv("KVC_CACHE_POLICY", "cache_size_files=2", 1);
+  cache.prune(/*now=*/true, diagnostics);
+  EXPECT_THAT(cache.list(), SizeIs(2));
+  unsetenv("KVC_CACHE_POLICY");
+}

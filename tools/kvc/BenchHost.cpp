@@ -1,0 +1,184 @@
+//===- BenchHost.cpp ------------------------------------------------------===//
+
+#include "tools/kvc/BenchHost.h"
+
+#include "lib/Spec/Reader.h"
+
+#include "llvm/ADT/SmallString.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+
+#include <cstdlib>
+
+using namespace kvc;
+using namespace kvc::bench;
+
+//===----------------------------------------------------------------------===//
+// Compile
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// $KVC_CACHE_DIR is an empty directory while this lives.
+class OwnCacheDirectory {
+public:
+  OwnCacheDirectory() {
+    llvm::SmallString<128> path;
+    llvm::sys::path::system_temp_directory(/*ErasedOnReboot=*/true, path);
+    llvm::sys::path::append(path, "kvc-bench-XXXXXX");
+    directory = path.str().str();
+    // Not createUniqueDirectory: the cache wants one that is ours alone.
+    if (!mkdtemp(directory.data()))
+      directory.clear();
+    if (const char *old = std::getenv("KVC_CACHE_DIR"))
+      before = old;
+    setenv("KVC_CACHE_DIR", directory.c_str(), 1);
+  }
+  ~OwnCacheDirectory() {
+    if (before)
+      setenv("KVC_CACHE_DIR", before->c_str(), 1);
+    else
+      unsetenv("KVC_CACHE_DIR");
+    if (!directory.empty())
+      llvm::sys::fs::remove_directories(directory);
+  }
+
+private:
+  std::string directory;
+  std::optional<std::string> before;
+};
+
+} // namespace
+
+/// Milliseconds of one; nullopt after reporting if it failed, or if it did not
+/// come from where it should.
+static std::optional<double> timeOne(const spec::Spec &spec,
+                                     const CompileOptions &options,
+                                     bool fromCache, Diagnostics &diagnostics) {
+  double start = now();
+  std::optional<spec::Spec> read =
+      spec::read(spec.canonical, spec.file, diagnostics);
+  if (!read)
+    return std::nullopt;
+  std::optional<CompileOutput> output = compile(*read, options, diagnostics);
+  if (!output)
+    return std::nullopt;
+  Program program = load(output->artifact, 1);
+  double seconds = now() - start;
+  if (!program) {
+    diagnostics.error("E-LOAD", {}, kvc_error_text());
+    return std::nullopt;
+  }
+  if (output->fromCache != fromCache) {
+    diagnostics.error("E-CACHE", {},
+                      fromCache ? "the disk cache did not keep the artifact"
+                                : "the artifact came from the disk cache");
+    return std::nullopt;
+  }
+  return seconds * 1e3;
+}
+
+std::optional<CompileTimes> kvc::bench::timeCompile(const spec::Spec &spec,
+                                                    CompileOptions options,
+                                                    unsigned reps,
+                                                    Diagnostics &diagnostics) {
+  std::vector<double> cold, cached;
+  options.emitRemarks = false;
+  options.useCache = false;
+  for (unsigned rep = 0; rep < reps; ++rep) {
+    auto time = timeOne(spec, options, false, diagnostics);
+    if (!time)
+      return std::nullopt;
+    cold.push_back(*time);
+  }
+  OwnCacheDirectory directory;
+  options.useCache = true;
+  for (unsigned rep = 0; rep <= reps; ++rep) {
+    auto time = timeOne(spec, options, rep > 0, diagnostics);
+    if (!time)
+      return std::nullopt;
+    if (rep > 0)
+      cached.push_back(*time);
+  }
+  return CompileTimes{cold.front(), spread(cold), spread(cached)};
+}
+
+//===----------------------------------------------------------------------===//
+// Runtime
+//===----------------------------------------------------------------------===//
+
+static constexpr unsigned kSteps = 256;
+
+using Cache = std::unique_ptr<kvc_cache, Release>;
+
+/// A cache with room for kSteps tokens of each sequence.
+static Cache makeCache(const Subject &subject, kvc_program *program,
+                       unsigned sequences) {
+  size_t bytes = 0;
+  for (const artifact::StoreInfo &store : subject.manifest.stores) {
+    size_t tokenBytes = 0, layers = store.layerEnd - store.layerBegin;
+    for (const artifact::PlaneInfo &plane : store.planes)
+      tokenBytes += plane.tokenStride * (store.headEnd - store.headBegin);
+    size_t pages = store.paged ? (kSteps + store.page - 1) / store.page : 1;
+    size_t one = store.paged ? store.pageBytes : kSteps * (tokenBytes + 64);
+    // One more for each sequence, and two sentinels.
+    bytes += layers * one * ((pages + 1) * sequences + 2);
+  }
+  kvc_cache_options options = {};
+  options.size = sizeof(options);
+  // Stores share the arena by bytes per token, which pages of different sizes
+  // do not follow exactly.
+  options.arena_bytes = 2 * bytes;
+  options.max_sequences = options.max_batch = options.max_step_tokens =
+      sequences;
+  options.max_tokens_per_seq = kSteps;
+  options.flags = KVC_SINGLE_OWNER;
+  kvc_cache *cache = nullptr;
+  if (kvc_cache_create(program, &options, &cache).code != KVC_OK)
+    return nullptr;
+  return Cache(cache);
+}
+
+/// Seconds of all steps, from empty sequences to kSteps tokens in each.
+static std::optional<double> runSteps(kvc_cache *cache, unsigned sequences) {
+  std::vector<kvc_slot_request> requests(sequences);
+  for (kvc_slot_request &request : requests) {
+    request.new_tokens = 1;
+    if (kvc_cache_open(cache, &request.seq).code != KVC_OK)
+      return std::nullopt;
+  }
+  double start = now();
+  for (unsigned i = 0; i < kSteps; ++i) {
+    kvc_step step;
+    if (kvc_cache_reserve(cache, requests.data(), sequences, &step).code !=
+            KVC_OK ||
+        kvc_cache_commit(cache, step, nullptr).code != KVC_OK)
+      return std::nullopt;
+  }
+  double seconds = now() - start;
+  for (const kvc_slot_request &request : requests)
+    if (kvc_cache_release(cache, request.seq).code != KVC_OK)
+      return std::nullopt;
+  return seconds;
+}
+
+std::optional<Spread> kvc::bench::timeSteps(Subject &subject,
+                                            unsigned sequences, unsigned reps) {
+  Program &program = subject.programs[1];
+  if (!program)
+    program = load(subject.artifact, 1);
+  if (!program)
+    return std::nullopt;
+  Cache cache = makeCache(subject, program.get(), sequences);
+  if (!cache)
+    return std::nullopt;
+  std::vector<double> samples;
+  for (unsigned rep = 0; rep <= reps; ++rep) {
+    std::optional<double> seconds = runSteps(cache.get(), sequences);
+    if (!seconds)
+      return std::nullopt;
+    if (rep > 0) // the first touches the tables for the first time
+      samples.push_back(*seconds * 1e6 / (double(kSteps) * sequences));
+  }
+  return spread(samples);
+}

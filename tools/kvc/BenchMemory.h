@@ -1,0 +1,95 @@
+//===- BenchMemory.h - threads and cold memory for `kvc bench` ---*- C++
+//-*-===//
+#ifndef KVC_TOOLS_KVC_BENCHMEMORY_H
+#define KVC_TOOLS_KVC_BENCHMEMORY_H
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace kvc::bench {
+
+/// Of several samples of one quantity; zeros if there are none.
+struct Spread {
+  double min = 0, median = 0, max = 0;
+};
+Spread spread(std::vector<double> samples);
+
+/// Seconds, of a clock that never goes back.
+double now();
+
+/// Threads that sleep between runs: one that polls would slow what is measured
+/// next. The caller is thread 0. A body must not call run().
+class Team {
+public:
+  explicit Team(unsigned threads);
+  ~Team();
+  Team(const Team &) = delete;
+  Team &operator=(const Team &) = delete;
+
+  unsigned size() const { return unsigned(workers.size()) + 1; }
+  /// Runs body(thread) on every thread; returns the seconds from the moment
+  /// that all are awake until the last is done.
+  double run(const std::function<void(unsigned)> &body);
+
+private:
+  void work(unsigned thread);
+  void meet(uint64_t all);
+
+  std::vector<std::thread> workers;
+  std::mutex mutex;
+  std::condition_variable wake;
+  const std::function<void(unsigned)> *task = nullptr;
+  uint64_t round = 0; ///< runs so far
+  bool stop = false;
+  std::atomic<uint64_t> awake{0}, done{0}; ///< sums over all rounds
+};
+
+/// Memory to read from, much larger than any cache, in large pages where the
+/// system has them. Every two bytes are a finite number of moderate size as
+/// bf16 and as f16, and every four as f32, so one fill serves all codecs.
+///
+/// Readers and kernels all take what they read next from one place that moves
+/// on: whatever comes has not been touched for nearly a whole arena.
+class Arena {
+public:
+  static constexpr size_t kRegion = size_t(64) << 20;
+
+  /// At least `bytes`, 1.5 GiB and three times the last-level cache.
+  explicit Arena(size_t bytes);
+  ~Arena();
+  Arena(const Arena &) = delete;
+  Arena &operator=(const Arena &) = delete;
+
+  /// False if the system had no such memory.
+  bool valid() const { return base != nullptr; }
+  size_t size() const { return bytes; }
+  /// The next `length` bytes, at a multiple of `length` from the start.
+  uint8_t *next(size_t length);
+  /// How many such places there are, and which one `address` is.
+  size_t places(size_t length) const { return bytes / length; }
+  size_t place(const uint8_t *address, size_t length) const {
+    return size_t(address - base) / length;
+  }
+  /// Sum of the 64-bit words of the region (from next(kRegion)).
+  uint64_t checksum(const uint8_t *region) const {
+    return sums[place(region, kRegion)];
+  }
+
+private:
+  void fill();
+
+  void *mapping = nullptr;
+  uint8_t *base = nullptr;
+  size_t bytes = 0, cursor = 0;
+  std::vector<uint64_t> sums;
+};
+
+} // namespace kvc::bench
+
+#endif // KVC_TOOLS_KVC_BENCHMEMORY_H

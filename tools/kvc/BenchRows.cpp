@@ -1,0 +1,223 @@
+//===- BenchRows.cpp ------------------------------------------------------===//
+
+#include "tools/kvc/BenchRows.h"
+
+#include <algorithm>
+#include <cmath>
+
+using namespace kvc;
+using namespace kvc::bench;
+
+namespace {
+
+class Runner {
+public:
+  Runner(std::vector<Subject> &subjects, const Plan &plan, Result &result,
+         std::string &error)
+      : subjects(subjects), plan(plan), result(result), error(error) {}
+
+  bool run();
+
+private:
+  bool addRows();
+  bool addRow(Subject &subject, unsigned store, Op op, unsigned context,
+              unsigned threads);
+  bool allocate();
+  bool measureRow(Row &row);
+  std::vector<double> measureUnits(unsigned threads);
+  void summarise();
+
+  std::vector<Subject> &subjects;
+  const Plan &plan;
+  Result &result;
+  std::string &error;
+
+  std::vector<Unit> multipliers = units();
+  std::unique_ptr<Arena> arena;   ///< never written after its fill
+  std::unique_ptr<Arena> written; ///< what appends write
+  std::unique_ptr<ReadCeiling> ceiling;
+  std::map<unsigned, std::unique_ptr<Team>> teams;
+  /// Per number of threads, of each kept reader or unit all samples.
+  std::map<unsigned, std::vector<std::vector<double>>> reads, multiplies;
+};
+
+} // namespace
+
+static std::vector<unsigned> contextsOf(const Plan &plan, Op op) {
+  if (!plan.contexts.empty())
+    return plan.contexts;
+  if (op == Op::Decode)
+    return {8192, 32768, 131072};
+  return {8192};
+}
+
+static unsigned queriesOf(const Plan &plan, Op op) {
+  if (op == Op::Decode)
+    return 1;
+  return plan.queries ? plan.queries : 512;
+}
+
+bool Runner::addRow(Subject &subject, unsigned store, Op op, unsigned context,
+                    unsigned threads) {
+  Program &program = subject.programs[threads];
+  if (!program)
+    program = load(subject.artifact, threads);
+  if (!program) {
+    error = "cannot load `" + subject.name + "`: " + kvc_error_text();
+    return false;
+  }
+  Shape shape{context, plan.batch, queriesOf(plan, op)};
+  if (shape.queries > context) {
+    error = std::to_string(shape.queries) +
+            " queries do not fit a context of " + std::to_string(context);
+    return false;
+  }
+  const artifact::StoreInfo &info = subject.manifest.stores[store];
+  Row &row = result.rows.emplace_back();
+  row.op = op;
+  row.spec = subject.name;
+  if (subject.manifest.stores.size() > 1)
+    row.spec += "." + info.name;
+  row.page = info.page;
+  row.threads = threads;
+  row.shape = shape;
+  row.work =
+      std::make_unique<Case>(program.get(), subject.manifest, store, op, shape);
+  return true;
+}
+
+bool Runner::addRows() {
+  for (Op op : plan.ops)
+    for (Subject &subject : subjects)
+      for (unsigned store = 0; store < subject.manifest.stores.size(); ++store)
+        for (unsigned context : contextsOf(plan, op))
+          for (unsigned threads : plan.threads)
+            if (!addRow(subject, store, op, context, threads))
+              return false;
+  return true;
+}
+
+/// Two places at least, so that a call never finds what the last one read.
+bool Runner::allocate() {
+  size_t read = 0, write = 0;
+  for (const Row &row : result.rows) {
+    size_t &bytes = row.op == Op::Append ? write : read;
+    bytes = std::max(bytes, 2 * row.work->footprint());
+  }
+  arena = std::make_unique<Arena>(read);
+  if (write)
+    written = std::make_unique<Arena>(write);
+  if (arena->valid() && (!written || written->valid()))
+    return true;
+  error = "not enough memory: these contexts need " +
+          std::to_string((read + write) >> 20) + " MiB";
+  return false;
+}
+
+std::vector<double> Runner::measureUnits(unsigned threads) {
+  std::unique_ptr<Team> &team = teams[threads];
+  if (!team)
+    team = std::make_unique<Team>(threads);
+  std::vector<double> rates;
+  for (const Unit &unit : multipliers)
+    rates.push_back(measure(*team, unit));
+  return rates;
+}
+
+/// Adds sample i of `sample` to series i of `series`.
+static void addSample(std::vector<std::vector<double>> &series,
+                      const std::vector<double> &sample) {
+  series.resize(sample.size());
+  for (size_t i = 0; i < sample.size(); ++i)
+    series[i].push_back(sample[i]);
+}
+
+/// The series with the best median.
+static size_t bestOf(const std::vector<std::vector<double>> &series) {
+  size_t best = 0;
+  for (size_t i = 1; i < series.size(); ++i)
+    if (spread(series[i]).median > spread(series[best]).median)
+      best = i;
+  return best;
+}
+
+bool Runner::measureRow(Row &row) {
+  const bool prefill = row.op == Op::Prefill;
+  std::vector<double> yards =
+      prefill ? measureUnits(row.threads) : ceiling->sample(row.threads);
+  addSample((prefill ? multiplies : reads)[row.threads], yards);
+  addSample(row.yards, yards);
+
+  // Long enough for the clock: as much as a yardstick reads.
+  const double least = prefill ? 1e9 : double(Arena::kRegion);
+  const double work = prefill ? row.work->flops() : row.work->bytes();
+  const unsigned calls = unsigned(std::max(1.0, std::ceil(least / work)));
+  Arena &memory = row.op == Op::Append ? *written : *arena;
+  double start = now();
+  for (unsigned i = 0; i < calls; ++i)
+    if (!row.work->call(memory)) {
+      error = "`" + row.spec + "` does not run: ";
+      error += *kvc_error_text() ? kvc_error_text() : "its result is no number";
+      return false;
+    }
+  double seconds = (now() - start) / calls;
+  row.seconds.push_back(seconds);
+  row.rates.push_back(work / seconds);
+  return true;
+}
+
+void Runner::summarise() {
+  for (Row &row : result.rows) {
+    if (row.yards.empty()) // prefill, on a CPU with no unit that we know
+      continue;
+    size_t best = bestOf(row.yards);
+    row.yard = spread(row.yards[best]).median;
+    row.yardName = row.op == Op::Prefill
+                       ? multipliers[best].name
+                       : ceiling->kept(row.threads)[best].name;
+  }
+  for (const auto &[threads, series] : reads) {
+    size_t best = bestOf(series);
+    result.ceilings.push_back(
+        {threads, spread(series[best]), ceiling->naive(threads),
+         ceiling->kept(threads)[best].name, ceiling->tried()});
+  }
+  for (const auto &[threads, series] : multiplies)
+    for (size_t i = 0; i < series.size(); ++i)
+      result.peaks.push_back({threads, spread(series[i]), multipliers[i].name});
+}
+
+bool Runner::run() {
+  if (!addRows() || !allocate())
+    return false;
+  bool reading = std::any_of(result.rows.begin(), result.rows.end(),
+                             [](const Row &r) { return r.op != Op::Prefill; });
+  if (reading)
+    ceiling = std::make_unique<ReadCeiling>(*arena, plan.threads);
+  // The first round warms code, tables and pages; it does not count.
+  for (unsigned rep = 0; rep <= plan.reps; ++rep) {
+    if (rep == 1) {
+      reads.clear(), multiplies.clear();
+      for (Row &row : result.rows)
+        row.rates.clear(), row.seconds.clear(), row.yards.clear();
+    }
+    for (Row &row : result.rows)
+      if (!measureRow(row))
+        return false;
+  }
+  for (const Row &row : result.rows)
+    for (const std::vector<double> &yard : row.yards)
+      if (spread(yard).min <= 0)
+        error = "a multiply unit gave a wrong result";
+  if (ceiling && ceiling->broken())
+    error = "a reader gave a wrong checksum";
+  if (!error.empty())
+    return false;
+  summarise();
+  return true;
+}
+
+bool kvc::bench::runRows(std::vector<Subject> &subjects, const Plan &plan,
+                         Result &result, std::string &error) {
+  return Runner(subjects, plan, result, error).run();
+}

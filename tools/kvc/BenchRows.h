@@ -1,0 +1,74 @@
+//===- BenchRows.h - kernels beside their yardsticks ------------*- C++ -*-===//
+#ifndef KVC_TOOLS_KVC_BENCHROWS_H
+#define KVC_TOOLS_KVC_BENCHROWS_H
+
+#include "tools/kvc/BenchCase.h"
+#include "tools/kvc/BenchCeiling.h"
+
+namespace kvc::bench {
+
+/// What is measured: an artifact, loaded once per number of threads.
+struct Subject {
+  std::string name; ///< the spec's
+  std::vector<uint8_t> artifact;
+  artifact::Manifest manifest;
+  std::map<unsigned, Program> programs;
+};
+
+struct Plan {
+  std::vector<Op> ops;
+  std::vector<unsigned> threads;
+  std::vector<unsigned> contexts; ///< empty: by op
+  unsigned batch = 1;
+  unsigned queries = 0; ///< 0: by op; decode always has 1
+  unsigned reps = 7;
+};
+
+/// One line of the result. Rates are bytes/s, prefill's flop/s.
+struct Row {
+  Op op;
+  std::string spec;
+  unsigned page = 0; ///< 0: contiguous
+  unsigned threads = 1;
+  Shape shape;
+  std::unique_ptr<Case> work;
+
+  std::vector<double> rates, seconds; ///< one per rep; seconds of one call
+  /// Of each yardstick, one rate per rep.
+  std::vector<std::vector<double>> yards;
+  /// The best yardstick of this row: its median rate and its name.
+  double yard = 0;
+  std::string yardName;
+
+  double fraction() const { return yard ? spread(rates).median / yard : 0; }
+};
+
+/// All that came out. The yardsticks are over the whole run.
+struct Result {
+  std::vector<Row> rows;
+  /// The best reader with that many threads; ascending.
+  struct Ceiling {
+    unsigned threads;
+    Spread rate;  ///< bytes/s
+    double naive; ///< bytes/s of a plain loop
+    std::string reader;
+    size_t tried;
+  };
+  std::vector<Ceiling> ceilings;
+  struct Peak {
+    unsigned threads;
+    Spread rate; ///< flop/s
+    std::string unit;
+  };
+  std::vector<Peak> peaks; ///< of every multiply unit, if there is prefill
+};
+
+/// Measures every (subject, store, op, context, threads): all rows once per
+/// rep, each right after its yardsticks. Returns false and sets `error` if a
+/// kernel cannot run or a yardstick gives a wrong result.
+bool runRows(std::vector<Subject> &subjects, const Plan &plan, Result &result,
+             std::string &error);
+
+} // namespace kvc::bench
+
+#endif // KVC_TOOLS_KVC_BENCHROWS_H

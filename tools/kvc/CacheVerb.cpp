@@ -1,0 +1,84 @@
+//===- CacheVerb.cpp - kvc cache: look after the kernel cache -------------===//
+#include "lib/Artifact/Bundle.h"
+#include "lib/Compiler/Cache.h"
+#include "tools/kvc/Cli.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace kvc;
+using namespace kvc::cli;
+namespace cl = llvm::cl;
+
+static cl::SubCommand command("cache", "Show, prune or clear the kernel cache");
+enum class Action : uint8_t { Path, List, Prune, Clear };
+static cl::opt<std::string> action(cl::Positional, cl::Required,
+                                   cl::desc("path|list|prune|clear"),
+                                   cl::sub(command), cl::cat(verbOptions()));
+
+static std::optional<Action> parseAction() {
+  return llvm::StringSwitch<std::optional<Action>>(action)
+      .Case("path", Action::Path)
+      .Case("list", Action::List)
+      .Case("prune", Action::Prune)
+      .Case("clear", Action::Clear)
+      .Default(std::nullopt);
+}
+
+static void list(llvm::raw_ostream &os, Cache &cache) {
+  Table table({"key", ">bytes", "spec", "targets"});
+  for (const Cache::EntryInfo &entry : cache.list()) {
+    auto bytes = cache.lookup(entry.key);
+    std::string error;
+    auto bundle = bytes ? artifact::Bundle::open(*bytes, error) : std::nullopt;
+    if (!bundle)
+      continue;
+    std::vector<std::string> targets;
+    for (const artifact::KernelInfo &kernel : bundle->manifest().kernels)
+      if (!llvm::is_contained(targets, kernel.target))
+        targets.push_back(kernel.target);
+    table.row({entry.key.hex().substr(0, 16), std::to_string(entry.bytes),
+               bundle->manifest().specName, llvm::join(targets, ",")});
+  }
+  table.print(os);
+}
+
+static int runCache() {
+  Diagnostics diagnostics;
+  auto wanted = parseAction();
+  if (!wanted) {
+    diagnostics.error("E-USAGE", {},
+                      "expected path, list, prune or clear, found `" + action +
+                          "`");
+    return finish(diagnostics, ExitUsage);
+  }
+  std::string directory = Cache::defaultDirectory();
+  if (directory.empty()) {
+    diagnostics.error("E-CACHE-DIR", {},
+                      "there is no home: set KVC_CACHE_DIR to a directory");
+    return finish(diagnostics);
+  }
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  if (*wanted == Action::Path) {
+    os << directory << "\n";
+    writeOutput("-", text, diagnostics);
+    return finish(diagnostics);
+  }
+  Cache cache(directory, diagnostics);
+  if (*wanted == Action::List)
+    list(os, cache);
+  else if (*wanted == Action::Prune)
+    cache.prune(/*now=*/true, diagnostics);
+  else
+    os << "removed " << cache.clear() << " files\n";
+  writeOutput("-", text, diagnostics);
+  return finish(diagnostics);
+}
+
+const Verb kvc::cli::cacheVerb{&command, runCache, R"(
+`prune` removes what KVC_CACHE_POLICY says, `clear` everything.
+
+EXAMPLE:
+  kvc cache list
+)"};

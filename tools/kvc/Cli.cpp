@@ -1,0 +1,238 @@
+//===- Cli.cpp - what every verb of kvc shares ----------------------------===//
+#include "tools/kvc/Cli.h"
+
+#include "lib/Artifact/File.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Process.h"
+#include "llvm/Support/WithColor.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <cerrno>
+#include <cstring>
+#include <unistd.h>
+
+using namespace kvc;
+using namespace kvc::cli;
+namespace cl = llvm::cl;
+
+cl::OptionCategory &kvc::cli::verbOptions() {
+  static cl::OptionCategory category("Options");
+  return category;
+}
+
+//===----------------------------------------------------------------------===//
+// Flags of every verb
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+enum class Color : uint8_t { Auto, Always, Never };
+
+/// Puts a flag into every verb. Not SubCommand::getAll(): that includes the top
+/// level, where LLVM has flags of its own by these names.
+struct OfEveryVerb {
+  llvm::ArrayRef<const Verb *> verbs;
+  void apply(cl::Option &option) const {
+    for (const Verb *verb : verbs)
+      option.addSubCommand(*verb->command);
+    option.addCategory(verbOptions());
+  }
+};
+
+struct CommonFlags {
+  explicit CommonFlags(OfEveryVerb everyVerb)
+      : format("diagnostics", cl::desc("How messages are printed:"),
+               cl::values(clEnumValN(Diagnostics::Format::Text, "text",
+                                     "lines with a caret (default)"),
+                          clEnumValN(Diagnostics::Format::Json, "json",
+                                     "one JSON object per line")),
+               cl::init(Diagnostics::Format::Text), everyVerb),
+        werror("Werror", cl::desc("A warning makes kvc fail"), everyVerb),
+        remarks("remarks",
+                cl::desc("Print what was folded, and slower paths with their "
+                         "reasons"),
+                everyVerb),
+        color("color", cl::desc("Colour of messages:"),
+              cl::values(clEnumValN(Color::Auto, "auto",
+                                    "if a person watches and NO_COLOR is not "
+                                    "set (default)"),
+                         clEnumValN(Color::Always, "always", ""),
+                         clEnumValN(Color::Never, "never", "")),
+              cl::init(Color::Auto), everyVerb) {}
+
+  cl::opt<Diagnostics::Format> format;
+  cl::opt<bool> werror, remarks;
+  cl::opt<Color> color;
+};
+
+} // namespace
+
+static CommonFlags *flags;
+
+void kvc::cli::addCommonFlags(llvm::ArrayRef<const Verb *> verbs) {
+  static CommonFlags instance(OfEveryVerb{verbs});
+  flags = &instance;
+}
+
+static bool useColor() {
+  if (flags->color != Color::Auto)
+    return flags->color == Color::Always;
+  return llvm::sys::Process::StandardErrHasColors() &&
+         !llvm::sys::Process::GetEnv("NO_COLOR");
+}
+
+int kvc::cli::finish(const Diagnostics &diagnostics, int code) {
+  // Or LLVM would look at the stream once more.
+  llvm::WithColor::setAutoDetectFunction(
+      [](const llvm::raw_ostream &) { return useColor(); });
+  llvm::errs().enable_colors(useColor());
+  diagnostics.print(llvm::errs(), flags->format, useColor());
+  bool warned = false;
+  for (const Diagnostic &diagnostic : diagnostics.all()) {
+    if (diagnostic.code == "E-INTERNAL")
+      return ExitBug;
+    if (diagnostic.code == "E-NO-DEVICE")
+      return ExitMissing;
+    warned |= diagnostic.severity == Severity::Warning;
+  }
+  if (code == ExitOk && (diagnostics.hasErrors() || (flags->werror && warned)))
+    return ExitFailed;
+  return code;
+}
+
+//===----------------------------------------------------------------------===//
+// Flags of verbs that compile
+//===----------------------------------------------------------------------===//
+
+CompileFlags::CompileFlags(cl::SubCommand &command)
+    : targets("target", cl::CommaSeparated,
+              cl::desc("Targets, see `kvc targets` (default: native)"),
+              cl::value_desc("A,B"), cl::sub(command), cl::cat(verbOptions())),
+      schedule("schedule",
+               cl::desc("Override a field of a kernel's schedule, as in "
+                        "'*.decode.split=4096'; may be repeated"),
+               cl::value_desc("KERNEL.FIELD=VALUE"), cl::sub(command),
+               cl::cat(verbOptions())),
+      noCache("no-cache", cl::desc("Do not touch the kernel cache"),
+              cl::sub(command), cl::cat(verbOptions())) {}
+
+std::optional<CompileOptions>
+CompileFlags::options(Diagnostics &diagnostics) const {
+  CompileOptions options;
+  if (!targets.empty())
+    options.targets.assign(targets.begin(), targets.end());
+  options.useCache = !noCache;
+  options.emitRemarks = flags->remarks;
+  for (const std::string &text : schedule)
+    if (auto entry = parseOverride(text))
+      options.schedule.push_back(*entry);
+    else
+      diagnostics.error("E-USAGE", {},
+                        "expected --schedule=KERNEL.FIELD=VALUE with a whole "
+                        "number for VALUE, found `" +
+                            text + "`");
+  if (diagnostics.hasErrors())
+    return std::nullopt;
+  return options;
+}
+
+//===----------------------------------------------------------------------===//
+// Files
+//===----------------------------------------------------------------------===//
+
+static bool writeToStandardOutput(llvm::StringRef bytes, std::string &error) {
+  while (!bytes.empty()) {
+    ssize_t n = ::write(STDOUT_FILENO, bytes.data(), bytes.size());
+    if (n < 0 && errno != EINTR) {
+      error = std::string("standard output: ") + std::strerror(errno);
+      return false;
+    }
+    bytes = bytes.drop_front(n > 0 ? size_t(n) : 0);
+  }
+  return true;
+}
+
+bool kvc::cli::writeOutput(llvm::StringRef path, llvm::StringRef bytes,
+                           Diagnostics &diagnostics) {
+  std::string error;
+  llvm::outs().flush();
+  bool written =
+      path == "-" ? writeToStandardOutput(bytes, error)
+                  : artifact::writeFileAtomically(
+                        path.str(), {bytes.bytes_begin(), bytes.size()}, error);
+  if (!written)
+    diagnostics.error("E-OUTPUT", {}, error);
+  return written;
+}
+
+bool kvc::cli::writeOutput(llvm::StringRef path, llvm::ArrayRef<uint8_t> bytes,
+                           Diagnostics &diagnostics) {
+  return writeOutput(path, llvm::toStringRef(bytes), diagnostics);
+}
+
+std::optional<std::string> kvc::cli::readInput(llvm::StringRef path,
+                                               uint64_t limit,
+                                               Diagnostics &diagnostics) {
+  auto refuse = [&](const std::string &why) {
+    SourceLoc loc;
+    loc.file = path.str();
+    diagnostics.error("E-INPUT", loc, "cannot read it: " + why);
+    return std::nullopt;
+  };
+  int file = STDIN_FILENO;
+  if (path != "-")
+    if (std::error_code error = llvm::sys::fs::openFileForRead(path, file))
+      return refuse(error.message());
+  // Read on rather than trust a size: a pipe has none, a file may grow.
+  std::string bytes;
+  std::string failure;
+  for (;;) {
+    size_t at = bytes.size();
+    bytes.resize(at + (1 << 16));
+    ssize_t n = ::read(file, bytes.data() + at, 1 << 16);
+    bytes.resize(at + (n > 0 ? size_t(n) : 0));
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      failure = std::strerror(errno);
+    else if (bytes.size() > limit)
+      failure = "it has more than " + std::to_string(limit) + " bytes";
+    if (n <= 0 || !failure.empty())
+      break;
+  }
+  if (path != "-")
+    ::close(file);
+  if (!failure.empty())
+    return refuse(failure);
+  return bytes;
+}
+
+//===----------------------------------------------------------------------===//
+// Tables
+//===----------------------------------------------------------------------===//
+
+void Table::print(llvm::raw_ostream &os) const {
+  std::vector<size_t> widths(rows.front().size());
+  std::vector<bool> right(widths.size());
+  auto cell = [&](size_t row, size_t column) {
+    llvm::StringRef text = rows[row][column];
+    return row == 0 && right[column] ? text.drop_front() : text;
+  };
+  for (size_t column = 0; column < widths.size(); ++column) {
+    right[column] = llvm::StringRef(rows[0][column]).starts_with(">");
+    for (size_t row = 0; row < rows.size(); ++row)
+      widths[column] = std::max(widths[column], cell(row, column).size());
+  }
+  for (size_t row = 0; row < rows.size(); ++row) {
+    std::string line;
+    for (size_t column = 0; column < widths.size(); ++column) {
+      std::string text = cell(row, column).str();
+      std::string padding(widths[column] - text.size(), ' ');
+      line += "  " + (right[column] ? padding + text : text + padding);
+    }
+    os << llvm::StringRef(line).rtrim() << "\n";
+  }
+}

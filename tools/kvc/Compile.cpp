@@ -1,0 +1,131 @@
+//===- Compile.cpp - kvc compile: spec in, artifact or any level out ------===//
+#include "lib/Spec/Reader.h"
+#include "tools/kvc/Cli.h"
+
+#include "llvm/Support/Process.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace kvc;
+using namespace kvc::cli;
+namespace cl = llvm::cl;
+
+static cl::SubCommand command("compile", "Compile a spec into an artifact");
+static cl::opt<std::string> file(cl::Positional, cl::Required, cl::desc("SPEC"),
+                                 cl::sub(command), cl::cat(verbOptions()));
+static cl::opt<std::string>
+    output("o",
+           cl::desc("Output file; - is standard output, the default for text"),
+           cl::value_desc("FILE"), cl::sub(command), cl::cat(verbOptions()));
+enum class Emit : uint8_t { Kvc, Tile, Cpu, Llvm, Asm, Object, Artifact };
+static cl::opt<Emit> emit(
+    "emit", cl::desc("What to write:"), cl::init(Emit::Artifact),
+    cl::values(clEnumValN(Emit::Kvc, "kvc", "what the cache is, as MLIR"),
+               clEnumValN(Emit::Tile, "tile", "kernels over tiles of tokens"),
+               clEnumValN(Emit::Cpu, "cpu", "vectors and loops"),
+               clEnumValN(Emit::Llvm, "llvm", "optimised LLVM IR"),
+               clEnumValN(Emit::Asm, "asm", "the object's machine code"),
+               clEnumValN(Emit::Object, "object", "an ELF object"),
+               clEnumValN(Emit::Artifact, "artifact",
+                          "a .kvca of all targets (default)")),
+    cl::sub(command), cl::cat(verbOptions()));
+static cl::opt<std::string>
+    stopAfter("stop-after",
+              cl::desc("Go no further than kvc, tile, cpu, llvm, object or "
+                       "artifact, and write only --dump-to"),
+              cl::value_desc("PHASE"), cl::sub(command),
+              cl::cat(verbOptions()));
+static cl::opt<std::string>
+    dumpTo("dump-to", cl::desc("Write every phase to a file in this directory"),
+           cl::value_desc("DIR"), cl::sub(command), cl::cat(verbOptions()));
+static cl::opt<bool> showTime("time", cl::desc("Print milliseconds per phase"),
+                              cl::sub(command), cl::cat(verbOptions()));
+static CompileFlags compileFlags(command);
+
+static Phase phaseOf(Emit level) {
+  switch (level) {
+  case Emit::Kvc:
+    return Phase::Kvc;
+  case Emit::Tile:
+    return Phase::Tile;
+  case Emit::Cpu:
+    return Phase::Cpu;
+  case Emit::Llvm:
+    return Phase::Llvm;
+  case Emit::Asm:
+  case Emit::Object:
+    return Phase::Object;
+  case Emit::Artifact:
+    return Phase::Artifact;
+  }
+  llvm_unreachable("no such level");
+}
+
+static bool isText() { return emit != Emit::Object && emit != Emit::Artifact; }
+
+/// The rest of the options; false if the flags do not fit together.
+static bool complete(CompileOptions &options, Diagnostics &diagnostics) {
+  auto usage = [&](const std::string &message) {
+    diagnostics.error("E-USAGE", {}, message);
+    return false;
+  };
+  options.stopAfter = phaseOf(emit);
+  options.disassemble = emit == Emit::Asm;
+  options.dumpTo = dumpTo;
+  if (!stopAfter.empty()) {
+    auto phase = phaseFromName(stopAfter);
+    if (!phase)
+      return usage("expected --stop-after=kvc, tile, cpu, llvm, object or "
+                   "artifact, found `" +
+                   stopAfter + "`");
+    if (emit.getNumOccurrences() || !output.empty())
+      return usage("--stop-after writes only --dump-to: use --emit to write a "
+                   "level to -o");
+    options.stopAfter = *phase;
+    return true;
+  }
+  if (output.empty() && !isText())
+    return usage("expected -o FILE");
+  if (output == "-" && !isText() &&
+      llvm::sys::Process::StandardOutIsDisplayed())
+    return usage("standard output is a terminal, and this is not text");
+  return true;
+}
+
+static void printTimes(const CompileOutput &result) {
+  double total = 0;
+  for (const auto &[phase, time] : result.milliseconds) {
+    llvm::errs() << llvm::format("%9.2f ms  ", time) << phase << "\n";
+    total += time;
+  }
+  llvm::errs() << llvm::format("%9.2f ms  ", total)
+               << (result.fromCache ? "from the kernel cache" : "all") << "\n";
+}
+
+static int runCompile() {
+  Diagnostics diagnostics;
+  auto options = compileFlags.options(diagnostics);
+  if (!options || !complete(*options, diagnostics))
+    return finish(diagnostics, ExitUsage);
+  auto spec = spec::readFile(file, diagnostics);
+  if (!spec)
+    return finish(diagnostics);
+  auto result = compile(*spec, *options, diagnostics);
+  if (!result)
+    return finish(diagnostics, ExitFailed);
+  if (showTime)
+    printTimes(*result);
+  llvm::StringRef path = output.empty() ? "-" : llvm::StringRef(output);
+  if (stopAfter.empty() && isText())
+    writeOutput(path, result->text, diagnostics);
+  else if (stopAfter.empty())
+    writeOutput(path, result->artifact, diagnostics);
+  return finish(diagnostics);
+}
+
+const Verb kvc::cli::compileVerb{&command, runCompile, R"(
+The output is written whole or not at all. SPEC `-` is standard input.
+
+EXAMPLE:
+  kvc compile specs/examples/smollm2.json -o smollm2.kvca \
+    --target=x86-64-v3,x86-64-v4 --schedule='*.decode.prefetch=4' --remarks
+)"};

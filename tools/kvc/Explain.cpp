@@ -1,0 +1,272 @@
+//===- Explain.cpp - kvc explain: what a spec costs, and how it runs ------===//
+#include "lib/Artifact/Bundle.h"
+#include "lib/Compiler/Remarks.h"
+#include "lib/Spec/Reader.h"
+#include "lib/Spec/Size.h"
+#include "tools/kvc/Cli.h"
+
+#include "llvm/Support/Format.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace kvc;
+using namespace kvc::cli;
+namespace cl = llvm::cl;
+
+static cl::SubCommand command("explain",
+                              "Show what a spec costs, and how it will run");
+static cl::opt<std::string> file(cl::Positional, cl::Required, cl::desc("SPEC"),
+                                 cl::sub(command), cl::cat(verbOptions()));
+static cl::opt<bool> asJson("json", cl::desc("Print JSON"), cl::sub(command),
+                            cl::cat(verbOptions()));
+static cl::opt<unsigned>
+    context("context", cl::desc("Cached tokens per sequence (default: 8192)"),
+            cl::init(8192), cl::sub(command), cl::cat(verbOptions()));
+static cl::opt<unsigned> batch("batch",
+                               cl::desc("Sequences of a step (default: 1)"),
+                               cl::init(1), cl::sub(command),
+                               cl::cat(verbOptions()));
+static cl::opt<double>
+    bandwidth("bandwidth",
+              cl::desc("Memory bandwidth in GB/s, for a time: `kvc bench` "
+                       "measures this machine's"),
+              cl::value_desc("GB/S"), cl::init(0), cl::sub(command),
+              cl::cat(verbOptions()));
+static CompileFlags compileFlags(command);
+
+namespace {
+
+/// What one decode step of one store reads and computes, over all its layers.
+struct StoreCost {
+  uint64_t tokenBytes = 0;     ///< of one token, all layers
+  uint64_t bf16TokenBytes = 0; ///< the same with every element as bf16
+  uint64_t visible = 0;        ///< cached tokens that one new token sees
+  uint64_t stepBytes = 0;      ///< cache that a decode step reads
+  uint64_t stepFlops = 0;      ///< multiplies and adds of QK and PV
+};
+
+struct Explanation {
+  spec::Spec spec;
+  artifact::Manifest manifest;
+  std::vector<Remark> remarks;
+  std::vector<StoreCost> stores; ///< like spec.stores
+  StoreCost total;
+
+  /// Milliseconds at the given bandwidth.
+  double stepMs() const { return total.stepBytes / bandwidth / 1e6; }
+};
+
+} // namespace
+
+static StoreCost costOf(const spec::Model &model, const spec::Store &store) {
+  StoreCost cost;
+  uint64_t layers = store.scope.layerEnd - store.scope.layerBegin;
+  uint64_t heads = store.scope.headEnd - store.scope.headBegin;
+  cost.tokenBytes = layers * spec::tokenBytes(store);
+  cost.bf16TokenBytes = layers * heads * (store.k.dim + store.v.dim) * 2;
+  cost.visible = context;
+  if (const auto &window = store.read.window)
+    cost.visible =
+        std::min<uint64_t>(context, uint64_t(window->sink) + window->recent);
+  uint64_t tokens = batch * cost.visible;
+  cost.stepBytes = tokens * cost.tokenBytes;
+  cost.stepFlops =
+      tokens * layers * heads * model.group() * 2 * (store.k.dim + store.v.dim);
+  return cost;
+}
+
+static std::optional<Explanation> explain(Diagnostics &diagnostics,
+                                          CompileOptions options) {
+  auto spec = spec::readFile(file, diagnostics);
+  if (!spec)
+    return std::nullopt;
+  // They are part of the answer here.
+  options.emitRemarks = false;
+  auto result = compile(*spec, options, diagnostics);
+  if (!result)
+    return std::nullopt;
+  std::string error;
+  auto bundle = artifact::Bundle::open(result->artifact, error);
+  if (!bundle) {
+    diagnostics.error("E-INTERNAL", {}, error);
+    return std::nullopt;
+  }
+  Explanation all{std::move(*spec), bundle->manifest(), {}, {}, {}};
+  if (auto remarks = bundle->find(kRemarksName))
+    all.remarks = readRemarks(
+        {reinterpret_cast<const char *>(remarks->data()), remarks->size()});
+  for (const spec::Store &store : all.spec.stores) {
+    StoreCost cost = all.stores.emplace_back(costOf(all.spec.model, store));
+    all.total.tokenBytes += cost.tokenBytes;
+    all.total.bf16TokenBytes += cost.bf16TokenBytes;
+    all.total.stepBytes += cost.stepBytes;
+    all.total.stepFlops += cost.stepFlops;
+  }
+  return all;
+}
+
+//===----------------------------------------------------------------------===//
+// Text
+//===----------------------------------------------------------------------===//
+
+static std::string codecName(const spec::Stream &stream) {
+  std::string dim = std::to_string(stream.dim) + " x ";
+  if (const auto *stored = std::get_if<spec::FloatCodec>(&stream.codec))
+    return dim + spec::name(stored->type);
+  const auto &code = std::get<spec::IntCodec>(stream.codec);
+  return dim + "int" + std::to_string(code.bits) + " + " +
+         spec::name(code.scaleType);
+}
+
+static std::string layoutName(const spec::Layout &layout) {
+  std::string order = layout.order == spec::PageOrder::HND ? " HND" : " NHD";
+  return layout.paged ? "pages of " + std::to_string(layout.page) + order
+                      : "contiguous" + order;
+}
+
+static std::string readName(const spec::Read &read) {
+  if (!read.window)
+    return "all";
+  return std::to_string(read.window->sink) + " + last " +
+         std::to_string(read.window->recent);
+}
+
+static std::string number(const char *format, double value) {
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::format(format, value);
+  return text;
+}
+
+static std::string ofBf16(const StoreCost &cost) {
+  return number("%.1f %%", 100.0 * cost.tokenBytes / cost.bf16TokenBytes);
+}
+
+static void printStores(llvm::raw_ostream &os, const Explanation &all) {
+  Table table({"store", "layers", "kv heads", "K", "V", "layout", "reads",
+               ">B/token/layer", ">B/token", ">of bf16"});
+  for (const auto &[store, cost] : llvm::zip(all.spec.stores, all.stores))
+    table.row({store.name,
+               std::to_string(store.scope.layerBegin) + ".." +
+                   std::to_string(store.scope.layerEnd),
+               std::to_string(store.scope.headBegin) + ".." +
+                   std::to_string(store.scope.headEnd),
+               codecName(store.k), codecName(store.v), layoutName(store.layout),
+               readName(store.read), std::to_string(spec::tokenBytes(store)),
+               std::to_string(cost.tokenBytes), ofBf16(cost)});
+  table.row({"all", "", "", "", "", "", "", "",
+             std::to_string(all.total.tokenBytes), ofBf16(all.total)});
+  table.print(os);
+}
+
+static void printKernels(llvm::raw_ostream &os, const Explanation &all) {
+  Table table({"kernel", "target", "new tokens", "schedule"});
+  for (const artifact::KernelInfo &kernel : all.manifest.kernels)
+    table.row({kernel.name, kernel.target,
+               kernel.kind == "attend"
+                   ? std::to_string(kernel.minQueries) + " and more"
+                   : "",
+               kernel.kind == "attend" ? kernel.schedule : ""});
+  table.print(os);
+}
+
+static std::string asText(const Explanation &all) {
+  const spec::Model &model = all.spec.model;
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << all.spec.name << ": " << model.layers << " layers, " << model.qHeads
+     << " q heads over " << model.kvHeads << " kv heads, "
+     << spec::name(model.dtype) << "\n\n";
+  printStores(os, all);
+  os << "\n";
+  printKernels(os, all);
+  for (const Remark &remark : all.remarks)
+    os << "\n  " << remark.message << " [" << remark.code << "]";
+  os << (all.remarks.empty() ? "\n" : "\n\n");
+  os << "decode step of " << batch << " x 1 token at " << context
+     << " cached tokens: reads " << number("%.1f MB", all.total.stepBytes / 1e6)
+     << ", computes " << number("%.1f GFLOP", all.total.stepFlops / 1e9) << ", "
+     << number("%.1f flop/B", double(all.total.stepFlops) / all.total.stepBytes)
+     << "\n";
+  if (bandwidth > 0)
+    os << "bound by memory: " << number("%.3f ms", all.stepMs()) << " at "
+       << number("%g GB/s", bandwidth) << "\n";
+  return text;
+}
+
+//===----------------------------------------------------------------------===//
+// JSON
+//===----------------------------------------------------------------------===//
+
+static void jsonStores(llvm::json::OStream &os, const Explanation &all) {
+  os.attributeArray("stores", [&] {
+    for (const auto &[store, cost] : llvm::zip(all.spec.stores, all.stores))
+      os.object([&] {
+        os.attribute("name", store.name);
+        os.attribute("bytes_per_token_layer", spec::tokenBytes(store));
+        os.attribute("bytes_per_token", cost.tokenBytes);
+        os.attribute("bf16_bytes_per_token", cost.bf16TokenBytes);
+        os.attribute("visible_tokens", cost.visible);
+        os.attribute("step_bytes", cost.stepBytes);
+        os.attribute("step_flops", cost.stepFlops);
+      });
+  });
+}
+
+static std::string jsonText(const Explanation &all) {
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  llvm::json::OStream os(stream, 2);
+  os.object([&] {
+    os.attribute("spec", all.spec.name);
+    os.attribute("context", unsigned(context));
+    os.attribute("batch", unsigned(batch));
+    jsonStores(os, all);
+    os.attribute("bytes_per_token", all.total.tokenBytes);
+    os.attribute("bf16_bytes_per_token", all.total.bf16TokenBytes);
+    os.attribute("step_bytes", all.total.stepBytes);
+    os.attribute("step_flops", all.total.stepFlops);
+    if (bandwidth > 0) {
+      os.attribute("bandwidth_gb_s", double(bandwidth));
+      os.attribute("step_ms", all.stepMs());
+    }
+    os.attributeArray("kernels", [&] {
+      for (const artifact::KernelInfo &kernel : all.manifest.kernels)
+        os.object([&] {
+          os.attribute("name", kernel.name);
+          os.attribute("target", kernel.target);
+          os.attribute("kind", kernel.kind);
+          os.attribute("min_queries", kernel.minQueries);
+          os.attribute("schedule", kernel.schedule);
+        });
+    });
+    os.attributeArray("remarks", [&] {
+      for (const Remark &remark : all.remarks)
+        os.object([&] {
+          os.attribute("code", remark.code);
+          os.attribute("pointer", remark.pointer);
+          os.attribute("message", remark.message);
+        });
+    });
+  });
+  stream << "\n";
+  return text;
+}
+
+static int runExplain() {
+  Diagnostics diagnostics;
+  auto options = compileFlags.options(diagnostics);
+  if (context < 1 || batch < 1 || bandwidth < 0)
+    diagnostics.error("E-USAGE", {},
+                      "expected --context and --batch of at least 1 and a "
+                      "--bandwidth that is not negative");
+  if (!options || diagnostics.hasErrors())
+    return finish(diagnostics, ExitUsage);
+  if (auto all = explain(diagnostics, *options))
+    writeOutput("-", asJson ? jsonText(*all) : asText(*all), diagnostics);
+  return finish(diagnostics);
+}
+
+const Verb kvc::cli::explainVerb{&command, runExplain, R"(
+EXAMPLE:
+  kvc explain specs/examples/smollm2.json --context=32768 --bandwidth=20
+)"};

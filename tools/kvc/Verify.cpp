@@ -1,0 +1,195 @@
+//===- Verify.cpp - kvc verify: are the kernels right? --------------------===//
+#include "lib/Artifact/Bundle.h"
+#include "lib/Spec/Reader.h"
+#include "tools/kvc/Cli.h"
+#include "tools/kvc/VerifyReport.h"
+
+#include "llvm/Support/Process.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace kvc;
+using namespace kvc::cli;
+namespace cl = llvm::cl;
+
+static constexpr uint64_t kMaxTensorBytes = uint64_t(4) << 30;
+
+static cl::SubCommand command("verify", "Prove kernels right against float64");
+static cl::opt<std::string> file(cl::Positional,
+                                 cl::desc("[SPEC or ARTIFACT.kvca]"),
+                                 cl::sub(command), cl::cat(verbOptions()));
+static cl::opt<uint64_t> randomCases("random",
+                                     cl::desc("Draw this many specs instead"),
+                                     cl::value_desc("N"), cl::sub(command),
+                                     cl::cat(verbOptions()));
+static cl::opt<uint64_t> seed("seed", cl::desc("Of all that is drawn"),
+                              cl::init(1), cl::value_desc("S"),
+                              cl::sub(command), cl::cat(verbOptions()));
+static cl::opt<uint64_t>
+    onlyCase("case", cl::desc("Run this case alone, as a failure says"),
+             cl::value_desc("K"), cl::sub(command), cl::cat(verbOptions()));
+static cl::opt<unsigned> jobs("jobs", cl::desc("Cases at once (default: 2)"),
+                              cl::init(2), cl::value_desc("N"),
+                              cl::sub(command), cl::cat(verbOptions()));
+static cl::opt<std::string>
+    tensors("tensors",
+            cl::desc("Captured tensors layers.<i>.q, .k and .v of a model"),
+            cl::value_desc("FILE.safetensors"), cl::sub(command),
+            cl::cat(verbOptions()));
+static cl::opt<int64_t>
+    tokens("tokens", cl::desc("Of the replay (default: 300, or all of FILE)"),
+           cl::value_desc("N"), cl::sub(command), cl::cat(verbOptions()));
+static cl::opt<uint64_t>
+    batches("batches", cl::desc("Random batches for a spec (default: 4)"),
+            cl::init(4), cl::value_desc("N"), cl::sub(command),
+            cl::cat(verbOptions()));
+static cl::opt<bool> asJson("json", cl::desc("Print one JSON object"),
+                            cl::sub(command), cl::cat(verbOptions()));
+static cl::opt<bool>
+    plant("plant", cl::Hidden,
+          cl::desc("Check that every planted bug is caught within N cases"),
+          cl::sub(command), cl::cat(verbOptions()));
+static CompileFlags compileFlags(command);
+
+namespace {
+
+/// A spec, with its artifact if that is what was given.
+struct Input {
+  spec::Spec spec;
+  std::vector<uint8_t> artifact;
+};
+
+} // namespace
+
+static std::optional<Input> readInputFile(Diagnostics &diagnostics) {
+  auto bytes = readInput(file, artifact::kMaxBundleBytes, diagnostics);
+  if (!bytes)
+    return std::nullopt;
+  Input input;
+  std::string text = *bytes;
+  if (llvm::StringRef(text).starts_with("PK")) {
+    input.artifact.assign(bytes->begin(), bytes->end());
+    std::string error;
+    auto bundle = artifact::Bundle::open(input.artifact, error);
+    auto entry = bundle ? bundle->find("spec.json") : std::nullopt;
+    if (!entry) {
+      diagnostics.error("E-ARTIFACT", {file, 0, 0, 1, ""},
+                        bundle ? "the artifact holds no spec.json" : error);
+      return std::nullopt;
+    }
+    text.assign(entry->begin(), entry->end());
+  }
+  auto spec = spec::read(text, file, diagnostics);
+  if (!spec)
+    return std::nullopt;
+  input.spec = std::move(*spec);
+  return input;
+}
+
+static std::optional<std::vector<verify::LayerTensors>>
+readTensors(const spec::Spec &spec, Diagnostics &diagnostics) {
+  if (tensors.empty())
+    return verify::makeLayers(spec, tokens ? tokens : 300, seed);
+  auto bytes = readInput(tensors, kMaxTensorBytes, diagnostics);
+  if (!bytes)
+    return std::nullopt;
+  std::string error;
+  auto opened =
+      verify::Safetensors::read({bytes->begin(), bytes->end()}, error);
+  std::optional<std::vector<verify::LayerTensors>> layers;
+  if (opened)
+    layers = verify::takeLayers(*opened, spec.model, tokens, error);
+  if (!layers)
+    diagnostics.error("E-TENSORS", {tensors, 0, 0, 1, ""}, error);
+  return layers;
+}
+
+static verify::Options optionsFor(const CompileOptions &compile,
+                                  uint64_t cases) {
+  verify::Options options;
+  options.compile = compile;
+  options.seed = seed;
+  options.jobs = jobs;
+  options.cases = cases;
+  if (onlyCase.getNumOccurrences())
+    options.first = onlyCase, options.cases = 1;
+  return options;
+}
+
+static int finishWith(const verify::Summary &summary,
+                      const std::string &reproduce) {
+  if (asJson)
+    printJson(llvm::outs(), summary, seed, reproduce);
+  else
+    printText(llvm::outs(), summary, seed, reproduce);
+  return summary.failed ? ExitFailed : ExitOk;
+}
+
+static int runRandom(const CompileOptions &compile) {
+  verify::Options options = optionsFor(compile, randomCases);
+  bool isWatched = llvm::sys::Process::StandardErrIsDisplayed();
+  auto progress = [&](uint64_t done) {
+    if (isWatched && done % 20 == 0)
+      llvm::errs() << "\r" << done << " of " << options.cases << " specs";
+  };
+  verify::Summary summary = verify::verifyRandom(options, progress);
+  if (isWatched)
+    llvm::errs() << "\r\033[K";
+  return finishWith(summary, "kvc verify --random 1" + reproduceFlags(seed) +
+                                 targetFlag(compile));
+}
+
+static int runPlanted(const CompileOptions &compile) {
+  verify::Options options = optionsFor(compile, randomCases);
+  std::vector<verify::Planted> all = verify::verifyPlanted(options);
+  return printPlanted(llvm::outs(), all) ? ExitOk : ExitFailed;
+}
+
+/// Captured tensors are all that --tensors runs; a spec alone goes through
+/// generated ones and through random batches.
+static int runSpec(const CompileOptions &compile, Diagnostics &diagnostics) {
+  auto input = readInputFile(diagnostics);
+  if (!input)
+    return finish(diagnostics, ExitFailed);
+  auto layers = readTensors(input->spec, diagnostics);
+  if (!layers)
+    return finish(diagnostics, ExitFailed);
+  verify::Options options = optionsFor(compile, batches);
+  verify::Summary summary;
+  if (!onlyCase.getNumOccurrences())
+    summary =
+        verify::verifyTensors(input->spec, input->artifact, *layers, options);
+  if (tensors.empty())
+    merge(summary, verify::verifySpec(input->spec, input->artifact, options));
+  return finishWith(summary, "kvc verify " + file + reproduceFlags(seed) +
+                                 targetFlag(compile));
+}
+
+static int runVerify() {
+  Diagnostics diagnostics;
+  auto compile = compileFlags.options(diagnostics);
+  if (compile && (file.empty() == !randomCases.getNumOccurrences() || !jobs)) {
+    diagnostics.error("E-USAGE", {}, "expected either a spec or --random=N");
+    compile.reset();
+  }
+  if (!compile)
+    return finish(diagnostics, ExitUsage);
+  if (plant)
+    return runPlanted(*compile);
+  return randomCases.getNumOccurrences() ? runRandom(*compile)
+                                         : runSpec(*compile, diagnostics);
+}
+
+const Verb kvc::cli::verifyVerb{&command, runVerify, R"(
+Appends tokens one by one through a paged cache, attends at every position and
+compares with a float64 interpreter; then runs random batches on buffers of its
+own and checks the numerics contract: errors below those of a plain program
+(N1, N2), encoded bytes (N3), exact addresses (N5), empty rows (N6), extreme
+values (N7), poison in all bytes that nobody owns (N8, N9), equal bits from run
+to run (N10) and in any batch (N11). `error` is the worst over its bound: more
+than 1 fails.
+
+EXAMPLE:
+  kvc verify specs/examples/smollm2.json
+  kvc verify specs/examples/smollm2.json --tensors test/data/smollm2.safetensors
+  kvc verify --random 2000 --seed 1 --json
+)"};

@@ -1,0 +1,124 @@
+//===- VerifyReport.cpp - what kvc verify prints --------------------------===//
+#include "tools/kvc/VerifyReport.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/Format.h"
+#include "llvm/Support/JSON.h"
+
+using namespace kvc;
+using namespace kvc::cli;
+
+/// Failures that text output shows; JSON has all.
+static constexpr size_t kShown = 12;
+
+std::string kvc::cli::reproduceFlags(uint64_t seed) {
+  return " --seed " + std::to_string(seed);
+}
+
+std::string kvc::cli::targetFlag(const CompileOptions &compile) {
+  if (compile.targets == std::vector<std::string>{"native"})
+    return "";
+  return " --target=" + llvm::join(compile.targets, ",");
+}
+
+void kvc::cli::merge(verify::Summary &to, verify::Summary from) {
+  to.cases += from.cases;
+  to.failed += from.failed;
+  to.rows += from.rows;
+  to.seconds += from.seconds;
+  to.worstOutput = std::max(to.worstOutput, from.worstOutput);
+  to.worstLse = std::max(to.worstLse, from.worstLse);
+  std::move(from.failures.begin(), from.failures.end(),
+            std::back_inserter(to.failures));
+}
+
+static std::string commandFor(const verify::CaseFailure &failure,
+                              const std::string &reproduce) {
+  return reproduce + " --case " + std::to_string(failure.index);
+}
+
+void kvc::cli::printJson(llvm::raw_ostream &os, const verify::Summary &summary,
+                         uint64_t seed, const std::string &reproduce) {
+  llvm::json::OStream json(os, /*IndentSize=*/2);
+  json.object([&] {
+    json.attribute("cases", int64_t(summary.cases));
+    json.attribute("failures", int64_t(summary.failed));
+    json.attribute("worst_error_ratio", summary.worstOutput);
+    json.attribute("worst_lse_ratio", summary.worstLse);
+    json.attribute("rows", int64_t(summary.rows));
+    json.attribute("seed", int64_t(seed));
+    json.attribute("seconds", summary.seconds);
+    json.attributeArray("layers", [&] {
+      for (const verify::LayerReport &layer : summary.layers)
+        json.object([&] {
+          json.attribute("layer", int64_t(layer.layer));
+          json.attribute("store", layer.store);
+          json.attribute("tokens", layer.tokens);
+          json.attribute("error_ratio", layer.report.output);
+          json.attribute("lse_ratio", layer.report.lse);
+          json.attribute("codec_loss", layer.loss);
+        });
+    });
+    json.attributeArray("failed", [&] {
+      for (const verify::CaseFailure &each : summary.failures)
+        json.object([&] {
+          json.attribute("case", int64_t(each.index));
+          json.attribute("rule", each.failure.rule);
+          json.attribute("detail", each.failure.detail);
+          json.attribute("spec", each.spec);
+          json.attribute("reproduce", commandFor(each, reproduce));
+        });
+    });
+  });
+  os << "\n";
+}
+
+static void printLayers(llvm::raw_ostream &os,
+                        const std::vector<verify::LayerReport> &layers) {
+  if (layers.empty())
+    return;
+  os << "layer  store         tokens   error   lse error   codec loss\n";
+  for (const verify::LayerReport &layer : layers)
+    os << llvm::format("%5u  %-12s %7lld %7.3f %11.3f %12.2e\n", layer.layer,
+                       layer.store.c_str(), (long long)layer.tokens,
+                       layer.report.output, layer.report.lse, layer.loss);
+  os << "\n";
+}
+
+void kvc::cli::printText(llvm::raw_ostream &os, const verify::Summary &summary,
+                         uint64_t seed, const std::string &reproduce) {
+  printLayers(os, summary.layers);
+  for (size_t i = 0; i < summary.failures.size() && i < kShown; ++i) {
+    const verify::CaseFailure &each = summary.failures[i];
+    os << "case " << each.index << ": " << each.failure.rule << ": "
+       << each.failure.detail << "\n";
+    bool last = i + 1 == summary.failures.size() || i + 1 == kShown ||
+                summary.failures[i + 1].index != each.index;
+    if (last)
+      os << "  spec: " << each.spec
+         << "\n  reproduce: " << commandFor(each, reproduce) << "\n";
+  }
+  if (summary.failures.size() > kShown)
+    os << "... and " << summary.failures.size() - kShown << " more\n";
+  os << summary.cases << " cases, " << summary.failed << " failed; worst error "
+     << llvm::format("%.3f of its bound, lse %.3f", summary.worstOutput,
+                     summary.worstLse)
+     << "; " << summary.rows << " rows against float64; seed " << seed << "; "
+     << llvm::format("%.1f s", summary.seconds) << "\n";
+}
+
+bool kvc::cli::printPlanted(llvm::raw_ostream &os,
+                            const std::vector<verify::Planted> &all) {
+  bool caught = true;
+  for (const verify::Planted &planted : all) {
+    caught &= planted.caught;
+    os << llvm::format("%-14s ", planted.fault.name);
+    if (planted.caught)
+      os << "caught by " << planted.failure.failure.rule << " in case "
+         << planted.failure.index;
+    else
+      os << "NOT CAUGHT in " << planted.tried << " cases";
+    os << " (" << planted.fault.what << ")\n";
+  }
+  return caught;
+}
