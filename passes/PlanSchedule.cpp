@@ -22,8 +22,9 @@ namespace {
 /// Up to this many query tokens a sequence is decoding (with drafts); above, it
 /// is prefilling.
 constexpr int64_t kDecodeQueries = 16;
-/// Cached tokens per work item.
-constexpr int64_t kSplit = 2048;
+/// Cached tokens per work item. A prefill has items enough from its queries,
+/// and every part costs room for as many partial rows.
+constexpr int64_t kDecodeSplit = 2048, kPrefillSplit = 16384;
 
 /// Query rows per register tile: as many as share a loaded K element while
 /// accumulators stay in registers, with the fewest padded rows.
@@ -64,22 +65,24 @@ ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
                  : rows <= 5 ? 2
                              : 1;
   return ScheduleAttr::get(store.getContext(), tokens, rows,
-                           std::min(keys, tokens), kDecodeQueries, kSplit,
+                           std::min(keys, tokens), kDecodeQueries, kDecodeSplit,
                            /*prefetch=*/2 * tokens, /*level=*/2, /*pack=*/false,
                            dot);
 }
 
-ScheduleAttr prefillSchedule(StoreOp store, TargetAttr target) {
+ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
   auto cache = cast<CacheType>(store.getCache());
   // Query rows, accumulators and packed tiles of an item share the L2 cache:
-  // 256 rows of 128 elements take 300 KB of its 512 or more.
+  // 256 rows of 128 elements take 400 KB of its 512 or more.
   int64_t dim = std::max(cache.getDimK(), cache.getDimV());
   int64_t rows = std::max<int64_t>(1, 256 * 128 / dim);
   int64_t queries = std::clamp<int64_t>(rows / store.getGroup(), 1, 256);
+  Type bf16 = BFloat16Type::get(store.getContext());
   return ScheduleAttr::get(store.getContext(), /*tokens=*/64,
-                           /*rows=*/target.getRegisters() >= 32 ? 12 : 6,
-                           /*keys=*/1, queries, kSplit, /*prefetch=*/0,
-                           /*level=*/2, /*pack=*/true, /*dot=*/false);
+                           /*rows=*/target.getRegisters() >= 32 ? 8 : 4,
+                           /*keys=*/1, queries, kPrefillSplit, /*prefetch=*/0,
+                           /*level=*/2, /*pack=*/true,
+                           /*dot=*/target.hasDot(bf16, dtype));
 }
 
 struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
@@ -123,7 +126,7 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     if (failed(emitVariant(function, prefix + ".decode",
                            decodeSchedule(store, dtype, target))) ||
         failed(emitVariant(function, prefix + ".prefill",
-                           prefillSchedule(store, target))))
+                           prefillSchedule(store, dtype, target))))
       return failure();
     emitMerge(function, op, store);
     function.erase();

@@ -1,0 +1,339 @@
+//===- CacheCheck.cpp - kernels through a kvc_cache -----------------------===//
+#include "lib/Verify/CacheCheck.h"
+#include "lib/Reference/Plain.h"
+#include "lib/Verify/Oracle.h"
+
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/MathExtras.h"
+
+#include <cstring>
+#include <set>
+
+using namespace kvc;
+using namespace kvc::verify;
+
+bool ArenaCache::ok(kvc_status status, const char *call, Report &report) {
+  if (status.code == KVC_OK)
+    return true;
+  report.fail("setup",
+              llvm::formatv("{0}: {1}: {2}", call, kvc_code_name(status.code),
+                            kvc_error_text()));
+  return false;
+}
+
+/// Bytes that all pages for `limits` take in one store.
+static size_t storeBytes(const StoreSubject &store,
+                         const ArenaCache::Limits &limits) {
+  size_t page = store.paged() ? store.page() : 64, row = 0;
+  for (const StoreSubject::Plane &plane : store.planes)
+    row += plane.rowBytes * store.heads() + 64; // each plane is aligned
+  size_t tokens = llvm::alignTo(limits.tokens, page) + 2 * page;
+  size_t layers = store.spec->scope.layerEnd - store.spec->scope.layerBegin;
+  return tokens * (limits.sequences + 2) * row * layers;
+}
+
+std::unique_ptr<ArenaCache> ArenaCache::create(const Subject &subject,
+                                               unsigned device,
+                                               const Limits &limits,
+                                               Random &random, Report &report) {
+  std::unique_ptr<ArenaCache> made(new ArenaCache);
+  size_t bytes = 1 << 16;
+  for (const StoreSubject &store : subject.stores)
+    bytes += 2 * storeBytes(store, limits);
+  bool own = random.percent(30);
+  if (!own) {
+    made->arena.resize(bytes);
+    mlir::Type type = subject.stores[0].planes[0].type;
+    fill(made->arena.data(), bytes, type,
+         random.pick({Poison::NaN, Poison::Random}), random);
+  }
+  kvc_cache_options options = {};
+  options.size = sizeof(options);
+  options.arena = own ? nullptr : made->arena.data();
+  options.arena_bytes = bytes;
+  options.max_sequences = limits.sequences;
+  options.max_batch = limits.sequences;
+  options.max_step_tokens = limits.stepTokens;
+  options.max_tokens_per_seq = limits.tokens;
+  options.flags = random.percent(50) ? KVC_SINGLE_OWNER : 0;
+  if (!ok(kvc_cache_create(subject.programs[device], &options, &made->cache),
+          "kvc_cache_create", report))
+    return nullptr;
+  return made;
+}
+
+MemberOutput verify::outputOf(const StoreSubject &store, const Member &member,
+                              int64_t first, llvm::ArrayRef<uint8_t> o,
+                              llvm::ArrayRef<float> lse) {
+  int64_t heads = store.problem.qHeads, own = store.queryHeads();
+  int64_t head =
+      store.cache().getDimV() * store.problem.dtype.getIntOrFloatBitWidth() / 8;
+  MemberOutput output;
+  for (int64_t row = first; row < first + member.queries; ++row) {
+    int64_t at = row * heads + store.firstQuery();
+    llvm::append_range(output.o, o.slice(at * head, own * head));
+    llvm::append_range(output.lse, lse.slice(at, own));
+  }
+  return output;
+}
+
+namespace {
+
+/// The harness's copy of a sequence: K and V of every layer under test.
+struct Shadow {
+  kvc_seq handle = {};
+  int64_t length = 0;
+  struct Layer {
+    std::vector<float> k, v;
+  };
+  std::vector<Layer> layers;
+};
+
+/// One step: which shadows take part, and how many rows each gets.
+struct Step {
+  kvc_step handle = {};
+  std::vector<size_t> shadows;
+  std::vector<uint32_t> tokens;
+  int64_t rows() const {
+    int64_t sum = 0;
+    for (uint32_t count : tokens)
+      sum += count;
+    return sum;
+  }
+};
+
+class CacheCheck {
+public:
+  CacheCheck(const Subject &subject, uint64_t seed, uint64_t index)
+      : subject(subject), model(subject.spec.model), random(seed, index, 'C') {}
+  Report run();
+
+private:
+  void plan();
+  bool openOne(size_t at);
+  bool replaceOne();
+  std::optional<Step> reserve();
+  bool runLayer(const Step &step, size_t layer);
+  std::vector<float> rows(int64_t count);
+  std::vector<uint8_t> packed(llvm::ArrayRef<float> values) const;
+  void judge(const StoreSubject &store, const Step &step, size_t layer,
+             llvm::ArrayRef<float> q, llvm::ArrayRef<uint8_t> o,
+             llvm::ArrayRef<float> lse);
+  bool finish(const Step &step);
+  mlir::Type dtype() const { return subject.stores[0].problem.dtype; }
+
+  const Subject &subject;
+  const spec::Model &model;
+  Random random;
+  Report report;
+  std::unique_ptr<ArenaCache> cache;
+  ArenaCache::Limits limits;
+  std::vector<unsigned> layers;
+  std::vector<Shadow> shadows;
+};
+
+} // namespace
+
+/// The first and last layer of every store; as many tokens as are cheap.
+void CacheCheck::plan() {
+  std::set<unsigned> chosen;
+  for (const StoreSubject &store : subject.stores) {
+    chosen.insert(store.spec->scope.layerBegin);
+    chosen.insert(store.spec->scope.layerEnd - 1);
+  }
+  layers.assign(chosen.begin(), chosen.end());
+  int64_t dims = model.headDimK + model.headDimV;
+  int64_t most = 60'000 / (dims * model.kvHeads * int64_t(layers.size()));
+  limits.tokens = std::clamp<int64_t>(most, 20, 150);
+  limits.sequences = random.range(1, 3);
+  limits.stepTokens = limits.sequences * limits.tokens;
+}
+
+bool CacheCheck::openOne(size_t at) {
+  shadows[at] = Shadow();
+  shadows[at].layers.resize(layers.size());
+  return ArenaCache::ok(kvc_cache_open(cache->cache, &shadows[at].handle),
+                        "kvc_cache_open", report);
+}
+
+/// Ends a sequence; another takes its place, and in time its pages.
+bool CacheCheck::replaceOne() {
+  size_t at = random.below(shadows.size());
+  return ArenaCache::ok(kvc_cache_release(cache->cache, shadows[at].handle),
+                        "kvc_cache_release", report) &&
+         openOne(at);
+}
+
+std::optional<Step> CacheCheck::reserve() {
+  Step step;
+  std::vector<kvc_slot_request> requests;
+  for (size_t i = 0; i < shadows.size(); ++i) {
+    int64_t room = limits.tokens - shadows[i].length;
+    if (room < 1 || (random.percent(30) && i + 1 < shadows.size()))
+      continue;
+    int64_t count = random.percent(60)   ? random.range(1, 4)
+                    : random.percent(70) ? random.range(1, 16)
+                                         : random.range(17, 60);
+    count = std::min(count, room);
+    step.shadows.push_back(i);
+    step.tokens.push_back(count);
+    requests.push_back({shadows[i].handle, uint32_t(count)});
+  }
+  if (requests.empty())
+    return std::nullopt;
+  if (!ArenaCache::ok(kvc_cache_reserve(cache->cache, requests.data(),
+                                        requests.size(), &step.handle),
+                      "kvc_cache_reserve", report))
+    return std::nullopt;
+  return step;
+}
+
+std::vector<float> CacheCheck::rows(int64_t count) {
+  std::vector<float> values(count);
+  for (float &x : values)
+    x = reference::roundTo(dtype(), random.normal());
+  return values;
+}
+
+std::vector<uint8_t> CacheCheck::packed(llvm::ArrayRef<float> values) const {
+  std::vector<uint8_t> bits(values.size() *
+                            (dtype().getIntOrFloatBitWidth() / 8));
+  pack(dtype(), values, bits.data());
+  return bits;
+}
+
+bool CacheCheck::runLayer(const Step &step, size_t layer) {
+  int64_t count = step.rows();
+  std::vector<float> q = rows(count * model.qHeads * model.headDimK),
+                     k = rows(count * model.kvHeads * model.headDimK),
+                     v = rows(count * model.kvHeads * model.headDimV);
+  auto from = [](auto &all, int64_t row, int64_t width, int64_t count) {
+    return llvm::ArrayRef<float>(all).slice(row * width, count * width);
+  };
+  int64_t row = 0;
+  for (auto [at, tokens] : llvm::zip(step.shadows, step.tokens)) {
+    Shadow::Layer &to = shadows[at].layers[layer];
+    llvm::append_range(to.k,
+                       from(k, row, model.kvHeads * model.headDimK, tokens));
+    llvm::append_range(to.v,
+                       from(v, row, model.kvHeads * model.headDimV, tokens));
+    row += tokens;
+  }
+  if (subject.fault == Fault::LostRow)
+    std::fill(k.end() - model.kvHeads * model.headDimK, k.end(), 0.f);
+  std::vector<uint8_t> qBits = packed(q), kBits = packed(k), vBits = packed(v);
+  std::vector<uint8_t> o(count * model.qHeads * model.headDimV *
+                         (dtype().getIntOrFloatBitWidth() / 8));
+  std::vector<float> lse(count * model.qHeads);
+  if (!ArenaCache::ok(kvc_cache_append(cache->cache, step.handle, layers[layer],
+                                       kBits.data(), vBits.data()),
+                      "kvc_cache_append", report) ||
+      !ArenaCache::ok(kvc_cache_attend(cache->cache, step.handle, layers[layer],
+                                       qBits.data(), o.data(), lse.data()),
+                      "kvc_cache_attend", report))
+    return false;
+  for (const StoreSubject &store : subject.stores)
+    if (store.covers(layers[layer]))
+      judge(store, step, layer, q, o, lse);
+  return true;
+}
+
+void CacheCheck::judge(const StoreSubject &store, const Step &step,
+                       size_t layer, llvm::ArrayRef<float> q,
+                       llvm::ArrayRef<uint8_t> o, llvm::ArrayRef<float> lse) {
+  int64_t width = model.qHeads * model.headDimK, row = 0;
+  std::vector<Member> members(step.shadows.size());
+  std::vector<const Member *> views;
+  Output output;
+  for (auto [i, member] : llvm::enumerate(members)) {
+    const Shadow &shadow = shadows[step.shadows[i]];
+    member.queries = step.tokens[i];
+    member.length = shadow.length + member.queries;
+    member.k = shadow.layers[layer].k;
+    member.v = shadow.layers[layer].v;
+    member.q = q.slice(row * width, member.queries * width).vec();
+    encode(store, member);
+    output.push_back(outputOf(store, member, row, o, lse));
+    views.push_back(&member);
+    row += member.queries;
+  }
+  Oracle(store, views, report).judge(output, report);
+  Placement placement;
+  placement.scatter = true;
+  placement.salt = random.next();
+  Stage stage(store, views, placement);
+  auto direct = attend(subject, stage, report);
+  for (size_t i = 0; direct && i < views.size(); ++i)
+    sameBits(store, output[i], (*direct)[i], "N11",
+             llvm::formatv("kvc_cache_attend of layer {0} against kvc_attend, "
+                           "sequence {1} of {2} tokens",
+                           layers[layer], i, views[i]->length),
+             report);
+}
+
+/// Commits all rows, or some, or none.
+bool CacheCheck::finish(const Step &step) {
+  bool abandon = random.percent(10), draft = random.percent(25);
+  std::vector<uint32_t> accepted = step.tokens;
+  for (uint32_t &count : accepted)
+    count = abandon ? 0 : draft ? random.range(0, count) : count;
+  std::vector<uint32_t> told = accepted;
+  for (uint32_t &count : told)
+    if (subject.fault == Fault::LostCommit && count)
+      --count;
+  bool all = !abandon && told == step.tokens && random.percent(50);
+  kvc_status status = abandon ? kvc_cache_abandon(cache->cache, step.handle)
+                              : kvc_cache_commit(cache->cache, step.handle,
+                                                 all ? nullptr : told.data());
+  if (!ArenaCache::ok(
+          status, abandon ? "kvc_cache_abandon" : "kvc_cache_commit", report))
+    return false;
+  for (auto [at, count] : llvm::zip(step.shadows, accepted)) {
+    Shadow &shadow = shadows[at];
+    shadow.length += count;
+    for (Shadow::Layer &layer : shadow.layers) {
+      layer.k.resize(shadow.length * model.kvHeads * model.headDimK);
+      layer.v.resize(shadow.length * model.kvHeads * model.headDimV);
+    }
+    uint32_t length = 0;
+    if (!ArenaCache::ok(kvc_cache_length(cache->cache, shadow.handle, &length),
+                        "kvc_cache_length", report))
+      return false;
+    if (length != shadow.length)
+      report.fail("cache", llvm::formatv("a sequence of {0} committed tokens "
+                                         "has a length of {1}",
+                                         shadow.length, length));
+  }
+  return !report.full();
+}
+
+Report CacheCheck::run() {
+  plan();
+  cache = ArenaCache::create(subject, random.below(Devices::kCount), limits,
+                             random, report);
+  if (!cache)
+    return report;
+  shadows.resize(limits.sequences);
+  for (size_t i = 0; i < shadows.size(); ++i)
+    if (!openOne(i))
+      return report;
+  for (unsigned number = 0; number < 5; ++number) {
+    if (random.percent(20) && !replaceOne())
+      return report;
+    auto step = reserve();
+    if (!step)
+      continue;
+    for (size_t layer = 0; layer < layers.size(); ++layer)
+      if (!runLayer(*step, layer))
+        return report;
+    if (!finish(*step))
+      return report;
+  }
+  ArenaCache::ok(kvc_cache_check(cache->cache, 2), "kvc_cache_check", report);
+  return report;
+}
+
+Report verify::checkCache(const Subject &subject, uint64_t seed,
+                          uint64_t index) {
+  return CacheCheck(subject, seed, index).run();
+}

@@ -1,0 +1,50 @@
+//===- CacheCheck.h - kernels through a kvc_cache ---------------*- C++ -*-===//
+#ifndef KVC_LIB_VERIFY_CACHECHECK_H
+#define KVC_LIB_VERIFY_CACHECHECK_H
+
+#include "lib/Verify/Launch.h"
+
+namespace kvc::verify {
+
+/// A kvc_cache in an arena of the harness, whose bytes were all poison.
+class ArenaCache {
+public:
+  struct Limits {
+    uint32_t sequences = 1, stepTokens = 1, tokens = 1; ///< tokens: of each
+  };
+  /// The cache of a subject's program on `device`, with pages for all that
+  /// `limits` allow; null, and "setup" reported, if it could not be made.
+  static std::unique_ptr<ArenaCache> create(const Subject &subject,
+                                            unsigned device,
+                                            const Limits &limits,
+                                            Random &random, Report &report);
+  ~ArenaCache() {
+    if (cache)
+      kvc_cache_destroy(cache);
+  }
+
+  /// Whether `status` is fine; otherwise reports what `call` did.
+  static bool ok(kvc_status status, const char *call, Report &report);
+
+  kvc_cache *cache = nullptr;
+
+private:
+  ArenaCache() = default;
+  Buffer arena;
+};
+
+/// The rows that kvc_cache_attend wrote for one store and one sequence:
+/// [first, first + member.queries) of `o` and `lse`, dense over all heads.
+MemberOutput outputOf(const StoreSubject &store, const Member &member,
+                      int64_t first, llvm::ArrayRef<uint8_t> o,
+                      llvm::ArrayRef<float> lse);
+
+/// Random steps of several sequences: chunks, drafts that are partly accepted,
+/// steps that are abandoned, sequences that end and others that take their
+/// pages. Every attend is judged against float64 and must be, bit for bit, what
+/// kvc_attend gives on the harness's own pages.
+Report checkCache(const Subject &subject, uint64_t seed, uint64_t index);
+
+} // namespace kvc::verify
+
+#endif // KVC_LIB_VERIFY_CACHECHECK_H

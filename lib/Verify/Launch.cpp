@@ -1,0 +1,314 @@
+//===- Launch.cpp - a stage run through the runtime -----------------------===//
+#include "lib/Verify/Launch.h"
+#include "dialect/codecs/HostFloat.h"
+#include "lib/Verify/Plant.h"
+
+#include "llvm/Support/Format.h"
+#include "llvm/Support/FormatVariadic.h"
+
+#include <cstring>
+
+using namespace kvc;
+using namespace kvc::verify;
+
+float verify::element(mlir::Type type, const uint8_t *bits, size_t at) {
+  if (type.isF32()) {
+    float x;
+    std::memcpy(&x, bits + 4 * at, 4);
+    return x;
+  }
+  uint16_t half;
+  std::memcpy(&half, bits + 2 * at, 2);
+  return type.isF16() ? fromF16(half) : fromBF16(half);
+}
+
+std::string verify::number(double x) {
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::format("%.9g", x);
+  return text;
+}
+
+static int64_t width(mlir::Type type) {
+  return type.getIntOrFloatBitWidth() / 8;
+}
+
+namespace {
+
+/// One kvc_attend: its memory, all of it poisoned where the kernel has no data.
+class AttendCall {
+public:
+  AttendCall(const Subject &subject, Stage &stage)
+      : subject(subject), stage(stage), store(stage.store),
+        dtype(store.problem.dtype), random(stage.placement.salt, 1, 'L'),
+        dimK(store.cache().getDimK()), dimV(store.cache().getDimV()) {}
+
+  std::optional<Output> run(Report &report);
+
+private:
+  void prepare();
+  kvc_status call(AttendMemory &memory);
+  /// Whether bytes beside the rows of this store are as they were.
+  bool untouched(const Buffer &before, const Buffer &after, int64_t stride,
+                 int64_t first, int64_t bytes);
+  Output collect() const;
+
+  const Subject &subject;
+  Stage &stage;
+  const StoreSubject &store;
+  mlir::Type dtype;
+  Random random;
+  const int64_t dimK, dimV;
+  Buffer q, out, lse, workspace;
+  int64_t qStride = 0, outStride = 0, lseStride = 0;
+  size_t workspaceBytes = 0;
+};
+
+void AttendCall::prepare() {
+  int64_t heads = store.problem.qHeads;
+  auto pad = [&] {
+    return stage.placement.scatter ? 16 * random.range(0, 4) : 0;
+  };
+  qStride = heads * dimK * width(dtype) + pad();
+  outStride = heads * dimV * width(dtype) + pad();
+  lseStride = heads * 4 + pad();
+  mlir::Type f32 = mlir::Float32Type::get(dtype.getContext());
+  auto poison = [&](Buffer &buffer, size_t bytes, mlir::Type type) {
+    buffer.resize(bytes); // all have room, so that none is null
+    fill(buffer.data(), bytes, type, stage.placement.poison, random);
+  };
+  poison(q, stage.rows() * qStride + 64, dtype);
+  poison(out, stage.rows() * outStride + 64, dtype);
+  poison(lse, stage.rows() * lseStride + 64, f32);
+  poison(workspace, workspaceBytes + 64, f32);
+  int64_t row = 0, rowBytes = store.queryHeads() * dimK;
+  for (const Member *member : stage.members)
+    for (int64_t i = 0; i < member->queries; ++i, ++row)
+      pack(dtype,
+           {&member->q[(i * heads + store.firstQuery()) * dimK],
+            size_t(rowBytes)},
+           q.data() + row * qStride + store.firstQuery() * dimK * width(dtype));
+}
+
+kvc_status AttendCall::call(AttendMemory &memory) {
+  kvc_attend_args args = {};
+  args.size = sizeof(args);
+  args.batch = stage.members.size();
+  args.q = q.data();
+  args.q_row_stride = qStride;
+  args.out = out.data();
+  args.out_row_stride = outStride;
+  args.lse =
+      stage.placement.lse ? reinterpret_cast<float *>(lse.data()) : nullptr;
+  args.lse_row_stride = lseStride;
+  args.cu_q = stage.cuQ.data();
+  args.kv_len = memory.kvLen.data();
+  args.table = memory.table.data();
+  args.table_stride = stage.tableStride;
+  args.outers = random.percent(50) ? stage.cache.outers : 0;
+  args.slot_tokens = stage.cache.outerTokens;
+  args.workspace = workspace.data();
+  args.workspace_bytes = workspaceBytes;
+  for (auto [i, plane] : llvm::enumerate(memory.planes))
+    args.planes[i] = {plane.base, plane.outer_stride, plane.head_stride};
+  return kvc_attend(subject.programs[stage.placement.device], store.index,
+                    &args);
+}
+
+bool AttendCall::untouched(const Buffer &before, const Buffer &after,
+                           int64_t stride, int64_t first, int64_t bytes) {
+  int64_t at = 0;
+  for (int64_t row = 0; row < stage.rows(); ++row) {
+    int64_t begin = row * stride + first;
+    if (std::memcmp(before.data() + at, after.data() + at, begin - at))
+      return false;
+    at = begin + bytes;
+  }
+  return !std::memcmp(before.data() + at, after.data() + at,
+                      before.size() - at);
+}
+
+Output AttendCall::collect() const {
+  Output output;
+  int64_t heads = store.queryHeads(), row = 0;
+  int64_t bytes = heads * dimV * width(dtype);
+  for (const Member *member : stage.members) {
+    MemberOutput &to = output.emplace_back();
+    to.o.resize(member->queries * bytes);
+    if (stage.placement.lse)
+      to.lse.resize(member->queries * heads);
+    for (int64_t i = 0; i < member->queries; ++i, ++row) {
+      std::memcpy(&to.o[i * bytes],
+                  out.data() + row * outStride +
+                      store.firstQuery() * dimV * width(dtype),
+                  bytes);
+      if (stage.placement.lse)
+        std::memcpy(&to.lse[i * heads],
+                    lse.data() + row * lseStride + store.firstQuery() * 4,
+                    heads * 4);
+    }
+  }
+  return output;
+}
+
+std::optional<Output> AttendCall::run(Report &report) {
+  int32_t longest = 0;
+  for (int32_t length : stage.kvLen)
+    longest = std::max(longest, length);
+  kvc_status status = kvc_attend_workspace(
+      subject.programs[stage.placement.device], store.index,
+      stage.members.size(), stage.rows(), longest, &workspaceBytes);
+  if (status.code != KVC_OK)
+    return report.fail("setup", std::string("kvc_attend_workspace: ") +
+                                    kvc_error_text()),
+           std::nullopt;
+  prepare();
+  Buffer outBefore = out, lseBefore = lse, arenaBefore = stage.arena;
+  AttendMemory memory{stage,     stage.kvLen, stage.table, stage.cache.planes,
+                      q,         out,         lse,         qStride,
+                      outStride, lseStride};
+  plantBeforeAttend(subject.fault, memory);
+  status = call(memory);
+  if (status.code != KVC_OK)
+    return report.fail("setup", std::string("kvc_attend: ") + kvc_error_text()),
+           std::nullopt;
+  plantAfterAttend(subject.fault, memory);
+  int64_t heads = store.queryHeads(), first = store.firstQuery();
+  if (!untouched(outBefore, out, outStride, first * dimV * width(dtype),
+                 heads * dimV * width(dtype)))
+    report.fail("N8", "attend of store `" + store.spec->name +
+                          "` wrote outside of its rows of out");
+  if (!untouched(lseBefore, lse, lseStride, first * 4,
+                 stage.placement.lse ? heads * 4 : 0))
+    report.fail("N8", "attend of store `" + store.spec->name +
+                          "` wrote outside of its rows of lse");
+  if (std::memcmp(arenaBefore.data(), stage.arena.data(), stage.arena.size()))
+    report.fail("N8", "attend of store `" + store.spec->name +
+                          "` wrote into the cache");
+  return collect();
+}
+
+} // namespace
+
+std::optional<Output> verify::attend(const Subject &subject, Stage &stage,
+                                     Report &report) {
+  return AttendCall(subject, stage).run(report);
+}
+
+namespace {
+
+/// Rows on their way into a stage.
+class AppendCall {
+public:
+  AppendCall(const Subject &subject, Stage &stage)
+      : subject(subject), stage(stage), store(stage.store),
+        dtype(store.problem.dtype), random(stage.placement.salt, 2, 'L'),
+        elementsK(store.kvHeads() * store.cache().getDimK()),
+        elementsV(store.kvHeads() * store.cache().getDimV()) {}
+
+  bool run(Report &report);
+
+private:
+  struct Row {
+    const float *k, *v;
+    int64_t slot;
+  };
+  kvc_status call(llvm::ArrayRef<Row> rows);
+
+  const Subject &subject;
+  Stage &stage;
+  const StoreSubject &store;
+  mlir::Type dtype;
+  Random random;
+  const int64_t elementsK, elementsV; ///< of a row
+};
+
+kvc_status AppendCall::call(llvm::ArrayRef<Row> rows) {
+  Buffer k, v;
+  int64_t kStride = elementsK * width(dtype) + 16 * random.range(0, 3);
+  int64_t vStride = elementsV * width(dtype) + 16 * random.range(0, 3);
+  k.resize(rows.size() * kStride + 64);
+  v.resize(rows.size() * vStride + 64);
+  fill(k.data(), k.size(), dtype, stage.placement.poison, random);
+  fill(v.data(), v.size(), dtype, stage.placement.poison, random);
+  std::vector<int64_t> slots;
+  for (auto [i, row] : llvm::enumerate(rows)) {
+    pack(dtype, {row.k, size_t(elementsK)}, k.data() + i * kStride);
+    pack(dtype, {row.v, size_t(elementsV)}, v.data() + i * vStride);
+    slots.push_back(row.slot);
+  }
+  plantBeforeAppend(subject.fault, slots);
+  kvc_append_args args = {};
+  args.size = sizeof(args);
+  args.rows = rows.size();
+  args.k = k.data();
+  args.k_row_stride = kStride;
+  args.v = v.data();
+  args.v_row_stride = vStride;
+  args.slot = slots.data();
+  args.slot_tokens = stage.cache.outerTokens;
+  args.outers = stage.cache.outers;
+  for (auto [i, plane] : llvm::enumerate(stage.cache.planes))
+    args.planes[i] = {plane.base, plane.outer_stride, plane.head_stride};
+  return kvc_append(subject.programs[stage.placement.device], store.index,
+                    &args);
+}
+
+bool AppendCall::run(Report &report) {
+  std::vector<Row> rows;
+  for (auto [b, member] : llvm::enumerate(stage.members))
+    for (int64_t t = 0; t < member->length; ++t)
+      rows.push_back({&member->k[t * elementsK], &member->v[t * elementsV],
+                      stage.slot(b, t)});
+  if (!rows.empty()) // rows that nobody wants
+    for (unsigned i = 0; i < 2; ++i)
+      rows.push_back({rows[0].k, rows[0].v, -1 - int64_t(random.below(9))});
+  random.shuffle(rows);
+  llvm::ArrayRef<Row> all(rows);
+  size_t cut = rows.empty() ? 0 : random.below(rows.size());
+  for (llvm::ArrayRef<Row> part : {all.take_front(cut), all.drop_front(cut)}) {
+    if (call(part).code == KVC_OK)
+      continue;
+    report.fail("setup", std::string("kvc_append: ") + kvc_error_text());
+    return false;
+  }
+  plantAfterAppend(subject.fault, stage);
+  return true;
+}
+
+} // namespace
+
+bool verify::append(const Subject &subject, Stage &stage, Report &report) {
+  return AppendCall(subject, stage).run(report);
+}
+
+bool verify::sameBits(const StoreSubject &store, const MemberOutput &expected,
+                      const MemberOutput &found, const std::string &rule,
+                      const std::string &context, Report &report) {
+  int64_t dimV = store.cache().getDimV(), heads = store.queryHeads();
+  mlir::Type dtype = store.problem.dtype;
+  if (expected.o != found.o) {
+    size_t at = 0;
+    for (int64_t bytes = width(dtype);
+         !std::memcmp(&expected.o[at * bytes], &found.o[at * bytes], bytes);)
+      ++at;
+    report.fail(
+        rule, llvm::formatv("store `{0}`, {1}: query {2}, q head {3}, o[{4}]: "
+                            "expected {5}, found {6}",
+                            store.spec->name, context, at / dimV / heads,
+                            at / dimV % heads + store.firstQuery(), at % dimV,
+                            number(element(dtype, expected.o.data(), at)),
+                            number(element(dtype, found.o.data(), at))));
+    return false;
+  }
+  for (size_t at = 0; at < expected.lse.size() && at < found.lse.size(); ++at)
+    if (std::memcmp(&expected.lse[at], &found.lse[at], 4)) {
+      report.fail(
+          rule, llvm::formatv("store `{0}`, {1}: query {2}, q head {3}, lse: "
+                              "expected {4}, found {5}",
+                              store.spec->name, context, at / heads,
+                              at % heads + store.firstQuery(),
+                              number(expected.lse[at]), number(found.lse[at])));
+      return false;
+    }
+  return true;
+}

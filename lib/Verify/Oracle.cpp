@@ -1,0 +1,363 @@
+//===- Oracle.cpp - what a batch must give, and how nearly ----------------===//
+#include "lib/Verify/Oracle.h"
+#include "lib/Reference/Plain.h"
+#include "lib/Reference/Sequence.h"
+
+#include "llvm/Support/FormatVariadic.h"
+
+#include <cmath>
+
+using namespace kvc;
+using namespace kvc::verify;
+
+static constexpr double kInf = std::numeric_limits<double>::infinity();
+static constexpr double kUnit = 0x1p-24;
+/// What the statistical bounds are multiplied with to be beyond doubt.
+static constexpr double kDoubt = 4;
+
+namespace {
+
+/// Bits of the significand, and the exponent of the least normal number.
+struct FloatFormat {
+  int precision, least;
+  static FloatFormat of(mlir::Type type) {
+    if (type.isF16())
+      return {11, -14};
+    return {type.isBF16() ? 8 : 24, -126};
+  }
+  double unit() const { return std::ldexp(1, -precision); }
+  double halfUlp(double x) const {
+    int exponent = least;
+    if (x != 0)
+      exponent = std::max(least, std::ilogb(x));
+    return std::ldexp(0.5, exponent - precision + 1);
+  }
+};
+
+/// Clears the sign of every element of V: the same weights, over |V|.
+void makePositive(Stage &stage) {
+  const StoreSubject &store = stage.store;
+  unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
+  mlir::Type type = store.planes[codes].type;
+  int64_t width = type.getIntOrFloatBitWidth() / 8;
+  for (auto [b, member] : llvm::enumerate(stage.members))
+    for (int64_t head = 0; head < store.heads(); ++head)
+      for (int64_t t = 0; t < member->length; ++t) {
+        uint8_t *row = stage.row(codes, b, head, t);
+        for (int64_t i = 0; i < store.planes[codes].rowBytes; i += width) {
+          if (type.isInteger())
+            row[i] = uint8_t(std::abs(int8_t(row[i])));
+          else
+            row[i + width - 1] &= 0x7f;
+        }
+      }
+}
+
+double norm(llvm::ArrayRef<float> row) {
+  double sum = 0;
+  for (float x : row)
+    sum += double(x) * x;
+  return std::sqrt(sum);
+}
+
+/// The largest norm of a decoded key that is finite.
+double keyNorm(Stage &stage, size_t member, int64_t head) {
+  const StoreSubject &store = stage.store;
+  StreamInfo info = store.cache().stream(StreamKind::K);
+  bool scaled = bool(info.codec.getScaleType());
+  std::vector<float> row(info.dim);
+  double largest = 0;
+  for (int64_t t = 0; t < stage.members[member]->length; ++t) {
+    info.codec.decodeRow(stage.row(0, member, head, t),
+                         scaled ? stage.row(1, member, head, t) : nullptr, row);
+    double size = norm(row);
+    if (std::isfinite(size))
+      largest = std::max(largest, size);
+  }
+  return largest;
+}
+
+} // namespace
+
+Oracle::Oracle(const StoreSubject &store,
+               llvm::ArrayRef<const Member *> members, Report &report)
+    : store(store), members(members) {
+  Placement placement;
+  placement.poison = Poison::Zero;
+  placement.rows = Placement::Rows::All;
+  Stage stage(store, members, placement);
+  firstRow = stage.cuQ;
+  std::vector<float> q = stage.queries();
+  reference::Rows rows{q, stage.rows(), store.problem.qHeads,
+                       store.cache().getDimK()};
+  auto take = [&](llvm::Expected<reference::AttendResult> result,
+                  reference::AttendResult &into) {
+    if (!result) {
+      report.fail("setup", llvm::toString(result.takeError()));
+      return false;
+    }
+    into = std::move(*result);
+    return true;
+  };
+  valid =
+      take(reference::attend(store.problem, rows, stage.cache, stage.batch()),
+           ref) &&
+      take(reference::plainAttend(store.problem, rows, stage.cache,
+                                  stage.batch()),
+           plain);
+  if (!valid)
+    return;
+  bool byElement = store.problem.dtype.isF32();
+  for (size_t b = 0; b < members.size(); ++b) {
+    keyNorms.emplace_back();
+    for (int64_t head = 0; head < store.heads(); ++head)
+      keyNorms[b].push_back(keyNorm(stage, b, head));
+    byElement |= !plainIsFinite(b);
+  }
+  if (!byElement)
+    return;
+  makePositive(stage);
+  valid =
+      take(reference::attend(store.problem, rows, stage.cache, stage.batch()),
+           weights);
+}
+
+std::string Oracle::where(size_t member, int64_t query, int64_t head) const {
+  const Member &at = *members[member];
+  return llvm::formatv("store `{0}`, sequence {1} ({2} data, {3} tokens, {4} "
+                       "queries), query {5}, q head {6}",
+                       store.spec->name, member, name(at.kind), at.length,
+                       at.queries, query, head);
+}
+
+/// How far rounding may take the row's logits, sums and values.
+struct Oracle::Bounds {
+  double logit = 0; ///< absolute error of a logit
+  double sum = 0;   ///< relative error of a sum over the tokens, in f32
+};
+
+Oracle::Bounds Oracle::boundsOf(size_t member, int64_t query,
+                                int64_t head) const {
+  const reference::AttendProblem &problem = store.problem;
+  const Member &at = *members[member];
+  int64_t dim = store.cache().getDimK(), p = at.position(query);
+  reference::Visible seen = reference::visibleTo(problem, p, p);
+  double tokens =
+      (seen.sink.end - seen.sink.begin) + (seen.recent.end - seen.recent.begin);
+  double queryNorm =
+      norm({&at.q[(query * problem.qHeads + head) * dim], size_t(dim)});
+  double largest = problem.scale * queryNorm *
+                   keyNorms[member][head / problem.group - problem.firstHead];
+  Bounds bounds;
+  bounds.logit = 2 * kUnit * std::sqrt(double(dim)) * largest;
+  // Kernels for 16-bit models may round the query once more to 16 bits, for the
+  // machine's dot products.
+  if (!problem.dtype.isF32())
+    bounds.logit += 2 * FloatFormat::of(problem.dtype).unit() * largest /
+                    std::sqrt(double(dim));
+  if (problem.softcap)
+    bounds.logit += 8 * kUnit * *problem.softcap;
+  bounds.sum = kUnit * (2 * std::sqrt(tokens) + 17);
+  return bounds;
+}
+
+bool Oracle::judgeEmpty(size_t member, int64_t query, int64_t head,
+                        llvm::ArrayRef<float> o, Report &report) const {
+  if (ref.lse.data[rowIndex(member, query, head)] != -kInf)
+    return false;
+  for (auto [j, x] : llvm::enumerate(o))
+    if (x != 0) { // true for NaN
+      report.fail("N6",
+                  llvm::formatv("{0}, o[{1}]: sees nothing, expected 0, "
+                                "found {2}",
+                                where(member, query, head), j, number(x)));
+      break;
+    }
+  return true;
+}
+
+void Oracle::judgeLse(size_t member, int64_t query, int64_t head, float found,
+                      Report &report) const {
+  double expected = ref.lse.data[rowIndex(member, query, head)];
+  double bound = 0, error = 0;
+  if (std::isfinite(expected)) {
+    Bounds bounds = boundsOf(member, query, head);
+    bound =
+        kDoubt * (bounds.logit + bounds.sum + 2 * kUnit * std::fabs(expected));
+    error = std::isfinite(found) ? std::fabs(found - expected) : kInf;
+    report.lse = std::max(report.lse, error / bound);
+  } else if (!(found == expected) &&
+             !(std::isnan(found) && std::isnan(expected))) {
+    error = kInf;
+  }
+  if (error > bound)
+    report.fail(expected == -kInf ? "N6" : "N2",
+                llvm::formatv("{0}, lse: expected {1} +- {2}, found {3}",
+                              where(member, query, head), number(expected),
+                              number(bound), number(found)));
+}
+
+bool Oracle::plainIsFinite(size_t member) const {
+  int64_t dim = store.cache().getDimV(), heads = store.problem.qHeads;
+  for (int64_t i = firstRow[member] * heads * dim,
+               end = firstRow[member + 1] * heads * dim;
+       i < end; ++i)
+    if (std::isfinite(ref.o.data[i]) && !std::isfinite(plain.o.data[i]))
+      return false;
+  return true;
+}
+
+/// What judging one member gathers.
+struct Oracle::Judgement {
+  bool byElement = false; ///< N2, otherwise N1
+  double largest = 0;     ///< |ref|
+  double plainError = 0;
+  /// The worst element so far: by error over bound, or by error.
+  double score = -1, error = 0, bound = 0, expected = 0, found = 0;
+  int64_t query = 0, head = 0, channel = 0;
+};
+
+void Oracle::judgeRow(size_t member, int64_t query, int64_t head,
+                      llvm::ArrayRef<float> o, Judgement &judgement) const {
+  FloatFormat format = FloatFormat::of(store.problem.dtype);
+  double unit = store.problem.dtype.isF32() ? 0 : format.unit();
+  Bounds bounds = boundsOf(member, query, head);
+  double relative = kDoubt * (bounds.logit + bounds.sum + unit);
+  int64_t at = rowIndex(member, query, head) * o.size();
+  for (auto [j, found] : llvm::enumerate(o)) {
+    double expected = ref.o.data[at + j], bound = 0, error = 0;
+    bool same =
+        found == expected || (std::isnan(found) && std::isnan(expected));
+    if (!same)
+      error = std::isfinite(found) ? std::fabs(found - expected) : kInf;
+    if (std::isfinite(expected)) {
+      judgement.largest = std::max(judgement.largest, std::fabs(expected));
+      judgement.plainError = std::max(
+          judgement.plainError, std::fabs(plain.o.data[at + j] - expected));
+    }
+    if (std::isfinite(expected) && judgement.byElement)
+      bound = relative * weights.o.data[at + j] + 2 * format.halfUlp(expected);
+    double score = error;
+    if (judgement.byElement && error > 0)
+      score = bound > 0 ? error / bound : kInf;
+    if (score > judgement.score) {
+      judgement.score = score;
+      judgement.error = error, judgement.bound = bound;
+      judgement.expected = expected, judgement.found = found;
+      judgement.query = query, judgement.head = head, judgement.channel = j;
+    }
+  }
+}
+
+void Oracle::conclude(size_t member, const Judgement &judgement,
+                      Report &report) const {
+  FloatFormat format = FloatFormat::of(store.problem.dtype);
+  double bound = judgement.bound;
+  if (!judgement.byElement)
+    bound = judgement.plainError + format.halfUlp(judgement.largest);
+  // The machine's dot products of bf16 take denormals for 0.
+  if (store.problem.dtype.isBF16())
+    bound += 0x1p-125;
+  if (judgement.error > 0 && std::isfinite(judgement.error))
+    report.output = std::max(report.output, judgement.error / bound);
+  if (judgement.error > bound)
+    report.fail(judgement.byElement ? "N2" : "N1",
+                llvm::formatv("{0}, o[{1}]: expected {2}, found {3}, an error "
+                              "of {4} where {5} is allowed",
+                              where(member, judgement.query, judgement.head),
+                              judgement.channel, number(judgement.expected),
+                              number(judgement.found), number(judgement.error),
+                              number(bound)));
+}
+
+void Oracle::judgeMember(size_t member, const MemberOutput &output,
+                         Report &report) const {
+  mlir::Type dtype = store.problem.dtype;
+  Judgement judgement;
+  // A plain program that overflows says nothing about how near one must be.
+  judgement.byElement = dtype.isF32() || !plainIsFinite(member);
+  std::vector<float> o(store.cache().getDimV());
+  int64_t row = 0, first = store.firstQuery();
+  for (int64_t query = 0; query < members[member]->queries; ++query)
+    for (int64_t head = first; head < first + store.queryHeads();
+         ++head, ++row) {
+      for (size_t j = 0; j < o.size(); ++j)
+        o[j] = element(dtype, output.o.data(), row * o.size() + j);
+      if (!output.lse.empty())
+        judgeLse(member, query, head, output.lse[row], report);
+      if (judgeEmpty(member, query, head, o, report))
+        continue;
+      ++report.rows;
+      judgeRow(member, query, head, o, judgement);
+    }
+  conclude(member, judgement, report);
+}
+
+void Oracle::judge(const Output &output, Report &report) const {
+  if (!valid)
+    return;
+  for (size_t b = 0; b < members.size(); ++b)
+    judgeMember(b, output[b], report);
+}
+
+bool Oracle::vacuous() const {
+  std::optional<double> first;
+  for (double x : ref.o.data)
+    if (x != 0) {
+      if (first && *first != x)
+        return false;
+      first = x;
+    }
+  return true;
+}
+
+/// The same store with codecs that lose nothing.
+static StoreSubject exactly(const StoreSubject &store) {
+  StoreSubject exact = store;
+  CacheType cache = store.cache();
+  mlir::MLIRContext *context = cache.getContext();
+  auto codec = FloatCodecAttr::get(context, mlir::Float32Type::get(context));
+  exact.problem.cache =
+      CacheType::get(context, cache.getHeads(), cache.getDimK(), codec,
+                     cache.getDimV(), codec, cache.getLayout());
+  exact.planes.clear();
+  for (const PlaneGeometry &plane : exact.cache().planes())
+    exact.planes.push_back({plane.stream, plane.type,
+                            plane.elements * int64_t(sizeof(float)),
+                            plane.tokenStride});
+  return exact;
+}
+
+double Oracle::quantisationLoss(Report &report) const {
+  auto isLossless = [&](StreamKind kind) {
+    mlir::Type code = store.cache().stream(kind).codec.getCodeType();
+    return code.isF32() || code == store.problem.dtype;
+  };
+  if (!valid || (isLossless(StreamKind::K) && isLossless(StreamKind::V)))
+    return 0;
+  StoreSubject exact = exactly(store);
+  std::vector<Member> copies;
+  std::vector<const Member *> views;
+  for (const Member *member : members) {
+    copies.push_back(*member);
+    encode(exact, copies.back());
+  }
+  for (const Member &copy : copies)
+    views.push_back(&copy);
+  Placement placement;
+  placement.rows = Placement::Rows::All;
+  Stage stage(exact, views, placement);
+  std::vector<float> q = stage.queries();
+  auto result = reference::attend(
+      exact.problem,
+      {q, stage.rows(), exact.problem.qHeads, exact.cache().getDimK()},
+      stage.cache, stage.batch());
+  if (!result)
+    return report.fail("setup", llvm::toString(result.takeError())), 0;
+  double loss = 0, largest = 0;
+  for (auto [lossy, given] : llvm::zip(ref.o.data, result->o.data)) {
+    loss = std::max(loss, std::fabs(lossy - given));
+    largest = std::max(largest, std::fabs(given));
+  }
+  return largest > 0 ? loss / largest : 0;
+}

@@ -1,0 +1,133 @@
+//===- RandomSpec.cpp - valid specs drawn at random -----------------------===//
+#include "lib/Verify/RandomSpec.h"
+#include "lib/Spec/Canonical.h"
+#include "lib/Spec/Reader.h"
+#include "lib/Verify/Random.h"
+
+#include <cmath>
+
+using namespace kvc;
+using namespace kvc::verify;
+
+namespace {
+
+class Generator {
+public:
+  Generator(uint64_t seed, uint64_t index) : random(seed, index, 'S') {}
+  spec::Spec draw(uint64_t index);
+
+private:
+  unsigned dim();
+  spec::DType dtype() {
+    return random.pick({spec::DType::F32, spec::DType::F16, spec::DType::BF16});
+  }
+  void drawModel(spec::Model &model);
+  spec::Codec codec();
+  spec::Layout layout();
+  spec::Read read();
+  void drawScopes(spec::Spec &spec);
+
+  Random random;
+};
+
+} // namespace
+
+/// Sizes that models have, and any other multiple of 8 up to 576. Large ones
+/// are rare: they cost most and add least.
+unsigned Generator::dim() {
+  if (random.percent(50))
+    return random.pick({32u, 64u, 64u, 80u, 96u, 128u, 128u, 192u, 256u});
+  return 8 * random.range(4, random.percent(15) ? 72 : 24);
+}
+
+void Generator::drawModel(spec::Model &model) {
+  model.layers = random.range(1, 4);
+  unsigned group =
+      random.pick({1u, 1u, 2u, 3u, 4u, 4u, 5u, 6u, 7u, 8u, 8u, 9u, 12u, 16u});
+  model.kvHeads = random.range(1, group > 8 ? 2 : 4);
+  if (random.percent(5)) // as with one latent row for all heads
+    model.kvHeads = 1, group = random.pick({16u, 32u, 64u});
+  model.qHeads = model.kvHeads * group;
+  model.headDimK = dim();
+  model.headDimV = random.percent(60) ? model.headDimK : dim();
+  model.dtype = dtype();
+  model.softmaxScale = 1 / std::sqrt(double(model.headDimK));
+  if (random.percent(25))
+    model.softmaxScale = random.range(20, 250) * 1e-3;
+  if (random.percent(20))
+    model.logitSoftcap = random.pick({5.0, 20.0, 30.0, 50.0});
+}
+
+spec::Codec Generator::codec() {
+  if (random.percent(40))
+    return spec::IntCodec{8, random.percent(50) ? spec::DType::F32
+                                                : spec::DType::F16};
+  return spec::FloatCodec{dtype()};
+}
+
+spec::Layout Generator::layout() {
+  spec::Layout layout;
+  layout.paged = random.percent(80);
+  layout.order =
+      random.percent(50) ? spec::PageOrder::HND : spec::PageOrder::NHD;
+  layout.page = random.percent(60)
+                    ? random.pick({1u, 8u, 16u, 16u, 32u, 64u, 128u, 256u})
+                    : unsigned(random.range(1, random.percent(30) ? 256 : 40));
+  return layout;
+}
+
+spec::Read Generator::read() {
+  spec::Read read;
+  if (random.percent(65))
+    return read;
+  spec::Read::Window window;
+  window.sink = random.pick({0u, 0u, 1u, 4u, 16u, 100u});
+  window.recent = random.percent(50) ? random.range(1, 40)
+                                     : random.pick({64, 128, 500, 4096});
+  read.window = window;
+  return read;
+}
+
+/// One store for all, or two that share the layers or the heads.
+void Generator::drawScopes(spec::Spec &spec) {
+  const spec::Model &model = spec.model;
+  bool byLayer = random.percent(50);
+  unsigned size = byLayer ? model.layers : model.kvHeads;
+  bool two = size > 1 && random.percent(30);
+  unsigned cut = two ? random.range(1, size - 1) : size;
+  for (unsigned part = 0; part < (two ? 2 : 1); ++part) {
+    spec::Store &store = spec.stores.emplace_back();
+    store.name = part ? "second" : "first";
+    store.scope.layerEnd = model.layers;
+    store.scope.headEnd = model.kvHeads;
+    unsigned &begin = byLayer ? store.scope.layerBegin : store.scope.headBegin;
+    unsigned &end = byLayer ? store.scope.layerEnd : store.scope.headEnd;
+    begin = part ? cut : 0;
+    end = part ? size : cut;
+    store.k = {model.headDimK, codec(), {}, {}};
+    store.v = {model.headDimV, codec(), {}, {}};
+    store.layout = layout();
+    store.read = read();
+  }
+}
+
+spec::Spec Generator::draw(uint64_t index) {
+  spec::Spec spec;
+  spec.name = "random-" + std::to_string(index);
+  drawModel(spec.model);
+  drawScopes(spec);
+  return spec;
+}
+
+std::optional<spec::Spec> verify::randomSpec(uint64_t seed, uint64_t index,
+                                             Diagnostics &diagnostics) {
+  std::string text = canonicalText(Generator(seed, index).draw(index));
+  auto spec = spec::read(text, "random-" + std::to_string(index) + ".json",
+                         diagnostics);
+  if (spec && spec->canonical != text) {
+    diagnostics.error("E-INTERNAL", {},
+                      "a canonical text changed when it was read: " + text);
+    return std::nullopt;
+  }
+  return spec;
+}

@@ -1,0 +1,18 @@
+//===- RandomSpec.h - valid specs drawn at random ---------------*- C++ -*-===//
+#ifndef KVC_LIB_VERIFY_RANDOMSPEC_H
+#define KVC_LIB_VERIFY_RANDOMSPEC_H
+
+#include "lib/Spec/Spec.h"
+
+namespace kvc::verify {
+
+/// Case `index` of `seed`: a small model over the whole range of head
+/// dimensions, GQA ratios, codecs, layouts and reads. Goes through JSON text
+/// and the reader, so that these are tried as well; nullopt, with reasons in
+/// `diagnostics`, is a bug of one of the two.
+std::optional<spec::Spec> randomSpec(uint64_t seed, uint64_t index,
+                                     Diagnostics &diagnostics);
+
+} // namespace kvc::verify
+
+#endif // KVC_LIB_VERIFY_RANDOMSPEC_H

@@ -1,0 +1,46 @@
+//===- Report.h - what one case found ---------------------------*- C++ -*-===//
+#ifndef KVC_LIB_VERIFY_REPORT_H
+#define KVC_LIB_VERIFY_REPORT_H
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace kvc::verify {
+
+struct Failure {
+  std::string rule;   ///< "N1" .. "N14", or "setup" where nothing could run
+  std::string detail; ///< where, expected, found
+};
+
+/// Errors over their bounds, each the largest seen, and what failed.
+struct Report {
+  double output = 0; ///< of o: N1, for f32 N2
+  double lse = 0;    ///< of lse
+  uint64_t rows = 0; ///< of o that were compared with the reference
+  std::vector<Failure> failures;
+
+  void fail(std::string rule, std::string detail) {
+    if (failures.size() < kMost)
+      failures.push_back({std::move(rule), std::move(detail)});
+  }
+  bool full() const { return failures.size() >= kMost; }
+  bool failed() const { return !failures.empty(); }
+
+  void add(Report other) {
+    output = std::max(output, other.output);
+    lse = std::max(lse, other.lse);
+    rows += other.rows;
+    for (Failure &failure : other.failures)
+      fail(std::move(failure.rule), std::move(failure.detail));
+  }
+
+private:
+  /// One bug fails many rows; these are enough to find it.
+  static constexpr size_t kMost = 8;
+};
+
+} // namespace kvc::verify
+
+#endif // KVC_LIB_VERIFY_REPORT_H

@@ -1,0 +1,365 @@
+//===- Rules.cpp - the numerics contract, rule by rule --------------------===//
+#include "lib/Verify/Rules.h"
+#include "lib/Verify/Oracle.h"
+
+#include "lib/Reference/Sequence.h"
+
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/MathExtras.h"
+
+#include <cmath>
+#include <cstring>
+
+using namespace kvc;
+using namespace kvc::verify;
+
+/// Batch contexts of N11.
+static constexpr unsigned kContexts = 20;
+
+namespace {
+
+using Members = std::vector<const Member *>;
+
+/// One store's checks. Each rule is one function; all that is random comes from
+/// `random`, in order.
+class StoreCheck {
+public:
+  StoreCheck(const Subject &subject, const StoreSubject &store, uint64_t seed,
+             uint64_t index)
+      : subject(subject), store(store), random(seed, index, 'B' + store.index),
+        batch(randomBatch(store, random)),
+        neighbours(randomNeighbours(store, random)) {
+    for (const Member &member : batch)
+      all.push_back(&member);
+  }
+
+  Report run();
+
+private:
+  void checkAppend();
+  bool checkReference();
+  void checkRunToRun();
+  void checkPoison();
+  void checkContainment();
+  void checkContexts();
+  void checkNotVacuous();
+  void checkExact();
+  void checkAddresses(const Member &member, const MemberOutput &output);
+  void checkMeans(const Member &member, const MemberOutput &output);
+
+  Placement place(Poison poison, bool scatter);
+  std::optional<Output> attendIn(const Members &members,
+                                 const Placement &placement);
+  Members context(unsigned number);
+  int64_t heaviest(const Member &member, int64_t head);
+
+  const Subject &subject;
+  const StoreSubject &store;
+  Random random;
+  std::vector<Member> batch, neighbours;
+  Members all;
+  Output home; ///< of `all`; every context must give the same
+  std::unique_ptr<Oracle> oracle;
+  Report report;
+};
+
+} // namespace
+
+Placement StoreCheck::place(Poison poison, bool scatter) {
+  Placement placement;
+  placement.poison = poison;
+  placement.scatter = scatter;
+  placement.salt = random.next();
+  placement.device = random.below(Devices::kCount);
+  return placement;
+}
+
+std::optional<Output> StoreCheck::attendIn(const Members &members,
+                                           const Placement &placement) {
+  Stage stage(store, members, placement);
+  return attend(subject, stage, report);
+}
+
+/// N3: append leaves the bytes that the reference encoder makes, and no others.
+void StoreCheck::checkAppend() {
+  Placement placement = place(Poison::Random, random.percent(50));
+  placement.rows = Placement::Rows::All;
+  Stage expected(store, all, placement);
+  placement.rows = Placement::Rows::None;
+  Stage found(store, all, placement);
+  if (!append(subject, found, report) ||
+      !std::memcmp(expected.arena.data(), found.arena.data(),
+                   expected.arena.size()))
+    return;
+  for (unsigned plane = 0; plane < store.planes.size(); ++plane)
+    for (auto [b, member] : llvm::enumerate(all))
+      for (int64_t head = 0; head < store.heads(); ++head)
+        for (int64_t t = 0; t < member->length; ++t) {
+          const uint8_t *want = expected.row(plane, b, head, t),
+                        *got = found.row(plane, b, head, t);
+          for (int64_t i = 0; i < store.planes[plane].rowBytes; ++i)
+            if (want[i] != got[i])
+              return report.fail(
+                  "N3", llvm::formatv("store `{0}`, {1} data, plane {2}, head "
+                                      "{3}, token {4}, byte {5}: expected {6}, "
+                                      "found {7}",
+                                      store.spec->name, name(member->kind),
+                                      plane, head, t, i, want[i], got[i]));
+        }
+  report.fail("N3", "store `" + store.spec->name +
+                        "`: append wrote beside the rows it was given");
+}
+
+/// N1, N2, N4, N6, N7: the batch against float64.
+bool StoreCheck::checkReference() {
+  auto output = attendIn(all, place(Poison::Zero, false));
+  if (!output)
+    return false;
+  home = std::move(*output);
+  oracle = std::make_unique<Oracle>(store, all, report);
+  oracle->judge(home, report);
+  return true;
+}
+
+/// N10: the same call again gives the same bits, with and without lse.
+void StoreCheck::checkRunToRun() {
+  Placement placement = place(Poison::Random, true);
+  Stage stage(store, all, placement);
+  for (unsigned run = 0; run < 3 && !report.full(); ++run) {
+    auto output = attend(subject, stage, report);
+    for (size_t b = 0; output && b < all.size(); ++b)
+      sameBits(store, home[b], (*output)[b], "N10",
+               llvm::formatv("sequence {0}, run {1}", b, run), report);
+  }
+  placement.lse = false;
+  auto output = attendIn(all, placement);
+  for (size_t b = 0; output && b < all.size(); ++b)
+    sameBits(store, home[b], (*output)[b], "N10",
+             llvm::formatv("sequence {0}, without lse", b), report);
+}
+
+/// N8: bytes that nobody owns never matter. What a kernel may have left in its
+/// scratch is made bad as well, by running it over nothing but poison.
+void StoreCheck::checkPoison() {
+  for (Poison poison : kPoisons) {
+    Placement placement = place(poison, true);
+    placement.rows = Placement::Rows::None;
+    Stage dirt(store, all, placement);
+    (void)attend(subject, dirt, report);
+    placement.rows = Placement::Rows::Seen;
+    auto output = attendIn(all, placement);
+    for (size_t b = 0; output && b < all.size(); ++b)
+      sameBits(store, home[b], (*output)[b], "N8",
+               llvm::formatv("sequence {0} of {1} tokens, poison {2}", b,
+                             all[b]->length, name(poison)),
+               report);
+  }
+}
+
+/// N9: a NaN that only the last query of a sequence sees is in no other row.
+void StoreCheck::checkContainment() {
+  std::vector<Member> spoiled;
+  for (const Member &member : batch) {
+    spoiled.push_back(member);
+    if (member.queries < 2 || !member.length)
+      continue;
+    for (auto [bytes, plane] : llvm::zip(spoiled.back().planes, store.planes))
+      for (int64_t head = 0; head < store.heads(); ++head)
+        std::memset(
+            &bytes[(head * member.length + member.length - 1) * plane.rowBytes],
+            0xff, plane.rowBytes);
+  }
+  Members members;
+  for (const Member &member : spoiled)
+    members.push_back(&member);
+  auto output = attendIn(members, place(Poison::Random, true));
+  int64_t rows = store.queryHeads();
+  for (size_t b = 0; output && b < members.size(); ++b) {
+    MemberOutput expected = home[b], &found = (*output)[b];
+    if (members[b]->queries >= 2) {
+      size_t keep = (members[b]->queries - 1) * rows;
+      size_t bytes = found.o.size() / found.lse.size() * keep;
+      expected.o.resize(bytes), found.o.resize(bytes);
+      expected.lse.resize(keep), found.lse.resize(keep);
+    }
+    sameBits(store, expected, found, "N9",
+             llvm::formatv("sequence {0} of {1} tokens and {2} queries, NaN in "
+                           "its last token",
+                           b, members[b]->length, members[b]->queries),
+             report);
+  }
+}
+
+/// Each sequence alone first; then any of them in any order, between strangers.
+Members StoreCheck::context(unsigned number) {
+  if (number < all.size())
+    return {all[number]};
+  Members members;
+  for (const Member *member : all)
+    if (random.percent(70))
+      members.push_back(member);
+  if (members.empty())
+    members.push_back(all.front());
+  for (const Member &neighbour : neighbours)
+    if (random.percent(60))
+      members.push_back(&neighbour);
+  random.shuffle(members);
+  return members;
+}
+
+/// N11: a row's bits do not depend on its batch, pages, strides or threads.
+void StoreCheck::checkContexts() {
+  for (unsigned number = 0; number < kContexts && !report.full(); ++number) {
+    Members members = context(number);
+    auto output = attendIn(members, place(Poison::Random, true));
+    for (size_t i = 0; output && i < members.size(); ++i) {
+      auto at = llvm::find(all, members[i]);
+      if (at == all.end())
+        continue;
+      sameBits(store, home[at - all.begin()], (*output)[i], "N11",
+               llvm::formatv("sequence {0} as number {1} of {2}, context {3}",
+                             at - all.begin(), i, members.size(), number),
+               report);
+    }
+  }
+}
+
+/// The token that weighs most for the last query and the first q head of a kv
+/// head.
+int64_t StoreCheck::heaviest(const Member &member, int64_t head) {
+  int64_t dim = store.cache().getDimK(), p = member.length - 1, best = p;
+  int64_t kvHead = store.problem.firstHead + head;
+  const float *q = &member.q[((member.queries - 1) * store.problem.qHeads +
+                              kvHead * store.problem.group) *
+                             dim];
+  double most = -std::numeric_limits<double>::infinity();
+  reference::visibleTo(store.problem, p, p).forEach([&](int64_t t) {
+    const float *k = &member.k[(t * store.kvHeads() + kvHead) * dim];
+    double logit = 0;
+    for (int64_t j = 0; j < dim; ++j)
+      logit += double(q[j]) * k[j];
+    if (logit > most)
+      most = logit, best = t;
+  });
+  return best;
+}
+
+/// N14: the reference is not trivial, and one bit of the cache that is live
+/// changes some output.
+void StoreCheck::checkNotVacuous() {
+  if (oracle->vacuous())
+    report.fail("N14", "store `" + store.spec->name +
+                           "`: the reference has no two different values");
+  size_t at = 0; // the member that is never trivial
+  while (batch[at].kind != DataKind::Normal || batch[at].length < 3 ||
+         batch[at].queries < 1)
+    ++at;
+  Member changed = batch[at];
+  unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
+  const StoreSubject::Plane &plane = store.planes[codes];
+  int64_t head = random.below(store.heads());
+  int64_t row = head * changed.length + heaviest(changed, head);
+  int64_t width = plane.type.getIntOrFloatBitWidth() / 8;
+  changed.planes[codes][row * plane.rowBytes + width - 1] ^= 0x80;
+  Members members = all;
+  members[at] = &changed;
+  auto output = attendIn(members, place(Poison::Random, false));
+  if (output && (*output)[at].o == home[at].o)
+    report.fail("N14", llvm::formatv("store `{0}`, sequence {1}: another sign "
+                                     "in its V changes nothing",
+                                     store.spec->name, at));
+}
+
+/// N5: every row names a token; the result must be exactly its V.
+void StoreCheck::checkAddresses(const Member &member,
+                                const MemberOutput &output) {
+  int64_t dim = store.cache().getDimV(), heads = store.queryHeads();
+  for (int64_t i = 0; i < member.queries * heads; ++i) {
+    int64_t query = i / heads, head = i % heads;
+    if (!member.length)
+      continue;
+    int64_t pick =
+        member.picks[query * store.problem.qHeads + store.firstQuery() + head];
+    int64_t kvHead = store.problem.firstHead + head / store.problem.group;
+    for (int64_t c = 0; c < dim; ++c) {
+      float expected = addressDigit(kvHead, pick, c, dim);
+      float found = element(store.problem.dtype, output.o.data(), i * dim + c);
+      if (found == expected)
+        continue;
+      return report.fail(
+          "N5", llvm::formatv("store `{0}`, {1} tokens, query {2} of {3}, q "
+                              "head {4}, picks token {5}: o[{6}] is {7}, "
+                              "expected exactly {8}",
+                              store.spec->name, member.length, query,
+                              member.queries, head + store.firstQuery(), pick,
+                              c, number(found), number(expected)));
+    }
+  }
+}
+
+/// N5: q = 0 over a power of two of tokens gives exact means of integers.
+void StoreCheck::checkMeans(const Member &member, const MemberOutput &output) {
+  int64_t dim = store.cache().getDimV(), heads = store.queryHeads();
+  int64_t position = member.position(0), tokens = 0;
+  std::vector<double> sums(store.heads() * dim);
+  reference::visibleTo(store.problem, position, position)
+      .forEach([&](int64_t t) {
+        ++tokens;
+        for (int64_t i = 0; i < store.heads() * dim; ++i)
+          sums[i] +=
+              member
+                  .v[(t * store.kvHeads() + store.problem.firstHead) * dim + i];
+      });
+  if (!llvm::isPowerOf2_64(tokens))
+    return;
+  for (int64_t i = 0; i < heads * dim; ++i) {
+    int64_t kvHead = i / dim / store.problem.group;
+    float mean = sums[kvHead * dim + i % dim] / tokens;
+    uint8_t bits[4];
+    pack(store.problem.dtype, mean, bits);
+    float expected = element(store.problem.dtype, bits, 0);
+    float found = element(store.problem.dtype, output.o.data(), i);
+    if (found != expected)
+      return report.fail(
+          "N5",
+          llvm::formatv("store `{0}`, q head {1}, o[{2}]: the mean over "
+                        "{3} tokens is {4}, expected exactly {5}",
+                        store.spec->name, i / dim + store.firstQuery(), i % dim,
+                        tokens, number(found), number(expected)));
+  }
+}
+
+void StoreCheck::checkExact() {
+  // No logit can win by 2^10 under a softcap.
+  if (store.problem.softcap)
+    return;
+  std::vector<Member> exact = exactBatch(store, random);
+  Members members;
+  for (const Member &member : exact)
+    members.push_back(&member);
+  auto output = attendIn(members, place(Poison::Random, true));
+  for (size_t b = 0; output && b < members.size(); ++b) {
+    if (members[b]->kind == DataKind::Mean)
+      checkMeans(*members[b], (*output)[b]);
+    else
+      checkAddresses(*members[b], (*output)[b]);
+  }
+}
+
+Report StoreCheck::run() {
+  checkAppend();
+  if (!checkReference())
+    return report;
+  for (void (StoreCheck::*rule)() :
+       {&StoreCheck::checkExact, &StoreCheck::checkRunToRun,
+        &StoreCheck::checkPoison, &StoreCheck::checkContainment,
+        &StoreCheck::checkContexts, &StoreCheck::checkNotVacuous})
+    if (!report.full())
+      (this->*rule)();
+  return report;
+}
+
+Report verify::checkStore(const Subject &subject, const StoreSubject &store,
+                          uint64_t seed, uint64_t index) {
+  return StoreCheck(subject, store, seed, index).run();
+}

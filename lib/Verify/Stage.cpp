@@ -1,0 +1,189 @@
+//===- Stage.cpp - a batch in memory, as a kernel sees it -----------------===//
+#include "lib/Verify/Stage.h"
+#include "dialect/codecs/HostFloat.h"
+#include "lib/Reference/Sequence.h"
+
+#include "llvm/Support/MathExtras.h"
+
+#include <cstring>
+
+using namespace kvc;
+using namespace kvc::verify;
+
+static constexpr int64_t kLine = 64;
+
+const char *verify::name(Poison poison) {
+  static constexpr const char *names[] = {"zeros", "NaN", "+inf", "-inf",
+                                          "random bytes"};
+  return names[unsigned(poison)];
+}
+
+/// One element's bits, the lowest bytes first.
+static uint32_t pattern(mlir::Type type, Poison poison) {
+  bool plus = poison == Poison::PlusInfinity;
+  if (poison == Poison::Zero)
+    return 0;
+  if (poison == Poison::NaN)
+    return ~0u;
+  if (type.isF32())
+    return plus ? 0x7f800000 : 0xff800000;
+  if (type.isF16())
+    return plus ? 0x7c00 : 0xfc00;
+  if (type.isBF16())
+    return plus ? 0x7f80 : 0xff80;
+  return plus ? 0x7f : 0x80;
+}
+
+void verify::fill(uint8_t *bytes, size_t size, mlir::Type type, Poison poison,
+                  Random &random) {
+  if (poison == Poison::Random) {
+    for (size_t i = 0; i < size; i += 8) {
+      uint64_t word = random.next();
+      std::memcpy(bytes + i, &word, std::min<size_t>(8, size - i));
+    }
+    return;
+  }
+  unsigned width = type.getIntOrFloatBitWidth() / 8;
+  uint32_t one = pattern(type, poison);
+  for (unsigned at = width; at < 4; at += width) // little endian
+    one = one << (8 * width) | pattern(type, poison) % (1ull << (8 * width));
+  for (size_t i = 0; i < size; i += 4)
+    std::memcpy(bytes + i, &one, std::min<size_t>(4, size - i));
+}
+
+void verify::pack(mlir::Type type, llvm::ArrayRef<float> values,
+                  uint8_t *bytes) {
+  if (type.isF32()) {
+    std::memcpy(bytes, values.data(), values.size() * sizeof(float));
+    return;
+  }
+  bool half = type.isF16();
+  for (float x : values) {
+    uint16_t bits = half ? toF16(x) : toBF16(x);
+    std::memcpy(bytes, &bits, 2);
+    bytes += 2;
+  }
+}
+
+Stage::Stage(const StoreSubject &store, llvm::ArrayRef<const Member *> members,
+             const Placement &placement)
+    : store(store), placement(placement), members(members) {
+  Random random(placement.salt, 0, 'P');
+  cuQ.push_back(0);
+  for (const Member *member : members) {
+    cuQ.push_back(cuQ.back() + member->queries);
+    kvLen.push_back(member->length);
+  }
+  planTable(random);
+  planPlanes(random);
+  for (auto [plane, at, bytes] :
+       llvm::zip(store.planes, cache.planes, planeBytes))
+    for (int64_t outer = 0; outer < outers; ++outer)
+      fill(at.base + outer * at.outer_stride, bytes, plane.type,
+           placement.poison, random);
+  if (placement.rows != Placement::Rows::None)
+    place();
+}
+
+/// Who has which page or slot. Entries that no kernel may read are no ids.
+void Stage::planTable(Random &random) {
+  bool scatter = placement.scatter;
+  int64_t longest = 1, used = 0;
+  for (const Member *member : members)
+    longest = std::max(longest, member->length);
+  outerTokens = store.paged() ? store.page()
+                              : longest + (scatter ? random.range(0, 40) : 0);
+  auto outersOf = [&](const Member *member) {
+    return store.paged() ? llvm::divideCeil(member->length, outerTokens) : 1;
+  };
+  for (const Member *member : members)
+    used += outersOf(member);
+  if (store.paged())
+    tableStride = llvm::divideCeil(longest, outerTokens) +
+                  (scatter ? random.range(0, 9) : 0);
+  outers = used + (scatter ? random.range(1, 5) : 0);
+  outers = std::max<int64_t>(outers, 1);
+  std::vector<int32_t> ids(outers);
+  for (int64_t i = 0; i < outers; ++i)
+    ids[i] = i;
+  if (scatter)
+    random.shuffle(ids);
+  table.assign(members.size() * tableStride, 0x7fffffff);
+  int64_t next = 0;
+  for (size_t b = 0; b < members.size(); ++b)
+    for (int64_t i = 0; i < int64_t(outersOf(members[b])); ++i)
+      table[b * tableStride + i] = ids[next++];
+}
+
+/// Dense: outer after outer, each its planes. Scattered: plane after plane,
+/// with gaps between outers, and between heads where the order lets them.
+void Stage::planPlanes(Random &random) {
+  bool scatter = placement.scatter;
+  auto gap = [&] { return scatter ? kLine * random.range(0, 3) : 0; };
+  bool headsOutside = store.spec->layout.order == spec::PageOrder::HND;
+  llvm::SmallVector<int64_t, 4> starts;
+  int64_t end = 0;
+  for (const StoreSubject::Plane &plane : store.planes) {
+    int64_t headStride = plane.rowBytes;
+    int64_t bytes = outerTokens * plane.tokenStride;
+    if (headsOutside) {
+      headStride = outerTokens * plane.tokenStride + gap();
+      bytes = store.heads() * headStride;
+    }
+    bytes = llvm::alignTo(bytes, kLine) + gap();
+    starts.push_back(end);
+    planeBytes.push_back(bytes);
+    cache.planes.push_back({nullptr, bytes, headStride});
+    end += scatter ? outers * bytes : bytes;
+  }
+  arena.resize(scatter ? end : outers * end);
+  for (auto [plane, start] : llvm::zip(cache.planes, starts)) {
+    plane.base = arena.data() + start;
+    if (!scatter)
+      plane.outer_stride = end;
+  }
+  cache.type = store.cache();
+  cache.outers = outers;
+  cache.outerTokens = outerTokens;
+}
+
+uint8_t *Stage::row(unsigned plane, unsigned member, int64_t head,
+                    int64_t token) {
+  const KvcPlane &at = cache.planes[plane];
+  int64_t outer = table[member * tableStride + token / outerTokens];
+  return at.base + outer * at.outer_stride + head * at.head_stride +
+         token % outerTokens * store.planes[plane].tokenStride;
+}
+
+int64_t Stage::slot(unsigned member, int64_t token) const {
+  int64_t outer = table[member * tableStride + token / outerTokens];
+  return outer * outerTokens + token % outerTokens;
+}
+
+std::vector<float> Stage::queries() const {
+  std::vector<float> q;
+  for (const Member *member : members)
+    q.insert(q.end(), member->q.begin(), member->q.end());
+  return q;
+}
+
+/// Copies the members' encoded rows to where the table says.
+void Stage::place() {
+  for (auto [b, member] : llvm::enumerate(members)) {
+    reference::Visible seen{{0, 0}, {0, member->length}};
+    if (placement.rows == Placement::Rows::Seen)
+      seen = member->queries
+                 ? reference::visibleTo(store.problem, member->position(0),
+                                        member->length - 1)
+                 : reference::Visible{};
+    for (unsigned plane = 0; plane < store.planes.size(); ++plane) {
+      int64_t bytes = store.planes[plane].rowBytes;
+      for (int64_t head = 0; head < store.heads(); ++head)
+        seen.forEach([&](int64_t t) {
+          const uint8_t *from =
+              &member->planes[plane][(head * member->length + t) * bytes];
+          std::memcpy(row(plane, b, head, t), from, bytes);
+        });
+    }
+  }
+}

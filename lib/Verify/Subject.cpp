@@ -1,0 +1,158 @@
+//===- Subject.cpp - a spec compiled and loaded, to be judged -------------===//
+#include "lib/Verify/Subject.h"
+#include "lib/Import/SpecToKvc.h"
+#include "lib/Spec/Canonical.h"
+
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace kvc;
+using namespace kvc::verify;
+
+std::unique_ptr<Devices> Devices::create(std::string &error) {
+  auto devices = std::make_unique<Devices>();
+  for (unsigned i = 0; i < kCount; ++i) {
+    kvc_cpu_options options = {};
+    options.size = sizeof(options);
+    options.threads = i + 1;
+    if (kvc_device_create_cpu(&options, &devices->device[i]).code != KVC_OK) {
+      error = kvc_error_text();
+      return nullptr;
+    }
+  }
+  return devices;
+}
+
+Devices::~Devices() {
+  for (kvc_device *each : device)
+    if (each)
+      kvc_device_release(each);
+}
+
+Subject::~Subject() {
+  for (kvc_program *program : programs)
+    if (program)
+      kvc_program_release(program);
+}
+
+/// Where the manifest, as the runtime reads it, and the dialect disagree about
+/// a store; empty if nowhere.
+static std::string compareGeometry(const StoreSubject &store,
+                                   const kvc_store_info &info) {
+  auto planes = store.cache().planes();
+  if (info.plane_count != planes.size())
+    return llvm::formatv("expected {0} planes, found {1}", planes.size(),
+                         info.plane_count);
+  if (info.page_tokens != (store.paged() ? store.page() : 0))
+    return llvm::formatv("expected pages of {0}, found {1}", store.page(),
+                         info.page_tokens);
+  for (auto [i, plane] : llvm::enumerate(planes)) {
+    const kvc_plane_info &found = info.planes[i];
+    if (found.elements == plane.elements &&
+        found.token_stride == plane.tokenStride &&
+        found.head_stride == plane.headStride)
+      continue;
+    return llvm::formatv(
+        "plane {0}: expected {1} elements and strides of {2} and {3}, found "
+        "{4}, {5} and {6}",
+        i, plane.elements, plane.tokenStride, plane.headStride, found.elements,
+        found.token_stride, found.head_stride);
+  }
+  return "";
+}
+
+bool Subject::describe(std::string &error) {
+  uint32_t count = kvc_program_store_count(programs[0]);
+  for (const spec::Store &store : spec.stores) {
+    auto function = module->lookupSymbol<mlir::func::FuncOp>(
+        llvm::StringRef(store.name + ".attend"));
+    AttendOp attend = *function.getOps<AttendOp>().begin();
+    StoreSubject subject;
+    subject.spec = &store;
+    subject.problem = reference::AttendProblem::of(attend);
+    for (const PlaneGeometry &plane : subject.cache().planes())
+      subject.planes.push_back(
+          {plane.stream, plane.type,
+           plane.elements * plane.type.getIntOrFloatBitWidth() / 8,
+           plane.tokenStride});
+    kvc_store_info info = {};
+    info.size = sizeof(info);
+    for (subject.index = 0; subject.index < count; ++subject.index)
+      if (kvc_program_get_store(programs[0], subject.index, &info).code ==
+              KVC_OK &&
+          store.name == info.name)
+        break;
+    if (subject.index == count)
+      return error = "the program has no store `" + store.name + "`", false;
+    std::string difference = compareGeometry(subject, info);
+    if (!difference.empty())
+      return error = "store `" + store.name + "`: " + difference, false;
+    stores.push_back(std::move(subject));
+  }
+  return true;
+}
+
+std::unique_ptr<Subject> Subject::create(const spec::Spec &spec,
+                                         llvm::ArrayRef<uint8_t> artifact,
+                                         const Devices &devices, Fault fault,
+                                         std::string &error) {
+  auto subject = std::make_unique<Subject>();
+  subject->spec = spec;
+  subject->fault = fault;
+  subject->context = std::make_unique<mlir::MLIRContext>(
+      mlir::MLIRContext::Threading::DISABLED);
+  subject->module = importSpec(*subject->context, subject->spec);
+  for (unsigned i = 0; i < Devices::kCount; ++i) {
+    kvc_status status =
+        kvc_program_load(devices.device[i], artifact.data(), artifact.size(),
+                         &subject->programs[i]);
+    if (status.code != KVC_OK)
+      return error = kvc_error_text(), nullptr;
+  }
+  return subject->describe(error) ? std::move(subject) : nullptr;
+}
+
+spec::Spec verify::plant(spec::Spec spec, Fault fault) {
+  if (fault == Fault::Scale)
+    spec.model.softmaxScale *= 1.02;
+  if (fault == Fault::NoSoftcap)
+    spec.model.logitSoftcap.reset();
+  for (spec::Store &store : spec.stores) {
+    auto &window = store.read.window;
+    if (window && fault == Fault::WideWindow)
+      ++window->recent;
+    if (window && window->sink && fault == Fault::NoSink)
+      --window->sink;
+  }
+  spec.canonical = canonicalText(spec);
+  return spec;
+}
+
+bool verify::applies(Fault fault, const spec::Spec &spec) {
+  auto anyStore = [&](auto predicate) {
+    return llvm::any_of(spec.stores, predicate);
+  };
+  switch (fault) {
+  case Fault::NoSoftcap:
+    return spec.model.logitSoftcap.has_value();
+  case Fault::WideWindow:
+    return anyStore([](const spec::Store &store) {
+      return store.read.window.has_value() && store.read.window->recent < 100;
+    });
+  case Fault::NoSink:
+    return anyStore([](const spec::Store &store) {
+      return store.read.window && store.read.window->sink;
+    });
+  case Fault::HeadStride:
+    return spec.model.kvHeads > 1;
+  case Fault::SwapScales:
+    return anyStore([](const spec::Store &store) {
+      const auto *k = std::get_if<spec::IntCodec>(&store.k.codec),
+                 *v = std::get_if<spec::IntCodec>(&store.v.codec);
+      return k && v && k->scaleType == v->scaleType;
+    });
+  case Fault::LowPrecision:
+    return spec.model.dtype == spec::DType::F32;
+  default:
+    return true;
+  }
+}

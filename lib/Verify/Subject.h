@@ -1,0 +1,85 @@
+//===- Subject.h - a spec compiled and loaded, to be judged -----*- C++ -*-===//
+#ifndef KVC_LIB_VERIFY_SUBJECT_H
+#define KVC_LIB_VERIFY_SUBJECT_H
+
+#include "lib/Reference/Attend.h"
+#include "lib/Spec/Spec.h"
+#include "lib/Verify/Fault.h"
+
+#include "kvc/runtime.h"
+
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/IR/OwningOpRef.h"
+
+#include <memory>
+
+namespace kvc::verify {
+
+/// The devices that a worker runs on: one without threads and one with two, as
+/// results must not tell them apart.
+class Devices {
+public:
+  static std::unique_ptr<Devices> create(std::string &error);
+  ~Devices();
+  static constexpr unsigned kCount = 2;
+  kvc_device *device[kCount] = {};
+};
+
+/// One store of a subject: what it means and where it stands.
+struct StoreSubject {
+  const spec::Store *spec = nullptr;
+  uint32_t index = 0; ///< in the program
+  reference::AttendProblem problem;
+
+  struct Plane {
+    StreamKind stream;
+    mlir::Type type;
+    int64_t rowBytes = 0;    ///< of one (token, head)
+    int64_t tokenStride = 0; ///< bytes
+  };
+  llvm::SmallVector<Plane, 4> planes;
+
+  CacheType cache() const { return problem.cache; }
+  int64_t heads() const { return problem.cache.getHeads(); }
+  int64_t kvHeads() const { return problem.qHeads / problem.group; }
+  int64_t firstQuery() const { return problem.firstHead * problem.group; }
+  int64_t queryHeads() const { return heads() * problem.group; }
+  bool paged() const { return spec->layout.paged; }
+  int64_t page() const { return spec->layout.page; }
+  bool quantised() const { return planes.size() > 2; }
+  bool covers(unsigned layer) const {
+    return layer >= spec->scope.layerBegin && layer < spec->scope.layerEnd;
+  }
+};
+
+/// Owns the program, once per device, and the IR that says what it means.
+class Subject {
+public:
+  /// Loads `artifact`, the compiled `spec`. On failure returns null and sets
+  /// `error`; a manifest whose geometry is not the spec's is a failure.
+  static std::unique_ptr<Subject> create(const spec::Spec &spec,
+                                         llvm::ArrayRef<uint8_t> artifact,
+                                         const Devices &devices, Fault fault,
+                                         std::string &error);
+  ~Subject();
+
+  spec::Spec spec;
+  std::vector<StoreSubject> stores; ///< in the order of the spec
+  kvc_program *programs[Devices::kCount] = {};
+  Fault fault = Fault::None; ///< planted into every launch
+
+private:
+  bool describe(std::string &error);
+
+  std::unique_ptr<mlir::MLIRContext> context;
+  mlir::OwningOpRef<mlir::ModuleOp> module;
+};
+
+/// `spec` as a buggy compiler would read it.
+spec::Spec plant(spec::Spec spec, Fault fault);
+/// Whether a fault can make any difference under this spec.
+bool applies(Fault fault, const spec::Spec &spec);
+
+} // namespace kvc::verify
+
+#endif // KVC_LIB_VERIFY_SUBJECT_H

@@ -1,0 +1,233 @@
+//===- Verify.cpp - proves kernels right ----------------------------------===//
+#include "lib/Verify/Verify.h"
+#include "lib/Verify/CacheCheck.h"
+#include "lib/Verify/RandomSpec.h"
+#include "lib/Verify/Rules.h"
+
+#include "llvm/Support/raw_ostream.h"
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <thread>
+
+using namespace kvc;
+using namespace kvc::verify;
+
+/// All errors as text, for a failure's detail.
+static std::string textOf(const Diagnostics &diagnostics) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  for (const Diagnostic &diagnostic : diagnostics.all())
+    if (diagnostic.severity == Severity::Error)
+      os << (text.empty() ? "" : "; ") << diagnostic.message;
+  return text;
+}
+
+/// The bytes to load: given ones, or those of the compiler.
+static std::vector<uint8_t> build(const spec::Spec &spec,
+                                  const Options &options, Report &report) {
+  Diagnostics diagnostics;
+  CompileOptions compileOptions = options.compile;
+  compileOptions.emitRemarks = false;
+  auto output =
+      compile(plant(spec, options.fault), compileOptions, diagnostics);
+  if (output && !diagnostics.hasErrors())
+    return std::move(output->artifact);
+  report.fail("setup", "compile: " + textOf(diagnostics));
+  return {};
+}
+
+static std::unique_ptr<Subject> load(const spec::Spec &spec,
+                                     std::vector<uint8_t> artifact,
+                                     const Devices &devices,
+                                     const Options &options, Report &report) {
+  if (artifact.empty())
+    artifact = build(spec, options, report);
+  if (report.failed())
+    return nullptr;
+  std::string error;
+  auto subject = Subject::create(spec, artifact, devices, options.fault, error);
+  if (!subject)
+    report.fail("setup", "load: " + error);
+  return subject;
+}
+
+/// The kernels of every store on the harness's buffers, then through a cache.
+static Report runCase(const Subject &subject, uint64_t seed, uint64_t index) {
+  Report report;
+  for (const StoreSubject &store : subject.stores)
+    report.add(checkStore(subject, store, seed, index));
+  report.add(checkCache(subject, seed, index));
+  return report;
+}
+
+namespace {
+
+/// Collects what cases found, from any thread.
+class Collector {
+public:
+  void add(uint64_t index, const spec::Spec *spec, Report report) {
+    std::lock_guard lock(mutex);
+    ++summary.cases;
+    summary.failed += report.failed();
+    summary.worstOutput = std::max(summary.worstOutput, report.output);
+    summary.worstLse = std::max(summary.worstLse, report.lse);
+    summary.rows += report.rows;
+    for (Failure &failure : report.failures)
+      failures.emplace(index, CaseFailure{index, std::move(failure),
+                                          spec ? spec->canonical : ""});
+  }
+  Summary take() {
+    for (auto &[index, failure] : failures)
+      summary.failures.push_back(std::move(failure));
+    std::chrono::duration<double> elapsed =
+        std::chrono::steady_clock::now() - start;
+    summary.seconds = elapsed.count();
+    return std::move(summary);
+  }
+
+private:
+  std::mutex mutex;
+  Summary summary;
+  std::multimap<uint64_t, CaseFailure> failures; ///< in order of index
+  std::chrono::steady_clock::time_point start =
+      std::chrono::steady_clock::now();
+};
+
+/// Runs `body(index, devices)` for all cases on `options.jobs` threads, each
+/// with its own devices.
+void forCases(const Options &options, Collector &collector,
+              llvm::function_ref<void(uint64_t, const Devices &)> body) {
+  std::atomic<uint64_t> next = options.first;
+  auto work = [&] {
+    std::string error;
+    auto devices = Devices::create(error);
+    if (!devices) {
+      Report report;
+      report.fail("setup", "no CPU device: " + error);
+      return collector.add(options.first, nullptr, std::move(report));
+    }
+    for (uint64_t index; (index = next++) < options.first + options.cases;)
+      body(index, *devices);
+  };
+  std::vector<std::thread> threads;
+  for (unsigned i = 1; i < options.jobs; ++i)
+    threads.emplace_back(work);
+  work();
+  for (std::thread &thread : threads)
+    thread.join();
+}
+
+} // namespace
+
+static void runRandomCase(uint64_t index, const Devices &devices,
+                          const Options &options, Collector &collector) {
+  Report report;
+  Diagnostics diagnostics;
+  auto spec = randomSpec(options.seed, index, diagnostics);
+  if (!spec) {
+    report.fail("setup", "spec: " + textOf(diagnostics));
+    return collector.add(index, nullptr, std::move(report));
+  }
+  if (auto subject = load(*spec, {}, devices, options, report))
+    report.add(runCase(*subject, options.seed, index));
+  collector.add(index, &*spec, std::move(report));
+}
+
+Summary verify::verifyRandom(const Options &options,
+                             const std::function<void(uint64_t)> &progress) {
+  Collector collector;
+  std::atomic<uint64_t> done = 0;
+  forCases(options, collector, [&](uint64_t index, const Devices &devices) {
+    runRandomCase(index, devices, options, collector);
+    progress(++done);
+  });
+  return collector.take();
+}
+
+Summary verify::verifySpec(const spec::Spec &spec,
+                           const std::vector<uint8_t> &artifact,
+                           const Options &options) {
+  Collector collector;
+  Report built;
+  std::vector<uint8_t> bytes = artifact;
+  if (bytes.empty())
+    bytes = build(spec, options, built);
+  if (built.failed()) {
+    collector.add(options.first, &spec, std::move(built));
+    return collector.take();
+  }
+  forCases(options, collector, [&](uint64_t index, const Devices &devices) {
+    Report report;
+    if (auto subject = load(spec, bytes, devices, options, report))
+      report.add(runCase(*subject, options.seed, index));
+    collector.add(index, &spec, std::move(report));
+  });
+  return collector.take();
+}
+
+Summary verify::verifyTensors(const spec::Spec &spec,
+                              const std::vector<uint8_t> &artifact,
+                              const std::vector<LayerTensors> &layers,
+                              const Options &options) {
+  Collector collector;
+  std::vector<LayerReport> reports;
+  Options single = options;
+  single.first = 0, single.cases = single.jobs = 1;
+  forCases(single, collector, [&](uint64_t index, const Devices &devices) {
+    Report report;
+    if (auto subject = load(spec, artifact, devices, options, report))
+      reports = replay(*subject, layers);
+    if (report.failed())
+      collector.add(index, &spec, std::move(report));
+  });
+  for (const LayerReport &each : reports)
+    collector.add(each.layer, &spec, each.report);
+  Summary summary = collector.take();
+  summary.layers = std::move(reports);
+  return summary;
+}
+
+/// Tries cases until one fails with the fault and passes without it.
+static Planted tryFault(const FaultInfo &fault, const Options &options) {
+  Planted planted;
+  planted.fault = fault;
+  Options one = options;
+  one.cases = one.jobs = 1;
+  auto ignore = [](uint64_t) {};
+  for (uint64_t index = options.first; index < options.first + options.cases;
+       ++index) {
+    Diagnostics diagnostics;
+    auto spec = randomSpec(options.seed, index, diagnostics);
+    if (!spec || !applies(fault.fault, *spec))
+      continue;
+    ++planted.tried;
+    one.first = index;
+    one.fault = fault.fault;
+    Summary broken = verifyRandom(one, ignore);
+    one.fault = Fault::None;
+    if (!broken.failed || verifyRandom(one, ignore).failed)
+      continue;
+    planted.caught = true;
+    planted.failure = broken.failures.front();
+    break;
+  }
+  return planted;
+}
+
+std::vector<Planted> verify::verifyPlanted(const Options &options) {
+  std::vector<Planted> all(std::size(kFaults));
+  std::atomic<size_t> next = 0;
+  auto work = [&] {
+    for (size_t i; (i = next++) < all.size();)
+      all[i] = tryFault(kFaults[i], options);
+  };
+  std::vector<std::thread> threads;
+  for (unsigned i = 1; i < options.jobs; ++i)
+    threads.emplace_back(work);
+  work();
+  for (std::thread &thread : threads)
+    thread.join();
+  return all;
+}

@@ -1,0 +1,72 @@
+//===- Verify.h - proves kernels right --------------------------*- C++ -*-===//
+//
+// The facade: random specs, one spec on generated data, one spec on captured
+// tensors, and the harness on its own planted bugs.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_LIB_VERIFY_VERIFY_H
+#define KVC_LIB_VERIFY_VERIFY_H
+
+#include "lib/Compiler/Compiler.h"
+#include "lib/Verify/Fault.h"
+#include "lib/Verify/Tensors.h"
+
+#include <functional>
+
+namespace kvc::verify {
+
+struct Options {
+  CompileOptions compile;
+  uint64_t seed = 1;
+  uint64_t first = 0, cases = 1; ///< case indices [first, first + cases)
+  unsigned jobs = 2;             ///< cases at once
+  Fault fault = Fault::None;     ///< planted; tests only
+};
+
+/// A failure of one case, with what makes it again.
+struct CaseFailure {
+  uint64_t index = 0;
+  Failure failure;
+  std::string spec; ///< canonical JSON
+};
+
+struct Summary {
+  uint64_t cases = 0;                   ///< that ran
+  uint64_t failed = 0;                  ///< of them
+  double worstOutput = 0, worstLse = 0; ///< errors over their bounds
+  uint64_t rows = 0;                    ///< compared with the reference
+  std::vector<CaseFailure> failures; ///< in order of index; a few of each case
+  std::vector<LayerReport> layers;   ///< of verifyTensors()
+  double seconds = 0;
+};
+
+/// Draws spec and batch of every case. `progress(done)` may be called from any
+/// thread.
+Summary verifyRandom(const Options &options,
+                     const std::function<void(uint64_t)> &progress);
+
+/// A spec, compiled or as it stands in `artifact` if that is not empty, on
+/// random batches (`options.cases` of them).
+Summary verifySpec(const spec::Spec &spec, const std::vector<uint8_t> &artifact,
+                   const Options &options);
+
+/// The same on the tensors of a model, token by token.
+Summary verifyTensors(const spec::Spec &spec,
+                      const std::vector<uint8_t> &artifact,
+                      const std::vector<LayerTensors> &layers,
+                      const Options &options);
+
+/// What became of one planted bug.
+struct Planted {
+  FaultInfo fault;
+  bool caught = false;
+  uint64_t tried = 0;  ///< cases that the bug could show in
+  CaseFailure failure; ///< that caught it
+};
+/// Plants every fault in turn and tries cases until one fails that does not
+/// fail without it.
+std::vector<Planted> verifyPlanted(const Options &options);
+
+} // namespace kvc::verify
+
+#endif // KVC_LIB_VERIFY_VERIFY_H

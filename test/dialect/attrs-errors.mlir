@@ -1,0 +1,138 @@
+// What codecs, layouts, reads, schedules, targets and caches refuse.
+// RUN: kvc-opt %s -split-input-file -verify-diagnostics -allow-unregistered-dialect
+
+// expected-error@+1 {{expected f32, f16 or bf16, found 'f64'}}
+"t.t"() {a = #kvc.float<f64>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{expected 8 bits, found 4}}
+"t.t"() {a = #kvc.int<4, scale = f32>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{expected a scale of f32 or f16, found 'bf16'}}
+"t.t"() {a = #kvc.int<8, scale = bf16>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{a page holds 1 to 256 tokens, found 0}}
+"t.t"() {a = #kvc.paged<0, HND>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{a page holds 1 to 256 tokens, found 257}}
+"t.t"() {a = #kvc.paged<257, NHD>} : () -> ()
+
+// -----
+
+// expected-error@+2 {{to be one of: HND, NHD}}
+// expected-error@+1 {{failed to parse Kvc_PagedAttr parameter 'order'}}
+"t.t"() {a = #kvc.paged<16, DHN>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{a window has sink >= 0 and recent >= 1, found sink -1 and recent 4}}
+"t.t"() {a = #kvc.read_window<sink = -1, recent = 4>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{a window has sink >= 0 and recent >= 1, found sink 0 and recent 0}}
+"t.t"() {a = #kvc.read_window<sink = 0, recent = 0>} : () -> ()
+
+// -----
+
+// A position is a 32-bit integer.
+// expected-error@+1 {{a window has sink >= 0 and recent >= 1, found sink 0 and recent 2147483648}}
+"t.t"() {a = #kvc.read_window<sink = 0, recent = 2147483648>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{target `none` needs at least one lane and one register, found 0 and 16}}
+"t.t"() {a = #kvc.target<"none", lanes = 0, registers = 16>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{schedule field `tokens` must be in [1, 256], found 512}}
+"t.t"() {a = #kvc.schedule<tokens = 512>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{schedule field `rows` must be in [1, 16], found 0}}
+"t.t"() {a = #kvc.schedule<rows = 0>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{schedule field `keys` must be in [1, 16], found 17}}
+"t.t"() {a = #kvc.schedule<keys = 17>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{schedule field `queries` must be in [1, 1024], found 1025}}
+"t.t"() {a = #kvc.schedule<queries = 1025>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{schedule field `split` must be in [0, 1048576], found -16}}
+"t.t"() {a = #kvc.schedule<split = -16>} : () -> ()
+
+// -----
+
+// At most three tiles ahead.
+// expected-error@+1 {{schedule field `prefetch` must be in [0, 48], found 49}}
+"t.t"() {a = #kvc.schedule<tokens = 16, prefetch = 49>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{schedule field `level` must be in [1, 2], found 3}}
+"t.t"() {a = #kvc.schedule<level = 3>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{schedule field `keys` (3) must divide `tokens` (16)}}
+"t.t"() {a = #kvc.schedule<tokens = 16, keys = 3>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{schedule field `tokens` (16) must divide `split` (2040)}}
+"t.t"() {a = #kvc.schedule<tokens = 16, split = 2040>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{a cache has 1 to 65536 heads, found 0}}
+func.func private @f(!kvc.cache<heads = 0, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>)
+
+// -----
+
+// expected-error@+1 {{a cache has 1 to 65536 heads, found 65537}}
+func.func private @f(!kvc.cache<heads = 65537, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>)
+
+// -----
+
+// expected-error@+1 {{a row has a multiple of 8 elements, 8 to 576; found 60}}
+func.func private @f(!kvc.cache<heads = 1, k = 60 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>)
+
+// -----
+
+// expected-error@+1 {{a row has a multiple of 8 elements, 8 to 576; found 584}}
+func.func private @f(!kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 584 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>)
+
+// -----
+
+// expected-error@+1 {{expected a codec, found #kvc.read_all}}
+func.func private @f(!kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.read_all, layout = #kvc.paged<16, HND>>)
+
+// -----
+
+// expected-error@+1 {{expected a codec, found 8 : i64}}
+func.func private @f(!kvc.cache<heads = 1, k = 64 by 8, v = 64 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>)
+
+// -----
+
+// expected-error@+1 {{expected a layout, found #kvc.float<f32>}}
+func.func private @f(!kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.float<f32>>)
+
+// -----
+
+// expected-error@+1 {{a softmax state has at least one channel, found 0}}
+func.func private @f(!tile.softmax<0>)

@@ -1,0 +1,379 @@
+// What the verbs refuse.
+// RUN: kvc-opt %s -split-input-file -verify-diagnostics -allow-unregistered-dialect
+
+// expected-error@+1 {{covers no layer or no head}}
+kvc.store @full layers 30 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{covers no layer or no head}}
+kvc.store @full layers 0 to 30 heads 3 to 0 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{attribute 'layer_begin' failed to satisfy constraint}}
+kvc.store @full layers -5 to -1 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{attribute 'head_begin' failed to satisfy constraint}}
+kvc.store @full layers 0 to 30 heads -3 to 0 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{attribute 'kv_heads' failed to satisfy constraint}}
+kvc.store @full layers 0 to 30 heads 0 to 3 of 0 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// A group of no q heads.
+// expected-error@+1 {{attribute 'q_heads' failed to satisfy constraint}}
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 0 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{ends at kv head 3, the model has 2}}
+kvc.store @full layers 0 to 30 heads 0 to 3 of 2 queries 8 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{needs a whole number of q heads per kv head, found 8 over 3}}
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 8 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{expected a read, found #kvc.float<bf16>}}
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.float<bf16>) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{expected a read, found 1 : i64}}
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(1) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{covers 2 heads, its type has 3}}
+kvc.store @full layers 0 to 30 heads 1 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{attribute 'cache' failed to satisfy constraint}}
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : i32
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: tensor<?xi64>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{no store named @fool}}
+  kvc.append @fool, %k, %v at %slot into %cache : tensor<?x3x64xbf16>, tensor<?x3x32xbf16>, tensor<?xi64>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+  return
+}
+
+// -----
+
+// A symbol, but no store.
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: tensor<?xi64>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{no store named @f}}
+  kvc.append @f, %k, %v at %slot into %cache : tensor<?x3x64xbf16>, tensor<?x3x32xbf16>, tensor<?xi64>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: tensor<?xi64>, %cache: !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{cache type differs from that of store @full}}
+  kvc.append @full, %k, %v at %slot into %cache : tensor<?x3x64xbf16>, tensor<?x3x32xbf16>, tensor<?xi64>, !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%k: tensor<?x2x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: tensor<?xi64>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{k must be 'tensor<?x3x64xf32>' or the same in f16 or bf16, found 'tensor<?x2x64xbf16>'}}
+  kvc.append @full, %k, %v at %slot into %cache : tensor<?x2x64xbf16>, tensor<?x3x32xbf16>, tensor<?xi64>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%k: tensor<?x3x64xi8>, %v: tensor<?x3x32xbf16>, %slot: tensor<?xi64>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{k must be 'tensor<?x3x64xf32>' or the same in f16 or bf16, found 'tensor<?x3x64xi8>'}}
+  kvc.append @full, %k, %v at %slot into %cache : tensor<?x3x64xi8>, tensor<?x3x32xbf16>, tensor<?xi64>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%k: tensor<?x3x64xf64>, %v: tensor<?x3x32xbf16>, %slot: tensor<?xi64>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{k must be 'tensor<?x3x64xf32>' or the same in f16 or bf16, found 'tensor<?x3x64xf64>'}}
+  kvc.append @full, %k, %v at %slot into %cache : tensor<?x3x64xf64>, tensor<?x3x32xbf16>, tensor<?xi64>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%k: tensor<4x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: tensor<?xi64>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{k must be 'tensor<?x3x64xf32>' or the same in f16 or bf16, found 'tensor<4x3x64xbf16>'}}
+  kvc.append @full, %k, %v at %slot into %cache : tensor<4x3x64xbf16>, tensor<?x3x32xbf16>, tensor<?xi64>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x64xbf16>, %slot: tensor<?xi64>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{v must be 'tensor<?x3x32xbf16>', found 'tensor<?x3x64xbf16>'}}
+  kvc.append @full, %k, %v at %slot into %cache : tensor<?x3x64xbf16>, tensor<?x3x64xbf16>, tensor<?xi64>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+  return
+}
+
+// -----
+
+// One dtype for the whole model.
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xf16>, %slot: tensor<?xi64>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{v must be 'tensor<?x3x32xbf16>', found 'tensor<?x3x32xf16>'}}
+  kvc.append @full, %k, %v at %slot into %cache : tensor<?x3x64xbf16>, tensor<?x3x32xf16>, tensor<?xi64>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: tensor<?xi32>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{must be 1D tensor of 64-bit signless integer values, but got 'tensor<?xi32>'}}
+  kvc.append @full, %k, %v at %slot into %cache : tensor<?x3x64xbf16>, tensor<?x3x32xbf16>, tensor<?xi32>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{no store named @fool}}
+  %o, %lse = kvc.attend @fool, %q, %cache, %batch scale 0.125 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, NHD>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{cache type differs from that of store @full}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, NHD>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x3x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{q must be 'tensor<?x9x64xf32>' or the same in f16 or bf16, found 'tensor<?x3x64xbf16>'}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 : tensor<?x3x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{o must be 'tensor<?x9x32xbf16>', found 'tensor<?x9x64xbf16>'}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{o must be 'tensor<?x9x32xbf16>', found 'tensor<?x9x32xf32>'}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xf32>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{lse must be 'tensor<?x9xf32>', found 'tensor<?x9xbf16>'}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xbf16>
+  return
+}
+
+// -----
+
+// Parts have an axis of their own, and are f32.
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{o must be 'tensor<?x?x9x32xf32>', found 'tensor<?x9x32xbf16>'}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts 64 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{o must be 'tensor<?x?x9x32xf32>', found 'tensor<?x?x9x32xbf16>'}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts 64 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{lse must be 'tensor<?x?x9xf32>', found 'tensor<?x9xf32>'}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts 64 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{attribute 'parts' failed to satisfy constraint}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts 0 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{attribute 'parts' failed to satisfy constraint}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts -1 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{parts hold 64 tokens, its schedule splits at 128}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts 64 schedule <split = 128> : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{scale must be finite}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0x7FF0000000000000 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{softcap must be positive and finite}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 softcap 0.0 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{softcap must be positive and finite}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 softcap -1.0 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{softcap must be positive and finite}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 softcap 0x7FF8000000000000 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{softcap must be positive and finite}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 softcap 0x7FF0000000000000 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%po: tensor<?x?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
+  // expected-error@+1 {{no store named @fool}}
+  %o, %lse = kvc.merge @fool, %po, %pl : tensor<?x?x9x32xf32>, tensor<?x?x9xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%po: tensor<?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
+  // expected-error@+1 {{parts_o must be 'tensor<?x?x9x32xf32>', found 'tensor<?x9x32xf32>'}}
+  %o, %lse = kvc.merge @full, %po, %pl : tensor<?x9x32xf32>, tensor<?x?x9xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%po: tensor<?x?x9x32xbf16>, %pl: tensor<?x?x9xf32>) {
+  // expected-error@+1 {{parts_o must be 'tensor<?x?x9x32xf32>', found 'tensor<?x?x9x32xbf16>'}}
+  %o, %lse = kvc.merge @full, %po, %pl : tensor<?x?x9x32xbf16>, tensor<?x?x9xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%po: tensor<?x?x9x32xf32>, %pl: tensor<?x?x8xf32>) {
+  // expected-error@+1 {{parts_lse must be 'tensor<?x?x9xf32>', found 'tensor<?x?x8xf32>'}}
+  %o, %lse = kvc.merge @full, %po, %pl : tensor<?x?x9x32xf32>, tensor<?x?x8xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%po: tensor<?x?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
+  // expected-error@+1 {{o must be 'tensor<?x9x32xf32>' or the same in f16 or bf16, found 'tensor<?x9x32xi8>'}}
+  %o, %lse = kvc.merge @full, %po, %pl : tensor<?x?x9x32xf32>, tensor<?x?x9xf32> -> tensor<?x9x32xi8>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%po: tensor<?x?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
+  // expected-error@+1 {{lse must be 'tensor<?x9xf32>', found 'tensor<?x9xf16>'}}
+  %o, %lse = kvc.merge @full, %po, %pl : tensor<?x?x9x32xf32>, tensor<?x?x9xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf16>
+  return
+}
+
+// -----
+
+// A broken store is reported as such, not looked into by those who use it
+// before its own checks, whatever their order.
+func.func @f(%po: tensor<?x?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
+  %o, %lse = kvc.merge @full, %po, %pl : tensor<?x?x9x32xf32>, tensor<?x?x9xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+// expected-error@+1 {{requires attribute 'cache'}}
+"kvc.store"() {sym_name = "full", layer_begin = 0 : i64, layer_end = 1 : i64, head_begin = 0 : i64, head_end = 3 : i64, kv_heads = 3 : i64, q_heads = 9 : i64, read = #kvc.read_all} : () -> ()
+
+// -----
+
+%po, %pl = "t.t"() : () -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>)
+%o, %lse = kvc.merge @full, %po, %pl : tensor<?x?x9x32xf32>, tensor<?x?x9xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+// expected-error@+1 {{attribute 'cache' failed to satisfy constraint}}
+"kvc.store"() {sym_name = "full", layer_begin = 0 : i64, layer_end = 1 : i64, head_begin = 0 : i64, head_end = 3 : i64, kv_heads = 3 : i64, q_heads = 9 : i64, read = #kvc.read_all, cache = i32} : () -> ()

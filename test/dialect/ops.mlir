@@ -1,0 +1,66 @@
+// Every op, attribute and type of the kvc dialect survives printing and parsing.
+// RUN: kvc-opt %s | kvc-opt | FileCheck %s
+// RUN: kvc-opt %s --mlir-print-op-generic | kvc-opt | FileCheck %s
+
+!bf16 = !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+!mixed = !kvc.cache<heads = 1, k = 576 by #kvc.int<8, scale = f16>, v = 8 by #kvc.float<f32>, layout = #kvc.paged<256, NHD>>
+
+// CHECK: module attributes {kvc.spec = "demo", kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers = 32, dot = [bf16, i8]>}
+module attributes {kvc.spec = "demo",
+    kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers = 32, dot = [bf16, i8]>} {
+
+// CHECK: kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !bf16
+// CHECK: kvc.store @some.layers layers 30 to 31 heads 2 to 3 of 3 queries 9 read(#kvc.read_window<sink = 4, recent = 1020>) : !kvc.cache<heads = 1, k = 576 by #kvc.int<8, scale = f16>, v = 8 by #kvc.float<f32>, layout = #kvc.paged<256, NHD>>
+kvc.store @some.layers layers 30 to 31 heads 2 to 3 of 3 queries 9
+  read(#kvc.read_window<sink = 4, recent = 1020>) : !mixed
+// CHECK: kvc.store @flat layers 31 to 32 heads 0 to 1 of 1 queries 1 read(#kvc.read_all) : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.int<8, scale = f32>, layout = #kvc.contiguous<NHD>>
+kvc.store @flat layers 31 to 32 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
+  : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.int<8, scale = f32>, layout = #kvc.contiguous<NHD>>
+// CHECK: kvc.store @flatter {{.*}} layout = #kvc.contiguous<HND>>
+kvc.store @flatter layers 32 to 33 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
+  : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.float<f16>, layout = #kvc.contiguous<HND>>
+
+// CHECK-LABEL: func.func @append(
+// CHECK-SAME: %[[K:.*]]: tensor<?x3x64xbf16>, %[[V:.*]]: tensor<?x3x64xbf16>, %[[SLOT:.*]]: tensor<?xi64>, %[[CACHE:.*]]: !kvc.cache<
+func.func @append(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x64xbf16>, %slot: tensor<?xi64>, %cache: !bf16) {
+  // CHECK: kvc.append @full, %[[K]], %[[V]] at %[[SLOT]] into %[[CACHE]] : tensor<?x3x64xbf16>, tensor<?x3x64xbf16>, tensor<?xi64>, <heads = 3
+  kvc.append @full, %k, %v at %slot into %cache : tensor<?x3x64xbf16>, tensor<?x3x64xbf16>, tensor<?xi64>, !bf16
+  return
+}
+
+// CHECK-LABEL: func.func @attend(
+// CHECK-SAME: %[[Q:.*]]: tensor<?x9x64xbf16>, %[[CACHE:.*]]: !kvc.cache<{{.*}}>, %[[BATCH:.*]]: !kvc.batch)
+func.func @attend(%q: tensor<?x9x64xbf16>, %cache: !bf16, %batch: !kvc.batch) -> (tensor<?x9x64xbf16>, tensor<?x9xf32>) {
+  // CHECK: kvc.attend @full, %[[Q]], %[[CACHE]], %[[BATCH]] scale 1.250000e-01 : tensor<?x9x64xbf16>, <{{.*}}> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 : tensor<?x9x64xbf16>, !bf16 -> tensor<?x9x64xbf16>, tensor<?x9xf32>
+  return %o, %lse : tensor<?x9x64xbf16>, tensor<?x9xf32>
+}
+
+// CHECK-LABEL: func.func @attend_in_parts(
+func.func @attend_in_parts(%q: tensor<?x9x576xf16>, %cache: !mixed, %batch: !kvc.batch) -> (tensor<?x?x9x8xf32>, tensor<?x?x9xf32>) {
+  // CHECK: kvc.attend @some.layers, {{.*}} scale 1.250000e-01 softcap 3.000000e+01 parts 2048
+  // CHECK-SAME: schedule <tokens = 64, rows = 3, keys = 2, queries = 16, split = 2048, prefetch = 8, level = 1, pack = true, dot = true> :
+  %o, %lse = kvc.attend @some.layers, %q, %cache, %batch scale 0.125 softcap 30.0 parts 2048
+    schedule <tokens = 64, rows = 3, keys = 2, queries = 16, split = 2048, prefetch = 8, level = 1, pack = true, dot = true>
+    : tensor<?x9x576xf16>, !mixed -> tensor<?x?x9x8xf32>, tensor<?x?x9xf32>
+  return %o, %lse : tensor<?x?x9x8xf32>, tensor<?x?x9xf32>
+}
+
+// CHECK-LABEL: func.func @attend_in_one_part(
+func.func @attend_in_one_part(%q: tensor<?x9x64xf32>, %cache: !bf16, %batch: !kvc.batch) -> (tensor<?x?x9x64xf32>, tensor<?x?x9xf32>) {
+  // Fields left out have their defaults; what has its default is not printed.
+  // CHECK: parts 4096 schedule <rows = 2> :
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts 4096 schedule <rows = 2, tokens = 16>
+    : tensor<?x9x64xf32>, !bf16 -> tensor<?x?x9x64xf32>, tensor<?x?x9xf32>
+  return %o, %lse : tensor<?x?x9x64xf32>, tensor<?x?x9xf32>
+}
+
+// CHECK-LABEL: func.func @merge(
+// CHECK-SAME: %[[O:.*]]: tensor<?x?x9x64xf32>, %[[LSE:.*]]: tensor<?x?x9xf32>)
+func.func @merge(%po: tensor<?x?x9x64xf32>, %plse: tensor<?x?x9xf32>) -> (tensor<?x9x64xbf16>, tensor<?x9xf32>) {
+  // CHECK: kvc.merge @full, %[[O]], %[[LSE]] : tensor<?x?x9x64xf32>, tensor<?x?x9xf32> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
+  %o, %lse = kvc.merge @full, %po, %plse : tensor<?x?x9x64xf32>, tensor<?x?x9xf32> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
+  return %o, %lse : tensor<?x9x64xbf16>, tensor<?x9xf32>
+}
+}

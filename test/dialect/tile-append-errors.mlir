@@ -1,0 +1,190 @@
+// What the tile level refuses in kernels that append.
+// RUN: kvc-opt %s -split-input-file -verify-diagnostics -allow-unregistered-dialect
+
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  // expected-error@+1 {{body must take '!tile.tokens', takes}}
+  tile.for_rows {
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    // expected-error@+1 {{expected [d], found 'tensor<1x64xf32>'}}
+    %x = tile.load_row K %row : tensor<1x64xf32>
+    tile.yield
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    // expected-error@+1 {{x must be 64 'f32' a row, as in the store's cache; found 'tensor<32xf32>'}}
+    %x = tile.load_row K %row : tensor<32xf32>
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %x = tile.load_row K %row : tensor<64xf32>
+    // expected-error@+1 {{expected a codec, found #kvc.read_all}}
+    %c = tile.encode %x with (#kvc.read_all) : tensor<64xf32> -> tensor<64xi8>
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %x = tile.load_row K %row : tensor<64xf32>
+    // expected-error@+1 {{expected [d] -> codes [d] of 'i8', found 'tensor<64xf32>' -> 'tensor<64xf16>'}}
+    %c = tile.encode %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xf16>
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %x = tile.load_row K %row : tensor<64xf32>
+    // expected-error@+1 {{expected [d] -> codes [d] of 'i8', found 'tensor<64xf32>' -> 'tensor<32xi8>'}}
+    %c = tile.encode %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<32xi8>
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %x = tile.load_row K %row : tensor<64xf32>
+    // expected-error@+1 {{codec has a scale, result has none}}
+    %c = tile.encode %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %x = tile.load_row K %row : tensor<64xf32>
+    // expected-error@+1 {{codec has no scale}}
+    %c, %s = tile.encode %x with (#kvc.float<f16>) : tensor<64xf32> -> tensor<64xf16>, tensor<f16>
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %x = tile.load_row K %row : tensor<64xf32>
+    // expected-error@+1 {{expected one scale of 'f16', found 'tensor<f32>'}}
+    %c, %s = tile.encode %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f32>
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %x = tile.load_row K %row : tensor<64xf32>
+    // expected-error@+1 {{expected one scale of 'f16', found 'tensor<1xf16>'}}
+    %c, %s = tile.encode %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<1xf16>
+    tile.yield
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %c = "t.t"() : () -> tensor<16x64xi8>
+    // expected-error@+1 {{expected codes [d], found 'tensor<16x64xi8>'}}
+    tile.store_row K %row, %c : tensor<16x64xi8>
+    tile.yield
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %c = "t.t"() : () -> tensor<64xi8>
+    %s = "t.t"() : () -> tensor<1xf16>
+    // expected-error@+1 {{expected one scale, found 'tensor<1xf16>'}}
+    tile.store_row K %row, %c, %s : tensor<64xi8>, tensor<1xf16>
+    tile.yield
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %c = "t.t"() : () -> tensor<32xi8>
+    %s = "t.t"() : () -> tensor<f16>
+    // expected-error@+1 {{codes must be 64 'i8' a row, as in the store's cache; found 'tensor<32xi8>'}}
+    tile.store_row K %row, %c, %s : tensor<32xi8>, tensor<f16>
+    tile.yield
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %c = "t.t"() : () -> tensor<64xi8>
+    // expected-error@+1 {{scales must be 'f16', as in the store's cache; found none}}
+    tile.store_row K %row, %c : tensor<64xi8>
+    tile.yield
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %c = "t.t"() : () -> tensor<64xi8>
+    %s = "t.t"() : () -> tensor<f32>
+    // expected-error@+1 {{scales must be 'f16', as in the store's cache; found 'tensor<f32>'}}
+    tile.store_row K %row, %c, %s : tensor<64xi8>, tensor<f32>
+    tile.yield
+  }
+}

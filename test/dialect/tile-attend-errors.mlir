@@ -1,0 +1,480 @@
+// What the tile level refuses in kernels that attend or merge, and in kernels as such.
+// RUN: kvc-opt %s -split-input-file -verify-diagnostics -allow-unregistered-dialect
+
+// expected-error@+1 {{kind must be "attend", "merge" or "append", found "prefill"}}
+tile.kernel @k "prefill" of @s dtype f16 schedule <tokens = 16> {
+}
+
+// -----
+
+// expected-error@+1 {{dtype must be f32, f16 or bf16, found 'f64'}}
+tile.kernel @k "attend" of @s dtype f64 schedule <tokens = 16> {
+}
+
+// -----
+
+// expected-error@+1 {{no store named @t}}
+tile.kernel @k "attend" of @t dtype f16 schedule <tokens = 16> {
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  // expected-error@+1 {{expected [r, d], found 'tensor<64xf32>'}}
+  %q = tile.load_query scale 1.0 : tensor<64xf32>
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  // expected-error@+1 {{scale must be finite}}
+  %q = tile.load_query scale 0x7FF0000000000000 : tensor<?x64xf32>
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  // expected-error@+1 {{must be ranked tensor of 32-bit float values}}
+  %q = tile.load_query scale 1.0 : tensor<?x64xf16>
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  // expected-error@+1 {{expected a read, found #kvc.float<f16>}}
+  %end = tile.for_tokens read(#kvc.float<f16>) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  // expected-error@+1 {{body must take '!tile.tokens', '!tile.softmax<32>'}}
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%s: !tile.softmax<32>, %t: !tile.tokens):
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  // expected-error@+1 {{body must end in a yield of '!tile.softmax<32>'}}
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %o = tile.softmax_init : !tile.softmax<8>
+    tile.yield %o : !tile.softmax<8>
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  // expected-error@+1 {{body must end in a yield of '!tile.softmax<32>'}}
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    tile.store_partial %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  // expected-error@+1 {{expects a non-empty block}}
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  // expected-error@+1 {{expects a non-empty block}}
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    // expected-error@+1 {{expected codes [t, d], found 'tensor<64xi8>'}}
+    %c, %x = tile.load K %t : tensor<64xi8>, tensor<16xf16>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    // expected-error@+1 {{expected scales [t] beside codes [t, d], found 'tensor<8xf16>' beside 'tensor<16x64xi8>'}}
+    %c, %x = tile.load K %t : tensor<16x64xi8>, tensor<8xf16>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    // expected-error@+1 {{codes must be 64 'i8' a row, as in the store's cache; found 'tensor<16x32xi8>'}}
+    %c, %x = tile.load K %t : tensor<16x32xi8>, tensor<16xf16>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    // expected-error@+1 {{codes must be 64 'i8' a row, as in the store's cache; found 'tensor<16x64xf16>'}}
+    %c, %x = tile.load K %t : tensor<16x64xf16>, tensor<16xf16>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    // expected-error@+1 {{scales must be 'f16', as in the store's cache; found 'tensor<16xf32>'}}
+    %c, %x = tile.load K %t : tensor<16x64xi8>, tensor<16xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    // expected-error@+1 {{scales must be 'f16', as in the store's cache; found none}}
+    %c = tile.load K %t : tensor<16x64xi8>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    // expected-error@+1 {{scales must be absent, as in the store's cache; found 'tensor<16xf16>'}}
+    %c, %x = tile.load V %t : tensor<16x32xf16>, tensor<16xf16>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %c = "t.t"() : () -> tensor<16x64xi8>
+    // expected-error@+1 {{expected a codec, found #kvc.read_all}}
+    %d = tile.decode %c with (#kvc.read_all) : tensor<16x64xi8> -> tensor<16x64xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %c = "t.t"() : () -> tensor<16x64xf16>
+    // expected-error@+1 {{expected codes [t, d] of 'i8' in the shape of the result, found 'tensor<16x64xf16>' -> 'tensor<16x64xf32>'}}
+    %d = tile.decode %c with (#kvc.int<8, scale = f16>) : tensor<16x64xf16> -> tensor<16x64xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %c = "t.t"() : () -> tensor<16x64xi8>
+    // expected-error@+1 {{expected codes [t, d] of 'i8' in the shape of the result, found 'tensor<16x64xi8>' -> 'tensor<16x32xf32>'}}
+    %d = tile.decode %c with (#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x32xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %c = "t.t"() : () -> tensor<64xi8>
+    // expected-error@+1 {{expected codes [t, d] of 'i8' in the shape of the result, found 'tensor<64xi8>' -> 'tensor<64xf32>'}}
+    %d = tile.decode %c with (#kvc.int<8, scale = f16>) : tensor<64xi8> -> tensor<64xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %c = "t.t"() : () -> tensor<16x64xf16>
+    %x = "t.t"() : () -> tensor<16xf16>
+    // expected-error@+1 {{codec has no scale}}
+    %d = tile.decode %c scaled by %x with (#kvc.float<f16>) : tensor<16x64xf16>, tensor<16xf16> -> tensor<16x64xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %c = "t.t"() : () -> tensor<16x64xi8>
+    %x = "t.t"() : () -> tensor<16xf32>
+    // expected-error@+1 {{expected scales [t] of 'f16', found 'tensor<16xf32>'}}
+    %d = tile.decode %c scaled by %x with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf32> -> tensor<16x64xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %c = "t.t"() : () -> tensor<16x64xi8>
+    %x = "t.t"() : () -> tensor<64xf16>
+    // expected-error@+1 {{expected scales [t] of 'f16', found 'tensor<64xf16>'}}
+    %d = tile.decode %c scaled by %x with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<64xf16> -> tensor<16x64xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a, %b = "t.t"() : () -> (tensor<?x64xf32>, tensor<16x32xf32>)
+    // expected-error@+1 {{expected [r, d] by [t, d] -> [r, t], found 'tensor<?x64xf32>' by 'tensor<16x32xf32>' -> 'tensor<?x16xf32>'}}
+    %d = tile.dot %a, %b : tensor<?x64xf32>, tensor<16x32xf32> -> tensor<?x16xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a, %b = "t.t"() : () -> (tensor<?x64xf32>, tensor<16x64xf32>)
+    // expected-error@+1 {{expected [r, d] by [t, d] -> [r, t], found 'tensor<?x64xf32>' by 'tensor<16x64xf32>' -> 'tensor<?x8xf32>'}}
+    %d = tile.dot %a, %b : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x8xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a, %b = "t.t"() : () -> (tensor<64xf32>, tensor<16x64xf32>)
+    // expected-error@+1 {{expected [r, d] by [t, d] -> [r, t], found 'tensor<64xf32>' by 'tensor<16x64xf32>' -> 'tensor<16xf32>'}}
+    %d = tile.dot %a, %b : tensor<64xf32>, tensor<16x64xf32> -> tensor<16xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a, %b = "t.t"() : () -> (tensor<?x16xf32>, tensor<8xf16>)
+    // expected-error@+1 {{expected [r, t] by float [t], found 'tensor<?x16xf32>' by 'tensor<8xf16>'}}
+    %d = tile.scale_tokens %a by %b : tensor<?x16xf32>, tensor<8xf16>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a, %b = "t.t"() : () -> (tensor<?x16xf32>, tensor<16xi8>)
+    // expected-error@+1 {{expected [r, t] by float [t], found 'tensor<?x16xf32>' by 'tensor<16xi8>'}}
+    %d = tile.scale_tokens %a by %b : tensor<?x16xf32>, tensor<16xi8>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a, %b = "t.t"() : () -> (tensor<f32>, tensor<f32>)
+    // expected-error@+1 {{expected [r, t] by float [t], found 'tensor<f32>' by 'tensor<f32>'}}
+    %d = tile.scale_tokens %a by %b : tensor<f32>, tensor<f32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a = "t.t"() : () -> tensor<?x16xf32>
+    // expected-error@+1 {{cap must be positive and finite}}
+    %d = tile.softcap %a cap 0.0 : tensor<?x16xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a = "t.t"() : () -> tensor<?x16xf32>
+    // expected-error@+1 {{cap must be positive and finite}}
+    %d = tile.softcap %a cap 0x7FF0000000000000 : tensor<?x16xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a = "t.t"() : () -> tensor<?x16xf32>
+    // expected-error@+1 {{expected a read, found "all"}}
+    %d = tile.mask %a, %t read("all") : tensor<?x16xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a = "t.t"() : () -> tensor<16xf32>
+    // expected-error@+1 {{expected [r, t], found 'tensor<16xf32>'}}
+    %d = tile.mask %a, %t read(#kvc.read_all) : tensor<16xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a = "t.t"() : () -> tensor<16xf32>
+    // expected-error@+1 {{expected [r, t], found 'tensor<16xf32>'}}
+    %p, %n = tile.softmax_step %a, %s : tensor<16xf32>, !tile.softmax<32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a, %b = "t.t"() : () -> (tensor<?x16xf32>, tensor<16x64xf32>)
+    // expected-error@+1 {{expected p [r, t], v [t, d] and a state of d, found 'tensor<?x16xf32>', 'tensor<16x64xf32>' and '!tile.softmax<32>'}}
+    %d = tile.accumulate %a, %b, %s : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %a, %b = "t.t"() : () -> (tensor<?x8xf32>, tensor<16x32xf32>)
+    // expected-error@+1 {{expected p [r, t], v [t, d] and a state of d, found 'tensor<?x8xf32>', 'tensor<16x32xf32>' and '!tile.softmax<32>'}}
+    %d = tile.accumulate %a, %b, %s : tensor<?x8xf32>, tensor<16x32xf32>, !tile.softmax<32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "merge" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  // expected-error@+1 {{body must take 'index', '!tile.softmax<32>'}}
+  %end = tile.for_parts init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  // expected-error@+1 {{expects parent op to be one of 'tile.for_tokens, tile.for_parts, tile.for_rows'}}
+  tile.yield
+}

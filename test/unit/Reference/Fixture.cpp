@@ -1,0 +1,167 @@
+//===- Fixture.cpp - a cache, a batch, and attention done by hand ---------===//
+#include "test/unit/Reference/Fixture.h"
+
+using namespace kvc;
+using namespace kvc::reference;
+
+Scene::Scene(const Shape &shape, uint8_t fill) : shape(shape) {
+  context.loadDialect<KvcDialect, mlir::func::FuncDialect>();
+  parse();
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  int64_t tokens = 0;
+  cuQ.push_back(0);
+  for (auto [length, queries] : llvm::zip(shape.lengths, shape.queries)) {
+    firstRow.push_back(tokens);
+    tokens += length;
+    cuQ.push_back(cuQ.back() + queries);
+  }
+  auto draw = [&](std::vector<float> &data, int64_t count) {
+    data.resize(count);
+    for (float &x : data)
+      x = normal(random);
+  };
+  draw(kData, tokens * shape.kvHeads * shape.dimK);
+  draw(vData, tokens * shape.kvHeads * shape.dimV);
+  draw(qData, cuQ.back() * qHeads() * shape.dimK);
+  placeTokens(random);
+  auto cache =
+      mlir::cast<CacheType>(module->lookupSymbol<StoreOp>("s").getCache());
+  // Twice the memory that is needed: what nobody owns stays `fill`.
+  int64_t longest = *llvm::max_element(shape.lengths);
+  arena = std::make_unique<HostArena>(cache, 2 * table.size() + 2,
+                                      shape.page ? 0 : longest + 3, fill);
+  for (int64_t &slot : slots)
+    if (!shape.page)
+      slot = slot / 1000 * (longest + 3) + slot % 1000;
+  run("append", {k(), v(), Slots(slots), &arena->cache()});
+}
+
+/// Every sequence on pages (or slots) drawn at random; the table has one entry
+/// too many per sequence, which nobody may read.
+void Scene::placeTokens(std::mt19937 &random) {
+  int64_t batchSize = shape.lengths.size();
+  int64_t unit = shape.page ? shape.page : 1000;
+  if (shape.page)
+    tableStride = *llvm::max_element(shape.lengths) / shape.page + 2;
+  std::vector<int32_t> outers(2 * batchSize * tableStride + 2);
+  std::iota(outers.begin(), outers.end(), 0);
+  std::shuffle(outers.begin(), outers.end(), random);
+  table.assign(batchSize * tableStride, -1);
+  for (int64_t b = 0; b < batchSize; ++b)
+    for (int64_t t = 0; t < shape.lengths[b]; ++t) {
+      int32_t &outer = table[b * tableStride + t / unit];
+      if (outer < 0)
+        outer = outers[b * tableStride + t / unit];
+      slots.push_back(outer * unit + t % unit);
+    }
+}
+
+void Scene::parse() {
+  std::string window = shape.recent < 0
+                           ? std::string("#kvc.read_all")
+                           : llvm::formatv("#kvc.read_window<sink = {0}, "
+                                           "recent = {1}>",
+                                           shape.sink, shape.recent)
+                                 .str();
+  std::string layout =
+      shape.page
+          ? llvm::formatv("#kvc.paged<{0}, {1}>", shape.page, shape.order).str()
+          : llvm::formatv("#kvc.contiguous<{0}>", shape.order).str();
+  std::string softcap =
+      shape.softcap ? llvm::formatv("softcap {0:E}", shape.softcap).str() : "";
+  std::string text = llvm::formatv(
+                         R"(
+!cache = !kvc.cache<heads = {0}, k = {1} by {2}, v = {3} by {4}, layout = {5}>
+!k = tensor<?x{6}x{1}xf32>
+!v = tensor<?x{6}x{3}xf32>
+!q = tensor<?x{7}x{1}xf32>
+!o = tensor<?x{7}x{3}xf32>
+!lse = tensor<?x{7}xf32>
+!po = tensor<?x?x{7}x{3}xf32>
+!plse = tensor<?x?x{7}xf32>
+kvc.store @s layers 0 to 1 heads {8} to {9} of {6} queries {7} read({10}) : !cache
+func.func @append(%k: !k, %v: !v, %slot: tensor<?xi64>, %cache: !cache) {{
+  kvc.append @s, %k, %v at %slot into %cache : !k, !v, tensor<?xi64>, !cache
+  return
+}
+func.func @attend(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!o, !lse) {{
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} : !q, !cache -> !o, !lse
+  return %o, %lse : !o, !lse
+}
+func.func @attend_parts(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!po, !plse) {{
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} parts {13} : !q, !cache -> !po, !plse
+  return %o, %lse : !po, !plse
+}
+func.func @merge(%po: !po, %plse: !plse) -> (!o, !lse) {{
+  %o, %lse = kvc.merge @s, %po, %plse : !po, !plse -> !o, !lse
+  return %o, %lse : !o, !lse
+}
+func.func @attend_and_merge(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!o, !lse) {{
+  %po, %plse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} parts {13} : !q, !cache -> !po, !plse
+  %o, %lse = kvc.merge @s, %po, %plse : !po, !plse -> !o, !lse
+  return %o, %lse : !o, !lse
+}
+)",
+                         shape.heads, shape.dimK, shape.codecK, shape.dimV,
+                         shape.codecV, layout, shape.kvHeads, qHeads(),
+                         shape.firstHead, shape.firstHead + shape.heads, window,
+                         shape.scale, softcap, shape.parts)
+                         .str();
+  module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
+  if (!module)
+    llvm::report_fatal_error("the test's module does not parse");
+}
+
+llvm::SmallVector<HostValue> Scene::run(llvm::StringRef function,
+                                        llvm::ArrayRef<HostValue> arguments) {
+  auto result = Interpreter(*module).run(function, arguments);
+  EXPECT_TRUE(mlir::succeeded(result));
+  return mlir::succeeded(result) ? *result : llvm::SmallVector<HostValue>();
+}
+
+AttendResult Scene::attend(llvm::StringRef function) {
+  HostBatch view = batch();
+  auto results = run(function, {q(), &arena->cache(), &view});
+  AttendResult result;
+  result.o = std::get<Tensor>(results[0]);
+  result.lse = std::get<Tensor>(results[1]);
+  return result;
+}
+
+AttendResult Scene::naive() const {
+  int64_t total = cuQ.back(), heads = qHeads();
+  AttendResult result;
+  result.o = Tensor({total, heads, shape.dimV}, 0);
+  result.lse = Tensor({total, heads}, -INFINITY);
+  for (size_t b = 0; b < shape.lengths.size(); ++b)
+    for (int64_t i = 0; i < shape.queries[b]; ++i)
+      for (int64_t h = shape.firstHead * shape.group;
+           h < (shape.firstHead + shape.heads) * shape.group; ++h) {
+        int64_t position = shape.lengths[b] - shape.queries[b] + i;
+        int64_t row = cuQ[b] + i, kvHead = h / shape.group;
+        double sum = 0;
+        std::vector<double> o(shape.dimV);
+        for (int64_t t = 0; t < shape.lengths[b]; ++t) {
+          if (t > position || (shape.recent >= 0 && t >= shape.sink &&
+                               t <= position - shape.recent))
+            continue;
+          double s = 0;
+          for (int64_t j = 0; j < shape.dimK; ++j)
+            s +=
+                double(q().row(row, h)[j]) * k().row(tokenRow(b, t), kvHead)[j];
+          s *= shape.scale;
+          if (shape.softcap)
+            s = shape.softcap * std::tanh(s / shape.softcap);
+          sum += std::exp(s);
+          for (int64_t j = 0; j < shape.dimV; ++j)
+            o[j] += std::exp(s) * v().row(tokenRow(b, t), kvHead)[j];
+        }
+        if (sum == 0)
+          continue;
+        result.lse.data[row * heads + h] = std::log(sum);
+        for (int64_t j = 0; j < shape.dimV; ++j)
+          result.o.data[(row * heads + h) * shape.dimV + j] = o[j] / sum;
+      }
+  return result;
+}

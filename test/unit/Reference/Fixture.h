@@ -1,0 +1,92 @@
+//===- Fixture.h - a cache, a batch, and attention done by hand -*- C++ -*-===//
+#ifndef KVC_TEST_UNIT_REFERENCE_FIXTURE_H
+#define KVC_TEST_UNIT_REFERENCE_FIXTURE_H
+
+#include "lib/Reference/Interpreter.h"
+
+#include "mlir/Parser/Parser.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "gmock/gmock.h"
+
+#include <cmath>
+#include <random>
+
+namespace kvc::reference {
+
+/// What is cached and how it is asked for. The store covers kv heads
+/// [firstHead, firstHead + heads) of kvHeads.
+struct Shape {
+  int64_t kvHeads = 3, firstHead = 0, heads = 3, group = 2;
+  int64_t dimK = 16, dimV = 8;
+  std::string codecK = "#kvc.float<f32>", codecV = "#kvc.float<f32>";
+  int64_t page = 4; ///< 0: contiguous
+  std::string order = "HND";
+  int64_t sink = -1, recent = -1; ///< a window if not -1
+  double scale = 0.25, softcap = 0;
+  std::vector<int32_t> lengths = {9, 0, 4, 1};
+  std::vector<int32_t> queries = {2, 1, 4, 1};
+  int64_t parts = 3;
+};
+
+/// A module with append, attend, attend in parts and merge of one store @s,
+/// and a cache that holds random tokens on scattered pages.
+class Scene {
+public:
+  explicit Scene(const Shape &shape, uint8_t fill = 0);
+
+  /// Runs a function that must succeed.
+  llvm::SmallVector<HostValue> run(llvm::StringRef function,
+                                   llvm::ArrayRef<HostValue> arguments);
+  AttendResult attend(llvm::StringRef function = "attend");
+  /// Straight from the formula, over the rows as the model gave them.
+  AttendResult naive() const;
+
+  Rows rows(const std::vector<float> &data, int64_t heads, int64_t dim) const {
+    return {data, int64_t(data.size()) / (heads * dim), heads, dim};
+  }
+  Rows k() const { return rows(kData, shape.kvHeads, shape.dimK); }
+  Rows v() const { return rows(vData, shape.kvHeads, shape.dimV); }
+  Rows q() const { return rows(qData, qHeads(), shape.dimK); }
+  int64_t qHeads() const { return shape.kvHeads * shape.group; }
+  HostBatch batch() const { return {cuQ, shape.lengths, table, tableStride}; }
+  /// Row of k and v of token t of sequence b.
+  int64_t tokenRow(int64_t b, int64_t t) const { return firstRow[b] + t; }
+  AttendOp attendOp(llvm::StringRef function) {
+    auto op = module->lookupSymbol<mlir::func::FuncOp>(function);
+    return *op.getOps<AttendOp>().begin();
+  }
+
+  Shape shape;
+  mlir::MLIRContext context;
+  mlir::OwningOpRef<mlir::ModuleOp> module;
+  std::vector<float> kData, vData, qData;
+  std::vector<int32_t> cuQ, table;
+  std::vector<int64_t> slots, firstRow;
+  int64_t tableStride = 1;
+  std::unique_ptr<HostArena> arena;
+
+private:
+  void parse();
+  void placeTokens(std::mt19937 &random);
+};
+
+/// Both o and lse, element by element; NaN equals NaN.
+inline void expectNear(const AttendResult &got, const AttendResult &want,
+                       double tolerance) {
+  for (auto part : {&AttendResult::o, &AttendResult::lse}) {
+    const Tensor &a = got.*part, &b = want.*part;
+    ASSERT_EQ(a.shape, b.shape);
+    for (size_t i = 0; i < a.data.size(); ++i) {
+      if (std::isnan(b.data[i]))
+        ASSERT_TRUE(std::isnan(a.data[i])) << i;
+      else if (std::isinf(b.data[i]))
+        ASSERT_EQ(a.data[i], b.data[i]) << i;
+      else
+        ASSERT_NEAR(a.data[i], b.data[i], tolerance) << i;
+    }
+  }
+}
+
+} // namespace kvc::reference
+
+#endif // KVC_TEST_UNIT_REFERENCE_FIXTURE_H
