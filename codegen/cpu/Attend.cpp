@@ -30,6 +30,11 @@ AttendKernel::AttendKernel(Kernel &kernel)
 }
 
 LogicalResult AttendKernel::emit() {
+  int64_t rows = schedule.getRows();
+  if (schedule.getPack() && (tileTokens % rows || tileTokens % 2))
+    return k.op.emitError("a packed kernel's `tokens` (")
+           << tileTokens << ") must be even and a multiple of its `rows` ("
+           << rows << ")";
   math = schedule.getPack() ? makePackedMath(*this) : makeDirectMath(*this);
   math->plan();
   if (!even)
@@ -187,6 +192,10 @@ LogicalResult AttendKernel::emitLoop(tile::ForTokensOp loop) {
   auto read = cast<ReadAttrInterface>(loop.getReadAttr());
   LogicalResult result = success();
   kit.loop(tokensBegin, tokensEnd, tileTokens, [&](Value first) {
+    auto tile = [&](bool masked) {
+      if (failed(emitTile(loop, locate(first, tokensEnd, masked))))
+        result = failure();
+    };
     Value last = kit.add(first, tileTokens);
     // Every row sees every token: no mask, no bounds.
     Value full = kit.both(kit.cmp(Pred::sle, last, tokensEnd),
@@ -202,16 +211,13 @@ LogicalResult AttendKernel::emitLoop(tile::ForTokensOp loop) {
                         kit.cmp(Pred::sgt, last, oldest));
     }
     auto masked = [&] {
-      if (failed(emitTile(loop, locate(first, tokensEnd, true))))
-        result = failure();
+      seen ? kit.when(seen, [&] { tile(true); }) : tile(true);
     };
-    kit.when(
-        full,
-        [&] {
-          if (failed(emitTile(loop, locate(first, tokensEnd, false))))
-            result = failure();
-        },
-        [&] { seen ? kit.when(seen, masked) : masked(); });
+    // With many rows a mask costs little beside the products: one path for all.
+    if (schedule.getPack())
+      masked();
+    else
+      kit.when(full, [&] { tile(false); }, masked);
   });
   return result;
 }
@@ -221,8 +227,9 @@ LogicalResult AttendKernel::emitTile(tile::ForTokensOp loop,
   // Steps on scores and on probabilities wait until they are read.
   llvm::DenseMap<Value, SmallVector<Transform>> pending;
   auto pass = [&](Value from, Operation *op) {
-    pending[op->getResult(0)] = pending[from];
-    pending[op->getResult(0)].push_back({op});
+    SmallVector<Transform> steps = pending.lookup(from);
+    steps.push_back({op});
+    pending[op->getResult(0)] = std::move(steps);
   };
   for (Operation &op : loop.getBody().front().without_terminator()) {
     LogicalResult result =
@@ -242,15 +249,16 @@ LogicalResult AttendKernel::emitTile(tile::ForTokensOp loop,
               if (rows.masked)
                 pass(mask.getX(), mask);
               else
-                pending[mask.getResult()] = pending[mask.getX()];
+                pending[mask.getResult()] = pending.lookup(mask.getX());
               return success();
             })
             .Case([&](tile::SoftmaxStepOp step) {
-              return math->softmaxStep(rows, pending[step.getScores()]),
+              return math->softmaxStep(rows, pending.lookup(step.getScores())),
                      success();
             })
             .Case([&](tile::AccumulateOp step) {
-              return math->accumulate(rows, pending[step.getP()]), success();
+              return math->accumulate(rows, pending.lookup(step.getP())),
+                     success();
             })
             .Default([](Operation *op) {
               return op->emitError(
@@ -322,6 +330,12 @@ Value AttendKernel::softcap(Value x, tile::SoftcapOp op) {
   Value inner = kit.fmul(x, kit.constant(1 / cap, x.getType()));
   Value t = math::TanhOp::create(kit.b, kit.loc, inner);
   return kit.fmul(t, kit.constant(cap * M_LOG2E, x.getType()));
+}
+
+Value AttendKernel::scaleProbability(Value p, Value scale) {
+  Value zero = kit.constant(0, p.getType());
+  Value hidden = kit.fcmp(arith::CmpFPredicate::OEQ, p, zero);
+  return kit.select(hidden, zero, kit.fmul(p, scale));
 }
 
 void AttendKernel::gatherScales(const TileRows &rows, StreamKind kind,

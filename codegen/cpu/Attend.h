@@ -104,6 +104,8 @@ public:
   mlir::Value partialOutput(mlir::Value row);
   /// Writes the tile's row scales as f32 into `scratch` [tile tokens].
   void gatherScales(const TileRows &rows, StreamKind kind, int64_t scratch);
+  /// p * scale; 0 for a hidden token (p = 0), whatever its scale is.
+  mlir::Value scaleProbability(mlir::Value p, mlir::Value scale);
   /// Whether each of the `tokens` (i32 vector) is visible to the query at each
   /// of the `positions`.
   mlir::Value visible(mlir::Value tokens, mlir::Value positions);

@@ -1,21 +1,22 @@
-//===- AttendPacked.cpp - many query rows: multiply from packed tiles -----===//
+//===- AttendPacked.cpp - many query rows: small matrix products ----------===//
 //
-// Each tile is decoded once into f32 scratch, K transposed, and then two small
-// matrix products run over all query rows:
+// Query rows come in blocks of two vectors. q is transposed once per item, so
+// that neither product needs the tile transposed, and the softmax of a block
+// runs down its columns:
 //
-//   s [rows][tokens]  =  q [rows][dim k]  * kT [dim k][tokens]
-//   acc [rows][dim v] = alpha * acc + s   * v  [tokens][dim v]
+//   sT  [token][row]   =  k [token][dim k]  *  qT [dim k][row]    per block
+//   acc [row][dim v]  = alpha * acc + (sT)T  *  v [token][dim v]
+//
+// Both run in f32, or in pairs of bf16 where the schedule says `dot`: of two
+// channels for the first, of two tokens for the second. Codes that are not
+// bf16 then become it, which loses nothing of int8.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/cpu/Attend.h"
 
-#include "lib/Artifact/KernelAbi.h"
-
-#include "mlir/Dialect/Math/IR/Math.h"
 #include "llvm/Support/MathExtras.h"
 
 #include <cmath>
-#include <cstddef>
 
 using namespace mlir;
 using namespace kvc;
@@ -24,17 +25,15 @@ using Pred = arith::CmpFPredicate;
 
 namespace {
 
-/// A row-major f32 matrix in scratch; `stride` in elements.
+/// A row-major matrix of 32-bit elements (f32, or pairs of bf16) in memory.
 struct Matrix {
   Value base;
-  int64_t stride;
+  int64_t stride; ///< elements
 };
 
 class PackedMath : public TileMath {
 public:
-  explicit PackedMath(AttendKernel &a)
-      : a(a), kit(a.kit), k(a.k), blockRows(a.schedule.getRows()),
-        maxRows(llvm::alignTo(a.schedule.getQueries() * a.group, blockRows)) {}
+  explicit PackedMath(AttendKernel &a);
 
   void plan() override;
   void loadQuery(double scale) override;
@@ -47,41 +46,86 @@ public:
   void storePartial() override;
 
 private:
-  Value rowAt(int64_t offset, Value row, int64_t elements) {
-    return kit.at(k.scratchAt(offset), kit.mul(row, elements * 4));
+  void forBlocks(Kit::Body body) { kit.loop(kit.i64(0), blocks, 1, body); }
+  void forTokens(int64_t step, Kit::Body body) {
+    kit.loop(kit.i64(0), kit.i64(a.tileTokens), step, body);
   }
-  Value loadOne(Value at) { return kit.load(kit.vec(1), at); }
+  /// Element `index` of an array of 32-bit elements in scratch.
+  Value element(int64_t offset, Value index) {
+    return kit.at(k.scratchAt(offset), kit.mul(index, 4));
+  }
+  Value perRow(int64_t offset, Value block) {
+    return element(offset, kit.mul(block, blockRows));
+  }
+  Value score(Value block, Value token) {
+    Value row = kit.add(kit.mul(block, a.tileTokens), token);
+    return element(s, kit.mul(row, blockRows));
+  }
+  /// 32-bit elements that `channels` or tokens take.
+  int64_t packed(int64_t count) const { return dots ? count / 2 : count; }
+
+  void loadQueryRow(Value row, double scale);
   void packK(const TileRows &rows);
   Value packV(const TileRows &rows);
-  SmallVector<Value> transpose(SmallVector<Value> rows);
-  void product(Matrix x, Matrix y, Matrix out, int64_t inner, int64_t columns,
-               bool rescale);
-  void productTile(Matrix x, Matrix y, Matrix out, int64_t inner, Value row,
-                   Value column, int64_t vectors, int64_t lanes, bool rescale);
-  void accumulateVisible(const TileRows &rows);
+  void storePairsV();
+  void scaleAndPair(Value block, bool scaled);
+  Value keyRow(const TileRows &rows, Value token);
+  Value multiply(Value sum, Value x, Value y) {
+    return dots ? kit.dotBF16(sum, x, y) : kit.fma(x, y, sum);
+  }
+  void scoreTile(ArrayRef<Value> keys, Value block, Value token);
+  void outputTile(Value block, Value row, Value channel, int64_t vectors,
+                  int64_t lanes);
+  void accumulateBlock(Value block);
+  void addNonFinite(const TileRows &rows);
   Value apply(Value x, ArrayRef<Transform> transforms, const TileRows &rows,
-              Value row, int64_t firstToken);
+              Value block, Value token);
 
   AttendKernel &a;
   Kit &kit;
   Kernel &k;
-  int64_t blockRows, maxRows;
-  Value allRows; ///< rows of this item, padded to whole blocks
-  int64_t q = 0, s = 0, acc = 0, m = 0, l = 0, alpha = 0, kT = 0, v = 0;
-  int64_t scaleK = 0, scaleV = 0;
+  bool dots;         ///< products of bf16 pairs
+  bool direct;       ///< K's codes are the pairs: read where they stand
+  int64_t blockRows; ///< rows of a block
+  int64_t tileRows;  ///< tokens or rows of a register tile
+  int64_t maxBlocks;
+  double queryScale = 1; ///< applied to scores if q stays as it is
+  Value blocks;          ///< of this item
+  int64_t qT = 0, s = 0, kRows = 0, v = 0, vPairs = 0, p = 0, acc = 0;
+  int64_t m = 0, l = 0, alpha = 0, scaleK = 0, scaleV = 0;
 };
+
+PackedMath::PackedMath(AttendKernel &a)
+    : a(a), kit(a.kit), k(a.k), blockRows(2 * kit.lanes),
+      tileRows(a.schedule.getRows()) {
+  int64_t rows = a.schedule.getQueries() * a.group;
+  maxBlocks = llvm::divideCeil(rows, blockRows);
+  auto exact = [](const ChannelPlan &plan) {
+    Type code = plan.codec.getCodeType();
+    return code.isBF16() || code.isInteger(8);
+  };
+  dots = a.schedule.getDot() && k.dtype.isBF16() && exact(a.planK) &&
+         exact(a.planV);
+  direct = dots && a.planK.codec.getCodeType().isBF16();
+}
 
 void PackedMath::plan() {
   Scratch &scratch = k.scratch;
-  q = scratch.reserve(maxRows * a.dimK * 4);
-  acc = scratch.reserve(maxRows * a.dimV * 4);
-  s = scratch.reserve(maxRows * a.tileTokens * 4);
-  kT = scratch.reserve(a.dimK * a.tileTokens * 4);
-  v = scratch.reserve(a.dimV * a.tileTokens * 4);
+  int64_t rows = maxBlocks * blockRows, tokens = a.tileTokens;
+  qT = scratch.reserve(rows * packed(a.dimK) * 4);
+  s = scratch.reserve(rows * tokens * 4);
+  if (!direct)
+    kRows = scratch.reserve(tokens * packed(a.dimK) * 4);
+  v = scratch.reserve(tokens * a.dimV * 4);
+  if (dots) {
+    vPairs = scratch.reserve(tokens / 2 * a.dimV * 4);
+    p = scratch.reserve(tokens / 2 * blockRows * 4);
+  }
+  acc = scratch.reserve(rows * a.dimV * 4);
   for (int64_t *offset : {&m, &l, &alpha})
-    *offset = scratch.reserve(maxRows * 4);
+    *offset = scratch.reserve(rows * 4);
   for (int64_t *offset : {&scaleK, &scaleV})
-    *offset = scratch.reserve(a.tileTokens * 4);
+    *offset = scratch.reserve(tokens * 4);
 }
 
 //===----------------------------------------------------------------------===//
@@ -89,243 +133,299 @@ void PackedMath::plan() {
 //===----------------------------------------------------------------------===//
 
 void PackedMath::loadQuery(double scale) {
-  allRows = kit.mul(kit.ceilDiv(a.rows, blockRows), blockRows);
-  kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
-    Value from = a.queryRow(row), to = rowAt(q, row, a.dimK);
-    kit.loop(0, a.dimK, 8, [&](Value c) {
-      Value x =
-          kit.loadAsF32(k.dtype, kit.at(from, kit.mul(c, k.dtypeBytes())), 8);
-      kit.store(kit.fmul(x, kit.constant(scale, x.getType())),
-                kit.at(to, kit.mul(c, 4)));
-    });
-  });
-  kit.loop(a.rows, allRows, 1, [&](Value row) {
-    kit.loop(0, a.dimK, 8, [&](Value c) {
-      kit.store(kit.constant(0, kit.vec(8)),
-                kit.at(rowAt(q, row, a.dimK), kit.mul(c, 4)));
-    });
+  blocks = kit.ceilDiv(a.rows, blockRows);
+  queryScale = scale;
+  Value zero = kit.constant(0, kit.vec(8));
+  kit.loop(kit.i64(0), kit.mul(blocks, blockRows * packed(a.dimK)), 8,
+           [&](Value i) { kit.store(zero, element(qT, i)); });
+  kit.loop(kit.i64(0), a.rows, 1, [&](Value row) { loadQueryRow(row, scale); });
+}
+
+/// Column `row` of qT: the channels of a query row, `blockRows` elements apart.
+void PackedMath::loadQueryRow(Value row, double scale) {
+  Value from = a.queryRow(row);
+  Value column =
+      kit.add(kit.mul(kit.div(row, blockRows), blockRows * packed(a.dimK)),
+              kit.rem(row, blockRows));
+  kit.loop(0, packed(a.dimK), 1, [&](Value c) {
+    Value x;
+    if (dots) {
+      x = kit.load(kit.b.getI32Type(), kit.at(from, kit.mul(c, 4)));
+    } else {
+      x = kit.loadAsF32(k.dtype, kit.at(from, kit.mul(c, k.dtypeBytes())), 1);
+      x = kit.fmul(x, kit.constant(scale, x.getType()));
+    }
+    kit.store(x, element(qT, kit.add(column, kit.mul(c, blockRows))), 4);
   });
 }
 
 void PackedMath::initState() {
-  kit.loop(kit.i64(0), allRows, 1, [&](Value row) {
-    kit.store(kit.constant(-INFINITY, kit.vec(1)), rowAt(m, row, 1));
-    kit.store(kit.constant(0, kit.vec(1)), rowAt(l, row, 1));
-    kit.loop(0, a.dimV, 8, [&](Value c) {
-      kit.store(kit.constant(0, kit.vec(8)),
-                kit.at(rowAt(acc, row, a.dimV), kit.mul(c, 4)));
-    });
+  Value rows = kit.mul(blocks, blockRows), zero = kit.constant(0, kit.vec(8));
+  kit.loop(kit.i64(0), rows, 8, [&](Value row) {
+    kit.store(kit.constant(-INFINITY, kit.vec(8)), element(m, row));
+    kit.store(zero, element(l, row));
   });
+  kit.loop(kit.i64(0), kit.mul(rows, a.dimV), 8,
+           [&](Value i) { kit.store(zero, element(acc, i)); });
 }
 
 //===----------------------------------------------------------------------===//
 // Packing
 //===----------------------------------------------------------------------===//
 
-/// n vectors of n lanes, transposed by exchanging halves log2 n times.
-SmallVector<Value> PackedMath::transpose(SmallVector<Value> rows) {
-  int64_t n = rows.size();
-  for (int64_t half = n / 2; half; half /= 2)
-    for (int64_t i = 0; i < n; ++i) {
-      if (i & half)
-        continue;
-      SmallVector<int64_t> low, high;
-      for (int64_t lane = 0; lane < n; ++lane) {
-        low.push_back(lane & half ? n + lane - half : lane);
-        high.push_back(lane & half ? n + lane : lane + half);
-      }
-      Value x = rows[i], y = rows[i + half];
-      rows[i] = kit.shuffle(x, y, low);
-      rows[i + half] = kit.shuffle(x, y, high);
-    }
-  return rows;
+/// A decoded block of channels in natural order.
+static Value decodeInOrder(Kit &kit, const ChannelPlan &plan,
+                           const ChannelBlock &block, Value row,
+                           Value channel) {
+  Value x = kit.concat(plan.decode(kit, block, row, channel));
+  SmallVector<int64_t> order = plan.order(block), back(order.size());
+  for (auto [element, c] : llvm::enumerate(order))
+    back[c] = element;
+  return kit.shuffle(x, x, back);
 }
 
+/// The rows of K that exist, in f32 or bf16.
 void PackedMath::packK(const TileRows &rows) {
-  auto pack = [&](const ChannelBlock &block, Value channel) {
-    SmallVector<int64_t> order = a.planK.order(block);
-    kit.loop(0, a.tileTokens, block.lanes, [&](Value token) {
-      SmallVector<SmallVector<Value>> decoded;
-      for (int64_t i = 0; i < block.lanes; ++i) {
-        Value index = kit.add(token, i);
-        // Columns of tokens that do not exist repeat the last that does.
-        if (rows.count)
-          index = kit.min(index, kit.add(rows.count, -1));
-        decoded.push_back(
-            a.planK.decode(kit, block, rows.row(a.codesK, index), channel));
-      }
-      for (int64_t v = 0; v < block.channels / block.lanes; ++v) {
-        SmallVector<Value> square;
-        for (SmallVector<Value> &row : decoded)
-          square.push_back(row[v]);
-        for (auto [i, x] : llvm::enumerate(transpose(square))) {
-          Value to = rowAt(kT, kit.add(channel, order[v * block.lanes + i]),
-                           a.tileTokens);
-          kit.store(x, kit.at(to, kit.mul(token, 4)));
-        }
-      }
+  kit.loop(kit.i64(0), rows.count, 1, [&](Value token) {
+    Value row = rows.row(a.codesK, token);
+    Value to = element(kRows, kit.mul(token, packed(a.dimK)));
+    a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
+      Value x = decodeInOrder(kit, a.planK, block, row, channel);
+      kit.store(dots ? kit.roundToBF16(x) : x,
+                kit.at(to, kit.mul(channel, dots ? 2 : 4)));
     });
-  };
-  a.planK.forBlocks(kit, pack);
+  });
 }
 
-/// Packs V, zeros where there is no token. Returns whether all is finite, or
-/// null if it does not matter (no token is hidden from any row).
+/// Packs V, zeros where there is no token. An infinity or NaN counts as 0 too,
+/// since a probability of 0 must hide it (addNonFinite). Returns whether there
+/// is none, null if the codes cannot be one.
 Value PackedMath::packV(const TileRows &rows) {
+  bool floats = isa<FloatType>(a.planV.codec.getCodeType());
   Value bad = k.scratchAt(scaleV); // free until the scales are gathered
-  if (rows.masked)
+  if (floats)
     kit.store(kit.constant(0, kit.vec(8)), bad);
-  Value count = rows.count ? rows.count : kit.i64(a.tileTokens);
-  kit.loop(kit.i64(0), count, 1, [&](Value token) {
-    Value row = rows.row(a.codesV, token), to = rowAt(v, token, a.dimV);
+  kit.loop(kit.i64(0), rows.count, 1, [&](Value token) {
+    Value row = rows.row(a.codesV, token);
+    Value to = element(v, kit.mul(token, a.dimV));
     a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
-      SmallVector<Value> decoded = a.planV.decode(kit, block, row, channel);
-      Value x = kit.concat(decoded);
-      SmallVector<int64_t> order = a.planV.order(block), back(order.size());
-      for (auto [element, c] : llvm::enumerate(order))
-        back[c] = element;
-      kit.store(kit.shuffle(x, x, back), kit.at(to, kit.mul(channel, 4)));
-    });
-    if (rows.masked)
-      kit.loop(0, a.dimV, 8, [&](Value c) {
+      Value x = decodeInOrder(kit, a.planV, block, row, channel);
+      if (floats) {
         // x - x is 0 for finite x, NaN otherwise.
-        Value x = kit.load(kit.vec(8), kit.at(to, kit.mul(c, 4)));
-        kit.store(kit.fadd(kit.load(kit.vec(8), bad), kit.fsub(x, x)), bad);
-      });
+        Value zero = kit.fsub(x, x);
+        auto plus = [&](Value x, Value y) { return kit.fadd(x, y); };
+        kit.store(plus(kit.load(kit.vec(8), bad), kit.fold(zero, 8, plus)),
+                  bad);
+        x = kit.select(kit.fcmp(Pred::ORD, zero, zero), x,
+                       kit.constant(0, x.getType()));
+      }
+      kit.store(x, kit.at(to, kit.mul(channel, 4)));
+    });
   });
-  if (!rows.masked)
-    return {};
-  kit.loop(count, kit.i64(a.tileTokens), 1, [&](Value token) {
+  kit.loop(rows.count, kit.i64(a.tileTokens), 1, [&](Value token) {
     kit.loop(0, a.dimV, 8, [&](Value c) {
       kit.store(kit.constant(0, kit.vec(8)),
-                kit.at(rowAt(v, token, a.dimV), kit.mul(c, 4)));
+                element(v, kit.add(kit.mul(token, a.dimV), c)));
     });
   });
+  if (!floats)
+    return {};
   Value sum = kit.fold(kit.load(kit.vec(8), bad), 1,
                        [&](Value x, Value y) { return kit.fadd(x, y); });
   return kit.fcmp(Pred::ORD, kit.extract(sum, 0), kit.extract(sum, 0));
+}
+
+/// x [2n] and y [2n] as pairs x0 y0 x1 y1 ... of bf16.
+static Value pairUp(Kit &kit, Value x, Value y) {
+  int64_t n = cast<VectorType>(x.getType()).getNumElements();
+  SmallVector<int64_t> lanes;
+  for (int64_t i = 0; i < n; ++i)
+    llvm::append_values(lanes, i, n + i);
+  return kit.shuffle(kit.roundToBF16(x), kit.roundToBF16(y), lanes);
+}
+
+/// vPairs [token / 2][dim v] from v.
+void PackedMath::storePairsV() {
+  forTokens(2, [&](Value token) {
+    Value from = kit.mul(token, a.dimV);
+    Value to = kit.mul(kit.div(token, 2), a.dimV);
+    kit.loop(0, a.dimV, 8, [&](Value c) {
+      Value x = kit.load(kit.vec(8), element(v, kit.add(from, c)));
+      Value y =
+          kit.load(kit.vec(8), element(v, kit.add(kit.add(from, c), a.dimV)));
+      kit.store(pairUp(kit, x, y), element(vPairs, kit.add(to, c)));
+    });
+  });
+}
+
+/// Applies V's scales to the probabilities of a block, and for products of
+/// pairs makes p [token / 2][row] of them.
+void PackedMath::scaleAndPair(Value block, bool scaled) {
+  if (!scaled && !dots)
+    return;
+  auto load = [&](Value token) {
+    Value x = kit.load(kit.vec(blockRows), score(block, token));
+    if (!scaled)
+      return x;
+    Value scale = kit.load(kit.f32(), element(scaleV, token));
+    x = a.scaleProbability(x, kit.splat(scale, blockRows));
+    kit.store(x, score(block, token));
+    return x;
+  };
+  forTokens(2, [&](Value token) {
+    Value x = load(token), y = load(kit.add(token, 1));
+    if (dots)
+      kit.store(pairUp(kit, x, y),
+                element(p, kit.mul(kit.div(token, 2), blockRows)));
+  });
 }
 
 //===----------------------------------------------------------------------===//
 // Products
 //===----------------------------------------------------------------------===//
 
-/// out = x * y, or alpha * out + x * y: [rows][inner] by [inner][columns].
-void PackedMath::product(Matrix x, Matrix y, Matrix out, int64_t inner,
-                         int64_t columns, bool rescale) {
-  int64_t wide = 2 * kit.lanes;
-  kit.loop(kit.i64(0), allRows, blockRows, [&](Value row) {
-    int64_t done = columns / wide * wide;
-    kit.loop(0, done, wide, [&](Value column) {
-      productTile(x, y, out, inner, row, column, 2, kit.lanes, rescale);
-    });
-    for (int64_t lanes : {kit.lanes, int64_t(8)})
-      for (; columns - done >= lanes; done += lanes)
-        productTile(x, y, out, inner, row, kit.i64(done), 1, lanes, rescale);
-  });
-}
-
-/// One register tile: blockRows x (vectors * lanes).
-void PackedMath::productTile(Matrix x, Matrix y, Matrix out, int64_t inner,
-                             Value row, Value column, int64_t vectors,
-                             int64_t lanes, bool rescale) {
-  auto element = [&](const Matrix &matrix, Value row, Value column) {
-    return kit.at(matrix.base,
-                  kit.mul(kit.add(kit.mul(row, matrix.stride), column), 4));
-  };
-  auto slot = [&](int64_t i, int64_t v) {
-    return kit.at(element(out, kit.add(row, i), column), v * lanes * 4);
-  };
-  SmallVector<Value> sums;
-  for (int64_t i = 0; i < blockRows; ++i) {
-    Value factor;
-    if (rescale)
-      factor = kit.splat(kit.load(kit.f32(), rowAt(alpha, kit.add(row, i), 1)),
-                         lanes);
-    for (int64_t v = 0; v < vectors; ++v)
-      sums.push_back(
-          rescale ? kit.fmul(kit.load(kit.vec(lanes), slot(i, v)), factor)
-                  : kit.constant(0, kit.vec(lanes)));
-  }
-  constexpr int64_t unroll = 4; // dims and tiles are multiples of 8
-  sums = kit.loop(
-      kit.i64(0), kit.i64(inner), unroll, sums,
-      [&](Value first, ValueRange carried) {
-        SmallVector<Value> next(carried);
-        for (int64_t u = 0; u < unroll; ++u) {
-          Value step = kit.add(first, u);
-          SmallVector<Value> right;
-          for (int64_t v = 0; v < vectors; ++v)
-            right.push_back(
-                kit.load(kit.vec(lanes),
-                         kit.at(element(y, step, column), v * lanes * 4)));
-          for (int64_t i = 0; i < blockRows; ++i) {
-            Value left = kit.splat(
-                kit.load(kit.f32(), element(x, kit.add(row, i), step)), lanes);
-            for (int64_t v = 0; v < vectors; ++v) {
-              Value &sum = next[i * vectors + v];
-              sum = kit.fma(left, right[v], sum);
-            }
-          }
-        }
-        return next;
-      });
-  for (int64_t i = 0; i < blockRows; ++i)
-    for (int64_t v = 0; v < vectors; ++v)
-      kit.store(sums[i * vectors + v], slot(i, v));
+/// Row `token` of K as the product reads it; tokens that do not exist repeat
+/// the last that does.
+Value PackedMath::keyRow(const TileRows &rows, Value token) {
+  if (!direct)
+    return element(kRows, kit.mul(token, packed(a.dimK)));
+  return rows.row(a.codesK, kit.min(token, kit.add(rows.count, -1)));
 }
 
 void PackedMath::dot(const TileRows &rows) {
-  packK(rows);
-  product({k.scratchAt(q), a.dimK}, {k.scratchAt(kT), a.tileTokens},
-          {k.scratchAt(s), a.tileTokens}, a.dimK, a.tileTokens, false);
+  if (!direct)
+    packK(rows);
+  forTokens(tileRows, [&](Value token) {
+    SmallVector<Value> keys;
+    for (int64_t i = 0; i < tileRows; ++i)
+      keys.push_back(keyRow(rows, kit.add(token, i)));
+    forBlocks([&](Value block) { scoreTile(keys, block, token); });
+  });
+}
+
+/// Scores of a block against as many tokens as `keys`.
+void PackedMath::scoreTile(ArrayRef<Value> keys, Value block, Value token) {
+  constexpr int64_t unroll = 4; // dims are multiples of 8
+  Value columns = kit.mul(block, blockRows * packed(a.dimK));
+  SmallVector<Value> sums(2 * keys.size(), kit.constant(0, kit.vec(kit.lanes)));
+  auto round = [&](Value first, ValueRange carried) {
+    SmallVector<Value> next(carried);
+    for (int64_t u = 0; u < unroll; ++u) {
+      Value c = kit.add(first, u);
+      Value at = element(qT, kit.add(columns, kit.mul(c, blockRows)));
+      Value right[2];
+      for (int64_t i : {0, 1})
+        right[i] = kit.load(kit.vec(kit.lanes), kit.at(at, i * kit.lanes * 4));
+      for (auto [i, key] : llvm::enumerate(keys)) {
+        Value x = kit.load(kit.f32(), kit.at(key, kit.mul(c, 4)));
+        Value left = kit.splat(x, kit.lanes);
+        for (int64_t half : {0, 1})
+          next[2 * i + half] = multiply(next[2 * i + half], left, right[half]);
+      }
+    }
+    return next;
+  };
+  sums = kit.loop(kit.i64(0), kit.i64(packed(a.dimK)), unroll, sums, round);
+  for (auto [i, sum] : llvm::enumerate(sums)) {
+    if (dots)
+      sum = kit.fmul(sum, kit.constant(queryScale, sum.getType()));
+    Value to = score(block, kit.add(token, int64_t(i / 2)));
+    kit.store(sum, kit.at(to, int64_t(i % 2) * kit.lanes * 4));
+  }
 }
 
 void PackedMath::accumulate(const TileRows &rows,
                             ArrayRef<Transform> transforms) {
   Value finite = packV(rows);
-  if (hasScales(transforms)) {
+  bool scaled = hasScales(transforms);
+  if (scaled)
     a.gatherScales(rows, StreamKind::V, scaleV);
-    // Scale V's rows rather than all probabilities: there are fewer.
-    Value count = rows.count ? rows.count : kit.i64(a.tileTokens);
-    kit.loop(kit.i64(0), count, 1, [&](Value token) {
-      Value scale = kit.splat(kit.load(kit.f32(), rowAt(scaleV, token, 1)), 8);
-      kit.loop(0, a.dimV, 8, [&](Value c) {
-        Value at = kit.at(rowAt(v, token, a.dimV), kit.mul(c, 4));
-        kit.store(kit.fmul(kit.load(kit.vec(8), at), scale), at);
-      });
-    });
-  }
-  auto multiply = [&] {
-    product({k.scratchAt(s), a.tileTokens}, {k.scratchAt(v), a.dimV},
-            {k.scratchAt(acc), a.dimV}, a.tileTokens, a.dimV, true);
-  };
+  if (dots)
+    storePairsV();
+  forBlocks([&](Value block) {
+    scaleAndPair(block, scaled);
+    accumulateBlock(block);
+  });
   if (finite)
-    kit.when(finite, multiply, [&] { accumulateVisible(rows); });
-  else
-    multiply();
+    kit.when(finite, [] {}, [&] { addNonFinite(rows); });
 }
 
-/// The product where a hidden token holds an infinity or NaN: a probability of
-/// 0 then adds nothing, instead of NaN.
-void PackedMath::accumulateVisible(const TileRows &rows) {
+void PackedMath::accumulateBlock(Value block) {
+  int64_t wide = 2 * kit.lanes;
+  kit.loop(0, blockRows, tileRows, [&](Value row) {
+    int64_t done = a.dimV / wide * wide;
+    kit.loop(0, done, wide, [&](Value channel) {
+      outputTile(block, row, channel, 2, kit.lanes);
+    });
+    for (int64_t lanes : {kit.lanes, int64_t(8)})
+      for (; a.dimV - done >= lanes; done += lanes)
+        outputTile(block, row, kit.i64(done), 1, lanes);
+  });
+}
+
+/// acc = alpha * acc + p * v for tileRows rows from `row` of the block, and
+/// vectors * lanes channels.
+void PackedMath::outputTile(Value block, Value row, Value channel,
+                            int64_t vectors, int64_t lanes) {
+  Value first = kit.add(kit.mul(block, blockRows), row);
+  auto slot = [&](int64_t i, int64_t vector) {
+    Value at = kit.add(kit.mul(kit.add(first, i), a.dimV), channel);
+    return kit.at(element(acc, at), vector * lanes * 4);
+  };
+  SmallVector<Value> sums;
+  for (int64_t i = 0; i < tileRows; ++i) {
+    Value factor = kit.load(kit.f32(), element(alpha, kit.add(first, i)));
+    for (int64_t j = 0; j < vectors; ++j)
+      sums.push_back(kit.fmul(kit.load(kit.vec(lanes), slot(i, j)),
+                              kit.splat(factor, lanes)));
+  }
+  // [token][row] of p and [token][channel] of v, or pairs of tokens.
+  Value pBase = dots ? k.scratchAt(p) : score(block, kit.i64(0));
+  Matrix left{kit.at(pBase, kit.mul(row, 4)), blockRows};
+  Matrix right{element(dots ? vPairs : v, channel), a.dimV};
+  auto round = [&](Value token, ValueRange carried) {
+    SmallVector<Value> next(carried), x;
+    Value to = kit.at(right.base, kit.mul(token, right.stride * 4));
+    for (int64_t j = 0; j < vectors; ++j)
+      x.push_back(kit.load(kit.vec(lanes), kit.at(to, j * lanes * 4)));
+    Value from = kit.at(left.base, kit.mul(token, left.stride * 4));
+    for (int64_t i = 0; i < tileRows; ++i) {
+      Value wide = kit.splat(kit.load(kit.f32(), kit.at(from, i * 4)), lanes);
+      for (int64_t j = 0; j < vectors; ++j)
+        next[i * vectors + j] = multiply(next[i * vectors + j], wide, x[j]);
+    }
+    return next;
+  };
+  sums = kit.loop(kit.i64(0), kit.i64(packed(a.tileTokens)), 1, sums, round);
+  for (int64_t i = 0; i < tileRows; ++i)
+    for (int64_t j = 0; j < vectors; ++j)
+      kit.store(sums[i * vectors + j], slot(i, j));
+}
+
+/// Adds p * v for the infinities and NaNs of V, which were packed as 0, to the
+/// rows that see their tokens.
+void PackedMath::addNonFinite(const TileRows &rows) {
+  auto add = [&](Value row, Value token, const ChannelBlock &block,
+                 Value channel) {
+    Value at = kit.at(score(kit.div(row, blockRows), token),
+                      kit.mul(kit.rem(row, blockRows), 4));
+    Value weight = kit.load(kit.f32(), at);
+    Value x =
+        decodeInOrder(kit, a.planV, block, rows.row(a.codesV, token), channel);
+    Value zero = kit.fsub(x, x);
+    Value seen = kit.fcmp(Pred::UNE, weight, kit.constant(0, kit.f32()));
+    Value wanted = kit.both(kit.fcmp(Pred::UNO, zero, zero),
+                            kit.splat(seen, block.channels));
+    Value slot = element(acc, kit.add(kit.mul(row, a.dimV), channel));
+    Value sum = kit.load(x.getType(), slot);
+    Value more = kit.fma(kit.splat(weight, block.channels), x, sum);
+    kit.store(kit.select(wanted, more, sum), slot);
+  };
   kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
-    Value factor = kit.splat(kit.load(kit.f32(), rowAt(alpha, row, 1)), 8);
-    kit.loop(0, a.dimV, 8, [&](Value c) {
-      Value slot = kit.at(rowAt(acc, row, a.dimV), kit.mul(c, 4));
-      Value start = kit.fmul(kit.load(kit.vec(8), slot), factor);
-      Value sum = kit.loop(
-          kit.i64(0), rows.count, 1, ValueRange{start},
-          [&](Value token, ValueRange carried) {
-            Value p = kit.load(kit.f32(), kit.at(rowAt(s, row, a.tileTokens),
-                                                 kit.mul(token, 4)));
-            Value x = kit.load(kit.vec(8),
-                               kit.at(rowAt(v, token, a.dimV), kit.mul(c, 4)));
-            Value more = kit.fma(kit.splat(p, 8), x, carried[0]);
-            Value hidden = kit.fcmp(Pred::OEQ, p, kit.constant(0, kit.f32()));
-            return SmallVector<Value>{kit.select(hidden, carried[0], more)};
-          })[0];
-      kit.store(sum, slot);
+    kit.loop(kit.i64(0), rows.count, 1, [&](Value token) {
+      a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
+        add(row, token, block, channel);
+      });
     });
   });
 }
@@ -334,22 +434,26 @@ void PackedMath::accumulateVisible(const TileRows &rows) {
 // Softmax
 //===----------------------------------------------------------------------===//
 
+/// The steps between the dot and the softmax, for one token and all rows.
 Value PackedMath::apply(Value x, ArrayRef<Transform> transforms,
-                        const TileRows &rows, Value row, int64_t firstToken) {
-  int64_t lanes = kit.lanes;
+                        const TileRows &rows, Value block, Value token) {
+  int64_t n = blockRows;
   for (const Transform &transform : transforms) {
     if (isa<tile::ScaleTokensOp>(transform.op)) {
-      x = kit.fmul(
-          x, kit.load(kit.vec(lanes), k.scratchAt(scaleK + firstToken * 4)));
+      x = kit.fmul(x,
+                   kit.splat(kit.load(kit.f32(), element(scaleK, token)), n));
     } else if (auto cap = dyn_cast<tile::SoftcapOp>(transform.op)) {
       x = a.softcap(x, cap);
     } else {
-      SmallVector<int32_t> ids;
-      for (int64_t lane = 0; lane < lanes; ++lane)
-        ids.push_back(firstToken + lane);
-      Value tokens = kit.add(kit.splatI32(rows.first, lanes), kit.i32s(ids));
-      Value position = kit.add(a.posFirst, kit.div(row, a.group));
-      x = kit.select(a.visible(tokens, kit.splatI32(position, lanes)), x,
+      SmallVector<int32_t> lanes;
+      for (int64_t lane = 0; lane < n; ++lane)
+        lanes.push_back(lane);
+      Value row = kit.add(kit.splatI32(kit.mul(block, n), n), kit.i32s(lanes));
+      Value query = arith::DivUIOp::create(kit.b, kit.loc, row,
+                                           kit.i32s(n, int32_t(a.group)));
+      Value positions = kit.add(kit.splatI32(a.posFirst, n), query);
+      Value tokens = kit.splatI32(kit.add(rows.first, token), n);
+      x = kit.select(a.visible(tokens, positions), x,
                      kit.constant(-INFINITY, x.getType()));
     }
   }
@@ -360,36 +464,35 @@ void PackedMath::softmaxStep(const TileRows &rows,
                              ArrayRef<Transform> transforms) {
   if (hasScales(transforms))
     a.gatherScales(rows, StreamKind::K, scaleK);
-  auto larger = [&](Value x, Value y) { return kit.fmaxKeepNaN(x, y); };
-  auto plus = [&](Value x, Value y) { return kit.fadd(x, y); };
-  kit.loop(kit.i64(0), allRows, 1, [&](Value row) {
-    Value from = rowAt(s, row, a.tileTokens);
-    SmallVector<Value> x;
-    for (int64_t t = 0; t < a.tileTokens; t += kit.lanes)
-      x.push_back(apply(kit.load(kit.vec(kit.lanes), kit.at(from, t * 4)),
-                        transforms, rows, row, t));
-    Value largest = x[0];
-    for (Value other : ArrayRef(x).drop_front())
-      largest = larger(largest, other);
-    Value before = loadOne(rowAt(m, row, 1));
-    Value after = larger(before, kit.fold(largest, 1, larger));
+  Type type = kit.vec(blockRows);
+  Value tokens = kit.i64(a.tileTokens), none = kit.constant(-INFINITY, type);
+  forBlocks([&](Value block) {
+    Value before = kit.load(type, perRow(m, block));
+    Value after = kit.loop(
+        kit.i64(0), tokens, 1, ValueRange{before},
+        [&](Value token, ValueRange carried) {
+          Value at = score(block, token);
+          Value x = apply(kit.load(type, at), transforms, rows, block, token);
+          kit.store(x, at);
+          return SmallVector<Value>{kit.fmaxKeepNaN(carried[0], x)};
+        })[0];
     // Nothing seen yet: any finite origin will do, -inf would make NaN.
-    Value none =
-        kit.fcmp(Pred::OEQ, after, kit.constant(-INFINITY, kit.vec(1)));
-    Value origin = kit.select(none, kit.constant(0, kit.vec(1)), after);
+    Value origin = kit.select(kit.fcmp(Pred::OEQ, after, none),
+                              kit.constant(0, type), after);
     Value rescale = kit.exp2(kit.fsub(before, origin));
-    Value wide = kit.repeat(origin, kit.lanes);
-    Value sum;
-    for (auto [i, score] : llvm::enumerate(x)) {
-      Value p = kit.exp2(kit.fsub(score, wide));
-      kit.store(p, kit.at(from, int64_t(i) * kit.lanes * 4));
-      sum = sum ? kit.fadd(sum, p) : p;
-    }
+    Value start = kit.fmul(kit.load(type, perRow(l, block)), rescale);
     Value total =
-        kit.fma(loadOne(rowAt(l, row, 1)), rescale, kit.fold(sum, 1, plus));
-    kit.store(after, rowAt(m, row, 1));
-    kit.store(total, rowAt(l, row, 1));
-    kit.store(rescale, rowAt(alpha, row, 1));
+        kit.loop(kit.i64(0), tokens, 1, ValueRange{start},
+                 [&](Value token, ValueRange carried) {
+                   Value at = score(block, token);
+                   Value weight =
+                       kit.exp2(kit.fsub(kit.load(type, at), origin));
+                   kit.store(weight, at);
+                   return SmallVector<Value>{kit.fadd(carried[0], weight)};
+                 })[0];
+    kit.store(after, perRow(m, block));
+    kit.store(total, perRow(l, block));
+    kit.store(rescale, perRow(alpha, block));
   });
 }
 
@@ -399,10 +502,11 @@ void PackedMath::softmaxStep(const TileRows &rows,
 
 void PackedMath::storePartial() {
   kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
-    Value inverse = a.storePartialLse(row, loadOne(rowAt(m, row, 1)),
-                                      loadOne(rowAt(l, row, 1)));
+    Value inverse =
+        a.storePartialLse(row, kit.load(kit.vec(1), element(m, row)),
+                          kit.load(kit.vec(1), element(l, row)));
     Value wide = kit.splat(inverse, 8);
-    Value to = a.partialOutput(row), from = rowAt(acc, row, a.dimV);
+    Value to = a.partialOutput(row), from = element(acc, kit.mul(row, a.dimV));
     kit.loop(0, a.dimV, 8, [&](Value c) {
       Value x = kit.load(kit.vec(8), kit.at(from, kit.mul(c, 4)));
       kit.store(kit.fmul(x, wide), kit.at(to, kit.mul(c, 4)));

@@ -54,7 +54,8 @@ void DirectMath::scaleProbabilities() {
   forBlocks([&](Value block) {
     for (int64_t v = 0; v < a.tileTokens / tokensPerVector; ++v) {
       Value at = kit.at(scores(block), v * lanes * 4);
-      kit.store(kit.fmul(kit.load(kit.vec(lanes), at), tokenScales(scaleV, v)),
+      kit.store(a.scaleProbability(kit.load(kit.vec(lanes), at),
+                                   tokenScales(scaleV, v)),
                 at);
     }
   });
@@ -73,10 +74,9 @@ static SmallVector<int64_t> pairUp(int64_t n, int64_t padded) {
 void DirectMath::packBF16(Value block) {
   int64_t all = a.tileTokens * padded;
   int64_t n = std::min(all, 2 * std::max(kit.lanes, padded));
-  auto halves = VectorType::get(n, kit.b.getBF16Type());
   for (int64_t i = 0; i < all; i += n) {
     Value x = kit.load(kit.vec(n), kit.at(scores(block), i * 4));
-    Value rounded = arith::TruncFOp::create(kit.b, kit.loc, halves, x);
+    Value rounded = kit.roundToBF16(x);
     kit.store(kit.shuffle(rounded, rounded, pairUp(n, padded)),
               kit.at(k.scratchAt(p), i * 2));
   }
@@ -103,14 +103,17 @@ void DirectMath::packI16(Value block) {
   Value inverse =
       arith::BitcastOp::create(b, kit.loc, kit.vec(padded),
                                kit.sub(kit.i32s(padded, 0x7f000000), field));
-  constexpr double steps = 16383;
+  // A power of two, so that equal probabilities stay equal weights.
+  constexpr double steps = 16384;
   kit.store(kit.fmul(power, kit.constant(1 / steps, power.getType())),
             k.scratchAt(pUnit));
   auto halves = VectorType::get(n, b.getI16Type());
   Value wide = kit.repeat(inverse, n);
   for (auto [i, value] : llvm::enumerate(x)) {
-    Value y =
-        kit.fmul(kit.fmul(value, wide), kit.constant(steps, value.getType()));
+    Type type = value.getType();
+    Value y = kit.fmul(kit.fmul(value, wide), kit.constant(steps, type));
+    // Just below 2 * steps rounds up to what i16 has no room for.
+    y = kit.fminKeepNaN(kit.constant(INT16_MAX, type), y);
     Value rounded =
         arith::TruncIOp::create(b, kit.loc, halves, kit.roundToI32(y));
     kit.store(kit.shuffle(rounded, rounded, pairUp(n, padded)),

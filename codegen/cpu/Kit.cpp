@@ -114,6 +114,8 @@ Value Kit::at(Value base, Value bytes) {
 Value Kit::at(Value base, int64_t bytes) {
   if (!bytes)
     return base;
+  if (!llvm::isInt<32>(bytes)) // more than a constant index can say
+    return at(base, i64(bytes));
   return LLVM::GEPOp::create(b, loc, ptr(), b.getI8Type(), base,
                              ArrayRef<LLVM::GEPArg>{int32_t(bytes)},
                              LLVM::GEPNoWrapFlags::inbounds);
@@ -188,6 +190,10 @@ Value Kit::fcmp(arith::CmpFPredicate p, Value x, Value y) {
 }
 Value Kit::fmaxKeepNaN(Value x, Value y) {
   return select(fcmp(arith::CmpFPredicate::OGT, x, y), x, y);
+}
+
+Value Kit::fminKeepNaN(Value x, Value y) {
+  return select(fcmp(arith::CmpFPredicate::OLT, x, y), x, y);
 }
 
 Value Kit::exp2(Value x) {
@@ -346,6 +352,11 @@ Value Kit::fold(Value x, int64_t m,
     x = combine(shuffle(x, x, low), shuffle(x, x, high));
   }
   return x;
+}
+
+Value Kit::roundToBF16(Value x) {
+  return arith::TruncFOp::create(b, loc,
+                                 VectorType::get(width(x), b.getBF16Type()), x);
 }
 
 Value Kit::loadAsF32(Type type, Value address, int64_t n) {

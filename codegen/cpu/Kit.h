@@ -86,8 +86,9 @@ public:
   mlir::Value fmul(mlir::Value x, mlir::Value y);
   mlir::Value fdiv(mlir::Value x, mlir::Value y);
   mlir::Value fma(mlir::Value x, mlir::Value y, mlir::Value z);
-  /// x > y ? x : y, so that a NaN in y stays (one instruction on x86).
+  /// The larger or smaller; a NaN in y stays (one instruction on x86).
   mlir::Value fmaxKeepNaN(mlir::Value x, mlir::Value y);
+  mlir::Value fminKeepNaN(mlir::Value x, mlir::Value y);
   /// Vectors of i32 as f32, and back to the nearest integer (of less than
   /// 2^22).
   mlir::Value toF32(mlir::Value x);
@@ -125,6 +126,9 @@ public:
   fold(mlir::Value x, int64_t m,
        llvm::function_ref<mlir::Value(mlir::Value, mlir::Value)> combine);
 
+  /// An operand of bf16 products: to nearest even, denormals to 0 as in the
+  /// products themselves (avx512bf16).
+  mlir::Value roundToBF16(mlir::Value x);
   /// A row of `type` elements (f32, f16, bf16) as f32, and back with rounding
   /// to nearest even.
   mlir::Value loadAsF32(mlir::Type type, mlir::Value address, int64_t n);
