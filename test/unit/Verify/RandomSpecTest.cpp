@@ -1,0 +1,69 @@
+//===- RandomSpecTest.cpp - the drawn specs cover the language ------------===//
+#include "lib/Verify/RandomSpec.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+using namespace kvc;
+
+static std::optional<spec::Spec> draw(uint64_t seed, uint64_t index) {
+  Diagnostics diagnostics;
+  auto spec = verify::randomSpec(seed, index, diagnostics);
+  EXPECT_FALSE(diagnostics.hasErrors());
+  return spec;
+}
+
+TEST(RandomSpec, DependsOnSeedAndIndexAlone) {
+  auto first = draw(1, 7), again = draw(1, 7), other = draw(1, 8),
+       seed = draw(2, 7);
+  ASSERT_TRUE(first && again && other && seed);
+  EXPECT_EQ(first->canonical, again->canonical);
+  EXPECT_NE(first->canonical, other->canonical);
+  EXPECT_NE(first->canonical, seed->canonical);
+}
+
+TEST(RandomSpec, CoversWhatTheContractNames) {
+  std::set<unsigned> groups, pages, dims;
+  std::set<size_t> codecPairs;
+  std::set<spec::DType> dtypes;
+  unsigned oddDims = 0, unlikeDims = 0, windows = 0, softcaps = 0,
+           contiguous = 0, tokenMajor = 0, byLayer = 0, byHead = 0;
+  for (uint64_t index = 0; index < 2000; ++index) {
+    auto spec = draw(1, index);
+    ASSERT_TRUE(spec);
+    const spec::Model &model = spec->model;
+    groups.insert(model.group());
+    dtypes.insert(model.dtype);
+    dims.insert({model.headDimK, model.headDimV});
+    oddDims += model.headDimK % 16 == 8;
+    unlikeDims += model.headDimK != model.headDimV;
+    softcaps += model.logitSoftcap.has_value();
+    for (const spec::Store &store : spec->stores) {
+      auto number = [](const spec::Codec &codec) {
+        if (const auto *stored = std::get_if<spec::FloatCodec>(&codec))
+          return unsigned(stored->type);
+        return 3 + unsigned(std::get<spec::IntCodec>(codec).scaleType);
+      };
+      codecPairs.insert(number(store.k.codec) * 5 + number(store.v.codec));
+      if (store.layout.paged)
+        pages.insert(store.layout.page);
+      contiguous += !store.layout.paged;
+      tokenMajor += store.layout.order == spec::PageOrder::NHD;
+      windows += store.read.window.has_value();
+      byLayer += store.scope.layerBegin > 0;
+      byHead += store.scope.headBegin > 0;
+    }
+  }
+  for (unsigned group : {1, 2, 3, 4, 7, 8, 9, 16})
+    EXPECT_TRUE(groups.contains(group)) << group;
+  EXPECT_EQ(dtypes.size(), 3u);
+  EXPECT_EQ(codecPairs.size(), 25u);
+  EXPECT_TRUE(pages.contains(1) && pages.contains(256));
+  EXPECT_GT(pages.size(), 100u);
+  EXPECT_EQ(*dims.begin(), 32u);
+  EXPECT_GT(*dims.rbegin(), 500u);
+  for (unsigned count : {oddDims, unlikeDims, windows, softcaps, contiguous,
+                         tokenMajor, byLayer, byHead})
+    EXPECT_GT(count, 100u);
+}
