@@ -41,14 +41,33 @@ int64_t chooseRows(int64_t group, int64_t registers, bool dot) {
   return group == 1 ? 1 : 4;
 }
 
-/// Tokens per tile: 16, or fewer if pages then hold whole tiles, whose rows
-/// stand evenly.
-int64_t chooseTokens(StoreOp store) {
-  int64_t page = cast<CacheType>(store.getCache()).layout().getPageTokens();
-  for (int64_t tokens : {16, 8, 4})
-    if (page % tokens == 0)
+/// Bytes of the longer of a token's two rows.
+int64_t rowBytes(CacheType cache) {
+  int64_t bytes = 0;
+  for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
+    StreamInfo stream = cache.stream(kind);
+    bytes = std::max(
+        bytes,
+        stream.dim * stream.codec.getCodeType().getIntOrFloatBitWidth() / 8);
+  }
+  return bytes;
+}
+
+/// Tokens per tile: 4 KiB of each stream, which one tile's arithmetic covers
+/// the latency of; or fewer if pages then hold whole tiles, whose rows stand
+/// evenly.
+int64_t chooseTokens(CacheType cache) {
+  int64_t page = cache.layout().getPageTokens();
+  int64_t wanted = std::clamp<int64_t>(4096 / rowBytes(cache), 16, 64);
+  for (int64_t tokens : {64, 32, 16, 8, 4})
+    if (tokens <= wanted && page % tokens == 0)
       return tokens;
   return 16;
+}
+
+/// Tokens ahead to prefetch: 8 KiB of each stream, in whole tiles.
+int64_t choosePrefetch(CacheType cache, int64_t tokens) {
+  return std::clamp<int64_t>(8192 / rowBytes(cache) / tokens, 1, 3) * tokens;
 }
 
 ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
@@ -57,17 +76,17 @@ ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
   for (StreamKind kind : {StreamKind::K, StreamKind::V})
     dot |= target.hasDot(cache.stream(kind).codec.getCodeType(), dtype);
   int64_t rows = chooseRows(store.getGroup(), target.getRegisters(), dot);
-  int64_t tokens = chooseTokens(store);
-  // Enough independent accumulators to cover the multiply-add's latency.
-  int64_t keys = dot         ? std::max<int64_t>(4, target.getLanes() / rows)
-                 : rows == 1 ? 8
-                 : rows == 2 ? 4
-                 : rows <= 5 ? 2
-                             : 1;
+  int64_t tokens = chooseTokens(cache);
+  // Enough independent accumulators to cover the multiply-add's latency; of
+  // products, a key has one for all rows.
+  int64_t keys =
+      dot ? std::max<int64_t>(8, target.getLanes() / rows)
+          : std::clamp<int64_t>(target.getRegisters() / 2 / rows, 1, 8);
+  keys = llvm::bit_floor(uint64_t(keys));
   return ScheduleAttr::get(store.getContext(), tokens, rows,
                            std::min(keys, tokens), kDecodeQueries, kDecodeSplit,
-                           /*prefetch=*/2 * tokens, /*level=*/2, /*pack=*/false,
-                           dot);
+                           choosePrefetch(cache, tokens), /*level=*/2,
+                           /*pack=*/false, dot);
 }
 
 ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {

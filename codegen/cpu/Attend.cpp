@@ -16,17 +16,62 @@ using Pred = arith::CmpIPredicate;
 
 static constexpr int64_t kPlanes = offsetof(KvcAttendArgs, planes);
 
-AttendKernel::AttendKernel(Kernel &kernel)
+Products::Products(tile::KernelOp kernel) {
+  auto operand = [](Value x) -> Operand {
+    auto decode = x.getDefiningOp<tile::DecodeOp>();
+    return {decode,
+            decode ? decode.getCodes().getDefiningOp<tile::LoadOp>() : nullptr};
+  };
+  kernel->walk([&](tile::DotOp op) {
+    k = dot ? Operand() : operand(op.getK());
+    dot = op;
+  });
+  kernel->walk([&](tile::AccumulateOp op) {
+    v = accumulate ? Operand() : operand(op.getV());
+    accumulate = op;
+  });
+}
+
+/// Elements per row of a tile.
+static int64_t rowElements(Value tile) {
+  return cast<RankedTensorType>(tile.getType()).getDimSize(1);
+}
+
+AttendKernel::AttendKernel(Kernel &kernel, Products products)
     : k(kernel), kit(kernel.kit), schedule(kernel.op.getSchedule()),
-      dimK(kernel.cache.getDimK()), dimV(kernel.cache.getDimV()),
-      group(kernel.group()), tileTokens(schedule.getTokens()),
-      planK(kernel.cache.stream(StreamKind::K).codec, dimK, kit.lanes),
-      planV(kernel.cache.stream(StreamKind::V).codec, dimV, kit.lanes),
-      codesK(kernel.cache.planeIndex(StreamKind::K, false)),
-      codesV(kernel.cache.planeIndex(StreamKind::V, false)),
+      dimK(rowElements(products.dot.getK())),
+      dimV(rowElements(products.accumulate.getV())), group(kernel.group()),
+      tileTokens(schedule.getTokens()),
+      planK(products.k.codec(), dimK, kit.lanes),
+      planV(products.v.codec(), dimV, kit.lanes),
+      codesK(kernel.cache.planeIndex(products.k.load.getStream(), false)),
+      codesV(kernel.cache.planeIndex(products.v.load.getStream(), false)),
       planes(kernel.cache.planes()) {
   int64_t page = kernel.cache.layout().getPageTokens();
   even = page % tileTokens == 0; // a contiguous sequence has page 0
+}
+
+/// Says what makes this kernel slower than it could be.
+void AttendKernel::remarkSlowPaths() {
+  LayoutAttrInterface layout = k.cache.layout();
+  auto remark = [&] {
+    return k.op.emitRemark("`") << k.op.getSymName() << "`: ";
+  };
+  if (!even && !schedule.getPack()) // a small part of many rows' work
+    remark() << "tiles of " << tileTokens << " tokens straddle pages of "
+             << layout.getPageTokens()
+             << ": rows are found one by one [R-ROW-TABLE]";
+  if (layout.getOrderName() == "NHD" && k.cache.getHeads() > 1)
+    remark() << "order NHD puts the rows of a head " << tokenStride(codesK)
+             << " bytes apart; HND reads them in one stream [R-NHD]";
+  for (const ChannelPlan &plan : {planK, planV}) {
+    Type code = plan.codec.getCodeType();
+    bool known = llvm::is_contained(k.target().getDot(), code);
+    if (known && !k.target().hasDot(code, k.dtype))
+      remark() << "codes of " << code << " are decoded to f32: the target's "
+               << "products of them would round a model of " << k.dtype
+               << " [R-DECODED]";
+  }
 }
 
 LogicalResult AttendKernel::emit() {
@@ -35,8 +80,10 @@ LogicalResult AttendKernel::emit() {
     return k.op.emitError("a packed kernel's `tokens` (")
            << tileTokens << ") must be even and a multiple of its `rows` ("
            << rows << ")";
+  remarkSlowPaths();
   math = schedule.getPack() ? makePackedMath(*this) : makeDirectMath(*this);
   math->plan();
+  buffers = k.scratch.reserve(2 * math->bufferBytes());
   if (!even)
     rowTable = k.scratch.reserve(planes.size() * tileTokens * 8);
   loadItem();
@@ -144,13 +191,14 @@ Value TileRows::rowAhead(unsigned plane, Value index) const {
   return kit.at(from, kit.mul(row, stride));
 }
 
-TileRows AttendKernel::locate(Value first, Value end, bool masked) {
+TileRows AttendKernel::locate(Value first, bool masked) {
   TileRows rows;
   rows.kernel = this;
   rows.first = first;
   rows.masked = masked;
+  rows.buffer = k.scratchAt(buffers);
   if (masked)
-    rows.count = kit.min(kit.sub(end, first), kit.i64(tileTokens));
+    rows.count = kit.min(kit.sub(tokensEnd, first), kit.i64(tileTokens));
   if (!even) {
     fillTable(rows);
     return rows;
@@ -160,7 +208,7 @@ TileRows AttendKernel::locate(Value first, Value end, bool masked) {
     return address(plane, kit.min(kit.add(first, tokens), lastTile));
   };
   for (unsigned plane = 0; plane < planes.size(); ++plane) {
-    rows.base.push_back(address(plane, first));
+    rows.base.push_back(later(plane, 0));
     if (!schedule.getPrefetch() || masked)
       continue;
     rows.aheadBase.push_back(later(plane, ahead));
@@ -188,42 +236,108 @@ void AttendKernel::fillTable(TileRows &rows) {
   });
 }
 
+AttendKernel::Sight AttendKernel::sight(Value first, ReadAttrInterface read) {
+  Value last = kit.add(first, tileTokens);
+  Sight sight;
+  sight.full = kit.both(kit.cmp(Pred::sle, last, tokensEnd),
+                        kit.cmp(Pred::sle, last, kit.add(posFirst, 1)));
+  if (read.isAll())
+    return sight;
+  Value sink = kit.i64(read.getSinkTokens());
+  Value newest = kit.add(posLast, -read.getRecentTokens());
+  Value oldest = kit.add(posFirst, -read.getRecentTokens() + 1);
+  sight.full =
+      kit.both(sight.full, kit.either(kit.cmp(Pred::sle, last, sink),
+                                      kit.cmp(Pred::sgt, first, newest)));
+  sight.seen = kit.either(kit.cmp(Pred::slt, first, sink),
+                          kit.cmp(Pred::sgt, last, oldest));
+  return sight;
+}
+
+/// Tile after tile. With many rows a mask costs little beside the products: one
+/// path serves all tiles.
 LogicalResult AttendKernel::emitLoop(tile::ForTokensOp loop) {
+  if (even && !schedule.getPack())
+    return emitPipelined(loop);
   auto read = cast<ReadAttrInterface>(loop.getReadAttr());
   LogicalResult result = success();
   kit.loop(tokensBegin, tokensEnd, tileTokens, [&](Value first) {
     auto tile = [&](bool masked) {
-      if (failed(emitTile(loop, locate(first, tokensEnd, masked))))
+      if (failed(emitTile(loop, locate(first, masked))))
         result = failure();
     };
-    Value last = kit.add(first, tileTokens);
-    // Every row sees every token: no mask, no bounds.
-    Value full = kit.both(kit.cmp(Pred::sle, last, tokensEnd),
-                          kit.cmp(Pred::sle, last, kit.add(posFirst, 1)));
-    Value seen;
-    if (!read.isAll()) {
-      Value sink = kit.i64(read.getSinkTokens());
-      Value newest = kit.add(posLast, -read.getRecentTokens());
-      Value oldest = kit.add(posFirst, -read.getRecentTokens() + 1);
-      full = kit.both(full, kit.either(kit.cmp(Pred::sle, last, sink),
-                                       kit.cmp(Pred::sgt, first, newest)));
-      seen = kit.either(kit.cmp(Pred::slt, first, sink),
-                        kit.cmp(Pred::sgt, last, oldest));
-    }
+    Sight sight = this->sight(first, read);
     auto masked = [&] {
-      seen ? kit.when(seen, [&] { tile(true); }) : tile(true);
+      sight.seen ? kit.when(sight.seen, [&] { tile(true); }) : tile(true);
     };
-    // With many rows a mask costs little beside the products: one path for all.
     if (schedule.getPack())
       masked();
     else
-      kit.when(full, [&] { tile(false); }, masked);
+      kit.when(sight.full, [&] { tile(false); }, masked);
   });
+  return result;
+}
+
+/// A tile's softmax is a long chain that everything after it waits for, and a
+/// core looks only a few hundred instructions ahead. So the scores of the next
+/// full tile come before the output of this one, in the other of two buffers.
+LogicalResult AttendKernel::emitPipelined(tile::ForTokensOp loop) {
+  auto read = cast<ReadAttrInterface>(loop.getReadAttr());
+  LogicalResult result = success();
+  auto check = [&](LogicalResult step) {
+    if (failed(step))
+      result = failure();
+  };
+  Value never =
+      arith::ConstantOp::create(kit.b, kit.loc, kit.b.getBoolAttr(false));
+  Value origin = planeOrigin[codesV];
+  // One round more than there are tiles, for the output of the last.
+  kit.loop(tokensBegin, kit.add(tokensEnd, tileTokens), tileTokens,
+           ValueRange{never, kit.i64(0), origin, origin, origin},
+           [&](Value first, ValueRange carried) {
+             Sight sight = this->sight(first, read);
+             Value exists = kit.cmp(Pred::slt, first, tokensEnd);
+             TileRows rows = locate(first, /*masked=*/false);
+             rows.buffer = kit.at(rows.buffer, carried[1]);
+             kit.when(sight.full, [&] { check(emitScores(loop, rows)); });
+
+             TileRows before = rows;
+             Value other = kit.sub(kit.i64(math->bufferBytes()), carried[1]);
+             before.buffer = kit.at(k.scratchAt(buffers), other);
+             before.base[codesV] = carried[2];
+             if (schedule.getPrefetch()) {
+               before.aheadBase[codesV] = carried[3];
+               before.afterBase[codesV] = carried[4];
+             }
+             kit.when(carried[0], [&] { math->accumulate(before); });
+
+             Value partly = kit.both(exists, kit.negate(sight.full));
+             if (sight.seen)
+               partly = kit.both(partly, sight.seen);
+             kit.when(partly, [&] {
+               TileRows masked = locate(first, /*masked=*/true);
+               masked.buffer = rows.buffer;
+               check(emitTile(loop, masked));
+             });
+             bool ahead = schedule.getPrefetch();
+             return SmallVector<Value>{sight.full, other, rows.base[codesV],
+                                       ahead ? rows.aheadBase[codesV] : origin,
+                                       ahead ? rows.afterBase[codesV] : origin};
+           });
   return result;
 }
 
 LogicalResult AttendKernel::emitTile(tile::ForTokensOp loop,
                                      const TileRows &rows) {
+  if (failed(emitScores(loop, rows)))
+    return failure();
+  math->accumulate(rows);
+  return success();
+}
+
+/// All of a tile but the last product.
+LogicalResult AttendKernel::emitScores(tile::ForTokensOp loop,
+                                       const TileRows &rows) {
   // Steps on scores and on probabilities wait until they are read.
   llvm::DenseMap<Value, SmallVector<Transform>> pending;
   auto pass = [&](Value from, Operation *op) {
@@ -257,7 +371,7 @@ LogicalResult AttendKernel::emitTile(tile::ForTokensOp loop,
                      success();
             })
             .Case([&](tile::AccumulateOp step) {
-              return math->accumulate(rows, pending.lookup(step.getP())),
+              return math->prepare(rows, pending.lookup(step.getP())),
                      success();
             })
             .Default([](Operation *op) {
@@ -319,10 +433,12 @@ Value AttendKernel::storePartialLse(Value row, Value m, Value l) {
   return kit.extract(inverse, 0);
 }
 
-bool kvc::cpu::hasScales(ArrayRef<Transform> transforms) {
-  return llvm::any_of(transforms, [](const Transform &t) {
-    return isa<tile::ScaleTokensOp>(t.op);
-  });
+std::optional<StreamKind> kvc::cpu::scaledBy(ArrayRef<Transform> transforms) {
+  for (const Transform &transform : transforms)
+    if (auto scale = dyn_cast<tile::ScaleTokensOp>(transform.op))
+      if (auto load = scale.getScales().getDefiningOp<tile::LoadOp>())
+        return load.getStream();
+  return std::nullopt;
 }
 
 Value AttendKernel::softcap(Value x, tile::SoftcapOp op) {
@@ -370,5 +486,9 @@ Value AttendKernel::visible(Value tokens, Value positions) {
 }
 
 LogicalResult kvc::cpu::emitAttend(Kernel &kernel) {
-  return AttendKernel(kernel).emit();
+  Products products(kernel.op);
+  if (!products.valid())
+    return kernel.op.emitError("the CPU target has attends of one dot and one "
+                               "accumulate, on decoded tiles of a stream");
+  return AttendKernel(kernel, products).emit();
 }

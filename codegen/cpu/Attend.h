@@ -3,7 +3,7 @@
 // One work item: the query rows of one sequence and kv head against the tokens
 // of one split. This class walks the tile kernel, finds the tiles and where
 // their rows stand; how a tile is multiplied is a TileMath: in registers as it
-// is decoded (few query rows), or from packed f32 scratch (many).
+// is decoded (few query rows), or as small matrix products (many).
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_CODEGEN_CPU_ATTEND_H
@@ -14,6 +14,7 @@
 #include "llvm/ADT/DenseMap.h"
 
 #include <memory>
+#include <optional>
 
 namespace kvc::cpu {
 
@@ -29,8 +30,9 @@ public:
   mlir::Value rowAhead(unsigned plane, mlir::Value index) const;
 
   AttendKernel *kernel = nullptr;
-  mlir::Value first; ///< token of row 0
-  mlir::Value count; ///< rows that exist; null: all of the tile
+  mlir::Value first;  ///< token of row 0
+  mlir::Value count;  ///< rows that exist; null: all of the tile
+  mlir::Value buffer; ///< where its scores are (TileMath::bufferBytes)
   bool masked = false;
   /// Evenly spaced rows: the first addresses of this tile. Otherwise a table of
   /// addresses in scratch.
@@ -45,31 +47,59 @@ public:
 struct Transform {
   mlir::Operation *op;
 };
-/// Whether one of them is scale_tokens.
-bool hasScales(llvm::ArrayRef<Transform> transforms);
+/// The stream whose scales one of them multiplies with, if any.
+std::optional<StreamKind> scaledBy(llvm::ArrayRef<Transform> transforms);
 
 /// How a tile is multiplied and where scores and accumulators live.
+///
+/// Per tile: dot, softmaxStep, prepare, accumulate, in this order. What lies
+/// between the first three and the last is in the tile's buffer, so that the
+/// next tile may have its first three before this one has its last.
 class TileMath {
 public:
   virtual ~TileMath() = default;
   /// Reserves scratch; called once, before anything is emitted.
   virtual void plan() = 0;
+  /// Bytes that a tile's buffer takes.
+  virtual int64_t bufferBytes() = 0;
   virtual void loadQuery(double scale) = 0;
   virtual void initState() = 0;
   virtual void dot(const TileRows &rows) = 0;
   virtual void softmaxStep(const TileRows &rows,
                            llvm::ArrayRef<Transform> transforms) = 0;
-  virtual void accumulate(const TileRows &rows,
-                          llvm::ArrayRef<Transform> transforms) = 0;
+  /// Applies `transforms` to the probabilities.
+  virtual void prepare(const TileRows &rows,
+                       llvm::ArrayRef<Transform> transforms) = 0;
+  virtual void accumulate(const TileRows &rows) = 0;
   virtual void storePartial() = 0;
 };
 
 std::unique_ptr<TileMath> makeDirectMath(AttendKernel &kernel);
 std::unique_ptr<TileMath> makePackedMath(AttendKernel &kernel);
 
+/// Where an operand of a product comes from: rows of a stream, and the codec
+/// that reads them.
+struct Operand {
+  tile::DecodeOp decode;
+  tile::LoadOp load;
+  CodecAttrInterface codec() {
+    return cast<CodecAttrInterface>(decode.getCodec());
+  }
+};
+
+/// The products of an attend kernel; each op is null if there is not one of it,
+/// with a decoded tile as its operand.
+struct Products {
+  explicit Products(tile::KernelOp kernel);
+  tile::DotOp dot;
+  tile::AccumulateOp accumulate;
+  Operand k, v;
+  bool valid() { return k.load && v.load; }
+};
+
 class AttendKernel {
 public:
-  explicit AttendKernel(Kernel &kernel);
+  AttendKernel(Kernel &kernel, Products products);
   mlir::LogicalResult emit();
 
   Kernel &k;
@@ -119,12 +149,21 @@ public:
   void prefetchBytes(mlir::Value address, int64_t bytes);
 
 private:
+  void remarkSlowPaths();
   void loadItem();
   /// Index of row `row` among the partial results.
   mlir::Value partialRow(mlir::Value row);
+  /// What to do with a tile, from what it holds for the item's queries.
+  struct Sight {
+    mlir::Value full; ///< every query sees every token: no mask, no bounds
+    mlir::Value seen; ///< some query sees some token; null: always
+  };
+  Sight sight(mlir::Value first, ReadAttrInterface read);
   mlir::LogicalResult emitLoop(tile::ForTokensOp loop);
+  mlir::LogicalResult emitPipelined(tile::ForTokensOp loop);
   mlir::LogicalResult emitTile(tile::ForTokensOp loop, const TileRows &rows);
-  TileRows locate(mlir::Value first, mlir::Value end, bool masked);
+  mlir::LogicalResult emitScores(tile::ForTokensOp loop, const TileRows &rows);
+  TileRows locate(mlir::Value first, bool masked);
   /// Address of a token's row in a plane.
   mlir::Value address(unsigned plane, mlir::Value token);
   void fillTable(TileRows &rows);
@@ -136,6 +175,7 @@ private:
   mlir::Value table;    ///< the sequence's page ids
   mlir::Value lastTile; ///< first token of the item's last tile
   int64_t rowTable = 0; ///< scratch: addresses [plane][tile tokens]
+  int64_t buffers = 0;  ///< scratch: two of them
 };
 
 } // namespace kvc::cpu

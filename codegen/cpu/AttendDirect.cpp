@@ -31,16 +31,14 @@ void DirectMath::plan() {
   Scratch &scratch = k.scratch;
   q = scratch.reserve(maxBlocks() * queryBytes());
   acc = scratch.reserve(maxRows * a.dimV * 4);
-  s = scratch.reserve(maxBlocks() * a.tileTokens * padded * 4);
-  p = scratch.reserve(a.tileTokens * padded * 2);
-  pUnit = scratch.reserve(padded * 4);
-  queryFactor = scratch.reserve(maxBlocks() * padded * 4);
-  queryBias = scratch.reserve(maxBlocks() * padded * 4);
-  m = scratch.reserve(maxBlocks() * padded * 4);
-  l = scratch.reserve(maxBlocks() * padded * 4);
-  alpha = scratch.reserve(maxBlocks() * padded * 4);
-  scaleK = scratch.reserve(a.tileTokens * 4);
-  scaleV = scratch.reserve(a.tileTokens * 4);
+  for (int64_t *offset : {&m, &l, &queryFactor, &queryBias})
+    *offset = scratch.reserve(maxBlocks() * padded * 4);
+  for (int64_t *offset : {&scaleK, &scaleV})
+    *offset = scratch.reserve(a.tileTokens * 4);
+  s = buffer.reserve(maxBlocks() * a.tileTokens * padded * 4);
+  p = buffer.reserve(maxBlocks() * a.tileTokens * padded * 2);
+  for (int64_t *offset : {&alpha, &pUnit})
+    *offset = buffer.reserve(maxBlocks() * padded * 4);
 }
 
 void DirectMath::initState() {
@@ -113,14 +111,14 @@ Value DirectMath::applyAll(Value x, ArrayRef<Transform> transforms,
 
 void DirectMath::softmaxStep(const TileRows &rows,
                              ArrayRef<Transform> transforms) {
-  if (hasScales(transforms))
-    a.gatherScales(rows, StreamKind::K, scaleK);
+  if (auto stream = scaledBy(transforms))
+    a.gatherScales(rows, *stream, scaleK);
   int64_t vectors = a.tileTokens / tokensPerVector;
   int64_t lanes = tokensPerVector * padded;
   auto larger = [&](Value x, Value y) { return kit.fmaxKeepNaN(x, y); };
   auto plus = [&](Value x, Value y) { return kit.fadd(x, y); };
   forBlocks([&](Value block) {
-    Value from = scores(block);
+    Value from = scores(rows, block);
     SmallVector<Value> x;
     for (int64_t v = 0; v < vectors; ++v) {
       Value raw = kit.load(kit.vec(lanes), kit.at(from, v * lanes * 4));
@@ -147,7 +145,7 @@ void DirectMath::softmaxStep(const TileRows &rows,
     total = kit.fma(total, rescale, kit.fold(sum, padded, plus));
     kit.store(after, stats(m, block));
     kit.store(total, stats(l, block));
-    kit.store(rescale, stats(alpha, block));
+    kit.store(rescale, tileStats(rows, alpha, block));
   });
 }
 

@@ -36,13 +36,15 @@ public:
   explicit PackedMath(AttendKernel &a);
 
   void plan() override;
+  /// Tiles do not overlap: no buffer.
+  int64_t bufferBytes() override { return 0; }
   void loadQuery(double scale) override;
   void initState() override;
   void dot(const TileRows &rows) override;
   void softmaxStep(const TileRows &rows,
                    ArrayRef<Transform> transforms) override;
-  void accumulate(const TileRows &rows,
-                  ArrayRef<Transform> transforms) override;
+  void prepare(const TileRows &rows, ArrayRef<Transform> transforms) override;
+  void accumulate(const TileRows &rows) override;
   void storePartial() override;
 
 private:
@@ -68,7 +70,7 @@ private:
   void packK(const TileRows &rows);
   Value packV(const TileRows &rows);
   void storePairsV();
-  void scaleAndPair(Value block, bool scaled);
+  void scaleAndPair(Value block);
   Value keyRow(const TileRows &rows, Value token);
   Value multiply(Value sum, Value x, Value y) {
     return dots ? kit.dotBF16(sum, x, y) : kit.fma(x, y, sum);
@@ -91,6 +93,8 @@ private:
   int64_t maxBlocks;
   double queryScale = 1; ///< applied to scores if q stays as it is
   Value blocks;          ///< of this item
+  Value finite;          ///< whether the tile's V is; null: it must be
+  bool scaled = false;   ///< V has scales
   int64_t qT = 0, s = 0, kRows = 0, v = 0, vPairs = 0, p = 0, acc = 0;
   int64_t m = 0, l = 0, alpha = 0, scaleK = 0, scaleV = 0;
 };
@@ -260,7 +264,7 @@ void PackedMath::storePairsV() {
 
 /// Applies V's scales to the probabilities of a block, and for products of
 /// pairs makes p [token / 2][row] of them.
-void PackedMath::scaleAndPair(Value block, bool scaled) {
+void PackedMath::scaleAndPair(Value block) {
   if (!scaled && !dots)
     return;
   auto load = [&](Value token) {
@@ -334,16 +338,19 @@ void PackedMath::scoreTile(ArrayRef<Value> keys, Value block, Value token) {
   }
 }
 
-void PackedMath::accumulate(const TileRows &rows,
-                            ArrayRef<Transform> transforms) {
-  Value finite = packV(rows);
-  bool scaled = hasScales(transforms);
+void PackedMath::prepare(const TileRows &rows, ArrayRef<Transform> transforms) {
+  finite = packV(rows);
+  auto stream = scaledBy(transforms);
+  scaled = stream.has_value();
   if (scaled)
-    a.gatherScales(rows, StreamKind::V, scaleV);
+    a.gatherScales(rows, *stream, scaleV);
+}
+
+void PackedMath::accumulate(const TileRows &rows) {
   if (dots)
     storePairsV();
   forBlocks([&](Value block) {
-    scaleAndPair(block, scaled);
+    scaleAndPair(block);
     accumulateBlock(block);
   });
   if (finite)
@@ -462,8 +469,8 @@ Value PackedMath::apply(Value x, ArrayRef<Transform> transforms,
 
 void PackedMath::softmaxStep(const TileRows &rows,
                              ArrayRef<Transform> transforms) {
-  if (hasScales(transforms))
-    a.gatherScales(rows, StreamKind::K, scaleK);
+  if (auto stream = scaledBy(transforms))
+    a.gatherScales(rows, *stream, scaleK);
   Type type = kit.vec(blockRows);
   Value tokens = kit.i64(a.tileTokens), none = kit.constant(-INFINITY, type);
   forBlocks([&](Value block) {

@@ -34,26 +34,29 @@ SmallVector<int64_t> DirectMath::accOrder(const ChannelBlock &block) const {
   return order;
 }
 
-void DirectMath::accumulate(const TileRows &rows,
-                            ArrayRef<Transform> transforms) {
-  if (hasScales(transforms)) {
-    a.gatherScales(rows, StreamKind::V, scaleV);
-    scaleProbabilities();
+void DirectMath::prepare(const TileRows &rows, ArrayRef<Transform> transforms) {
+  if (auto stream = scaledBy(transforms)) {
+    a.gatherScales(rows, *stream, scaleV);
+    scaleProbabilities(rows);
   }
+  if (rows.masked || formV == Form::F32)
+    return;
   forBlocks([&](Value block) {
-    if (!rows.masked && formV == Form::BF16)
-      packBF16(block);
-    if (!rows.masked && formV == Form::I8)
-      packI16(block);
+    formV == Form::BF16 ? packBF16(rows, block) : packI16(rows, block);
+  });
+}
+
+void DirectMath::accumulate(const TileRows &rows) {
+  forBlocks([&](Value block) {
     forStrips([&](const Strip &strip) { accumulateStrip(rows, block, strip); });
   });
 }
 
-void DirectMath::scaleProbabilities() {
+void DirectMath::scaleProbabilities(const TileRows &rows) {
   int64_t lanes = tokensPerVector * padded;
   forBlocks([&](Value block) {
     for (int64_t v = 0; v < a.tileTokens / tokensPerVector; ++v) {
-      Value at = kit.at(scores(block), v * lanes * 4);
+      Value at = kit.at(scores(rows, block), v * lanes * 4);
       kit.store(a.scaleProbability(kit.load(kit.vec(lanes), at),
                                    tokenScales(scaleV, v)),
                 at);
@@ -71,25 +74,25 @@ static SmallVector<int64_t> pairUp(int64_t n, int64_t padded) {
   return pairs;
 }
 
-void DirectMath::packBF16(Value block) {
+void DirectMath::packBF16(const TileRows &rows, Value block) {
   int64_t all = a.tileTokens * padded;
   int64_t n = std::min(all, 2 * std::max(kit.lanes, padded));
   for (int64_t i = 0; i < all; i += n) {
-    Value x = kit.load(kit.vec(n), kit.at(scores(block), i * 4));
+    Value x = kit.load(kit.vec(n), kit.at(scores(rows, block), i * 4));
     Value rounded = kit.roundToBF16(x);
     kit.store(kit.shuffle(rounded, rounded, pairUp(n, padded)),
-              kit.at(k.scratchAt(p), i * 2));
+              kit.at(probabilities(rows, block), i * 2));
   }
 }
 
-void DirectMath::packI16(Value block) {
+void DirectMath::packI16(const TileRows &rows, Value block) {
   OpBuilder &b = kit.b;
   int64_t all = a.tileTokens * padded;
   int64_t n = std::min(all, 2 * std::max(kit.lanes, padded));
   auto larger = [&](Value x, Value y) { return kit.fmaxKeepNaN(x, y); };
   Values x;
   for (int64_t i = 0; i < all; i += n)
-    x.push_back(kit.load(kit.vec(n), kit.at(scores(block), i * 4)));
+    x.push_back(kit.load(kit.vec(n), kit.at(scores(rows, block), i * 4)));
   Value largest = x[0];
   for (Value other : ArrayRef(x).drop_front())
     largest = larger(largest, other);
@@ -106,7 +109,7 @@ void DirectMath::packI16(Value block) {
   // A power of two, so that equal probabilities stay equal weights.
   constexpr double steps = 16384;
   kit.store(kit.fmul(power, kit.constant(1 / steps, power.getType())),
-            k.scratchAt(pUnit));
+            tileStats(rows, pUnit, block));
   auto halves = VectorType::get(n, b.getI16Type());
   Value wide = kit.repeat(inverse, n);
   for (auto [i, value] : llvm::enumerate(x)) {
@@ -117,7 +120,7 @@ void DirectMath::packI16(Value block) {
     Value rounded =
         arith::TruncIOp::create(b, kit.loc, halves, kit.roundToI32(y));
     kit.store(kit.shuffle(rounded, rounded, pairUp(n, padded)),
-              kit.at(k.scratchAt(p), i * n * 2));
+              kit.at(probabilities(rows, block), i * n * 2));
   }
 }
 
@@ -147,8 +150,10 @@ void DirectMath::accumulateStrip(const TileRows &rows, Value block,
   bool integers = formV == Form::I8 && !rows.masked;
   Values slots, sums, zeros, units;
   for (int64_t row = 0; row < blockRows; ++row) {
-    Value factor = kit.load(kit.f32(), kit.at(stats(alpha, block), row * 4));
-    Value unit = kit.load(kit.f32(), kit.at(k.scratchAt(pUnit), row * 4));
+    Value factor =
+        kit.load(kit.f32(), kit.at(tileStats(rows, alpha, block), row * 4));
+    Value unit =
+        kit.load(kit.f32(), kit.at(tileStats(rows, pUnit, block), row * 4));
     for (const ChannelBlock &shape : strip.blocks)
       for (int64_t c = 0; c < shape.channels; c += shape.lanes) {
         int64_t element = row * a.dimV + strip.offset(shape) + c;
@@ -160,11 +165,11 @@ void DirectMath::accumulateStrip(const TileRows &rows, Value block,
       }
   }
   if (integers) {
-    Values products = stripPairs(rows, strip, zeros);
+    Values products = stripPairs(rows, block, strip, zeros);
     for (auto [sum, product, unit] : llvm::zip_equal(sums, products, units))
       sum = kit.fma(kit.toF32(product), unit, sum);
   } else if (formV == Form::BF16 && !rows.masked) {
-    sums = stripPairs(rows, strip, sums);
+    sums = stripPairs(rows, block, strip, sums);
   } else {
     sums = stripTokens(rows, block, strip, sums);
   }
@@ -174,31 +179,30 @@ void DirectMath::accumulateStrip(const TileRows &rows, Value block,
 
 DirectMath::Values DirectMath::stripTokens(const TileRows &rows, Value block,
                                            const Strip &strip, Values sums) {
-  if (rows.masked)
-    return kit.loop(
-        kit.i64(0), rows.count, 1, sums, [&](Value token, ValueRange carried) {
-          return addToken(rows, block, token, strip, Values(carried), true);
-        });
-  int64_t codeBytes = a.codeBytes(a.planV);
-  for (int64_t token = 0; token < a.tileTokens; ++token) {
-    Value index = kit.i64(token);
-    prefetchAhead(rows, a.codesV, index, kit.mul(strip.channel, codeBytes),
-                  strip.channels() * codeBytes);
-    sums = addToken(rows, block, index, strip, sums, false);
-  }
-  return sums;
+  Value count = rows.count ? rows.count : kit.i64(a.tileTokens);
+  return kit.loop(kit.i64(0), count, 1, sums,
+                  [&](Value token, ValueRange carried) {
+                    prefetchStrip(rows, strip, token);
+                    return addToken(rows, block, token, strip, Values(carried),
+                                    rows.masked);
+                  });
 }
 
-DirectMath::Values DirectMath::stripPairs(const TileRows &rows,
+DirectMath::Values DirectMath::stripPairs(const TileRows &rows, Value block,
                                           const Strip &strip, Values sums) {
-  int64_t codeBytes = a.codeBytes(a.planV);
-  for (int64_t token = 0; token < a.tileTokens; token += 2) {
-    Values indices{kit.i64(token), kit.i64(token + 1)};
-    prefetchAhead(rows, a.codesV, indices, kit.mul(strip.channel, codeBytes),
-                  strip.channels() * codeBytes);
-    sums = addPair(rows, token, strip, sums);
-  }
-  return sums;
+  return kit.loop(kit.i64(0), kit.i64(a.tileTokens), 2, sums,
+                  [&](Value token, ValueRange carried) {
+                    prefetchStrip(rows, strip, token);
+                    prefetchStrip(rows, strip, kit.add(token, 1));
+                    return addPair(rows, block, token, strip, Values(carried));
+                  });
+}
+
+void DirectMath::prefetchStrip(const TileRows &rows, const Strip &strip,
+                               Value token) {
+  int64_t bytes = a.codeBytes(a.planV);
+  prefetchAhead(rows, a.codesV, token, kit.mul(strip.channel, bytes),
+                strip.channels() * bytes);
 }
 
 /// Decodes a block of a row; the elements are in accumulator order.
@@ -233,11 +237,11 @@ DirectMath::Values DirectMath::addToken(const TileRows &rows, Value block,
     llvm::append_range(decoded,
                        decodeV(rows.row(a.codesV, token), channel, shape));
   }
-  Value probabilities = kit.at(scores(block), kit.mul(token, padded * 4));
+  Value weights = kit.at(scores(rows, block), kit.mul(token, padded * 4));
   Values next(sums);
   int64_t lanes = strip.blocks.front().lanes, vectors = decoded.size();
   for (int64_t row = 0; row < blockRows; ++row) {
-    Value p = kit.load(kit.f32(), kit.at(probabilities, row * 4));
+    Value p = kit.load(kit.f32(), kit.at(weights, row * 4));
     Value wide = kit.splat(p, lanes);
     Value hidden;
     if (skipZero)
@@ -252,14 +256,14 @@ DirectMath::Values DirectMath::addToken(const TileRows &rows, Value block,
   return next;
 }
 
-DirectMath::Values DirectMath::addPair(const TileRows &rows, int64_t token,
-                                       const Strip &strip,
+DirectMath::Values DirectMath::addPair(const TileRows &rows, Value block,
+                                       Value token, const Strip &strip,
                                        ArrayRef<Value> sums) {
   Values pairs;
   for (const ChannelBlock &shape : strip.blocks) {
     Value codes[2];
     for (int64_t i : {0, 1})
-      codes[i] = loadHalves(rows.row(a.codesV, kit.i64(token + i)),
+      codes[i] = loadHalves(rows.row(a.codesV, kit.add(token, i)),
                             kit.add(strip.channel, strip.offset(shape)), shape);
     SmallVector<int64_t> order = accOrder(shape);
     for (int64_t first = 0; first < shape.channels; first += shape.lanes) {
@@ -269,7 +273,7 @@ DirectMath::Values DirectMath::addPair(const TileRows &rows, int64_t token,
       pairs.push_back(kit.shuffle(codes[0], codes[1], lanes));
     }
   }
-  Value words = kit.at(k.scratchAt(p), token / 2 * padded * 4);
+  Value words = kit.at(probabilities(rows, block), kit.mul(token, padded * 2));
   Values next(sums);
   int64_t lanes = strip.blocks.front().lanes, vectors = pairs.size();
   for (int64_t row = 0; row < blockRows; ++row) {

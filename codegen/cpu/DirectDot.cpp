@@ -147,7 +147,7 @@ void DirectMath::dotGroup(const TileRows &rows, Value block, Value first,
   Value result = formK == Form::F32    ? dotF32(keyRows, block)
                  : formK == Form::BF16 ? dotBF16(keyRows, block)
                                        : dotI8(keyRows, block);
-  kit.store(result, kit.at(scores(block), kit.mul(first, padded * 4)));
+  kit.store(result, kit.at(scores(rows, block), kit.mul(first, padded * 4)));
 }
 
 Value DirectMath::dotF32(ArrayRef<Value> keyRows, Value block) {

@@ -29,13 +29,15 @@ public:
   explicit DirectMath(AttendKernel &kernel);
 
   void plan() override;
+  int64_t bufferBytes() override { return buffer.bytes(); }
   void loadQuery(double scale) override;
   void initState() override;
   void dot(const TileRows &rows) override;
   void softmaxStep(const TileRows &rows,
                    llvm::ArrayRef<Transform> transforms) override;
-  void accumulate(const TileRows &rows,
-                  llvm::ArrayRef<Transform> transforms) override;
+  void prepare(const TileRows &rows,
+               llvm::ArrayRef<Transform> transforms) override;
+  void accumulate(const TileRows &rows) override;
   void storePartial() override;
 
 private:
@@ -56,8 +58,19 @@ private:
   Value stats(int64_t offset, Value block) {
     return blockAt(offset, block, padded * 4);
   }
-  Value scores(Value block) {
-    return blockAt(s, block, a.tileTokens * padded * 4);
+  /// Arrays of a tile's buffer, per block.
+  Value inBuffer(const TileRows &rows, int64_t offset, Value block,
+                 int64_t bytesPerBlock) {
+    return kit.at(kit.at(rows.buffer, offset), kit.mul(block, bytesPerBlock));
+  }
+  Value scores(const TileRows &rows, Value block) {
+    return inBuffer(rows, s, block, a.tileTokens * padded * 4);
+  }
+  Value probabilities(const TileRows &rows, Value block) {
+    return inBuffer(rows, p, block, a.tileTokens * padded * 2);
+  }
+  Value tileStats(const TileRows &rows, int64_t offset, Value block) {
+    return inBuffer(rows, offset, block, padded * 4);
   }
 
   //===--- q . k (DirectDot.cpp) --------------------------------------------//
@@ -93,20 +106,22 @@ private:
       return block.first - blocks.front().first;
     }
   };
-  void scaleProbabilities();
-  void packBF16(Value block);
-  void packI16(Value block);
+  void scaleProbabilities(const TileRows &rows);
+  void packBF16(const TileRows &rows, Value block);
+  void packI16(const TileRows &rows, Value block);
   void forStrips(llvm::function_ref<void(const Strip &)> body);
   void accumulateStrip(const TileRows &rows, Value block, const Strip &strip);
   Values stripTokens(const TileRows &rows, Value block, const Strip &strip,
                      Values sums);
-  Values stripPairs(const TileRows &rows, const Strip &strip, Values sums);
+  Values stripPairs(const TileRows &rows, Value block, const Strip &strip,
+                    Values sums);
   Values addToken(const TileRows &rows, Value block, Value token,
                   const Strip &strip, llvm::ArrayRef<Value> sums,
                   bool skipZero);
-  Values addPair(const TileRows &rows, int64_t token, const Strip &strip,
-                 llvm::ArrayRef<Value> sums);
+  Values addPair(const TileRows &rows, Value block, Value token,
+                 const Strip &strip, llvm::ArrayRef<Value> sums);
   Value loadHalves(Value row, Value channel, const ChannelBlock &block);
+  void prefetchStrip(const TileRows &rows, const Strip &strip, Value token);
   Values decodeV(Value row, Value channel, const ChannelBlock &block);
   /// order[e]: the channel within the block at element e of an accumulator.
   llvm::SmallVector<int64_t> accOrder(const ChannelBlock &block) const;
@@ -121,13 +136,15 @@ private:
   Form formK = Form::F32, formV = Form::F32;
   double queryScale = 1; ///< of scores of bf16 pairs
   Value blocks;          ///< blocks of rows of this item
-  int64_t q = 0, s = 0, acc = 0, m = 0, l = 0, alpha = 0;
+  int64_t q = 0, acc = 0, m = 0, l = 0;
   int64_t queryFactor = 0,
           queryBias = 0; ///< of integer scores, [block][padded]
-  /// Probabilities in pairs of tokens, [pair][padded] words, and if they are
-  /// integers the value of 1, [padded].
-  int64_t p = 0, pUnit = 0;
   int64_t scaleK = 0, scaleV = 0;
+  Scratch buffer; ///< of a tile, with these arrays:
+  int64_t s = 0, alpha = 0;
+  /// Probabilities in pairs of tokens, [block][pair][padded] words, and if they
+  /// are integers the value of 1, [block][padded].
+  int64_t p = 0, pUnit = 0;
 
   int64_t maxBlocks() const { return maxRows / blockRows; }
   /// i32 words of codes that one row has in a chunk of a product.

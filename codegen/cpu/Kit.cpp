@@ -56,6 +56,10 @@ Value Kit::both(Value x, Value y) {
 Value Kit::either(Value x, Value y) {
   return arith::OrIOp::create(b, loc, x, y);
 }
+Value Kit::negate(Value x) {
+  Value one = arith::ConstantOp::create(b, loc, b.getBoolAttr(true));
+  return arith::XOrIOp::create(b, loc, x, one);
+}
 Value Kit::select(Value c, Value x, Value y) {
   return arith::SelectOp::create(b, loc, c, x, y);
 }

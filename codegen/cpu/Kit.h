@@ -50,6 +50,8 @@ public:
   mlir::Value cmp(mlir::arith::CmpIPredicate p, mlir::Value x, mlir::Value y);
   mlir::Value both(mlir::Value x, mlir::Value y);
   mlir::Value either(mlir::Value x, mlir::Value y);
+  /// Of a condition.
+  mlir::Value negate(mlir::Value x);
   mlir::Value select(mlir::Value c, mlir::Value x, mlir::Value y);
 
   //===--- control ----------------------------------------------------------//

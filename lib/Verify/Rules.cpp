@@ -257,10 +257,19 @@ void StoreCheck::checkNotVacuous() {
   Member changed = batch[at];
   unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
   const StoreSubject::Plane &plane = store.planes[codes];
-  int64_t head = random.below(store.heads());
-  int64_t row = head * changed.length + heaviest(changed, head);
+  int64_t head = random.below(store.heads()), t = heaviest(changed, head);
+  int64_t dim = store.cache().getDimV();
+  const float *v =
+      &changed.v[(t * store.kvHeads() + store.problem.firstHead + head) * dim];
+  int64_t channel = std::max_element(v, v + dim,
+                                     [](float x, float y) {
+                                       return std::fabs(x) < std::fabs(y);
+                                     }) -
+                    v;
+  int64_t row = head * changed.length + t;
   int64_t width = plane.type.getIntOrFloatBitWidth() / 8;
-  changed.planes[codes][row * plane.rowBytes + width - 1] ^= 0x80;
+  changed.planes[codes][row * plane.rowBytes + channel * width + width - 1] ^=
+      0x80;
   Members members = all;
   members[at] = &changed;
   auto output = attendIn(members, place(Poison::Random, false));

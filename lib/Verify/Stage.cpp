@@ -18,13 +18,13 @@ const char *verify::name(Poison poison) {
   return names[unsigned(poison)];
 }
 
-/// One element's bits, the lowest bytes first.
-static uint32_t pattern(mlir::Type type, Poison poison) {
+/// One element's bits.
+static uint64_t pattern(mlir::Type type, Poison poison) {
   bool plus = poison == Poison::PlusInfinity;
-  if (poison == Poison::Zero)
+  if (poison == Poison::Zero || poison == Poison::Random)
     return 0;
-  if (poison == Poison::NaN)
-    return ~0u;
+  if (poison == Poison::NaN) // all ones, in every float type
+    return (uint64_t(1) << type.getIntOrFloatBitWidth()) - 1;
   if (type.isF32())
     return plus ? 0x7f800000 : 0xff800000;
   if (type.isF16())
@@ -36,19 +36,20 @@ static uint32_t pattern(mlir::Type type, Poison poison) {
 
 void verify::fill(uint8_t *bytes, size_t size, mlir::Type type, Poison poison,
                   Random &random) {
-  if (poison == Poison::Random) {
-    for (size_t i = 0; i < size; i += 8) {
-      uint64_t word = random.next();
-      std::memcpy(bytes + i, &word, std::min<size_t>(8, size - i));
-    }
-    return;
-  }
+  // Drawing every byte of every workspace would cost more than the kernels.
+  constexpr size_t period = 4096;
+  size_t drawn = std::min(size, period);
   unsigned width = type.getIntOrFloatBitWidth() / 8;
-  uint32_t one = pattern(type, poison);
-  for (unsigned at = width; at < 4; at += width) // little endian
-    one = one << (8 * width) | pattern(type, poison) % (1ull << (8 * width));
-  for (size_t i = 0; i < size; i += 4)
-    std::memcpy(bytes + i, &one, std::min<size_t>(4, size - i));
+  for (size_t i = 0; i < drawn; i += 8) {
+    uint64_t word = pattern(type, poison);
+    for (unsigned bits = 8 * width; bits < 64; bits *= 2) // little endian
+      word |= word << bits;
+    if (poison == Poison::Random)
+      word = random.next();
+    std::memcpy(bytes + i, &word, std::min<size_t>(8, drawn - i));
+  }
+  for (size_t at = drawn; at < size; at += drawn)
+    std::memcpy(bytes + at, bytes, std::min(drawn, size - at));
 }
 
 void verify::pack(mlir::Type type, llvm::ArrayRef<float> values,

@@ -139,8 +139,11 @@ Summary verify::verifyRandom(const Options &options,
                              const std::function<void(uint64_t)> &progress) {
   Collector collector;
   std::atomic<uint64_t> done = 0;
-  forCases(options, collector, [&](uint64_t index, const Devices &devices) {
-    runRandomCase(index, devices, options, collector);
+  // Nobody will ask for these specs again, and the compiler is to be tried.
+  Options fresh = options;
+  fresh.compile.useCache = false;
+  forCases(fresh, collector, [&](uint64_t index, const Devices &devices) {
+    runRandomCase(index, devices, fresh, collector);
     progress(++done);
   });
   return collector.take();
