@@ -130,29 +130,44 @@ void DirectMath::dot(const TileRows &rows) {
   int64_t keys = rows.masked ? 1 : a.schedule.getKeys();
   Value count = rows.count ? rows.count : kit.i64(a.tileTokens);
   forBlocks([&](Value block) {
+    Values words = queryWords(block);
     kit.loop(kit.i64(0), count, keys,
-             [&](Value first) { dotGroup(rows, block, first, keys); });
+             [&](Value first) { dotGroup(rows, block, words, first, keys); });
   });
 }
 
+/// The words of a block of q, chunk by chunk; none if q is decoded.
+DirectMath::Values DirectMath::queryWords(Value block) {
+  Values words;
+  if (formK == Form::F32)
+    return words;
+  Type type = VectorType::get(kit.lanes, kit.b.getI32Type());
+  int64_t bytes = kit.lanes * 4;
+  for (int64_t at = 0; at < queryBytes(); at += bytes)
+    words.push_back(
+        kit.load(type, kit.at(blockAt(q, block, queryBytes()), at), 64));
+  return words;
+}
+
 /// Scores of `keys` tokens from `first` against a block of query rows.
-void DirectMath::dotGroup(const TileRows &rows, Value block, Value first,
-                          int64_t keys) {
-  Values indices, keyRows;
-  for (int64_t key = 0; key < keys; ++key) {
-    indices.push_back(kit.add(first, key));
-    keyRows.push_back(rows.row(a.codesK, indices.back()));
-  }
-  prefetchAhead(rows, a.codesK, indices, kit.i64(0), a.rowBytes(a.codesK));
-  Value result = formK == Form::F32    ? dotF32(keyRows, block)
-                 : formK == Form::BF16 ? dotBF16(keyRows, block)
-                                       : dotI8(keyRows, block);
+void DirectMath::dotGroup(const TileRows &rows, Value block,
+                          ArrayRef<Value> words, Value first, int64_t keys) {
+  auto keyRow = [&](int64_t key) {
+    Value index = kit.add(first, key);
+    prefetchAhead(rows, a.codesK, index, kit.i64(0), a.rowBytes(a.codesK));
+    return rows.row(a.codesK, index);
+  };
+  Value result = formK == Form::F32    ? dotF32(keys, keyRow, block)
+                 : formK == Form::BF16 ? dotBF16(keys, keyRow, words)
+                                       : dotI8(keys, keyRow, words, block);
   kit.store(result, kit.at(scores(rows, block), kit.mul(first, padded * 4)));
 }
 
-Value DirectMath::dotF32(ArrayRef<Value> keyRows, Value block) {
+Value DirectMath::dotF32(int64_t keys, KeyRowFn keyRow, Value block) {
+  Values keyRows;
+  for (int64_t key = 0; key < keys; ++key)
+    keyRows.push_back(keyRow(key));
   Value query = blockAt(q, block, queryBytes());
-  int64_t keys = keyRows.size();
   const ChannelPlan &plan = a.planK;
   const ChannelBlock &main = plan.blocks.front();
   Values sums(keys * blockRows, kit.constant(0, kit.vec(main.lanes)));
@@ -212,45 +227,49 @@ DirectMath::Values DirectMath::dotChannels(const ChannelBlock &shape,
   return next;
 }
 
-Value DirectMath::dotBF16(ArrayRef<Value> keyRows, Value block) {
-  Value query = blockAt(q, block, queryBytes());
-  Values sums(keyRows.size(), kit.constant(0, kit.vec(kit.lanes)));
-  Type words = VectorType::get(kit.lanes, kit.b.getI32Type());
-  for (int64_t chunk = 0; chunk < chunks(); ++chunk) {
-    Value x = kit.load(words, kit.at(query, chunk * kit.lanes * 4), 64);
-    for (auto [sum, row] : llvm::zip_equal(sums, keyRows))
-      sum = kit.dotBF16(sum, wordsOf(row, chunk), x);
+// Both take one key after the other: a stream of rows in their order is what
+// prefetchers follow, and a core has several keys' sums under way anyway.
+
+Value DirectMath::dotBF16(int64_t keys, KeyRowFn keyRow,
+                          ArrayRef<Value> words) {
+  Values sums;
+  for (int64_t key = 0; key < keys; ++key) {
+    Value row = keyRow(key);
+    // Two sums: half the wait for one product after the other.
+    Value part[2];
+    part[0] = part[1] = kit.constant(0, kit.vec(kit.lanes));
+    for (auto [chunk, word] : llvm::enumerate(words))
+      part[chunk % 2] = kit.dotBF16(part[chunk % 2], wordsOf(row, chunk), word);
+    sums.push_back(kit.fadd(part[0], part[1]));
   }
   Value scores = kit.reduceAdd(sums, padded);
   return kit.fmul(scores, kit.constant(queryScale, scores.getType()));
 }
 
-Value DirectMath::dotI8(ArrayRef<Value> keyRows, Value block) {
-  Value query = blockAt(q, block, queryBytes());
-  Values high(keyRows.size(), kit.i32s(kit.lanes, 0)), low(high);
-  Type words = VectorType::get(kit.lanes, kit.b.getI32Type());
+Value DirectMath::dotI8(int64_t keys, KeyRowFn keyRow, ArrayRef<Value> words,
+                        Value block) {
   Value signs = kit.i32s(kit.lanes, int32_t(0x80808080));
-  for (int64_t chunk = 0; chunk < chunks(); ++chunk) {
-    Value at = kit.at(query, chunk * 2 * kit.lanes * 4);
-    Value x = kit.load(words, at, 64);
-    Value y = kit.load(words, kit.at(at, kit.lanes * 4), 64);
-    for (auto [key, row] : llvm::enumerate(keyRows)) {
+  Value eight = kit.i32s(kit.lanes, 8);
+  Values sums;
+  for (int64_t key = 0; key < keys; ++key) {
+    Value row = keyRow(key);
+    Value high = kit.i32s(kit.lanes, 0), low = high;
+    for (int64_t chunk = 0; chunk < chunks(); ++chunk) {
       Value codes =
           arith::XOrIOp::create(kit.b, kit.loc, wordsOf(row, chunk), signs);
-      high[key] = kit.dotU8I8(high[key], codes, x);
-      low[key] = kit.dotU8I8(low[key], codes, y);
+      high = kit.dotU8I8(high, codes, words[2 * chunk]);
+      low = kit.dotU8I8(low, codes, words[2 * chunk + 1]);
     }
+    sums.push_back(
+        kit.add(arith::ShLIOp::create(kit.b, kit.loc, high, eight), low));
   }
-  Value eight = kit.i32s(kit.lanes, 8);
-  for (auto [x, y] : llvm::zip_equal(high, low))
-    y = kit.add(arith::ShLIOp::create(kit.b, kit.loc, x, eight), y);
-  Value sums = kit.reduceAdd(low, padded);
-  int64_t n = cast<VectorType>(sums.getType()).getNumElements();
+  Value total = kit.reduceAdd(sums, padded);
+  int64_t n = cast<VectorType>(total.getType()).getNumElements();
   Type ints = VectorType::get(padded, kit.b.getI32Type());
   Value bias = kit.repeat(kit.load(ints, stats(queryBias, block)), n);
   Value factor =
       kit.repeat(kit.load(kit.vec(padded), stats(queryFactor, block)), n);
-  return kit.fmul(kit.toF32(kit.add(sums, bias)), factor);
+  return kit.fmul(kit.toF32(kit.add(total, bias)), factor);
 }
 
 /// The chunk's segment of a key's codes, once for every row; words past the

@@ -78,11 +78,16 @@ private:
   void loadQueryBF16(Value row);
   void loadQueryI8(Value row, double scale);
   void storeLimbs(Value x, Value row, Value c);
-  void dotGroup(const TileRows &rows, Value block, Value first, int64_t keys);
-  /// Both give the scores of `keyRows` against a block, [key][padded row].
-  Value dotF32(llvm::ArrayRef<Value> keyRows, Value block);
-  Value dotBF16(llvm::ArrayRef<Value> keyRows, Value block);
-  Value dotI8(llvm::ArrayRef<Value> keyRows, Value block);
+  Values queryWords(Value block);
+  void dotGroup(const TileRows &rows, Value block, llvm::ArrayRef<Value> words,
+                Value first, int64_t keys);
+  /// Address of a key's row; the key comes into use with the call.
+  using KeyRowFn = llvm::function_ref<Value(int64_t key)>;
+  /// Each gives the scores of `keys` against a block, [key][padded row].
+  Value dotF32(int64_t keys, KeyRowFn keyRow, Value block);
+  Value dotBF16(int64_t keys, KeyRowFn keyRow, llvm::ArrayRef<Value> words);
+  Value dotI8(int64_t keys, KeyRowFn keyRow, llvm::ArrayRef<Value> words,
+              Value block);
   Values dotChannels(const ChannelBlock &shape, Value channel,
                      llvm::ArrayRef<Value> keyRows, Value query,
                      llvm::ArrayRef<Value> sums);

@@ -29,8 +29,8 @@ module attributes {kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers =
 
   // CHECK-LABEL: func.func @full.attend.prefill(
   // CHECK-SAME: -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>)
-  // CHECK-NEXT: kvc.attend @full, {{.*}} scale 1.250000e-01 softcap 3.000000e+01 parts 2048
-  // CHECK-SAME: schedule <tokens = {{.*}}, queries = {{[0-9]+}}, split = 2048, pack = true{{.*}}> :
+  // CHECK-NEXT: kvc.attend @full, {{.*}} scale 1.250000e-01 softcap 3.000000e+01 parts [[SPLIT:[0-9]+]]
+  // CHECK-SAME: schedule <tokens = {{.*}}, queries = {{[0-9]+}}, split = [[SPLIT]], pack = true{{.*}}> :
   // OVER-LABEL: func.func @full.attend.prefill(
   // OVER-NEXT: parts 9223372036854775807 schedule <tokens = {{.*}}, queries = {{[0-9]+}}, pack = true{{.*}}> :
 
