@@ -32,9 +32,13 @@ private:
 };
 
 LogicalResult AppendKernel::emit(tile::ForRowsOp loop) {
-  for (Operation &op : loop.getBody().front().without_terminator())
+  for (Operation &op : loop.getBody().front().without_terminator()) {
     if (!isa<tile::LoadRowOp, tile::EncodeOp, tile::StoreRowOp>(op))
       return op.emitError("the CPU target has no append with this op");
+    if (auto encode = dyn_cast<tile::EncodeOp>(op))
+      if (!encode.getX().getDefiningOp<tile::LoadRowOp>())
+        return op.emitError("the CPU target encodes loaded rows only");
+  }
   Value begin = k.itemField(offsetof(KvcWorkItem, begin));
   Value end = k.itemField(offsetof(KvcWorkItem, end));
   Value slots = kit.loadPtr(k.args, offsetof(KvcAppendArgs, slot));

@@ -402,17 +402,9 @@ Value AttendKernel::queryRow(Value row) {
 }
 
 Value AttendKernel::partialRow(Value row) {
-  Value base =
-      kit.load(kit.b.getI64Type(),
-               kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, part_row)),
-                      kit.mul(sequence, 8)),
-               8);
-  Value part = k.itemField(offsetof(KvcWorkItem, part));
-  Value token =
-      kit.add(kit.add(kit.mul(part, queries), rowBegin), kit.div(row, group));
-  Value column = kit.add(kit.mul(head, group), kit.rem(row, group));
-  return kit.add(kit.add(base, kit.mul(token, k.cache.getHeads() * group)),
-                 column);
+  return k.partialRow(sequence, k.itemField(offsetof(KvcWorkItem, part)),
+                      queries, kit.add(rowBegin, kit.div(row, group)),
+                      kit.add(kit.mul(head, group), kit.rem(row, group)));
 }
 
 Value AttendKernel::partialOutput(Value row) {

@@ -56,6 +56,17 @@ int64_t ChannelPlan::unroll() const {
   return 1;
 }
 
+Value Kernel::partialRow(Value sequence, Value part, Value queries, Value query,
+                         Value column) {
+  Value first =
+      kit.loadI64(kit.at(kit.loadPtr(args, offsetof(KvcAttendArgs, part_row)),
+                         kit.mul(sequence, 8)),
+                  0);
+  Value row = kit.add(kit.mul(part, queries), query);
+  return kit.add(kit.add(first, kit.mul(row, cache.getHeads() * group())),
+                 column);
+}
+
 Value Kernel::planeBase(int64_t planesOffset, unsigned plane) {
   return kit.loadPtr(args, planesOffset + plane * sizeof(KvcPlane) +
                                offsetof(KvcPlane, base));

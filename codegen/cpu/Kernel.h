@@ -79,6 +79,12 @@ public:
   /// A field of KvcWorkItem, as i64.
   mlir::Value itemField(int64_t offset) { return kit.loadI32(item, offset); }
 
+  /// Index of a query row among the partial results (KvcAttendArgs): `query`
+  /// of the sequence's `queries` query tokens, q head `column` of the store.
+  mlir::Value partialRow(mlir::Value sequence, mlir::Value part,
+                         mlir::Value queries, mlir::Value query,
+                         mlir::Value column);
+
   /// Fields of a plane in args; `planesOffset` is offsetof(Args, planes).
   mlir::Value planeBase(int64_t planesOffset, unsigned plane);
   mlir::Value planeOuterStride(int64_t planesOffset, unsigned plane);

@@ -61,16 +61,9 @@ void MergeKernel::emit() {
 }
 
 Value MergeKernel::partIndex(Value part, Value row) {
-  Value base =
-      kit.load(kit.b.getI64Type(),
-               kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, part_row)),
-                      kit.mul(sequence, 8)),
-               8);
-  Value token =
-      kit.add(kit.add(kit.mul(part, queries), rowBegin), kit.div(row, group));
-  Value column = kit.add(kit.mul(head, group), kit.rem(row, group));
-  return kit.add(kit.add(base, kit.mul(token, k.cache.getHeads() * group)),
-                 column);
+  return k.partialRow(sequence, part, queries,
+                      kit.add(rowBegin, kit.div(row, group)),
+                      kit.add(kit.mul(head, group), kit.rem(row, group)));
 }
 
 void MergeKernel::emitRow(Value row) {
@@ -146,6 +139,15 @@ void MergeKernel::storeOutput(Value row, Value inverse, Value from) {
 } // namespace
 
 LogicalResult kvc::cpu::emitMerge(Kernel &kernel) {
+  WalkResult known = kernel.op.getBody().walk([](Operation *op) {
+    if (isa<tile::SoftmaxInitOp, tile::ForPartsOp, tile::MergeStepOp,
+            tile::YieldOp, tile::StoreOutputOp>(op))
+      return WalkResult::advance();
+    op->emitError("the CPU target has no merge with this op");
+    return WalkResult::interrupt();
+  });
+  if (known.wasInterrupted())
+    return failure();
   MergeKernel(kernel).emit();
   return success();
 }
