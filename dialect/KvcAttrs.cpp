@@ -124,28 +124,30 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
 }
 
 ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
-                                StringRef field, int64_t value) const {
+                                ArrayRef<Field> fields) const {
   int64_t tokens = getTokens(), rows = getRows(), keys = getKeys(),
           queries = getQueries(), split = getSplit(), prefetch = getPrefetch(),
           level = getLevel(), pack = getPack(), dot = getDot();
-  int64_t *slot = llvm::StringSwitch<int64_t *>(field)
-                      .Case("tokens", &tokens)
-                      .Case("rows", &rows)
-                      .Case("keys", &keys)
-                      .Case("queries", &queries)
-                      .Case("split", &split)
-                      .Case("prefetch", &prefetch)
-                      .Case("level", &level)
-                      .Case("pack", &pack)
-                      .Case("dot", &dot)
-                      .Default(nullptr);
-  if (!slot) {
-    emitError() << "a schedule has no field `" << field
-                << "`; it has tokens, rows, keys, queries, split, prefetch, "
-                   "level, pack and dot";
-    return {};
+  for (auto [field, value] : fields) {
+    int64_t *slot = llvm::StringSwitch<int64_t *>(field)
+                        .Case("tokens", &tokens)
+                        .Case("rows", &rows)
+                        .Case("keys", &keys)
+                        .Case("queries", &queries)
+                        .Case("split", &split)
+                        .Case("prefetch", &prefetch)
+                        .Case("level", &level)
+                        .Case("pack", &pack)
+                        .Case("dot", &dot)
+                        .Default(nullptr);
+    if (!slot) {
+      emitError() << "a schedule has no field `" << field
+                  << "`; it has tokens, rows, keys, queries, split, prefetch, "
+                     "level, pack and dot";
+      return {};
+    }
+    *slot = value;
   }
-  *slot = value;
   return getChecked(emitError, getContext(), tokens, rows, keys, queries, split,
                     prefetch, level, pack != 0, dot != 0);
 }

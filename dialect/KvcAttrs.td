@@ -111,11 +111,12 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
-    /// The same schedule with one field changed; null after an error if there
-    /// is no such field or the value is not legal for it.
+    using Field = std::pair<::llvm::StringRef, int64_t>;
+    /// The same schedule with these fields changed, all at once; null after an
+    /// error if there is no such field or the schedule is then not legal.
     ScheduleAttr
     with(::llvm::function_ref<::mlir::InFlightDiagnostic()> emitError,
-         ::llvm::StringRef field, int64_t value) const;
+         ::llvm::ArrayRef<Field> fields) const;
     /// The attribute without its `#kvc.schedule<` and `>`.
     std::string str() const;
   }];

@@ -78,9 +78,11 @@ ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
   int64_t rows = chooseRows(store.getGroup(), target.getRegisters(), dot);
   int64_t tokens = chooseTokens(cache);
   // Enough independent accumulators to cover the multiply-add's latency; of
-  // products, a key has one for all rows.
+  // products, a key has one for all rows, and long rows are work enough.
+  int64_t vectors = llvm::divideCeil(rowBytes(cache), 64) * rows;
   int64_t keys =
-      dot ? std::max<int64_t>(8, target.getLanes() / rows)
+      dot ? std::clamp<int64_t>(128 / vectors, 2,
+                                std::max<int64_t>(8, target.getLanes() / rows))
           : std::clamp<int64_t>(target.getRegisters() / 2 / rows, 1, 8);
   keys = llvm::bit_floor(uint64_t(keys));
   return ScheduleAttr::get(store.getContext(), tokens, rows,
@@ -221,19 +223,21 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
   /// Applies the overrides that name this kernel; null after an error.
   ScheduleAttr applyOverrides(Location loc, StringRef kernel,
                               ScheduleAttr schedule) {
+    SmallVector<ScheduleAttr::Field> fields;
+    SmallVector<StringRef> texts;
     for (Override &override : parsed) {
       if (!override.kernel.match(kernel))
         continue;
       override.used = true;
-      auto refuse = [&] {
-        return emitError(loc) << "schedule override `" << override.text
-                              << "` of " << schedule << ": ";
-      };
-      schedule = schedule.with(refuse, override.field, override.value);
-      if (!schedule)
-        return {};
+      fields.push_back({override.field, override.value});
+      texts.push_back(override.text);
     }
-    return schedule;
+    auto refuse = [&] {
+      return emitError(loc)
+             << "schedule override `" << llvm::join(texts, "`, `") << "` of "
+             << schedule << ": ";
+    };
+    return schedule.with(refuse, fields);
   }
 
   SmallVector<Override, 0> parsed;

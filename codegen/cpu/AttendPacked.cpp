@@ -8,8 +8,9 @@
 //   acc [row][dim v]  = alpha * acc + (sT)T  *  v [token][dim v]
 //
 // Both run in f32, or in pairs of bf16 where the schedule says `dot`: of two
-// channels for the first, of two tokens for the second. Codes that are not
-// bf16 then become it, which loses nothing of int8.
+// channels for the first, of two tokens for the second. Codes of int8 become
+// bf16 for the first without loss; not for the second, whose probabilities
+// carry the scales and would be rounded with them.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/cpu/Attend.h"
@@ -63,8 +64,8 @@ private:
     Value row = kit.add(kit.mul(block, a.tileTokens), token);
     return element(s, kit.mul(row, blockRows));
   }
-  /// 32-bit elements that `channels` or tokens take.
-  int64_t packed(int64_t count) const { return dots ? count / 2 : count; }
+  /// 32-bit elements that a row of q or K takes.
+  int64_t wordsK() const { return pairK ? a.dimK / 2 : a.dimK; }
 
   void loadQueryRow(Value row, double scale);
   void packK(const TileRows &rows);
@@ -72,8 +73,8 @@ private:
   void storePairsV();
   void scaleAndPair(Value block);
   Value keyRow(const TileRows &rows, Value token);
-  Value multiply(Value sum, Value x, Value y) {
-    return dots ? kit.dotBF16(sum, x, y) : kit.fma(x, y, sum);
+  Value multiply(bool pairs, Value sum, Value x, Value y) {
+    return pairs ? kit.dotBF16(sum, x, y) : kit.fma(x, y, sum);
   }
   void scoreTile(ArrayRef<Value> keys, Value block, Value token);
   void outputTile(Value block, Value row, Value channel, int64_t vectors,
@@ -86,7 +87,7 @@ private:
   AttendKernel &a;
   Kit &kit;
   Kernel &k;
-  bool dots;         ///< products of bf16 pairs
+  bool pairK, pairV; ///< products of bf16 pairs
   bool direct;       ///< K's codes are the pairs: read where they stand
   int64_t blockRows; ///< rows of a block
   int64_t tileRows;  ///< tokens or rows of a register tile
@@ -104,24 +105,22 @@ PackedMath::PackedMath(AttendKernel &a)
       tileRows(a.schedule.getRows()) {
   int64_t rows = a.schedule.getQueries() * a.group;
   maxBlocks = llvm::divideCeil(rows, blockRows);
-  auto exact = [](const ChannelPlan &plan) {
-    Type code = plan.codec.getCodeType();
-    return code.isBF16() || code.isInteger(8);
-  };
-  dots = a.schedule.getDot() && k.dtype.isBF16() && exact(a.planK) &&
-         exact(a.planV);
-  direct = dots && a.planK.codec.getCodeType().isBF16();
+  Type codeK = a.planK.codec.getCodeType();
+  bool pairs = a.schedule.getDot() && k.dtype.isBF16();
+  pairK = pairs && (codeK.isBF16() || codeK.isInteger(8));
+  pairV = pairs && a.planV.codec.getCodeType().isBF16();
+  direct = pairK && codeK.isBF16();
 }
 
 void PackedMath::plan() {
   Scratch &scratch = k.scratch;
   int64_t rows = maxBlocks * blockRows, tokens = a.tileTokens;
-  qT = scratch.reserve(rows * packed(a.dimK) * 4);
+  qT = scratch.reserve(rows * wordsK() * 4);
   s = scratch.reserve(rows * tokens * 4);
   if (!direct)
-    kRows = scratch.reserve(tokens * packed(a.dimK) * 4);
+    kRows = scratch.reserve(tokens * wordsK() * 4);
   v = scratch.reserve(tokens * a.dimV * 4);
-  if (dots) {
+  if (pairV) {
     vPairs = scratch.reserve(tokens / 2 * a.dimV * 4);
     p = scratch.reserve(tokens / 2 * blockRows * 4);
   }
@@ -140,7 +139,7 @@ void PackedMath::loadQuery(double scale) {
   blocks = kit.ceilDiv(a.rows, blockRows);
   queryScale = scale;
   Value zero = kit.constant(0, kit.vec(8));
-  kit.loop(kit.i64(0), kit.mul(blocks, blockRows * packed(a.dimK)), 8,
+  kit.loop(kit.i64(0), kit.mul(blocks, blockRows * wordsK()), 8,
            [&](Value i) { kit.store(zero, element(qT, i)); });
   kit.loop(kit.i64(0), a.rows, 1, [&](Value row) { loadQueryRow(row, scale); });
 }
@@ -148,12 +147,11 @@ void PackedMath::loadQuery(double scale) {
 /// Column `row` of qT: the channels of a query row, `blockRows` elements apart.
 void PackedMath::loadQueryRow(Value row, double scale) {
   Value from = a.queryRow(row);
-  Value column =
-      kit.add(kit.mul(kit.div(row, blockRows), blockRows * packed(a.dimK)),
-              kit.rem(row, blockRows));
-  kit.loop(0, packed(a.dimK), 1, [&](Value c) {
+  Value column = kit.add(kit.mul(kit.div(row, blockRows), blockRows * wordsK()),
+                         kit.rem(row, blockRows));
+  kit.loop(0, wordsK(), 1, [&](Value c) {
     Value x;
-    if (dots) {
+    if (pairK) {
       x = kit.load(kit.b.getI32Type(), kit.at(from, kit.mul(c, 4)));
     } else {
       x = kit.loadAsF32(k.dtype, kit.at(from, kit.mul(c, k.dtypeBytes())), 1);
@@ -192,11 +190,11 @@ static Value decodeInOrder(Kit &kit, const ChannelPlan &plan,
 void PackedMath::packK(const TileRows &rows) {
   kit.loop(kit.i64(0), rows.count, 1, [&](Value token) {
     Value row = rows.row(a.codesK, token);
-    Value to = element(kRows, kit.mul(token, packed(a.dimK)));
+    Value to = element(kRows, kit.mul(token, wordsK()));
     a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
       Value x = decodeInOrder(kit, a.planK, block, row, channel);
-      kit.store(dots ? kit.roundToBF16(x) : x,
-                kit.at(to, kit.mul(channel, dots ? 2 : 4)));
+      kit.store(pairK ? kit.roundToBF16(x) : x,
+                kit.at(to, kit.mul(channel, pairK ? 2 : 4)));
     });
   });
 }
@@ -265,7 +263,7 @@ void PackedMath::storePairsV() {
 /// Applies V's scales to the probabilities of a block, and for products of
 /// pairs makes p [token / 2][row] of them.
 void PackedMath::scaleAndPair(Value block) {
-  if (!scaled && !dots)
+  if (!scaled && !pairV)
     return;
   auto load = [&](Value token) {
     Value x = kit.load(kit.vec(blockRows), score(block, token));
@@ -278,7 +276,7 @@ void PackedMath::scaleAndPair(Value block) {
   };
   forTokens(2, [&](Value token) {
     Value x = load(token), y = load(kit.add(token, 1));
-    if (dots)
+    if (pairV)
       kit.store(pairUp(kit, x, y),
                 element(p, kit.mul(kit.div(token, 2), blockRows)));
   });
@@ -292,7 +290,7 @@ void PackedMath::scaleAndPair(Value block) {
 /// the last that does.
 Value PackedMath::keyRow(const TileRows &rows, Value token) {
   if (!direct)
-    return element(kRows, kit.mul(token, packed(a.dimK)));
+    return element(kRows, kit.mul(token, wordsK()));
   return rows.row(a.codesK, kit.min(token, kit.add(rows.count, -1)));
 }
 
@@ -310,7 +308,7 @@ void PackedMath::dot(const TileRows &rows) {
 /// Scores of a block against as many tokens as `keys`.
 void PackedMath::scoreTile(ArrayRef<Value> keys, Value block, Value token) {
   constexpr int64_t unroll = 4; // dims are multiples of 8
-  Value columns = kit.mul(block, blockRows * packed(a.dimK));
+  Value columns = kit.mul(block, blockRows * wordsK());
   SmallVector<Value> sums(2 * keys.size(), kit.constant(0, kit.vec(kit.lanes)));
   auto round = [&](Value first, ValueRange carried) {
     SmallVector<Value> next(carried);
@@ -324,14 +322,15 @@ void PackedMath::scoreTile(ArrayRef<Value> keys, Value block, Value token) {
         Value x = kit.load(kit.f32(), kit.at(key, kit.mul(c, 4)));
         Value left = kit.splat(x, kit.lanes);
         for (int64_t half : {0, 1})
-          next[2 * i + half] = multiply(next[2 * i + half], left, right[half]);
+          next[2 * i + half] =
+              multiply(pairK, next[2 * i + half], left, right[half]);
       }
     }
     return next;
   };
-  sums = kit.loop(kit.i64(0), kit.i64(packed(a.dimK)), unroll, sums, round);
+  sums = kit.loop(kit.i64(0), kit.i64(wordsK()), unroll, sums, round);
   for (auto [i, sum] : llvm::enumerate(sums)) {
-    if (dots)
+    if (pairK)
       sum = kit.fmul(sum, kit.constant(queryScale, sum.getType()));
     Value to = score(block, kit.add(token, int64_t(i / 2)));
     kit.store(sum, kit.at(to, int64_t(i % 2) * kit.lanes * 4));
@@ -347,7 +346,7 @@ void PackedMath::prepare(const TileRows &rows, ArrayRef<Transform> transforms) {
 }
 
 void PackedMath::accumulate(const TileRows &rows) {
-  if (dots)
+  if (pairV)
     storePairsV();
   forBlocks([&](Value block) {
     scaleAndPair(block);
@@ -387,9 +386,9 @@ void PackedMath::outputTile(Value block, Value row, Value channel,
                               kit.splat(factor, lanes)));
   }
   // [token][row] of p and [token][channel] of v, or pairs of tokens.
-  Value pBase = dots ? k.scratchAt(p) : score(block, kit.i64(0));
+  Value pBase = pairV ? k.scratchAt(p) : score(block, kit.i64(0));
   Matrix left{kit.at(pBase, kit.mul(row, 4)), blockRows};
-  Matrix right{element(dots ? vPairs : v, channel), a.dimV};
+  Matrix right{element(pairV ? vPairs : v, channel), a.dimV};
   auto round = [&](Value token, ValueRange carried) {
     SmallVector<Value> next(carried), x;
     Value to = kit.at(right.base, kit.mul(token, right.stride * 4));
@@ -399,11 +398,13 @@ void PackedMath::outputTile(Value block, Value row, Value channel,
     for (int64_t i = 0; i < tileRows; ++i) {
       Value wide = kit.splat(kit.load(kit.f32(), kit.at(from, i * 4)), lanes);
       for (int64_t j = 0; j < vectors; ++j)
-        next[i * vectors + j] = multiply(next[i * vectors + j], wide, x[j]);
+        next[i * vectors + j] =
+            multiply(pairV, next[i * vectors + j], wide, x[j]);
     }
     return next;
   };
-  sums = kit.loop(kit.i64(0), kit.i64(packed(a.tileTokens)), 1, sums, round);
+  sums = kit.loop(kit.i64(0), kit.i64(pairV ? a.tileTokens / 2 : a.tileTokens),
+                  1, sums, round);
   for (int64_t i = 0; i < tileRows; ++i)
     for (int64_t j = 0; j < vectors; ++j)
       kit.store(sums[i * vectors + j], slot(i, j));

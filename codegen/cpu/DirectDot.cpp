@@ -136,17 +136,21 @@ void DirectMath::dot(const TileRows &rows) {
   });
 }
 
-/// The words of a block of q, chunk by chunk; none if q is decoded.
+/// The words of a block of q, chunk by chunk, for as long as registers last;
+/// what follows is loaded where it is used.
 DirectMath::Values DirectMath::queryWords(Value block) {
+  constexpr int64_t registers = 16;
   Values words;
-  if (formK == Form::F32)
-    return words;
-  Type type = VectorType::get(kit.lanes, kit.b.getI32Type());
-  int64_t bytes = kit.lanes * 4;
-  for (int64_t at = 0; at < queryBytes(); at += bytes)
-    words.push_back(
-        kit.load(type, kit.at(blockAt(q, block, queryBytes()), at), 64));
+  int64_t all = formK == Form::F32 ? 0 : queryBytes() / (kit.lanes * 4);
+  for (int64_t i = 0; i < std::min(all, registers); ++i)
+    words.push_back(loadWord(block, i));
   return words;
+}
+
+Value DirectMath::loadWord(Value block, int64_t index) {
+  Type type = VectorType::get(kit.lanes, kit.b.getI32Type());
+  Value from = blockAt(q, block, queryBytes());
+  return kit.load(type, kit.at(from, index * kit.lanes * 4), 64);
 }
 
 /// Scores of `keys` tokens from `first` against a block of query rows.
@@ -157,9 +161,12 @@ void DirectMath::dotGroup(const TileRows &rows, Value block,
     prefetchAhead(rows, a.codesK, index, kit.i64(0), a.rowBytes(a.codesK));
     return rows.row(a.codesK, index);
   };
+  auto word = [&](int64_t i) {
+    return i < int64_t(words.size()) ? words[i] : loadWord(block, i);
+  };
   Value result = formK == Form::F32    ? dotF32(keys, keyRow, block)
-                 : formK == Form::BF16 ? dotBF16(keys, keyRow, words)
-                                       : dotI8(keys, keyRow, words, block);
+                 : formK == Form::BF16 ? dotBF16(keys, keyRow, word)
+                                       : dotI8(keys, keyRow, word, block);
   kit.store(result, kit.at(scores(rows, block), kit.mul(first, padded * 4)));
 }
 
@@ -230,23 +237,23 @@ DirectMath::Values DirectMath::dotChannels(const ChannelBlock &shape,
 // Both take one key after the other: a stream of rows in their order is what
 // prefetchers follow, and a core has several keys' sums under way anyway.
 
-Value DirectMath::dotBF16(int64_t keys, KeyRowFn keyRow,
-                          ArrayRef<Value> words) {
+Value DirectMath::dotBF16(int64_t keys, KeyRowFn keyRow, WordFn word) {
   Values sums;
   for (int64_t key = 0; key < keys; ++key) {
     Value row = keyRow(key);
     // Two sums: half the wait for one product after the other.
     Value part[2];
     part[0] = part[1] = kit.constant(0, kit.vec(kit.lanes));
-    for (auto [chunk, word] : llvm::enumerate(words))
-      part[chunk % 2] = kit.dotBF16(part[chunk % 2], wordsOf(row, chunk), word);
+    for (int64_t chunk = 0; chunk < chunks(); ++chunk)
+      part[chunk % 2] =
+          kit.dotBF16(part[chunk % 2], wordsOf(row, chunk), word(chunk));
     sums.push_back(kit.fadd(part[0], part[1]));
   }
   Value scores = kit.reduceAdd(sums, padded);
   return kit.fmul(scores, kit.constant(queryScale, scores.getType()));
 }
 
-Value DirectMath::dotI8(int64_t keys, KeyRowFn keyRow, ArrayRef<Value> words,
+Value DirectMath::dotI8(int64_t keys, KeyRowFn keyRow, WordFn word,
                         Value block) {
   Value signs = kit.i32s(kit.lanes, int32_t(0x80808080));
   Value eight = kit.i32s(kit.lanes, 8);
@@ -257,8 +264,8 @@ Value DirectMath::dotI8(int64_t keys, KeyRowFn keyRow, ArrayRef<Value> words,
     for (int64_t chunk = 0; chunk < chunks(); ++chunk) {
       Value codes =
           arith::XOrIOp::create(kit.b, kit.loc, wordsOf(row, chunk), signs);
-      high = kit.dotU8I8(high, codes, words[2 * chunk]);
-      low = kit.dotU8I8(low, codes, words[2 * chunk + 1]);
+      high = kit.dotU8I8(high, codes, word(2 * chunk));
+      low = kit.dotU8I8(low, codes, word(2 * chunk + 1));
     }
     sums.push_back(
         kit.add(arith::ShLIOp::create(kit.b, kit.loc, high, eight), low));

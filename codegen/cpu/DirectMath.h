@@ -79,15 +79,17 @@ private:
   void loadQueryI8(Value row, double scale);
   void storeLimbs(Value x, Value row, Value c);
   Values queryWords(Value block);
+  Value loadWord(Value block, int64_t index);
   void dotGroup(const TileRows &rows, Value block, llvm::ArrayRef<Value> words,
                 Value first, int64_t keys);
   /// Address of a key's row; the key comes into use with the call.
   using KeyRowFn = llvm::function_ref<Value(int64_t key)>;
+  /// A vector of q's words: a chunk, or one of its two limbs.
+  using WordFn = llvm::function_ref<Value(int64_t index)>;
   /// Each gives the scores of `keys` against a block, [key][padded row].
   Value dotF32(int64_t keys, KeyRowFn keyRow, Value block);
-  Value dotBF16(int64_t keys, KeyRowFn keyRow, llvm::ArrayRef<Value> words);
-  Value dotI8(int64_t keys, KeyRowFn keyRow, llvm::ArrayRef<Value> words,
-              Value block);
+  Value dotBF16(int64_t keys, KeyRowFn keyRow, WordFn word);
+  Value dotI8(int64_t keys, KeyRowFn keyRow, WordFn word, Value block);
   Values dotChannels(const ChannelBlock &shape, Value channel,
                      llvm::ArrayRef<Value> keyRows, Value query,
                      llvm::ArrayRef<Value> sums);

@@ -5,6 +5,7 @@
 
 #include "llvm/Support/FormatVariadic.h"
 
+#include <cfloat>
 #include <cmath>
 
 using namespace kvc;
@@ -210,6 +211,7 @@ bool Oracle::plainIsFinite(size_t member) const {
 /// What judging one member gathers.
 struct Oracle::Judgement {
   bool byElement = false; ///< N2, otherwise N1
+  double flushed = 0;     ///< what is lost where denormals are taken for 0
   double largest = 0;     ///< |ref|
   double plainError = 0;
   /// The worst element so far: by error over bound, or by error.
@@ -236,7 +238,8 @@ void Oracle::judgeRow(size_t member, int64_t query, int64_t head,
           judgement.plainError, std::fabs(plain.o.data[at + j] - expected));
     }
     if (std::isfinite(expected) && judgement.byElement)
-      bound = relative * weights.o.data[at + j] + 2 * format.halfUlp(expected);
+      bound = relative * weights.o.data[at + j] + 2 * format.halfUlp(expected) +
+              judgement.flushed;
     double score = error;
     if (judgement.byElement && error > 0)
       score = bound > 0 ? error / bound : kInf;
@@ -254,10 +257,8 @@ void Oracle::conclude(size_t member, const Judgement &judgement,
   FloatFormat format = FloatFormat::of(store.problem.dtype);
   double bound = judgement.bound;
   if (!judgement.byElement)
-    bound = judgement.plainError + format.halfUlp(judgement.largest);
-  // The machine's dot products of bf16 take denormals for 0.
-  if (store.problem.dtype.isBF16())
-    bound += 0x1p-125;
+    bound = judgement.plainError + format.halfUlp(judgement.largest) +
+            judgement.flushed;
   if (judgement.error > 0 && std::isfinite(judgement.error))
     report.output = std::max(report.output, judgement.error / bound);
   if (judgement.error > bound)
@@ -270,12 +271,24 @@ void Oracle::conclude(size_t member, const Judgement &judgement,
                               number(bound)));
 }
 
+/// Probabilities below the least normal f32 may become 0, and the machine's dot
+/// products of bf16 take any denormal for 0.
+static double flushed(const Member &member, mlir::Type dtype) {
+  double largest = 0;
+  for (float x : member.v)
+    if (std::isfinite(x))
+      largest = std::max(largest, std::fabs(double(x)));
+  double least = FLT_MIN;
+  return least * largest * member.length + (dtype.isBF16() ? 2 * least : 0);
+}
+
 void Oracle::judgeMember(size_t member, const MemberOutput &output,
                          Report &report) const {
   mlir::Type dtype = store.problem.dtype;
   Judgement judgement;
   // A plain program that overflows says nothing about how near one must be.
   judgement.byElement = dtype.isF32() || !plainIsFinite(member);
+  judgement.flushed = flushed(*members[member], dtype);
   std::vector<float> o(store.cache().getDimV());
   int64_t row = 0, first = store.firstQuery();
   for (int64_t query = 0; query < members[member]->queries; ++query)

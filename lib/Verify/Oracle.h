@@ -3,12 +3,14 @@
 // The numerics contract:
 //
 //   N1  max |o - ref| <= max |plain - ref| + half an ulp at max |ref|, over all
-//       rows of a sequence; f16 and bf16, which for bf16 may lose 2^-125 more
+//       rows of a sequence; f16 and bf16
 //   N2  |o_j - ref_j| <= 4 (2u sqrt(n) + 17u + 2u sqrt(d) A) W_j for every
 //       element, u = 2^-24, n tokens seen, d = dim k, A = the largest possible
 //       |logit|, W_j = sum_i p_i |v_ij|; f32, where a plain program's error is
 //       luck. Half of it would be met nearly always; 4 is never exceeded but by
 //       a bug.
+//   both: 2^-126 n max |v| more, as probabilities that are denormal in f32 may
+//       become 0; bf16 2^-125 more, as in the machine's dot products
 //   lse |lse - ref| <= 4 (2u sqrt(d) A + 2u sqrt(n) + 17u + 2u |ref|), from the
 //       same: logits are off by the first term, their sum by the next two, and
 //       the result is rounded. f16 and bf16: 2 u_T A / sqrt(d) more, for a

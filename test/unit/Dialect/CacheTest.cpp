@@ -82,22 +82,26 @@ TEST_F(CacheTest, ScheduleWithOneFieldChanged) {
   auto refuse = [&] {
     return mlir::emitError(mlir::UnknownLoc::get(&context));
   };
-  EXPECT_EQ(schedule.with(refuse, "rows", 8).str(),
+  EXPECT_EQ(schedule.with(refuse, {}), schedule);
+  EXPECT_EQ(schedule.with(refuse, {{"rows", 8}}).str(),
             "tokens = 16, rows = 8, keys = 2, queries = 16, split = 2048, "
             "prefetch = 8, level = 2, pack = false, dot = true");
-  EXPECT_EQ(schedule.with(refuse, "pack", 1).str(),
+  EXPECT_EQ(schedule.with(refuse, {{"pack", 1}}).str(),
             "tokens = 16, rows = 3, keys = 2, queries = 16, split = 2048, "
             "prefetch = 8, level = 2, pack = true, dot = true");
   for (auto field :
        {"tokens", "keys", "queries", "split", "prefetch", "level", "dot"})
-    EXPECT_NE(schedule.with(refuse, field,
-                            field[0] == 's' || field[0] == 'd' ? 0 : 1),
-              schedule)
+    EXPECT_NE(
+        schedule.with(refuse,
+                      {{field, field[0] == 's' || field[0] == 'd' ? 0 : 1}}),
+        schedule)
         << field;
   EXPECT_EQ(text, "schedule field `prefetch` must be in [0, 3], found 8");
-  EXPECT_FALSE(schedule.with(refuse, "rows", 17));
+  // Legal together, whatever their order.
+  EXPECT_TRUE(schedule.with(refuse, {{"tokens", 24}, {"split", 2400}}));
+  EXPECT_FALSE(schedule.with(refuse, {{"rows", 17}}));
   EXPECT_EQ(text, "schedule field `rows` must be in [1, 16], found 17");
-  EXPECT_FALSE(schedule.with(refuse, "row", 1));
+  EXPECT_FALSE(schedule.with(refuse, {{"row", 1}}));
   EXPECT_THAT(text, HasSubstr("no field `row`"));
 }
 
