@@ -41,16 +41,13 @@ int64_t chooseRows(int64_t group, int64_t registers, bool dot) {
   return group == 1 ? 1 : 4;
 }
 
-/// Bytes of the longer of a token's two rows.
+int64_t rowBytes(StreamInfo stream) {
+  return stream.dim * stream.codec.getCodeType().getIntOrFloatBitWidth() / 8;
+}
+/// Of the longer of a token's two rows.
 int64_t rowBytes(CacheType cache) {
-  int64_t bytes = 0;
-  for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
-    StreamInfo stream = cache.stream(kind);
-    bytes = std::max(
-        bytes,
-        stream.dim * stream.codec.getCodeType().getIntOrFloatBitWidth() / 8);
-  }
-  return bytes;
+  return std::max(rowBytes(cache.stream(StreamKind::K)),
+                  rowBytes(cache.stream(StreamKind::V)));
 }
 
 /// Tokens per tile: 4 KiB of each stream, which one tile's arithmetic covers
@@ -72,18 +69,18 @@ int64_t choosePrefetch(CacheType cache, int64_t tokens) {
 
 ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
   auto cache = cast<CacheType>(store.getCache());
-  bool dot = false;
-  for (StreamKind kind : {StreamKind::K, StreamKind::V})
-    dot |= target.hasDot(cache.stream(kind).codec.getCodeType(), dtype);
+  StreamInfo k = cache.stream(StreamKind::K), v = cache.stream(StreamKind::V);
+  bool dotK = target.hasDot(k.codec.getCodeType(), dtype);
+  bool dot = dotK || target.hasDot(v.codec.getCodeType(), dtype);
   int64_t rows = chooseRows(store.getGroup(), target.getRegisters(), dot);
   int64_t tokens = chooseTokens(cache);
   // Enough independent accumulators to cover the multiply-add's latency; of
   // products, a key has one for all rows, and long rows are work enough.
-  int64_t vectors = llvm::divideCeil(rowBytes(cache), 64) * rows;
+  int64_t vectors = llvm::divideCeil(rowBytes(k), 64) * rows;
   int64_t keys =
-      dot ? std::clamp<int64_t>(128 / vectors, 2,
-                                std::max<int64_t>(8, target.getLanes() / rows))
-          : std::clamp<int64_t>(target.getRegisters() / 2 / rows, 1, 8);
+      dotK ? std::clamp<int64_t>(128 / vectors, 2,
+                                 std::max<int64_t>(8, target.getLanes() / rows))
+           : std::clamp<int64_t>(target.getRegisters() / 2 / rows, 1, 8);
   keys = llvm::bit_floor(uint64_t(keys));
   return ScheduleAttr::get(store.getContext(), tokens, rows,
                            std::min(keys, tokens), kDecodeQueries, kDecodeSplit,

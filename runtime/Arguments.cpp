@@ -1,6 +1,8 @@
 //===- Arguments.cpp - callers' buffers, checked --------------------------===//
 #include "runtime/Arguments.h"
 
+#include "lib/Artifact/KernelAbi.h"
+
 using namespace kvc;
 using namespace kvc::rt;
 using artifact::ModelInfo;
@@ -50,7 +52,7 @@ static kvc_status checkPlanes(const StoreInfo &store, const kvc_plane *planes) {
 
 /// A contiguous store's capacity is known to the caller only.
 static kvc_status checkSlotTokens(const StoreInfo &store, int64_t slotTokens) {
-  if (store.paged || (slotTokens >= 1 && slotTokens <= INT32_MAX))
+  if (store.paged || (slotTokens >= 1 && slotTokens <= KVC_MAX_TOKENS))
     return ok();
   return fail(KVC_INVALID_ARGUMENT, 116,
               "`slot_tokens`: expected the capacity of a slot of `%s`, found "
@@ -131,6 +133,10 @@ static kvc_status checkSequence(const StoreInfo &store,
                 "`kv_len[%u]`: expected 0, or at least its %lld query tokens, "
                 "found %lld",
                 b, (long long)n, (long long)length);
+  if (length > KVC_MAX_TOKENS)
+    return fail(KVC_INVALID_ARGUMENT, 136,
+                "`kv_len[%u]`: expected at most %d tokens, found %lld", b,
+                KVC_MAX_TOKENS, (long long)length);
   // Nothing of a sequence without queries is read.
   if (n == 0)
     return ok();

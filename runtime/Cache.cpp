@@ -22,12 +22,13 @@ static kvc_status checkOptions(const Program &program,
   struct {
     const char *name;
     uint64_t value, most;
-  } limits[] = {{"max_sequences", options.max_sequences, 1u << 24},
-                {"max_batch", options.max_batch, 1u << 24},
-                // Work items are numbered by 32 bits.
-                {"max_step_tokens", options.max_step_tokens,
-                 INT32_MAX / program.manifest().model.kvHeads},
-                {"max_tokens_per_seq", options.max_tokens_per_seq, INT32_MAX}};
+  } limits[] = {
+      {"max_sequences", options.max_sequences, 1u << 24},
+      {"max_batch", options.max_batch, 1u << 24},
+      // Work items are numbered by 32 bits.
+      {"max_step_tokens", options.max_step_tokens,
+       INT32_MAX / program.manifest().model.kvHeads},
+      {"max_tokens_per_seq", options.max_tokens_per_seq, KVC_MAX_TOKENS}};
   for (const auto &limit : limits)
     if (limit.value < 1 || limit.value > limit.most)
       return fail(KVC_INVALID_ARGUMENT, 503,

@@ -4,7 +4,9 @@
 #include "lib/Artifact/KernelAbi.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/MathExtras.h"
 
 #include <cmath>
 #include <cstddef>
@@ -64,8 +66,10 @@ void AttendKernel::remarkSlowPaths() {
   if (layout.getOrderName() == "NHD" && k.cache.getHeads() > 1)
     remark() << "order NHD puts the rows of a head " << tokenStride(codesK)
              << " bytes apart; HND reads them in one stream [R-NHD]";
-  for (const ChannelPlan &plan : {planK, planV}) {
-    Type code = plan.codec.getCodeType();
+  llvm::SmallSetVector<Type, 2> codes;
+  codes.insert(planK.codec.getCodeType());
+  codes.insert(planV.codec.getCodeType());
+  for (Type code : codes) {
     bool known = llvm::is_contained(k.target().getDot(), code);
     if (known && !k.target().hasDot(code, k.dtype))
       remark() << "codes of " << code << " are decoded to f32: the target's "
@@ -74,12 +78,27 @@ void AttendKernel::remarkSlowPaths() {
   }
 }
 
-LogicalResult AttendKernel::emit() {
+/// What these loops ask of a schedule beyond its own rules.
+LogicalResult AttendKernel::checkSchedule() {
   int64_t rows = schedule.getRows();
-  if (schedule.getPack() && (tileTokens % rows || tileTokens % 2))
-    return k.op.emitError("a packed kernel's `tokens` (")
-           << tileTokens << ") must be even and a multiple of its `rows` ("
-           << rows << ")";
+  if (schedule.getPack()) {
+    if (tileTokens % rows || tileTokens % 2 || 2 * kit.lanes % rows)
+      return k.op.emitError("a packed kernel's `rows` (")
+             << rows << ") must divide " << 2 * kit.lanes
+             << " and its `tokens` (" << tileTokens << "), which must be even";
+    return success();
+  }
+  if (!llvm::isPowerOf2_64(tileTokens) ||
+      !llvm::isPowerOf2_64(schedule.getKeys()))
+    return k.op.emitError("`tokens` (")
+           << tileTokens << ") and `keys` (" << schedule.getKeys()
+           << ") must be powers of two unless `pack` is true";
+  return success();
+}
+
+LogicalResult AttendKernel::emit() {
+  if (failed(checkSchedule()))
+    return failure();
   remarkSlowPaths();
   math = schedule.getPack() ? makePackedMath(*this) : makeDirectMath(*this);
   math->plan();
@@ -164,7 +183,7 @@ int64_t AttendKernel::rowBytes(unsigned plane) {
 
 void AttendKernel::prefetchBytes(Value address, int64_t bytes) {
   for (int64_t byte = 0; byte < bytes; byte += 64)
-    kit.prefetch(kit.at(address, byte), schedule.getLevel());
+    kit.prefetch(kit.anywhere(address, kit.i64(byte)), schedule.getLevel());
 }
 
 //===----------------------------------------------------------------------===//
@@ -182,13 +201,14 @@ Value TileRows::rowAhead(unsigned plane, Value index) const {
   Kit &kit = kernel->kit;
   int64_t stride = kernel->tokenStride(plane), tokens = kernel->tileTokens;
   int64_t within = kernel->schedule.getPrefetch() % tokens;
-  if (!within)
-    return kit.at(aheadBase[plane], kit.mul(index, stride));
-  Value row = kit.add(index, within);
-  Value wrapped = kit.at(afterBase[plane], -tokens * stride);
-  Value from = kit.select(kit.cmp(Pred::slt, row, kit.i64(tokens)),
-                          aheadBase[plane], wrapped);
-  return kit.at(from, kit.mul(row, stride));
+  Value from = aheadBase[plane], row = index;
+  if (within) {
+    row = kit.add(index, within);
+    Value here = kit.cmp(Pred::slt, row, kit.i64(tokens));
+    from = kit.select(here, from, afterBase[plane]);
+    row = kit.select(here, row, kit.add(row, -tokens));
+  }
+  return kit.anywhere(from, kit.mul(row, stride));
 }
 
 TileRows AttendKernel::locate(Value first, bool masked) {
@@ -301,7 +321,8 @@ LogicalResult AttendKernel::emitPipelined(tile::ForTokensOp loop) {
              rows.buffer = kit.at(rows.buffer, carried[1]);
              kit.when(sight.full, [&] { check(emitScores(loop, rows)); });
 
-             TileRows before = rows;
+             TileRows before = rows; // of it, only V's rows and the buffer
+             before.first = {};
              Value other = kit.sub(kit.i64(math->bufferBytes()), carried[1]);
              before.buffer = kit.at(k.scratchAt(buffers), other);
              before.base[codesV] = carried[2];
@@ -357,8 +378,16 @@ LogicalResult AttendKernel::emitScores(tile::ForTokensOp loop,
               return success();
             })
             .Case([&](tile::DotOp) { return math->dot(rows), success(); })
-            .Case<tile::ScaleTokensOp, tile::SoftcapOp>(
-                [&](auto step) { return pass(step.getX(), step), success(); })
+            .Case([&](tile::ScaleTokensOp step) -> LogicalResult {
+              if (!step.getScales().getDefiningOp<tile::LoadOp>() ||
+                  scaledBy(pending.lookup(step.getX())))
+                return step.emitError("the CPU target scales once, by scales "
+                                      "as they are loaded");
+              return pass(step.getX(), step), success();
+            })
+            .Case([&](tile::SoftcapOp step) {
+              return pass(step.getX(), step), success();
+            })
             .Case([&](tile::MaskOp mask) {
               if (rows.masked)
                 pass(mask.getX(), mask);
@@ -370,9 +399,13 @@ LogicalResult AttendKernel::emitScores(tile::ForTokensOp loop,
               return math->softmaxStep(rows, pending.lookup(step.getScores())),
                      success();
             })
-            .Case([&](tile::AccumulateOp step) {
-              return math->prepare(rows, pending.lookup(step.getP())),
-                     success();
+            .Case([&](tile::AccumulateOp step) -> LogicalResult {
+              SmallVector<Transform> steps = pending.lookup(step.getP());
+              for (const Transform &transform : steps)
+                if (!isa<tile::ScaleTokensOp>(transform.op))
+                  return transform.op->emitError(
+                      "the CPU target only scales probabilities");
+              return math->prepare(rows, steps), success();
             })
             .Default([](Operation *op) {
               return op->emitError(
@@ -464,16 +497,17 @@ void AttendKernel::gatherScales(const TileRows &rows, StreamKind kind,
   });
 }
 
-Value AttendKernel::visible(Value tokens, Value positions) {
+Value AttendKernel::visible(Value tokens, Value positions,
+                            ReadAttrInterface read) {
   int64_t n = cast<VectorType>(tokens.getType()).getNumElements();
   Value seen = kit.both(kit.cmp(Pred::sle, tokens, positions),
                         kit.cmp(Pred::slt, tokens, kit.splatI32(tokensEnd, n)));
-  if (read().isAll())
+  if (read.isAll())
     return seen;
   auto bound = [&](int64_t value) { return kit.i32s(n, int32_t(value)); };
   Value age = arith::SubIOp::create(kit.b, kit.loc, positions, tokens);
-  Value near = kit.cmp(Pred::slt, age, bound(read().getRecentTokens()));
-  Value sink = kit.cmp(Pred::slt, tokens, bound(read().getSinkTokens()));
+  Value near = kit.cmp(Pred::slt, age, bound(read.getRecentTokens()));
+  Value sink = kit.cmp(Pred::slt, tokens, bound(read.getSinkTokens()));
   return kit.both(seen, kit.either(near, sink));
 }
 

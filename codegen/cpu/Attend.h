@@ -52,9 +52,9 @@ std::optional<StreamKind> scaledBy(llvm::ArrayRef<Transform> transforms);
 
 /// How a tile is multiplied and where scores and accumulators live.
 ///
-/// Per tile: dot, softmaxStep, prepare, accumulate, in this order. What lies
-/// between the first three and the last is in the tile's buffer, so that the
-/// next tile may have its first three before this one has its last.
+/// Per tile: dot, softmaxStep, prepare, accumulate, in this order. Where a math
+/// has a buffer, all that lies between the first three and the last is in it,
+/// so that the next tile may have its first three before this one has its last.
 class TileMath {
 public:
   virtual ~TileMath() = default;
@@ -62,6 +62,7 @@ public:
   virtual void plan() = 0;
   /// Bytes that a tile's buffer takes.
   virtual int64_t bufferBytes() = 0;
+  /// `scale`: of the scores, log2(e) in it where they are powers of two.
   virtual void loadQuery(double scale) = 0;
   virtual void initState() = 0;
   virtual void dot(const TileRows &rows) = 0;
@@ -123,7 +124,6 @@ public:
   unsigned scalePlane(StreamKind kind) {
     return k.cache.planeIndex(kind, /*scales=*/true);
   }
-  ReadAttrInterface read() { return k.store.read(); }
   /// Address in q of row `row` (query token row / group, head row % group).
   mlir::Value queryRow(mlir::Value row);
   /// Writes the natural log-sum-exp of a row (from the largest logit m and the
@@ -136,9 +136,10 @@ public:
   void gatherScales(const TileRows &rows, StreamKind kind, int64_t scratch);
   /// p * scale; 0 for a hidden token (p = 0), whatever its scale is.
   mlir::Value scaleProbability(mlir::Value p, mlir::Value scale);
-  /// Whether each of the `tokens` (i32 vector) is visible to the query at each
-  /// of the `positions`.
-  mlir::Value visible(mlir::Value tokens, mlir::Value positions);
+  /// Whether `read` shows each of the `tokens` (i32 vector) to the query at
+  /// each of the `positions`.
+  mlir::Value visible(mlir::Value tokens, mlir::Value positions,
+                      ReadAttrInterface read);
   /// (cap * log2 e) * tanh(x / cap).
   mlir::Value softcap(mlir::Value x, tile::SoftcapOp op);
   int64_t rowBytes(unsigned plane);
@@ -149,6 +150,7 @@ public:
   void prefetchBytes(mlir::Value address, int64_t bytes);
 
 private:
+  mlir::LogicalResult checkSchedule();
   void remarkSlowPaths();
   void loadItem();
   /// Index of row `row` among the partial results.

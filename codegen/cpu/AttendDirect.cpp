@@ -1,8 +1,6 @@
 //===- AttendDirect.cpp - few query rows: state and softmax ---------------===//
 #include "codegen/cpu/DirectMath.h"
 
-#include "llvm/Support/MathExtras.h"
-
 #include <cmath>
 
 using namespace mlir;
@@ -59,7 +57,7 @@ void DirectMath::prefetchAhead(const TileRows &rows, unsigned plane,
   if (rows.aheadBase.empty())
     return;
   for (Value index : indices)
-    a.prefetchBytes(kit.at(rows.rowAhead(plane, index), offset), bytes);
+    a.prefetchBytes(kit.anywhere(rows.rowAhead(plane, index), offset), bytes);
 }
 
 //===----------------------------------------------------------------------===//
@@ -78,7 +76,7 @@ Value DirectMath::tokenScales(int64_t scratch, int64_t vector) {
 }
 
 Value DirectMath::mask(Value x, const TileRows &rows, Value block,
-                       int64_t vector) {
+                       int64_t vector, tile::MaskOp op) {
   SmallVector<int32_t> token, row;
   int64_t lanes = tokensPerVector * padded;
   for (int64_t lane = 0; lane < lanes; ++lane) {
@@ -92,8 +90,9 @@ Value DirectMath::mask(Value x, const TileRows &rows, Value block,
   SmallVector<int32_t> groups(lanes, int32_t(a.group));
   Value queries = arith::DivUIOp::create(b, kit.loc, rowIds, kit.i32s(groups));
   Value positions = kit.add(kit.splatI32(a.posFirst, lanes), queries);
-  return kit.select(a.visible(tokens, positions), x,
-                    kit.constant(-INFINITY, x.getType()));
+  return kit.select(
+      a.visible(tokens, positions, cast<ReadAttrInterface>(op.getReadAttr())),
+      x, kit.constant(-INFINITY, x.getType()));
 }
 
 Value DirectMath::applyAll(Value x, ArrayRef<Transform> transforms,
@@ -104,7 +103,7 @@ Value DirectMath::applyAll(Value x, ArrayRef<Transform> transforms,
     else if (auto cap = dyn_cast<tile::SoftcapOp>(transform.op))
       x = a.softcap(x, cap);
     else
-      x = mask(x, rows, block, vector);
+      x = mask(x, rows, block, vector, cast<tile::MaskOp>(transform.op));
   }
   return x;
 }

@@ -26,12 +26,6 @@ using Pred = arith::CmpFPredicate;
 
 namespace {
 
-/// A row-major matrix of 32-bit elements (f32, or pairs of bf16) in memory.
-struct Matrix {
-  Value base;
-  int64_t stride; ///< elements
-};
-
 class PackedMath : public TileMath {
 public:
   explicit PackedMath(AttendKernel &a);
@@ -106,7 +100,8 @@ PackedMath::PackedMath(AttendKernel &a)
   int64_t rows = a.schedule.getQueries() * a.group;
   maxBlocks = llvm::divideCeil(rows, blockRows);
   Type codeK = a.planK.codec.getCodeType();
-  bool pairs = a.schedule.getDot() && k.dtype.isBF16();
+  Type bf16 = kit.b.getBF16Type();
+  bool pairs = a.schedule.getDot() && k.target().hasDot(bf16, k.dtype);
   pairK = pairs && (codeK.isBF16() || codeK.isInteger(8));
   pairV = pairs && a.planV.codec.getCodeType().isBF16();
   direct = pairK && codeK.isBF16();
@@ -286,8 +281,8 @@ void PackedMath::scaleAndPair(Value block) {
 // Products
 //===----------------------------------------------------------------------===//
 
-/// Row `token` of K as the product reads it; tokens that do not exist repeat
-/// the last that does.
+/// Row `token` of K as the product reads it; for tokens that do not exist any
+/// row will do, the mask hides them.
 Value PackedMath::keyRow(const TileRows &rows, Value token) {
   if (!direct)
     return element(kRows, kit.mul(token, wordsK()));
@@ -387,14 +382,14 @@ void PackedMath::outputTile(Value block, Value row, Value channel,
   }
   // [token][row] of p and [token][channel] of v, or pairs of tokens.
   Value pBase = pairV ? k.scratchAt(p) : score(block, kit.i64(0));
-  Matrix left{kit.at(pBase, kit.mul(row, 4)), blockRows};
-  Matrix right{element(pairV ? vPairs : v, channel), a.dimV};
+  Value left = kit.at(pBase, kit.mul(row, 4));
+  Value right = element(pairV ? vPairs : v, channel);
   auto round = [&](Value token, ValueRange carried) {
     SmallVector<Value> next(carried), x;
-    Value to = kit.at(right.base, kit.mul(token, right.stride * 4));
+    Value to = kit.at(right, kit.mul(token, a.dimV * 4));
     for (int64_t j = 0; j < vectors; ++j)
       x.push_back(kit.load(kit.vec(lanes), kit.at(to, j * lanes * 4)));
-    Value from = kit.at(left.base, kit.mul(token, left.stride * 4));
+    Value from = kit.at(left, kit.mul(token, blockRows * 4));
     for (int64_t i = 0; i < tileRows; ++i) {
       Value wide = kit.splat(kit.load(kit.f32(), kit.at(from, i * 4)), lanes);
       for (int64_t j = 0; j < vectors; ++j)
@@ -453,6 +448,8 @@ Value PackedMath::apply(Value x, ArrayRef<Transform> transforms,
     } else if (auto cap = dyn_cast<tile::SoftcapOp>(transform.op)) {
       x = a.softcap(x, cap);
     } else {
+      auto read = cast<ReadAttrInterface>(
+          cast<tile::MaskOp>(transform.op).getReadAttr());
       SmallVector<int32_t> lanes;
       for (int64_t lane = 0; lane < n; ++lane)
         lanes.push_back(lane);
@@ -461,7 +458,7 @@ Value PackedMath::apply(Value x, ArrayRef<Transform> transforms,
                                            kit.i32s(n, int32_t(a.group)));
       Value positions = kit.add(kit.splatI32(a.posFirst, n), query);
       Value tokens = kit.splatI32(kit.add(rows.first, token), n);
-      x = kit.select(a.visible(tokens, positions), x,
+      x = kit.select(a.visible(tokens, positions, read), x,
                      kit.constant(-INFINITY, x.getType()));
     }
   }

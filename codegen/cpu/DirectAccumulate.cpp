@@ -66,7 +66,7 @@ void DirectMath::scaleProbabilities(const TileRows &rows) {
 
 /// Positions that put elements [token][padded] of n lanes in pairs of tokens,
 /// [pair][padded][2].
-static SmallVector<int64_t> pairUp(int64_t n, int64_t padded) {
+static SmallVector<int64_t> pairLanes(int64_t n, int64_t padded) {
   SmallVector<int64_t> pairs;
   for (int64_t pair = 0; pair < n; pair += 2 * padded)
     for (int64_t row = 0; row < padded; ++row)
@@ -80,7 +80,7 @@ void DirectMath::packBF16(const TileRows &rows, Value block) {
   for (int64_t i = 0; i < all; i += n) {
     Value x = kit.load(kit.vec(n), kit.at(scores(rows, block), i * 4));
     Value rounded = kit.roundToBF16(x);
-    kit.store(kit.shuffle(rounded, rounded, pairUp(n, padded)),
+    kit.store(kit.shuffle(rounded, rounded, pairLanes(n, padded)),
               kit.at(probabilities(rows, block), i * 2));
   }
 }
@@ -119,7 +119,7 @@ void DirectMath::packI16(const TileRows &rows, Value block) {
     y = kit.fminKeepNaN(kit.constant(INT16_MAX, type), y);
     Value rounded =
         arith::TruncIOp::create(b, kit.loc, halves, kit.roundToI32(y));
-    kit.store(kit.shuffle(rounded, rounded, pairUp(n, padded)),
+    kit.store(kit.shuffle(rounded, rounded, pairLanes(n, padded)),
               kit.at(probabilities(rows, block), i * n * 2));
   }
 }
@@ -128,8 +128,7 @@ void DirectMath::forStrips(llvm::function_ref<void(const Strip &)> body) {
   const ChannelPlan &plan = a.planV;
   int64_t vectors = plan.blocks.front().channels / plan.blocks.front().lanes;
   int64_t fit = a.schedule.getRows() * vectors * 2;
-  int64_t registers = kit.lanes == 16 ? 32 : 16;
-  int64_t wide = std::max<int64_t>(1, registers / fit);
+  int64_t wide = std::max<int64_t>(1, k.target().getRegisters() / fit);
   ArrayRef<ChannelBlock> blocks(plan.blocks);
   int64_t done = plan.main / wide * wide;
   int64_t step = wide * plan.blocks.front().channels;

@@ -75,15 +75,22 @@ void DirectMath::loadQueryI8(Value row, double scale) {
     return kit.loadAsF32(k.dtype, kit.at(from, kit.mul(c, k.dtypeBytes())), 8);
   };
   auto larger = [&](Value x, Value y) { return kit.fmaxKeepNaN(x, y); };
-  Values most = kit.loop(
-      kit.i64(0), kit.i64(a.dimK), 8, ValueRange{kit.constant(0, type)},
-      [&](Value c, ValueRange carried) {
-        Value size = LLVM::FAbsOp::create(kit.b, kit.loc, load(c));
-        return Values{larger(carried[0], size)};
-      });
+  auto plus = [&](Value x, Value y) { return kit.fadd(x, y); };
+  // The largest magnitude, and beside it x - x: NaN unless all is finite, which
+  // integers could not say.
+  Value zeros = kit.constant(0, type);
+  Values found =
+      kit.loop(kit.i64(0), kit.i64(a.dimK), 8, ValueRange{zeros, zeros},
+               [&](Value c, ValueRange carried) {
+                 Value x = load(c),
+                       size = LLVM::FAbsOp::create(kit.b, kit.loc, x);
+                 return Values{larger(carried[0], size),
+                               plus(carried[1], kit.fsub(x, x))};
+               });
   // The largest integer: two signed bytes, and no sum of products overflows.
   double unit = std::min<int64_t>(127 * 256 + 127, INT32_MAX / (127 * a.dimK));
-  Value one = kit.fold(most[0], 1, larger);
+  Value one = kit.fold(found[0], 1, larger);
+  Value finite = kit.fold(found[1], 1, plus); // 0, or NaN
   Value none = kit.fcmp(arith::CmpFPredicate::OLT, one,
                         kit.constant(0x1p-100, kit.vec(1)));
   Value inverse = kit.select(none, kit.constant(0, kit.vec(1)),
@@ -99,8 +106,8 @@ void DirectMath::loadQueryI8(Value row, double scale) {
   Value total = kit.reduceAdd(sum);
   Value stat = kit.add(kit.mul(kit.div(row, blockRows), padded * 4),
                        kit.mul(kit.rem(row, blockRows), 4));
-  kit.store(kit.fmul(one, kit.constant(scale / unit, kit.vec(1))),
-            kit.at(k.scratchAt(queryFactor), stat));
+  Value factor = kit.fmul(one, kit.constant(scale / unit, kit.vec(1)));
+  kit.store(plus(factor, finite), kit.at(k.scratchAt(queryFactor), stat));
   kit.store(arith::MulIOp::create(kit.b, kit.loc, total, kit.i32s(1, -128)),
             kit.at(k.scratchAt(queryBias), stat));
 }
@@ -150,7 +157,7 @@ DirectMath::Values DirectMath::queryWords(Value block) {
 Value DirectMath::loadWord(Value block, int64_t index) {
   Type type = VectorType::get(kit.lanes, kit.b.getI32Type());
   Value from = blockAt(q, block, queryBytes());
-  return kit.load(type, kit.at(from, index * kit.lanes * 4), 64);
+  return kit.load(type, kit.at(from, index * kit.lanes * 4), kit.lanes * 4);
 }
 
 /// Scores of `keys` tokens from `first` against a block of query rows.
@@ -279,8 +286,8 @@ Value DirectMath::dotI8(int64_t keys, KeyRowFn keyRow, WordFn word,
   return kit.fmul(kit.toF32(kit.add(total, bias)), factor);
 }
 
-/// The chunk's segment of a key's codes, once for every row; words past the
-/// last channel repeat earlier ones, against zeros of q.
+/// The chunk's segment of a key's codes, once for every row; zeros past the
+/// last channel.
 Value DirectMath::wordsOf(Value row, int64_t chunk) {
   int64_t first = chunk * segment();
   int64_t n = std::min(segment(), a.dimK / wordChannels() - first);
@@ -288,6 +295,6 @@ Value DirectMath::wordsOf(Value row, int64_t chunk) {
       kit.load(VectorType::get(n, kit.b.getI32Type()), kit.at(row, first * 4));
   SmallVector<int64_t> lanes;
   for (int64_t lane = 0; lane < kit.lanes; ++lane)
-    lanes.push_back(lane % segment() % n);
-  return kit.shuffle(x, x, lanes);
+    lanes.push_back(std::min(lane % segment(), n));
+  return kit.shuffle(x, kit.i32s(n, 0), lanes);
 }

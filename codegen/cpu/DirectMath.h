@@ -100,7 +100,8 @@ private:
   Value applyAll(Value x, llvm::ArrayRef<Transform> transforms,
                  const TileRows &rows, Value block, int64_t vector);
   Value tokenScales(int64_t scratch, int64_t vector);
-  Value mask(Value x, const TileRows &rows, Value block, int64_t vector);
+  Value mask(Value x, const TileRows &rows, Value block, int64_t vector,
+             tile::MaskOp op);
 
   //===--- p . v (DirectAccumulate.cpp) -------------------------------------//
   /// Consecutive channel blocks that are accumulated together.
@@ -154,6 +155,7 @@ private:
   int64_t p = 0, pUnit = 0;
 
   int64_t maxBlocks() const { return maxRows / blockRows; }
+  // Only where codes are multiplied as they are (formK is not F32):
   /// i32 words of codes that one row has in a chunk of a product.
   int64_t segment() const { return kit.lanes / padded; }
   int64_t wordChannels() const { return formK == Form::BF16 ? 2 : 4; }
@@ -161,10 +163,10 @@ private:
     return llvm::divideCeil(a.dimK / wordChannels(), segment());
   }
   int64_t queryBytes() const { ///< of a block
-    int64_t chunkBytes = chunks() * kit.lanes * 4;
-    return formK == Form::F32    ? blockRows * a.dimK * 4
-           : formK == Form::BF16 ? chunkBytes
-                                 : 2 * chunkBytes;
+    if (formK == Form::F32)
+      return blockRows * a.dimK * 4;
+    int64_t limbs = formK == Form::I8 ? 2 : 1;
+    return limbs * chunks() * kit.lanes * 4;
   }
 };
 

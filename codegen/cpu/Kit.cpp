@@ -124,6 +124,10 @@ Value Kit::at(Value base, int64_t bytes) {
                              ArrayRef<LLVM::GEPArg>{int32_t(bytes)},
                              LLVM::GEPNoWrapFlags::inbounds);
 }
+Value Kit::anywhere(Value base, Value bytes) {
+  return LLVM::GEPOp::create(b, loc, ptr(), b.getI8Type(), base,
+                             ArrayRef<LLVM::GEPArg>{bytes});
+}
 Value Kit::load(Type type, Value address, unsigned align) {
   if (!align)
     align = 1;

@@ -71,6 +71,8 @@ public:
   //===--- memory -----------------------------------------------------------//
   mlir::Value at(mlir::Value base, mlir::Value bytes);
   mlir::Value at(mlir::Value base, int64_t bytes);
+  /// An address that need not be in an object, and is never loaded from.
+  mlir::Value anywhere(mlir::Value base, mlir::Value bytes);
   mlir::Value load(mlir::Type type, mlir::Value address, unsigned align = 0);
   void store(mlir::Value value, mlir::Value address, unsigned align = 0);
   /// i32 sign-extended, or i64.
@@ -88,7 +90,8 @@ public:
   mlir::Value fmul(mlir::Value x, mlir::Value y);
   mlir::Value fdiv(mlir::Value x, mlir::Value y);
   mlir::Value fma(mlir::Value x, mlir::Value y, mlir::Value z);
-  /// The larger or smaller; a NaN in y stays (one instruction on x86).
+  /// The larger or smaller, one instruction on x86: a NaN in y stays, a NaN in
+  /// x is lost, so that a NaN anywhere must be found otherwise (as sums do).
   mlir::Value fmaxKeepNaN(mlir::Value x, mlir::Value y);
   mlir::Value fminKeepNaN(mlir::Value x, mlir::Value y);
   /// Vectors of i32 as f32, and back to the nearest integer (of less than
@@ -96,7 +99,7 @@ public:
   mlir::Value toF32(mlir::Value x);
   mlir::Value roundToI32(mlir::Value x);
   mlir::Value fcmp(mlir::arith::CmpFPredicate p, mlir::Value x, mlir::Value y);
-  /// 2^x to 2 ulp; 0 below 2^-126, NaN stays NaN.
+  /// 2^x to 2 ulp for x < 128; 0 below 2^-126, NaN stays NaN.
   mlir::Value exp2(mlir::Value x);
 
   //===--- products that sum over neighbours ---------------------------------//

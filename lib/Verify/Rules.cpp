@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 using namespace kvc;
 using namespace kvc::verify;
@@ -41,6 +42,8 @@ private:
   void checkRunToRun();
   void checkPoison();
   void checkContainment();
+  void checkBadQuery();
+  void checkInfiniteKey();
   void checkContexts();
   void checkNotVacuous();
   void checkExact();
@@ -187,6 +190,78 @@ void StoreCheck::checkContainment() {
                            "its last token",
                            b, members[b]->length, members[b]->queries),
              report);
+  }
+}
+
+/// N9: a NaN in one channel of one query row is in that row, and in no other.
+void StoreCheck::checkBadQuery() {
+  int64_t heads = store.queryHeads(), dim = store.cache().getDimK();
+  for (auto [b, member] : llvm::enumerate(batch)) {
+    if (!member.queries || !member.length)
+      continue;
+    int64_t query = random.below(member.queries), head = random.below(heads);
+    int64_t channel = random.below(dim);
+    Member spoiled = member;
+    int64_t row = query * store.problem.qHeads + store.firstQuery() + head;
+    spoiled.q[row * dim + channel] = std::numeric_limits<float>::quiet_NaN();
+    auto output = attendIn({&spoiled}, place(Poison::Random, true));
+    if (!output)
+      return;
+    // All but that row as it was; the row all NaN.
+    MemberOutput expected = home[b], &found = (*output)[0];
+    int64_t at = query * heads + head, dimV = store.cache().getDimV();
+    size_t bytes = found.o.size() / found.lse.size();
+    bool isNaN = std::isnan(found.lse[at]);
+    for (int64_t c = 0; c < dimV; ++c)
+      isNaN &= std::isnan(
+          element(store.problem.dtype, found.o.data(), at * dimV + c));
+    if (!isNaN)
+      return report.fail(
+          "N9", llvm::formatv("store `{0}`, sequence {1}: NaN in channel {2} "
+                              "of query {3}, q head {4} is lost",
+                              store.spec->name, b, channel, query,
+                              head + store.firstQuery()));
+    std::memcpy(&expected.o[at * bytes], &found.o[at * bytes], bytes);
+    expected.lse[at] = found.lse[at];
+    sameBits(store, expected, found, "N9",
+             llvm::formatv("sequence {0}, NaN in query {1}, q head {2}", b,
+                           query, head + store.firstQuery()),
+             report);
+  }
+}
+
+/// N7: a key whose product is -infinity weighs as little as one whose product
+/// is very negative: nothing.
+void StoreCheck::checkInfiniteKey() {
+  auto codec = store.cache().stream(StreamKind::K).codec;
+  if (!isa<mlir::FloatType>(codec.getCodeType()))
+    return;
+  int64_t dim = store.cache().getDimK();
+  for (auto [b, member] : llvm::enumerate(batch)) {
+    if (!member.queries || member.position(0) < 1 ||
+        member.kind != DataKind::Normal)
+      continue;
+    // A token before all queries, so that each sees another: its own.
+    int64_t token = random.below(member.position(0));
+    int64_t channel = random.below(dim);
+    Member infinite = member;
+    for (size_t row = 0; row < infinite.q.size() / dim; ++row)
+      infinite.q[row * dim + channel] = 1;
+    Member finite = infinite;
+    for (int64_t head = 0; head < store.kvHeads(); ++head) {
+      int64_t at = (token * store.kvHeads() + head) * dim + channel;
+      infinite.k[at] = -std::numeric_limits<float>::infinity();
+      finite.k[at] = -60000; // f16 has it
+    }
+    encode(store, infinite);
+    encode(store, finite);
+    auto expected = attendIn({&finite}, place(Poison::Random, true));
+    auto found = attendIn({&infinite}, place(Poison::Random, true));
+    if (expected && found)
+      sameBits(store, (*expected)[0], (*found)[0], "N7",
+               llvm::formatv("sequence {0}, -inf in channel {1} of key {2}", b,
+                             channel, token),
+               report);
   }
 }
 
@@ -362,6 +437,7 @@ Report StoreCheck::run() {
   for (void (StoreCheck::*rule)() :
        {&StoreCheck::checkExact, &StoreCheck::checkRunToRun,
         &StoreCheck::checkPoison, &StoreCheck::checkContainment,
+        &StoreCheck::checkBadQuery, &StoreCheck::checkInfiniteKey,
         &StoreCheck::checkContexts, &StoreCheck::checkNotVacuous})
     if (!report.full())
       (this->*rule)();
