@@ -483,6 +483,8 @@ void AttendKernel::gatherScales(const TileRows &rows, StreamKind kind,
                                 int64_t scratch) {
   unsigned plane = scalePlane(kind);
   Type type = planes[plane].type;
+  if (!rows.aheadBase.empty())
+    prefetchBytes(rows.aheadBase[plane], tileTokens * tokenStride(plane));
   if (!rows.masked && even && tokenStride(plane) == rowBytes(plane) &&
       tileTokens % kit.lanes == 0) {
     for (int64_t i = 0; i < tileTokens; i += kit.lanes)

@@ -55,7 +55,7 @@ struct KernelInfo {
   /// CPU features that must all be there ("avx2", "fma", "amx-bf16", ...).
   std::vector<std::string> features;
   std::string symbol; ///< C name in the blob
-  std::string blob;   ///< entry of the artifact: "cpu/x86-64-v3.o"
+  std::string blob;   ///< entry of the artifact: "cpu/x86-64-v3.0.o"
   uint64_t scratchBytes = 0;
   /// attend: a sequence with n query tokens uses the store's attend kernel with
   /// the largest minQueries <= n, in items of at most maxQueries tokens each.

@@ -129,20 +129,6 @@ bool TargetCompiler::plan(ModuleOp module, const cpu::CpuTarget &target) {
   return succeeded(pm.run(module)) || unexplained(Phase::Tile);
 }
 
-bool TargetCompiler::checkSymbols(
-    const std::vector<artifact::KernelInfo> &kernels) {
-  std::map<std::string, std::string> seen;
-  for (const artifact::KernelInfo &kernel : kernels) {
-    auto [known, fresh] = seen.try_emplace(kernel.symbol, kernel.name);
-    if (!fresh)
-      diagnostics.error("E-STORE-NAME", {},
-                        "kernels `" + known->second + "` and `" + kernel.name +
-                            "` have the same C name `" + kernel.symbol +
-                            "`: rename one of their stores");
-  }
-  return !diagnostics.hasErrors();
-}
-
 bool TargetCompiler::reached(Phase phase, const std::string &target,
                              TargetOutput &output,
                              llvm::function_ref<std::string()> text) {

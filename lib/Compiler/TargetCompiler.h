@@ -61,7 +61,6 @@ private:
   /// kvc -> tile.
   bool plan(mlir::ModuleOp module, const cpu::CpuTarget &target);
   /// C names that two kernels share would make one of them the other.
-  bool checkSymbols(const std::vector<artifact::KernelInfo> &kernels);
   bool emit(mlir::ModuleOp module, const cpu::CpuTarget &target,
             TargetOutput &output);
   /// Writes the dump file of a phase and keeps its text if it is the last.

@@ -2,7 +2,10 @@
 #include "lib/Spec/Check.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringMap.h"
+
+#include <algorithm>
 
 using namespace kvc;
 using namespace kvc::spec;
@@ -17,6 +20,7 @@ public:
 
   void checkHeads();
   void checkNames();
+  void checkSymbols();
   /// Whether every scope lies in the model.
   bool checkScopes();
   void checkCoverage();
@@ -82,6 +86,28 @@ void Checker::checkNames() {
               quote(store.name) + " beside " + quote(outer->first()));
       Context::addNote(diagnostic, outer->second->loc, "the other store");
     }
+}
+
+/// Kernels are C functions, with a `_` for all but letters and digits.
+void Checker::checkSymbols() {
+  llvm::StringMap<const Store *> known;
+  for (const Store &store : spec.stores) {
+    std::string symbol = store.name;
+    std::replace_if(
+        symbol.begin(), symbol.end(), [](char c) { return !llvm::isAlnum(c); },
+        '_');
+    auto [first, isNew] = known.try_emplace(symbol, &store);
+    // checkNames() tells of equal names.
+    if (isNew || first->second->name == store.name)
+      continue;
+    Diagnostic &diagnostic = context.error(
+        "E-NAME", store.loc,
+        "the names of two stores must differ in a letter or digit, found " +
+            quote(store.name) + " beside " + quote(first->second->name));
+    Context::addNote(diagnostic, first->second->loc, "the other store");
+    Context::addHelp(diagnostic, "`_`, `.` and `-` are all `_` in the names of "
+                                 "C functions");
+  }
 }
 
 bool Checker::checkRange(const Scope &scope, StringRef axis, unsigned begin,
@@ -156,6 +182,7 @@ void spec::check(Context &context, const Spec &spec) {
   Checker checker(context, spec);
   checker.checkHeads();
   checker.checkNames();
+  checker.checkSymbols();
   if (checker.checkScopes())
     checker.checkCoverage();
 }

@@ -34,8 +34,8 @@ struct FloatCodec {
   DType type = DType::BF16;
 };
 
-/// Symmetric integers: code = clamp(rne(x * (qmax / absmax))), x' = code *
-/// scale, scale = absmax / qmax, one scale per (token, kv head) stored as
+/// Symmetric integers: scale = absmax / qmax, code = clamp(rne(x * (1 /
+/// scale))), x' = code * scale, one scale per (token, kv head) stored as
 /// `scaleType` in the page. dialect/codecs/Int.cpp has the exact meaning.
 struct IntCodec {
   unsigned bits = 8;
@@ -84,7 +84,8 @@ struct Scope {
 
 /// One class of (layer, kv head) pairs that are cached in the same way.
 struct Store {
-  std::string name; ///< [A-Za-z0-9_.-]{1,64}, unique in the spec
+  std::string name; ///< [A-Za-z0-9_.-]{1,64}; no two of a spec differ only in
+                    ///< `_`, `.` and `-`
   Scope scope;
   Stream k, v;
   Layout layout;

@@ -153,15 +153,15 @@ static std::optional<Input> readInput(Diagnostics &diagnostics) {
   if (!text)
     return std::nullopt;
   if (!StringRef(*text).starts_with("PK")) {
-    if (auto spec = spec::read(*text, inputFlag, diagnostics))
+    if (auto spec = spec::read(*text, cli::nameOf(inputFlag), diagnostics))
       input.specs = withPages({std::move(*spec)}, pages);
     return input;
   }
   if (!pages.empty())
-    diagnostics.error("E-USAGE", about(inputFlag),
+    diagnostics.error("E-USAGE", about(cli::nameOf(inputFlag)),
                       "`--page-size` changes a spec, found an artifact");
   auto subject =
-      openArtifact(inputFlag, {text->begin(), text->end()}, diagnostics);
+      openArtifact(cli::nameOf(inputFlag), {text->begin(), text->end()}, diagnostics);
   if (subject)
     input.subjects.push_back(std::move(*subject));
   return input;
@@ -237,7 +237,7 @@ static Plan makePlan() {
 static bool timeCompiler(const Input &input, const CompileOptions &options,
                          std::vector<HostRow> &host, Diagnostics &diagnostics) {
   if (input.specs.empty()) {
-    diagnostics.error("E-USAGE", about(inputFlag),
+    diagnostics.error("E-USAGE", about(cli::nameOf(inputFlag)),
                       "`--op=compile` takes a spec, found an artifact");
     return false;
   }

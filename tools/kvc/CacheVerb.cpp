@@ -55,7 +55,7 @@ static int runCache() {
   std::string directory = Cache::defaultDirectory();
   if (directory.empty()) {
     diagnostics.error("E-CACHE-DIR", {},
-                      "there is no home: set KVC_CACHE_DIR to a directory");
+                      "expected a directory in KVC_CACHE_DIR, or a home");
     return finish(diagnostics);
   }
   std::string text;
@@ -65,7 +65,13 @@ static int runCache() {
     writeOutput("-", text, diagnostics);
     return finish(diagnostics);
   }
-  Cache cache(directory, diagnostics);
+  Diagnostics opening;
+  Cache cache(directory, opening);
+  if (!cache.isOpen()) {
+    // Elsewhere a warning; here it is all that was asked for.
+    diagnostics.error("E-CACHE-DIR", {}, opening.all().front().message);
+    return finish(diagnostics);
+  }
   if (*wanted == Action::List)
     list(os, cache);
   else if (*wanted == Action::Prune)

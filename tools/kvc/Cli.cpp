@@ -173,13 +173,17 @@ bool kvc::cli::writeOutput(llvm::StringRef path, llvm::ArrayRef<uint8_t> bytes,
   return writeOutput(path, llvm::toStringRef(bytes), diagnostics);
 }
 
+std::string kvc::cli::nameOf(llvm::StringRef path) {
+  return path == "-" ? "<stdin>" : path.str();
+}
+
 std::optional<std::string> kvc::cli::readInput(llvm::StringRef path,
                                                uint64_t limit,
                                                Diagnostics &diagnostics) {
   auto refuse = [&](const std::string &why) {
     SourceLoc loc;
-    loc.file = path.str();
-    diagnostics.error("E-INPUT", loc, "cannot read it: " + why);
+    loc.file = nameOf(path);
+    diagnostics.error("E-FILE", loc, "cannot read: " + why);
     return std::nullopt;
   };
   int file = STDIN_FILENO;

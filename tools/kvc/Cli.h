@@ -83,8 +83,11 @@ private:
   std::vector<std::vector<std::string>> rows;
 };
 
+/// What messages call a file: "<stdin>" for "-".
+std::string nameOf(llvm::StringRef path);
+
 /// Reads a whole file ("-": standard input) of at most `limit` bytes; reports
-/// E-INPUT and returns nullopt if it cannot.
+/// E-FILE and returns nullopt if it cannot.
 std::optional<std::string> readInput(llvm::StringRef path, uint64_t limit,
                                      Diagnostics &diagnostics);
 

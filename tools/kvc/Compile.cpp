@@ -92,13 +92,17 @@ static bool complete(CompileOptions &options, Diagnostics &diagnostics) {
 }
 
 static void printTimes(const CompileOutput &result) {
+  if (result.fromCache) {
+    llvm::errs() << "from the kernel cache: no phase ran\n";
+    return;
+  }
   double total = 0;
   for (const auto &[phase, time] : result.milliseconds) {
     llvm::errs() << llvm::format("%9.2f ms  ", time) << phase << "\n";
     total += time;
   }
   llvm::errs() << llvm::format("%9.2f ms  ", total)
-               << (result.fromCache ? "from the kernel cache" : "all") << "\n";
+               << "all\n";
 }
 
 static int runCompile() {

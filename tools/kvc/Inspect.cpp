@@ -118,10 +118,10 @@ static int runInspect() {
   auto bundle = artifact::Bundle::open(
       {reinterpret_cast<const uint8_t *>(bytes->data()), bytes->size()}, error);
   SourceLoc loc;
-  loc.file = file;
+  loc.file = nameOf(file);
   if (!bundle) {
     diagnostics.error("E-ARTIFACT", loc, error);
-  } else if (extract.empty()) {
+  } else if (!extract.getNumOccurrences()) {
     writeOutput(output, asJson ? jsonText(*bundle) : asText(*bundle),
                 diagnostics);
   } else if (auto entry = bundle->find(extract)) {

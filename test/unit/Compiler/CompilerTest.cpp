@@ -293,16 +293,6 @@ TEST(Compiler, ReportsWhatOptionsCannotBe) {
   EXPECT_EQ(failure(spec, options).code, "E-OUTPUT");
 }
 
-TEST(Compiler, RefusesStoresThatBecomeOneCName) {
-  spec::Spec spec = example("window_layers");
-  spec.stores[0].name = "a.b";
-  spec.stores[1].name = "a_b";
-  Diagnostics diagnostics;
-  EXPECT_FALSE(compile(spec, {}, diagnostics));
-  ASSERT_TRUE(diagnostics.hasErrors());
-  EXPECT_EQ(diagnostics.all().front().code, "E-STORE-NAME");
-}
-
 namespace {
 struct CachedCompiler : testing::Test {
   void SetUp() override {
