@@ -184,8 +184,6 @@ std::optional<TargetOutput> TargetCompiler::run(const cpu::CpuTarget &target) {
     return std::nullopt;
   output.kernels = describeKernels(*module, target);
   remarkFolds(*module);
-  if (!checkSymbols(output.kernels))
-    return std::nullopt;
   clock.end();
   if (reached(Phase::Tile, target.name, output,
               [&] { return textOf(*module); }))

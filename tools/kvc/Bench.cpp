@@ -140,7 +140,8 @@ struct Input {
   std::vector<Subject> subjects;
 };
 
-static std::optional<Input> readInput(Diagnostics &diagnostics) {
+static std::optional<Input> readInput(const CompileOptions &options,
+                                      Diagnostics &diagnostics) {
   Input input;
   std::vector<unsigned> pages(pageFlag.begin(), pageFlag.end());
   if (inputFlag.empty()) {
@@ -160,8 +161,9 @@ static std::optional<Input> readInput(Diagnostics &diagnostics) {
   if (!pages.empty())
     diagnostics.error("E-USAGE", about(cli::nameOf(inputFlag)),
                       "`--page-size` changes a spec, found an artifact");
-  auto subject =
-      openArtifact(cli::nameOf(inputFlag), {text->begin(), text->end()}, diagnostics);
+  cli::checkArtifactFlags(options, inputFlag, diagnostics);
+  auto subject = openArtifact(cli::nameOf(inputFlag),
+                              {text->begin(), text->end()}, diagnostics);
   if (subject)
     input.subjects.push_back(std::move(*subject));
   return input;
@@ -279,7 +281,7 @@ static int runBench() {
   auto options = compileFlags.options(diagnostics);
   if (!options)
     return cli::finish(diagnostics, cli::ExitUsage);
-  auto input = readInput(diagnostics);
+  auto input = readInput(*options, diagnostics);
   if (!input || diagnostics.hasErrors())
     return cli::finish(diagnostics, cli::ExitFailed);
 

@@ -139,6 +139,19 @@ CompileFlags::options(Diagnostics &diagnostics) const {
   return options;
 }
 
+bool kvc::cli::checkArtifactFlags(const CompileOptions &options,
+                                  llvm::StringRef file,
+                                  Diagnostics &diagnostics) {
+  if (options.schedule.empty() && options.targets == CompileOptions().targets)
+    return true;
+  SourceLoc loc;
+  loc.file = nameOf(file);
+  diagnostics.error("E-USAGE", loc,
+                    "`--target` and `--schedule` change how a spec is "
+                    "compiled, found an artifact");
+  return false;
+}
+
 //===----------------------------------------------------------------------===//
 // Files
 //===----------------------------------------------------------------------===//

@@ -58,6 +58,11 @@ private:
   llvm::cl::opt<bool> noCache;
 };
 
+/// Reports E-USAGE and returns false if flags that change code came with
+/// `file`, an artifact.
+bool checkArtifactFlags(const CompileOptions &options, llvm::StringRef file,
+                        Diagnostics &diagnostics);
+
 /// Prints `diagnostics` to standard error as --diagnostics, --color and
 /// --remarks say, and returns the exit code: `code` unless it is ExitOk and
 /// there was an error, or under -Werror a warning. An error E-INTERNAL makes it

@@ -101,8 +101,7 @@ static void printTimes(const CompileOutput &result) {
     llvm::errs() << llvm::format("%9.2f ms  ", time) << phase << "\n";
     total += time;
   }
-  llvm::errs() << llvm::format("%9.2f ms  ", total)
-               << "all\n";
+  llvm::errs() << llvm::format("%9.2f ms  ", total) << "all\n";
 }
 
 static int runCompile() {

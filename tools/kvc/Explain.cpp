@@ -9,6 +9,8 @@
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"
 
+#include <cmath>
+
 using namespace kvc;
 using namespace kvc::cli;
 namespace cl = llvm::cl;
@@ -41,8 +43,8 @@ struct StoreCost {
   uint64_t tokenBytes = 0;     ///< of one token, all layers
   uint64_t bf16TokenBytes = 0; ///< the same with every element as bf16
   uint64_t visible = 0;        ///< cached tokens that one new token sees
-  uint64_t stepBytes = 0;      ///< cache that a decode step reads
-  uint64_t stepFlops = 0;      ///< multiplies and adds of QK and PV
+  double stepBytes = 0; ///< cache that a decode step reads; beyond any integer
+  double stepFlops = 0; ///< multiplies and adds of QK and PV
 };
 
 struct Explanation {
@@ -68,10 +70,10 @@ static StoreCost costOf(const spec::Model &model, const spec::Store &store) {
   if (const auto &window = store.read.window)
     cost.visible =
         std::min<uint64_t>(context, uint64_t(window->sink) + window->recent);
-  uint64_t tokens = batch * cost.visible;
+  double tokens = double(batch) * cost.visible;
   cost.stepBytes = tokens * cost.tokenBytes;
-  cost.stepFlops =
-      tokens * layers * heads * model.group() * 2 * (store.k.dim + store.v.dim);
+  cost.stepFlops = tokens * (layers * heads * model.group() * 2 *
+                             (store.k.dim + store.v.dim));
   return cost;
 }
 
@@ -137,6 +139,15 @@ static std::string number(const char *format, double value) {
   return text;
 }
 
+/// As "553.6 MB" for 5.536e8 and "B".
+static std::string amount(double value, const char *unit) {
+  const char *prefix = " kMGTPEZY";
+  for (; value >= 999.95 && prefix[1]; ++prefix)
+    value /= 1000;
+  std::string text = number(*prefix == ' ' ? "%.0f " : "%.1f ", value);
+  return text + (*prefix == ' ' ? "" : std::string(1, *prefix)) + unit;
+}
+
 static std::string ofBf16(const StoreCost &cost) {
   return number("%.1f %%", 100.0 * cost.tokenBytes / cost.bf16TokenBytes);
 }
@@ -158,13 +169,25 @@ static void printStores(llvm::raw_ostream &os, const Explanation &all) {
   table.print(os);
 }
 
+/// How many new tokens of a sequence lead to a kernel: no bound at the top if
+/// no other kernel follows.
+static std::string queriesOf(const artifact::Manifest &manifest,
+                             const artifact::KernelInfo &kernel) {
+  uint32_t next = 0;
+  for (const artifact::KernelInfo &other : manifest.kernels)
+    if (other.store == kernel.store && other.target == kernel.target &&
+        other.minQueries > kernel.minQueries &&
+        (!next || other.minQueries < next))
+      next = other.minQueries;
+  std::string first = std::to_string(kernel.minQueries);
+  return next ? first + " to " + std::to_string(next - 1) : first + " and more";
+}
+
 static void printKernels(llvm::raw_ostream &os, const Explanation &all) {
   Table table({"kernel", "target", "new tokens", "schedule"});
   for (const artifact::KernelInfo &kernel : all.manifest.kernels)
     table.row({kernel.name, kernel.target,
-               kernel.kind == "attend"
-                   ? std::to_string(kernel.minQueries) + " and more"
-                   : "",
+               kernel.kind == "attend" ? queriesOf(all.manifest, kernel) : "",
                kernel.kind == "attend" ? kernel.schedule : ""});
   table.print(os);
 }
@@ -183,9 +206,9 @@ static std::string asText(const Explanation &all) {
     os << "\n  " << remark.message << " [" << remark.code << "]";
   os << (all.remarks.empty() ? "\n" : "\n\n");
   os << "decode step of " << batch << " x 1 token at " << context
-     << " cached tokens: reads " << number("%.1f MB", all.total.stepBytes / 1e6)
-     << ", computes " << number("%.1f GFLOP", all.total.stepFlops / 1e9) << ", "
-     << number("%.1f flop/B", double(all.total.stepFlops) / all.total.stepBytes)
+     << " cached tokens: reads " << amount(all.total.stepBytes, "B")
+     << ", computes " << amount(all.total.stepFlops, "FLOP") << ", "
+     << number("%.1f flop/B", all.total.stepFlops / all.total.stepBytes)
      << "\n";
   if (bandwidth > 0)
     os << "bound by memory: " << number("%.3f ms", all.stepMs()) << " at "
@@ -255,10 +278,10 @@ static std::string jsonText(const Explanation &all) {
 static int runExplain() {
   Diagnostics diagnostics;
   auto options = compileFlags.options(diagnostics);
-  if (context < 1 || batch < 1 || bandwidth < 0)
+  if (context < 1 || batch < 1 || !std::isfinite(bandwidth) || bandwidth < 0)
     diagnostics.error("E-USAGE", {},
                       "expected --context and --batch of at least 1 and a "
-                      "--bandwidth that is not negative");
+                      "finite --bandwidth that is not negative");
   if (!options || diagnostics.hasErrors())
     return finish(diagnostics, ExitUsage);
   if (auto all = explain(diagnostics, *options))

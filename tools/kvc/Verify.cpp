@@ -1,6 +1,7 @@
 //===- Verify.cpp - kvc verify: are the kernels right? --------------------===//
 #include "lib/Artifact/Bundle.h"
 #include "lib/Spec/Reader.h"
+#include "lib/Verify/RandomSpec.h"
 #include "tools/kvc/Cli.h"
 #include "tools/kvc/VerifyReport.h"
 
@@ -64,6 +65,7 @@ static std::optional<Input> readInputFile(Diagnostics &diagnostics) {
   auto bytes = readInput(file, artifact::kMaxBundleBytes, diagnostics);
   if (!bytes)
     return std::nullopt;
+  std::string name = nameOf(file);
   Input input;
   std::string text = *bytes;
   if (llvm::StringRef(text).starts_with("PK")) {
@@ -72,13 +74,13 @@ static std::optional<Input> readInputFile(Diagnostics &diagnostics) {
     auto bundle = artifact::Bundle::open(input.artifact, error);
     auto entry = bundle ? bundle->find("spec.json") : std::nullopt;
     if (!entry) {
-      diagnostics.error("E-ARTIFACT", {file, 0, 0, 1, ""},
+      diagnostics.error("E-ARTIFACT", {name, 0, 0, 1, ""},
                         bundle ? "the artifact holds no spec.json" : error);
       return std::nullopt;
     }
     text.assign(entry->begin(), entry->end());
   }
-  auto spec = spec::read(text, file, diagnostics);
+  auto spec = spec::read(text, name, diagnostics);
   if (!spec)
     return std::nullopt;
   input.spec = std::move(*spec);
@@ -99,7 +101,7 @@ readTensors(const spec::Spec &spec, Diagnostics &diagnostics) {
   if (opened)
     layers = verify::takeLayers(*opened, spec.model, tokens, error);
   if (!layers)
-    diagnostics.error("E-TENSORS", {tensors, 0, 0, 1, ""}, error);
+    diagnostics.error("E-TENSORS", {nameOf(tensors), 0, 0, 1, ""}, error);
   return layers;
 }
 
@@ -116,15 +118,25 @@ static verify::Options optionsFor(const CompileOptions &compile,
 }
 
 static int finishWith(const verify::Summary &summary,
-                      const std::string &reproduce) {
+                      const Reproduce &reproduce,
+                      const Diagnostics &diagnostics) {
   if (asJson)
     printJson(llvm::outs(), summary, seed, reproduce);
   else
     printText(llvm::outs(), summary, seed, reproduce);
-  return summary.failed ? ExitFailed : ExitOk;
+  return finish(diagnostics, summary.failed ? ExitFailed : ExitOk);
 }
 
-static int runRandom(const CompileOptions &compile) {
+/// An unknown target is an error of its own, and no case's failure.
+static bool checkTargets(CompileOptions compile, Diagnostics &diagnostics) {
+  compile.stopAfter = Phase::Kvc;
+  auto spec = verify::randomSpec(seed, 0, diagnostics);
+  return spec && kvc::compile(*spec, compile, diagnostics);
+}
+
+static int runRandom(const CompileOptions &compile, Diagnostics &diagnostics) {
+  if (!checkTargets(compile, diagnostics))
+    return finish(diagnostics, ExitFailed);
   verify::Options options = optionsFor(compile, randomCases);
   bool isWatched = llvm::sys::Process::StandardErrIsDisplayed();
   auto progress = [&](uint64_t done) {
@@ -134,8 +146,9 @@ static int runRandom(const CompileOptions &compile) {
   verify::Summary summary = verify::verifyRandom(options, progress);
   if (isWatched)
     llvm::errs() << "\r\033[K";
-  return finishWith(summary, "kvc verify --random 1" + reproduceFlags(seed) +
-                                 targetFlag(compile));
+  return finishWith(summary,
+                    {"kvc verify --random 1" + reproduceFlags(seed, compile)},
+                    diagnostics);
 }
 
 static int runPlanted(const CompileOptions &compile) {
@@ -144,38 +157,66 @@ static int runPlanted(const CompileOptions &compile) {
   return printPlanted(llvm::outs(), all) ? ExitOk : ExitFailed;
 }
 
+static std::string replayFlags() {
+  std::string flags = tensors.empty() ? "" : " --tensors " + tensors;
+  return tokens ? flags + " --tokens " + std::to_string(tokens) : flags;
+}
+
 /// Captured tensors are all that --tensors runs; a spec alone goes through
 /// generated ones and through random batches.
 static int runSpec(const CompileOptions &compile, Diagnostics &diagnostics) {
   auto input = readInputFile(diagnostics);
   if (!input)
     return finish(diagnostics, ExitFailed);
+  bool isArtifact = !input->artifact.empty();
+  if (isArtifact && !checkArtifactFlags(compile, file, diagnostics))
+    return finish(diagnostics, ExitUsage);
+  // What does not compile is an error at its place, and no case's failure.
   auto layers = readTensors(input->spec, diagnostics);
-  if (!layers)
+  if (!layers ||
+      (!isArtifact && !kvc::compile(input->spec, compile, diagnostics)))
     return finish(diagnostics, ExitFailed);
   verify::Options options = optionsFor(compile, batches);
   verify::Summary summary;
+  Reproduce reproduce{"kvc verify " + file + replayFlags() +
+                      reproduceFlags(seed, compile)};
   if (!onlyCase.getNumOccurrences())
     summary =
         verify::verifyTensors(input->spec, input->artifact, *layers, options);
+  reproduce.replays = summary.failures.size();
   if (tensors.empty())
     merge(summary, verify::verifySpec(input->spec, input->artifact, options));
-  return finishWith(summary, "kvc verify " + file + reproduceFlags(seed) +
-                                 targetFlag(compile));
+  return finishWith(summary, reproduce, diagnostics);
+}
+
+static void checkFlags(Diagnostics &diagnostics) {
+  if (file.empty() == !randomCases.getNumOccurrences())
+    diagnostics.error("E-USAGE", {}, "expected either a spec or --random=N");
+  auto check = [&](const llvm::cl::Option &flag, int64_t value, int64_t high) {
+    if (flag.getNumOccurrences() && (value < 1 || value > high))
+      diagnostics.error("E-USAGE", {},
+                        "`--" + flag.ArgStr.str() + "` is 1 to " +
+                            std::to_string(high) + ", found " +
+                            std::to_string(value));
+  };
+  if (!tensors.empty() && onlyCase.getNumOccurrences())
+    diagnostics.error("E-USAGE", {},
+                      "`--case` selects generated data, found `--tensors`");
+  check(jobs, jobs, 256);
+  check(tokens, tokens, 1 << 20);
+  check(randomCases, int64_t(std::min<uint64_t>(randomCases, INT64_MAX)),
+        int64_t(1) << 32);
 }
 
 static int runVerify() {
   Diagnostics diagnostics;
   auto compile = compileFlags.options(diagnostics);
-  if (compile && (file.empty() == !randomCases.getNumOccurrences() || !jobs)) {
-    diagnostics.error("E-USAGE", {}, "expected either a spec or --random=N");
-    compile.reset();
-  }
-  if (!compile)
+  checkFlags(diagnostics);
+  if (diagnostics.hasErrors())
     return finish(diagnostics, ExitUsage);
   if (plant)
     return runPlanted(*compile);
-  return randomCases.getNumOccurrences() ? runRandom(*compile)
+  return randomCases.getNumOccurrences() ? runRandom(*compile, diagnostics)
                                          : runSpec(*compile, diagnostics);
 }
 

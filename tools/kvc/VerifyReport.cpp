@@ -1,6 +1,7 @@
 //===- VerifyReport.cpp - what kvc verify prints --------------------------===//
 #include "tools/kvc/VerifyReport.h"
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/Format.h"
 #include "llvm/Support/JSON.h"
@@ -11,14 +12,15 @@ using namespace kvc::cli;
 /// Failures that text output shows; JSON has all.
 static constexpr size_t kShown = 12;
 
-std::string kvc::cli::reproduceFlags(uint64_t seed) {
-  return " --seed " + std::to_string(seed);
-}
-
-std::string kvc::cli::targetFlag(const CompileOptions &compile) {
-  if (compile.targets == std::vector<std::string>{"native"})
-    return "";
-  return " --target=" + llvm::join(compile.targets, ",");
+std::string kvc::cli::reproduceFlags(uint64_t seed,
+                                     const CompileOptions &compile) {
+  std::string flags = " --seed " + std::to_string(seed);
+  if (compile.targets != CompileOptions().targets)
+    flags += " --target=" + llvm::join(compile.targets, ",");
+  for (const ScheduleOverride &entry : compile.schedule)
+    flags += " '--schedule=" + entry.kernel + "." + entry.key + "=" +
+             std::to_string(entry.value) + "'";
+  return flags;
 }
 
 void kvc::cli::merge(verify::Summary &to, verify::Summary from) {
@@ -32,13 +34,16 @@ void kvc::cli::merge(verify::Summary &to, verify::Summary from) {
             std::back_inserter(to.failures));
 }
 
-static std::string commandFor(const verify::CaseFailure &failure,
-                              const std::string &reproduce) {
-  return reproduce + " --case " + std::to_string(failure.index);
+static std::string commandFor(const verify::Summary &summary, size_t failure,
+                              const Reproduce &reproduce) {
+  if (failure < reproduce.replays)
+    return reproduce.command;
+  return reproduce.command + " --case " +
+         std::to_string(summary.failures[failure].index);
 }
 
 void kvc::cli::printJson(llvm::raw_ostream &os, const verify::Summary &summary,
-                         uint64_t seed, const std::string &reproduce) {
+                         uint64_t seed, const Reproduce &reproduce) {
   llvm::json::OStream json(os, /*IndentSize=*/2);
   json.object([&] {
     json.attribute("cases", int64_t(summary.cases));
@@ -60,13 +65,13 @@ void kvc::cli::printJson(llvm::raw_ostream &os, const verify::Summary &summary,
         });
     });
     json.attributeArray("failed", [&] {
-      for (const verify::CaseFailure &each : summary.failures)
+      for (const auto &[i, each] : llvm::enumerate(summary.failures))
         json.object([&] {
           json.attribute("case", int64_t(each.index));
           json.attribute("rule", each.failure.rule);
           json.attribute("detail", each.failure.detail);
           json.attribute("spec", each.spec);
-          json.attribute("reproduce", commandFor(each, reproduce));
+          json.attribute("reproduce", commandFor(summary, i, reproduce));
         });
     });
   });
@@ -86,17 +91,18 @@ static void printLayers(llvm::raw_ostream &os,
 }
 
 void kvc::cli::printText(llvm::raw_ostream &os, const verify::Summary &summary,
-                         uint64_t seed, const std::string &reproduce) {
+                         uint64_t seed, const Reproduce &reproduce) {
   printLayers(os, summary.layers);
   for (size_t i = 0; i < summary.failures.size() && i < kShown; ++i) {
     const verify::CaseFailure &each = summary.failures[i];
     os << "case " << each.index << ": " << each.failure.rule << ": "
        << each.failure.detail << "\n";
     bool last = i + 1 == summary.failures.size() || i + 1 == kShown ||
+                i + 1 == reproduce.replays ||
                 summary.failures[i + 1].index != each.index;
     if (last)
       os << "  spec: " << each.spec
-         << "\n  reproduce: " << commandFor(each, reproduce) << "\n";
+         << "\n  reproduce: " << commandFor(summary, i, reproduce) << "\n";
   }
   if (summary.failures.size() > kShown)
     os << "... and " << summary.failures.size() - kShown << " more\n";

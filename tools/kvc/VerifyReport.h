@@ -8,20 +8,25 @@
 
 namespace kvc::cli {
 
-/// " --seed S", and the flag --target with what `compile` has, or nothing.
-std::string reproduceFlags(uint64_t seed);
-std::string targetFlag(const CompileOptions &compile);
+/// The command that shows a failure again: it lacks only --case, and of the
+/// first `replays` failures, which no --case selects, nothing.
+struct Reproduce {
+  std::string command;
+  size_t replays = 0;
+};
+
+/// " --seed S", then --target and --schedule as `compile` has them.
+std::string reproduceFlags(uint64_t seed, const CompileOptions &compile);
 
 /// Adds what another run of the same command found.
 void merge(verify::Summary &to, verify::Summary from);
 
 /// One object: cases, failures (of them), worst_error_ratio, worst_lse_ratio,
-/// rows, seed, seconds, layers[], failed[]. `reproduce` is a command that lacks
-/// only its --case.
+/// rows, seed, seconds, layers[], failed[].
 void printJson(llvm::raw_ostream &os, const verify::Summary &summary,
-               uint64_t seed, const std::string &reproduce);
+               uint64_t seed, const Reproduce &reproduce);
 void printText(llvm::raw_ostream &os, const verify::Summary &summary,
-               uint64_t seed, const std::string &reproduce);
+               uint64_t seed, const Reproduce &reproduce);
 
 /// A line per planted bug; whether all were caught.
 bool printPlanted(llvm::raw_ostream &os,
