@@ -18,8 +18,8 @@
 
 #define KVC_CPU_ABI 1
 #define KVC_MAX_PLANES 8
-/* Most cached tokens of a sequence: kernels count in 32 bits, up to a tile (256)
- * beyond the last. */
+/* Most cached tokens of a sequence: kernels count in 32 bits, up to a tile
+ * (256) beyond the last. */
 #define KVC_MAX_TOKENS (INT32_MAX - 256)
 
 /* One plane (say the codes of K) of one layer's part of a store.

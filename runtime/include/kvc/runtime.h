@@ -19,8 +19,9 @@
  *   call. kvc_error_text() explains the last failure on this thread.
  * - Structs that may grow start with `size`; set it to sizeof(the struct).
  *   Fields beyond the caller's size read as 0.
- * - Strides are in bytes. Rows of q, k, v and out are dense inside: [heads][dim]
- *   of the model's dtype, all heads of the model; a store touches its own only.
+ * - Strides are in bytes. Rows of q, k, v and out are dense inside:
+ * [heads][dim] of the model's dtype, all heads of the model; a store touches
+ * its own only.
  * - kvc_device and kvc_program may be used from any thread. A kvc_cache is
  *   locked inside, unless created with KVC_SINGLE_OWNER.
  * - After create, no call below allocates heap memory, but for load and create
@@ -48,30 +49,32 @@ extern "C" {
 #define KVC_RUNTIME_ABI 1
 KVC_API uint32_t kvc_runtime_abi(void);
 
-/*===--- status -------------------------------------------------------------===*/
+/*===--- status
+ * -------------------------------------------------------------===*/
 
 typedef enum kvc_code {
   KVC_OK = 0,
-  KVC_WOULD_BLOCK = 1,      /* enough pages exist, but work in flight reads them */
-  KVC_OUT_OF_PAGES = 2,     /* release something; need > total: never */
+  KVC_WOULD_BLOCK = 1,  /* enough pages exist, but work in flight reads them */
+  KVC_OUT_OF_PAGES = 2, /* release something; need > total: never */
   KVC_OUT_OF_SEQUENCES = 3, /* the table of sequences or steps is full */
   KVC_STALE = 4,            /* the handle names something released */
   KVC_BUSY = 5,             /* the sequence is in an open step, or an append or
                                attend of the step is under way */
   KVC_INVALID_ARGUMENT = 6,
-  KVC_UNSUPPORTED = 7,      /* no variant of the artifact runs here */
-  KVC_IO_ERROR = 9,         /* a file could not be read */
-  KVC_CORRUPT = 10,         /* an artifact that is damaged or hostile */
+  KVC_UNSUPPORTED = 7, /* no variant of the artifact runs here */
+  KVC_IO_ERROR = 9,    /* a file could not be read */
+  KVC_CORRUPT = 10,    /* an artifact that is damaged or hostile */
   KVC_DEVICE_ERROR = 11,
-  KVC_POISONED = 12         /* an invariant broke earlier; only stats, check and
-                               destroy still work */
+  KVC_POISONED = 12 /* an invariant broke earlier; only stats, check and
+                       destroy still work */
 } kvc_code;
 
 typedef struct kvc_status {
   uint32_t code;  /* kvc_code */
   uint32_t where; /* stable number of the check that failed, 0 if ok */
-  uint64_t need, have, have_later; /* OUT_OF_PAGES, WOULD_BLOCK: pages asked for,
-                                      free now, free once nothing is in flight */
+  uint64_t need, have,
+      have_later; /* OUT_OF_PAGES, WOULD_BLOCK: pages asked for,
+                     free now, free once nothing is in flight */
 } kvc_status;
 
 /* "out of pages", for any code. */
@@ -80,7 +83,8 @@ KVC_API const char *kvc_code_name(uint32_t code);
  * fails. "" if none. */
 KVC_API const char *kvc_error_text(void);
 
-/*===--- devices ------------------------------------------------------------===*/
+/*===--- devices
+ * ------------------------------------------------------------===*/
 
 typedef struct kvc_device kvc_device;
 
@@ -109,7 +113,8 @@ KVC_API kvc_status kvc_device_create_cpu(const kvc_cpu_options *options,
 /* Programs keep their device alive. */
 KVC_API void kvc_device_release(kvc_device *device);
 
-/*===--- programs -----------------------------------------------------------===*/
+/*===--- programs
+ * -----------------------------------------------------------===*/
 
 typedef struct kvc_program kvc_program;
 
@@ -124,21 +129,22 @@ typedef struct kvc_model_info {
 } kvc_model_info;
 
 typedef struct kvc_plane_info {
-  const char *stream;  /* "K" or "V" */
-  const char *role;    /* "codes" or "scales" */
-  const char *type;    /* "bf16", "i8", "f32", ... */
-  uint32_t elements;   /* per (token, head) */
+  const char *stream; /* "K" or "V" */
+  const char *role;   /* "codes" or "scales" */
+  const char *type;   /* "bf16", "i8", "f32", ... */
+  uint32_t elements;  /* per (token, head) */
   uint32_t token_stride;
   uint32_t head_stride; /* 0 if contiguous and HND: capacity * token_stride */
-  uint64_t page_offset; /* of the plane in a page of kvc_store_info::page_bytes */
+  uint64_t
+      page_offset; /* of the plane in a page of kvc_store_info::page_bytes */
 } kvc_plane_info;
 
 typedef struct kvc_store_info {
   size_t size;
   const char *name;
   uint32_t layer_begin, layer_end, head_begin, head_end; /* kv heads */
-  uint32_t page_tokens; /* 0: contiguous */
-  uint64_t page_bytes;  /* of one layer; contiguous: 0 */
+  uint32_t page_tokens;                                  /* 0: contiguous */
+  uint64_t page_bytes; /* of one layer; contiguous: 0 */
   uint32_t plane_count;
   kvc_plane_info planes[KVC_MAX_PLANES];
 } kvc_store_info;
@@ -163,12 +169,14 @@ KVC_API uint32_t kvc_program_store_count(const kvc_program *program);
 KVC_API kvc_status kvc_program_get_store(const kvc_program *program,
                                          uint32_t store, kvc_store_info *info);
 
-/*===--- kernels on the caller's buffers -----------------------------------===*/
+/*===--- kernels on the caller's buffers
+ * -----------------------------------===*/
 
 /* One plane of one layer: address of (outer, head, token) =
  * base + outer * outer_stride + head * head_stride + token * token_stride, with
  * the token stride of kvc_plane_info. `outer` is a page, or where the layout is
- * contiguous a sequence's slot; `head` counts from the store's first kv head. */
+ * contiguous a sequence's slot; `head` counts from the store's first kv head.
+ */
 typedef struct kvc_plane {
   void *base;
   int64_t outer_stride, head_stride;
@@ -187,8 +195,8 @@ typedef struct kvc_append_args {
   kvc_plane planes[KVC_MAX_PLANES];
 } kvc_append_args;
 
-/* Encodes rows of K and V into the cache of `store`. Rows of one call must go to
- * different slots. */
+/* Encodes rows of K and V into the cache of `store`. Rows of one call must go
+ * to different slots. */
 KVC_API kvc_status kvc_append(const kvc_program *program, uint32_t store,
                               const kvc_append_args *args);
 
@@ -230,7 +238,8 @@ KVC_API kvc_status kvc_attend_workspace(const kvc_program *program,
 KVC_API kvc_status kvc_attend(const kvc_program *program, uint32_t store,
                               const kvc_attend_args *args);
 
-/*===--- cache --------------------------------------------------------------===*/
+/*===--- cache
+ * --------------------------------------------------------------===*/
 
 typedef struct kvc_cache kvc_cache;
 
@@ -249,14 +258,15 @@ typedef struct kvc_cache_options {
   void *arena;        /* 64-byte aligned memory of the caller, or null: own */
   size_t arena_bytes; /* split over the stores in proportion to bytes/token */
   uint32_t max_sequences;
-  uint32_t max_batch;         /* sequences of one step */
-  uint32_t max_step_tokens;   /* new tokens of one step */
+  uint32_t max_batch;       /* sequences of one step */
+  uint32_t max_step_tokens; /* new tokens of one step */
   uint32_t max_tokens_per_seq;
-  uint32_t flags;             /* KVC_SINGLE_OWNER */
+  uint32_t flags; /* KVC_SINGLE_OWNER */
 } kvc_cache_options;
 
 /* Creates a cache of `program` in the arena. Page 0 of every paged store is a
- * page of zeros that is never written, page 1 takes writes that nobody reads. */
+ * page of zeros that is never written, page 1 takes writes that nobody reads.
+ */
 KVC_API kvc_status kvc_cache_create(kvc_program *program,
                                     const kvc_cache_options *options,
                                     kvc_cache **cache);
@@ -288,9 +298,9 @@ KVC_API kvc_status kvc_cache_reserve(kvc_cache *cache,
 typedef struct kvc_batch_view {
   size_t size;
   uint32_t batch, rows;
-  const int32_t *cu_q;       /* [batch + 1] */
-  const int32_t *kv_len;     /* [batch], new tokens included */
-  const int32_t *table;      /* as in kvc_attend_args; unused entries are 0 */
+  const int32_t *cu_q;   /* [batch + 1] */
+  const int32_t *kv_len; /* [batch], new tokens included */
+  const int32_t *table;  /* as in kvc_attend_args; unused entries are 0 */
   int64_t table_stride;
   const int64_t *write_slot; /* [rows] */
   int64_t outers, slot_tokens;
@@ -302,7 +312,8 @@ KVC_API kvc_status kvc_cache_view(const kvc_cache *cache, kvc_step step,
 
 /* Encodes the step's rows of one layer into every store that covers it. */
 KVC_API kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step,
-                                    uint32_t layer, const void *k, const void *v);
+                                    uint32_t layer, const void *k,
+                                    const void *v);
 /* Attends the step's rows over one layer; append its rows first. lse may be
  * null. Everything is dense: [rows][q_heads][dim]. */
 KVC_API kvc_status kvc_cache_attend(kvc_cache *cache, kvc_step step,
@@ -318,11 +329,11 @@ KVC_API kvc_status kvc_cache_abandon(kvc_cache *cache, kvc_step step);
 
 typedef struct kvc_cache_stats {
   size_t size;
-  uint64_t pages_total, pages_free, pages_live; /* over all stores; sentinels not
-                                                   counted */
+  uint64_t pages_total, pages_free, pages_live; /* over all stores; sentinels
+                                                   not counted */
   uint64_t sequences, steps;                    /* open ones */
-  uint64_t bytes;                               /* of the arena in use as pages */
-  uint64_t refused;                             /* reserves that found no pages */
+  uint64_t bytes;   /* of the arena in use as pages */
+  uint64_t refused; /* reserves that found no pages */
 } kvc_cache_stats;
 KVC_API kvc_status kvc_cache_get_stats(const kvc_cache *cache,
                                        kvc_cache_stats *stats);
