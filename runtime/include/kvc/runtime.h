@@ -19,9 +19,9 @@
  *   call. kvc_error_text() explains the last failure on this thread.
  * - Structs that may grow start with `size`; set it to sizeof(the struct).
  *   Fields beyond the caller's size read as 0.
- * - Strides are in bytes. Rows of q, k, v and out are dense inside:
- * [heads][dim] of the model's dtype, all heads of the model; a store touches
- * its own only.
+ * - Strides are in bytes. Rows of q, k, v and out are dense inside, that is
+ *   [heads][dim] of the model's dtype with all heads of the model; a store
+ *   touches its own only.
  * - kvc_device and kvc_program may be used from any thread. A kvc_cache is
  *   locked inside, unless created with KVC_SINGLE_OWNER.
  * - After create, no call below allocates heap memory, but for load and create
@@ -49,8 +49,7 @@ extern "C" {
 #define KVC_RUNTIME_ABI 1
 KVC_API uint32_t kvc_runtime_abi(void);
 
-/*===--- status
- * -------------------------------------------------------------===*/
+/*===--- status -----------------------------------------------------------===*/
 
 typedef enum kvc_code {
   KVC_OK = 0,
@@ -72,9 +71,9 @@ typedef enum kvc_code {
 typedef struct kvc_status {
   uint32_t code;  /* kvc_code */
   uint32_t where; /* stable number of the check that failed, 0 if ok */
-  uint64_t need, have,
-      have_later; /* OUT_OF_PAGES, WOULD_BLOCK: pages asked for,
-                     free now, free once nothing is in flight */
+  /* OUT_OF_PAGES, WOULD_BLOCK: pages asked for, free now, and free once nothing
+   * is in flight. */
+  uint64_t need, have, have_later;
 } kvc_status;
 
 /* "out of pages", for any code. */
@@ -83,8 +82,7 @@ KVC_API const char *kvc_code_name(uint32_t code);
  * fails. "" if none. */
 KVC_API const char *kvc_error_text(void);
 
-/*===--- devices
- * ------------------------------------------------------------===*/
+/*===--- devices ----------------------------------------------------------===*/
 
 typedef struct kvc_device kvc_device;
 
@@ -113,8 +111,7 @@ KVC_API kvc_status kvc_device_create_cpu(const kvc_cpu_options *options,
 /* Programs keep their device alive. */
 KVC_API void kvc_device_release(kvc_device *device);
 
-/*===--- programs
- * -----------------------------------------------------------===*/
+/*===--- programs ---------------------------------------------------------===*/
 
 typedef struct kvc_program kvc_program;
 
@@ -135,16 +132,16 @@ typedef struct kvc_plane_info {
   uint32_t elements;  /* per (token, head) */
   uint32_t token_stride;
   uint32_t head_stride; /* 0 if contiguous and HND: capacity * token_stride */
-  uint64_t
-      page_offset; /* of the plane in a page of kvc_store_info::page_bytes */
+  uint64_t page_offset; /* of the plane in a page */
 } kvc_plane_info;
 
 typedef struct kvc_store_info {
   size_t size;
   const char *name;
-  uint32_t layer_begin, layer_end, head_begin, head_end; /* kv heads */
-  uint32_t page_tokens;                                  /* 0: contiguous */
-  uint64_t page_bytes; /* of one layer; contiguous: 0 */
+  uint32_t layer_begin, layer_end;
+  uint32_t head_begin, head_end; /* kv heads */
+  uint32_t page_tokens;          /* 0: contiguous */
+  uint64_t page_bytes;           /* of one layer; contiguous: 0 */
   uint32_t plane_count;
   kvc_plane_info planes[KVC_MAX_PLANES];
 } kvc_store_info;
@@ -169,8 +166,7 @@ KVC_API uint32_t kvc_program_store_count(const kvc_program *program);
 KVC_API kvc_status kvc_program_get_store(const kvc_program *program,
                                          uint32_t store, kvc_store_info *info);
 
-/*===--- kernels on the caller's buffers
- * -----------------------------------===*/
+/*===--- kernels on the caller's buffers ----------------------------------===*/
 
 /* One plane of one layer: address of (outer, head, token) =
  * base + outer * outer_stride + head * head_stride + token * token_stride, with
@@ -238,8 +234,7 @@ KVC_API kvc_status kvc_attend_workspace(const kvc_program *program,
 KVC_API kvc_status kvc_attend(const kvc_program *program, uint32_t store,
                               const kvc_attend_args *args);
 
-/*===--- cache
- * --------------------------------------------------------------===*/
+/*===--- cache ------------------------------------------------------------===*/
 
 typedef struct kvc_cache kvc_cache;
 
