@@ -106,7 +106,8 @@ static void printText(llvm::raw_ostream &os, const Diagnostic &diagnostic,
     printPlain(os, diagnostic, message, color);
   } else {
     llvm::SourceMgr manager;
-    unsigned begin = loc.column - 1;
+    // Of the end of a text that ends in carriage returns, which are not shown.
+    unsigned begin = std::min<size_t>(loc.column - 1, line.size());
     llvm::SMDiagnostic shown(manager, llvm::SMLoc(), loc.file, loc.line, begin,
                              kindOf(diagnostic.severity), message, line,
                              {{begin, begin + std::max(loc.length, 1u)}});

@@ -88,6 +88,14 @@ TEST(Diagnostics, TheSourceCannotDriveTheTerminal) {
               Not(HasSubstr("\x1b")));
 }
 
+TEST(Diagnostics, APlaceBeyondTheShownLineIsItsEnd) {
+  Diagnostics diagnostics;
+  diagnostics.addSource("a.json", "{\n  [\r\r\r\r\r\r");
+  diagnostics.error("E-SYNTAX", {"a.json", 2, 10, 1, ""}, "unexpected end");
+  EXPECT_EQ(print(diagnostics, Diagnostics::Format::Text),
+            "a.json:2:4: error: unexpected end [E-SYNTAX]\n  [\n   ^\n");
+}
+
 TEST(Diagnostics, ALongLineIsNotShown) {
   Diagnostics diagnostics;
   diagnostics.addSource("a.json", std::string(5000, 'x'));
