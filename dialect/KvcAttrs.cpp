@@ -81,11 +81,15 @@ int64_t ReadWindowAttr::getRecentTokens() const { return getRecent(); }
 
 LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  StringRef name, int64_t lanes,
-                                 int64_t registers, ArrayRef<Type>) {
+                                 int64_t registers, ArrayRef<Type>,
+                                 int64_t shared, bool) {
   if (lanes < 1 || registers < 1)
     return emitError() << "target `" << name
                        << "` needs at least one lane and one register, found "
                        << lanes << " and " << registers;
+  if (shared < 0)
+    return emitError() << "target `" << name
+                       << "`: `shared` must not be negative, found " << shared;
   return success();
 }
 
@@ -97,8 +101,8 @@ bool TargetAttr::hasDot(Type code, Type dtype) const {
 LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    int64_t tokens, int64_t rows, int64_t keys,
                                    int64_t queries, int64_t split,
-                                   int64_t prefetch, int64_t level, bool,
-                                   bool) {
+                                   int64_t prefetch, int64_t level, bool, bool,
+                                   int64_t warps, int64_t stages, bool) {
   auto inRange = [&](StringRef field, int64_t value, int64_t low,
                      int64_t high) -> LogicalResult {
     if (value >= low && value <= high)
@@ -107,12 +111,14 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                        << ", " << high << "], found " << value;
   };
   if (failed(inRange("tokens", tokens, 1, 256)) ||
-      failed(inRange("rows", rows, 1, 16)) ||
+      failed(inRange("rows", rows, 1, warps ? 128 : 16)) ||
       failed(inRange("keys", keys, 1, 16)) ||
       failed(inRange("queries", queries, 1, 1024)) ||
       failed(inRange("split", split, 0, 1 << 20)) ||
       failed(inRange("prefetch", prefetch, 0, 3 * tokens)) ||
-      failed(inRange("level", level, 1, 2)))
+      failed(inRange("level", level, 1, 2)) ||
+      failed(inRange("warps", warps, 0, 8)) ||
+      failed(inRange("stages", stages, warps ? 2 : 0, warps ? 16 : 0)))
     return failure();
   if (tokens % keys)
     return emitError() << "schedule field `keys` (" << keys
@@ -120,6 +126,10 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   if (split % tokens)
     return emitError() << "schedule field `tokens` (" << tokens
                        << ") must divide `split` (" << split << ")";
+  if (warps && split % (tokens * warps))
+    return emitError() << "the tokens of a step of all warps (" << tokens
+                       << " times " << warps << ") must divide `split` ("
+                       << split << ")";
   return success();
 }
 
@@ -127,7 +137,8 @@ ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
                                 ArrayRef<Field> fields) const {
   int64_t tokens = getTokens(), rows = getRows(), keys = getKeys(),
           queries = getQueries(), split = getSplit(), prefetch = getPrefetch(),
-          level = getLevel(), pack = getPack(), dot = getDot();
+          level = getLevel(), pack = getPack(), dot = getDot(),
+          warps = getWarps(), stages = getStages(), bulk = getBulk();
   for (auto [field, value] : fields) {
     int64_t *slot = llvm::StringSwitch<int64_t *>(field)
                         .Case("tokens", &tokens)
@@ -139,17 +150,21 @@ ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
                         .Case("level", &level)
                         .Case("pack", &pack)
                         .Case("dot", &dot)
+                        .Case("warps", &warps)
+                        .Case("stages", &stages)
+                        .Case("bulk", &bulk)
                         .Default(nullptr);
     if (!slot) {
       emitError() << "a schedule has no field `" << field
                   << "`; it has tokens, rows, keys, queries, split, prefetch, "
-                     "level, pack and dot";
+                     "level, pack, dot, warps, stages and bulk";
       return {};
     }
     *slot = value;
   }
   return getChecked(emitError, getContext(), tokens, rows, keys, queries, split,
-                    prefetch, level, pack != 0, dot != 0);
+                    prefetch, level, pack != 0, dot != 0, warps, stages,
+                    bulk != 0);
 }
 
 std::string ScheduleAttr::str() const {
@@ -161,5 +176,8 @@ std::string ScheduleAttr::str() const {
      << ", level = " << getLevel()
      << ", pack = " << (getPack() ? "true" : "false")
      << ", dot = " << (getDot() ? "true" : "false");
+  if (getWarps())
+    os << ", warps = " << getWarps() << ", stages = " << getStages()
+       << ", bulk = " << (getBulk() ? "true" : "false");
   return text;
 }

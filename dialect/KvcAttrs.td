@@ -60,14 +60,19 @@ def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
     Set on the module by a backend before planning, so that passes choose tiles
     without knowing any backend. `lanes`: f32 per vector; `registers`: vector
     registers; `dot`: types of codes for which it has products of pairs or quads
-    that are faster than f32 arithmetic.
+    that are faster than f32 arithmetic. `shared`: bytes of memory that the warps
+    of one work item share, 0 where there are no warps but a core with caches;
+    `bulk`: whether whole runs of bytes can be copied there in the background.
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$lanes,
                         "int64_t":$registers,
-                        OptionalArrayRefParameter<"::mlir::Type">:$dot);
+                        OptionalArrayRefParameter<"::mlir::Type">:$dot,
+                        DefaultValuedParameter<"int64_t", "0">:$shared,
+                        DefaultValuedParameter<"bool", "false">:$bulk);
   let assemblyFormat = [{
     `<` $name `,` `lanes` `=` $lanes `,` `registers` `=` $registers
-    (`,` `dot` `=` `[` $dot^ `]`)? `>`
+    (`,` `dot` `=` `[` $dot^ `]`)? (`,` `shared` `=` $shared^)?
+    (`,` `bulk` `=` $bulk^)? `>`
   }];
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
@@ -95,8 +100,15 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
     - `pack`: decode each tile once into scratch and multiply from there (many
       rows), rather than decode in registers (few rows)
     - `dot`: multiply codes as they are where the target has products of their
-      type; q and the probabilities are then rounded to bf16 (codes bf16) or to
-      15 bits of the largest (codes i8)
+      type; q and the probabilities are then rounded to bf16 (codes bf16), to f16
+      (on warps) or to 15 bits of the largest (codes i8)
+
+    Where a work item is done by warps:
+    - `tokens`: cached tokens that one warp takes per step; `rows`: query rows
+      of a work item; no `keys`, `prefetch`, `level`
+    - `warps`: that share an item's cached tokens; 0: no warps
+    - `stages`: steps whose tokens are in shared memory at a time
+    - `bulk`: a warp of its own copies whole rows in the background
   }];
   let parameters = (ins
     DefaultValuedParameter<"int64_t", "16">:$tokens,
@@ -107,7 +119,10 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
     DefaultValuedParameter<"int64_t", "0">:$prefetch,
     DefaultValuedParameter<"int64_t", "2">:$level,
     DefaultValuedParameter<"bool", "false">:$pack,
-    DefaultValuedParameter<"bool", "false">:$dot);
+    DefaultValuedParameter<"bool", "false">:$dot,
+    DefaultValuedParameter<"int64_t", "0">:$warps,
+    DefaultValuedParameter<"int64_t", "0">:$stages,
+    DefaultValuedParameter<"bool", "false">:$bulk);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{

@@ -13,15 +13,16 @@ MAY_INCLUDE = {
     "lib/Support": [],
     "lib/Spec": ["lib/Support"],
     "lib/Artifact": [],
+    "lib/Simt": ["lib/Artifact"],
     "dialect": [],
     "lib/Reference": ["dialect", "lib/Artifact"],
     "lib/Import": ["dialect", "lib/Spec", "lib/Support"],
     "passes": ["dialect"],
-    "codegen": ["dialect", "passes", "lib/Artifact"],
+    "codegen": ["dialect", "passes", "lib/Artifact", "lib/Simt"],
     "lib/Compiler": ["lib/Support", "lib/Spec", "lib/Artifact", "dialect",
                      "lib/Import", "passes", "codegen"],
     "lib/CAPI": ["lib/Support", "lib/Spec", "lib/Artifact", "lib/Compiler"],
-    "runtime": ["lib/Artifact"],
+    "runtime": ["lib/Artifact", "lib/Simt"],
 }
 BELOW = list(MAY_INCLUDE)
 MAY_INCLUDE["lib/Verify"] = BELOW
@@ -31,7 +32,7 @@ MAY_INCLUDE["test"] = BELOW + ["lib/Verify", "tools"]
 # Installed headers are included by the name that users know.
 PUBLIC = {"kvc/runtime": "runtime", "kvc/compiler": "lib/CAPI"}
 
-NO_LLVM = ["runtime", "lib/Artifact"]
+NO_LLVM = ["runtime", "lib/Artifact", "lib/Simt"]
 NO_TARGETS = ["dialect", "passes"]
 TARGETS = re.compile(r"\b(x86|avx\w*|amx|cuda|nvvm|nvptx|ptx)\b", re.I)
 INCLUDE = re.compile(r'^\s*#?\s*include\s+["<]([^">]+)[">]')

@@ -1,0 +1,444 @@
+//===- Attend.cpp - the frame of an attend kernel -------------------------===//
+#include "codegen/nvptx/Attend.h"
+
+#include "llvm/Support/MathExtras.h"
+
+#include <cmath>
+#include <cstddef>
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::nvptx;
+using arith::CmpIPredicate;
+
+static constexpr int64_t kPlanes = offsetof(KvcAttendArgs, planes);
+static constexpr int64_t kWork = offsetof(KvcGpuAttendParams, work);
+
+//===----------------------------------------------------------------------===//
+// What the kernel computes
+//===----------------------------------------------------------------------===//
+
+static Operand operandOf(Value x) {
+  auto decode = x.getDefiningOp<tile::DecodeOp>();
+  return {decode,
+          decode ? decode.getCodes().getDefiningOp<tile::LoadOp>() : nullptr};
+}
+
+FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
+  AttendBody body;
+  unsigned dots = 0, accumulates = 0;
+  WalkResult known = kernel.getBody().walk([&](Operation *op) {
+    if (auto load = dyn_cast<tile::LoadQueryOp>(op)) {
+      body.scale = load.getScale().convertToDouble();
+    } else if (auto loop = dyn_cast<tile::ForTokensOp>(op)) {
+      body.read = cast<ReadAttrInterface>(loop.getReadAttr());
+    } else if (auto dot = dyn_cast<tile::DotOp>(op)) {
+      body.k = operandOf(dot.getK());
+      ++dots;
+    } else if (auto accumulate = dyn_cast<tile::AccumulateOp>(op)) {
+      body.v = operandOf(accumulate.getV());
+      ++accumulates;
+    } else if (auto softcap = dyn_cast<tile::SoftcapOp>(op)) {
+      body.softcap = softcap;
+    } else if (auto scale = dyn_cast<tile::ScaleTokensOp>(op)) {
+      (scale.getX().getDefiningOp<tile::DotOp>() ? body.scaledK
+                                                 : body.scaledV) = true;
+    } else if (!isa<tile::SoftmaxInitOp, tile::LoadOp, tile::DecodeOp,
+                    tile::MaskOp, tile::SoftmaxStepOp, tile::YieldOp,
+                    tile::StorePartialOp>(op)) {
+      op->emitError("the GPU targets have no attend with this op");
+      return WalkResult::interrupt();
+    }
+    return WalkResult::advance();
+  });
+  if (known.wasInterrupted())
+    return failure();
+  if (dots != 1 || accumulates != 1 || !body.k.load || !body.v.load ||
+      !body.read)
+    return kernel.emitError("the GPU targets have attend kernels of one loop "
+                            "with one `tile.dot` and one `tile.accumulate` of "
+                            "decoded tiles");
+  return body;
+}
+
+/// Bytes from row to row in shared memory: room for whole products of 32 bytes,
+/// and 16 bytes more, so that rows start at different banks.
+static int64_t strideOf(Operand &operand) {
+  return llvm::alignTo(operand.rowBytes(), 32) + 16;
+}
+
+AttendKernel::AttendKernel(Kernel &kernel, AttendBody body)
+    : k(kernel), kit(kernel.kit), body(body), schedule(kernel.op.getSchedule()),
+      tokens(schedule.getTokens()), rows(schedule.getRows()),
+      warps(schedule.getWarps()), stages(schedule.getStages()),
+      group(kernel.group()), dimK(this->body.k.dim()), dimV(this->body.v.dim()),
+      strideK(strideOf(this->body.k)), strideV(strideOf(this->body.v)),
+      sumStride(dimV * 4 + 16), planes(kernel.cache.planes()),
+      codesK(kernel.cache.planeIndex(StreamKind::K, false)),
+      codesV(kernel.cache.planeIndex(StreamKind::V, false)) {
+  int64_t page = kernel.cache.layout().getPageTokens();
+  even = page % tokens == 0; // a contiguous sequence has page 0
+  stageBytes = tokens * (strideK + strideV);
+  ringBytes =
+      llvm::alignTo(std::max(stages * stageBytes, rows * (sumStride + 8)), 16);
+}
+
+LogicalResult AttendKernel::checkSchedule() {
+  if (warps < 1 || stages < 2)
+    return k.op.emitError("an attend kernel on warps needs at least one warp "
+                          "and two stages, found ")
+           << warps << " and " << stages;
+  if (schedule.getPack() || schedule.getBulk())
+    return k.op.emitError("the GPU targets have no `pack` and no `bulk`");
+  if (std::string why = math->refuse(); !why.empty())
+    return k.op.emitError(why);
+  if (k.shared.bytes() > k.sm.sharedPerCta)
+    return k.op.emitError("the schedule needs ")
+           << k.shared.bytes() << " bytes of shared memory, " << k.sm.name
+           << " has " << k.sm.sharedPerCta << " for a CTA";
+  return success();
+}
+
+/// Says what makes this kernel slower than it could be.
+void AttendKernel::remarkSlowPaths() {
+  auto remark = [&] {
+    return k.op.emitRemark("`") << k.op.getSymName() << "`: ";
+  };
+  if (!even)
+    remark() << "steps of " << tokens << " tokens straddle pages of "
+             << k.cache.layout().getPageTokens()
+             << ": rows are found one by one [R-ROW-TABLE]";
+  if (!schedule.getDot())
+    remark() << "f32 multiply-adds, no tensor cores: they have no exact "
+             << "product of K as " << body.k.codec().getCodeType()
+             << " and V as " << body.v.codec().getCodeType()
+             << " in a model of " << k.dtype << " [R-NO-MMA]";
+}
+
+LogicalResult AttendKernel::emit(LaunchInfo &launch) {
+  math = schedule.getDot() ? makeMmaMath(*this) : makeFmaMath(*this);
+  ring = k.shared.reserve(warps * ringBytes);
+  flag = k.shared.reserve(16);
+  math->plan();
+  if (failed(checkSchedule()))
+    return failure();
+  remarkSlowPaths();
+  launch.threads = warps * kWarpLanes;
+  launch.shared = k.shared.bytes();
+
+  thread = k.thread();
+  lane = k.lane();
+  warp = k.warp();
+  ringBase = k.at(0, kit.add(kit.mul(warp, ringBytes), ring)).base;
+  planCopies();
+  Value count = kit.loadConst(
+      kit.i32(), k.paramPtr(kWork + offsetof(KvcGpuItems, count)), 4);
+  kit.loop(kit.op1(Ptx::CtaidX, {}), count, kit.op1(Ptx::NctaidX, {}),
+           [&](Value index) { emitItem(index); });
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Items
+//===----------------------------------------------------------------------===//
+
+void AttendKernel::emitItem(Value index) {
+  loadItem(index);
+  planTiles();
+  zeroPadding();
+  math->beginItem(current);
+  kit.op(Ptx::WarpSync, {});
+  Values state = runSteps();
+  // Other lanes may still read the stages that results now take the place of.
+  kit.op(Ptx::WarpSync, {});
+  math->finish(state, {ringBase, 0}, {ringBase, rows * 8});
+  kit.op(Ptx::BarSync, {}, {0, warps * kWarpLanes});
+  joinWarps();
+  joinParts();
+  // The next item's tokens take the place of the results.
+  kit.op(Ptx::BarSync, {}, {0, warps * kWarpLanes});
+}
+
+void AttendKernel::loadItem(Value index) {
+  Value item = kit.ptr(k.paramPtr(kWork + offsetof(KvcGpuItems, items)),
+                       kit.mul(kit.wide(index), sizeof(KvcGpuItem)));
+  auto words = [&](int64_t offset) {
+    return kit.loadConst(kit.vec(4, kit.i32()), kit.ptr(item, offset), 16);
+  };
+  static_assert(offsetof(KvcGpuItem, part) == 16);
+  Value where = words(0), what = words(16);
+  current = Item();
+  current.index = index;
+  current.sequence = kit.extract(where, 0);
+  current.head = kit.extract(where, 1);
+  current.begin = kit.extract(where, 2);
+  current.part = kit.extract(what, 0);
+  current.parts = kit.extract(what, 1);
+  current.rowBegin = kit.extract(what, 2);
+  current.rowEnd = kit.extract(what, 3);
+
+  auto ofSequence = [&](int64_t field, int64_t entry) {
+    Value at =
+        kit.ptr(k.paramPtr(field), kit.mul(kit.wide(current.sequence), 4));
+    return kit.loadConst(kit.i32(), kit.ptr(at, 4 * entry), 4);
+  };
+  current.firstQuery = ofSequence(offsetof(KvcAttendArgs, cu_q), 0);
+  current.queries =
+      kit.sub(ofSequence(offsetof(KvcAttendArgs, cu_q), 1), current.firstQuery);
+  Value length = ofSequence(offsetof(KvcAttendArgs, kv_len), 0);
+  current.posZero = kit.sub(length, current.queries);
+  current.posFirst = position(kit.i32(0));
+  current.posLast =
+      kit.add(current.posZero, kit.div(kit.add(current.rowEnd, -1), group));
+  current.end = kit.min(kit.extract(where, 3), kit.add(current.posLast, 1));
+
+  Value tableStride = k.paramI64(offsetof(KvcAttendArgs, table_stride));
+  table = kit.ptr(k.paramPtr(offsetof(KvcAttendArgs, table)),
+                  kit.mul(kit.mul(kit.wide(current.sequence), tableStride), 4));
+  bool paged = k.cache.layout().getPageTokens();
+  Value outer = paged ? Value() : kit.loadConst(kit.i32(), table, 4);
+  origin.clear();
+  outerStride.clear();
+  for (unsigned i = 0; i < planes.size(); ++i) {
+    Kernel::Plane plane = k.plane(kPlanes, i);
+    Value at =
+        kit.ptr(plane.base, kit.mul(kit.wide(current.head), plane.headStride));
+    if (!paged)
+      at = kit.ptr(at, kit.mul(kit.wide(outer), plane.outerStride));
+    origin.push_back(at);
+    outerStride.push_back(plane.outerStride);
+  }
+}
+
+Value AttendKernel::position(Value row) {
+  Value query = kit.div(kit.add(current.rowBegin, row), group);
+  return kit.add(current.posZero, query);
+}
+
+Value AttendKernel::queryRow(Value row) {
+  Value own =
+      kit.min(kit.add(current.rowBegin, row), kit.add(current.rowEnd, -1));
+  Value query = kit.wide(kit.add(current.firstQuery, kit.div(own, group)));
+  Value base = k.paramPtr(offsetof(KvcAttendArgs, q));
+  Value at = kit.ptr(
+      base, kit.mul(query, k.paramI64(offsetof(KvcAttendArgs, q_row_stride))));
+  Value head =
+      kit.add(kit.add(kit.mul(current.head, group), kit.rem(own, group)),
+              k.firstQueryHead());
+  return kit.ptr(at, kit.mul(head, dimK * k.dtypeBytes()));
+}
+
+//===----------------------------------------------------------------------===//
+// Which tokens
+//===----------------------------------------------------------------------===//
+
+/// The item's tiles, one step of every warp each: from its first token on, and
+/// with a window, of those behind the sink only what the first row sees. Tiles
+/// stand at absolute multiples.
+void AttendKernel::planTiles() {
+  int64_t tile = tokens * warps;
+  auto count = [&](Value from, Value to) {
+    return kit.ceilDiv(kit.max(kit.sub(to, from), kit.i32(0)), tile);
+  };
+  if (body.read.isAll()) {
+    sinkTiles = tiles = count(current.begin, current.end);
+    return;
+  }
+  Value sink = kit.i32(body.read.getSinkTokens());
+  sinkTiles = count(current.begin, kit.min(current.end, sink));
+  Value behind = kit.add(current.begin, kit.mul(sinkTiles, tile));
+  Value oldest = kit.add(current.posFirst, 1 - body.read.getRecentTokens());
+  oldest = kit.max(oldest, kit.i32(0));
+  Value recent = kit.max(behind, kit.mul(kit.div(oldest, tile), tile));
+  tiles = kit.add(sinkTiles, count(recent, current.end));
+  recentBase = kit.sub(recent, kit.mul(sinkTiles, tile));
+}
+
+/// The first token of this warp's step of a tile.
+Value AttendKernel::firstOf(Value tile) {
+  Value base = current.begin;
+  if (recentBase)
+    base = kit.select(kit.less(tile, sinkTiles), base, recentBase);
+  return kit.add(kit.add(base, kit.mul(tile, tokens * warps)),
+                 kit.mul(warp, tokens));
+}
+
+Value AttendKernel::isFull(Value first) {
+  Value last = kit.add(first, tokens);
+  Value full = kit.cmp(CmpIPredicate::sle, last,
+                       kit.min(current.end, kit.add(current.posFirst, 1)));
+  if (body.read.isAll())
+    return full;
+  Value inSink =
+      kit.cmp(CmpIPredicate::sle, last, kit.i32(body.read.getSinkTokens()));
+  Value recent =
+      kit.less(kit.add(current.posLast, -body.read.getRecentTokens()), first);
+  return kit.and_(full, kit.or_(inSink, recent));
+}
+
+Value AttendKernel::visible(Value token, Value position) {
+  Value seen = kit.and_(kit.cmp(CmpIPredicate::sle, token, position),
+                        kit.less(token, current.end));
+  if (body.read.isAll())
+    return seen;
+  Value inSink = kit.less(token, kit.i32(body.read.getSinkTokens()));
+  Value recent =
+      kit.less(kit.add(position, -body.read.getRecentTokens()), token);
+  return kit.and_(seen, kit.or_(inSink, recent));
+}
+
+Value AttendKernel::seenByAny(Value token) {
+  Value seen = kit.less(token, current.end);
+  if (body.read.isAll())
+    return seen;
+  Value inSink = kit.less(token, kit.i32(body.read.getSinkTokens()));
+  Value recent =
+      kit.less(kit.add(current.posFirst, -body.read.getRecentTokens()), token);
+  return kit.and_(seen, kit.or_(inSink, recent));
+}
+
+//===----------------------------------------------------------------------===//
+// The loop over steps
+//===----------------------------------------------------------------------===//
+
+Values AttendKernel::runSteps() {
+  Values init = math->initialState();
+  return kit.choose(
+      kit.less(kit.i32(0), tiles), [&] { return emitSteps(init); },
+      [&] { return init; });
+}
+
+void AttendKernel::loadScales(Value first, Value page, Values &to) {
+  if (body.scaledK)
+    to.push_back(loadScale(StreamKind::K, first, page));
+  if (body.scaledV)
+    to.push_back(loadScale(StreamKind::V, first, page));
+}
+
+/// The tiles of which this warp's step, and the one that it copies meanwhile,
+/// are full: [first, second).
+std::pair<Value, Value> AttendKernel::plainTiles() {
+  int64_t tile = tokens * warps;
+  Value own = kit.mul(warp, tokens);
+  Value begin = kit.i32(0), base = current.begin;
+  if (!body.read.isAll()) {
+    // Few tokens are in the sink: of the rest only.
+    base = recentBase;
+    Value hidden =
+        kit.sub(kit.add(current.posLast, 1 - body.read.getRecentTokens()),
+                kit.add(base, own));
+    begin = kit.max(sinkTiles, kit.ceilDiv(kit.max(hidden, kit.i32(0)), tile));
+  }
+  Value limit = kit.min(current.end, kit.add(current.posFirst, 1));
+  Value room = kit.sub(kit.add(limit, tile - tokens), kit.add(base, own));
+  Value end = kit.div(kit.max(room, kit.i32(0)), tile);
+  end = kit.min(end, tiles);
+  return {begin, kit.max(begin, kit.add(end, 1 - stages))};
+}
+
+/// While a step is multiplied, those of the next stages - 1 tiles are under
+/// way.
+Values AttendKernel::emitSteps(ValueRange init) {
+  int64_t ahead = stages - 1;
+  Values scales; // of the steps ahead, K before V
+  for (int64_t i = 0; i < ahead; ++i) {
+    Value tile = kit.i32(i), first = firstOf(tile), page = pageOf(first);
+    loadScales(first, page, scales);
+    kit.when(kit.less(tile, tiles), [&] {
+      copyStep(first, page, isFull(first), kit.add(ringBase, i * stageBytes));
+    });
+    kit.op(Ptx::CpAsyncCommit, {});
+  }
+  // Page ids come a step before the rows that they lead to.
+  Values carried{kit.i32(0), kit.i32(ahead * stageBytes),
+                 pageOf(firstOf(kit.i32(ahead)))};
+  carried.append(scales);
+  size_t fixed = carried.size();
+  carried.append(init.begin(), init.end());
+
+  auto [begin, end] = plainTiles();
+  auto run = [&](Value from, Value to, ValueRange carried, bool plain) {
+    return kit.loop(from, to, kit.i32(1), carried,
+                    [&](Value tile, ValueRange carried) {
+                      return emitTile(tile, carried, fixed, plain);
+                    });
+  };
+  if (body.read.isAll()) {
+    carried = run(begin, end, carried, /*plain=*/true);
+    carried = run(end, tiles, carried, /*plain=*/false);
+  } else {
+    // Before and after the plain ones by the same code.
+    carried = kit.loop(
+        kit.i32(0), kit.i32(2), kit.i32(1), carried,
+        [&](Value round, ValueRange carried) {
+          Value before = kit.cmp(CmpIPredicate::eq, round, kit.i32(0));
+          Values next = run(kit.select(before, kit.i32(0), end),
+                            kit.select(before, begin, tiles), carried, false);
+          return run(begin, kit.select(before, end, begin), next, true);
+        });
+  }
+  kit.op(Ptx::CpAsyncWait, {}, 0);
+  carried.erase(carried.begin(), carried.begin() + fixed);
+  return carried;
+}
+
+/// One round: copies the step `ahead` tiles later, multiplies this one. The
+/// first `fixed` values carried are the stages to read and to write, the page
+/// of the step to copy, and scales. `plain`: both steps are full.
+Values AttendKernel::emitTile(Value tile, ValueRange carried, size_t fixed,
+                              bool plain) {
+  int64_t ahead = stages - 1;
+  auto advance = [&](Value stage) {
+    Value next = kit.add(stage, stageBytes);
+    Value end = kit.cmp(CmpIPredicate::eq, next, kit.i32(stages * stageBytes));
+    return kit.select(end, kit.i32(0), next);
+  };
+  Value read = carried[0], write = carried[1], page = carried[2];
+  kit.op(Ptx::CpAsyncWait, {}, ahead - 1);
+  // Every lane's copies are there, and the stage that was read last is free.
+  kit.op(Ptx::WarpSync, {});
+  Value later = kit.add(tile, ahead), first = firstOf(later);
+  Values next{advance(read), advance(write),
+              pageOf(firstOf(kit.add(later, 1)))};
+  Value to = kit.add(ringBase, write);
+  if (plain)
+    copyStep(first, page, /*full=*/{}, to);
+  else
+    kit.when(kit.less(later, tiles),
+             [&] { copyStep(first, page, isFull(first), to); });
+  kit.op(Ptx::CpAsyncCommit, {});
+  ValueRange ring = carried.slice(3, fixed - 3);
+  unsigned perStep = unsigned(body.scaledK) + unsigned(body.scaledV);
+  llvm::append_range(next, ring.drop_front(perStep));
+  loadScales(first, page, next);
+  Step step;
+  step.first = firstOf(tile);
+  if (!plain)
+    step.full = isFull(step.first);
+  step.k = {kit.add(ringBase, read), 0};
+  step.v = step.k + tokens * strideK;
+  if (body.scaledK)
+    step.scaleK = ring[0];
+  if (body.scaledV)
+    step.scaleV = ring[perStep - 1];
+  next.append(math->step(step, carried.drop_front(fixed)));
+  return next;
+}
+
+Value AttendKernel::transform(Value score, Value tokenScale) {
+  Value x = kit.fmul(score, kit.f32(body.scale));
+  if (tokenScale)
+    x = kit.fmul(x, tokenScale);
+  if (!body.softcap)
+    return x;
+  double cap = body.softcap.getCap().convertToDouble();
+  x = kit.tanh(kit.fmul(x, kit.f32(1 / cap)));
+  return kit.fmul(x, kit.f32(cap * M_LOG2E));
+}
+
+LogicalResult kvc::nvptx::emitAttend(Kernel &kernel, LaunchInfo &launch) {
+  FailureOr<AttendBody> body = AttendBody::of(kernel.op);
+  if (failed(body))
+    return failure();
+  return AttendKernel(kernel, *body).emit(launch);
+}

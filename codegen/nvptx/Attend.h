@@ -1,0 +1,213 @@
+//===- Attend.h - the frame of an attend kernel -----------------*- C++ -*-===//
+//
+// One CTA works on one item at a time: some query rows of one sequence and kv
+// head against the tokens of one split. Its warps take turns with steps of
+// `tokens` cached tokens, each warp with a ring of `stages` steps in shared
+// memory that it fills itself and reads alone, so that the loop has no barrier
+// between warps. At the end the warps' results are joined, and those of the
+// CTAs of one row block by whichever arrives last.
+//
+// This class finds the tokens, brings their codes into shared memory and joins
+// results; how a step is multiplied is a TileMath.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_CODEGEN_NVPTX_ATTEND_H
+#define KVC_CODEGEN_NVPTX_ATTEND_H
+
+#include "codegen/nvptx/Kernel.h"
+
+#include <memory>
+
+namespace kvc::nvptx {
+
+class AttendKernel;
+using Values = Kit::Values;
+
+/// Where an operand of a product comes from: rows of a stream, and the codec
+/// that reads them.
+struct Operand {
+  tile::DecodeOp decode;
+  tile::LoadOp load;
+  CodecAttrInterface codec() {
+    return mlir::cast<CodecAttrInterface>(decode.getCodec());
+  }
+  int64_t dim() {
+    return mlir::cast<mlir::RankedTensorType>(decode.getX().getType())
+        .getDimSize(1);
+  }
+  unsigned rowBytes() { return dim() * codeBytes(); }
+  unsigned codeBytes() {
+    return codec().getCodeType().getIntOrFloatBitWidth() / 8;
+  }
+};
+
+/// What an attend kernel computes, read off its ops.
+struct AttendBody {
+  /// Fails, with an error on the op, where there is anything else in it.
+  static mlir::FailureOr<AttendBody> of(tile::KernelOp kernel);
+
+  Operand k, v;
+  ReadAttrInterface read;
+  double scale = 1; ///< of the scores; log2(e) in it unless there is a softcap
+  tile::SoftcapOp softcap;
+  bool scaledK = false, scaledV = false; ///< a scale per token
+};
+
+/// The item at hand. All i32.
+struct Item {
+  mlir::Value sequence, head, part, parts, index;
+  mlir::Value begin;             ///< first token of the split
+  mlir::Value end;               ///< end of what any row sees in it
+  mlir::Value rowBegin;          ///< first row, of the sequence's
+  mlir::Value rowEnd;            ///< and behind the last
+  mlir::Value queries;           ///< query tokens of the sequence
+  mlir::Value firstQuery;        ///< row of q of the sequence's first
+  mlir::Value posFirst, posLast; ///< positions of the first and last row
+  /// Position of query token 0 of the sequence.
+  mlir::Value posZero;
+};
+
+/// A step of a warp: its tokens' codes are in shared memory.
+struct Step {
+  Shared k, v;       ///< row 0 of each stream; AttendKernel::stride apart
+  mlir::Value first; ///< token of row 0
+  /// i1, the same for the warp: every row sees all tokens. Null: it does.
+  mlir::Value full;
+  /// f32 scales of token first + lane % tokens; null if the codec has none. Of
+  /// tokens that no row sees they are any bits.
+  mlir::Value scaleK, scaleV;
+};
+
+/// Parts of a row's result: acc is [rows][dimV] f32 in shared memory.
+///
+/// The state is a list of values carried through the loop over steps.
+class TileMath {
+public:
+  virtual ~TileMath() = default;
+  /// What it cannot do, for the kernel's error; "" if nothing.
+  virtual std::string refuse() { return ""; }
+  /// Reserves shared memory; called once, before anything is emitted.
+  virtual void plan() {}
+  /// Loads the item's query rows. CTA-uniform control flow; may use barriers.
+  virtual void beginItem(const Item &item) = 0;
+  virtual Values initialState() = 0;
+  virtual Values step(const Step &step, mlir::ValueRange state) = 0;
+  /// Writes this warp's rows: for row r, m (largest logit, in powers of two;
+  /// -inf: saw nothing) and l at stats + 8 r, and sum_t 2^(s - m) v at
+  /// sums + r * sumStride. Rows beyond the item's are of no account.
+  virtual void finish(mlir::ValueRange state, Shared stats, Shared sums) = 0;
+};
+
+std::unique_ptr<TileMath> makeMmaMath(AttendKernel &kernel);
+std::unique_ptr<TileMath> makeFmaMath(AttendKernel &kernel);
+
+class AttendKernel {
+public:
+  AttendKernel(Kernel &kernel, AttendBody body);
+  mlir::LogicalResult emit(LaunchInfo &launch);
+
+  Kernel &k;
+  Kit &kit;
+  AttendBody body;
+  ScheduleAttr schedule;
+  const int64_t tokens; ///< per step of a warp
+  const int64_t rows;   ///< of an item
+  const int64_t warps, stages;
+  const int64_t group;
+  const int64_t dimK, dimV;
+  int64_t strideK, strideV; ///< bytes between rows in shared memory
+  int64_t sumStride;        ///< bytes between rows of sums
+
+  mlir::Value thread, lane, warp; ///< warp is the same for all its lanes
+  const Item &item() const { return current; }
+
+  /// Whether a row at `position` sees `token`, by the read rule and the item's
+  /// bounds. i1.
+  mlir::Value visible(mlir::Value token, mlir::Value position);
+  /// Whether some row of the item may.
+  mlir::Value seenByAny(mlir::Value token);
+  /// Position of row `row` (i32) of the item.
+  mlir::Value position(mlir::Value row);
+  /// Address in q of row `row` of the item; that of its last row for rows
+  /// beyond them.
+  mlir::Value queryRow(mlir::Value row);
+  /// Scores in powers of two from products of q and K's codes: times `scale`
+  /// and a token's scale (may be null), softcap.
+  mlir::Value transform(mlir::Value score, mlir::Value tokenScale);
+
+private:
+  mlir::LogicalResult checkSchedule();
+  void remarkSlowPaths();
+  void emitItem(mlir::Value index);
+  void loadItem(mlir::Value index);
+  void planTiles();
+  mlir::Value firstOf(mlir::Value tile);
+  mlir::Value isFull(mlir::Value first);
+  Values runSteps();
+  Values emitSteps(mlir::ValueRange init);
+  Values emitTile(mlir::Value tile, mlir::ValueRange carried, size_t fixed,
+                  bool plain);
+  std::pair<mlir::Value, mlir::Value> plainTiles();
+  void loadScales(mlir::Value first, mlir::Value page, Values &to);
+
+  // AttendCopy.cpp: one step's rows into a stage.
+  struct CopyShape {
+    int64_t rowBytes;     ///< of a token's codes
+    int64_t unit;         ///< bytes of one copy: 16, 8 or 4
+    int64_t lanesPerRow;  ///< a power of two
+    int64_t rowsAtOnce;   ///< rows that one instruction of the warp covers
+    int64_t unitsPerLane; ///< of a row
+  };
+  static CopyShape shapeOf(int64_t rowBytes, int64_t tokens);
+  void planCopies();
+  mlir::Value pageOf(mlir::Value token);
+  mlir::Value rowAddress(unsigned plane, mlir::Value page, mlir::Value token);
+  void copyStep(mlir::Value first, mlir::Value page, mlir::Value full,
+                mlir::Value stage);
+  void copyRows(StreamKind kind, mlir::Value first, mlir::Value page,
+                mlir::Value full, Shared to);
+  mlir::Value loadScale(StreamKind kind, mlir::Value first, mlir::Value page);
+  void zeroPadding();
+  mlir::Value clampToken(mlir::Value token);
+
+  // AttendJoin.cpp: the end of an item.
+  void joinWarps();
+  void joinRow(mlir::Value row);
+  /// The weight of each warp's part of a row, the largest logit m of all and
+  /// the sum of l.
+  struct Joined {
+    Values weights;
+    mlir::Value m, l;
+  };
+  Joined joinStats(mlir::Value row);
+  void joinParts();
+  mlir::Value outputRow(mlir::Value row);
+  mlir::Value column(mlir::Value row);
+
+  std::unique_ptr<TileMath> math;
+  Item current;
+  llvm::SmallVector<PlaneGeometry, 4> planes;
+  unsigned codesK, codesV;
+  bool even; ///< a step's tokens are in one page
+  int64_t stageBytes;
+  int64_t ringBytes;  ///< of a warp: its stages, later its results
+  int64_t ring, flag; ///< in shared memory
+  // Of the item.
+  llvm::SmallVector<mlir::Value, 4> origin, outerStride;
+  mlir::Value table;
+  mlir::Value sinkTiles, tiles, recentBase; ///< see planTiles()
+  mlir::Value ringBase;                     ///< this warp's, i32
+  // Lane constants of the copies, per stream.
+  struct LaneCopy {
+    mlir::Value global; ///< i64: byte offset of the lane's first unit in a page
+    mlir::Value shared; ///< i32: the same in a stage
+    mlir::Value row;    ///< i32: row of it
+    mlir::Value unit;   ///< i32: byte of it in the row
+    mlir::Value active; ///< i1, null: all lanes take part
+  };
+  LaneCopy copyK, copyV;
+};
+
+} // namespace kvc::nvptx
+
+#endif // KVC_CODEGEN_NVPTX_ATTEND_H

@@ -1,0 +1,248 @@
+//===- AttendFma.cpp - products by f32 multiply-adds ----------------------===//
+//
+// The general path: any codec, any model dtype, every product in f32. For
+// scores a lane has one token and some of its channels; for the output it has
+// some channels of all rows. Rows of q, as f32, and the probabilities of a step
+// are in shared memory.
+//
+//===----------------------------------------------------------------------===//
+#include "codegen/nvptx/Attend.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::nvptx;
+using arith::CmpFPredicate;
+using arith::CmpIPredicate;
+
+namespace {
+
+/// Channels of V that a lane decodes at once.
+constexpr int64_t kBlock = 4;
+
+class FmaMath : public TileMath {
+public:
+  explicit FmaMath(AttendKernel &a)
+      : a(a), kit(a.kit), lanesPerToken(kWarpLanes / a.tokens),
+        blocks(llvm::divideCeil(a.dimV, kBlock * kWarpLanes)) {}
+
+  std::string refuse() override {
+    if (a.tokens != 8 && a.tokens != 16 && a.tokens != 32)
+      return "f32 multiply-adds take `tokens` of 8, 16 or 32";
+    if (a.rows > 8)
+      return "f32 multiply-adds take `rows` of at most 8";
+    return "";
+  }
+  void plan() override {
+    query = a.k.shared.reserve(a.rows * a.dimK * 4);
+    probabilities = a.k.shared.reserve(a.warps * a.rows * a.tokens * 4);
+  }
+  void beginItem(const Item &item) override;
+  Values initialState() override;
+  Values step(const Step &step, ValueRange state) override;
+  void finish(ValueRange state, Shared stats, Shared sums) override;
+
+private:
+  Values scores(const Step &step);
+  Values softmax(const Step &step, Values scores, MutableArrayRef<Value> m,
+                 MutableArrayRef<Value> l);
+  Value decode(Operand &operand, Shared from, int64_t channels);
+
+  AttendKernel &a;
+  Kit &kit;
+  int64_t lanesPerToken;
+  int64_t blocks;               ///< of V per lane and row
+  int64_t query, probabilities; ///< in shared memory
+  Values positions;             ///< of each row
+};
+
+/// All threads copy q; it is read after the barrier.
+void FmaMath::beginItem(const Item &) {
+  for (int64_t row = 0; row < a.rows; ++row) {
+    Value from = a.queryRow(kit.i32(row));
+    Shared to = a.k.at(query + row * a.dimK * 4);
+    kit.loop(a.thread, kit.i32(a.dimK / 8), kit.i32(a.warps * kWarpLanes),
+             [&](Value block) {
+               Value x = kit.loadAsF32(
+                   a.k.dtype,
+                   kit.ptr(from, kit.mul(block, 8 * a.k.dtypeBytes())), 8);
+               Value at = kit.add(to.base, kit.mul(block, 32));
+               for (int64_t half = 0; half < 2; ++half) {
+                 Values lanes;
+                 for (int64_t i = 0; i < 4; ++i)
+                   lanes.push_back(kit.extract(x, 4 * half + i));
+                 kit.storeShared(kit.concat(lanes),
+                                 {at, to.offset + 16 * half});
+               }
+             });
+  }
+  kit.op(Ptx::BarSync, {}, {0, a.warps * kWarpLanes});
+  positions.clear();
+  for (int64_t row = 0; row < a.rows; ++row)
+    positions.push_back(a.position(kit.i32(row)));
+}
+
+/// m and l of each row, the same in all lanes; then sums [rows][blocks][4].
+Values FmaMath::initialState() {
+  Values state(a.rows, kit.f32(-INFINITY));
+  state.append(a.rows, kit.f32(0));
+  state.append(a.rows * blocks * kBlock, kit.f32(0));
+  return state;
+}
+
+/// `channels` codes at `from`, as f32, without the scale.
+Value FmaMath::decode(Operand &operand, Shared from, int64_t channels) {
+  auto load = [&](int64_t byte, VectorType type) {
+    return kit.loadShared(type, from + byte);
+  };
+  return operand.codec()
+      .emitDecode(kit.b, kit.kernel, load, channels, channels)
+      .front();
+}
+
+/// Of this lane's token with each row.
+Values FmaMath::scores(const Step &step) {
+  Value token = kit.rem(a.lane, a.tokens);
+  Value part = kit.div(a.lane, a.tokens);
+  Value row = kit.add(step.k.base, kit.mul(token, a.strideK));
+  Shared q = a.k.at(query);
+  Values sums(a.rows, kit.f32(0));
+  sums = kit.loop(
+      part, kit.i32(a.dimK / kBlock), kit.i32(lanesPerToken), sums,
+      [&](Value block, ValueRange carried) {
+        Values next(carried);
+        Value at = kit.add(
+            row, kit.mul(block, kBlock * int64_t(a.body.k.codeBytes())));
+        Value x = decode(a.body.k, {at, step.k.offset}, kBlock);
+        Value y = kit.add(q.base, kit.mul(block, kBlock * 4));
+        for (int64_t r = 0; r < a.rows; ++r) {
+          Value qs = kit.loadShared(kit.vec(kBlock, kit.f32()),
+                                    {y, q.offset + r * a.dimK * 4});
+          for (int64_t i = 0; i < kBlock; ++i)
+            next[r] = kit.fma(kit.extract(qs, i), kit.extract(x, i), next[r]);
+        }
+        return next;
+      });
+  for (Value &sum : sums)
+    for (int64_t mask = a.tokens; mask < kWarpLanes; mask *= 2)
+      sum = kit.fadd(sum, kit.shflXor(sum, mask));
+  return sums;
+}
+
+/// Probabilities of this lane's token; m and l move on. The factors for what
+/// was summed before come back behind them.
+Values FmaMath::softmax(const Step &step, Values s, MutableArrayRef<Value> m,
+                        MutableArrayRef<Value> l) {
+  Value token = kit.add(step.first, kit.rem(a.lane, a.tokens));
+  Values p, factors;
+  for (int64_t r = 0; r < a.rows; ++r) {
+    Value seen = a.visible(token, positions[r]);
+    Value x =
+        kit.select(seen, a.transform(s[r], step.scaleK), kit.f32(-INFINITY));
+    Value largest = x;
+    for (int64_t mask = 1; mask < a.tokens; mask *= 2)
+      largest = kit.fmax(largest, kit.shflXor(largest, mask));
+    largest = kit.fmax(largest, m[r]);
+    Value none = kit.fcmp(CmpFPredicate::OEQ, largest, kit.f32(-INFINITY));
+    Value base = kit.select(none, kit.f32(0), largest);
+    Value factor = kit.ex2(kit.fsub(m[r], base));
+    Value mine = kit.ex2(kit.fsub(x, base));
+    Value sum = mine;
+    for (int64_t mask = 1; mask < a.tokens; mask *= 2)
+      sum = kit.fadd(sum, kit.shflXor(sum, mask));
+    l[r] = kit.fma(l[r], factor, sum);
+    m[r] = largest;
+    if (step.scaleV) {
+      // What nobody sees may have any scale.
+      Value hidden = kit.fcmp(CmpFPredicate::OEQ, mine, kit.f32(0));
+      mine = kit.select(hidden, kit.f32(0), kit.fmul(mine, step.scaleV));
+    }
+    p.push_back(mine);
+    factors.push_back(factor);
+  }
+  p.append(factors);
+  return p;
+}
+
+Values FmaMath::step(const Step &step, ValueRange values) {
+  Values state(values);
+  MutableArrayRef<Value> all(state);
+  Values p = softmax(step, scores(step), all.take_front(a.rows),
+                     all.slice(a.rows, a.rows));
+  MutableArrayRef<Value> sums = all.drop_front(2 * a.rows);
+  for (auto [i, sum] : llvm::enumerate(sums))
+    sum = kit.fmul(sum, p[a.rows + i / (blocks * kBlock)]);
+  // The lanes that have a token's first channels write its probabilities.
+  int64_t rowBytes = a.tokens * 4;
+  Shared own = a.k.at(probabilities, kit.mul(a.warp, a.rows * rowBytes));
+  kit.op(Ptx::WarpSync, {});
+  kit.when(kit.less(a.lane, kit.i32(a.tokens)), [&] {
+    for (int64_t r = 0; r < a.rows; ++r)
+      kit.storeShared(p[r], {kit.add(own.base, kit.mul(a.lane, 4)),
+                             own.offset + r * rowBytes});
+  });
+  kit.op(Ptx::WarpSync, {});
+  Values results = kit.loop(
+      kit.i32(0), kit.i32(a.tokens), kit.i32(1), ValueRange(sums),
+      [&](Value token, ValueRange carried) {
+        Values next(carried);
+        Value position = kit.add(step.first, token);
+        Value row = kit.add(step.v.base, kit.mul(token, a.strideV));
+        Values weights;
+        for (int64_t r = 0; r < a.rows; ++r)
+          weights.push_back(
+              kit.loadShared(kit.f32(), {kit.add(own.base, kit.mul(token, 4)),
+                                         own.offset + r * rowBytes}));
+        for (int64_t i = 0; i < blocks; ++i) {
+          // Lanes beyond the row read its first block again.
+          Value block = kit.add(a.lane, i * kWarpLanes);
+          Value there = kit.less(block, kit.i32(a.dimV / kBlock));
+          block = kit.select(there, block, kit.i32(0));
+          Value at = kit.add(
+              row, kit.mul(block, kBlock * int64_t(a.body.v.codeBytes())));
+          Value x = decode(a.body.v, {at, step.v.offset}, kBlock);
+          for (int64_t r = 0; r < a.rows; ++r) {
+            // A token that the row does not see may be infinite or NaN.
+            Value seen;
+            if (step.full)
+              seen = a.visible(position, positions[r]);
+            for (int64_t c = 0; c < kBlock; ++c) {
+              Value &sum = next[(r * blocks + i) * kBlock + c];
+              Value more = kit.fma(weights[r], kit.extract(x, c), sum);
+              sum = seen ? kit.select(seen, more, sum) : more;
+            }
+          }
+        }
+        return next;
+      });
+  llvm::copy(results, sums.begin());
+  return state;
+}
+
+void FmaMath::finish(ValueRange state, Shared stats, Shared sums) {
+  Value first = kit.cmp(CmpIPredicate::eq, a.lane, kit.i32(0));
+  kit.when(first, [&] {
+    for (int64_t r = 0; r < a.rows; ++r) {
+      kit.storeShared(state[r], stats + 8 * r);
+      kit.storeShared(state[a.rows + r], stats + (8 * r + 4));
+    }
+  });
+  ValueRange o = state.drop_front(2 * a.rows);
+  for (int64_t i = 0; i < blocks; ++i) {
+    Value block = kit.add(a.lane, i * kWarpLanes);
+    kit.when(kit.less(block, kit.i32(a.dimV / kBlock)), [&] {
+      Value at = kit.add(sums.base, kit.mul(block, kBlock * 4));
+      for (int64_t r = 0; r < a.rows; ++r) {
+        Values part(o.slice((r * blocks + i) * kBlock, kBlock));
+        kit.storeShared(kit.concat(part), {at, sums.offset + r * a.sumStride});
+      }
+    });
+  }
+}
+
+} // namespace
+
+std::unique_ptr<TileMath> kvc::nvptx::makeFmaMath(AttendKernel &kernel) {
+  return std::make_unique<FmaMath>(kernel);
+}

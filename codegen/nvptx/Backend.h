@@ -1,0 +1,80 @@
+//===- Backend.h - tile kernels to PTX, cubins and emulated kernels -*- C++
+//-*-===//
+#ifndef KVC_CODEGEN_NVPTX_BACKEND_H
+#define KVC_CODEGEN_NVPTX_BACKEND_H
+
+#include "dialect/tile/TileDialect.h"
+
+#include "llvm/ADT/StringMap.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kvc::nvptx {
+
+/// One row of SmTable.def.
+struct SmTarget {
+  std::string name; ///< "sm_90a"
+  unsigned version; ///< 90
+  unsigned ptx;     ///< PTX ISA, 80 = 8.0
+  int64_t sharedPerSm, sharedPerCta;
+  unsigned sms;
+  bool bulk;
+};
+const std::vector<SmTarget> &smTargets();
+std::optional<SmTarget> findSmTarget(llvm::StringRef name);
+
+/// The module attribute that planning reads.
+TargetAttr targetAttr(mlir::MLIRContext *context, const SmTarget &target);
+
+/// How a kernel is launched; filled in by the lowering.
+struct LaunchInfo {
+  int64_t threads = 0; ///< per CTA
+  int64_t shared = 0;  ///< bytes of dynamic shared memory
+};
+using LaunchInfos = llvm::StringMap<LaunchInfo>; ///< by kernel name
+
+/// Replaces every tile.kernel of the module by an llvm.func on one of the
+/// structs of lib/Artifact/GpuAbi.h, and adds a plan kernel ("STORE.plan") for
+/// every store. Symbols become C names ("kvc_full_attend_decode"). Bodies are
+/// in scf, arith, vector and llvm, with the instructions of lib/Simt/Ops.def as
+/// inline assembly.
+mlir::LogicalResult lowerTileToGpu(mlir::ModuleOp module,
+                                   const SmTarget &target, LaunchInfos &launch);
+std::string symbolName(llvm::StringRef kernel);
+
+/// Refuses collectives that some lanes of a warp may not reach, which no
+/// emulation of one input can rule out.
+mlir::LogicalResult verifyUniform(mlir::ModuleOp module);
+
+/// scf, arith and vector to the LLVM dialect, in place. What is left is what
+/// PTX and emulation start from.
+mlir::LogicalResult lowerGpuToLlvm(mlir::ModuleOp module);
+
+/// To PTX; empty after an error on the module. Consumes the module.
+std::string emitPtx(mlir::ModuleOp module, const SmTarget &target,
+                    const LaunchInfos &launch);
+
+/// What the assembler says of one kernel.
+struct AssemblerReport {
+  unsigned registers = 0, spillStores = 0, spillLoads = 0, stack = 0;
+};
+struct Cubin {
+  std::vector<uint8_t> bytes;
+  llvm::StringMap<AssemblerReport> kernels; ///< by symbol
+  std::string assembler; ///< "nvJitLink 13.0" or "ptxas 13.0"
+};
+/// PTX to a cubin, by nvJitLink in process or by ptxas, whichever is there.
+/// nullopt if neither is or if it refuses the PTX (then `error` says so).
+std::optional<Cubin> assemble(llvm::StringRef ptx, const SmTarget &target,
+                              std::string &error);
+
+/// Makes an emulated kernel of the module for the host (lib/Simt/SimAbi.h), in
+/// place; consumes the PTX form. `sites` gets the lines that sites index.
+mlir::LogicalResult lowerGpuToSim(mlir::ModuleOp module,
+                                  std::vector<std::string> &sites);
+
+} // namespace kvc::nvptx
+
+#endif // KVC_CODEGEN_NVPTX_BACKEND_H

@@ -1,0 +1,181 @@
+//===- Ptx.cpp - LLVM dialect to PTX --------------------------------------===//
+#include "codegen/nvptx/Backend.h"
+#include "codegen/nvptx/Kit.h"
+
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Export.h"
+
+#include "llvm/IR/InlineAsm.h"
+#include "llvm/IR/InstIterator.h"
+#include "llvm/IR/LegacyPassManager.h"
+#include "llvm/IR/Module.h"
+#include "llvm/MC/TargetRegistry.h"
+#include "llvm/Passes/PassBuilder.h"
+#include "llvm/Support/TargetSelect.h"
+#include "llvm/Target/TargetMachine.h"
+#include "llvm/TargetParser/Triple.h"
+#include "llvm/Transforms/InstCombine/InstCombine.h"
+#include "llvm/Transforms/Scalar/DCE.h"
+#include "llvm/Transforms/Scalar/EarlyCSE.h"
+#include "llvm/Transforms/Scalar/LICM.h"
+#include "llvm/Transforms/Scalar/LoopPassManager.h"
+#include "llvm/Transforms/Utils/ModuleUtils.h"
+
+#include <mutex>
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::nvptx;
+
+/// The dynamic shared memory that every kernel has: the one symbol, which
+/// instructions name in their text. A static variable beside it would overlap.
+static constexpr const char *kSharedName = "kvc_smem";
+
+/// What a launch must know, and loads of parameters that are no copies.
+static void markKernels(ModuleOp module, const LaunchInfos &launches) {
+  OpBuilder b(module.getContext());
+  for (auto function : module.getOps<LLVM::LLVMFuncOp>()) {
+    auto kernel = function->getAttrOfType<StringAttr>("kvc.kernel");
+    if (!kernel)
+      continue;
+    function->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(),
+                      b.getUnitAttr());
+    function.setArgAttr(0, NVVM::NVVMDialect::getGridConstantAttrName(),
+                        b.getUnitAttr());
+    auto launch = launches.find(kernel.getValue());
+    if (launch != launches.end())
+      function->setAttr(
+          NVVM::NVVMDialect::getReqntidAttrName(),
+          b.getDenseI32ArrayAttr({int32_t(launch->second.threads), 1, 1}));
+  }
+}
+
+/// The first instruction that this architecture lacks, as an error.
+static LogicalResult checkOps(ModuleOp module, const SmTarget &target) {
+  WalkResult result = module.walk([&](LLVM::InlineAsmOp op) {
+    std::optional<Ptx> ptx = ptxOf(op);
+    if (ptx && infoOf(*ptx).minSm <= target.version)
+      return WalkResult::advance();
+    if (ptx)
+      op.emitError("`") << infoOf(*ptx).name << "` needs sm_"
+                        << infoOf(*ptx).minSm << ", " << target.name
+                        << " has not got it";
+    else
+      op.emitError("assembly that is no row of lib/Simt/Ops.def");
+    return WalkResult::interrupt();
+  });
+  return failure(result.wasInterrupted());
+}
+
+static std::unique_ptr<llvm::TargetMachine>
+makeMachine(const SmTarget &target) {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    LLVMInitializeNVPTXTargetInfo();
+    LLVMInitializeNVPTXTarget();
+    LLVMInitializeNVPTXTargetMC();
+    LLVMInitializeNVPTXAsmPrinter();
+  });
+  llvm::Triple triple("nvptx64-nvidia-cuda");
+  std::string error;
+  const llvm::Target *llvmTarget =
+      llvm::TargetRegistry::lookupTarget(triple, error);
+  if (!llvmTarget)
+    return nullptr;
+  llvm::TargetOptions options;
+  // What is a multiplication and an addition stays one: results must be those
+  // of the emulator.
+  options.AllowFPOpFusion = llvm::FPOpFusion::Strict;
+  return std::unique_ptr<llvm::TargetMachine>(llvmTarget->createTargetMachine(
+      triple, target.name, "+ptx" + std::to_string(target.ptx), options,
+      std::nullopt, std::nullopt, llvm::CodeGenOptLevel::Default));
+}
+
+/// Marks what lanes do together, which no pass may make conditional, and
+/// declares the shared memory. False if something is called.
+static bool prepare(llvm::Module &module) {
+  for (llvm::Function &function : module) {
+    if (function.isDeclaration() && !function.isIntrinsic())
+      return false;
+    function.addFnAttr(llvm::Attribute::Convergent);
+    function.addFnAttr(llvm::Attribute::NoUnwind);
+    for (llvm::Instruction &instruction : llvm::instructions(function))
+      if (auto *call = llvm::dyn_cast<llvm::CallInst>(&instruction))
+        if (auto *assembly =
+                llvm::dyn_cast<llvm::InlineAsm>(call->getCalledOperand());
+            assembly && assembly->hasSideEffects())
+          call->setConvergent();
+  }
+  auto *bytes =
+      llvm::ArrayType::get(llvm::Type::getInt8Ty(module.getContext()), 0);
+  auto *shared = new llvm::GlobalVariable(
+      module, bytes, /*isConstant=*/false, llvm::GlobalValue::ExternalLinkage,
+      /*Initializer=*/nullptr, kSharedName, /*InsertBefore=*/nullptr,
+      llvm::GlobalValue::NotThreadLocal, /*AddressSpace=*/3);
+  shared->setAlignment(llvm::Align(1024));
+  return true;
+}
+
+static void optimise(llvm::Module &module, llvm::TargetMachine &machine) {
+  llvm::LoopAnalysisManager lam;
+  llvm::FunctionAnalysisManager fam;
+  llvm::CGSCCAnalysisManager cgam;
+  llvm::ModuleAnalysisManager mam;
+  llvm::PassBuilder builder(&machine);
+  builder.registerModuleAnalyses(mam);
+  builder.registerCGSCCAnalyses(cgam);
+  builder.registerFunctionAnalyses(fam);
+  builder.registerLoopAnalyses(lam);
+  builder.crossRegisterProxies(lam, fam, cgam, mam);
+  // Kernels are unrolled as they should be. Nothing here may move or repeat
+  // what lanes do together.
+  llvm::FunctionPassManager fpm;
+  fpm.addPass(llvm::EarlyCSEPass());
+  fpm.addPass(llvm::InstCombinePass());
+  fpm.addPass(llvm::createFunctionToLoopPassAdaptor(
+      llvm::LICMPass(llvm::LICMOptions()), /*UseMemorySSA=*/true));
+  fpm.addPass(llvm::EarlyCSEPass());
+  fpm.addPass(llvm::DCEPass());
+  llvm::ModulePassManager mpm;
+  mpm.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(fpm)));
+  mpm.run(module, mam);
+}
+
+std::string kvc::nvptx::emitPtx(ModuleOp module, const SmTarget &target,
+                                const LaunchInfos &launch) {
+  MLIRContext *mlirContext = module.getContext();
+  mlirContext->loadDialect<NVVM::NVVMDialect>();
+  registerBuiltinDialectTranslation(*mlirContext);
+  registerLLVMDialectTranslation(*mlirContext);
+  registerNVVMDialectTranslation(*mlirContext);
+  if (failed(checkOps(module, target)))
+    return {};
+  markKernels(module, launch);
+  llvm::LLVMContext context;
+  auto llvmModule = translateModuleToLLVMIR(module, context, "kvc");
+  std::unique_ptr<llvm::TargetMachine> machine = makeMachine(target);
+  if (!llvmModule || !machine) {
+    module.emitError("cannot translate to LLVM IR for ") << target.name;
+    return {};
+  }
+  llvmModule->setTargetTriple(machine->getTargetTriple());
+  llvmModule->setDataLayout(machine->createDataLayout());
+  if (!prepare(*llvmModule)) {
+    module.emitError("a GPU kernel calls a function");
+    return {};
+  }
+  optimise(*llvmModule, *machine);
+  llvm::SmallVector<char, 0> text;
+  llvm::raw_svector_ostream os(text);
+  llvm::legacy::PassManager codegen;
+  if (machine->addPassesToEmitFile(codegen, os, nullptr,
+                                   llvm::CodeGenFileType::AssemblyFile)) {
+    module.emitError("cannot emit PTX for ") << target.name;
+    return {};
+  }
+  codegen.run(*llvmModule);
+  return std::string(text.begin(), text.end());
+}

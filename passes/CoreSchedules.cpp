@@ -1,0 +1,96 @@
+//===- CoreSchedules.cpp - tiles for cores with caches --------------------===//
+#include "passes/Schedules.h"
+
+#include "llvm/ADT/Sequence.h"
+
+using namespace mlir;
+using namespace kvc;
+
+namespace {
+
+/// Cached tokens per work item. A prefill has items enough from its queries,
+/// and every part costs room for as many partial rows.
+constexpr int64_t kDecodeSplit = 2048, kPrefillSplit = 16384;
+
+/// Query rows per register tile: as many as share a loaded K element while
+/// accumulators stay in registers, with the fewest padded rows.
+int64_t chooseRows(int64_t group, int64_t registers, bool dot) {
+  if (registers >= 32 && group % 8 == 0)
+    return 8;
+  // Products have a power of two of rows in a register.
+  SmallVector<int64_t> candidates{4, 3, 5, 2};
+  if (dot)
+    candidates = {4, 2};
+  for (int64_t rows : candidates)
+    if (group % rows == 0)
+      return rows;
+  return group == 1 ? 1 : 4;
+}
+
+int64_t rowBytes(StreamInfo stream) {
+  return stream.dim * stream.codec.getCodeType().getIntOrFloatBitWidth() / 8;
+}
+/// Of the longer of a token's two rows.
+int64_t rowBytes(CacheType cache) {
+  return std::max(rowBytes(cache.stream(StreamKind::K)),
+                  rowBytes(cache.stream(StreamKind::V)));
+}
+
+/// Tokens per tile: 4 KiB of each stream, which one tile's arithmetic covers
+/// the latency of; or fewer if pages then hold whole tiles, whose rows stand
+/// evenly.
+int64_t chooseTokens(CacheType cache) {
+  int64_t page = cache.layout().getPageTokens();
+  int64_t wanted = std::clamp<int64_t>(4096 / rowBytes(cache), 16, 64);
+  for (int64_t tokens : {64, 32, 16, 8, 4})
+    if (tokens <= wanted && page % tokens == 0)
+      return tokens;
+  return 16;
+}
+
+/// Tokens ahead to prefetch: 8 KiB of each stream, in whole tiles.
+int64_t choosePrefetch(CacheType cache, int64_t tokens) {
+  return std::clamp<int64_t>(8192 / rowBytes(cache) / tokens, 1, 3) * tokens;
+}
+
+ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
+  auto cache = cast<CacheType>(store.getCache());
+  StreamInfo k = cache.stream(StreamKind::K), v = cache.stream(StreamKind::V);
+  bool dotK = target.hasDot(k.codec.getCodeType(), dtype);
+  bool dot = dotK || target.hasDot(v.codec.getCodeType(), dtype);
+  int64_t rows = chooseRows(store.getGroup(), target.getRegisters(), dot);
+  int64_t tokens = chooseTokens(cache);
+  // Enough independent accumulators to cover the multiply-add's latency; of
+  // products, a key has one for all rows, and long rows are work enough.
+  int64_t vectors = llvm::divideCeil(rowBytes(k), 64) * rows;
+  int64_t keys =
+      dotK ? std::clamp<int64_t>(128 / vectors, 2,
+                                 std::max<int64_t>(8, target.getLanes() / rows))
+           : std::clamp<int64_t>(target.getRegisters() / 2 / rows, 1, 8);
+  keys = llvm::bit_floor(uint64_t(keys));
+  return ScheduleAttr::get(store.getContext(), tokens, rows,
+                           std::min(keys, tokens), kDecodeQueries, kDecodeSplit,
+                           choosePrefetch(cache, tokens), /*level=*/2,
+                           /*pack=*/false, dot, /*warps=*/0, /*stages=*/0,
+                           /*bulk=*/false);
+}
+
+ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
+  auto cache = cast<CacheType>(store.getCache());
+  // Query rows, accumulators and packed tiles of an item share the L2 cache:
+  // 256 rows of 128 elements take 400 KB of its 512 or more.
+  int64_t dim = std::max(cache.getDimK(), cache.getDimV());
+  int64_t rows = std::max<int64_t>(1, 256 * 128 / dim);
+  int64_t queries = std::clamp<int64_t>(rows / store.getGroup(), 1, 256);
+  Type bf16 = BFloat16Type::get(store.getContext());
+  return ScheduleAttr::get(store.getContext(), /*tokens=*/64,
+                           /*rows=*/target.getRegisters() >= 32 ? 8 : 4,
+                           /*keys=*/1, queries, kPrefillSplit, /*prefetch=*/0,
+                           /*level=*/2, /*pack=*/true,
+                           /*dot=*/target.hasDot(bf16, dtype), /*warps=*/0,
+                           /*stages=*/0, /*bulk=*/false);
+}
+
+} // namespace
+
+const SchedulePlanner kvc::corePlanner = {decodeSchedule, prefillSchedule};

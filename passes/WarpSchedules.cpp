@@ -1,0 +1,83 @@
+//===- WarpSchedules.cpp - tiles for warps that share memory --------------===//
+#include "passes/Schedules.h"
+
+#include "llvm/Support/MathExtras.h"
+
+using namespace mlir;
+using namespace kvc;
+
+namespace {
+
+/// Warps of an item, which take turns with its cached tokens.
+constexpr int64_t kWarps = 4;
+/// Cached tokens per work item: few enough that one long sequence fills a
+/// machine, many enough that parts are some percent of the bytes that were
+/// read.
+constexpr int64_t kDecodeSplit = 1024;
+/// Two items at a time hide each other's latencies, if both fit.
+constexpr int64_t kItemsAtATime = 2;
+/// Bytes under way per item; more does not read faster.
+constexpr int64_t kBytesAhead = 49152;
+
+int64_t rowBytes(StreamInfo stream) {
+  int64_t bytes =
+      stream.dim * stream.codec.getCodeType().getIntOrFloatBitWidth() / 8;
+  return llvm::alignTo(bytes, 16) + 16; // and padding against bank conflicts
+}
+
+/// Both products can run on codes as they are, or after a cheap conversion.
+bool hasDots(CacheType cache, Type dtype, TargetAttr target) {
+  for (StreamKind kind : {StreamKind::K, StreamKind::V})
+    if (!target.hasDot(cache.stream(kind).codec.getCodeType(), dtype))
+      return false;
+  return true;
+}
+
+/// Query rows of an item: 8 as the machine multiplies, twice that where it
+/// saves reading the cache again and accumulators leave room for it.
+int64_t chooseRows(int64_t wanted, CacheType cache, bool dot) {
+  int64_t dim = std::max(cache.getDimK(), cache.getDimV());
+  if (!dot)
+    return dim > 256 ? 4 : 8;
+  return wanted > 8 && dim <= 128 ? 16 : 8;
+}
+
+ScheduleAttr schedule(StoreOp store, Type dtype, TargetAttr target,
+                      int64_t queries, int64_t wanted, int64_t split) {
+  auto cache = cast<CacheType>(store.getCache());
+  bool dot = hasDots(cache, dtype, target);
+  int64_t row = rowBytes(cache.stream(StreamKind::K)) +
+                rowBytes(cache.stream(StreamKind::V));
+  int64_t warps = kWarps, tokens = 16;
+  // Less for long rows: at least two steps of all warps must fit.
+  int64_t room = target.getShared() - 16384;
+  while (warps > 1 && 2 * warps * tokens * row > room)
+    warps /= 2;
+  if (!dot && 2 * warps * tokens * row > room)
+    tokens = 8;
+  int64_t step = warps * tokens * row;
+  int64_t most = room / step;
+  int64_t shared = room / kItemsAtATime / step;
+  int64_t stages = llvm::divideCeil(kBytesAhead, step) + 1;
+  stages = std::clamp<int64_t>(stages, 2, std::max<int64_t>(shared, 2));
+  stages = std::min({stages, most, int64_t(8)});
+  int64_t rows = chooseRows(wanted, cache, dot);
+  return ScheduleAttr::get(store.getContext(), tokens, rows, /*keys=*/1,
+                           queries, split, /*prefetch=*/0, /*level=*/2,
+                           /*pack=*/false, dot, warps, stages, /*bulk=*/false);
+}
+
+ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
+  return schedule(store, dtype, target, kDecodeQueries,
+                  /*wanted=*/store.getGroup(), kDecodeSplit);
+}
+
+/// A prefill has items enough from its queries: parts would only cost room.
+ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
+  return schedule(store, dtype, target, /*queries=*/1024,
+                  /*wanted=*/16, /*split=*/0);
+}
+
+} // namespace
+
+const SchedulePlanner kvc::warpPlanner = {decodeSchedule, prefillSchedule};
