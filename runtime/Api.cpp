@@ -3,6 +3,8 @@
 
 #include "runtime/Arguments.h"
 #include "runtime/devices/Cpu.h"
+#include "runtime/devices/Cuda.h"
+#include "runtime/devices/Sim.h"
 
 using namespace kvc;
 using namespace kvc::rt;
@@ -63,6 +65,67 @@ kvc_status kvc_device_create_cpu(const kvc_cpu_options *options,
     return s;
   *device = wrap(created);
   return ok();
+}
+
+kvc_status kvc_device_create_cuda(const kvc_cuda_options *options,
+                                  kvc_device **device) {
+  kvc_cuda_options known = {};
+  if (options)
+    if (kvc_status s = readStruct(options, "kvc_cuda_options", known); !isOk(s))
+      return s;
+  if (!device)
+    return noOutput("device");
+  Device *created = nullptr;
+  if (kvc_status s = createCudaDevice(known, created); !isOk(s))
+    return s;
+  *device = wrap(created);
+  return ok();
+}
+
+kvc_status kvc_device_create_sim(const kvc_sim_options *options,
+                                 kvc_device **device) {
+  kvc_sim_options known = {};
+  if (kvc_status s = readStruct(options, "kvc_sim_options", known); !isOk(s))
+    return s;
+  if (!device)
+    return noOutput("device");
+  Device *created = nullptr;
+  if (kvc_status s = createSimDevice(known, created); !isOk(s))
+    return s;
+  *device = wrap(created);
+  return ok();
+}
+
+/// The emulated GPU behind a handle; null, with a status, if it is none.
+static SimDriver *simOf(const kvc_device *device, kvc_status &status) {
+  if (device)
+    return simDriver(unwrap(const_cast<kvc_device *>(device)), status);
+  status = noHandle("device");
+  return nullptr;
+}
+
+kvc_status kvc_sim_allow(kvc_device *device, const void *base, size_t bytes,
+                         int writable) {
+  kvc_status status = ok();
+  if (SimDriver *driver = simOf(device, status))
+    driver->allow(base, bytes, writable != 0);
+  return status;
+}
+
+kvc_status kvc_sim_forget(kvc_device *device, const void *base) {
+  kvc_status status = ok();
+  if (SimDriver *driver = simOf(device, status))
+    driver->forget(base);
+  return status;
+}
+
+kvc_status kvc_sim_get_counters(const kvc_device *device,
+                                kvc_sim_counters *counters) {
+  kvc_status status = ok();
+  SimDriver *driver = simOf(device, status);
+  if (!driver)
+    return status;
+  return writeStruct(driver->counters(), "kvc_sim_counters", counters);
 }
 
 void kvc_device_release(kvc_device *device) {

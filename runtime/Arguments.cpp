@@ -61,7 +61,7 @@ static kvc_status checkSlotTokens(const StoreInfo &store, int64_t slotTokens) {
 }
 
 kvc_status kvc::rt::checkAppend(const ModelInfo &model, const StoreInfo &store,
-                                const kvc_append_args &args) {
+                                const kvc_append_args &args, bool ifHost) {
   if (args.rows > INT32_MAX)
     return fail(KVC_INVALID_ARGUMENT, 121, "`rows`: expected below 2^31");
   size_t element = elementBytes(model);
@@ -84,7 +84,7 @@ kvc_status kvc::rt::checkAppend(const ModelInfo &model, const StoreInfo &store,
     return fail(KVC_INVALID_ARGUMENT, 123,
                 "`outers`: expected 0 or more, found %lld",
                 (long long)args.outers);
-  if (args.outers == 0)
+  if (args.outers == 0 || !ifHost)
     return ok();
   int64_t tokens = store.paged ? store.page : args.slot_tokens;
   for (uint32_t row = 0; row < args.rows; ++row)
@@ -149,7 +149,7 @@ static kvc_status checkSequence(const StoreInfo &store,
 }
 
 static kvc_status checkBatch(const StoreInfo &store,
-                             const kvc_attend_args &args) {
+                             const kvc_attend_args &args, bool ifHost) {
   if (!args.cu_q || !args.kv_len || !args.table)
     return fail(KVC_INVALID_ARGUMENT, 141,
                 "`cu_q`, `kv_len` and `table`: expected arrays, found null");
@@ -163,6 +163,8 @@ static kvc_status checkBatch(const StoreInfo &store,
     return fail(KVC_INVALID_ARGUMENT, 144,
                 "`outers`: expected 0 or more, found %lld",
                 (long long)args.outers);
+  if (!ifHost)
+    return ok();
   if (args.cu_q[0] != 0)
     return fail(KVC_INVALID_ARGUMENT, 145, "`cu_q[0]`: expected 0, found %d",
                 args.cu_q[0]);
@@ -180,10 +182,10 @@ static kvc_status checkBatch(const StoreInfo &store,
 }
 
 kvc_status kvc::rt::checkAttend(const ModelInfo &model, const StoreInfo &store,
-                                const kvc_attend_args &args) {
+                                const kvc_attend_args &args, bool ifHost) {
   if (kvc_status s = checkSlotTokens(store, args.slot_tokens); !isOk(s))
     return s;
-  if (kvc_status s = checkBatch(store, args); !isOk(s))
+  if (kvc_status s = checkBatch(store, args, ifHost); !isOk(s))
     return s;
   size_t element = elementBytes(model);
   if (kvc_status s = checkRows("q", args.q, args.q_row_stride, model.qHeads,

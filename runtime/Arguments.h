@@ -55,14 +55,15 @@ kvc_status writeStruct(const T &from, const char *name, T *to) {
 /// Bytes of an element of the model's dtype.
 size_t elementBytes(const artifact::ModelInfo &model);
 
-/// Whether a kernel may be called with these; they touch nothing yet.
+/// Whether a kernel may be called with these; they touch nothing yet. Arrays
+/// are read only `ifHost`.
 kvc_status checkAppend(const artifact::ModelInfo &model,
                        const artifact::StoreInfo &store,
-                       const kvc_append_args &args);
+                       const kvc_append_args &args, bool ifHost);
 /// All but the size of the workspace, which the device knows.
 kvc_status checkAttend(const artifact::ModelInfo &model,
                        const artifact::StoreInfo &store,
-                       const kvc_attend_args &args);
+                       const kvc_attend_args &args, bool ifHost);
 
 } // namespace kvc::rt
 

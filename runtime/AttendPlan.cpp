@@ -63,9 +63,8 @@ struct AttendPlan::Layout {
   }
 };
 
-/// Parts at most, of `queries` tokens over `kvLen` cached ones.
-static int64_t mostParts(const AttendShape &shape, uint32_t split,
-                         int64_t queries, int64_t kvLen) {
+int64_t kvc::rt::mostParts(const AttendShape &shape, uint32_t split,
+                           int64_t queries, int64_t kvLen) {
   if (split == 0)
     return 1;
   int64_t all = ceilDiv(kvLen, split);

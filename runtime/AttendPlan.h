@@ -63,6 +63,10 @@ struct ActiveSplits {
 ActiveSplits activeSplits(const AttendShape &shape, uint32_t split,
                           int64_t first, int64_t last);
 
+/// Parts at most, of `queries` query tokens over `kvLen` cached ones.
+int64_t mostParts(const AttendShape &shape, uint32_t split, int64_t queries,
+                  int64_t kvLen);
+
 /// One sequence of a wave.
 struct PlannedSequence {
   int64_t itemBegin = 0, mergeBegin = 0; ///< sums over the sequences before

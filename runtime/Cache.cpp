@@ -48,6 +48,11 @@ static kvc_status checkOptions(const Program &program,
 
 kvc_status Cache::create(Program &program, const kvc_cache_options &options,
                          Cache *&cache) {
+  // What a step's kernels read is in the host's memory.
+  if (!program.device().sharesHostMemory())
+    return fail(KVC_UNSUPPORTED, 510,
+                "there is no cache on a GPU with memory of its own yet: call "
+                "kvc_append and kvc_attend with pages of your own");
   if (kvc_status s = checkOptions(program, options); !isOk(s))
     return s;
   std::unique_ptr<Cache> created(new Cache(program, options));
@@ -75,7 +80,32 @@ kvc_status Cache::init() {
                                   i, options.max_batch, options.max_step_tokens,
                                   options.max_tokens_per_seq));
   workspace = program->device().allocate(workspaceBytes);
-  return workspace ? ok() : noMemory("the workspace");
+  if (!workspace)
+    return noMemory("the workspace");
+  Device &device = program->device();
+  forLent([&](const void *base, size_t bytes, bool writable) {
+    device.lend(base, bytes, writable);
+  });
+  return ok();
+}
+
+/// Calls `body` with all memory that kernels touch and the device did not
+/// allocate.
+template <class Body> void Cache::forLent(Body body) {
+  if (!ownsArena && arena)
+    body(arena, options.arena_bytes, true);
+  auto array = [&](const auto &elements) {
+    if (elements.data())
+      body(elements.data(), elements.size() * sizeof(*elements.data()), false);
+  };
+  for (Step &step : steps) {
+    array(step.cuQ);
+    array(step.kvLen);
+    for (StepTable &table : step.tables) {
+      array(table.table);
+      array(table.slots);
+    }
+  }
 }
 
 kvc_status Cache::initStores() {
@@ -124,6 +154,7 @@ bool Cache::initStep(Step &step) {
 
 Cache::~Cache() {
   Device &device = program->device();
+  forLent([&](const void *base, size_t, bool) { device.takeBack(base); });
   if (ownsArena && arena)
     device.deallocate(arena, options.arena_bytes);
   if (workspace)

@@ -122,6 +122,7 @@ private:
   kvc_status init();
   kvc_status initStores();
   bool initStep(Step &step);
+  template <class Body> void forLent(Body body);
 
   /// Null if the cache has a single owner.
   std::mutex *shared(std::mutex &mutex) const {

@@ -110,6 +110,9 @@ kvc_attend_args Cache::attendArgs(const kvc_batch_view &view) const {
   args.slot_tokens = view.slot_tokens;
   args.workspace = workspace;
   args.workspace_bytes = workspaceBytes;
+  args.rows = view.rows;
+  args.max_queries = view.rows;
+  args.max_kv_len = options.max_tokens_per_seq;
   // outers stays 0: the tables are our own.
   std::copy(std::begin(view.planes), std::end(view.planes), args.planes);
   return args;

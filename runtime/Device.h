@@ -40,6 +40,17 @@ public:
                           const artifact::Bundle &bundle,
                           std::unique_ptr<Executable> &executable) = 0;
 
+  /// Whether arguments that point to memory are the host's to read. If not, the
+  /// caller vouches for lengths, tables and slots.
+  virtual bool readsHostMemory() const { return true; }
+  /// Whether it is a GpuDevice (devices/Gpu.h): there is no RTTI here.
+  virtual bool isGpu() const { return false; }
+  /// Whether kernels read and write the host's memory; then what they may touch
+  /// is lent to them first, and taken back.
+  virtual bool sharesHostMemory() const { return true; }
+  virtual void lend(const void *, size_t, bool /*writable*/) {}
+  virtual void takeBack(const void *) {}
+
   /// Zeroed memory that kernels can reach, 64-byte aligned; null if there is
   /// not enough.
   virtual void *allocate(size_t bytes) = 0;

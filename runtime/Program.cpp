@@ -34,7 +34,8 @@ kvc_status Program::loadFile(Device &device, const char *path,
 kvc_status Program::append(uint32_t store, const kvc_append_args &args) const {
   if (args.rows == 0)
     return ok();
-  if (kvc_status s = checkAppend(info.model, info.stores[store], args);
+  if (kvc_status s = checkAppend(info.model, info.stores[store], args,
+                                 owner->readsHostMemory());
       !isOk(s))
     return s;
   return kernels->append(store, args);
@@ -43,7 +44,8 @@ kvc_status Program::append(uint32_t store, const kvc_append_args &args) const {
 kvc_status Program::attend(uint32_t store, const kvc_attend_args &args) const {
   if (args.batch == 0)
     return ok();
-  if (kvc_status s = checkAttend(info.model, info.stores[store], args);
+  if (kvc_status s = checkAttend(info.model, info.stores[store], args,
+                                 owner->readsHostMemory());
       !isOk(s))
     return s;
   return kernels->attend(store, args);

@@ -145,7 +145,8 @@ void AppendKernel::storeRow(const StreamRow &row) {
     });
   }
   Value to = target(k.cache.planeIndex(row.kind, false));
-  unsigned align = std::min(k.codeAlign(row.kind), chunkBytes);
+  // Rows are whole chunks, so no chunk is aligned to less.
+  unsigned align = std::min<int64_t>(16, chunkBytes);
   for (auto [i, x] : llvm::enumerate(row.channels)) {
     Value chunk = chunkOf(i);
     Value codes = row.codec.emitEncode(kit.b, kit.kernel, x, factor);

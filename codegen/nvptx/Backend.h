@@ -65,10 +65,16 @@ struct Cubin {
   llvm::StringMap<AssemblerReport> kernels; ///< by symbol
   std::string assembler; ///< "nvJitLink 13.0" or "ptxas 13.0"
 };
-/// PTX to a cubin, by nvJitLink in process or by ptxas, whichever is there.
-/// nullopt if neither is or if it refuses the PTX (then `error` says so).
+/// Which assembler to ask; Any prefers nvJitLink, which is quicker to start.
+enum class Assembler : uint8_t { Any, JitLink, Ptxas };
+/// What Any would take, with its version or path; "" if nothing is here.
+std::string assemblerName();
+/// PTX to a cubin. nullopt if there is no assembler, if it refuses the PTX, or
+/// if it says that it could not overlap what is meant to overlap (then `error`
+/// has its words).
 std::optional<Cubin> assemble(llvm::StringRef ptx, const SmTarget &target,
-                              std::string &error);
+                              std::string &error,
+                              Assembler assembler = Assembler::Any);
 
 /// Makes an emulated kernel of the module for the host (lib/Simt/SimAbi.h), in
 /// place; consumes the PTX form. `sites` gets the lines that sites index.

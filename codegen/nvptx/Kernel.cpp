@@ -7,13 +7,6 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::nvptx;
 
-int64_t Kernel::codeAlign(StreamKind kind) {
-  StreamInfo stream = cache.stream(kind);
-  int64_t bytes =
-      stream.dim * stream.codec.getCodeType().getIntOrFloatBitWidth() / 8;
-  return std::min<int64_t>(16, bytes & -bytes);
-}
-
 //===----------------------------------------------------------------------===//
 // Parameters
 //===----------------------------------------------------------------------===//

@@ -62,8 +62,6 @@ public:
   /// Of the store; the first is q head `firstQueryHead()` of the model.
   int64_t queryHeads() { return kvHeads() * group(); }
   int64_t firstQueryHead() { return int64_t(store.getHeadBegin()) * group(); }
-  /// Bytes that any row of a stream's codes is aligned to.
-  int64_t codeAlign(StreamKind kind);
 
   //===--- parameters -------------------------------------------------------//
   // Offsets are offsetof(the struct, field); `args` is the first field of each.

@@ -135,8 +135,8 @@ PlanKernel::Splits PlanKernel::splitsOf(const PlanVariant &variant,
   Value sink = kit.min(sequence.length, kit.i32(read.getSinkTokens()));
   splits.sinkEnd = kit.ceilDiv(sink, variant.split);
   splits.recentBegin = kit.max(kit.div(oldest, variant.split), splits.sinkEnd);
-  // The sink alone may reach the end.
-  Value recent = kit.sub(kit.max(all, splits.recentBegin), splits.recentBegin);
+  // Neither the sink nor the oldest token is beyond the last split.
+  Value recent = kit.sub(all, splits.recentBegin);
   splits.parts = kit.max(kit.add(splits.sinkEnd, recent), one);
   return splits;
 }
@@ -322,7 +322,8 @@ Kit::Values PlanKernel::emitRound(Value first, ValueRange carried) {
   for (size_t v = 0; v < variants.size(); ++v)
     writeItems(v, first, kit.min(carried[v + 1], capacityOf(v)),
                kit.min(next[v + 1], capacityOf(v)));
-  barrier();
+  // The next round's first scan has a barrier before anything that is read
+  // here is written again.
   return next;
 }
 

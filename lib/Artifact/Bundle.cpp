@@ -359,13 +359,19 @@ std::optional<Bundle> Bundle::open(std::span<const uint8_t> bytes,
     return std::nullopt;
   }
   bundle.info = std::move(*manifest);
-  for (size_t i = 0; i < bundle.info.kernels.size(); ++i)
-    if (const std::string &blob = bundle.info.kernels[i].blob;
-        blob == kManifestName || !bundle.find(blob)) {
+  for (size_t i = 0; i < bundle.info.kernels.size(); ++i) {
+    const KernelInfo &kernel = bundle.info.kernels[i];
+    for (auto [field, entry] : {std::pair{"blob", &kernel.blob},
+                                {"ptx", &kernel.ptx},
+                                {"sites", &kernel.sites}}) {
+      if (entry->empty() || (*entry != kManifestName && bundle.find(*entry)))
+        continue;
       error = std::string(kManifestName) + ": /kernels/" + std::to_string(i) +
-              "/blob: expected an entry of the artifact, found `" + blob + "`";
+              "/" + field + ": expected an entry of the artifact, found `" +
+              *entry + "`";
       return std::nullopt;
     }
+  }
   return bundle;
 }
 

@@ -53,18 +53,30 @@ static Ordered toJson(const StoreInfo &store) {
 }
 
 static Ordered toJson(const KernelInfo &kernel) {
-  return {{"name", kernel.name},
-          {"kind", kernel.kind},
-          {"store", kernel.store},
-          {"target", kernel.target},
-          {"features", kernel.features},
-          {"symbol", kernel.symbol},
-          {"blob", kernel.blob},
-          {"scratch_bytes", kernel.scratchBytes},
-          {"min_queries", kernel.minQueries},
-          {"max_queries", kernel.maxQueries},
-          {"split", kernel.split},
-          {"schedule", kernel.schedule}};
+  Ordered json{{"name", kernel.name},
+               {"kind", kernel.kind},
+               {"store", kernel.store},
+               {"target", kernel.target},
+               {"features", kernel.features},
+               {"symbol", kernel.symbol},
+               {"blob", kernel.blob},
+               {"scratch_bytes", kernel.scratchBytes},
+               {"min_queries", kernel.minQueries},
+               {"max_queries", kernel.maxQueries},
+               {"split", kernel.split},
+               {"schedule", kernel.schedule}};
+  if (kernel.device == "cpu")
+    return json;
+  json["device"] = kernel.device;
+  json["threads"] = kernel.threads;
+  json["shared_bytes"] = kernel.sharedBytes;
+  json["rows"] = kernel.rows;
+  json["registers"] = kernel.registers;
+  if (kernel.device == "cuda")
+    json["ptx"] = kernel.ptx;
+  else
+    json["sites"] = kernel.sites;
+  return json;
 }
 
 std::string kvc::artifact::write(const Manifest &manifest) {
@@ -78,6 +90,8 @@ std::string kvc::artifact::write(const Manifest &manifest) {
       {"model", toJson(manifest.model)},
       {"stores", Ordered::array()},
       {"kernels", Ordered::array()}};
+  if (manifest.gpuAbi)
+    json["gpu_abi"] = manifest.gpuAbi;
   for (const StoreInfo &store : manifest.stores)
     json["stores"].push_back(toJson(store));
   for (const KernelInfo &kernel : manifest.kernels)
@@ -153,16 +167,32 @@ static StoreInfo readStore(const JsonNode &node) {
   return store;
 }
 
+/// What a kernel has that is not for the CPU.
+static void readGpuKernel(const JsonNode &node, KernelInfo &kernel) {
+  kernel.device = node.get("device").oneOf({"cpu", "cuda", "sim"});
+  if (kernel.device == "cpu")
+    return;
+  kernel.threads = node.get("threads").integer32(32, 1024);
+  kernel.sharedBytes = node.get("shared_bytes").integer32(0, 1u << 20);
+  bool attend = kernel.kind == "attend";
+  kernel.rows = node.get("rows").integer32(attend, attend ? 1024 : 0);
+  kernel.registers = node.get("registers").integer32(0, 255);
+  if (kernel.device == "cuda")
+    kernel.ptx = node.get("ptx").word(1, 128, "_.-/");
+  else
+    kernel.sites = node.get("sites").word(1, 128, "_.-/");
+}
+
 static KernelInfo readKernel(const JsonNode &node) {
   KernelInfo kernel;
   kernel.name = node.get("name").word(1, 128, kNameChars);
-  kernel.kind = node.get("kind").oneOf({"attend", "merge", "append"});
+  kernel.kind = node.get("kind").oneOf({"attend", "merge", "append", "plan"});
   kernel.store = node.get("store").word(1, 64, kNameChars);
   kernel.target = node.get("target").word(1, 64, kNameChars);
   for (const JsonNode &feature : node.get("features").items(0, 64))
     kernel.features.push_back(feature.word(1, 32, kNameChars));
   kernel.symbol = node.get("symbol").word(1, 256, "_");
-  kernel.blob = node.get("blob").word(1, 128, "_.-/");
+  kernel.blob = node.get("blob").word(0, 128, "_.-/");
   kernel.scratchBytes = node.get("scratch_bytes").integer(0, kMaxScratch);
   bool attend = kernel.kind == "attend";
   uint32_t least = attend ? 1 : 0, most = attend ? kMaxTokens : 0;
@@ -170,6 +200,8 @@ static KernelInfo readKernel(const JsonNode &node) {
   kernel.maxQueries = node.get("max_queries").integer32(least, most);
   kernel.split = node.get("split").integer32(0, most);
   kernel.schedule = node.get("schedule").text(4096);
+  if (node.has("device"))
+    readGpuKernel(node, kernel);
   return kernel;
 }
 
@@ -187,6 +219,8 @@ std::optional<Manifest> kvc::artifact::read(std::string_view text,
       format.get("major").integer32(kFormatMajor, kFormatMajor);
   manifest.formatMinor = format.get("minor").integer32(0, UINT32_MAX);
   manifest.cpuAbi = root.get("cpu_abi").integer32(0, UINT32_MAX);
+  if (root.has("gpu_abi"))
+    manifest.gpuAbi = root.get("gpu_abi").integer32(0, UINT32_MAX);
   manifest.producer = root.get("producer").text(256);
   manifest.specName = root.get("spec_name").word(1, 64, kNameChars);
   manifest.key = root.get("key").word(1, 128, "");

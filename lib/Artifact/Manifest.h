@@ -16,7 +16,7 @@
 
 namespace kvc::artifact {
 
-inline constexpr unsigned kFormatMajor = 1, kFormatMinor = 0;
+inline constexpr unsigned kFormatMajor = 1, kFormatMinor = 1;
 
 /// One plane of a store's page: the codes or the scales of one stream.
 struct PlaneInfo {
@@ -49,9 +49,11 @@ struct StoreInfo {
 
 struct KernelInfo {
   std::string name;   ///< "full.attend.decode"
-  std::string kind;   ///< "attend", "merge" or "append"
+  std::string kind;   ///< "attend", "merge", "append" or "plan"
   std::string store;  ///< StoreInfo::name
-  std::string target; ///< "x86-64-v3", "x86-64-v4", ...
+  std::string target; ///< "x86-64-v3", "sm_90a", ...
+  /// What runs it: "cpu" (KernelAbi.h), "cuda" or "sim" (GpuAbi.h).
+  std::string device = "cpu";
   /// CPU features that must all be there ("avx2", "fma", "amx-bf16", ...).
   std::vector<std::string> features;
   std::string symbol; ///< C name in the blob
@@ -65,6 +67,15 @@ struct KernelInfo {
   /// by the schedule, not by the batch: results stay batch-invariant.
   uint32_t split = 0;
   std::string schedule; ///< printed #kvc.schedule
+  // Not for the CPU:
+  uint32_t threads = 0;     ///< per CTA
+  uint32_t sharedBytes = 0; ///< dynamic shared memory of a CTA
+  uint32_t rows = 0;        ///< attend: query rows (tokens x group) per item
+  uint32_t registers = 0;   ///< per thread as assembled; 0: not known
+  /// cuda: entry with the PTX of the blob, which newer GPUs can compile; the
+  /// blob is "" where there was no assembler.
+  std::string ptx;
+  std::string sites; ///< sim: entry with the lines that sites index
   bool operator==(const KernelInfo &) const = default;
 };
 
@@ -77,8 +88,10 @@ struct ModelInfo {
 };
 
 struct Manifest {
-  uint32_t formatMajor = kFormatMajor, formatMinor = kFormatMinor;
+  uint32_t formatMajor = kFormatMajor;
+  uint32_t formatMinor = 0; ///< 1 where there are kernels for GPUs
   uint32_t cpuAbi = 0;  ///< KVC_CPU_ABI of the CPU kernels
+  uint32_t gpuAbi = 0;  ///< KVC_GPU_ABI of the others; 0: there are none
   std::string producer; ///< "kvc 0.1.0, LLVM 22.1.8"
   std::string specName;
   std::string key; ///< hex: everything that changed the code

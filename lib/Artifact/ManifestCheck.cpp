@@ -140,19 +140,25 @@ static std::string checkKernels(const Manifest &manifest) {
   std::set<std::string> stores;
   for (const StoreInfo &store : manifest.stores)
     stores.insert(store.name);
-  std::set<std::tuple<std::string, std::string>> names;
-  std::set<std::tuple<std::string, std::string, std::string, uint32_t>> uses;
+  std::set<std::tuple<std::string, std::string, std::string>> names;
+  std::set<
+      std::tuple<std::string, std::string, std::string, std::string, uint32_t>>
+      uses;
   for (size_t i = 0; i < manifest.kernels.size(); ++i) {
     const KernelInfo &kernel = manifest.kernels[i];
     std::string at = "/kernels/" + std::to_string(i);
     if (!stores.count(kernel.store))
       return at + "/store: expected the name of a store, found `" +
              kernel.store + "`";
-    if (!names.insert({kernel.target, kernel.name}).second)
+    if (kernel.blob.empty() && kernel.device != "cuda")
+      return at + "/blob: expected an entry's name, found none";
+    if (kernel.kind == "plan" && kernel.device == "cpu")
+      return at + "/kind: the CPU has no kernels of kind `plan`";
+    if (!names.insert({kernel.device, kernel.target, kernel.name}).second)
       return at + "/name: `" + kernel.name + "` is there twice for `" +
              kernel.target + "`";
-    if (!uses.insert(
-                 {kernel.store, kernel.target, kernel.kind, kernel.minQueries})
+    if (!uses.insert({kernel.store, kernel.device, kernel.target, kernel.kind,
+                      kernel.minQueries})
              .second)
       return at + ": a second " + kernel.kind + " kernel of `" + kernel.store +
              "` for the same target and query tokens";

@@ -1,8 +1,9 @@
 //===- CacheKey.cpp - what an artifact depends on -------------------------===//
-#include "lib/Artifact/KernelAbi.h"
+#include "lib/Artifact/GpuAbi.h"
 #include "lib/Artifact/Manifest.h"
 #include "lib/Compiler/BuildId.h"
 #include "lib/Compiler/Cache.h"
+#include "lib/Simt/SimAbi.h"
 #include "lib/Support/Version.h"
 
 #include "llvm/ADT/StringExtras.h"
@@ -59,6 +60,7 @@ CacheKeyBuilder::CacheKeyBuilder() {
   static const std::string llvmIds = loadedLlvm();
   add(version()).add(buildId()).add(llvmVersion()).add(llvmIds);
   add(artifact::kFormatMajor).add(artifact::kFormatMinor).add(KVC_CPU_ABI);
+  add(KVC_GPU_ABI).add(KVC_SIM_ABI);
 }
 
 CacheKeyBuilder &CacheKeyBuilder::add(std::string_view part) {

@@ -2,7 +2,7 @@
 #include "lib/Compiler/Compiler.h"
 
 #include "lib/Artifact/Bundle.h"
-#include "lib/Artifact/KernelAbi.h"
+#include "lib/Artifact/GpuAbi.h"
 #include "lib/Compiler/Cache.h"
 #include "lib/Compiler/Remarks.h"
 #include "lib/Compiler/TargetCompiler.h"
@@ -59,28 +59,28 @@ private:
   Diagnostics &diagnostics;
   PhaseClock clock;
   CacheKey key;
-  std::vector<cpu::CpuTarget> targets;
+  std::vector<Target> targets;
   std::vector<TargetOutput> results;
   CompileOutput output;
 };
 
 bool Compilation::resolveTargets() {
   for (const std::string &name : options.targets) {
-    auto target = cpu::findCpuTarget(name);
+    auto target = findTarget(name);
     if (!target) {
-      std::vector<std::string> legal{"native"};
-      for (const cpu::CpuTarget &known : cpu::cpuTargets())
-        legal.push_back(known.name);
       bool native = name == "native";
       Diagnostic &error =
           diagnostics.error(native ? "E-NO-DEVICE" : "E-TARGET", {},
                             native ? "this machine runs none of the targets"
                                    : "no target named `" + name + "`");
-      error.notes.push_back(
-          {Severity::Help, "", {}, "use " + llvm::join(legal, ", "), {}});
+      error.notes.push_back({Severity::Help,
+                             "",
+                             {},
+                             "use " + llvm::join(targetNames(), ", "),
+                             {}});
       continue;
     }
-    if (llvm::none_of(targets, [&](const cpu::CpuTarget &known) {
+    if (llvm::none_of(targets, [&](const Target &known) {
           return known.name == target->name;
         }))
       targets.push_back(*target);
@@ -100,12 +100,8 @@ bool Compilation::resolveTargets() {
 CacheKey Compilation::makeKey() const {
   CacheKeyBuilder builder;
   builder.add(spec.canonical);
-  for (const cpu::CpuTarget &target : targets) {
-    builder.add("target").add(target.name).add(target.cpu);
-    builder.add(target.lanes).add(target.registers);
-    builder.add(llvm::join(target.features, ","));
-    builder.add(llvm::join(target.dot, ","));
-  }
+  for (const Target &target : targets)
+    target.addTo(builder);
   for (const ScheduleOverride &entry : options.schedule)
     builder.add("schedule").add(entry.kernel).add(entry.key).add(entry.value);
   return builder.key();
@@ -138,6 +134,10 @@ bool Compilation::pack(TargetCompiler &compiler) {
   clock.begin(Phase::Artifact);
   artifact::Manifest manifest;
   manifest.cpuAbi = KVC_CPU_ABI;
+  if (llvm::any_of(targets, [](const Target &t) { return t.isGpu(); })) {
+    manifest.gpuAbi = KVC_GPU_ABI;
+    manifest.formatMinor = artifact::kFormatMinor;
+  }
   manifest.producer = producer();
   manifest.specName = spec.name;
   manifest.key = key.hex();
@@ -170,7 +170,7 @@ bool Compilation::pack(TargetCompiler &compiler) {
 }
 
 bool Compilation::compileTargets(TargetCompiler &compiler) {
-  for (const cpu::CpuTarget &target : targets) {
+  for (const Target &target : targets) {
     auto result = compiler.run(target);
     if (!result)
       return false;
@@ -178,12 +178,15 @@ bool Compilation::compileTargets(TargetCompiler &compiler) {
   }
   if (options.stopAfter == Phase::Artifact)
     return pack(compiler);
-  if (options.stopAfter == Phase::Object)
+  if (options.stopAfter == Phase::Object && !results.front().objects.empty())
     output.artifact = std::move(results.front().objects.front().second);
   else
     output.text = std::move(results.front().text);
   std::string error;
-  if (options.stopAfter == Phase::Object && options.disassemble) {
+  bool isText = results.front().objects.empty(); // PTX is
+  if (options.stopAfter == Phase::Object && isText) {
+    output.text = std::move(results.front().text);
+  } else if (options.stopAfter == Phase::Object && options.disassemble) {
     auto text = disassemble(output.artifact, error);
     if (!text)
       diagnostics.error("E-INTERNAL", {}, error);

@@ -34,7 +34,7 @@ struct ScheduleOverride {
 std::optional<ScheduleOverride> parseOverride(const std::string &text);
 
 struct CompileOptions {
-  /// "native", "x86-64-v3", "x86-64-v4"; several give several blobs.
+  /// "native", "x86-64-v3", "sm_90a", "sim:sm_90a"; several give several blobs.
   std::vector<std::string> targets = {"native"};
   std::vector<ScheduleOverride> schedule;
   Phase stopAfter = Phase::Artifact;

@@ -77,8 +77,8 @@ std::vector<artifact::StoreInfo> kvc::describeStores(ModuleOp module) {
   return stores;
 }
 
-std::vector<artifact::KernelInfo>
-kvc::describeKernels(ModuleOp module, const cpu::CpuTarget &target) {
+std::vector<artifact::KernelInfo> kvc::describeKernels(ModuleOp module,
+                                                       const Target &target) {
   std::vector<artifact::KernelInfo> kernels;
   llvm::StringMap<uint32_t> nextQueries;
   for (auto op : module.getOps<tile::KernelOp>()) {
@@ -86,9 +86,13 @@ kvc::describeKernels(ModuleOp module, const cpu::CpuTarget &target) {
     info.name = op.getSymName().str();
     info.kind = op.getKind().str();
     info.store = op.getStore().str();
-    info.target = target.name;
-    info.features = target.features;
-    info.symbol = cpu::symbolName(op.getSymName());
+    info.target = target.isGpu() ? target.sm.name : target.name;
+    if (target.isGpu())
+      info.device = target.device == Target::Device::Sim ? "sim" : "cuda";
+    else
+      info.features = target.cpu.features;
+    info.symbol = target.isGpu() ? nvptx::symbolName(op.getSymName())
+                                 : cpu::symbolName(op.getSymName());
     info.schedule = op.getSchedule().str();
     if (info.kind != "attend")
       continue;
@@ -96,6 +100,8 @@ kvc::describeKernels(ModuleOp module, const cpu::CpuTarget &target) {
     info.maxQueries = op.getSchedule().getQueries();
     nextQueries[info.store] = info.minQueries + info.maxQueries;
     info.split = op.getSchedule().getSplit();
+    if (target.isGpu())
+      info.rows = op.getSchedule().getRows();
   }
   return kernels;
 }

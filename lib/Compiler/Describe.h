@@ -2,8 +2,8 @@
 #ifndef KVC_LIB_COMPILER_DESCRIBE_H
 #define KVC_LIB_COMPILER_DESCRIBE_H
 
-#include "codegen/cpu/Backend.h"
 #include "lib/Artifact/Manifest.h"
+#include "lib/Compiler/Target.h"
 #include "lib/Spec/Spec.h"
 
 namespace kvc {
@@ -21,7 +21,7 @@ std::vector<artifact::StoreInfo> describeStores(mlir::ModuleOp module);
 /// module: the first takes 1 to its schedule's `queries`, each other all from
 /// there on. This is the one place that says so.
 std::vector<artifact::KernelInfo> describeKernels(mlir::ModuleOp module,
-                                                  const cpu::CpuTarget &target);
+                                                  const Target &target);
 
 /// Emits remarks on the module's kernels about what was folded into what.
 void remarkFolds(mlir::ModuleOp module);

@@ -27,7 +27,7 @@ public:
     InitializeNativeTarget();
     InitializeNativeTargetDisassembler();
     std::string error;
-    const Target *target = TargetRegistry::lookupTarget(triple, error);
+    const llvm::Target *target = TargetRegistry::lookupTarget(triple, error);
     if (!target)
       return;
     registers.reset(target->createMCRegInfo(triple));

@@ -14,6 +14,11 @@ std::optional<Phase> kvc::phaseFromName(const std::string &text) {
   for (size_t i = 0; i < std::size(kPhaseNames); ++i)
     if (text == kPhaseNames[i])
       return Phase(i);
+  // What these phases give for a GPU.
+  if (text == "gpu")
+    return Phase::Cpu;
+  if (text == "ptx")
+    return Phase::Object;
   return std::nullopt;
 }
 

@@ -103,7 +103,7 @@ bool TargetCompiler::unexplained(Phase phase) {
   return false;
 }
 
-static std::string textOf(ModuleOp module) {
+std::string kvc::textOf(ModuleOp module) {
   std::string text;
   llvm::raw_string_ostream os(text);
   module.print(os);
@@ -118,8 +118,8 @@ bool TargetCompiler::import() {
   return succeeded(verify(*kvcModule)) || unexplained(Phase::Kvc);
 }
 
-bool TargetCompiler::plan(ModuleOp module, const cpu::CpuTarget &target) {
-  module->setAttr("kvc.target", cpu::targetAttr(&context, target));
+bool TargetCompiler::plan(ModuleOp module, const Target &target) {
+  module->setAttr("kvc.target", target.facts(&context));
   std::vector<std::string> overrides;
   for (const ScheduleOverride &entry : options.schedule)
     overrides.push_back(entry.kernel + "." + entry.key + "=" +
@@ -171,13 +171,22 @@ bool TargetCompiler::emit(ModuleOp module, const cpu::CpuTarget &target,
   return !diagnostics.hasErrors();
 }
 
-std::optional<TargetOutput> TargetCompiler::run(const cpu::CpuTarget &target) {
+bool TargetCompiler::runCpu(ModuleOp module, const cpu::CpuTarget &target,
+                            TargetOutput &output) {
+  clock.begin(Phase::Cpu);
+  cpu::ScratchSizes scratch;
+  if (failed(cpu::lowerTileToCpu(module, target, scratch)))
+    return unexplained(Phase::Cpu);
+  for (artifact::KernelInfo &kernel : output.kernels)
+    kernel.scratchBytes = scratch.lookup(kernel.name);
+  clock.end();
+  return reached(Phase::Cpu, target.name, output,
+                 [&] { return textOf(module); }) ||
+         emit(module, target, output);
+}
+
+std::optional<TargetOutput> TargetCompiler::run(const Target &target) {
   TargetOutput output;
-  auto finished = [&]() -> std::optional<TargetOutput> {
-    if (diagnostics.hasErrors())
-      return std::nullopt;
-    return std::move(output);
-  };
   clock.begin(Phase::Tile);
   OwningOpRef<ModuleOp> module(kvcModule->clone());
   if (!plan(*module, target))
@@ -185,20 +194,11 @@ std::optional<TargetOutput> TargetCompiler::run(const cpu::CpuTarget &target) {
   output.kernels = describeKernels(*module, target);
   remarkFolds(*module);
   clock.end();
-  if (reached(Phase::Tile, target.name, output,
-              [&] { return textOf(*module); }))
-    return finished();
-
-  clock.begin(Phase::Cpu);
-  cpu::ScratchSizes scratch;
-  if (failed(cpu::lowerTileToCpu(*module, target, scratch)))
-    return unexplained(Phase::Cpu), std::nullopt;
-  for (artifact::KernelInfo &kernel : output.kernels)
-    kernel.scratchBytes = scratch.lookup(kernel.name);
-  clock.end();
-  if (reached(Phase::Cpu, target.name, output, [&] { return textOf(*module); }))
-    return finished();
-  if (!emit(*module, target, output))
+  bool done = reached(Phase::Tile, target.name, output,
+                      [&] { return textOf(*module); }) ||
+              (target.isGpu() ? runGpu(*module, target, output)
+                              : runCpu(*module, target.cpu, output));
+  if (!done || diagnostics.hasErrors())
     return std::nullopt;
-  return finished();
+  return output;
 }

@@ -6,6 +6,7 @@
 #include "lib/Compiler/Describe.h"
 #include "lib/Compiler/Locations.h"
 #include "lib/Compiler/Objects.h"
+#include "lib/Compiler/Target.h"
 
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/IR/OwningOpRef.h"
@@ -49,7 +50,7 @@ public:
   /// spec -> kvc. False after an error.
   bool import();
   /// kvc -> object, or as far as the options say. nullopt after an error.
-  std::optional<TargetOutput> run(const cpu::CpuTarget &target);
+  std::optional<TargetOutput> run(const Target &target);
 
   std::vector<artifact::StoreInfo> stores() const {
     return describeStores(*kvcModule);
@@ -59,7 +60,16 @@ public:
 
 private:
   /// kvc -> tile.
-  bool plan(mlir::ModuleOp module, const cpu::CpuTarget &target);
+  bool plan(mlir::ModuleOp module, const Target &target);
+  /// tile -> as far as the options say. False after an error.
+  bool runCpu(mlir::ModuleOp module, const cpu::CpuTarget &target,
+              TargetOutput &output);
+  bool runGpu(mlir::ModuleOp module, const Target &target,
+              TargetOutput &output);
+  bool emitCuda(mlir::ModuleOp module, const Target &target,
+                const nvptx::LaunchInfos &launches, TargetOutput &output);
+  bool emitSim(mlir::ModuleOp module, const Target &target,
+               TargetOutput &output);
   /// C names that two kernels share would make one of them the other.
   bool emit(mlir::ModuleOp module, const cpu::CpuTarget &target,
             TargetOutput &output);
@@ -67,7 +77,6 @@ private:
   /// True if the work ends here.
   bool reached(Phase phase, const std::string &target, TargetOutput &output,
                llvm::function_ref<std::string()> text);
-  bool dump(Phase phase, const std::string &target, llvm::StringRef bytes);
   /// Reports a failure of a step that should have explained itself.
   bool unexplained(Phase phase);
 
@@ -80,6 +89,9 @@ private:
   DiagnosticBridge bridge;
   mlir::OwningOpRef<mlir::ModuleOp> kvcModule;
 };
+
+/// A module as text.
+std::string textOf(mlir::ModuleOp module);
 
 /// Writes "NN-phase[.target].ext" under `directory`, which is created. False,
 /// with E-OUTPUT reported, if it cannot.

@@ -355,6 +355,8 @@ void Cta::arrive(Thread &thread, MBarrier &barrier) {
 /// when the lanes have met.
 void Cta::count(Thread &thread, bool isGlobal, uintptr_t address,
                 uint32_t bytes) {
+  if (!counting)
+    return;
   uint32_t lane = uint32_t(1) << thread.lane;
   std::vector<WarpAccess> &list = pendingCounts[thread.warp];
   for (WarpAccess &access : list)

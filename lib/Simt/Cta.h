@@ -82,6 +82,7 @@ public:
 
   /// Adds up the counters of a launch's sites. Between launches.
   void addSiteCounters(const Launch &launch);
+  bool counting = false; ///< by site
 
 private:
   friend struct Instructions;

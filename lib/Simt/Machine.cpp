@@ -50,5 +50,6 @@ bool Machine::launch(const Launch &launch, std::string &finding) {
   return finding.empty();
 }
 
+void Machine::countSites(bool wanted) { state->cta.counting = wanted; }
 const Counters &Machine::counters() const { return state->counters; }
 void Machine::resetCounters() { state->counters = Counters(); }

@@ -18,6 +18,9 @@ public:
     int64_t dims = store.cache().getDimK() + store.cache().getDimV();
     tokenCost = store.kvHeads() * dims;
     pairCost = store.problem.qHeads * dims;
+    // An emulated thread is a thousand times slower than a core.
+    if (store.emulated)
+      elements /= 20, macs /= 60;
     if (random.percent(3))
       elements *= 8, macs *= 4;
   }
@@ -48,7 +51,8 @@ int64_t Sizes::length() {
   case 3:
     return random.pick({16, 32, 64, 128}) + near;
   case 4:
-    return kSplit * random.range(1, 2) + near;
+    return (store.emulated ? kEmulatedSplit : kSplit) * random.range(1, 2) +
+           near;
   case 5:
     return random.percent(20) ? 10'000 + near : random.range(200, 1000);
   default:

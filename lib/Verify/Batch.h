@@ -7,6 +7,9 @@
 
 namespace kvc::verify {
 
+/// Split of decode kernels that run emulated, where batches must be small.
+inline constexpr int64_t kEmulatedSplit = 128;
+
 /// What a sequence's numbers look like.
 enum class DataKind : uint8_t {
   Normal,     ///< logits of variance about 1

@@ -28,6 +28,12 @@ std::string verify::number(double x) {
   return text;
 }
 
+/// What a call that failed breaks: a device that fails is an emulator that
+/// found something.
+static const char *ruleOf(const kvc_status &status) {
+  return status.code == KVC_DEVICE_ERROR ? "SIM" : "setup";
+}
+
 static int64_t width(mlir::Type type) {
   return type.getIntOrFloatBitWidth() / 8;
 }
@@ -61,6 +67,7 @@ private:
   Buffer q, out, lse, workspace;
   int64_t qStride = 0, outStride = 0, lseStride = 0;
   size_t workspaceBytes = 0;
+  int32_t longest = 0; ///< of the members
 };
 
 void AttendCall::prepare() {
@@ -110,6 +117,20 @@ kvc_status AttendCall::call(AttendMemory &memory) {
   args.workspace_bytes = workspaceBytes;
   for (auto [i, plane] : llvm::enumerate(memory.planes))
     args.planes[i] = {plane.base, plane.outer_stride, plane.head_stride};
+  args.rows = stage.rows();
+  for (const Member *member : stage.members)
+    args.max_queries = std::max(args.max_queries, uint32_t(member->queries));
+  args.max_kv_len = longest;
+  Lent lent(subject.emulators[stage.placement.device]);
+  lent.read(q.data(), q.size());
+  lent.read(stage.cuQ.data(), stage.cuQ.size() * 4);
+  lent.read(memory.kvLen.data(), memory.kvLen.size() * 4);
+  lent.read(memory.table.data(), memory.table.size() * 4);
+  lent.read(stage.arena.data(), stage.arena.size());
+  lent.write(out.data(), out.size());
+  if (args.lse)
+    lent.write(lse.data(), lse.size());
+  lent.write(workspace.data(), workspaceBytes);
   return kvc_attend(subject.programs[stage.placement.device], store.index,
                     &args);
 }
@@ -151,7 +172,6 @@ Output AttendCall::collect() const {
 }
 
 std::optional<Output> AttendCall::run(Report &report) {
-  int32_t longest = 0;
   for (int32_t length : stage.kvLen)
     longest = std::max(longest, length);
   kvc_status status = kvc_attend_workspace(
@@ -167,9 +187,12 @@ std::optional<Output> AttendCall::run(Report &report) {
                       q,         out,         lse,         qStride,
                       outStride, lseStride};
   plantBeforeAttend(subject.fault, memory);
-  status = call(memory);
+  // A GPU is told how many rows there are, and refuses a call without any.
+  if (stage.rows() || !subject.emulators[0])
+    status = call(memory);
   if (status.code != KVC_OK)
-    return report.fail("setup", std::string("kvc_attend: ") + kvc_error_text()),
+    return report.fail(ruleOf(status),
+                       std::string("kvc_attend: ") + kvc_error_text()),
            std::nullopt;
   plantAfterAttend(subject.fault, memory);
   int64_t heads = store.queryHeads(), first = store.firstQuery();
@@ -249,6 +272,11 @@ kvc_status AppendCall::call(llvm::ArrayRef<Row> rows) {
   args.outers = stage.cache.outers;
   for (auto [i, plane] : llvm::enumerate(stage.cache.planes))
     args.planes[i] = {plane.base, plane.outer_stride, plane.head_stride};
+  Lent lent(subject.emulators[stage.placement.device]);
+  lent.read(k.data(), k.size());
+  lent.read(v.data(), v.size());
+  lent.read(slots.data(), slots.size() * 8);
+  lent.write(stage.arena.data(), stage.arena.size());
   return kvc_append(subject.programs[stage.placement.device], store.index,
                     &args);
 }
@@ -266,9 +294,10 @@ bool AppendCall::run(Report &report) {
   llvm::ArrayRef<Row> all(rows);
   size_t cut = rows.empty() ? 0 : random.below(rows.size());
   for (llvm::ArrayRef<Row> part : {all.take_front(cut), all.drop_front(cut)}) {
-    if (call(part).code == KVC_OK)
+    kvc_status status = call(part);
+    if (status.code == KVC_OK)
       continue;
-    report.fail("setup", std::string("kvc_append: ") + kvc_error_text());
+    report.fail(ruleOf(status), std::string("kvc_append: ") + kvc_error_text());
     return false;
   }
   plantAfterAppend(subject.fault, stage);

@@ -15,7 +15,7 @@ using namespace kvc;
 using namespace kvc::verify;
 
 /// Batch contexts of N11.
-static constexpr unsigned kContexts = 20;
+static constexpr unsigned kContexts = 20, kEmulatedContexts = 5;
 
 namespace {
 
@@ -284,7 +284,8 @@ Members StoreCheck::context(unsigned number) {
 
 /// N11: a row's bits do not depend on its batch, pages, strides or threads.
 void StoreCheck::checkContexts() {
-  for (unsigned number = 0; number < kContexts && !report.full(); ++number) {
+  unsigned contexts = store.emulated ? kEmulatedContexts : kContexts;
+  for (unsigned number = 0; number < contexts && !report.full(); ++number) {
     Members members = context(number);
     auto output = attendIn(members, place(Poison::Random, true));
     for (size_t i = 0; output && i < members.size(); ++i) {

@@ -8,13 +8,29 @@
 using namespace kvc;
 using namespace kvc::verify;
 
-std::unique_ptr<Devices> Devices::create(std::string &error) {
+bool verify::isEmulated(llvm::StringRef target) {
+  return target.starts_with("sim:");
+}
+
+std::unique_ptr<Devices> Devices::create(llvm::ArrayRef<std::string> targets,
+                                         std::string &error) {
   auto devices = std::make_unique<Devices>();
+  devices->emulated = !targets.empty() && isEmulated(targets.front());
   for (unsigned i = 0; i < kCount; ++i) {
-    kvc_cpu_options options = {};
-    options.size = sizeof(options);
-    options.threads = i + 1;
-    if (kvc_device_create_cpu(&options, &devices->device[i]).code != KVC_OK) {
+    kvc_status status;
+    if (devices->emulated) {
+      kvc_sim_options options = {};
+      options.size = sizeof(options);
+      options.target = targets.front().c_str() + 4;
+      options.seed = i;
+      status = kvc_device_create_sim(&options, &devices->device[i]);
+    } else {
+      kvc_cpu_options options = {};
+      options.size = sizeof(options);
+      options.threads = i + 1;
+      status = kvc_device_create_cpu(&options, &devices->device[i]);
+    }
+    if (status.code != KVC_OK) {
       error = kvc_error_text();
       return nullptr;
     }
@@ -68,6 +84,7 @@ bool Subject::describe(std::string &error) {
     AttendOp attend = *function.getOps<AttendOp>().begin();
     StoreSubject subject;
     subject.spec = &store;
+    subject.emulated = emulators[0];
     subject.problem = reference::AttendProblem::of(attend);
     for (const PlaneGeometry &plane : subject.cache().planes())
       subject.planes.push_back(
@@ -102,6 +119,8 @@ std::unique_ptr<Subject> Subject::create(const spec::Spec &spec,
       mlir::MLIRContext::Threading::DISABLED);
   subject->module = importSpec(*subject->context, subject->spec);
   for (unsigned i = 0; i < Devices::kCount; ++i) {
+    if (devices.emulated)
+      subject->emulators[i] = devices.device[i];
     kvc_status status =
         kvc_program_load(devices.device[i], artifact.data(), artifact.size(),
                          &subject->programs[i]);

@@ -15,14 +15,44 @@
 
 namespace kvc::verify {
 
-/// The devices that a worker runs on: one without threads and one with two, as
-/// results must not tell them apart.
+/// The devices that a worker runs on, as results must not tell them apart: a
+/// CPU without threads and one with two, or emulated GPUs whose warps take
+/// turns in different orders.
 class Devices {
 public:
-  static std::unique_ptr<Devices> create(std::string &error);
+  /// For an artifact of these targets: emulated if the first is.
+  static std::unique_ptr<Devices> create(llvm::ArrayRef<std::string> targets,
+                                         std::string &error);
   ~Devices();
   static constexpr unsigned kCount = 2;
   kvc_device *device[kCount] = {};
+  bool emulated = false;
+};
+/// Whether `target` is emulated, and therefore slow.
+bool isEmulated(llvm::StringRef target);
+
+/// Memory that kernels may touch, as long as this lives. Only emulated GPUs
+/// ask.
+class Lent {
+public:
+  explicit Lent(kvc_device *device) : device(device) {}
+  ~Lent() {
+    for (const void *base : bases)
+      kvc_sim_forget(device, base);
+  }
+  Lent(const Lent &) = delete;
+  Lent &operator=(const Lent &) = delete;
+
+  void read(const void *base, size_t bytes) { lend(base, bytes, 0); }
+  void write(void *base, size_t bytes) { lend(base, bytes, 1); }
+
+private:
+  void lend(const void *base, size_t bytes, int writable) {
+    if (device && kvc_sim_allow(device, base, bytes, writable).code == KVC_OK)
+      bases.push_back(base);
+  }
+  kvc_device *device; ///< null: no need
+  llvm::SmallVector<const void *, 16> bases;
 };
 
 /// One store of a subject: what it means and where it stands.
@@ -30,6 +60,7 @@ struct StoreSubject {
   const spec::Store *spec = nullptr;
   uint32_t index = 0; ///< in the program
   reference::AttendProblem problem;
+  bool emulated = false; ///< batches must be small
 
   struct Plane {
     StreamKind stream;
@@ -67,6 +98,8 @@ public:
   std::vector<StoreSubject> stores; ///< in the order of the spec
   kvc_program *programs[Devices::kCount] = {};
   Fault fault = Fault::None; ///< planted into every launch
+  /// Those of `programs` if they are emulated, null otherwise.
+  kvc_device *emulators[Devices::kCount] = {};
 
 private:
   bool describe(std::string &error);

@@ -132,6 +132,8 @@ struct LayerOutput {
   std::vector<float> lse;
 };
 
+constexpr unsigned kDevice = Devices::kCount - 1;
+
 /// One pass over all tokens.
 class Replay {
 public:
@@ -176,6 +178,11 @@ bool Replay::runStep(kvc_cache *cache, kvc_seq seq, int64_t first,
                          v = rows(layer.v, first, count);
     int64_t oRow = output.o.size() / layer.tokens,
             lseRow = output.lse.size() / layer.tokens;
+    Lent lent(subject.emulators[kDevice]);
+    for (auto *input : {&q, &k, &v})
+      lent.read(input->data(), input->size());
+    lent.write(output.o.data(), output.o.size());
+    lent.write(output.lse.data(), output.lse.size() * 4);
     if (!ArenaCache::ok(
             kvc_cache_append(cache, handle, layer.layer, k.data(), v.data()),
             "kvc_cache_append", report) ||
@@ -195,8 +202,7 @@ std::optional<std::vector<LayerOutput>> Replay::run(Report &report) {
   limits.tokens = tokens;
   limits.stepTokens = step;
   Random random(0, step, 'R');
-  auto cache =
-      ArenaCache::create(subject, Devices::kCount - 1, limits, random, report);
+  auto cache = ArenaCache::create(subject, kDevice, limits, random, report);
   kvc_seq seq = {};
   if (!cache || !ArenaCache::ok(kvc_cache_open(cache->cache, &seq),
                                 "kvc_cache_open", report))

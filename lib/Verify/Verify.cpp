@@ -102,10 +102,10 @@ void forCases(const Options &options, Collector &collector,
   std::atomic<uint64_t> next = options.first;
   auto work = [&] {
     std::string error;
-    auto devices = Devices::create(error);
+    auto devices = Devices::create(options.compile.targets, error);
     if (!devices) {
       Report report;
-      report.fail("setup", "no CPU device: " + error);
+      report.fail("setup", "no device: " + error);
       return collector.add(options.first, nullptr, std::move(report));
     }
     for (uint64_t index; (index = next++) < options.first + options.cases;)

@@ -19,8 +19,8 @@ MAY_INCLUDE = {
     "lib/Import": ["dialect", "lib/Spec", "lib/Support"],
     "passes": ["dialect"],
     "codegen": ["dialect", "passes", "lib/Artifact", "lib/Simt"],
-    "lib/Compiler": ["lib/Support", "lib/Spec", "lib/Artifact", "dialect",
-                     "lib/Import", "passes", "codegen"],
+    "lib/Compiler": ["lib/Support", "lib/Spec", "lib/Artifact", "lib/Simt",
+                     "dialect", "lib/Import", "passes", "codegen"],
     "lib/CAPI": ["lib/Support", "lib/Spec", "lib/Artifact", "lib/Compiler"],
     "runtime": ["lib/Artifact", "lib/Simt"],
 }

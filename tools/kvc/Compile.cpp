@@ -16,15 +16,27 @@ static cl::opt<std::string>
     output("o",
            cl::desc("Output file; - is standard output, the default for text"),
            cl::value_desc("FILE"), cl::sub(command), cl::cat(verbOptions()));
-enum class Emit : uint8_t { Kvc, Tile, Cpu, Llvm, Asm, Object, Artifact };
+enum class Emit : uint8_t {
+  Kvc,
+  Tile,
+  Cpu,
+  Gpu,
+  Llvm,
+  Asm,
+  Ptx,
+  Object,
+  Artifact
+};
 static cl::opt<Emit> emit(
     "emit", cl::desc("What to write:"), cl::init(Emit::Artifact),
     cl::values(clEnumValN(Emit::Kvc, "kvc", "what the cache is, as MLIR"),
                clEnumValN(Emit::Tile, "tile", "kernels over tiles of tokens"),
                clEnumValN(Emit::Cpu, "cpu", "vectors and loops"),
+               clEnumValN(Emit::Gpu, "gpu", "threads and instructions"),
                clEnumValN(Emit::Llvm, "llvm", "optimised LLVM IR"),
                clEnumValN(Emit::Asm, "asm", "the object's machine code"),
-               clEnumValN(Emit::Object, "object", "an ELF object"),
+               clEnumValN(Emit::Ptx, "ptx", "a GPU's assembly"),
+               clEnumValN(Emit::Object, "object", "an ELF object or a cubin"),
                clEnumValN(Emit::Artifact, "artifact",
                           "a .kvca of all targets (default)")),
     cl::sub(command), cl::cat(verbOptions()));
@@ -48,10 +60,12 @@ static Phase phaseOf(Emit level) {
   case Emit::Tile:
     return Phase::Tile;
   case Emit::Cpu:
+  case Emit::Gpu:
     return Phase::Cpu;
   case Emit::Llvm:
     return Phase::Llvm;
   case Emit::Asm:
+  case Emit::Ptx:
   case Emit::Object:
     return Phase::Object;
   case Emit::Artifact:
@@ -69,7 +83,7 @@ static bool complete(CompileOptions &options, Diagnostics &diagnostics) {
     return false;
   };
   options.stopAfter = phaseOf(emit);
-  options.disassemble = emit == Emit::Asm;
+  options.disassemble = emit == Emit::Asm || emit == Emit::Ptx;
   options.dumpTo = dumpTo;
   if (!stopAfter.empty()) {
     auto phase = phaseFromName(stopAfter);

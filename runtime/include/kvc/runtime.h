@@ -46,7 +46,7 @@ extern "C" {
 
 /* Changes when a struct or a meaning changes; kvc_runtime_abi() returns the
  * library's. */
-#define KVC_RUNTIME_ABI 1
+#define KVC_RUNTIME_ABI 2
 KVC_API uint32_t kvc_runtime_abi(void);
 
 /*===--- status -----------------------------------------------------------===*/
@@ -108,6 +108,63 @@ typedef struct kvc_cpu_options {
  * threads are run one after the other. */
 KVC_API kvc_status kvc_device_create_cpu(const kvc_cpu_options *options,
                                          kvc_device **device);
+typedef struct kvc_cuda_options {
+  size_t size;
+  int32_t ordinal; /* of the GPU */
+  void *context;   /* a CUcontext of that GPU, or null: its primary context */
+} kvc_cuda_options;
+
+/* A CUDA GPU, by the driver's libcuda.so.1, which is loaded here: nothing of
+ * CUDA is needed otherwise. Null options are all defaults. KVC_DEVICE_ERROR if
+ * there is no driver or no such GPU.
+ *
+ * On a GPU every pointer of kvc_append_args and kvc_attend_args is device
+ * memory, the caller vouches for what it holds, and q, k, v and out have
+ * addresses and row strides that are multiples of 16 bytes. kvc_append and
+ * kvc_attend launch on `stream` and return; they may be captured in a CUDA
+ * graph, and replayed with other lengths within the bounds that they were given.
+ */
+KVC_API kvc_status kvc_device_create_cuda(const kvc_cuda_options *options,
+                                          kvc_device **device);
+
+typedef struct kvc_sim_options {
+  size_t size;
+  const char *target; /* "sm_90a": runs an artifact's kernels for
+                         `sim:sm_90a` */
+  uint64_t seed;      /* decides in which order warps and CTAs run */
+  uint32_t flags;     /* KVC_SIM_COUNT */
+} kvc_sim_options;
+enum { KVC_SIM_COUNT = 1 }; /* count wavefronts and sectors */
+
+/* An emulated GPU that runs kernels thread by thread in the memory of this
+ * process and checks them: races, copies that are not waited for, accesses out
+ * of bounds, deadlocks. What it finds is a KVC_DEVICE_ERROR that
+ * kvc_error_text() explains. Calls on one device are run one after the other. */
+KVC_API kvc_status kvc_device_create_sim(const kvc_sim_options *options,
+                                         kvc_device **device);
+/* Memory that kernels on an emulated GPU may read, and write if `writable`;
+ * once anything was allowed, all else is out of bounds. Ranges may overlap;
+ * forget takes one that begins at `base` back. */
+KVC_API kvc_status kvc_sim_allow(kvc_device *device, const void *base,
+                                 size_t bytes, int writable);
+KVC_API kvc_status kvc_sim_forget(kvc_device *device, const void *base);
+
+/* What the kernels of an emulated GPU did so far, summed over their warps. */
+typedef struct kvc_sim_counters {
+  size_t size;
+  uint64_t launches, ctas;
+  uint64_t instructions; /* of those that the emulator executes */
+  uint64_t mma;          /* of them, matrix products */
+  uint64_t bytes_read, bytes_written;   /* of global memory, by threads */
+  uint64_t wavefronts, wavefronts_best; /* passes over shared memory's banks, and
+                                           the fewest that would do */
+  uint64_t sectors, sectors_best; /* 32-byte sectors of global memory, and the
+                                     fewest that hold the bytes */
+  uint64_t most_in_flight; /* bytes of copies under way in a CTA, at most */
+} kvc_sim_counters;
+KVC_API kvc_status kvc_sim_get_counters(const kvc_device *device,
+                                        kvc_sim_counters *counters);
+
 /* Programs keep their device alive. */
 KVC_API void kvc_device_release(kvc_device *device);
 
@@ -189,6 +246,7 @@ typedef struct kvc_append_args {
   int64_t slot_tokens; /* contiguous: capacity of a slot; paged: ignored */
   int64_t outers;      /* slots must be below it; 0: the caller vouches */
   kvc_plane planes[KVC_MAX_PLANES];
+  void *stream; /* GPU: a CUstream, null: the default stream */
 } kvc_append_args;
 
 /* Encodes rows of K and V into the cache of `store`. Rows of one call must go
@@ -217,6 +275,11 @@ typedef struct kvc_attend_args {
   void *workspace;       /* 64-byte aligned; contents never matter */
   size_t workspace_bytes;
   kvc_plane planes[KVC_MAX_PLANES];
+  void *stream; /* GPU: a CUstream, null: the default stream */
+  /* GPU: bounds of what cu_q and kv_len hold; the CPU reads those instead. */
+  uint32_t rows;        /* of q, in all */
+  uint32_t max_queries; /* query tokens of a sequence; 0: as many as rows */
+  uint32_t max_kv_len;  /* longer sequences are cut to it */
 } kvc_attend_args;
 
 /* Bytes of workspace that suffice for any kvc_attend of `store` with at most

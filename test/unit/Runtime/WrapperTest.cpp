@@ -12,7 +12,9 @@ extern "C" uint32_t kvc_test_header_is_c(void);
 static_assert(std::is_nothrow_move_constructible_v<kvc::Cache> &&
               !std::is_copy_constructible_v<kvc::Cache>);
 
-TEST(Header, IsC) { EXPECT_EQ(kvc_test_header_is_c(), 1u); }
+TEST(Header, IsC) {
+  EXPECT_EQ(kvc_test_header_is_c(), uint32_t(KVC_RUNTIME_ABI));
+}
 
 TEST(Wrapper, RunsAStep) {
   std::vector<uint8_t> bytes = kvc::test::pack(kvc::test::fixtureManifest());

@@ -1,0 +1,56 @@
+//===- Target.cpp - what an artifact may hold kernels for -----------------===//
+#include "lib/Compiler/Target.h"
+
+#include "llvm/ADT/StringExtras.h"
+
+using namespace kvc;
+
+/// Emulated kernels run on any machine that runs kvc: speed is the emulator's.
+static constexpr const char *kSimLevel = "x86-64-v3";
+static constexpr const char *kSimPrefix = "sim:";
+
+TargetAttr Target::facts(mlir::MLIRContext *context) const {
+  return isGpu() ? nvptx::targetAttr(context, sm)
+                 : cpu::targetAttr(context, cpu);
+}
+
+void Target::addTo(CacheKeyBuilder &key) const {
+  key.add("target").add(name);
+  if (device != Device::Cuda) {
+    key.add(cpu.cpu).add(cpu.lanes).add(cpu.registers);
+    key.add(llvm::join(cpu.features, ",")).add(llvm::join(cpu.dot, ","));
+  }
+  if (isGpu())
+    key.add(sm.version).add(sm.ptx).add(sm.sharedPerCta).add(sm.bulk);
+  if (device == Device::Cuda)
+    key.add(nvptx::assemblerName());
+}
+
+std::optional<Target> kvc::findTarget(llvm::StringRef name) {
+  Target target;
+  if (auto cpu = cpu::findCpuTarget(name)) {
+    target.name = cpu->name;
+    target.cpu = *cpu;
+    return target;
+  }
+  target.name = name.str();
+  bool sim = name.consume_front(kSimPrefix);
+  auto sm = nvptx::findSmTarget(name);
+  if (!sm)
+    return std::nullopt;
+  target.device = sim ? Target::Device::Sim : Target::Device::Cuda;
+  target.sm = *sm;
+  if (sim)
+    target.cpu = *cpu::findCpuTarget(kSimLevel);
+  return target;
+}
+
+std::vector<std::string> kvc::targetNames() {
+  std::vector<std::string> names{"native"};
+  for (const cpu::CpuTarget &target : cpu::cpuTargets())
+    names.push_back(target.name);
+  for (const char *prefix : {"", kSimPrefix})
+    for (const nvptx::SmTarget &target : nvptx::smTargets())
+      names.push_back(prefix + target.name);
+  return names;
+}

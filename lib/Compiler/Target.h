@@ -1,0 +1,31 @@
+//===- Target.h - what an artifact may hold kernels for ---------*- C++ -*-===//
+#ifndef KVC_LIB_COMPILER_TARGET_H
+#define KVC_LIB_COMPILER_TARGET_H
+
+#include "codegen/cpu/Backend.h"
+#include "codegen/nvptx/Backend.h"
+#include "lib/Compiler/Cache.h"
+
+namespace kvc {
+
+/// A level of a CPU, a GPU architecture, or one emulated on the CPU.
+struct Target {
+  enum class Device : uint8_t { Cpu, Cuda, Sim } device = Device::Cpu;
+  std::string name;   ///< "x86-64-v3", "sm_90a", "sim:sm_90a"
+  cpu::CpuTarget cpu; ///< Cpu; Sim: what runs the emulated kernel
+  nvptx::SmTarget sm; ///< Cuda, Sim
+
+  bool isGpu() const { return device != Device::Cpu; }
+  TargetAttr facts(mlir::MLIRContext *context) const;
+  /// Adds all of it that changes code.
+  void addTo(CacheKeyBuilder &key) const;
+};
+
+/// By name; "native" is the best level of this machine's CPU.
+std::optional<Target> findTarget(llvm::StringRef name);
+/// All names, "native" first.
+std::vector<std::string> targetNames();
+
+} // namespace kvc
+
+#endif // KVC_LIB_COMPILER_TARGET_H

@@ -1,0 +1,369 @@
+//===- Gpu.cpp - a GPU as a device ----------------------------------------===//
+#include "runtime/devices/Gpu.h"
+
+#include <algorithm>
+
+using namespace kvc;
+using namespace kvc::rt;
+using artifact::KernelInfo;
+using artifact::Manifest;
+
+//===----------------------------------------------------------------------===//
+// The workspace
+//===----------------------------------------------------------------------===//
+
+static size_t align(size_t bytes) { return (bytes + 63) & ~size_t(63); }
+
+bool GpuWorkspace::plan(const GpuStore &store, const GpuBounds &bounds) {
+  size_t at = 0;
+  auto take = [&](size_t bytes) {
+    size_t offset = at;
+    at = align(at + bytes);
+    return offset;
+  };
+  partRow = take(size_t(bounds.batch) * sizeof(int64_t));
+  for (size_t v = 0; v < store.attend.size(); ++v) {
+    const AttendVariant &variant = store.shape.variants[v];
+    Variant &to = variants[v];
+    to = Variant();
+    to.count = take(sizeof(int32_t));
+    if (variant.minQueries > bounds.maxQueries)
+      continue;
+    // Sequences whose query tokens are within this kernel's range.
+    uint64_t most = v + 1 < store.attend.size()
+                        ? store.shape.variants[v + 1].minQueries - 1
+                        : bounds.maxQueries;
+    most = std::min<uint64_t>(most, bounds.maxQueries);
+    uint64_t rows = std::min<uint64_t>(bounds.rows, bounds.batch * most);
+    auto parts = uint64_t(
+        std::max<int64_t>(1, mostParts(store.shape, variant.split,
+                                       int64_t(most), bounds.maxKvLen)));
+    uint64_t perItem = store.attend[v].info->rows;
+    uint64_t blocks = rows * store.group / perItem + bounds.batch;
+    uint64_t items = blocks * store.shape.kvHeads * parts;
+    if (items > INT32_MAX)
+      return false;
+    to.capacity = uint32_t(items);
+    to.arrivals = take(items * sizeof(uint32_t));
+    to.items = take(items * sizeof(KvcGpuItem));
+    if (parts > 1)
+      partRows += int64_t(rows * store.shape.queryHeads * parts);
+  }
+  lse = take(size_t(partRows) * sizeof(float));
+  o = take(size_t(partRows) * store.shape.dimV * sizeof(float));
+  bytes = at;
+  return true;
+}
+
+//===----------------------------------------------------------------------===//
+// Launches
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+class GpuExecutable : public Executable {
+public:
+  GpuExecutable(GpuDriver &driver, std::unique_ptr<GpuModule> module,
+                const std::string &target, std::vector<GpuStore> stores)
+      : driver(driver), module(std::move(module)), name(target),
+        stores(std::move(stores)) {}
+
+  const std::string &target() const override { return name; }
+  kvc_status append(uint32_t store, const kvc_append_args &args) override;
+  size_t attendWorkspace(uint32_t store, uint32_t batch, uint32_t rows,
+                         uint32_t kvLen) const override {
+    GpuWorkspace workspace;
+    bool fits = workspace.plan(stores[store], {batch, rows, rows, kvLen});
+    return fits ? workspace.bytes : SIZE_MAX;
+  }
+  kvc_status attend(uint32_t store, const kvc_attend_args &args) override;
+
+private:
+  kvc_status launchAttend(const GpuStore &store, const kvc_attend_args &args,
+                          const GpuBounds &bounds,
+                          const GpuWorkspace &workspace);
+
+  GpuDriver &driver; ///< the program keeps its device alive
+  std::unique_ptr<GpuModule> module;
+  std::string name;
+  std::vector<GpuStore> stores;
+};
+
+/// Rows that kernels access 16 bytes at a time.
+kvc_status checkAligned(const char *field, const void *rows, int64_t stride) {
+  if (uintptr_t(rows) % 16 == 0 && stride % 16 == 0)
+    return ok();
+  return fail(KVC_INVALID_ARGUMENT, 411,
+              "`%s`: a GPU expects address and row stride to be multiples of "
+              "16, found %p and %lld",
+              field, rows, (long long)stride);
+}
+
+kvc_status checkPlanes(const artifact::StoreInfo &store,
+                       const kvc_plane *planes) {
+  for (size_t i = 0; i < store.planes.size(); ++i) {
+    uint32_t bytes = store.planes[i].tokenBytes;
+    // The largest power of two that divides a row, at most 16.
+    int64_t alignment = std::min<int64_t>(16, bytes & (~bytes + 1));
+    if (uintptr_t(planes[i].base) % uint64_t(alignment) ||
+        planes[i].outer_stride % alignment || planes[i].head_stride % alignment)
+      return fail(KVC_INVALID_ARGUMENT, 412,
+                  "`planes[%zu]`: a GPU expects base and strides to be "
+                  "multiples of %lld",
+                  i, (long long)alignment);
+  }
+  return ok();
+}
+
+void copyPlanes(const kvc_plane (&from)[KVC_MAX_PLANES],
+                KvcPlane (&to)[KVC_MAX_PLANES]) {
+  for (int plane = 0; plane < KVC_MAX_PLANES; ++plane)
+    to[plane] = {static_cast<uint8_t *>(from[plane].base),
+                 from[plane].outer_stride, from[plane].head_stride};
+}
+
+kvc_status GpuExecutable::append(uint32_t store, const kvc_append_args &args) {
+  const GpuStore &s = stores[store];
+  if (kvc_status status = checkAligned("k", args.k, args.k_row_stride);
+      !isOk(status))
+    return status;
+  if (kvc_status status = checkAligned("v", args.v, args.v_row_stride);
+      !isOk(status))
+    return status;
+  if (kvc_status status = checkPlanes(*s.info, args.planes); !isOk(status))
+    return status;
+  KvcGpuAppendParams params = {};
+  params.args.k = args.k;
+  params.args.k_row_stride = args.k_row_stride;
+  params.args.v = args.v;
+  params.args.v_row_stride = args.v_row_stride;
+  params.args.slot = args.slot;
+  params.args.slot_tokens = s.pageTokens ? s.pageTokens : args.slot_tokens;
+  copyPlanes(args.planes, params.args.planes);
+  params.rows = int32_t(args.rows);
+  uint64_t warps = uint64_t(args.rows) * s.shape.kvHeads;
+  uint64_t perCta = s.append.info->threads / 32;
+  uint64_t grid = (warps + perCta - 1) / perCta;
+  if (grid > INT32_MAX)
+    return fail(KVC_INVALID_ARGUMENT, 413,
+                "`rows`: expected rows times kv heads below 2^31, found %u "
+                "rows",
+                args.rows);
+  return driver.launch(s.append, uint32_t(grid), &params, sizeof(params),
+                       args.stream);
+}
+
+kvc_status GpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
+  const GpuStore &s = stores[store];
+  if (args.rows == 0)
+    return fail(KVC_INVALID_ARGUMENT, 414,
+                "`rows`: a GPU expects the number of rows of q, found 0");
+  if (args.max_kv_len > KVC_MAX_TOKENS)
+    return fail(KVC_INVALID_ARGUMENT, 415,
+                "`max_kv_len`: expected at most %d, found %u", KVC_MAX_TOKENS,
+                args.max_kv_len);
+  if (kvc_status status = checkAligned("q", args.q, args.q_row_stride);
+      !isOk(status))
+    return status;
+  if (kvc_status status = checkAligned("out", args.out, args.out_row_stride);
+      !isOk(status))
+    return status;
+  if (kvc_status status = checkPlanes(*s.info, args.planes); !isOk(status))
+    return status;
+  uint32_t maxQueries = args.max_queries ? args.max_queries : args.rows;
+  GpuBounds bounds = {args.batch, args.rows, std::min(maxQueries, args.rows),
+                      args.max_kv_len};
+  GpuWorkspace workspace;
+  if (!workspace.plan(s, bounds))
+    return fail(KVC_INVALID_ARGUMENT, 416,
+                "`rows` (%u), `batch` (%u) and `max_kv_len` (%u) allow for "
+                "more than 2^31 items of work",
+                args.rows, args.batch, args.max_kv_len);
+  if (args.workspace_bytes < workspace.bytes)
+    return fail(KVC_INVALID_ARGUMENT, 417,
+                "`workspace_bytes`: expected at least %zu, found %zu",
+                workspace.bytes, args.workspace_bytes);
+  return launchAttend(s, args, bounds, workspace);
+}
+
+kvc_status GpuExecutable::launchAttend(const GpuStore &s,
+                                       const kvc_attend_args &args,
+                                       const GpuBounds &bounds,
+                                       const GpuWorkspace &workspace) {
+  auto *base = static_cast<uint8_t *>(args.workspace);
+  KvcGpuPlanParams plan = {};
+  plan.cu_q = args.cu_q;
+  plan.kv_len = args.kv_len;
+  plan.part_row = reinterpret_cast<int64_t *>(base + workspace.partRow);
+  plan.batch = int32_t(args.batch);
+  plan.max_kv_len = int32_t(args.max_kv_len);
+  plan.part_rows = workspace.partRows;
+  for (size_t v = 0; v < s.attend.size(); ++v) {
+    const GpuWorkspace::Variant &at = workspace.variants[v];
+    plan.variants[v].items = reinterpret_cast<KvcGpuItem *>(base + at.items);
+    plan.variants[v].count = reinterpret_cast<int32_t *>(base + at.count);
+    plan.variants[v].arrivals =
+        reinterpret_cast<uint32_t *>(base + at.arrivals);
+    plan.variants[v].capacity = int32_t(at.capacity);
+  }
+  if (kvc_status status =
+          driver.launch(s.plan, 1, &plan, sizeof(plan), args.stream);
+      !isOk(status))
+    return status;
+
+  KvcGpuAttendParams params = {};
+  params.args.q = args.q;
+  params.args.q_row_stride = args.q_row_stride;
+  params.args.out = args.out;
+  params.args.out_row_stride = args.out_row_stride;
+  params.args.lse = args.lse;
+  params.args.lse_row_stride = args.lse_row_stride;
+  params.args.cu_q = args.cu_q;
+  params.args.kv_len = args.kv_len;
+  params.args.table = args.table;
+  params.args.table_stride = args.table_stride;
+  params.args.part_row = plan.part_row;
+  params.args.partial_lse = reinterpret_cast<float *>(base + workspace.lse);
+  params.args.partial_o = reinterpret_cast<float *>(base + workspace.o);
+  copyPlanes(args.planes, params.args.planes);
+  for (size_t v = 0; v < s.attend.size(); ++v) {
+    if (s.shape.variants[v].minQueries > bounds.maxQueries)
+      continue;
+    params.work = plan.variants[v];
+    uint32_t grid = std::min(workspace.variants[v].capacity,
+                             std::max(1u, s.attend[v].resident));
+    if (kvc_status status = driver.launch(s.attend[v], grid, &params,
+                                          sizeof(params), args.stream);
+        !isOk(status))
+      return status;
+  }
+  return ok();
+}
+
+//===----------------------------------------------------------------------===//
+// Loading
+//===----------------------------------------------------------------------===//
+
+/// A kernel of the target that fits best; null and a status if none does.
+const KernelInfo *choose(const GpuDriver &driver, const Manifest &manifest,
+                         kvc_status &status) {
+  const KernelInfo *best = nullptr;
+  uint32_t bestFit = 0;
+  std::string reasons;
+  std::vector<std::string> seen;
+  for (const KernelInfo &kernel : manifest.kernels) {
+    std::string id = kernel.device + ":" + kernel.target;
+    if (std::find(seen.begin(), seen.end(), id) != seen.end())
+      continue;
+    seen.push_back(id);
+    std::string why;
+    uint32_t fit = 0;
+    if (kernel.device != driver.kind())
+      why = "is for a device of kind `" + kernel.device + "`";
+    else
+      fit = driver.fit(kernel, why);
+    if (fit > bestFit) {
+      best = &kernel;
+      bestFit = fit;
+    } else if (fit == 0) {
+      reasons += (reasons.empty() ? "`" : "; `") + kernel.target + "` " + why;
+    }
+  }
+  if (!best)
+    status =
+        fail(KVC_UNSUPPORTED, 331, "no variant of `%s` runs on this GPU: %s",
+             manifest.specName.c_str(),
+             reasons.empty() ? "there are no kernels" : reasons.c_str());
+  return best;
+}
+
+/// Puts a kernel where its store has it.
+kvc_status place(const Manifest &manifest, const KernelInfo &kernel,
+                 const GpuFunction &function, std::vector<GpuStore> &stores) {
+  size_t index = 0;
+  while (index < stores.size() && manifest.stores[index].name != kernel.store)
+    ++index;
+  if (index == stores.size())
+    return fail(KVC_CORRUPT, 333, "`%s`: there is no store `%s`",
+                kernel.name.c_str(), kernel.store.c_str());
+  GpuStore &store = stores[index];
+  if (kernel.kind == "append") {
+    store.append = function;
+  } else if (kernel.kind == "plan") {
+    store.plan = function;
+  } else if (kernel.kind == "attend") {
+    std::vector<AttendVariant> &list = store.shape.variants;
+    auto at = std::upper_bound(
+        list.begin(), list.end(), kernel.minQueries,
+        [](uint32_t n, const AttendVariant &v) { return n < v.minQueries; });
+    store.attend.insert(store.attend.begin() + (at - list.begin()), function);
+    list.insert(at, {kernel.minQueries, kernel.maxQueries, kernel.split});
+  }
+  return ok();
+}
+
+kvc_status check(const Manifest &manifest, const std::string &target,
+                 const std::vector<GpuStore> &stores) {
+  for (size_t i = 0; i < stores.size(); ++i) {
+    const GpuStore &store = stores[i];
+    const char *missing = !store.append.handle   ? "append"
+                          : !store.plan.handle   ? "plan"
+                          : store.attend.empty() ? "attend"
+                                                 : nullptr;
+    if (missing)
+      return fail(KVC_CORRUPT, 334, "`%s` has no %s kernel for `%s`",
+                  manifest.stores[i].name.c_str(), missing, target.c_str());
+    if (store.shape.variants.front().minQueries > 1 ||
+        store.attend.size() > KVC_MAX_VARIANTS)
+      return fail(KVC_CORRUPT, 335,
+                  "`%s`: expected 1 to %d attend kernels, the first for one "
+                  "query token",
+                  manifest.stores[i].name.c_str(), KVC_MAX_VARIANTS);
+  }
+  return ok();
+}
+
+} // namespace
+
+kvc_status GpuDevice::load(const Manifest &manifest,
+                           const artifact::Bundle &bundle,
+                           std::unique_ptr<Executable> &executable) {
+  kvc_status status = ok();
+  const KernelInfo *chosen = choose(*gpu, manifest, status);
+  if (!chosen)
+    return status;
+  if (manifest.gpuAbi != KVC_GPU_ABI)
+    return fail(KVC_UNSUPPORTED, 332,
+                "the kernels of `%s` have GPU ABI %u, this runtime calls %u",
+                manifest.specName.c_str(), manifest.gpuAbi, KVC_GPU_ABI);
+  std::unique_ptr<GpuModule> module;
+  if (kvc_status s = gpu->load(*chosen, bundle, module); !isOk(s))
+    return s;
+  std::vector<GpuStore> stores;
+  for (const artifact::StoreInfo &info : manifest.stores) {
+    GpuStore &store = stores.emplace_back();
+    store.info = &info;
+    store.group = manifest.model.qHeads / manifest.model.kvHeads;
+    store.shape.kvHeads = info.headEnd - info.headBegin;
+    store.shape.queryHeads = store.shape.kvHeads * store.group;
+    store.shape.dimV = manifest.model.headDimV;
+    store.shape.window = info.window;
+    store.shape.sink = info.sink;
+    store.shape.recent = info.recent;
+    store.pageTokens = info.paged ? info.page : 0;
+  }
+  for (const KernelInfo &kernel : manifest.kernels) {
+    if (kernel.device != chosen->device || kernel.target != chosen->target)
+      continue;
+    GpuFunction function;
+    if (kvc_status s = module->find(kernel, function); !isOk(s))
+      return s;
+    if (kvc_status s = place(manifest, kernel, function, stores); !isOk(s))
+      return s;
+  }
+  if (kvc_status s = check(manifest, chosen->target, stores); !isOk(s))
+    return s;
+  executable = std::make_unique<GpuExecutable>(
+      *gpu, std::move(module), chosen->target, std::move(stores));
+  return ok();
+}

@@ -1,0 +1,80 @@
+//===- Gpu.h - a GPU as a device --------------------------------*- C++ -*-===//
+//
+// Which kernels of an artifact fit, what they are launched with, and where
+// their plan and parts are in the caller's workspace. Nothing here reads device
+// memory or waits for it, so that calls can be captured in a graph.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_RUNTIME_DEVICES_GPU_H
+#define KVC_RUNTIME_DEVICES_GPU_H
+
+#include "lib/Artifact/GpuAbi.h"
+#include "runtime/AttendPlan.h"
+#include "runtime/Device.h"
+#include "runtime/devices/GpuDriver.h"
+
+namespace kvc::rt {
+
+/// The kernels of one store.
+struct GpuStore {
+  const artifact::StoreInfo *info = nullptr;
+  AttendShape shape;
+  std::vector<GpuFunction> attend; ///< one per shape.variants
+  GpuFunction plan, append;
+  uint32_t pageTokens = 0; ///< 0: contiguous
+  uint32_t group = 1;      ///< q heads of a kv head
+};
+
+/// Bounds of an attend call.
+struct GpuBounds {
+  uint32_t batch, rows, maxQueries, maxKvLen;
+};
+
+/// Where things are in the workspace, as offsets from its first byte.
+///
+///   part_row | per kernel: count, arrivals, items | lse of parts | o of parts
+struct GpuWorkspace {
+  /// False if something does not fit into 32 bits.
+  bool plan(const GpuStore &store, const GpuBounds &bounds);
+
+  size_t partRow = 0;
+  struct Variant {
+    size_t count = 0, arrivals = 0, items = 0;
+    uint32_t capacity = 0; ///< 0: no sequence uses this kernel
+  };
+  Variant variants[KVC_MAX_VARIANTS];
+  int64_t partRows = 0;
+  size_t lse = 0, o = 0;
+  size_t bytes = 0;
+};
+
+class GpuDevice : public Device {
+public:
+  explicit GpuDevice(std::unique_ptr<GpuDriver> driver)
+      : gpu(std::move(driver)) {}
+
+  kvc_status load(const artifact::Manifest &manifest,
+                  const artifact::Bundle &bundle,
+                  std::unique_ptr<Executable> &executable) override;
+  bool readsHostMemory() const override { return false; }
+  bool isGpu() const override { return true; }
+  bool sharesHostMemory() const override { return gpu->sharesHostMemory(); }
+  void lend(const void *base, size_t bytes, bool writable) override {
+    gpu->allow(base, bytes, writable);
+  }
+  void takeBack(const void *base) override { gpu->forget(base); }
+  void *allocate(size_t bytes) override { return gpu->allocate(bytes); }
+  void deallocate(void *memory, size_t bytes) override {
+    gpu->deallocate(memory, bytes);
+  }
+  void zero(void *memory, size_t bytes) override { gpu->zero(memory, bytes); }
+
+  GpuDriver &driver() { return *gpu; }
+
+private:
+  std::unique_ptr<GpuDriver> gpu;
+};
+
+} // namespace kvc::rt
+
+#endif // KVC_RUNTIME_DEVICES_GPU_H

@@ -1,0 +1,64 @@
+//===- GpuDriver.h - what a GPU must do -------------------------*- C++ -*-===//
+//
+// What the GPU device needs of whatever runs its kernels: the CUDA driver or
+// the emulator.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_RUNTIME_DEVICES_GPUDRIVER_H
+#define KVC_RUNTIME_DEVICES_GPUDRIVER_H
+
+#include "lib/Artifact/Bundle.h"
+#include "runtime/Status.h"
+
+#include <memory>
+#include <string>
+
+namespace kvc::rt {
+
+/// A kernel that can be launched. Lives as long as its module.
+struct GpuFunction {
+  const artifact::KernelInfo *info = nullptr;
+  void *handle = nullptr; ///< the driver's
+  const class GpuModule *module = nullptr;
+  uint32_t resident = 1; ///< CTAs that the GPU runs at once
+};
+
+/// Kernels of one target, loaded.
+class GpuModule {
+public:
+  virtual ~GpuModule() = default;
+  virtual kvc_status find(const artifact::KernelInfo &info,
+                          GpuFunction &function) = 0;
+};
+
+class GpuDriver {
+public:
+  virtual ~GpuDriver() = default;
+  /// KernelInfo::device of the kernels that it runs.
+  virtual const char *kind() const = 0;
+  /// How well the kernels of `info.target` fit: 0 not at all (`why` says it),
+  /// otherwise the more the better.
+  virtual uint32_t fit(const artifact::KernelInfo &info,
+                       std::string &why) const = 0;
+  /// Loads what `info` says its target's kernels are in. Strings of `info` must
+  /// outlive the module.
+  virtual kvc_status load(const artifact::KernelInfo &info,
+                          const artifact::Bundle &bundle,
+                          std::unique_ptr<GpuModule> &module) = 0;
+  /// Launches on a stream; `params` is copied.
+  virtual kvc_status launch(const GpuFunction &function, uint32_t grid,
+                            const void *params, size_t paramBytes,
+                            void *stream) = 0;
+  /// Zeroed memory of the GPU; null if there is not enough.
+  virtual void *allocate(size_t bytes) = 0;
+  virtual void deallocate(void *memory, size_t bytes) = 0;
+  virtual void zero(void *memory, size_t bytes) = 0;
+  /// As of Device.
+  virtual bool sharesHostMemory() const { return false; }
+  virtual void allow(const void *, size_t, bool /*writable*/) {}
+  virtual void forget(const void *) {}
+};
+
+} // namespace kvc::rt
+
+#endif // KVC_RUNTIME_DEVICES_GPUDRIVER_H

@@ -1,0 +1,157 @@
+//===- Sim.cpp - an emulated GPU as a device ------------------------------===//
+#include "runtime/devices/Sim.h"
+
+#include "lib/Artifact/ElfImage.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+#include <sys/mman.h>
+
+using namespace kvc;
+using namespace kvc::rt;
+using artifact::ElfImage;
+using artifact::KernelInfo;
+
+namespace {
+
+class SimModule : public GpuModule {
+public:
+  std::unique_ptr<ElfImage> image;
+  std::vector<std::string> sites;
+
+  kvc_status find(const KernelInfo &info, GpuFunction &function) override {
+    function.info = &info;
+    function.handle = image->symbol(info.symbol);
+    function.module = this;
+    // Few CTAs that take several items each find more than many with one.
+    function.resident = 3;
+    if (function.handle)
+      return ok();
+    return fail(KVC_CORRUPT, 443, "`%s` has no function `%s`",
+                info.blob.c_str(), info.symbol.c_str());
+  }
+};
+
+std::vector<std::string> splitLines(std::span<const uint8_t> bytes) {
+  std::string_view text(reinterpret_cast<const char *>(bytes.data()),
+                        bytes.size());
+  std::vector<std::string> lines;
+  while (!text.empty()) {
+    size_t end = text.find('\n');
+    lines.emplace_back(text.substr(0, end));
+    text.remove_prefix(end == text.npos ? text.size() : end + 1);
+  }
+  return lines;
+}
+
+} // namespace
+
+uint32_t SimDriver::fit(const KernelInfo &info, std::string &why) const {
+  if (info.target == target)
+    return 1;
+  why = "is not `" + target + "`";
+  return 0;
+}
+
+kvc_status SimDriver::load(const KernelInfo &info,
+                           const artifact::Bundle &bundle,
+                           std::unique_ptr<GpuModule> &module) {
+  auto loaded = std::make_unique<SimModule>();
+  std::string error;
+  // Bundle::open checked that both are there.
+  loaded->image = ElfImage::load(*bundle.find(info.blob), error);
+  if (!loaded->image)
+    return fail(KVC_CORRUPT, 442, "`%s`: %s", info.blob.c_str(), error.c_str());
+  loaded->sites = splitLines(*bundle.find(info.sites));
+  module = std::move(loaded);
+  return ok();
+}
+
+kvc_status SimDriver::launch(const GpuFunction &function, uint32_t grid,
+                             const void *params, size_t, void *) {
+  if (grid == 0)
+    return ok();
+  std::lock_guard guard(lock);
+  simt::Launch launch;
+  launch.kernel = reinterpret_cast<simt::Kernel>(function.handle);
+  launch.grid = grid;
+  launch.threads = function.info->threads;
+  launch.shared = function.info->sharedBytes;
+  launch.params = params;
+  launch.sites = static_cast<const SimModule *>(function.module)->sites;
+  launch.name = function.info->name;
+  std::string finding;
+  if (machine.launch(launch, finding))
+    return ok();
+  return fail(KVC_DEVICE_ERROR, 441, "%s", finding.c_str());
+}
+
+void *SimDriver::allocate(size_t bytes) {
+  void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    return nullptr;
+  allow(memory, bytes, true);
+  return memory;
+}
+void SimDriver::deallocate(void *memory, size_t bytes) {
+  forget(memory);
+  munmap(memory, bytes);
+}
+void SimDriver::zero(void *memory, size_t bytes) {
+  std::memset(memory, 0, bytes);
+}
+
+void SimDriver::allow(const void *base, size_t bytes, bool writable) {
+  std::lock_guard guard(lock);
+  machine.allow(base, bytes, writable);
+}
+void SimDriver::forget(const void *base) {
+  std::lock_guard guard(lock);
+  machine.forget(base);
+}
+
+kvc_sim_counters SimDriver::counters() const {
+  std::lock_guard guard(lock);
+  const simt::Counters &from = machine.counters();
+  kvc_sim_counters to = {};
+  to.size = sizeof(to);
+  to.launches = from.launches;
+  to.ctas = from.ctas;
+  for (uint64_t count : from.ops)
+    to.instructions += count;
+  to.mma = from.ops[KVC_OP_MmaBF16] + from.ops[KVC_OP_MmaF16];
+  to.bytes_read = from.bytesRead;
+  to.bytes_written = from.bytesWritten;
+  for (const auto &[name, site] : from.sites) {
+    to.wavefronts += site.wavefronts;
+    to.wavefronts_best += site.idealWavefronts;
+    to.sectors += site.sectors;
+    to.sectors_best += site.idealSectors;
+  }
+  to.most_in_flight = from.mostInFlight;
+  return to;
+}
+
+kvc_status kvc::rt::createSimDevice(const kvc_sim_options &options,
+                                    Device *&device) {
+  if (!options.target || !*options.target)
+    return fail(
+        KVC_INVALID_ARGUMENT, 211,
+        "`target`: expected the name of a GPU architecture, found none");
+  device = new GpuDevice(std::make_unique<SimDriver>(
+      options.target, options.seed, options.flags & KVC_SIM_COUNT));
+  return ok();
+}
+
+SimDriver *kvc::rt::simDriver(Device *device, kvc_status &status) {
+  if (device->isGpu()) {
+    GpuDriver &driver = static_cast<GpuDevice *>(device)->driver();
+    if (!std::strcmp(driver.kind(), "sim"))
+      return static_cast<SimDriver *>(&driver);
+  }
+  status =
+      fail(KVC_INVALID_ARGUMENT, 212, "`device`: expected an emulated GPU");
+  return nullptr;
+}

@@ -1,0 +1,52 @@
+//===- Sim.h - an emulated GPU as a device ----------------------*- C++ -*-===//
+#ifndef KVC_RUNTIME_DEVICES_SIM_H
+#define KVC_RUNTIME_DEVICES_SIM_H
+
+#include "lib/Simt/Machine.h"
+#include "runtime/devices/Gpu.h"
+
+#include <mutex>
+
+namespace kvc::rt {
+
+/// Runs kernels for `sim:TARGET` in the emulator.
+class SimDriver : public GpuDriver {
+public:
+  SimDriver(std::string target, uint64_t seed, bool count)
+      : target(std::move(target)), machine(seed) {
+    machine.countSites(count);
+  }
+
+  const char *kind() const override { return "sim"; }
+  uint32_t fit(const artifact::KernelInfo &info,
+               std::string &why) const override;
+  kvc_status load(const artifact::KernelInfo &info,
+                  const artifact::Bundle &bundle,
+                  std::unique_ptr<GpuModule> &module) override;
+  kvc_status launch(const GpuFunction &function, uint32_t grid,
+                    const void *params, size_t paramBytes,
+                    void *stream) override;
+  void *allocate(size_t bytes) override;
+  void deallocate(void *memory, size_t bytes) override;
+  void zero(void *memory, size_t bytes) override;
+
+  bool sharesHostMemory() const override { return true; }
+  void allow(const void *base, size_t bytes, bool writable) override;
+  void forget(const void *base) override;
+
+  kvc_sim_counters counters() const;
+
+private:
+  std::string target;
+  mutable std::mutex lock;
+  simt::Machine machine;
+};
+
+/// `driver` stays the device's.
+kvc_status createSimDevice(const kvc_sim_options &options, Device *&device);
+/// Null, with a status, if the device is no emulated GPU.
+SimDriver *simDriver(Device *device, kvc_status &status);
+
+} // namespace kvc::rt
+
+#endif // KVC_RUNTIME_DEVICES_SIM_H
