@@ -8,8 +8,6 @@ using namespace kvc;
 
 namespace {
 
-/// Warps of an item, which take turns with its cached tokens.
-constexpr int64_t kWarps = 4;
 /// Cached tokens per work item: few enough that one long sequence fills a
 /// machine, many enough that parts are some percent of the bytes that were
 /// read.
@@ -18,11 +16,13 @@ constexpr int64_t kDecodeSplit = 1024;
 constexpr int64_t kItemsAtATime = 2;
 /// Bytes under way per item; more does not read faster.
 constexpr int64_t kBytesAhead = 49152;
+/// Shared memory for other things than cached tokens.
+constexpr int64_t kOtherShared = 16384;
 
 int64_t rowBytes(StreamInfo stream) {
   int64_t bytes =
       stream.dim * stream.codec.getCodeType().getIntOrFloatBitWidth() / 8;
-  return llvm::alignTo(bytes, 16) + 16; // and padding against bank conflicts
+  return llvm::alignTo(bytes, 32) + 16; // and padding against bank conflicts
 }
 
 /// Both products can run on codes as they are, or after a cheap conversion.
@@ -42,29 +42,42 @@ int64_t chooseRows(int64_t wanted, CacheType cache, bool dot) {
   return wanted > 8 && dim <= 128 ? 16 : 8;
 }
 
+/// How many warps take how many tokens per step.
+struct Shape {
+  int64_t tokens, warps;
+};
+/// Long steps spread a softmax over more tokens, more warps hide more latency.
+constexpr Shape kShapes[] = {{32, 4}, {32, 2}, {16, 4},
+                             {16, 2}, {16, 1}, {8, 1}};
+
+/// The first shape of which two stages fit as often as is wanted; if none does,
+/// the first of which they fit at all.
+Shape chooseShape(int64_t row, int64_t room, bool dot) {
+  for (int64_t items : {kItemsAtATime, int64_t(1)})
+    for (Shape shape : kShapes)
+      if (2 * shape.tokens * shape.warps * row <= room / items &&
+          (!dot || shape.tokens >= 16))
+        return shape;
+  return {dot ? 16 : 8, 1};
+}
+
 ScheduleAttr schedule(StoreOp store, Type dtype, TargetAttr target,
                       int64_t queries, int64_t wanted, int64_t split) {
   auto cache = cast<CacheType>(store.getCache());
   bool dot = hasDots(cache, dtype, target);
   int64_t row = rowBytes(cache.stream(StreamKind::K)) +
                 rowBytes(cache.stream(StreamKind::V));
-  int64_t warps = kWarps, tokens = 16;
-  // Less for long rows: at least two steps of all warps must fit.
-  int64_t room = target.getShared() - 16384;
-  while (warps > 1 && 2 * warps * tokens * row > room)
-    warps /= 2;
-  if (!dot && 2 * warps * tokens * row > room)
-    tokens = 8;
-  int64_t step = warps * tokens * row;
-  int64_t most = room / step;
-  int64_t shared = room / kItemsAtATime / step;
+  int64_t room = target.getShared() - kOtherShared;
+  Shape shape = chooseShape(row, room, dot);
+  int64_t step = shape.tokens * shape.warps * row;
+  int64_t fit = std::max<int64_t>(2, room / kItemsAtATime / step);
   int64_t stages = llvm::divideCeil(kBytesAhead, step) + 1;
-  stages = std::clamp<int64_t>(stages, 2, std::max<int64_t>(shared, 2));
-  stages = std::min({stages, most, int64_t(8)});
+  stages = std::clamp<int64_t>(stages, 2, std::min<int64_t>(fit, 8));
   int64_t rows = chooseRows(wanted, cache, dot);
-  return ScheduleAttr::get(store.getContext(), tokens, rows, /*keys=*/1,
+  return ScheduleAttr::get(store.getContext(), shape.tokens, rows, /*keys=*/1,
                            queries, split, /*prefetch=*/0, /*level=*/2,
-                           /*pack=*/false, dot, warps, stages, /*bulk=*/false);
+                           /*pack=*/false, dot, shape.warps, stages,
+                           /*bulk=*/false);
 }
 
 ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {

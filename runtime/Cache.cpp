@@ -86,6 +86,7 @@ kvc_status Cache::init() {
   forLent([&](const void *base, size_t bytes, bool writable) {
     device.lend(base, bytes, writable);
   });
+  lent = true;
   return ok();
 }
 
@@ -154,7 +155,9 @@ bool Cache::initStep(Step &step) {
 
 Cache::~Cache() {
   Device &device = program->device();
-  forLent([&](const void *base, size_t, bool) { device.takeBack(base); });
+  // Not what the caller has lent itself.
+  if (lent)
+    forLent([&](const void *base, size_t, bool) { device.takeBack(base); });
   if (ownsArena && arena)
     device.deallocate(arena, options.arena_bytes);
   if (workspace)

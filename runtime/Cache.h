@@ -158,6 +158,7 @@ private:
   kvc_cache_options options;
   uint8_t *arena = nullptr;
   bool ownsArena = false;
+  bool lent = false; ///< what kernels touch, to the device
   void *workspace = nullptr;
   size_t workspaceBytes = 0;
   std::vector<std::unique_ptr<Store>> stores;

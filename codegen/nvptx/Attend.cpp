@@ -77,10 +77,15 @@ AttendKernel::AttendKernel(Kernel &kernel, AttendBody body)
       codesK(kernel.cache.planeIndex(StreamKind::K, false)),
       codesV(kernel.cache.planeIndex(StreamKind::V, false)) {
   int64_t page = kernel.cache.layout().getPageTokens();
-  even = page % tokens == 0; // a contiguous sequence has page 0
+  if (page % tokens == 0) // a contiguous sequence has page 0
+    pagesPerStep = 1;
+  else
+    pagesPerStep =
+        tokens % page == 0 && page >= rowsAtOnce() ? tokens / page : 0;
+  statBytes = llvm::alignTo(rows * 8, 16);
   stageBytes = tokens * (strideK + strideV);
-  ringBytes =
-      llvm::alignTo(std::max(stages * stageBytes, rows * (sumStride + 8)), 16);
+  ringBytes = llvm::alignTo(
+      std::max(stages * stageBytes, statBytes + rows * sumStride), 16);
 }
 
 LogicalResult AttendKernel::checkSchedule() {
@@ -104,7 +109,7 @@ void AttendKernel::remarkSlowPaths() {
   auto remark = [&] {
     return k.op.emitRemark("`") << k.op.getSymName() << "`: ";
   };
-  if (!even)
+  if (!pagesPerStep)
     remark() << "steps of " << tokens << " tokens straddle pages of "
              << k.cache.layout().getPageTokens()
              << ": rows are found one by one [R-ROW-TABLE]";
@@ -113,6 +118,14 @@ void AttendKernel::remarkSlowPaths() {
              << "product of K as " << body.k.codec().getCodeType()
              << " and V as " << body.v.codec().getCodeType()
              << " in a model of " << k.dtype << " [R-NO-MMA]";
+}
+
+/// A few warps per SM run at a time: registers are there for the asking. The
+/// usual decode leaves room for three CTAs.
+int64_t AttendKernel::registerLimit() const {
+  bool usual = schedule.getDot() && rows <= 8 && dimK <= 128 && dimV <= 128;
+  bool scaled = body.scaledK || body.scaledV;
+  return usual && !scaled ? 168 : 255;
 }
 
 LogicalResult AttendKernel::emit(LaunchInfo &launch) {
@@ -125,6 +138,7 @@ LogicalResult AttendKernel::emit(LaunchInfo &launch) {
   remarkSlowPaths();
   launch.threads = warps * kWarpLanes;
   launch.shared = k.shared.bytes();
+  launch.registers = registerLimit();
 
   thread = k.thread();
   lane = k.lane();
@@ -151,7 +165,7 @@ void AttendKernel::emitItem(Value index) {
   Values state = runSteps();
   // Other lanes may still read the stages that results now take the place of.
   kit.op(Ptx::WarpSync, {});
-  math->finish(state, {ringBase, 0}, {ringBase, rows * 8});
+  math->finish(state, {ringBase, 0}, {ringBase, statBytes});
   kit.op(Ptx::BarSync, {}, {0, warps * kWarpLanes});
   joinWarps();
   joinParts();
@@ -263,8 +277,9 @@ Value AttendKernel::firstOf(Value tile) {
                  kit.mul(warp, tokens));
 }
 
-Value AttendKernel::isFull(Value first) {
-  Value last = kit.add(first, tokens);
+/// Whether every row sees all `count` tokens from `first` on.
+Value AttendKernel::isFull(Value first, int64_t count) {
+  Value last = kit.add(first, count);
   Value full = kit.cmp(CmpIPredicate::sle, last,
                        kit.min(current.end, kit.add(current.posFirst, 1)));
   if (body.read.isAll())
@@ -308,11 +323,11 @@ Values AttendKernel::runSteps() {
       [&] { return init; });
 }
 
-void AttendKernel::loadScales(Value first, Value page, Values &to) {
+void AttendKernel::loadScales(Value first, ValueRange pages, Values &to) {
   if (body.scaledK)
-    to.push_back(loadScale(StreamKind::K, first, page));
+    to.push_back(loadScale(StreamKind::K, first, pages));
   if (body.scaledV)
-    to.push_back(loadScale(StreamKind::V, first, page));
+    to.push_back(loadScale(StreamKind::V, first, pages));
 }
 
 /// The tiles of which this warp's step, and the one that it copies meanwhile,
@@ -342,16 +357,18 @@ Values AttendKernel::emitSteps(ValueRange init) {
   int64_t ahead = stages - 1;
   Values scales; // of the steps ahead, K before V
   for (int64_t i = 0; i < ahead; ++i) {
-    Value tile = kit.i32(i), first = firstOf(tile), page = pageOf(first);
-    loadScales(first, page, scales);
+    Value tile = kit.i32(i), first = firstOf(tile);
+    Values pages = pagesOf(first);
+    loadScales(first, pages, scales);
     kit.when(kit.less(tile, tiles), [&] {
-      copyStep(first, page, isFull(first), kit.add(ringBase, i * stageBytes));
+      copyStep(first, pages, isFull(first, tokens),
+               kit.add(ringBase, i * stageBytes));
     });
     kit.op(Ptx::CpAsyncCommit, {});
   }
   // Page ids come a step before the rows that they lead to.
-  Values carried{kit.i32(0), kit.i32(ahead * stageBytes),
-                 pageOf(firstOf(kit.i32(ahead)))};
+  Values carried{kit.i32(0), kit.i32(ahead * stageBytes)};
+  carried.append(pagesOf(firstOf(kit.i32(ahead))));
   carried.append(scales);
   size_t fixed = carried.size();
   carried.append(init.begin(), init.end());
@@ -393,36 +410,58 @@ Values AttendKernel::emitTile(Value tile, ValueRange carried, size_t fixed,
     Value end = kit.cmp(CmpIPredicate::eq, next, kit.i32(stages * stageBytes));
     return kit.select(end, kit.i32(0), next);
   };
-  Value read = carried[0], write = carried[1], page = carried[2];
+  Value read = carried[0], write = carried[1];
+  ValueRange pages = carried.slice(2, pagesPerStep);
   kit.op(Ptx::CpAsyncWait, {}, ahead - 1);
   // Every lane's copies are there, and the stage that was read last is free.
   kit.op(Ptx::WarpSync, {});
   Value later = kit.add(tile, ahead), first = firstOf(later);
-  Values next{advance(read), advance(write),
-              pageOf(firstOf(kit.add(later, 1)))};
+  Values next{advance(read), advance(write)};
+  next.append(pagesOf(firstOf(kit.add(later, 1))));
   Value to = kit.add(ringBase, write);
   if (plain)
-    copyStep(first, page, /*full=*/{}, to);
+    copyStep(first, pages, /*full=*/{}, to);
   else
     kit.when(kit.less(later, tiles),
-             [&] { copyStep(first, page, isFull(first), to); });
+             [&] { copyStep(first, pages, isFull(first, tokens), to); });
   kit.op(Ptx::CpAsyncCommit, {});
-  ValueRange ring = carried.slice(3, fixed - 3);
+  ValueRange ring = carried.slice(2 + pagesPerStep, fixed - 2 - pagesPerStep);
   unsigned perStep = unsigned(body.scaledK) + unsigned(body.scaledV);
   llvm::append_range(next, ring.drop_front(perStep));
-  loadScales(first, page, next);
+  loadScales(first, pages, next);
   Step step;
+  step.tokens = tokens;
   step.first = firstOf(tile);
-  if (!plain)
-    step.full = isFull(step.first);
   step.k = {kit.add(ringBase, read), 0};
   step.v = step.k + tokens * strideK;
   if (body.scaledK)
     step.scaleK = ring[0];
   if (body.scaledV)
     step.scaleV = ring[perStep - 1];
-  next.append(math->step(step, carried.drop_front(fixed)));
+  ValueRange state = carried.drop_front(fixed);
+  next.append(plain ? math->step(step, state) : multiply(step, state));
   return next;
+}
+
+/// A step that need not be full, part after part.
+Values AttendKernel::multiply(const Step &step, ValueRange state) {
+  int64_t size = math->partTokens();
+  return kit.loop(
+      kit.i32(0), kit.i32(tokens / size), kit.i32(1), state,
+      [&](Value index, ValueRange state) {
+        Step part = step;
+        part.tokens = size;
+        part.first = kit.add(step.first, kit.mul(index, size));
+        part.full = isFull(part.first, size);
+        part.k.base = kit.add(step.k.base, kit.mul(index, size * strideK));
+        part.v.base = kit.add(step.v.base, kit.mul(index, size * strideV));
+        for (Value *scale : {&part.scaleK, &part.scaleV})
+          if (*scale && size < tokens) {
+            Value from = kit.add(kit.mul(index, size), kit.rem(lane, size));
+            *scale = kit.bits(kit.op1(Ptx::ShflIdx, {*scale, from}), kit.f32());
+          }
+        return math->step(part, state);
+      });
 }
 
 Value AttendKernel::transform(Value score, Value tokenScale) {

@@ -69,12 +69,13 @@ struct Item {
 
 /// A step of a warp: its tokens' codes are in shared memory.
 struct Step {
+  int64_t tokens;
   Shared k, v;       ///< row 0 of each stream; AttendKernel::stride apart
   mlir::Value first; ///< token of row 0
   /// i1, the same for the warp: every row sees all tokens. Null: it does.
   mlir::Value full;
-  /// f32 scales of token first + lane % tokens; null if the codec has none. Of
-  /// tokens that no row sees they are any bits.
+  /// f32 scales of token first + lane % `tokens`; null if the codec has none.
+  /// Of tokens that no row sees they are any bits.
   mlir::Value scaleK, scaleV;
 };
 
@@ -91,6 +92,9 @@ public:
   /// Loads the item's query rows. CTA-uniform control flow; may use barriers.
   virtual void beginItem(const Item &item) = 0;
   virtual Values initialState() = 0;
+  /// Tokens of a step that need not be full: there is more to do then, for
+  /// which registers must suffice. Divides the schedule's `tokens`.
+  virtual int64_t partTokens() = 0;
   virtual Values step(const Step &step, mlir::ValueRange state) = 0;
   /// Writes this warp's rows: for row r, m (largest logit, in powers of two;
   /// -inf: saw nothing) and l at stats + 8 r, and sum_t 2^(s - m) v at
@@ -117,6 +121,7 @@ public:
   const int64_t dimK, dimV;
   int64_t strideK, strideV; ///< bytes between rows in shared memory
   int64_t sumStride;        ///< bytes between rows of sums
+  int64_t statBytes;        ///< of the m and l of all rows
 
   mlir::Value thread, lane, warp; ///< warp is the same for all its lanes
   const Item &item() const { return current; }
@@ -138,17 +143,19 @@ public:
 private:
   mlir::LogicalResult checkSchedule();
   void remarkSlowPaths();
+  int64_t registerLimit() const;
   void emitItem(mlir::Value index);
   void loadItem(mlir::Value index);
   void planTiles();
   mlir::Value firstOf(mlir::Value tile);
-  mlir::Value isFull(mlir::Value first);
+  mlir::Value isFull(mlir::Value first, int64_t count);
   Values runSteps();
   Values emitSteps(mlir::ValueRange init);
   Values emitTile(mlir::Value tile, mlir::ValueRange carried, size_t fixed,
                   bool plain);
+  Values multiply(const Step &step, mlir::ValueRange state);
   std::pair<mlir::Value, mlir::Value> plainTiles();
-  void loadScales(mlir::Value first, mlir::Value page, Values &to);
+  void loadScales(mlir::Value first, mlir::ValueRange pages, Values &to);
 
   // AttendCopy.cpp: one step's rows into a stage.
   struct CopyShape {
@@ -158,15 +165,19 @@ private:
     int64_t rowsAtOnce;   ///< rows that one instruction of the warp covers
     int64_t unitsPerLane; ///< of a row
   };
+  int64_t rowsAtOnce(); ///< the larger of the two streams'
   static CopyShape shapeOf(int64_t rowBytes, int64_t tokens);
   void planCopies();
+  Values pagesOf(mlir::Value first);
   mlir::Value pageOf(mlir::Value token);
+  mlir::Value pageAmong(mlir::ValueRange pages, mlir::Value row);
   mlir::Value rowAddress(unsigned plane, mlir::Value page, mlir::Value token);
-  void copyStep(mlir::Value first, mlir::Value page, mlir::Value full,
+  void copyStep(mlir::Value first, mlir::ValueRange pages, mlir::Value full,
                 mlir::Value stage);
-  void copyRows(StreamKind kind, mlir::Value first, mlir::Value page,
+  void copyRows(StreamKind kind, mlir::Value first, mlir::ValueRange pages,
                 mlir::Value full, Shared to);
-  mlir::Value loadScale(StreamKind kind, mlir::Value first, mlir::Value page);
+  mlir::Value loadScale(StreamKind kind, mlir::Value first,
+                        mlir::ValueRange pages);
   void zeroPadding();
   mlir::Value clampToken(mlir::Value token);
 
@@ -188,7 +199,9 @@ private:
   Item current;
   llvm::SmallVector<PlaneGeometry, 4> planes;
   unsigned codesK, codesV;
-  bool even; ///< a step's tokens are in one page
+  /// Pages that a step's tokens fill or, all in one, are part of; 0: they may
+  /// begin and end anywhere.
+  int64_t pagesPerStep;
   int64_t stageBytes;
   int64_t ringBytes;  ///< of a warp: its stages, later its results
   int64_t ring, flag; ///< in shared memory

@@ -47,7 +47,7 @@ void AttendKernel::planCopies() {
   copyV = plan(body.v, codesV, strideV);
 }
 
-/// Id of the page (paged, steps within pages) of a step's tokens.
+/// Id of a token's page.
 Value AttendKernel::pageOf(Value token) {
   int64_t page = k.cache.layout().getPageTokens();
   if (!page)
@@ -55,6 +55,30 @@ Value AttendKernel::pageOf(Value token) {
   Value index = kit.div(clampToken(token), page);
   return kit.loadConst(kit.i32(), kit.ptr(table, kit.mul(kit.wide(index), 4)),
                        4);
+}
+
+/// Ids of the pages of a step that begins at `first`; none where each row has
+/// to be looked up.
+Values AttendKernel::pagesOf(Value first) {
+  Values pages;
+  int64_t page = k.cache.layout().getPageTokens();
+  for (int64_t i = 0; i < pagesPerStep; ++i)
+    pages.push_back(pageOf(kit.add(first, i * page)));
+  return pages;
+}
+
+/// Of them, that of row `row` of the step.
+Value AttendKernel::pageAmong(ValueRange pages, Value row) {
+  int64_t page = k.cache.layout().getPageTokens();
+  Value found = pages[0];
+  for (int64_t i = 1; i < pagesPerStep; ++i)
+    found = kit.select(kit.less(row, kit.i32(i * page)), found, pages[i]);
+  return found;
+}
+
+int64_t AttendKernel::rowsAtOnce() {
+  return std::max(shapeOf(body.k.rowBytes(), tokens).rowsAtOnce,
+                  shapeOf(body.v.rowBytes(), tokens).rowsAtOnce);
 }
 
 /// The nearest token that is there: whatever is read of it is not used, but
@@ -74,15 +98,16 @@ Value AttendKernel::rowAddress(unsigned plane, Value page, Value token) {
   return kit.ptr(base, kit.mul(kit.wide(within), planes[plane].tokenStride));
 }
 
-void AttendKernel::copyStep(Value first, Value page, Value full, Value stage) {
-  copyRows(StreamKind::K, first, page, full, {stage, 0});
-  copyRows(StreamKind::V, first, page, full, {stage, tokens * strideK});
+void AttendKernel::copyStep(Value first, ValueRange pages, Value full,
+                            Value stage) {
+  copyRows(StreamKind::K, first, pages, full, {stage, 0});
+  copyRows(StreamKind::V, first, pages, full, {stage, tokens * strideK});
 }
 
 /// One stream's rows of a step; `full` as in Step. Rows that nobody sees are
 /// zeros and are not read: what multiplies them is 0, but their bytes may be
 /// anything.
-void AttendKernel::copyRows(StreamKind kind, Value first, Value page,
+void AttendKernel::copyRows(StreamKind kind, Value first, ValueRange pages,
                             Value full, Shared to) {
   bool isK = kind == StreamKind::K;
   unsigned plane = isK ? codesK : codesV;
@@ -111,24 +136,30 @@ void AttendKernel::copyRows(StreamKind kind, Value first, Value page,
       Value token = kit.add(kit.add(first, copy.row), row);
       Value seen = seenByAny(token);
       Value there = clampToken(token);
-      Value address = kit.ptr(
-          rowAddress(plane, even ? page : pageOf(token), there), copy.unit);
+      Value id = pagesPerStep ? pageAmong(pages, kit.sub(there, first))
+                              : pageOf(token);
+      Value address = kit.ptr(rowAddress(plane, id, there), copy.unit);
       Value bytes = kit.select(seen, kit.i32(shape.unit), kit.i32(0));
       units([&](int64_t offset) {
         kit.op(zfill, {at.base, address, bytes}, {at.offset + offset, offset});
       });
     });
   };
+  // Page after page, each row where the one before it ends.
   auto plain = [&] {
-    Value address = kit.ptr(rowAddress(plane, page, first), copy.global);
+    int64_t page = pagesPerStep > 1 ? tokens / pagesPerStep : tokens;
+    Values from;
+    for (int64_t i = 0; i < pagesPerStep; ++i)
+      from.push_back(kit.ptr(
+          rowAddress(plane, pages[i], kit.add(first, i * page)), copy.global));
     forRows([&](int64_t row, Shared at) {
       units([&](int64_t offset) {
-        kit.op(whole, {at.base, address},
-               {at.offset + offset, row * tokenStride + offset});
+        kit.op(whole, {at.base, from[row / page]},
+               {at.offset + offset, row % page * tokenStride + offset});
       });
     });
   };
-  if (!even)
+  if (!pagesPerStep)
     careful();
   else if (!full)
     plain();
@@ -137,14 +168,16 @@ void AttendKernel::copyRows(StreamKind kind, Value first, Value page,
 }
 
 /// The f32 scale of token first + lane % tokens; null if the codec has none.
-Value AttendKernel::loadScale(StreamKind kind, Value first, Value page) {
+Value AttendKernel::loadScale(StreamKind kind, Value first, ValueRange pages) {
   Operand &operand = kind == StreamKind::K ? body.k : body.v;
   Type type = operand.codec().getScaleType();
   if (!type)
     return {};
   unsigned plane = k.cache.planeIndex(kind, /*scales=*/true);
   Value token = clampToken(kit.add(first, kit.rem(lane, tokens)));
-  Value address = rowAddress(plane, even ? page : pageOf(token), token);
+  Value id =
+      pagesPerStep ? pageAmong(pages, kit.sub(token, first)) : pageOf(token);
+  Value address = rowAddress(plane, id, token);
   Value scale = kit.loadConst(type, address, type.getIntOrFloatBitWidth() / 8);
   if (type.isF32())
     return scale;

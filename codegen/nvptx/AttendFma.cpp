@@ -40,6 +40,7 @@ public:
   }
   void beginItem(const Item &item) override;
   Values initialState() override;
+  int64_t partTokens() override { return a.tokens; }
   Values step(const Step &step, ValueRange state) override;
   void finish(ValueRange state, Shared stats, Shared sums) override;
 

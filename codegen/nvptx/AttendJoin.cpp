@@ -86,8 +86,8 @@ void AttendKernel::joinRow(Value row) {
     Value at = kit.add(sums, kit.mul(block, 16));
     Value total;
     for (int64_t w = 0; w < warps; ++w) {
-      Value x =
-          kit.loadShared(kit.vec(4, kit.f32()), {at, w * ringBytes + rows * 8});
+      Value x = kit.loadShared(kit.vec(4, kit.f32()),
+                               {at, w * ringBytes + statBytes});
       Value weight = kit.splat(joined.weights[w], 4);
       total = total ? kit.fma(weight, x, total) : kit.fmul(weight, x);
     }

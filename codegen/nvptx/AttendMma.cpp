@@ -20,9 +20,10 @@ static Form formOf(Type code) {
 
 MmaMath::MmaMath(AttendKernel &a)
     : a(a), kit(a.kit), formK(formOf(a.body.k.codec().getCodeType())),
-      formV(formOf(a.body.v.codec().getCodeType())), subs(a.tokens / 16),
-      nTiles(a.rows / 8), kSteps(llvm::divideCeil(a.dimK, 16)),
+      formV(formOf(a.body.v.codec().getCodeType())), nTiles(a.rows / 8),
+      kSteps(llvm::divideCeil(a.dimK, 16)),
       mTiles(llvm::divideCeil(a.dimV, 16)),
+      twice(a.body.scaledV && a.k.dtype.isF16()),
       normalised(formK != Form::BF16 && a.k.dtype.isBF16()) {
   raw = !a.body.softcap && !a.body.scaledK && !normalised && a.body.scale > 0 &&
         a.body.scale <= 1;
@@ -86,6 +87,7 @@ Values MmaMath::initialState() {
 //===----------------------------------------------------------------------===//
 
 Values MmaMath::step(const Step &step, ValueRange values) {
+  subs = step.tokens / 16;
   State state = unpack(values);
   Values s = transformed(step, scores(step));
   if (step.full)

@@ -31,6 +31,7 @@ public:
   std::string refuse() override;
   void beginItem(const Item &item) override;
   Values initialState() override;
+  int64_t partTokens() override { return 16; }
   Values step(const Step &step, mlir::ValueRange state) override;
   void finish(mlir::ValueRange state, Shared stats, Shared sums) override;
 
@@ -57,7 +58,7 @@ private:
   Values scaleV(const Step &step, const Values &p, State &state);
   Value finiteBits(Value scale);
   void growUnits(const Values &exponents, State &state);
-  Values operandsP(const Values &p);
+  Values operandsP(const Values &p, bool rest);
   void accumulate(const Step &step, const Values &p, State &state);
   void accumulateCarefully(const Step &step, const Values &p, State &state);
   void addNonFinite(const Step &step, const Values &p, State &state);
@@ -90,12 +91,15 @@ private:
   AttendKernel &a;
   Kit &kit;
   Form formK, formV;
-  int64_t subs;   ///< tokens / 16
-  int64_t nTiles; ///< rows / 8
-  int64_t kSteps; ///< dimK / 16, rounded up
-  int64_t mTiles; ///< dimV / 16, rounded up
+  int64_t subs = 1; ///< tokens / 16 of the step at hand
+  int64_t nTiles;   ///< rows / 8
+  int64_t kSteps;   ///< dimK / 16, rounded up
+  int64_t mTiles;   ///< dimV / 16, rounded up
   /// Exponents are fma(score, scale, -base): the scores need nothing else.
   bool raw;
+  /// P times the scales of V is given as the sum of two f16: one would round
+  /// more than an f16 model's own arithmetic.
+  bool twice;
   bool normalised; ///< q was brought into f16's range, row by row
   Value g, t;      ///< lane / 4, lane % 4
   // Of the item.

@@ -198,32 +198,44 @@ Value MmaMath::packHalves(Value low, Value high, bool f16) {
   return kit.op1(f16 ? Ptx::CvtF16x2 : Ptx::CvtBF16x2, {high, low});
 }
 
-/// [subs][nTiles][2]: P as the right operand.
-Values MmaMath::operandsP(const Values &p) {
+/// [subs][nTiles][2]: P as the right operand, or what rounding took from it.
+Values MmaMath::operandsP(const Values &p, bool rest) {
   Values operands;
   bool f16 = formV != Form::BF16;
   for (int64_t sub = 0; sub < subs; ++sub)
     for (int64_t n = 0; n < nTiles; ++n)
       for (int64_t half = 0; half < 2; ++half) {
-        Value word = packHalves(p[at(sub, n, 2 * half)],
-                                p[at(sub, n, 2 * half + 1)], f16);
+        Value low = p[at(sub, n, 2 * half)], high = p[at(sub, n, 2 * half + 1)];
+        Value word = packHalves(low, high, f16);
+        if (rest) {
+          Value halves = kit.bits(word, kit.vec(2, kit.b.getF16Type()));
+          auto lost = [&](Value x, int64_t i) {
+            Value kept = arith::ExtFOp::create(kit.b, kit.kernel, kit.f32(),
+                                               kit.extract(halves, i));
+            return kit.fsub(x, kept);
+          };
+          word = packHalves(lost(low, 0), lost(high, 1), f16);
+        }
         operands.push_back(kit.op1(Ptx::MovMatrix, word));
       }
   return operands;
 }
 
 void MmaMath::accumulate(const Step &step, const Values &p, State &state) {
-  Values operands = operandsP(p);
+  SmallVector<Values, 2> operands{operandsP(p, /*rest=*/false)};
+  if (twice)
+    operands.push_back(operandsP(p, /*rest=*/true));
   int64_t perLoad = formV == Form::I8 ? 2 : 1;
   for (int64_t sub = 0; sub < subs; ++sub)
     for (int64_t pair = 0; pair * perLoad < mTiles; ++pair)
       for (auto [i, x] : llvm::enumerate(loadV(step, sub, pair)))
-        for (int64_t n = 0; n < nTiles; ++n) {
-          int64_t y = (sub * nTiles + n) * 2;
-          int64_t o = (n * mTiles + pair * perLoad + i) * 4;
-          multiply(formV, x, operands[y], operands[y + 1],
-                   MutableArrayRef(state.o).slice(o, 4));
-        }
+        for (int64_t n = 0; n < nTiles; ++n)
+          for (const Values &y : operands) {
+            int64_t at = (sub * nTiles + n) * 2;
+            int64_t o = (n * mTiles + pair * perLoad + i) * 4;
+            multiply(formV, x, y[at], y[at + 1],
+                     MutableArrayRef(state.o).slice(o, 4));
+          }
 }
 
 /// The word with halves that are infinite or NaN replaced by 0; `bad` collects
@@ -248,7 +260,7 @@ Value MmaMath::clean(Value word, Value &bad) {
 /// the product, and are added to the rows that do see them.
 void MmaMath::accumulateCarefully(const Step &step, const Values &p,
                                   State &state) {
-  Values operands = operandsP(p);
+  Values operands = operandsP(p, /*rest=*/false);
   Value bad;
   for (int64_t sub = 0; sub < subs; ++sub)
     for (int64_t tile = 0; tile < mTiles; ++tile) {
@@ -319,5 +331,6 @@ void MmaMath::addNonFinite(const Step &step, const Values &p, State &state) {
     }
     return o;
   };
-  state.o = kit.loop(kit.i32(0), kit.i32(a.tokens), kit.i32(1), state.o, round);
+  state.o =
+      kit.loop(kit.i32(0), kit.i32(step.tokens), kit.i32(1), state.o, round);
 }

@@ -19,7 +19,7 @@ struct SmTarget {
   unsigned version; ///< 90
   unsigned ptx;     ///< PTX ISA, 80 = 8.0
   int64_t sharedPerSm, sharedPerCta;
-  unsigned sms;
+  unsigned sms, threadsPerSm, ctasPerSm;
   bool bulk;
 };
 const std::vector<SmTarget> &smTargets();
@@ -32,6 +32,9 @@ TargetAttr targetAttr(mlir::MLIRContext *context, const SmTarget &target);
 struct LaunchInfo {
   int64_t threads = 0; ///< per CTA
   int64_t shared = 0;  ///< bytes of dynamic shared memory
+  /// Registers per thread at most; 0: the assembler's choice, which is often
+  /// fewer than there are.
+  int64_t registers = 0;
 };
 using LaunchInfos = llvm::StringMap<LaunchInfo>; ///< by kernel name
 
@@ -52,9 +55,10 @@ mlir::LogicalResult verifyUniform(mlir::ModuleOp module);
 /// PTX and emulation start from.
 mlir::LogicalResult lowerGpuToLlvm(mlir::ModuleOp module);
 
-/// To PTX; empty after an error on the module. Consumes the module.
+/// To PTX; empty after an error on the module. Consumes the module. `llvmText`
+/// gets the LLVM IR that the PTX is made from, after optimisation.
 std::string emitPtx(mlir::ModuleOp module, const SmTarget &target,
-                    const LaunchInfos &launch);
+                    const LaunchInfos &launch, std::string *llvmText = nullptr);
 
 /// What the assembler says of one kernel.
 struct AssemblerReport {
@@ -63,11 +67,13 @@ struct AssemblerReport {
 struct Cubin {
   std::vector<uint8_t> bytes;
   llvm::StringMap<AssemblerReport> kernels; ///< by symbol
-  std::string assembler; ///< "nvJitLink 13.0" or "ptxas 13.0"
+  std::string assembler; ///< "nvJitLink 13.0" or "ptxas V13.0.88"
 };
-/// Which assembler to ask; Any prefers nvJitLink, which is quicker to start.
+/// Which assembler to ask; Any prefers ptxas: nvJitLink makes code to be
+/// linked, which takes more registers.
 enum class Assembler : uint8_t { Any, JitLink, Ptxas };
-/// What Any would take, with its version or path; "" if nothing is here.
+/// What Any would take, with its version: it changes code. "" if nothing is
+/// here. The first call of a process may run a program.
 std::string assemblerName();
 /// PTX to a cubin. nullopt if there is no assembler, if it refuses the PTX, or
 /// if it says that it could not overlap what is meant to overlap (then `error`

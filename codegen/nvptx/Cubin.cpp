@@ -1,7 +1,8 @@
 //===- Cubin.cpp - PTX to a cubin -----------------------------------------===//
 //
-// By nvJitLink, which is loaded if the CUDA toolkit's library is here, or by
-// the toolkit's ptxas as a process of its own. Both are the same assembler.
+// By the CUDA toolkit's ptxas as a process of its own, or by its nvJitLink, a
+// library that is loaded if it is here. Both are the same assembler, but a
+// linker makes code that can be linked (`ptxas -c`): up to twice the registers.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/Backend.h"
@@ -104,6 +105,12 @@ struct JitLink {
   int (*info)(LinkHandle, char *) = nullptr;
   int (*version)(unsigned *, unsigned *) = nullptr;
 
+  std::string name() const {
+    unsigned major = 0, minor = 0;
+    version(&major, &minor);
+    return "nvJitLink " + std::to_string(major) + "." + std::to_string(minor);
+  }
+
   /// Null if the library is not here.
   static const JitLink *get();
 };
@@ -181,10 +188,7 @@ static std::optional<Cubin> byJitLink(const JitLink &link, StringRef ptx,
   cubin.bytes.resize(bytes);
   link.cubin(handle, cubin.bytes.data());
   cubin.kernels = parseReport(log);
-  unsigned major = 0, minor = 0;
-  link.version(&major, &minor);
-  cubin.assembler =
-      "nvJitLink " + std::to_string(major) + "." + std::to_string(minor);
+  cubin.assembler = link.name();
   return cubin;
 }
 
@@ -225,6 +229,28 @@ struct TemporaryFile {
 
 } // namespace
 
+/// "ptxas V13.0.88", as the program says; its path if it does not. "" if there
+/// is none.
+static const std::string &ptxasName() {
+  static const std::string name = []() -> std::string {
+    std::string program = findPtxas();
+    TemporaryFile out("version");
+    if (program.empty() || out.path.empty())
+      return program;
+    StringRef args[] = {program, "--version"};
+    std::optional<StringRef> streams[] = {StringRef(""), out.path.str(),
+                                          StringRef("")};
+    int status = llvm::sys::ExecuteAndWait(program, args, std::nullopt, streams,
+                                           kAssemblerSeconds);
+    std::string text = out.read();
+    llvm::SmallVector<StringRef> match;
+    if (status == 0 && llvm::Regex(", (V[0-9.]+)").match(text, &match))
+      return "ptxas " + match[1].str();
+    return program;
+  }();
+  return name;
+}
+
 static std::optional<Cubin> byPtxas(const std::string &program, StringRef ptx,
                                     const SmTarget &target,
                                     std::string &error) {
@@ -258,29 +284,27 @@ static std::optional<Cubin> byPtxas(const std::string &program, StringRef ptx,
   std::string bytes = output.read();
   cubin.bytes.assign(bytes.begin(), bytes.end());
   cubin.kernels = parseReport(text);
-  cubin.assembler = "ptxas";
+  cubin.assembler = ptxasName();
   return cubin;
 }
 
 std::string kvc::nvptx::assemblerName() {
-  if (const JitLink *link = JitLink::get()) {
-    unsigned major = 0, minor = 0;
-    link->version(&major, &minor);
-    return "nvJitLink " + std::to_string(major) + "." + std::to_string(minor);
-  }
-  return findPtxas();
+  if (!ptxasName().empty())
+    return ptxasName();
+  const JitLink *link = JitLink::get();
+  return link ? link->name() : "";
 }
 
 std::optional<Cubin> kvc::nvptx::assemble(StringRef ptx, const SmTarget &target,
                                           std::string &error,
                                           Assembler assembler) {
-  const JitLink *link = JitLink::get();
-  if (link && assembler != Assembler::Ptxas)
-    return byJitLink(*link, ptx, target, error);
   std::string program =
       assembler == Assembler::JitLink ? std::string() : findPtxas();
   if (!program.empty())
     return byPtxas(program, ptx, target, error);
+  const JitLink *link = JitLink::get();
+  if (link && assembler != Assembler::Ptxas)
+    return byJitLink(*link, ptx, target, error);
   error = "there is no assembler here: neither nvJitLink nor ptxas of a CUDA "
           "toolkit was found";
   return std::nullopt;

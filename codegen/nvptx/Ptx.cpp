@@ -46,10 +46,14 @@ static void markKernels(ModuleOp module, const LaunchInfos &launches) {
     function.setArgAttr(0, NVVM::NVVMDialect::getGridConstantAttrName(),
                         b.getUnitAttr());
     auto launch = launches.find(kernel.getValue());
-    if (launch != launches.end())
-      function->setAttr(
-          NVVM::NVVMDialect::getReqntidAttrName(),
-          b.getDenseI32ArrayAttr({int32_t(launch->second.threads), 1, 1}));
+    if (launch == launches.end())
+      continue;
+    function->setAttr(
+        NVVM::NVVMDialect::getReqntidAttrName(),
+        b.getDenseI32ArrayAttr({int32_t(launch->second.threads), 1, 1}));
+    if (int64_t registers = launch->second.registers)
+      function->setAttr(NVVM::NVVMDialect::getMaxnregAttrName(),
+                        b.getI32IntegerAttr(int32_t(registers)));
   }
 }
 
@@ -94,6 +98,21 @@ makeMachine(const SmTarget &target) {
       std::nullopt, std::nullopt, llvm::CodeGenOptLevel::Default));
 }
 
+/// What stays must not become conditional. Of other assembly LLVM knows only by
+/// attributes that it may be shared and hoisted. Not so where a thread is:
+/// asking again costs no more than a copy, and a value that lives through the
+/// kernel costs a register (on sm_80, spills).
+static void markAssembly(llvm::CallInst &call) {
+  auto *assembly = llvm::dyn_cast<llvm::InlineAsm>(call.getCalledOperand());
+  if (!assembly)
+    return;
+  if (assembly->hasSideEffects())
+    call.setConvergent();
+  else if (call.arg_size())
+    call.setDoesNotAccessMemory();
+  call.setDoesNotThrow();
+}
+
 /// Marks what lanes do together, which no pass may make conditional, and
 /// declares the shared memory. False if something is called.
 static bool prepare(llvm::Module &module) {
@@ -104,10 +123,7 @@ static bool prepare(llvm::Module &module) {
     function.addFnAttr(llvm::Attribute::NoUnwind);
     for (llvm::Instruction &instruction : llvm::instructions(function))
       if (auto *call = llvm::dyn_cast<llvm::CallInst>(&instruction))
-        if (auto *assembly =
-                llvm::dyn_cast<llvm::InlineAsm>(call->getCalledOperand());
-            assembly && assembly->hasSideEffects())
-          call->setConvergent();
+        markAssembly(*call);
   }
   auto *bytes =
       llvm::ArrayType::get(llvm::Type::getInt8Ty(module.getContext()), 0);
@@ -145,7 +161,8 @@ static void optimise(llvm::Module &module, llvm::TargetMachine &machine) {
 }
 
 std::string kvc::nvptx::emitPtx(ModuleOp module, const SmTarget &target,
-                                const LaunchInfos &launch) {
+                                const LaunchInfos &launch,
+                                std::string *llvmText) {
   MLIRContext *mlirContext = module.getContext();
   mlirContext->loadDialect<NVVM::NVVMDialect>();
   registerBuiltinDialectTranslation(*mlirContext);
@@ -168,6 +185,10 @@ std::string kvc::nvptx::emitPtx(ModuleOp module, const SmTarget &target,
     return {};
   }
   optimise(*llvmModule, *machine);
+  if (llvmText) {
+    llvm::raw_string_ostream stream(*llvmText);
+    llvmModule->print(stream, nullptr);
+  }
   llvm::SmallVector<char, 0> text;
   llvm::raw_svector_ostream os(text);
   llvm::legacy::PassManager codegen;

@@ -148,8 +148,8 @@ LogicalResult SimLowering::lowerOp(Operation *op) {
     check(op, load.getAddr(), load.getResult().getType(), 0);
   else if (auto store = dyn_cast<LLVM::StoreOp>(op))
     check(op, store.getAddr(), store.getValue().getType(), KVC_SIM_WRITE);
-  else if (isa<LLVM::CallOp, LLVM::AtomicRMWOp, LLVM::AtomicCmpXchgOp,
-               LLVM::FenceOp>(op))
+  else if (isa<LLVM::CallOp, LLVM::CallIntrinsicOp, LLVM::AtomicRMWOp,
+               LLVM::AtomicCmpXchgOp, LLVM::FenceOp>(op))
     return op->emitError("cannot be emulated: it is no row of "
                          "lib/Simt/Ops.def");
   return success();

@@ -7,8 +7,9 @@ using namespace kvc::nvptx;
 
 const std::vector<SmTarget> &kvc::nvptx::smTargets() {
   static const std::vector<SmTarget> targets = {
-#define KVC_SM(NAME, VERSION, PTX, SHARED_SM, SHARED_CTA, SMS, BULK)           \
-  {NAME, VERSION, PTX, SHARED_SM, SHARED_CTA, SMS, BULK},
+#define KVC_SM(NAME, VERSION, PTX, SHARED_SM, SHARED_CTA, SMS, THREADS, CTAS,  \
+               BULK)                                                           \
+  {NAME, VERSION, PTX, SHARED_SM, SHARED_CTA, SMS, THREADS, CTAS, BULK},
 #include "codegen/nvptx/SmTable.def"
 #undef KVC_SM
   };

@@ -23,6 +23,18 @@ std::vector<CpuTargetInfo> kvc::cpuTargets() {
   return list;
 }
 
+std::vector<std::string> kvc::gpuTargetNames() {
+  std::vector<std::string> names;
+  for (const nvptx::SmTarget &target : nvptx::smTargets())
+    names.push_back(target.name);
+  return names;
+}
+
+std::string kvc::deviceOf(const std::string &name) {
+  auto target = findTarget(name);
+  return target ? target->deviceName() : "";
+}
+
 std::string kvc::nativeTarget() {
   auto target = cpu::findCpuTarget("native");
   return target ? target->name : "";
@@ -162,7 +174,7 @@ bool Compilation::pack(TargetCompiler &compiler) {
     diagnostics.error("E-INTERNAL", {},
                       "the artifact does not add up: " + error);
   else if (!options.dumpTo.empty())
-    dumpPhase(options.dumpTo, Phase::Artifact, "",
+    dumpLevel(options.dumpTo, Level(Phase::Artifact), "",
               StringRef(reinterpret_cast<const char *>(output.artifact.data()),
                         output.artifact.size()),
               diagnostics);
@@ -178,22 +190,22 @@ bool Compilation::compileTargets(TargetCompiler &compiler) {
   }
   if (options.stopAfter == Phase::Artifact)
     return pack(compiler);
-  if (options.stopAfter == Phase::Object && !results.front().objects.empty())
-    output.artifact = std::move(results.front().objects.front().second);
-  else
-    output.text = std::move(results.front().text);
-  std::string error;
-  bool isText = results.front().objects.empty(); // PTX is
-  if (options.stopAfter == Phase::Object && isText) {
-    output.text = std::move(results.front().text);
-  } else if (options.stopAfter == Phase::Object && options.disassemble) {
-    auto text = disassemble(output.artifact, error);
-    if (!text)
-      diagnostics.error("E-INTERNAL", {}, error);
-    else
-      output.text = std::move(*text);
+  TargetOutput &only = results.front();
+  // PTX is text, and no object.
+  if (options.stopAfter != Phase::Object || only.objects.empty()) {
+    output.text = std::move(only.text);
+    return true;
   }
-  return !diagnostics.hasErrors();
+  output.artifact = std::move(only.objects.front().second);
+  if (!options.disassemble)
+    return true;
+  std::string error;
+  auto text = disassemble(output.artifact, error);
+  if (text)
+    output.text = std::move(*text);
+  else
+    diagnostics.error("E-INTERNAL", {}, error);
+  return text.has_value();
 }
 
 bool Compilation::compileAll() {
@@ -202,7 +214,7 @@ bool Compilation::compileAll() {
   bool ok = compiler.import();
   clock.end();
   if (ok && !options.dumpTo.empty())
-    ok = dumpPhase(options.dumpTo, Phase::Kvc, "", compiler.kvcText(),
+    ok = dumpLevel(options.dumpTo, Level(Phase::Kvc), "", compiler.kvcText(),
                    diagnostics);
   if (ok && options.stopAfter == Phase::Kvc)
     output.text = compiler.kvcText();

@@ -69,6 +69,12 @@ struct CpuTargetInfo {
   std::string whyNot; ///< the missing features if it does not
 };
 std::vector<CpuTargetInfo> cpuTargets();
+/// The GPU architectures that this build can emit ("sm_90a") and emulate
+/// ("sim:sm_90a").
+std::vector<std::string> gpuTargetNames();
+/// What runs a target's kernels, as in the manifest: "cpu", "cuda" or "sim"; ""
+/// if there is no such target.
+std::string deviceOf(const std::string &target);
 /// What "native" stands for on this machine; "" if nothing runs here.
 std::string nativeTarget();
 

@@ -1,4 +1,5 @@
 //===- GpuTail.cpp - from the tile level to PTX, cubins and emulation -----===//
+#include "lib/Compiler/GpuReport.h"
 #include "lib/Compiler/TargetCompiler.h"
 
 #include "mlir/IR/Verifier.h"
@@ -18,7 +19,7 @@ static void describePlans(ModuleOp module, const Target &target,
     info.kind = "plan";
     info.store = store.getSymName().str();
     info.target = target.sm.name;
-    info.device = target.device == Target::Device::Sim ? "sim" : "cuda";
+    info.device = target.deviceName();
     info.symbol = nvptx::symbolName(info.name);
   }
 }
@@ -32,29 +33,39 @@ static void setLaunches(const nvptx::LaunchInfos &launches,
   }
 }
 
+static std::string irText(const llvm::Module &module) {
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  module.print(stream, nullptr);
+  return text;
+}
+
 static std::vector<uint8_t> bytesOf(StringRef text) {
   return {text.bytes_begin(), text.bytes_end()};
 }
 
+// Levels of GPUs. Making PTX and assembling it are timed apart.
+static constexpr Level kGpu(Phase::Cpu, "gpu", "mlir");
+static constexpr Level kLlvm(Phase::Llvm, "llvm", "ll");
+static constexpr Level kPtx(Phase::Object, "ptx", "ptx");
+static constexpr Level kCubin(Phase::Object, "object", "cubin");
+
 bool TargetCompiler::runGpu(ModuleOp module, const Target &target,
                             TargetOutput &output) {
-  clock.begin(Phase::Cpu);
+  clock.begin(kGpu);
   describePlans(module, target, output.kernels);
   nvptx::LaunchInfos launches;
   if (failed(nvptx::lowerTileToGpu(module, target.sm, launches)) ||
-      failed(verify(module)))
-    return unexplained(Phase::Cpu);
+      failed(verify(module)) || failed(nvptx::verifyUniform(module)))
+    return unexplained(kGpu);
   setLaunches(launches, output.kernels);
   clock.end();
-  if (reached(Phase::Cpu, target.name, output, [&] { return textOf(module); }))
+  if (reached(kGpu, target.name, output, [&] { return textOf(module); }))
     return true;
 
-  clock.begin(Phase::Llvm);
+  clock.begin(kLlvm);
   if (failed(nvptx::lowerGpuToLlvm(module)))
-    return unexplained(Phase::Llvm);
-  clock.end();
-  if (reached(Phase::Llvm, target.name, output, [&] { return textOf(module); }))
-    return true;
+    return unexplained(kLlvm);
   return target.device == Target::Device::Sim
              ? emitSim(module, target, output)
              : emitCuda(module, target, launches, output);
@@ -63,68 +74,88 @@ bool TargetCompiler::runGpu(ModuleOp module, const Target &target,
 bool TargetCompiler::emitCuda(ModuleOp module, const Target &target,
                               const nvptx::LaunchInfos &launches,
                               TargetOutput &output) {
-  clock.begin(Phase::Object);
-  std::string ptx = nvptx::emitPtx(module, target.sm, launches);
+  clock.begin(kPtx);
+  std::string ir;
+  std::string ptx = nvptx::emitPtx(module, target.sm, launches,
+                                   wantsText(Phase::Llvm) ? &ir : nullptr);
   if (ptx.empty())
-    return unexplained(Phase::Object);
+    return unexplained(kPtx);
+  clock.end();
+  if (reached(kLlvm, target.name, output, [&] { return ir; }))
+    return true;
+  reached(kPtx, target.name, output, [&] { return ptx; });
+  // Whoever wants to read the code reads PTX.
+  if (options.stopAfter == Phase::Object && options.disassemble)
+    return true;
+  return assembleCuda(ptx, target, output);
+}
+
+bool TargetCompiler::assembleCuda(const std::string &ptx, const Target &target,
+                                  TargetOutput &output) {
   std::string blob = "cuda/" + target.sm.name + ".cubin",
               text = "cuda/" + target.sm.name + ".ptx";
-  // Whoever wants to read the code reads PTX.
-  if (options.disassemble) {
-    output.text = ptx;
-    return true;
-  }
-  std::string error;
+  bool onlyCubin = options.stopAfter == Phase::Object;
   std::optional<nvptx::Cubin> cubin;
-  bool assembler = !nvptx::assemblerName().empty();
-  if (assembler)
+  std::string error;
+  if (!nvptx::assemblerName().empty()) {
+    clock.begin(kCubin);
     cubin = nvptx::assemble(ptx, target.sm, error);
-  clock.end();
-  if (assembler && !cubin) {
-    diagnostics.error("E-INTERNAL", places.at(std::string()), error);
-    return false;
-  }
-  if (!cubin)
+    clock.end();
+    if (!cubin)
+      diagnostics.error("E-INTERNAL", places.at(std::string()), error);
+  } else if (onlyCubin) {
+    diagnostics.error("E-NO-ASSEMBLER", {},
+                      "neither nvJitLink nor ptxas of a CUDA toolkit is here "
+                      "to make an object for `" +
+                          target.name + "`; PTX needs neither");
+  } else {
     diagnostics.report(Severity::Remark, "R-NO-ASSEMBLER",
                        places.at(std::string()),
                        "no CUDA assembler is here: the driver compiles the PTX "
                        "for `" +
                            target.name + "` when it is loaded");
+  }
+  if (diagnostics.hasErrors())
+    return false;
   for (KernelInfo &kernel : output.kernels) {
     kernel.ptx = text;
-    if (!cubin)
-      continue;
-    kernel.blob = blob;
-    nvptx::AssemblerReport report = cubin->kernels.lookup(kernel.symbol);
-    kernel.registers = report.registers;
-    if (report.spillStores + report.spillLoads + report.stack)
-      diagnostics.report(
-          Severity::Remark, "R-SPILL", places.at(std::string()),
-          llvm::formatv("`{0}`: {1} bytes of registers are spilled, {2} bytes "
-                        "of stack",
-                        kernel.name, report.spillStores, report.stack));
+    if (cubin)
+      describeCode(*cubin, blob, kernel);
   }
-  reached(Phase::Object, target.name, output, [&] { return ptx; });
-  if (options.stopAfter == Phase::Object) {
-    output.objects.emplace_back(blob, cubin ? cubin->bytes : bytesOf(ptx));
-    return true;
-  }
-  if (cubin)
+  if (cubin) {
+    reached(kCubin, target.name, output,
+            [&] { return llvm::toStringRef(cubin->bytes).str(); });
     output.objects.emplace_back(blob, std::move(cubin->bytes));
-  output.objects.emplace_back(text, bytesOf(ptx));
+  }
+  if (!onlyCubin)
+    output.objects.emplace_back(text, bytesOf(ptx));
   return true;
+}
+
+void TargetCompiler::describeCode(const nvptx::Cubin &cubin,
+                                  const std::string &blob, KernelInfo &kernel) {
+  kernel.blob = blob;
+  nvptx::AssemblerReport report = cubin.kernels.lookup(kernel.symbol);
+  kernel.registers = report.registers;
+  if (report.spillStores + report.spillLoads + report.stack)
+    diagnostics.report(Severity::Remark, "R-SPILL", places.at(std::string()),
+                       spillRemark(kernel, {report.spillStores,
+                                            report.spillLoads, report.stack}));
 }
 
 bool TargetCompiler::emitSim(ModuleOp module, const Target &target,
                              TargetOutput &output) {
-  clock.begin(Phase::Object);
   std::vector<std::string> sites;
   if (failed(nvptx::lowerGpuToSim(module, sites)))
-    return unexplained(Phase::Object);
+    return unexplained(kLlvm);
   llvm::LLVMContext llvmContext;
   auto llvmModule = cpu::emitLlvm(module, target.cpu, llvmContext);
   if (!llvmModule)
-    return unexplained(Phase::Object);
+    return unexplained(kLlvm);
+  clock.end();
+  if (reached(kLlvm, target.name, output, [&] { return irText(*llvmModule); }))
+    return true;
+  clock.begin(Phase::Object);
   std::string error;
   std::vector<uint8_t> object = cpu::emitObject(*llvmModule, target.cpu, error);
   clock.end();
@@ -138,6 +169,8 @@ bool TargetCompiler::emitSim(ModuleOp module, const Target &target,
     kernel.blob = blob;
     kernel.sites = lines;
   }
+  reached(Level(Phase::Object), target.name, output,
+          [&] { return llvm::toStringRef(object).str(); });
   output.objects.emplace_back(blob, std::move(object));
   output.objects.emplace_back(lines, bytesOf(llvm::join(sites, "\n") + "\n"));
   return true;

@@ -9,6 +9,18 @@ using namespace kvc;
 static constexpr const char *kSimLevel = "x86-64-v3";
 static constexpr const char *kSimPrefix = "sim:";
 
+const char *Target::deviceName() const {
+  switch (device) {
+  case Device::Cpu:
+    return "cpu";
+  case Device::Cuda:
+    return "cuda";
+  case Device::Sim:
+    return "sim";
+  }
+  llvm_unreachable("no such device");
+}
+
 TargetAttr Target::facts(mlir::MLIRContext *context) const {
   return isGpu() ? nvptx::targetAttr(context, sm)
                  : cpu::targetAttr(context, cpu);

@@ -16,6 +16,8 @@ struct Target {
   nvptx::SmTarget sm; ///< Cuda, Sim
 
   bool isGpu() const { return device != Device::Cpu; }
+  /// As in the manifest: "cpu", "cuda" or "sim".
+  const char *deviceName() const;
   TargetAttr facts(mlir::MLIRContext *context) const;
   /// Adds all of it that changes code.
   void addTo(CacheKeyBuilder &key) const;

@@ -23,9 +23,15 @@ static constexpr unsigned kMostObjects = 8;
 // Clock and dumps
 //===----------------------------------------------------------------------===//
 
-void PhaseClock::begin(Phase phase) {
+static constexpr const char *kExtensions[] = {"mlir", "mlir", "mlir",
+                                              "ll",   "o",    "kvca"};
+
+Level::Level(Phase phase)
+    : Level(phase, name(phase), kExtensions[size_t(phase)]) {}
+
+void PhaseClock::begin(const Level &level) {
   end();
-  current = phase;
+  current = level.label;
   start = Clock::now();
 }
 
@@ -44,26 +50,29 @@ void PhaseClock::addJobs(double wall, llvm::ArrayRef<ObjectJob> jobs) {
   }
   if (llvm + object == 0)
     return;
-  spent[Phase::Llvm] += wall * llvm / (llvm + object);
+  auto add = [&](Phase phase, double time) {
+    spent[name(phase)] += wall * time / (llvm + object);
+  };
+  add(Phase::Llvm, llvm);
   if (object != 0)
-    spent[Phase::Object] += wall * object / (llvm + object);
+    add(Phase::Object, object);
 }
 
 std::vector<std::pair<std::string, double>> PhaseClock::milliseconds() const {
   std::vector<std::pair<std::string, double>> list;
-  for (auto [phase, time] : spent)
-    list.emplace_back(name(phase), time);
+  for (auto [label, time] : spent)
+    list.emplace_back(label.str(), time);
   return list;
 }
 
-bool kvc::dumpPhase(const std::string &directory, Phase phase,
+bool kvc::dumpLevel(const std::string &directory, const Level &level,
                     const std::string &target, StringRef bytes,
                     Diagnostics &diagnostics) {
-  static constexpr const char *extensions[] = {"mlir", "mlir", "mlir",
-                                               "ll",   "o",    "kvca"};
-  std::string path = llvm::formatv(
-      "{0}/{1,0+2}-{2}{3}{4}.{5}", directory, unsigned(phase) + 1, name(phase),
-      target.empty() ? "" : ".", target, extensions[size_t(phase)]);
+  std::string suffix = target.empty() ? "" : "." + target;
+  llvm::replace(suffix, ':', '-');
+  std::string path = llvm::formatv("{0}/{1,0+2}-{2}{3}.{4}", directory,
+                                   unsigned(level.phase) + 1, level.label,
+                                   suffix, level.extension);
   std::string error;
   if (std::error_code code = llvm::sys::fs::create_directories(directory))
     error = directory + ": " + code.message();
@@ -95,11 +104,11 @@ TargetCompiler::TargetCompiler(const spec::Spec &spec,
                    math::MathDialect, scf::SCFDialect, vector::VectorDialect>();
 }
 
-bool TargetCompiler::unexplained(Phase phase) {
+bool TargetCompiler::unexplained(const Level &level) {
   if (!diagnostics.hasErrors())
     diagnostics.error("E-INTERNAL", places.at(std::string()),
                       std::string("the compiler failed at phase `") +
-                          name(phase) + "` without a reason");
+                          level.label + "` without a reason");
   return false;
 }
 
@@ -115,7 +124,7 @@ std::string TargetCompiler::kvcText() const { return textOf(*kvcModule); }
 
 bool TargetCompiler::import() {
   kvcModule = importSpec(context, spec);
-  return succeeded(verify(*kvcModule)) || unexplained(Phase::Kvc);
+  return succeeded(verify(*kvcModule)) || unexplained(Level(Phase::Kvc));
 }
 
 bool TargetCompiler::plan(ModuleOp module, const Target &target) {
@@ -126,44 +135,42 @@ bool TargetCompiler::plan(ModuleOp module, const Target &target) {
                         std::to_string(entry.value));
   PassManager pm(&context);
   buildTilePipeline(pm, overrides);
-  return succeeded(pm.run(module)) || unexplained(Phase::Tile);
+  return succeeded(pm.run(module)) || unexplained(Level(Phase::Tile));
 }
 
-bool TargetCompiler::reached(Phase phase, const std::string &target,
+bool TargetCompiler::reached(const Level &level, const std::string &target,
                              TargetOutput &output,
                              llvm::function_ref<std::string()> text) {
-  bool last = options.stopAfter == phase;
-  if (!last && options.dumpTo.empty())
+  if (!wantsText(level.phase))
     return false;
   output.text = text();
   if (!options.dumpTo.empty() &&
-      !dumpPhase(options.dumpTo, phase, target, output.text, diagnostics))
+      !dumpLevel(options.dumpTo, level, target, output.text, diagnostics))
     return true;
-  return last;
+  return options.stopAfter == level.phase;
 }
 
 bool TargetCompiler::emit(ModuleOp module, const cpu::CpuTarget &target,
                           TargetOutput &output) {
   clock.begin(Phase::Llvm);
   if (failed(cpu::lowerCpuToLlvm(module)))
-    return unexplained(Phase::Llvm);
+    return unexplained(Level(Phase::Llvm));
   // Whoever asks for one level gets it in one piece.
   unsigned most = options.stopAfter == Phase::Artifact ? kMostObjects : 1;
   auto jobs = cutIntoJobs(module, target, most, output.kernels);
   clock.end();
   context.enableMultithreading();
-  double wall = runJobs(
-      jobs, target,
-      {/*llvmText=*/options.stopAfter == Phase::Llvm || !options.dumpTo.empty(),
-       /*object=*/options.stopAfter > Phase::Llvm});
+  double wall = runJobs(jobs, target,
+                        {/*llvmText=*/wantsText(Phase::Llvm),
+                         /*object=*/options.stopAfter > Phase::Llvm});
   context.disableMultithreading();
   clock.addJobs(wall, jobs);
   for (ObjectJob &job : jobs)
     if (!job.error.empty())
       diagnostics.error("E-INTERNAL", places.at(std::string()), job.error);
-    else if (!reached(Phase::Llvm, job.name, output,
+    else if (!reached(Level(Phase::Llvm), job.name, output,
                       [&] { return job.llvmText; })) {
-      reached(Phase::Object, job.name, output,
+      reached(Level(Phase::Object), job.name, output,
               [&] { return llvm::toStringRef(job.bytes).str(); });
       output.objects.emplace_back("cpu/" + job.name + ".o",
                                   std::move(job.bytes));
@@ -176,11 +183,11 @@ bool TargetCompiler::runCpu(ModuleOp module, const cpu::CpuTarget &target,
   clock.begin(Phase::Cpu);
   cpu::ScratchSizes scratch;
   if (failed(cpu::lowerTileToCpu(module, target, scratch)))
-    return unexplained(Phase::Cpu);
+    return unexplained(Level(Phase::Cpu));
   for (artifact::KernelInfo &kernel : output.kernels)
     kernel.scratchBytes = scratch.lookup(kernel.name);
   clock.end();
-  return reached(Phase::Cpu, target.name, output,
+  return reached(Level(Phase::Cpu), target.name, output,
                  [&] { return textOf(module); }) ||
          emit(module, target, output);
 }
@@ -194,7 +201,7 @@ std::optional<TargetOutput> TargetCompiler::run(const Target &target) {
   output.kernels = describeKernels(*module, target);
   remarkFolds(*module);
   clock.end();
-  bool done = reached(Phase::Tile, target.name, output,
+  bool done = reached(Level(Phase::Tile), target.name, output,
                       [&] { return textOf(*module); }) ||
               (target.isGpu() ? runGpu(*module, target, output)
                               : runCpu(*module, target.cpu, output));

@@ -10,16 +10,30 @@
 
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/IR/OwningOpRef.h"
+#include "llvm/ADT/MapVector.h"
 
 #include <chrono>
 
 namespace kvc {
 
-/// Adds up the milliseconds of each phase.
+/// What a phase gives for one kind of target.
+struct Level {
+  Phase phase;
+  const char *label;     ///< "gpu": in dumps and times
+  const char *extension; ///< of a dump
+
+  constexpr Level(Phase phase, const char *label, const char *extension)
+      : phase(phase), label(label), extension(extension) {}
+  /// As it is for CPUs.
+  explicit Level(Phase phase);
+};
+
+/// Adds up the milliseconds of each level.
 class PhaseClock {
 public:
-  /// Ends the phase under way, and begins one.
-  void begin(Phase phase);
+  /// Ends the level under way, and begins one.
+  void begin(Phase phase) { begin(Level(phase)); }
+  void begin(const Level &level);
   void end();
   /// Adds `wall` milliseconds in which jobs ran side by side, shared out
   /// between their phases.
@@ -28,9 +42,9 @@ public:
 
 private:
   using Clock = std::chrono::steady_clock;
-  std::optional<Phase> current;
+  std::optional<llvm::StringRef> current; ///< label of a level
   Clock::time_point start;
-  std::map<Phase, double> spent;
+  llvm::MapVector<llvm::StringRef, double> spent;
 };
 
 /// What one target adds to an artifact.
@@ -68,17 +82,27 @@ private:
               TargetOutput &output);
   bool emitCuda(mlir::ModuleOp module, const Target &target,
                 const nvptx::LaunchInfos &launches, TargetOutput &output);
+  /// Makes the cubin, if an assembler is here, and what an artifact holds.
+  bool assembleCuda(const std::string &ptx, const Target &target,
+                    TargetOutput &output);
+  /// What the manifest and the remarks say of an assembled kernel.
+  void describeCode(const nvptx::Cubin &cubin, const std::string &blob,
+                    artifact::KernelInfo &kernel);
   bool emitSim(mlir::ModuleOp module, const Target &target,
                TargetOutput &output);
   /// C names that two kernels share would make one of them the other.
   bool emit(mlir::ModuleOp module, const cpu::CpuTarget &target,
             TargetOutput &output);
-  /// Writes the dump file of a phase and keeps its text if it is the last.
+  /// Writes the dump file of a level and keeps its text if it is the last.
   /// True if the work ends here.
-  bool reached(Phase phase, const std::string &target, TargetOutput &output,
-               llvm::function_ref<std::string()> text);
+  bool reached(const Level &level, const std::string &target,
+               TargetOutput &output, llvm::function_ref<std::string()> text);
+  /// Whether anyone reads the text of a phase.
+  bool wantsText(Phase phase) const {
+    return options.stopAfter == phase || !options.dumpTo.empty();
+  }
   /// Reports a failure of a step that should have explained itself.
-  bool unexplained(Phase phase);
+  bool unexplained(const Level &level);
 
   const spec::Spec &spec;
   const CompileOptions &options;
@@ -93,9 +117,10 @@ private:
 /// A module as text.
 std::string textOf(mlir::ModuleOp module);
 
-/// Writes "NN-phase[.target].ext" under `directory`, which is created. False,
-/// with E-OUTPUT reported, if it cannot.
-bool dumpPhase(const std::string &directory, Phase phase,
+/// Writes "NN-label[.target].ext" under `directory`, which is created; a colon
+/// of the target's name becomes a dash. False, with E-OUTPUT reported, if it
+/// cannot.
+bool dumpLevel(const std::string &directory, const Level &level,
                const std::string &target, llvm::StringRef bytes,
                Diagnostics &diagnostics);
 

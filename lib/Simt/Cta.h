@@ -5,12 +5,17 @@
 #include "lib/Simt/Fiber.h"
 #include "lib/Simt/Machine.h"
 #include "lib/Simt/Memory.h"
+#include "lib/Simt/Traffic.h"
 
+#include <algorithm>
 #include <random>
 
 namespace kvc::simt {
 
 class Cta;
+
+/// Shared memory as instructions see it begins here: never at 0.
+inline constexpr uint32_t kSharedBase = 1024;
 
 /// A copy under way, from cp.async or a bulk copy.
 struct Copy {
@@ -18,10 +23,18 @@ struct Copy {
   uint32_t bytes;      ///< written
   uint32_t fromMemory; ///< of them, the rest is zeros
   uintptr_t from;
+  uint64_t digest;  ///< of the source when it began
   uint32_t group;   ///< cp.async: of the thread
   uint32_t barrier; ///< bulk: address of its mbarrier
   uint32_t site;
-  uint32_t thread; ///< index in the CTA
+};
+
+/// Bytes under way.
+struct InFlight {
+  uint64_t now = 0, most = 0;
+
+  void begin(uint32_t bytes) { most = std::max(most, now += bytes); }
+  void end(uint32_t bytes) { now -= bytes; }
 };
 
 /// A GPU thread. The first field is what its kernel sees.
@@ -29,59 +42,71 @@ struct Thread {
   KvcSimThread abi;
   Cta *cta;
   uint32_t index, lane, warp;
-  enum class Status : uint8_t { Ready, Waiting, Exited } status;
   uint32_t op, site; ///< that it waits in, or executed last
+  uint32_t clock;
+  /// What it knows beyond its warp, if anything.
+  std::unique_ptr<Knowledge> alone;
   Fiber fiber;
   // cp.async
   std::vector<Copy> copies;
   uint32_t group; ///< that copies belong to now
+  InFlight inFlight;
+  /// What was over, and the own clock, at the last fence.proxy.async.
+  std::unique_ptr<Seen> fenced;
+  uint32_t fencedClock;
 };
 
 struct Warp {
-  Knowledge knows;
-  uint32_t arrived = 0; ///< lanes that wait in a collective
-  uint32_t exited = 0;
-  bool fencedInit = false; ///< of mbarriers, since the last one
+  Knowledge knows; ///< all lanes
+  // Bit per lane; those in neither wait.
+  uint32_t ready = 0, exited = 0;
+  uint32_t arrived = 0; ///< waits in the collective below
+  uint32_t op = 0, site = 0;
 };
 
 /// One of the 16 barriers of bar.sync.
 struct NamedBarrier {
   uint32_t expected = 0, arrived = 0;
   Knowledge knows;
-  std::vector<Thread *> waiting;
+  std::vector<uint32_t> waiting; ///< warps
 };
 
-/// An mbarrier.
 struct MBarrier {
+  uint32_t number = 0;   ///< its actor is kMaxWarps + number
   uint32_t expected = 0; ///< arrivals per phase
-  uint32_t pending = 0;
-  int64_t bytes = 0; ///< announced and not there yet
-  uint32_t phase = 0;
-  bool visible = false;  ///< to the async proxy: its init was fenced
+  uint32_t pending = 0;  ///< of them, still to come
+  int64_t bytes = 0;     ///< announced and not there yet
+  uint32_t phase = 0;    ///< phases that are over
+  Access made;           ///< its initialisation
+  bool fenced = false;   ///< so that copies may complete on it
   Knowledge knows, next; ///< what waiting for the last, this phase tells
+  uint32_t seen = 0;     ///< phases that a thread has waited for
+  uint32_t copied = 0;   ///< phases over when the last copy's will be
+  uint32_t copySite = 0;
   std::vector<Thread *> waiting;
-};
-
-/// Accesses of a warp's lanes at one site, until they are counted.
-struct WarpAccess {
-  uint32_t site;
-  uint32_t bytes; ///< of each lane
-  bool global;
-  uint32_t lanes = 0; ///< that have one
-  uintptr_t addresses[32] = {};
 };
 
 /// Runs the threads of one CTA after the other, on one host thread.
 class Cta {
 public:
-  Cta(StackPool &stacks, GlobalMemory &global, Counters &counters);
+  Cta(StackPool &stacks, GlobalMemory &global, SiteNames &sites,
+      Counters &counters)
+      : stacks(stacks), global(global), sites(sites), counters(counters),
+        shared(sites) {}
+
+  /// What atomics released, by address and CTA.
+  using Released = std::map<uintptr_t, std::map<uint32_t, Seen>>;
 
   /// Runs CTA `index` of a launch. "" or a finding.
   std::string run(const Launch &launch, uint32_t index, std::mt19937_64 &random,
-                  std::map<uintptr_t, Knowledge> &released);
+                  Released &released);
 
   /// Adds up the counters of a launch's sites. Between launches.
-  void addSiteCounters(const Launch &launch);
+  void addSiteCounters(const Launch &launch) {
+    traffic.addTo(counters.sites, launch.sites);
+    counters.distinctSectors += traffic.takeDistinct();
+  }
+
   bool counting = false; ///< by site
 
 private:
@@ -91,62 +116,84 @@ private:
   static void opEntry(KvcSimThread *thread, uint32_t op, uint32_t site);
   static void accessEntry(KvcSimThread *thread, const void *address,
                           uint32_t bytes, uint32_t flags, uint32_t site);
-  void prepare(const Launch &launch, uint32_t index);
+  bool prepare(const Launch &launch, uint32_t index);
   void schedule();
-  Thread *pick();
+  Thread *pick(uint32_t warp);
+  void leave(Thread &thread);
+  void checkEnd();
+  void countUp();
   std::string deadlock();
 
   //===--- for instructions -------------------------------------------------//
-  Agent agent(const Thread &thread) {
-    return {index, thread.warp, thread.lane, warps[thread.warp].knows,
-            thread.site};
-  }
-  /// Ends the launch; does not return to the fiber.
-  void fail(Thread &thread, const std::string &what);
-  void check(Thread &thread, std::string &&finding) {
+  /// Ends the launch; does not return. Callers must not hold memory then, as
+  /// their stack is never unwound.
+  [[noreturn]] void fail(Thread &thread, std::string what);
+  void check(Thread &thread, std::string finding) {
     if (!finding.empty())
-      fail(thread, finding);
+      fail(thread, std::move(finding));
   }
-  /// Lets others run until the thread is ready again.
-  void wait(Thread &thread);
-  void advance(Warp &warp, uint32_t index) { ++warp.knows.own[index]; }
+  Agent agent(const Thread &thread) const {
+    return {{thread.clock, thread.site, uint32_t(1) << thread.lane, index,
+             uint8_t(thread.warp)},
+            thread.alone ? *thread.alone : warps[thread.warp].knows};
+  }
+  Thread *lanesOf(uint32_t warp) { return &threads[warp * 32]; }
+  void makeReady(const Thread &thread) {
+    warps[thread.warp].ready |= uint32_t(1) << thread.lane;
+  }
+  void note(const Thread &thread, Traffic::Space space, uintptr_t address,
+            uint32_t bytes) {
+    if (counting)
+      traffic.note(thread.warp, thread.lane, thread.site, space, address,
+                   bytes);
+  }
   void collective(Thread &thread);
+
+  //===--- Order.cpp: what threads learn from each other --------------------//
+  uint32_t lastClock(uint32_t warp);
+  void meet(uint32_t warp);
+  void learn(Thread &thread, const Knowledge &knowledge);
+  void tell(Thread &thread, Knowledge &to);
   void barrier(Thread &thread, bool waits);
-  void count(Thread &thread, bool global, uintptr_t address, uint32_t bytes);
-  void countRow(const WarpAccess &access);
-  void flushCounts(Warp &warp, uint32_t index);
-  void startCopy(Thread &thread, Copy copy);
+  uint32_t addAtomically(Thread &thread, uintptr_t at, uint32_t x);
+
+  //===--- Copies.cpp -------------------------------------------------------//
+  void startCopy(Thread &thread, Copy &copy, const Access &as);
+  bool perform(const Copy &copy);
+  void copyAsync(Thread &thread, Copy copy);
   void finishCopies(Thread &thread, uint32_t keep);
+  void startBulk(Thread &thread, Copy copy);
+  void checkFenced(Thread &thread, const Copy &copy);
   bool finishBulk();
-  void arrive(Thread &thread, MBarrier &barrier);
-  void complete(MBarrier &barrier);
+  void initBarrier(Thread &thread, uint32_t at, uint32_t expected);
+  void fenceInits(Thread &thread);
   MBarrier &mbarrier(Thread &thread, uint32_t at);
-  std::string siteName(uint32_t site) const;
+  void arrive(Thread &thread, uint32_t at, uint32_t bytes);
+  void waitFor(Thread &thread, uint32_t at, uint32_t parity);
+  void complete(MBarrier &barrier);
 
   StackPool &stacks;
   GlobalMemory &global;
+  SiteNames &sites;
   Counters &counters;
   const Launch *launch = nullptr;
   uint32_t index = 0;
   std::mt19937_64 *random = nullptr;
-  std::map<uintptr_t, Knowledge> *released = nullptr;
+  Released *released = nullptr;
   std::vector<Thread> threads;
   std::vector<Warp> warps;
-  std::vector<std::vector<WarpAccess>> pendingCounts; ///< by warp
-  std::vector<SiteCounters> siteCounters;             ///< of the launch
   SharedMemory shared;
+  Traffic traffic;
+  /// Executions of instructions that are no collectives: [warp][op][lane].
+  std::vector<uint32_t> executed;
   NamedBarrier barriers[16];
   std::map<uint32_t, MBarrier> mbarriers;
   std::vector<Copy> bulk;
-  uint64_t inFlight = 0;
+  InFlight bulkInFlight;
   Fiber scheduler;
-  Thread *last = nullptr;
   uint32_t live = 0;
   std::string finding;
 };
-
-/// Shared memory as instructions see it begins here: never at 0.
-inline constexpr uint32_t kSharedBase = 1024;
 
 } // namespace kvc::simt
 

@@ -8,10 +8,12 @@
 using namespace kvc::simt;
 
 struct Machine::State {
-  explicit State(uint64_t seed) : random(seed), cta(stacks, global, counters) {}
+  explicit State(uint64_t seed)
+      : random(seed), global(sites), cta(stacks, global, sites, counters) {}
 
   std::mt19937_64 random;
   StackPool stacks;
+  SiteNames sites;
   GlobalMemory global;
   Counters counters;
   Cta cta;
@@ -37,7 +39,8 @@ bool Machine::launch(const Launch &launch, std::string &finding) {
   ++state->counters.launches;
   finding.clear();
   state->global.reset();
-  std::map<uintptr_t, Knowledge> released;
+  state->sites.names = launch.sites;
+  Cta::Released released;
   std::vector<uint32_t> order(launch.grid);
   std::iota(order.begin(), order.end(), 0);
   std::shuffle(order.begin(), order.end(), state->random);

@@ -50,7 +50,12 @@ struct Counters {
   uint64_t launches = 0, ctas = 0;
   uint64_t ops[KVC_OP_COUNT] = {}; ///< executed by warps, by instruction
   uint64_t bytesRead = 0, bytesWritten = 0; ///< of global memory
-  uint64_t mostInFlight = 0; ///< bytes of copies under way in a CTA, at most
+  /// Bytes of copies that a CTA has under way at most: those of its threads,
+  /// which run at once on a GPU.
+  uint64_t mostInFlight = 0;
+  /// 32-byte sectors that a launch touches at all, added over launches: what
+  /// must come from memory where a cache holds the rest.
+  uint64_t distinctSectors = 0;
   std::map<std::string, SiteCounters> sites; ///< by what a site says
 };
 

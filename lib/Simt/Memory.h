@@ -1,128 +1,91 @@
-//===- Memory.h - what is known of every byte that threads share -*- C++
-//-*-===//
+//===- Memory.h - memory that threads share ---------------------*- C++ -*-===//
 //
-// Happens-before by vector clocks, in the way of FastTrack (Flanagan and
-// Freund, PLDI 2009): a warp has a clock of its own, which every instruction
-// that orders memory advances; it knows how far it has seen the others. An
-// access is ordered before mine if I have seen its warp's clock pass it. Lanes
-// of one warp are ordered by the warp's own clock alone.
+// Every call gives "" or a finding, and notes the access.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_LIB_SIMT_MEMORY_H
 #define KVC_LIB_SIMT_MEMORY_H
 
-#include <array>
-#include <cstdint>
-#include <map>
-#include <string>
-#include <unordered_map>
-#include <vector>
+#include "lib/Simt/Races.h"
+#include "lib/Simt/Text.h"
 
 namespace kvc::simt {
 
-inline constexpr unsigned kMaxWarps = 32;
-
-/// How far each warp of a CTA has been seen.
-using Clock = std::array<uint32_t, kMaxWarps>;
-
-/// What a warp knows.
-struct Knowledge {
-  Clock own = {}; ///< of its CTA's warps; its own clock is own[its index]
-  std::map<uint32_t, Clock> others; ///< of other CTAs
-
-  void join(const Knowledge &other);
-};
-
-/// Who accesses, and what it knows.
-struct Agent {
-  uint32_t cta, warp, lane;
-  const Knowledge &knows;
-  uint32_t site;
-
-  uint32_t clock() const { return knows.own[warp]; }
-};
-
-/// One access, remembered.
-struct Access {
-  uint32_t clock = 0; ///< 0: none
-  uint32_t site = 0;
-  uint8_t warp = 0, lane = 0;
-
-  static constexpr uint8_t kSeveral = 0xff; ///< lanes
-};
-
-/// The shared memory of a CTA. Every call gives "" or a finding. Addresses are
-/// relative to its first byte.
+/// The shared memory of a CTA. Addresses are relative to its first byte.
 class SharedMemory {
 public:
-  /// Forgets everything; bytes are poison.
-  void reset(size_t bytes, unsigned warps);
+  explicit SharedMemory(SiteNames &sites) : sites(sites) {}
 
-  /// Checks a read or write of `bytes`, naturally aligned.
+  /// Forgets everything; bytes are poison.
+  void reset(size_t bytes);
+
+  /// A read or write of `bytes`, naturally aligned.
   std::string read(uint32_t at, uint32_t bytes, const Agent &agent);
   std::string write(uint32_t at, uint32_t bytes, const Agent &agent);
-  /// A copy to these bytes begins: they are poison until finish().
-  std::string begin(uint32_t at, uint32_t bytes, const Agent &agent);
-  /// It is there, as if the agent had written it now.
-  void finish(uint32_t at, uint32_t bytes, const Agent &agent);
-  /// Bytes that only barrier instructions may touch.
+  /// A copy to these bytes begins, which the agent issues and `as` writes: they
+  /// are poison until finish().
+  std::string begin(uint32_t at, uint32_t bytes, const Agent &agent,
+                    const Access &as);
+  /// It is there; if `by` waited for it, as if that had written it now.
+  void finish(uint32_t at, uint32_t bytes, const Agent *by);
+  /// Eight bytes that only barrier instructions may touch.
   std::string makeBarrier(uint32_t at, const Agent &agent);
+  /// Who wrote a byte last.
+  Access writer(uint32_t at) { return races.writer(at); }
 
   uint8_t *data() { return bytes.data(); }
-  size_t size() const { return bytes.size(); }
-  /// What a site number says, for findings.
-  std::string (*siteName)(void *context, uint32_t site) = nullptr;
-  void *context = nullptr;
 
 private:
-  struct Word {
-    Access writer;
-    uint8_t valid = 0; ///< bit per byte
-    uint8_t inFlight = 0;
-    bool barrier = false;
-  };
-  std::string bounds(uint32_t at, uint32_t size, const char *verb);
-  std::string check(uint32_t word, const Agent &agent, bool write);
-  std::string race(const char *verb, const char *before, const Access &other,
-                   uint32_t word, const Agent &agent);
+  enum State : uint8_t { Poison, Valid, InFlight, Barrier };
 
-  unsigned warps = 0;
+  std::string place(uint32_t at, uint32_t size, const char *verb);
+  std::string use(uint32_t at, uint32_t size, const Agent &agent,
+                  const Access &as, bool write);
+  std::string misuse(uint32_t at, uint32_t size, bool write);
+
+  SiteNames &sites;
+  size_t size = 0;
   std::vector<uint8_t> bytes;
-  std::vector<Word> words;
-  std::vector<Access> readers; ///< [word][warp]
+  std::vector<State> states; ///< of bytes
+  Races races;
 };
 
-/// Global memory: which of it may be touched, and who wrote it.
+/// Global memory: which of it may be touched, and who did.
 class GlobalMemory {
 public:
+  explicit GlobalMemory(SiteNames &sites) : sites(sites) {}
+
   void allow(uintptr_t base, size_t bytes, bool writable);
   void forget(uintptr_t base);
-  /// A kernel begins: all before it is ordered.
-  void reset() { writers.clear(); }
+  /// A kernel begins: all before it is over.
+  void reset() { races.reset(0); }
 
-  /// "" or a finding.
+  /// A read or write of `bytes`, naturally aligned.
   std::string read(uintptr_t at, uint32_t bytes, const Agent &agent);
   std::string write(uintptr_t at, uint32_t bytes, const Agent &agent);
-
-  std::string (*siteName)(void *context, uint32_t site) = nullptr;
-  void *context = nullptr;
+  /// A copy from these bytes begins, which the agent issues and `as` reads.
+  std::string copyFrom(uintptr_t at, uint32_t bytes, const Agent &agent,
+                       const Access &as);
 
 private:
   struct Range {
+    uintptr_t base;
     size_t bytes;
     bool writable;
-  };
-  struct Writer {
-    Access access;
-    uint32_t cta = 0;
+
+    bool holds(uintptr_t at, uint32_t size) const {
+      return at >= base && at - base <= bytes && size <= bytes - (at - base);
+    }
   };
   std::string bounds(uintptr_t at, uint32_t bytes, bool write);
-  std::string ordered(uintptr_t word, const Agent &agent, const char *verb);
+  std::string race(const Race &race, const Agent &agent, const char *verb);
 
+  SiteNames &sites;
   std::multimap<uintptr_t, Range> ranges;
   size_t longest = 0; ///< of them, ever
   bool restricted = false;
-  std::unordered_map<uintptr_t, Writer> writers; ///< by address / 4
+  Range last = {}; ///< that held an access
+  Races races;
 };
 
 } // namespace kvc::simt

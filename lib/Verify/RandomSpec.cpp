@@ -2,6 +2,7 @@
 #include "lib/Verify/RandomSpec.h"
 #include "lib/Spec/Canonical.h"
 #include "lib/Spec/Reader.h"
+#include "lib/Verify/Batch.h"
 #include "lib/Verify/Random.h"
 
 #include <cmath>
@@ -130,4 +131,42 @@ std::optional<spec::Spec> verify::randomSpec(uint64_t seed, uint64_t index,
     return std::nullopt;
   }
   return spec;
+}
+
+std::vector<ScheduleOverride>
+verify::randomSchedule(uint64_t seed, uint64_t index,
+                       const std::string &target) {
+  Random random(seed, index, 'O');
+  std::vector<ScheduleOverride> list;
+  auto set = [&](const char *kernel, const char *key, int64_t value) {
+    list.push_back({kernel, key, value});
+  };
+  bool emulated = isEmulated(target);
+  if (emulated)
+    set("*.decode", "split", kEmulatedSplit * random.pick({1, 1, 2}));
+  if (!random.percent(30))
+    return list;
+  if (random.percent(50))
+    set("*.decode", "queries", random.pick({1, 2, 5, 16}));
+  if (emulated) {
+    if (random.percent(50)) // f32 multiply-adds where there are better ones
+      for (const char *kernel : {"*.decode", "*.prefill"}) {
+        set(kernel, "dot", 0);
+        set(kernel, "rows", random.pick({1, 3, 8}));
+      }
+    return list;
+  }
+  if (random.percent(50))
+    set("*.decode", "split", random.pick({256, 512, 1024, 4096, 0}));
+  if (random.percent(50))
+    set("*.decode", "rows", random.pick({1, 2, 4, 8}));
+  if (random.percent(30))
+    set("*.decode", "keys", random.pick({1, 2, 4}));
+  if (random.percent(30))
+    set("*.decode", "prefetch", 0);
+  if (random.percent(50))
+    set("*.prefill", "queries", random.pick({7, 33, 64}));
+  if (random.percent(30))
+    set("*.prefill", "rows", random.pick({2, 4, 8}));
+  return list;
 }

@@ -2,6 +2,7 @@
 #ifndef KVC_LIB_VERIFY_RANDOMSPEC_H
 #define KVC_LIB_VERIFY_RANDOMSPEC_H
 
+#include "lib/Compiler/Compiler.h"
 #include "lib/Spec/Spec.h"
 
 namespace kvc::verify {
@@ -12,6 +13,12 @@ namespace kvc::verify {
 /// `diagnostics`, is a bug of one of the two.
 std::optional<spec::Spec> randomSpec(uint64_t seed, uint64_t index,
                                      Diagnostics &diagnostics);
+
+/// Overrides that every spec's schedules can take, for some cases; results must
+/// hold under any schedule. Emulated decode kernels always get short splits, so
+/// that there are parts to join.
+std::vector<ScheduleOverride> randomSchedule(uint64_t seed, uint64_t index,
+                                             const std::string &target);
 
 } // namespace kvc::verify
 

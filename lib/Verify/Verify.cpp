@@ -1,5 +1,6 @@
 //===- Verify.cpp - proves kernels right ----------------------------------===//
 #include "lib/Verify/Verify.h"
+#include "lib/Verify/Batch.h"
 #include "lib/Verify/CacheCheck.h"
 #include "lib/Verify/RandomSpec.h"
 #include "lib/Verify/Rules.h"
@@ -130,7 +131,11 @@ static void runRandomCase(uint64_t index, const Devices &devices,
     report.fail("setup", "spec: " + textOf(diagnostics));
     return collector.add(index, nullptr, std::move(report));
   }
-  if (auto subject = load(*spec, {}, devices, options, report))
+  Options drawn = options;
+  if (options.compile.schedule.empty())
+    drawn.compile.schedule =
+        randomSchedule(options.seed, index, options.compile.targets.front());
+  if (auto subject = load(*spec, {}, devices, drawn, report))
     report.add(runCase(*subject, options.seed, index));
   collector.add(index, &*spec, std::move(report));
 }
@@ -155,8 +160,13 @@ Summary verify::verifySpec(const spec::Spec &spec,
   Collector collector;
   Report built;
   std::vector<uint8_t> bytes = artifact;
+  Options compiled = options;
+  // Batches are small where kernels are emulated: parts must be as well.
+  if (isEmulated(options.compile.targets.front()) &&
+      options.compile.schedule.empty())
+    compiled.compile.schedule.push_back({"*.decode", "split", kEmulatedSplit});
   if (bytes.empty())
-    bytes = build(spec, options, built);
+    bytes = build(spec, compiled, built);
   if (built.failed()) {
     collector.add(options.first, &spec, std::move(built));
     return collector.take();

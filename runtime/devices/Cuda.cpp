@@ -37,6 +37,7 @@ struct Driver {
   Result (*cuDevicePrimaryCtxRelease_v2)(int);
   Result (*cuCtxPushCurrent_v2)(Handle);
   Result (*cuCtxPopCurrent_v2)(Handle *);
+  Result (*cuCtxSynchronize)();
   Result (*cuModuleLoadData)(Handle *, const void *);
   Result (*cuModuleUnload)(Handle);
   Result (*cuModuleGetFunction)(Handle *, Handle, const char *);
@@ -77,6 +78,7 @@ const Driver *Driver::open(kvc_status &status) {
     KVC_LOAD(cuDevicePrimaryCtxRelease_v2);
     KVC_LOAD(cuCtxPushCurrent_v2);
     KVC_LOAD(cuCtxPopCurrent_v2);
+    KVC_LOAD(cuCtxSynchronize);
     KVC_LOAD(cuModuleLoadData);
     KVC_LOAD(cuModuleUnload);
     KVC_LOAD(cuModuleGetFunction);
@@ -187,10 +189,12 @@ public:
   }
   void zero(void *memory, size_t bytes) override {
     Current current(*gpu.cuda, gpu.context);
-    gpu.cuda->cuMemsetD8_v2(DevicePtr(memory), 0, bytes);
+    clear(DevicePtr(memory), bytes);
   }
 
 private:
+  Result clear(DevicePtr memory, size_t bytes);
+
   Gpu gpu;
 };
 
@@ -254,12 +258,18 @@ kvc_status CudaDriver::launch(const GpuFunction &function, uint32_t grid,
   return r ? failed(cuda, r, info.name.c_str()) : ok();
 }
 
+/// Waits for it: the caller's streams need not wait for the default one.
+Result CudaDriver::clear(DevicePtr memory, size_t bytes) {
+  Result result = gpu.cuda->cuMemsetD8_v2(memory, 0, bytes);
+  return result ? result : gpu.cuda->cuCtxSynchronize();
+}
+
 void *CudaDriver::allocate(size_t bytes) {
   Current current(*gpu.cuda, gpu.context);
   DevicePtr memory = 0;
   if (current.result || gpu.cuda->cuMemAlloc_v2(&memory, bytes))
     return nullptr;
-  if (gpu.cuda->cuMemsetD8_v2(memory, 0, bytes)) {
+  if (clear(memory, bytes)) {
     gpu.cuda->cuMemFree_v2(memory);
     return nullptr;
   }
@@ -298,10 +308,12 @@ kvc_status kvc::rt::createCudaDevice(const kvc_cuda_options &options,
   int count = 0;
   if (Result r = cuda.cuDeviceGetCount(&count))
     return failed(cuda, r, "cuDeviceGetCount");
+  if (count == 0)
+    return fail(KVC_DEVICE_ERROR, 425, "there is no CUDA GPU here");
   if (options.ordinal < 0 || options.ordinal >= count)
     return fail(KVC_DEVICE_ERROR, 424,
-                "`ordinal`: expected below %d, the GPUs here, found %d", count,
-                options.ordinal);
+                "`ordinal`: expected 0 to %d, the GPUs here, found %d",
+                count - 1, options.ordinal);
   if (Result r = cuda.cuDeviceGet(&gpu.device, options.ordinal))
     return failed(cuda, r, "cuDeviceGet");
   for (auto [value, attribute] : {std::pair{&gpu.major, kMajor},

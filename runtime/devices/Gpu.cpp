@@ -12,9 +12,17 @@ using artifact::Manifest;
 // The workspace
 //===----------------------------------------------------------------------===//
 
+/// Products of untrusted sizes.
+using Wide = unsigned __int128;
+
+/// Of one kernel. Kernels count items in 32 bits and step beyond the last by a
+/// grid.
+static constexpr Wide kMostItems = 1u << 30;
+
 static size_t align(size_t bytes) { return (bytes + 63) & ~size_t(63); }
 
 bool GpuWorkspace::plan(const GpuStore &store, const GpuBounds &bounds) {
+  *this = GpuWorkspace();
   size_t at = 0;
   auto take = [&](size_t bytes) {
     size_t offset = at;
@@ -25,7 +33,6 @@ bool GpuWorkspace::plan(const GpuStore &store, const GpuBounds &bounds) {
   for (size_t v = 0; v < store.attend.size(); ++v) {
     const AttendVariant &variant = store.shape.variants[v];
     Variant &to = variants[v];
-    to = Variant();
     to.count = take(sizeof(int32_t));
     if (variant.minQueries > bounds.maxQueries)
       continue;
@@ -34,18 +41,19 @@ bool GpuWorkspace::plan(const GpuStore &store, const GpuBounds &bounds) {
                         ? store.shape.variants[v + 1].minQueries - 1
                         : bounds.maxQueries;
     most = std::min<uint64_t>(most, bounds.maxQueries);
-    uint64_t rows = std::min<uint64_t>(bounds.rows, bounds.batch * most);
+    uint64_t rows = std::min(uint64_t(bounds.rows), bounds.batch * most);
     auto parts = uint64_t(
         std::max<int64_t>(1, mostParts(store.shape, variant.split,
                                        int64_t(most), bounds.maxKvLen)));
     uint64_t perItem = store.attend[v].info->rows;
     uint64_t blocks = rows * store.group / perItem + bounds.batch;
-    uint64_t items = blocks * store.shape.kvHeads * parts;
-    if (items > INT32_MAX)
+    Wide wanted = Wide(blocks) * store.shape.kvHeads * parts;
+    if (wanted > kMostItems)
       return false;
-    to.capacity = uint32_t(items);
-    to.arrivals = take(items * sizeof(uint32_t));
-    to.items = take(items * sizeof(KvcGpuItem));
+    auto items = uint32_t(wanted);
+    to.capacity = items;
+    to.arrivals = take(size_t(items) * sizeof(uint32_t));
+    to.items = take(size_t(items) * sizeof(KvcGpuItem));
     if (parts > 1)
       partRows += int64_t(rows * store.shape.queryHeads * parts);
   }
@@ -155,9 +163,12 @@ kvc_status GpuExecutable::append(uint32_t store, const kvc_append_args &args) {
 
 kvc_status GpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
   const GpuStore &s = stores[store];
-  if (args.rows == 0)
+  // Rows of a kv head are counted in 32 bits.
+  if (args.rows == 0 || args.rows > INT32_MAX / s.group)
     return fail(KVC_INVALID_ARGUMENT, 414,
-                "`rows`: a GPU expects the number of rows of q, found 0");
+                "`rows`: a GPU expects the number of rows of q, 1 to %u, found "
+                "%u",
+                INT32_MAX / s.group, args.rows);
   if (args.max_kv_len > KVC_MAX_TOKENS)
     return fail(KVC_INVALID_ARGUMENT, 415,
                 "`max_kv_len`: expected at most %d, found %u", KVC_MAX_TOKENS,
@@ -177,7 +188,7 @@ kvc_status GpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
   if (!workspace.plan(s, bounds))
     return fail(KVC_INVALID_ARGUMENT, 416,
                 "`rows` (%u), `batch` (%u) and `max_kv_len` (%u) allow for "
-                "more than 2^31 items of work",
+                "more than 2^30 items of work",
                 args.rows, args.batch, args.max_kv_len);
   if (args.workspace_bytes < workspace.bytes)
     return fail(KVC_INVALID_ARGUMENT, 417,

@@ -34,7 +34,7 @@ struct GpuBounds {
 ///
 ///   part_row | per kernel: count, arrivals, items | lse of parts | o of parts
 struct GpuWorkspace {
-  /// False if something does not fit into 32 bits.
+  /// False if there may be more items of work than kernels can count.
   bool plan(const GpuStore &store, const GpuBounds &bounds);
 
   size_t partRow = 0;

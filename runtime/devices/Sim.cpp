@@ -130,6 +130,7 @@ kvc_sim_counters SimDriver::counters() const {
     to.sectors += site.sectors;
     to.sectors_best += site.idealSectors;
   }
+  to.sectors_distinct = from.distinctSectors;
   to.most_in_flight = from.mostInFlight;
   return to;
 }
@@ -140,6 +141,10 @@ kvc_status kvc::rt::createSimDevice(const kvc_sim_options &options,
     return fail(
         KVC_INVALID_ARGUMENT, 211,
         "`target`: expected the name of a GPU architecture, found none");
+  if (options.flags & ~uint32_t(KVC_SIM_COUNT))
+    return fail(KVC_INVALID_ARGUMENT, 213,
+                "`flags`: expected KVC_SIM_COUNT or 0, found %u",
+                options.flags);
   device = new GpuDevice(std::make_unique<SimDriver>(
       options.target, options.seed, options.flags & KVC_SIM_COUNT));
   return ok();

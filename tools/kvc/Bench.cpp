@@ -279,7 +279,7 @@ static int runBench() {
   if (!checkFlags(diagnostics))
     return cli::finish(diagnostics, cli::ExitUsage);
   auto options = compileFlags.options(diagnostics);
-  if (!options)
+  if (!options || !cli::checkDevices(*options, "bench", {"cpu"}, diagnostics))
     return cli::finish(diagnostics, cli::ExitUsage);
   auto input = readInput(*options, diagnostics);
   if (!input || diagnostics.hasErrors())

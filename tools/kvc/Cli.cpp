@@ -94,7 +94,7 @@ int kvc::cli::finish(const Diagnostics &diagnostics, int code) {
   for (const Diagnostic &diagnostic : diagnostics.all()) {
     if (diagnostic.code == "E-INTERNAL")
       return ExitBug;
-    if (diagnostic.code == "E-NO-DEVICE")
+    if (diagnostic.code == "E-NO-DEVICE" || diagnostic.code == "E-NO-ASSEMBLER")
       return ExitMissing;
     warned |= diagnostic.severity == Severity::Warning;
   }
@@ -150,6 +150,31 @@ bool kvc::cli::checkArtifactFlags(const CompileOptions &options,
                     "`--target` and `--schedule` change how a spec is "
                     "compiled, found an artifact");
   return false;
+}
+
+bool kvc::cli::checkDevices(const CompileOptions &options, llvm::StringRef verb,
+                            llvm::ArrayRef<llvm::StringRef> devices,
+                            Diagnostics &diagnostics) {
+  for (const std::string &target : options.targets) {
+    std::string device = deviceOf(target);
+    // An unknown target is the compiler's to report.
+    if (device.empty() || llvm::is_contained(devices, device))
+      continue;
+    std::string why =
+        device == "sim"
+            ? "an emulator's times are not a GPU's"
+            : "on a real GPU that is the work of the GPU kit, tools/gpu-kit";
+    Diagnostic &error = diagnostics.error(
+        "E-USAGE", {},
+        "`kvc " + verb.str() + "` cannot take target `" + target + "`: " + why);
+    std::string use = llvm::is_contained(devices, "sim")
+                          ? "use a CPU, or emulate it with sim:" + target
+                          : "use a CPU; `kvc inspect` counts the instructions "
+                            "of GPU kernels";
+    error.notes.push_back({Severity::Help, "", {}, use, {}});
+    return false;
+  }
+  return true;
 }
 
 //===----------------------------------------------------------------------===//

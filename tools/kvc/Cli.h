@@ -63,10 +63,16 @@ private:
 bool checkArtifactFlags(const CompileOptions &options, llvm::StringRef file,
                         Diagnostics &diagnostics);
 
+/// Reports E-USAGE and returns false if a target's kernels do not run on one of
+/// `devices` ("cpu", "sim"), with what `verb` would need for it.
+bool checkDevices(const CompileOptions &options, llvm::StringRef verb,
+                  llvm::ArrayRef<llvm::StringRef> devices,
+                  Diagnostics &diagnostics);
+
 /// Prints `diagnostics` to standard error as --diagnostics, --color and
 /// --remarks say, and returns the exit code: `code` unless it is ExitOk and
 /// there was an error, or under -Werror a warning. An error E-INTERNAL makes it
-/// ExitBug, E-NO-DEVICE ExitMissing.
+/// ExitBug, E-NO-DEVICE and E-NO-ASSEMBLER ExitMissing.
 int finish(const Diagnostics &diagnostics, int code = ExitOk);
 
 /// Writes to `path` ("-": standard output) whole or not at all; reports

@@ -31,10 +31,12 @@ static cl::opt<Emit> emit(
     "emit", cl::desc("What to write:"), cl::init(Emit::Artifact),
     cl::values(clEnumValN(Emit::Kvc, "kvc", "what the cache is, as MLIR"),
                clEnumValN(Emit::Tile, "tile", "kernels over tiles of tokens"),
-               clEnumValN(Emit::Cpu, "cpu", "vectors and loops"),
-               clEnumValN(Emit::Gpu, "gpu", "threads and instructions"),
+               clEnumValN(Emit::Cpu, "cpu", "vectors and loops of a CPU"),
+               clEnumValN(Emit::Gpu, "gpu",
+                          "threads and instructions of a GPU"),
                clEnumValN(Emit::Llvm, "llvm", "optimised LLVM IR"),
-               clEnumValN(Emit::Asm, "asm", "the object's machine code"),
+               clEnumValN(Emit::Asm, "asm",
+                          "the object's machine code; of a GPU, ptx"),
                clEnumValN(Emit::Ptx, "ptx", "a GPU's assembly"),
                clEnumValN(Emit::Object, "object", "an ELF object or a cubin"),
                clEnumValN(Emit::Artifact, "artifact",
@@ -42,8 +44,8 @@ static cl::opt<Emit> emit(
     cl::sub(command), cl::cat(verbOptions()));
 static cl::opt<std::string>
     stopAfter("stop-after",
-              cl::desc("Go no further than kvc, tile, cpu, llvm, object or "
-                       "artifact, and write only --dump-to"),
+              cl::desc("Go no further than kvc, tile, cpu, gpu, llvm, object "
+                       "or artifact, and write only --dump-to"),
               cl::value_desc("PHASE"), cl::sub(command),
               cl::cat(verbOptions()));
 static cl::opt<std::string>
@@ -74,7 +76,31 @@ static Phase phaseOf(Emit level) {
   llvm_unreachable("no such level");
 }
 
+static llvm::StringRef levelName() {
+  return emit == Emit::Cpu   ? "cpu"
+         : emit == Emit::Gpu ? "gpu"
+         : emit == Emit::Ptx ? "ptx"
+                             : "";
+}
+
 static bool isText() { return emit != Emit::Object && emit != Emit::Artifact; }
+
+/// What is wrong with a level of code that this target has not got; "" if
+/// nothing, or if there is no such target, which is the compiler's to say.
+static std::string wrongLevel(llvm::StringRef level,
+                              const std::string &target) {
+  std::string device = deviceOf(target);
+  const char *instead = nullptr;
+  if (level == "ptx" && (device == "cpu" || device == "sim"))
+    instead = "asm or object";
+  else if (level == "gpu" && device == "cpu")
+    instead = "cpu";
+  else if (level == "cpu" && (device == "cuda" || device == "sim"))
+    instead = "gpu";
+  if (!instead)
+    return "";
+  return "`" + target + "` has no level `" + level.str() + "`: use " + instead;
+}
 
 /// The rest of the options; false if the flags do not fit together.
 static bool complete(CompileOptions &options, Diagnostics &diagnostics) {
@@ -85,11 +111,16 @@ static bool complete(CompileOptions &options, Diagnostics &diagnostics) {
   options.stopAfter = phaseOf(emit);
   options.disassemble = emit == Emit::Asm || emit == Emit::Ptx;
   options.dumpTo = dumpTo;
+  llvm::StringRef level =
+      stopAfter.empty() ? levelName() : stopAfter.getValue();
+  for (const std::string &target : options.targets)
+    if (std::string wrong = wrongLevel(level, target); !wrong.empty())
+      return usage(wrong);
   if (!stopAfter.empty()) {
     auto phase = phaseFromName(stopAfter);
     if (!phase)
-      return usage("expected --stop-after=kvc, tile, cpu, llvm, object or "
-                   "artifact, found `" +
+      return usage("expected --stop-after=kvc, tile, cpu, gpu, llvm, object "
+                   "or artifact, found `" +
                    stopAfter + "`");
     if (emit.getNumOccurrences() || !output.empty())
       return usage("--stop-after writes only --dump-to: use --emit to write a "

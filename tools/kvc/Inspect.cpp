@@ -2,6 +2,7 @@
 #include "lib/Artifact/Bundle.h"
 #include "lib/Compiler/Remarks.h"
 #include "tools/kvc/Cli.h"
+#include "tools/kvc/InspectGpu.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/JSON.h"
@@ -56,9 +57,10 @@ static void printStores(llvm::raw_ostream &os, const artifact::Manifest &m) {
 }
 
 static void printKernels(llvm::raw_ostream &os, const artifact::Manifest &m) {
-  Table table({"kernel", "target", "queries", ">scratch", "schedule"});
+  Table table(
+      {"kernel", "target", "device", "queries", ">scratch", "schedule"});
   for (const artifact::KernelInfo &kernel : m.kernels)
-    table.row({kernel.name, kernel.target,
+    table.row({kernel.name, kernel.target, kernel.device,
                kernel.kind != "attend"
                    ? ""
                    : std::to_string(kernel.minQueries) + "+, by " +
@@ -73,12 +75,18 @@ static std::string asText(const artifact::Bundle &bundle) {
   std::string text;
   llvm::raw_string_ostream os(text);
   os << m.specName << ": " << m.producer << ", format " << m.formatMajor << "."
-     << m.formatMinor << ", CPU kernel ABI " << m.cpuAbi << "\n"
-     << "key " << m.key << "\n\n";
+     << m.formatMinor << ", CPU kernel ABI " << m.cpuAbi;
+  if (m.gpuAbi)
+    os << ", GPU kernel ABI " << m.gpuAbi;
+  os << "\nkey " << m.key << "\n\n";
   printStores(os, m);
   os << "\n";
   printKernels(os, m);
   os << "\n";
+  if (m.gpuAbi) {
+    printGpu(os, reportGpu(bundle));
+    os << "\n";
+  }
   Table entries({"entry", ">bytes"});
   for (const artifact::Entry &entry : bundle.entries())
     entries.row({entry.name, std::to_string(entry.bytes.size())});
@@ -104,6 +112,8 @@ static std::string jsonText(const artifact::Bundle &bundle) {
           os.attribute("bytes", uint64_t(entry.bytes.size()));
         });
     });
+    if (bundle.manifest().gpuAbi)
+      printGpu(os, reportGpu(bundle));
   });
   stream << "\n";
   return text;
@@ -139,6 +149,10 @@ static int runInspect() {
 }
 
 const Verb kvc::cli::inspectVerb{&command, runInspect, R"(
+For GPU kernels: what the assembler gave each and how many CTAs fit an SM, and
+how many instructions of which kind a warp issues in a round of the main loop, in
+PTX, and in SASS if nvdisasm is in PATH.
+
 EXAMPLE:
   kvc inspect smollm2.kvca
   kvc inspect smollm2.kvca --extract=cpu/x86-64-v4.0.o -o kernels.o

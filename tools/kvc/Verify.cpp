@@ -212,6 +212,8 @@ static int runVerify() {
   Diagnostics diagnostics;
   auto compile = compileFlags.options(diagnostics);
   checkFlags(diagnostics);
+  if (compile)
+    checkDevices(*compile, "verify", {"cpu", "sim"}, diagnostics);
   if (diagnostics.hasErrors())
     return finish(diagnostics, ExitUsage);
   if (plant)

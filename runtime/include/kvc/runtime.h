@@ -160,6 +160,8 @@ typedef struct kvc_sim_counters {
                                            the fewest that would do */
   uint64_t sectors, sectors_best; /* 32-byte sectors of global memory, and the
                                      fewest that hold the bytes */
+  uint64_t sectors_distinct; /* that a launch touches at all: what memory must
+                                give where a cache holds the rest */
   uint64_t most_in_flight; /* bytes of copies under way in a CTA, at most */
 } kvc_sim_counters;
 KVC_API kvc_status kvc_sim_get_counters(const kvc_device *device,

@@ -100,23 +100,46 @@ std::vector<uint8_t> kvc::test::pack(const artifact::Manifest &manifest) {
   return bytes;
 }
 
-Loaded::Loaded(uint32_t threads, const kvc_parallel *parallel) {
+static void need(const kvc_status &status) {
+  if (status.code == KVC_OK)
+    return;
+  std::fprintf(stderr, "the fixture is broken: %s\n", kvc_error_text());
+  std::abort();
+}
+
+static kvc_device *cpu(uint32_t threads, const kvc_parallel *parallel) {
   kvc_cpu_options options = {};
   options.size = sizeof(options);
   options.threads = threads;
   options.parallel = parallel;
-  std::vector<uint8_t> bytes = pack(fixtureManifest());
-  if (kvc_device_create_cpu(&options, &device).code ||
-      kvc_program_load(device, bytes.data(), bytes.size(), &program).code) {
-    std::fprintf(stderr, "the fixture is broken: %s\n", kvc_error_text());
-    std::abort();
-  }
+  kvc_device *device = nullptr;
+  need(kvc_device_create_cpu(&options, &device));
+  return device;
+}
+
+Loaded::Loaded(uint32_t threads, const kvc_parallel *parallel)
+    : Loaded(cpu(threads, parallel), pack(fixtureManifest())) {}
+
+Loaded::Loaded(kvc_device *device, const std::vector<uint8_t> &artifact)
+    : device(device) {
+  need(kvc_program_load(device, artifact.data(), artifact.size(), &program));
 }
 
 Loaded::~Loaded() {
   // In the order that needs the program to keep its device alive.
   kvc_device_release(device);
   kvc_program_release(program);
+}
+
+void Lent::add(const void *base, size_t bytes, bool writable) {
+  // Refused, and no matter, if the device is none.
+  if (kvc_sim_allow(device, base, bytes, writable).code == KVC_OK)
+    bases.push_back(base);
+}
+
+Lent::~Lent() {
+  for (const void *base : bases)
+    kvc_sim_forget(device, base);
 }
 
 Rows Rows::random(uint32_t rows, int heads, int dim, uint32_t seed) {

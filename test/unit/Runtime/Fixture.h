@@ -33,12 +33,36 @@ std::vector<uint8_t> pack(const artifact::Manifest &manifest);
 /// A device with so many threads and the program of fixtureManifest().
 struct Loaded {
   explicit Loaded(uint32_t threads = 1, const kvc_parallel *parallel = nullptr);
+  /// Takes the device.
+  Loaded(kvc_device *device, const std::vector<uint8_t> &artifact);
   ~Loaded();
   Loaded(const Loaded &) = delete;
   Loaded &operator=(const Loaded &) = delete;
 
   kvc_device *device = nullptr;
   kvc_program *program = nullptr;
+};
+
+/// What kernels of an emulated GPU may touch for as long as it lives; nothing on
+/// a CPU.
+class Lent {
+public:
+  explicit Lent(const Loaded &loaded) : device(loaded.device) {}
+  ~Lent();
+  Lent(const Lent &) = delete;
+  Lent &operator=(const Lent &) = delete;
+
+  void reads(const void *base, size_t bytes) { add(base, bytes, false); }
+  template <class T> void reads(const std::vector<T> &values) {
+    reads(values.data(), values.size() * sizeof(T));
+  }
+  void writes(void *base, size_t bytes) { add(base, bytes, true); }
+
+private:
+  void add(const void *base, size_t bytes, bool writable);
+
+  kvc_device *device;
+  std::vector<const void *> bases;
 };
 
 /// Rows of one kind, [rows][heads][dim].

@@ -1,0 +1,55 @@
+//===- GpuReport.h - what is known of GPU kernels without a GPU -*- C++ -*-===//
+#ifndef KVC_LIB_COMPILER_GPUREPORT_H
+#define KVC_LIB_COMPILER_GPUREPORT_H
+
+#include "lib/Artifact/Bundle.h"
+#include "lib/Compiler/Loops.h"
+#include "lib/Compiler/Remarks.h"
+
+namespace kvc {
+
+/// How many CTAs of a kernel an SM holds at once.
+struct Occupancy {
+  unsigned ctas = 0;
+  const char *limit = ""; ///< "registers", "shared memory", "threads", "CTAs"
+};
+
+/// What the assembler had to put into memory, in bytes.
+struct Spills {
+  unsigned stores = 0, loads = 0, stack = 0;
+  bool operator==(const Spills &) const = default;
+};
+
+struct GpuKernelReport {
+  artifact::KernelInfo kernel;
+  unsigned tokens = 0; ///< of a warp's tile; 0: it has none
+  /// Known where an assembler saw the kernel.
+  std::optional<Occupancy> occupancy;
+  std::optional<Spills> spills;
+  std::optional<Loop> ptx; ///< main loop
+  std::vector<Loop> sass;  ///< all loops
+};
+
+struct GpuReport {
+  std::vector<GpuKernelReport> kernels;
+  std::string whyNoSass; ///< "" if SASS was read, or if there is none
+};
+
+/// nullopt if the architecture is not in our table or no assembler saw the
+/// kernel.
+std::optional<Occupancy> occupancyOf(const artifact::KernelInfo &kernel);
+
+/// What the remark R-SPILL says of a kernel, and what remarks say that it says:
+/// zeroes without one.
+std::string spillRemark(const artifact::KernelInfo &kernel,
+                        const Spills &spills);
+Spills spillsOf(const artifact::KernelInfo &kernel,
+                llvm::ArrayRef<Remark> remarks);
+
+/// Of all kernels for GPUs, emulated ones included. Runs `nvdisasm` if there is
+/// a cubin.
+GpuReport reportGpu(const artifact::Bundle &bundle);
+
+} // namespace kvc
+
+#endif // KVC_LIB_COMPILER_GPUREPORT_H

@@ -1,0 +1,116 @@
+//===- GpuFixture.cpp - the fixture's artifact, for GPUs ------------------===//
+#include "test/unit/Runtime/GpuFixture.h"
+
+#include "lib/Artifact/File.h"
+#include "lib/Artifact/GpuAbi.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+
+using namespace kvc;
+using namespace kvc::test;
+using artifact::KernelInfo;
+
+namespace {
+struct Attend {
+  const char *store, *symbol;
+  uint32_t minQueries, rows, split;
+};
+} // namespace
+
+static constexpr Attend kAttends[] = {{"paged", "attend0", 1, 6, 8},
+                                      {"paged", "attend1", 4, 10, 12},
+                                      {"window", "attend0", 1, 4, 4},
+                                      {"flat", "attend0", 1, 8, 0}};
+static constexpr const char *kSites =
+    "where gpu_kernels.c\nread gpu_kernels.c\nwrite gpu_kernels.c\n"
+    "join gpu_kernels.c\n";
+
+static KernelInfo kernel(const char *store, const char *symbol,
+                         const std::string &device, const std::string &target) {
+  KernelInfo info;
+  info.name = std::string(store) + "." + symbol;
+  info.kind = symbol;
+  info.store = store;
+  info.target = target;
+  info.device = device;
+  info.symbol = std::string(store) + "_" + symbol;
+  info.threads = info.kind == "append" ? 64 : 32;
+  std::string entry = device + "/" + target;
+  info.blob = entry + (device == "cuda" ? ".cubin" : ".o");
+  (device == "cuda" ? info.ptx : info.sites) =
+      entry + (device == "cuda" ? ".ptx" : ".sites");
+  return info;
+}
+
+void kvc::test::addGpuTarget(artifact::Manifest &manifest,
+                             const std::string &device,
+                             const std::string &target) {
+  for (const Attend &attend : kAttends) {
+    KernelInfo info = kernel(attend.store, attend.symbol, device, target);
+    info.kind = "attend";
+    info.minQueries = attend.minQueries;
+    info.maxQueries = attend.rows / (kQueryHeads / kHeads);
+    info.rows = attend.rows;
+    info.split = attend.split;
+    info.sharedBytes = device == "cuda" ? 100 * 1024 : 0;
+    manifest.kernels.push_back(info);
+  }
+  for (const char *store : {"paged", "window", "flat"})
+    for (const char *kind : {"plan", "append"})
+      manifest.kernels.push_back(kernel(store, kind, device, target));
+}
+
+artifact::Manifest
+kvc::test::gpuManifest(const std::string &device,
+                       const std::vector<std::string> &targets) {
+  artifact::Manifest manifest = fixtureManifest();
+  manifest.kernels.clear();
+  manifest.formatMinor = 1;
+  manifest.gpuAbi = KVC_GPU_ABI;
+  for (const std::string &target : targets)
+    addGpuTarget(manifest, device, target);
+  return manifest;
+}
+
+std::vector<uint8_t> kvc::test::packGpu(const artifact::Manifest &manifest) {
+  std::string error;
+  auto object =
+      artifact::MappedFile::open(KVC_TEST_GPU_KERNELS, 1u << 20, error);
+  std::map<std::string, std::string> texts;
+  for (const KernelInfo &kernel : manifest.kernels) {
+    texts[kernel.sites] = kSites;
+    texts[kernel.ptx] = "PTX " + kernel.target;
+    texts[kernel.blob] = "CUBIN " + kernel.target;
+    if (object && kernel.blob.ends_with(".o"))
+      texts[kernel.blob].assign(object->bytes().begin(), object->bytes().end());
+  }
+  texts.erase("");
+  std::vector<artifact::Entry> entries;
+  for (const auto &[name, text] : texts)
+    entries.push_back(
+        {name, {reinterpret_cast<const uint8_t *>(text.data()), text.size()}});
+  std::vector<uint8_t> bytes = artifact::pack(manifest, entries, error);
+  if (!object || bytes.empty()) {
+    std::fprintf(stderr, "the fixture is broken: %s\n", error.c_str());
+    std::abort();
+  }
+  return bytes;
+}
+
+static kvc_device *sim(uint64_t seed) {
+  kvc_sim_options options = {};
+  options.size = sizeof(options);
+  options.target = "sm_80";
+  options.seed = seed;
+  kvc_device *device = nullptr;
+  if (kvc_device_create_sim(&options, &device).code) {
+    std::fprintf(stderr, "the fixture is broken: %s\n", kvc_error_text());
+    std::abort();
+  }
+  return device;
+}
+
+LoadedSim::LoadedSim(uint64_t seed)
+    : Loaded(sim(seed), packGpu(gpuManifest("sim", {"sm_80"}))) {}

@@ -1,0 +1,253 @@
+//===- GpuWorkspaceTest.cpp - room for what a GPU's plan makes ------------===//
+//
+// The sizes are made of bounds; here, what batches within them really need, by
+// the words of GpuAbi.h.
+//
+//===----------------------------------------------------------------------===//
+#include "runtime/devices/Gpu.h"
+
+#include <algorithm>
+#include <gtest/gtest.h>
+#include <random>
+
+using namespace kvc;
+using namespace kvc::rt;
+
+namespace {
+
+/// A store and what its kernels say in the manifest.
+struct TestStore {
+  TestStore(uint32_t kvHeads, uint32_t group, uint32_t dimV) {
+    store.group = group;
+    store.shape.kvHeads = kvHeads;
+    store.shape.queryHeads = kvHeads * group;
+    store.shape.dimV = dimV;
+  }
+  TestStore &window(uint32_t sink, uint32_t recent) {
+    store.shape.window = true;
+    store.shape.sink = sink;
+    store.shape.recent = recent;
+    return *this;
+  }
+  TestStore &attend(uint32_t minQueries, uint32_t rows, uint32_t split) {
+    auto info = std::make_unique<artifact::KernelInfo>();
+    info->rows = rows;
+    GpuFunction function;
+    function.info = info.get();
+    infos.push_back(std::move(info));
+    store.attend.push_back(function);
+    store.shape.variants.push_back({minQueries, rows / store.group, split});
+    return *this;
+  }
+
+  GpuStore store;
+  std::vector<std::unique_ptr<artifact::KernelInfo>> infos;
+};
+
+struct Sequence {
+  uint32_t queries, length;
+};
+
+/// What a plan makes of a batch.
+struct Needed {
+  uint64_t items[KVC_MAX_VARIANTS] = {};
+  int64_t partRows = 0;
+};
+
+Needed neededBy(const GpuStore &store, const std::vector<Sequence> &batch) {
+  Needed needed;
+  for (const Sequence &s : batch) {
+    if (s.queries == 0)
+      continue;
+    uint32_t v = store.shape.variantFor(s.queries);
+    uint32_t split = store.shape.variants[v].split;
+    // Which splits some query token sees, token by token.
+    int64_t parts = 0;
+    for (int64_t begin = 0; split && begin < s.length; begin += split) {
+      bool seen = false;
+      for (int64_t t = begin; t < begin + split && t < s.length; ++t)
+        seen |= !store.shape.window || t < store.shape.sink ||
+                t > int64_t(s.length) - s.queries - store.shape.recent;
+      parts += seen;
+    }
+    parts = std::max<int64_t>(1, parts);
+    uint64_t rows = uint64_t(s.queries) * store.group;
+    uint64_t perItem = store.attend[v].info->rows;
+    needed.items[v] +=
+        uint64_t(parts) * store.shape.kvHeads * ((rows + perItem - 1) / perItem);
+    if (parts > 1)
+      needed.partRows += parts * s.queries * store.shape.queryHeads;
+  }
+  return needed;
+}
+
+/// What tests look at of a plan: the regions and their ends.
+std::vector<std::pair<size_t, size_t>> regionsOf(const GpuStore &store,
+                                                 const GpuWorkspace &plan,
+                                                 uint32_t batch) {
+  std::vector<std::pair<size_t, size_t>> regions;
+  auto add = [&](size_t offset, size_t bytes) {
+    EXPECT_EQ(offset % 64, 0u);
+    if (bytes)
+      regions.emplace_back(offset, offset + bytes);
+  };
+  add(plan.partRow, size_t(batch) * 8);
+  for (size_t v = 0; v < store.attend.size(); ++v) {
+    const GpuWorkspace::Variant &at = plan.variants[v];
+    add(at.count, 4);
+    add(at.arrivals, size_t(at.capacity) * 4);
+    add(at.items, size_t(at.capacity) * sizeof(KvcGpuItem));
+  }
+  add(plan.lse, size_t(plan.partRows) * 4);
+  add(plan.o, size_t(plan.partRows) * store.shape.dimV * 4);
+  std::sort(regions.begin(), regions.end());
+  return regions;
+}
+
+void expectApart(const GpuStore &store, const GpuWorkspace &plan,
+                 uint32_t batch) {
+  size_t end = 0;
+  for (auto [from, to] : regionsOf(store, plan, batch)) {
+    ASSERT_GE(from, end);
+    end = to;
+  }
+  ASSERT_LE(end, plan.bytes);
+  ASSERT_LT(plan.bytes, end + 64);
+}
+
+std::vector<TestStore> stores() {
+  std::vector<TestStore> list;
+  list.push_back(TestStore(8, 4, 128).attend(1, 16, 64).attend(5, 64, 0));
+  list.push_back(TestStore(2, 1, 64).attend(1, 16, 16));
+  list.push_back(TestStore(1, 7, 80).attend(1, 7, 32).attend(2, 21, 128));
+  list.push_back(
+      TestStore(4, 2, 64).window(4, 50).attend(1, 4, 16).attend(9, 32, 32));
+  list.push_back(TestStore(3, 3, 64).window(70, 1).attend(1, 16, 8));
+  list.push_back(TestStore(1, 128, 512)
+                     .attend(1, 64, 64)
+                     .attend(2, 128, 64)
+                     .attend(17, 128, 256)
+                     .attend(100, 128, 0));
+  return list;
+}
+
+} // namespace
+
+TEST(GpuWorkspace, AnyBatchWithinTheBoundsFits) {
+  std::mt19937 random(3);
+  auto pick = [&](uint32_t from, uint32_t to) {
+    return from + uint32_t(random() % (to - from + 1));
+  };
+  int split = 0;
+  for (TestStore &s : stores())
+    for (int round = 0; round < 400; ++round) {
+      std::vector<Sequence> batch(pick(1, 9));
+      GpuBounds bounds = {uint32_t(batch.size()), 0, 1, 0};
+      uint32_t most = pick(0, 3) ? pick(1, 5) : pick(1, 130);
+      for (Sequence &sequence : batch) {
+        sequence.queries = pick(0, most);
+        sequence.length =
+            pick(0, 7) ? sequence.queries + pick(0, 300) : 0;
+        bounds.rows += sequence.queries;
+        bounds.maxQueries = std::max(bounds.maxQueries, sequence.queries);
+        bounds.maxKvLen = std::max(bounds.maxKvLen, sequence.length);
+      }
+      bounds.rows = std::max(bounds.rows, 1u);
+      GpuWorkspace plan;
+      ASSERT_TRUE(plan.plan(s.store, bounds));
+      Needed needed = neededBy(s.store, batch);
+      for (size_t v = 0; v < s.store.attend.size(); ++v)
+        ASSERT_LE(needed.items[v], plan.variants[v].capacity);
+      ASSERT_LE(needed.partRows, plan.partRows);
+      split += needed.partRows > 0;
+      ASSERT_NO_FATAL_FAILURE(expectApart(s.store, plan, bounds.batch));
+    }
+  EXPECT_GT(split, 500) << "a test without parts";
+}
+
+// Of equal sequences that fill every block, a bound is what is needed, but for
+// a block of each sequence that need not be full.
+TEST(GpuWorkspace, BoundsAreTight) {
+  TestStore s = TestStore(8, 4, 128).attend(1, 16, 64);
+  std::vector<Sequence> batch(6, {4, 640});
+  GpuWorkspace plan;
+  ASSERT_TRUE(plan.plan(s.store, {6, 24, 4, 640}));
+  Needed needed = neededBy(s.store, batch);
+  EXPECT_EQ(plan.partRows, needed.partRows);
+  EXPECT_EQ(plan.variants[0].capacity, 2 * needed.items[0]);
+  EXPECT_EQ(needed.items[0], 6u * 8 * 10);
+}
+
+// kvc_attend_workspace is asked for the largest batch, and smaller ones run.
+TEST(GpuWorkspace, SmallerBoundsNeedNoMore) {
+  std::mt19937 random(5);
+  for (TestStore &s : stores())
+    for (int round = 0; round < 500; ++round) {
+      uint32_t batch = 1 + uint32_t(random() % 8);
+      uint32_t rows = 1 + uint32_t(random() % 300);
+      uint32_t length = uint32_t(random() % 2000);
+      GpuWorkspace large, small;
+      ASSERT_TRUE(large.plan(s.store, {batch, rows, rows, length}));
+      GpuBounds less = {1 + uint32_t(random() % batch),
+                        1 + uint32_t(random() % rows), 0,
+                        uint32_t(random() % (length + 1))};
+      less.maxQueries = 1 + uint32_t(random() % less.rows);
+      ASSERT_TRUE(small.plan(s.store, less));
+      ASSERT_LE(small.bytes, large.bytes);
+    }
+}
+
+TEST(GpuWorkspace, KernelsThatNoSequenceUsesGetNothing) {
+  TestStore s =
+      TestStore(2, 2, 64).attend(1, 8, 16).attend(5, 8, 16).attend(9, 8, 16);
+  GpuWorkspace plan;
+  ASSERT_TRUE(plan.plan(s.store, {3, 20, 5, 100}));
+  EXPECT_GT(plan.variants[0].capacity, 0u);
+  EXPECT_GT(plan.variants[1].capacity, 0u);
+  EXPECT_EQ(plan.variants[2].capacity, 0u);
+  // The plan kernel writes every count.
+  EXPECT_NE(plan.variants[2].count, plan.variants[1].count);
+  GpuWorkspace decode;
+  ASSERT_TRUE(decode.plan(s.store, {3, 20, 4, 100}));
+  EXPECT_EQ(decode.variants[1].capacity, 0u);
+  // As many rows as three sequences of four have, whatever `rows` is.
+  EXPECT_EQ(decode.partRows, 12 * 4 * 7);
+  ASSERT_TRUE(decode.plan(s.store, {3, 20, 4, 100}));
+  EXPECT_EQ(decode.partRows, 12 * 4 * 7) << "planned twice";
+}
+
+TEST(GpuWorkspace, OnePartNeedsNoRoomForParts) {
+  TestStore s = TestStore(2, 2, 64).attend(1, 8, 16);
+  GpuWorkspace plan;
+  ASSERT_TRUE(plan.plan(s.store, {3, 20, 4, 16}));
+  EXPECT_EQ(plan.partRows, 0);
+  ASSERT_TRUE(plan.plan(s.store, {3, 20, 4, 17}));
+  EXPECT_EQ(plan.partRows, 12 * 4 * 2);
+  ASSERT_TRUE(plan.plan(s.store, {3, 20, 4, 0}));
+  EXPECT_EQ(plan.partRows, 0);
+}
+
+TEST(GpuWorkspace, AWindowBoundsTheParts) {
+  TestStore all = TestStore(1, 1, 64).attend(1, 8, 16);
+  TestStore few = TestStore(1, 1, 64).window(4, 64).attend(1, 8, 16);
+  GpuWorkspace plan, windowed;
+  ASSERT_TRUE(plan.plan(all.store, {1, 1, 1, 1 << 20}));
+  ASSERT_TRUE(windowed.plan(few.store, {1, 1, 1, 1 << 20}));
+  EXPECT_EQ(plan.partRows, 1 << 16);
+  EXPECT_LE(windowed.partRows, 8);
+}
+
+TEST(GpuWorkspace, MoreWorkThanCanBeCountedIsRefused) {
+  TestStore s = TestStore(8, 4, 128).attend(1, 16, 64);
+  GpuWorkspace plan;
+  // 2^14 splits of 8 heads and (blocks + sequences).
+  EXPECT_TRUE(plan.plan(s.store, {1 << 12, 1 << 14, 1, 1 << 20}));
+  EXPECT_EQ(plan.variants[0].capacity, ((1u << 10) + (1u << 12)) << 17);
+  EXPECT_FALSE(plan.plan(s.store, {1 << 12, 1 << 14, 4, 1 << 20}))
+      << plan.variants[0].capacity;
+  // Products beyond 64 bits.
+  TestStore fine = TestStore(2048, 2, 128).attend(1, 1, 1);
+  EXPECT_FALSE(plan.plan(fine.store,
+                         {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX}));
+  EXPECT_FALSE(plan.plan(fine.store, {1u << 20, 1u << 31, 1u << 31, 1u << 31}));
+}

@@ -1,0 +1,267 @@
+"""The C ABI of <kvc/runtime.h> by ctypes: devices, memory, programs.
+
+    library = Library("libkvc-runtime.so")
+    device = Device(library, "cuda:0")        # or "cpu", or "sim:sm_90a"
+    program = Program(device, "model.kvca")
+    program.append(0, rows=..., k=..., ...)   # fields of kvc_append_args
+    program.attend(0, batch=..., q=..., ...)  # fields of kvc_attend_args
+
+Pointers are plain integers: torch's data_ptr(), or Buffer.address of a Memory,
+which is the device's and needs nothing but the driver. Standard library only.
+"""
+import ctypes as c
+import json
+import zipfile
+
+ABI, MAX_PLANES = 2, 8
+
+U32, U64, I32, I64, SIZE, PTR, TEXT = (
+    c.c_uint32, c.c_uint64, c.c_int32, c.c_int64, c.c_size_t, c.c_void_p,
+    c.c_char_p)
+
+
+def struct(name, fields):
+    return type(name, (c.Structure,), {"_fields_": fields})
+
+
+Status = struct("Status", [("code", U32), ("where", U32), ("need", U64),
+                           ("have", U64), ("have_later", U64)])
+CudaOptions = struct("CudaOptions", [("size", SIZE), ("ordinal", I32),
+                                     ("context", PTR)])
+SimOptions = struct("SimOptions", [("size", SIZE), ("target", TEXT),
+                                   ("seed", U64), ("flags", U32)])
+Plane = struct("Plane", [("base", PTR), ("outer_stride", I64),
+                         ("head_stride", I64)])
+AppendArgs = struct("AppendArgs", [
+    ("size", SIZE), ("rows", U32), ("k", PTR), ("k_row_stride", I64),
+    ("v", PTR), ("v_row_stride", I64), ("slot", PTR), ("slot_tokens", I64),
+    ("outers", I64), ("planes", Plane * MAX_PLANES), ("stream", PTR)])
+AttendArgs = struct("AttendArgs", [
+    ("size", SIZE), ("batch", U32), ("q", PTR), ("q_row_stride", I64),
+    ("out", PTR), ("out_row_stride", I64), ("lse", PTR),
+    ("lse_row_stride", I64), ("cu_q", PTR), ("kv_len", PTR), ("table", PTR),
+    ("table_stride", I64), ("outers", I64), ("slot_tokens", I64),
+    ("workspace", PTR), ("workspace_bytes", SIZE),
+    ("planes", Plane * MAX_PLANES), ("stream", PTR), ("rows", U32),
+    ("max_queries", U32), ("max_kv_len", U32)])
+
+FUNCTIONS = [
+    ("kvc_runtime_abi", U32, []),
+    ("kvc_error_text", TEXT, []),
+    ("kvc_device_create_cpu", Status, [PTR, c.POINTER(PTR)]),
+    ("kvc_device_create_cuda", Status, [PTR, c.POINTER(PTR)]),
+    ("kvc_device_create_sim", Status, [PTR, c.POINTER(PTR)]),
+    ("kvc_device_release", None, [PTR]),
+    ("kvc_sim_allow", Status, [PTR, PTR, SIZE, c.c_int]),
+    ("kvc_sim_forget", Status, [PTR, PTR]),
+    ("kvc_program_load_file", Status, [PTR, TEXT, c.POINTER(PTR)]),
+    ("kvc_program_release", None, [PTR]),
+    ("kvc_program_target", TEXT, [PTR]),
+    ("kvc_append", Status, [PTR, U32, c.POINTER(AppendArgs)]),
+    ("kvc_attend_workspace", Status,
+     [PTR, U32, U32, U32, U32, c.POINTER(SIZE)]),
+    ("kvc_attend", Status, [PTR, U32, c.POINTER(AttendArgs)])]
+
+
+class Error(Exception):
+    """A call of the runtime or the driver failed."""
+
+
+class Library:
+    def __init__(self, path):
+        self.lib = c.CDLL(str(path))
+        for name, result, arguments in FUNCTIONS:
+            function = getattr(self.lib, name)
+            function.restype, function.argtypes = result, arguments
+        abi = self.lib.kvc_runtime_abi()
+        if abi != ABI:
+            raise Error(f"{path}: expected runtime ABI {ABI}, found {abi}")
+
+    def must(self, status):
+        if status.code:
+            raise Error(self.lib.kvc_error_text().decode())
+
+
+class Device:
+    """`name`: "cpu", "sim:TARGET" or "cuda:ORDINAL"."""
+
+    def __init__(self, library, name, seed=1):
+        self.library, self.name = library, name
+        self.kind, _, what = name.partition(":")
+        self.handle = PTR()
+        lib = library.lib
+        if self.kind == "cuda":
+            self.driver = Driver(int(what or 0))
+            options = CudaOptions(size=c.sizeof(CudaOptions),
+                                  ordinal=int(what or 0))
+            create = lib.kvc_device_create_cuda
+        elif self.kind == "sim":
+            options = SimOptions(size=c.sizeof(SimOptions),
+                                 target=what.encode(), seed=seed)
+            create = lib.kvc_device_create_sim
+        elif self.kind == "cpu":
+            options, create = None, lib.kvc_device_create_cpu
+        else:
+            raise Error(f"no device is called `{name}`: expected cuda:0, "
+                        "sim:sm_90a or cpu")
+        pointer = c.addressof(options) if options else None
+        library.must(create(pointer, c.byref(self.handle)))
+
+    def memory(self):
+        return DeviceMemory(self) if self.kind == "cuda" else HostMemory(self)
+
+
+#===--- memory -------------------------------------------------------------===#
+
+class Buffer:
+    """`size` bytes at `address`, a multiple of 64; its Memory's."""
+
+    def __init__(self, address, size, hold=None):
+        self.address, self.size, self.hold = address, size, hold
+
+
+class HostMemory:
+    """Memory of this process. On an emulated GPU, all that kernels may touch."""
+
+    def __init__(self, device):
+        self.device, self.buffers = device, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def upload(self, data, writable=True):
+        raw = c.create_string_buffer(max(1, len(data)) + 64)
+        address = (c.addressof(raw) + 63) // 64 * 64
+        c.memmove(address, bytes(data), len(data))
+        self.buffers.append(Buffer(address, len(data), raw))
+        if self.device.kind == "sim" and data:
+            library = self.device.library
+            library.must(library.lib.kvc_sim_allow(
+                self.device.handle, address, len(data), int(writable)))
+        return self.buffers[-1]
+
+    def download(self, buffer):
+        return c.string_at(buffer.address, buffer.size)
+
+    def close(self):
+        for buffer in self.buffers:
+            if self.device.kind == "sim" and buffer.size:
+                self.device.library.lib.kvc_sim_forget(self.device.handle,
+                                                       buffer.address)
+        self.buffers = []
+
+
+class Driver:
+    """The CUDA driver, with the primary context of one GPU current."""
+
+    def __init__(self, ordinal):
+        try:
+            self.lib = c.CDLL("libcuda.so.1")
+        except OSError as error:
+            raise Error(f"there is no CUDA driver here: {error}") from None
+        self.must("cuInit", U32(0))
+        device, context = c.c_int(), PTR()
+        self.must("cuDeviceGet", c.byref(device), c.c_int(ordinal))
+        self.must("cuDevicePrimaryCtxRetain", c.byref(context), device)
+        self.must("cuCtxSetCurrent", context)
+
+    def must(self, name, *arguments):
+        result = getattr(self.lib, name)(*arguments)
+        if result:
+            text = TEXT()
+            self.lib.cuGetErrorString(c.c_int(result), c.byref(text))
+            why = text.value.decode() if text.value else "unknown error"
+            raise Error(f"{name}: {why} (CUDA error {result})")
+
+
+class DeviceMemory:
+    """Memory of a GPU: one allocation per buffer, of exactly its size, so that
+    a memory checker knows where each ends."""
+
+    def __init__(self, device):
+        self.driver, self.buffers = device.driver, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def upload(self, data, writable=True):
+        address = U64()
+        self.driver.must("cuMemAlloc_v2", c.byref(address),
+                         SIZE(max(1, len(data))))
+        buffer = Buffer(address.value, len(data))
+        self.buffers.append(buffer)
+        if data:
+            self.driver.must("cuMemcpyHtoD_v2", address, bytes(data),
+                             SIZE(len(data)))
+        return buffer
+
+    def download(self, buffer):
+        self.driver.must("cuCtxSynchronize")
+        data = c.create_string_buffer(max(1, buffer.size))
+        if buffer.size:
+            self.driver.must("cuMemcpyDtoH_v2", data, U64(buffer.address),
+                             SIZE(buffer.size))
+        return data.raw[:buffer.size]
+
+    def close(self):
+        """Frees everything; errors of an earlier launch are reported by who
+        downloads."""
+        for buffer in self.buffers:
+            self.driver.lib.cuMemFree_v2(U64(buffer.address))
+        self.buffers = []
+
+
+#===--- programs -----------------------------------------------------------===#
+
+class Program:
+    """A loaded artifact; `manifest` is what it says of itself."""
+
+    def __init__(self, device, path):
+        self.device, self.library = device, device.library
+        with zipfile.ZipFile(path) as artifact:
+            self.manifest = json.loads(artifact.read("manifest.json"))
+        self.handle = PTR()
+        self.library.must(self.library.lib.kvc_program_load_file(
+            device.handle, str(path).encode(), c.byref(self.handle)))
+        self.target = self.library.lib.kvc_program_target(self.handle).decode()
+        self.model, self.stores = self.manifest["model"], self.manifest["stores"]
+
+    def close(self):
+        self.library.lib.kvc_program_release(self.handle)
+        self.handle = PTR()
+
+    def split(self, store):
+        """Tokens after which decode begins another part; 0: never."""
+        name = self.stores[store]["name"]
+        return next((kernel["split"] for kernel in self.manifest["kernels"]
+                     if kernel["store"] == name and kernel["kind"] == "attend"
+                     and kernel["min_queries"] <= 1), 0)
+
+    def append(self, store, planes, **fields):
+        args = AppendArgs(size=c.sizeof(AppendArgs),
+                          planes=(Plane * MAX_PLANES)(*planes), **fields)
+        self.library.must(self.library.lib.kvc_append(self.handle, store,
+                                                      c.byref(args)))
+
+    def workspace(self, store, batch, rows, kv_len):
+        size = SIZE()
+        self.library.must(self.library.lib.kvc_attend_workspace(
+            self.handle, store, batch, rows, kv_len, c.byref(size)))
+        return size.value
+
+    def attend_args(self, planes, **fields):
+        return AttendArgs(size=c.sizeof(AttendArgs),
+                          planes=(Plane * MAX_PLANES)(*planes), **fields)
+
+    def attend(self, store, planes, **fields):
+        self.launch(store, self.attend_args(planes, **fields))
+
+    def launch(self, store, args):
+        self.library.must(self.library.lib.kvc_attend(self.handle, store,
+                                                      c.byref(args)))
