@@ -9,6 +9,7 @@ def read(name):
 
 
 explain, verify, bench = read("explain"), read("verify"), read("bench")
+cpu, gpu = read("native"), read("sim:sm_90a")
 compiled = next(row for row in bench["rows"] if row["op"] == "compile")
 lines = [
     ("error ratio N1",
@@ -32,4 +33,11 @@ lines += [
 ]
 for what, figure, meaning in lines:
     print(f"{what:<18} {figure:>10}  {meaning}")
-sys.exit(verify["failures"] != 0)
+
+print(f"\n{'the same tensors':<18} {'CPU':>10} {'sm_90a, emulated':>18}")
+for what, key in (("rows", "rows"), ("failures", "failures"),
+                  ("error ratio N1", "worst_error_ratio")):
+    left, right = (f"{side[key]:.3f}" if isinstance(side[key], float)
+                   else str(side[key]) for side in (cpu, gpu))
+    print(f"{what:<18} {left:>10} {right:>18}")
+sys.exit(any(side["failures"] for side in (verify, cpu, gpu)))

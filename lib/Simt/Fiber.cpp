@@ -2,6 +2,11 @@
 #include "lib/Simt/Fiber.h"
 
 #include <sys/mman.h>
+#if __has_include(<sanitizer/asan_interface.h>)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)0)
+#endif
 
 using namespace kvc::simt;
 
@@ -73,5 +78,7 @@ std::byte *StackPool::top(size_t i) {
     mprotect(memory, 4096, PROT_NONE);
     stacks.push_back(static_cast<std::byte *>(memory));
   }
+  // A fiber that never ended leaves marks of AddressSanitizer behind.
+  ASAN_UNPOISON_MEMORY_REGION(stacks[i] + 4096, kBytes - 4096);
   return stacks[i] + kBytes;
 }

@@ -4,7 +4,7 @@
 
 #include "lib/Simt/Knowledge.h"
 
-#include <memory>
+#include <cstddef>
 #include <unordered_map>
 
 namespace kvc::simt {

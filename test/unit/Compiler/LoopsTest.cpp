@@ -1,10 +1,8 @@
 //===- LoopsTest.cpp - loops of PTX and SASS, and occupancy ---------------===//
 #include "lib/Compiler/Loops.h"
 #include "codegen/nvptx/Backend.h"
-#include "lib/Compiler/Compiler.h"
 #include "lib/Compiler/GpuReport.h"
 #include "lib/Compiler/Remarks.h"
-#include "lib/Spec/Reader.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -148,6 +146,7 @@ void expectOccupancy(const artifact::KernelInfo &kernel, unsigned ctas,
 TEST(Occupancy, IsWhatRunsOutFirst) {
   expectOccupancy(kernelOf(128, 128, 0), 4, "registers");
   expectOccupancy(kernelOf(129, 128, 0), 3, "registers");
+  expectOccupancy(kernelOf(81, 64, 0), 11, "registers"); // taken by eight
   // 164 KB of an SM, of which every CTA takes 1 KB more than it asks for.
   expectOccupancy(kernelOf(32, 128, 81 * 1024), 2, "shared memory");
   expectOccupancy(kernelOf(32, 128, 81 * 1024 + 1), 1, "shared memory");
@@ -180,6 +179,12 @@ TEST(Spills, AreWhatTheRemarksSay) {
   artifact::KernelInfo other = kernel;
   other.target = "sm_90a";
   EXPECT_EQ(spillsOf(other, remarks), Spills());
+}
+
+TEST(Assembler, SaysItsVersion) {
+  // Part of the cache's key.
+  EXPECT_THAT(nvptx::assemblerName(),
+              testing::MatchesRegex("|ptxas V[0-9.]+|nvJitLink [0-9.]+"));
 }
 
 } // namespace

@@ -3,7 +3,8 @@
 // This program's malloc counts, also for the shared library that it tests.
 //
 //===----------------------------------------------------------------------===//
-#include "test/unit/Runtime/Fixture.h"
+#include "test/unit/Runtime/FakeCuda.h"
+#include "test/unit/Runtime/GpuFixture.h"
 
 #include <atomic>
 #include <cerrno>
@@ -124,4 +125,50 @@ TEST(Allocation, NoneAfterCreate) {
   EXPECT_EQ(failed, 0u) << kvc_error_text();
   EXPECT_EQ(refused, 400u);
   kvc_cache_destroy(cache);
+}
+
+// Over the driver of FakeCuda.cpp, with which ctest runs this.
+TEST(Allocation, NoneOfKernelsOnAGpu) {
+  FakeCuda *cuda = fakeCuda();
+  if (!cuda)
+    GTEST_SKIP() << "run this through ctest, which replaces libcuda.so.1";
+  kvc_device *device = nullptr;
+  ASSERT_EQ(kvc_device_create_cuda(nullptr, &device).code, KVC_OK)
+      << kvc_error_text();
+  Loaded loaded(device, packGpu(gpuManifest("cuda", {"sm_80"})));
+  cuda->noting = false;
+  alignas(64) static char memory[64]; // that nobody reads
+  kvc_append_args append = {};
+  append.size = sizeof(append);
+  append.rows = 9;
+  append.k = append.v = memory;
+  append.k_row_stride = 64;
+  append.v_row_stride = 128;
+  append.slot = reinterpret_cast<int64_t *>(memory);
+  append.planes[0].base = append.planes[1].base = memory;
+  kvc_attend_args attend = {};
+  attend.size = sizeof(attend);
+  attend.batch = 3;
+  attend.rows = 9;
+  attend.max_kv_len = 100;
+  attend.q = attend.out = attend.workspace = memory;
+  attend.q_row_stride = 128;
+  attend.out_row_stride = 256;
+  attend.cu_q = attend.kv_len = attend.table =
+      reinterpret_cast<int32_t *>(memory);
+  attend.workspace_bytes = size_t(1) << 30;
+  attend.planes[0].base = attend.planes[1].base = memory;
+  uint32_t failed = 0;
+  counting = true;
+  for (int round = 0; round < 10; ++round) {
+    failed += kvc_append(loaded.program, kPaged, &append).code != KVC_OK;
+    failed += kvc_attend(loaded.program, kPaged, &attend).code != KVC_OK;
+  }
+  attend.workspace_bytes = 0;
+  uint32_t refused =
+      kvc_attend(loaded.program, kPaged, &attend).code != KVC_OK;
+  counting = false;
+  EXPECT_EQ(allocations.exchange(0), 0u);
+  EXPECT_EQ(failed, 0u) << kvc_error_text();
+  EXPECT_EQ(refused, 1u);
 }

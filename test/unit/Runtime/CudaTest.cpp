@@ -1,0 +1,341 @@
+//===- CudaTest.cpp - the CUDA device over a driver without a GPU ---------===//
+//
+// ctest puts the library of FakeCuda.cpp in place of the driver.
+//
+//===----------------------------------------------------------------------===//
+#include "lib/Artifact/GpuAbi.h"
+#include "runtime/Api.h"
+#include "test/unit/Runtime/FakeCuda.h"
+#include "test/unit/Runtime/GpuFixture.h"
+
+#include <algorithm>
+#include <cstring>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <thread>
+
+using namespace kvc;
+using namespace kvc::test;
+using testing::StartsWith;
+
+namespace {
+
+class Cuda : public testing::Test {
+protected:
+  void SetUp() override {
+    cuda = fakeCuda();
+    ASSERT_TRUE(cuda) << "run this through ctest, which replaces libcuda.so.1";
+    *cuda = FakeCuda();
+  }
+  /// Whatever was done: everything is given back, no call was misplaced.
+  void TearDown() override {
+    if (!cuda)
+      return;
+    EXPECT_EQ(cuda->retained, 0);
+    EXPECT_EQ(cuda->modules, 0);
+    EXPECT_EQ(cuda->memories, 0);
+    EXPECT_EQ(cuda->depth, 0u);
+    EXPECT_EQ(cuda->misuses, 0);
+  }
+
+  void capability(int major, int minor) {
+    cuda->major = major;
+    cuda->minor = minor;
+  }
+  void failure(const char *function, int code) {
+    cuda->failing = function;
+    cuda->code = code;
+  }
+  kvc_device *create(int32_t ordinal = 0, void *context = nullptr) {
+    kvc_cuda_options options = {};
+    options.size = sizeof(options);
+    options.ordinal = ordinal;
+    options.context = context;
+    kvc_device *device = nullptr;
+    kvc_status status = kvc_device_create_cuda(&options, &device);
+    EXPECT_EQ(device != nullptr, status.code == KVC_OK);
+    EXPECT_TRUE(status.code == KVC_OK || status.code == KVC_DEVICE_ERROR);
+    return device;
+  }
+  /// The program's target, or "" and why.
+  std::string load(const artifact::Manifest &manifest,
+                   kvc_code expected = KVC_OK) {
+    kvc_device *device = create();
+    std::vector<uint8_t> bytes = packGpu(manifest);
+    kvc_program *program = nullptr;
+    EXPECT_EQ(
+        kvc_program_load(device, bytes.data(), bytes.size(), &program).code,
+        expected)
+        << kvc_error_text();
+    std::string target = kvc_program_target(program);
+    kvc_device_release(device);
+    kvc_program_release(program);
+    return target;
+  }
+
+  FakeCuda *cuda = nullptr;
+};
+
+} // namespace
+
+//===----------------------------------------------------------------------===//
+// Devices
+//===----------------------------------------------------------------------===//
+
+TEST_F(Cuda, TheOrdinalIsThatOfAGpu) {
+  kvc_device *device = create(1);
+  EXPECT_EQ(cuda->device, 101);
+  EXPECT_EQ(cuda->retained, 1);
+  kvc_device_release(device);
+  ASSERT_EQ(kvc_device_create_cuda(nullptr, &device).code, KVC_OK);
+  EXPECT_EQ(cuda->device, 100);
+  kvc_device_release(device);
+  EXPECT_FALSE(create(2));
+  EXPECT_STREQ(kvc_error_text(),
+               "`ordinal`: expected 0 to 1, the GPUs here, found 2");
+  EXPECT_FALSE(create(-1));
+  EXPECT_STREQ(kvc_error_text(),
+               "`ordinal`: expected 0 to 1, the GPUs here, found -1");
+  EXPECT_EQ(kvc_device_create_cuda(nullptr, nullptr).code,
+            KVC_INVALID_ARGUMENT);
+  kvc_cuda_options options = {};
+  EXPECT_EQ(kvc_device_create_cuda(&options, &device).code,
+            KVC_INVALID_ARGUMENT);
+}
+
+TEST_F(Cuda, MachinesWithoutAGpuSaySo) {
+  cuda->devices = 0;
+  EXPECT_FALSE(create());
+  EXPECT_STREQ(kvc_error_text(), "there is no CUDA GPU here");
+  failure("cuInit", 100);
+  EXPECT_FALSE(create());
+  EXPECT_STREQ(kvc_error_text(), "cuInit: unknown error (CUDA error 100)");
+}
+
+TEST_F(Cuda, EveryFailureOfTheDriverIsReported) {
+  for (const char *function : {"cuDeviceGetCount", "cuDeviceGet",
+                               "cuDeviceGetAttribute",
+                               "cuDevicePrimaryCtxRetain"}) {
+    failure(function, 2);
+    EXPECT_FALSE(create());
+    EXPECT_EQ(kvc_error_text(),
+              function + std::string(": out of memory (CUDA error 2)"));
+  }
+}
+
+TEST_F(Cuda, TheContextMayBeTheCallers) {
+  int own;
+  kvc_device *device = create(0, &own);
+  EXPECT_EQ(cuda->retained, 0);
+  std::vector<uint8_t> bytes = packGpu(gpuManifest("cuda", {"sm_80"}));
+  Loaded loaded(device, bytes);
+  kvc_append_args args = {};
+  args.size = sizeof(args);
+  args.rows = 1;
+  alignas(64) char memory[64];
+  args.k = args.v = args.planes[0].base = args.planes[1].base = memory;
+  args.k_row_stride = 64;
+  args.v_row_stride = 128;
+  int64_t slot = 0;
+  args.slot = &slot;
+  ASSERT_EQ(kvc_append(loaded.program, kPaged, &args).code, KVC_OK)
+      << kvc_error_text();
+  ASSERT_EQ(cuda->launches.size(), 1u);
+  EXPECT_EQ(cuda->launches[0].context, &own);
+}
+
+// Which the runtime does for caches.
+TEST_F(Cuda, MemoryIsZeroedBeforeAnyStreamUsesIt) {
+  kvc_device *handle = create();
+  rt::Device &device = *rt::unwrap(handle);
+  auto *memory = static_cast<uint8_t *>(device.allocate(1000));
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(std::count(memory, memory + 1000, 0), 1000);
+  EXPECT_EQ(cuda->unfinished, 0);
+  memory[5] = memory[10] = memory[20] = 1;
+  device.zero(memory + 8, 8);
+  EXPECT_EQ(std::count(memory, memory + 1000, 0), 998);
+  EXPECT_EQ(cuda->unfinished, 0);
+  device.deallocate(memory, 1000);
+  for (const char *function : {"cuMemAlloc", "cuMemsetD8", "cuCtxSynchronize",
+                               "cuCtxPushCurrent"}) {
+    failure(function, 2);
+    EXPECT_EQ(device.allocate(64), nullptr) << function;
+  }
+  failure("", 0);
+  kvc_device_release(handle);
+}
+
+//===----------------------------------------------------------------------===//
+// Programs
+//===----------------------------------------------------------------------===//
+
+TEST_F(Cuda, BinariesComeFirstThenPtx) {
+  artifact::Manifest all = gpuManifest(
+      "cuda", {"sm_80", "sm_89", "sm_90a", "sm_100a", "sm_120"});
+  struct {
+    int major, minor;
+    const char *target, *image;
+  } cases[] = {{8, 0, "sm_80", "CUBIN sm_80"},
+               {8, 6, "sm_80", "CUBIN sm_80"},
+               {8, 9, "sm_89", "CUBIN sm_89"},
+               {9, 0, "sm_90a", "CUBIN sm_90a"},
+               {10, 0, "sm_100a", "CUBIN sm_100a"},
+               {10, 3, "sm_89", "PTX sm_89"},
+               {12, 0, "sm_120", "CUBIN sm_120"},
+               {12, 1, "sm_120", "CUBIN sm_120"},
+               {13, 0, "sm_120", "PTX sm_120"}};
+  for (auto &c : cases) {
+    capability(c.major, c.minor);
+    EXPECT_EQ(load(all), c.target) << c.major << "." << c.minor;
+    EXPECT_EQ(cuda->image, c.image);
+  }
+}
+
+// Made where there was no assembler.
+TEST_F(Cuda, PtxAlone) {
+  artifact::Manifest manifest = gpuManifest("cuda", {"sm_80", "sm_90a"});
+  for (artifact::KernelInfo &kernel : manifest.kernels)
+    kernel.blob.clear();
+  capability(9, 0);
+  EXPECT_EQ(load(manifest), "sm_90a");
+  EXPECT_EQ(cuda->image, "PTX sm_90a");
+  capability(10, 0);
+  EXPECT_EQ(load(manifest), "sm_80");
+  EXPECT_EQ(cuda->image, "PTX sm_80");
+}
+
+TEST_F(Cuda, NoVariantListsThemAll) {
+  capability(7, 5);
+  EXPECT_EQ(load(gpuManifest("cuda", {"sm_80", "sm_90a"}), KVC_UNSUPPORTED),
+            "");
+  EXPECT_STREQ(kvc_error_text(),
+               "no variant of `fixture` runs on this GPU: `sm_80` does not run "
+               "on compute capability 7.5; `sm_90a` does not run on compute "
+               "capability 7.5");
+}
+
+TEST_F(Cuda, WhatTheDriverRefusesIsNamed) {
+  artifact::Manifest manifest = gpuManifest("cuda", {"sm_80"});
+  struct {
+    const char *function, *text;
+  } cases[] = {
+      {"cuModuleLoadData", "cuda/sm_80.cubin: no kernel image is available"},
+      {"cuModuleGetFunction", "paged_attend0: no kernel image"},
+      {"cuFuncSetAttribute", "shared memory of a kernel: no kernel image"},
+      {"cuOccupancyMaxActiveBlocksPerMultiprocessor",
+       "occupancy of a kernel: no kernel image"}};
+  for (auto &c : cases) {
+    failure(c.function, 209);
+    load(manifest, KVC_DEVICE_ERROR);
+    EXPECT_THAT(kvc_error_text(), StartsWith(c.text));
+    EXPECT_EQ(cuda->modules, 0);
+  }
+  failure("", 0);
+  manifest.kernels[2].symbol = "missing";
+  load(manifest, KVC_DEVICE_ERROR);
+  EXPECT_STREQ(kvc_error_text(),
+               "missing: named symbol not found (CUDA error 500)");
+  manifest.kernels[2].symbol = "window_attend0";
+  manifest.kernels[2].sharedBytes = 300 * 1024;
+  load(manifest, KVC_DEVICE_ERROR);
+  EXPECT_THAT(kvc_error_text(), StartsWith("shared memory of a kernel: "));
+}
+
+TEST_F(Cuda, ProgramsKeepTheirDevice) {
+  kvc_device *device = create();
+  std::vector<uint8_t> bytes = packGpu(gpuManifest("cuda", {"sm_80"}));
+  kvc_program *program = nullptr;
+  ASSERT_EQ(kvc_program_load(device, bytes.data(), bytes.size(), &program).code,
+            KVC_OK);
+  kvc_device_release(device);
+  EXPECT_EQ(cuda->retained, 1);
+  EXPECT_EQ(cuda->modules, 1);
+  kvc_program_release(program);
+}
+
+//===----------------------------------------------------------------------===//
+// Launches
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+class CudaLaunches : public Cuda {
+protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Cuda::SetUp());
+    loaded.emplace(create(), packGpu(gpuManifest("cuda", {"sm_80"})));
+    args.size = sizeof(args);
+    args.batch = 2;
+    args.rows = 400;
+    args.max_kv_len = 1000;
+    args.q = args.out = args.planes[0].base = args.planes[1].base = address;
+    args.q_row_stride = 128;
+    args.out_row_stride = 256;
+    args.cu_q = args.kv_len = args.table = static_cast<int32_t *>(address);
+    args.workspace = address;
+    args.stream = &stream;
+    ASSERT_EQ(kvc_attend_workspace(loaded->program, kPaged, 2, 400, 1000,
+                                   &args.workspace_bytes)
+                  .code,
+              KVC_OK);
+  }
+  void TearDown() override {
+    loaded.reset();
+    Cuda::TearDown();
+  }
+
+  std::optional<Loaded> loaded;
+  kvc_attend_args args = {};
+  void *address = reinterpret_cast<void *>(0x1000); ///< that nobody reads
+  int stream;
+};
+
+} // namespace
+
+TEST_F(CudaLaunches, HaveTheirKernelsShape) {
+  ASSERT_EQ(kvc_attend(loaded->program, kPaged, &args).code, KVC_OK)
+      << kvc_error_text();
+  ASSERT_EQ(cuda->launches.size(), 3u);
+  const char *names[] = {"paged_plan", "paged_attend0", "paged_attend1"};
+  // Ten multiprocessors with 2 CTAs of 100 KB each.
+  unsigned grids[] = {1, 20, 20}, shared[] = {0, 100 * 1024, 100 * 1024};
+  for (int i = 0; i < 3; ++i) {
+    const CudaLaunch &launch = cuda->launches[size_t(i)];
+    EXPECT_EQ(launch.function, names[i]);
+    EXPECT_EQ(launch.grid[0], grids[i]);
+    EXPECT_EQ(launch.grid[1] * launch.grid[2], 1u);
+    EXPECT_EQ(launch.threads[0], 32u);
+    EXPECT_EQ(launch.threads[1] * launch.threads[2], 1u);
+    EXPECT_EQ(launch.shared, shared[i]);
+    EXPECT_EQ(launch.stream, &stream);
+  }
+  KvcGpuPlanParams plan;
+  std::memcpy(&plan, cuda->launches[0].params.data(), sizeof(plan));
+  EXPECT_EQ(plan.batch, 2);
+  EXPECT_EQ(plan.max_kv_len, 1000);
+  KvcGpuAttendParams attend;
+  std::memcpy(&attend, cuda->launches[2].params.data(), sizeof(attend));
+  EXPECT_EQ(attend.args.out, address);
+  EXPECT_EQ(attend.work.items, plan.variants[1].items);
+}
+
+TEST_F(CudaLaunches, FromAnyThreadInWhateverContext) {
+  std::thread([&] {
+    EXPECT_EQ(kvc_attend(loaded->program, kPaged, &args).code, KVC_OK)
+        << kvc_error_text();
+  }).join();
+  ASSERT_EQ(cuda->launches.size(), 3u);
+  EXPECT_EQ(cuda->depth, 0u);
+}
+
+TEST_F(CudaLaunches, FailuresNameTheKernel) {
+  failure("cuLaunchKernel", 701);
+  EXPECT_EQ(kvc_attend(loaded->program, kPaged, &args).code, KVC_DEVICE_ERROR);
+  EXPECT_STREQ(kvc_error_text(), "paged.plan: unknown error (CUDA error 701)");
+  failure("cuCtxPushCurrent", 2);
+  EXPECT_EQ(kvc_attend(loaded->program, kPaged, &args).code, KVC_DEVICE_ERROR);
+  EXPECT_STREQ(kvc_error_text(),
+               "cuCtxPushCurrent: out of memory (CUDA error 2)");
+  failure("", 0);
+}

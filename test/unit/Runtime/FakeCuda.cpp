@@ -1,0 +1,294 @@
+//===- FakeCuda.cpp - a CUDA driver without a GPU -------------------------===//
+//
+// Where a CUDA toolkit is installed, its header checks the prototypes.
+//
+//===----------------------------------------------------------------------===//
+#include "test/unit/Runtime/FakeCuda.h"
+
+#include "lib/Artifact/GpuAbi.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+
+#ifdef KVC_TEST_CUDA_HEADER
+#include <cuda.h>
+#else
+using CUresult = int;
+using CUdevice = int;
+using CUdevice_attribute = int;
+using CUfunction_attribute = int;
+using CUcontext = struct CUctx_st *;
+using CUmodule = struct CUmod_st *;
+using CUfunction = struct CUfunc_st *;
+using CUstream = struct CUstream_st *;
+using CUdeviceptr = unsigned long long;
+#endif
+
+using namespace kvc;
+using namespace kvc::test;
+
+namespace {
+
+// Numbers of the driver's documentation.
+enum {
+  Success = 0,
+  InvalidValue = 1,
+  OutOfMemory = 2,
+  InvalidDevice = 101,
+  InvalidContext = 201,
+  NoBinaryForGpu = 209,
+  UnsupportedPtx = 222,
+  NotFound = 500,
+  LaunchOutOfResources = 701,
+};
+
+struct Function {
+  std::string name;
+  int maxShared = 48 * 1024;
+};
+struct Module {
+  std::map<std::string, Function> functions;
+};
+
+FakeCuda fake;
+int primary; // its address is the primary context
+thread_local std::vector<void *> contexts;
+
+CUresult result(int code) { return CUresult(code); }
+
+/// The code that a function must fail with; needs a context, if `inContext`.
+int enter(const char *name, bool inContext = true) {
+  if (inContext && contexts.empty()) {
+    ++fake.misuses;
+    return InvalidContext;
+  }
+  return std::strcmp(fake.failing, name) ? Success : fake.code;
+}
+
+/// "CUBIN sm_90a" on compute capability 9.0.
+int checkImage(const std::string &image) {
+  bool binary = image.compare(0, 9, "CUBIN sm_") == 0;
+  if (!binary && image.compare(0, 7, "PTX sm_"))
+    return InvalidValue;
+  int version = std::atoi(image.c_str() + (binary ? 9 : 7));
+  int here = fake.major * 10 + fake.minor;
+  if (image.back() == 'a')
+    return version == here ? Success : NoBinaryForGpu;
+  if (!binary)
+    return version <= here ? Success : UnsupportedPtx;
+  return version / 10 == fake.major && version <= here ? Success
+                                                       : NoBinaryForGpu;
+}
+
+/// How long the parameter of a kernel is; a driver knows it from the kernel.
+size_t paramBytes(const std::string &function) {
+  if (function.ends_with("_plan"))
+    return sizeof(KvcGpuPlanParams);
+  if (function.ends_with("_append"))
+    return sizeof(KvcGpuAppendParams);
+  return sizeof(KvcGpuAttendParams);
+}
+
+} // namespace
+
+#define KVC_FAKE extern "C" [[gnu::visibility("default")]]
+
+KVC_FAKE FakeCuda *kvc_fake_cuda() { return &fake; }
+
+KVC_FAKE CUresult cuInit(unsigned) { return result(enter("cuInit", false)); }
+
+KVC_FAKE CUresult cuGetErrorString(CUresult error, const char **text) {
+  switch (int(error)) {
+  case OutOfMemory:
+    *text = "out of memory";
+    return result(Success);
+  case NoBinaryForGpu:
+    *text = "no kernel image is available for execution on the device";
+    return result(Success);
+  case NotFound:
+    *text = "named symbol not found";
+    return result(Success);
+  default:
+    *text = nullptr;
+    return result(InvalidValue);
+  }
+}
+
+KVC_FAKE CUresult cuDeviceGetCount(int *count) {
+  *count = fake.devices;
+  return result(enter("cuDeviceGetCount", false));
+}
+
+KVC_FAKE CUresult cuDeviceGet(CUdevice *device, int ordinal) {
+  if (ordinal < 0 || ordinal >= fake.devices)
+    return result(InvalidDevice);
+  *device = fake.device = 100 + ordinal;
+  return result(enter("cuDeviceGet", false));
+}
+
+KVC_FAKE CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute,
+                                       CUdevice device) {
+  switch (int(attribute)) {
+  case 16:
+    *value = fake.multiprocessors;
+    break;
+  case 75:
+    *value = fake.major;
+    break;
+  case 76:
+    *value = fake.minor;
+    break;
+  default:
+    return result(InvalidValue);
+  }
+  return result(device == fake.device ? enter("cuDeviceGetAttribute", false)
+                                      : int(InvalidDevice));
+}
+
+KVC_FAKE CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice) {
+  int code = enter("cuDevicePrimaryCtxRetain", false);
+  if (code == Success) {
+    *context = reinterpret_cast<CUcontext>(&primary);
+    ++fake.retained;
+  }
+  return result(code);
+}
+
+KVC_FAKE CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
+  fake.misuses += device != fake.device;
+  --fake.retained;
+  return result(Success);
+}
+
+KVC_FAKE CUresult cuCtxPushCurrent_v2(CUcontext context) {
+  int code = enter("cuCtxPushCurrent", false);
+  if (code == Success)
+    contexts.push_back(context);
+  fake.depth = contexts.size();
+  return result(code);
+}
+
+KVC_FAKE CUresult cuCtxPopCurrent_v2(CUcontext *context) {
+  if (contexts.empty()) {
+    ++fake.misuses;
+    return result(InvalidContext);
+  }
+  *context = static_cast<CUcontext>(contexts.back());
+  contexts.pop_back();
+  fake.depth = contexts.size();
+  return result(Success);
+}
+
+KVC_FAKE CUresult cuCtxSynchronize() {
+  int code = enter("cuCtxSynchronize");
+  if (code == Success)
+    fake.unfinished = 0;
+  return result(code);
+}
+
+KVC_FAKE CUresult cuModuleLoadData(CUmodule *module, const void *image) {
+  int code = enter("cuModuleLoadData");
+  fake.image = static_cast<const char *>(image);
+  if (code == Success)
+    code = checkImage(fake.image);
+  if (code == Success) {
+    *module = reinterpret_cast<CUmodule>(new Module());
+    ++fake.modules;
+  }
+  return result(code);
+}
+
+KVC_FAKE CUresult cuModuleUnload(CUmodule module) {
+  int code = enter("cuModuleUnload");
+  delete reinterpret_cast<Module *>(module);
+  --fake.modules;
+  return result(code);
+}
+
+KVC_FAKE CUresult cuModuleGetFunction(CUfunction *function, CUmodule module,
+                                      const char *name) {
+  int code = enter("cuModuleGetFunction");
+  if (code == Success && std::strstr(name, "missing"))
+    code = NotFound;
+  if (code == Success) {
+    Function &made = reinterpret_cast<Module *>(module)->functions[name];
+    made.name = name;
+    *function = reinterpret_cast<CUfunction>(&made);
+  }
+  return result(code);
+}
+
+KVC_FAKE CUresult cuFuncSetAttribute(CUfunction function,
+                                     CUfunction_attribute attribute,
+                                     int value) {
+  int code = enter("cuFuncSetAttribute");
+  if (code == Success && (int(attribute) != 8 || value > 227 * 1024))
+    code = InvalidValue;
+  if (code == Success)
+    reinterpret_cast<Function *>(function)->maxShared = value;
+  return result(code);
+}
+
+KVC_FAKE CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(
+    int *blocks, CUfunction function, int threads, size_t shared) {
+  bool fits =
+      shared <= size_t(reinterpret_cast<Function *>(function)->maxShared);
+  *blocks = !fits ? 0 : shared ? int(228 * 1024 / (shared + 1024)) : 4;
+  if (*blocks > 2048 / threads)
+    *blocks = 2048 / threads;
+  return result(enter("cuOccupancyMaxActiveBlocksPerMultiprocessor"));
+}
+
+KVC_FAKE CUresult cuLaunchKernel(CUfunction handle, unsigned gridX,
+                                 unsigned gridY, unsigned gridZ,
+                                 unsigned threadsX, unsigned threadsY,
+                                 unsigned threadsZ, unsigned shared,
+                                 CUstream stream, void **params, void **extra) {
+  int code = enter("cuLaunchKernel");
+  if (code != Success || !fake.noting)
+    return result(code);
+  auto &function = *reinterpret_cast<Function *>(handle);
+  if (gridX == 0 || extra || int(shared) > function.maxShared) {
+    ++fake.misuses;
+    return result(InvalidValue);
+  }
+  auto *bytes = static_cast<const uint8_t *>(params[0]);
+  fake.launches.push_back({function.name,
+                           {gridX, gridY, gridZ},
+                           {threadsX, threadsY, threadsZ},
+                           shared,
+                           stream,
+                           contexts.back(),
+                           {bytes, bytes + paramBytes(function.name)}});
+  return result(Success);
+}
+
+KVC_FAKE CUresult cuMemAlloc_v2(CUdeviceptr *memory, size_t bytes) {
+  int code = enter("cuMemAlloc");
+  void *made = code == Success ? std::malloc(bytes) : nullptr;
+  if (!made)
+    return result(OutOfMemory);
+  std::memset(made, 0xff, bytes);
+  *memory = CUdeviceptr(reinterpret_cast<uintptr_t>(made));
+  ++fake.memories;
+  return result(Success);
+}
+
+KVC_FAKE CUresult cuMemFree_v2(CUdeviceptr memory) {
+  std::free(reinterpret_cast<void *>(memory));
+  --fake.memories;
+  return result(enter("cuMemFree"));
+}
+
+#ifndef KVC_TEST_OLD_CUDA
+KVC_FAKE CUresult cuMemsetD8_v2(CUdeviceptr memory, unsigned char value,
+                                size_t bytes) {
+  int code = enter("cuMemsetD8");
+  if (code == Success) {
+    std::memset(reinterpret_cast<void *>(memory), value, bytes);
+    ++fake.unfinished;
+  }
+  return result(code);
+}
+#endif

@@ -1,0 +1,53 @@
+//===- FakeCuda.h - a CUDA driver without a GPU -----------------*- C++ -*-===//
+//
+// libcuda.so.1 as the runtime sees it: the functions that it uses, in the
+// host's memory. Launches are noted, not run. Tests find it through
+// LD_LIBRARY_PATH, as the runtime does, and reach inside with fakeCuda().
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_TEST_UNIT_RUNTIME_FAKECUDA_H
+#define KVC_TEST_UNIT_RUNTIME_FAKECUDA_H
+
+#include <cstddef>
+#include <cstdint>
+#include <dlfcn.h>
+#include <string>
+#include <vector>
+
+namespace kvc::test {
+
+struct CudaLaunch {
+  std::string function;
+  unsigned grid[3], threads[3], shared;
+  void *stream, *context;
+  std::vector<uint8_t> params;
+};
+
+struct FakeCuda {
+  // What it pretends.
+  int devices = 2, major = 8, minor = 0, multiprocessors = 10;
+  const char *failing = ""; ///< the function that fails
+  int code = 0;             ///< how
+  bool noting = true;       ///< launches
+
+  // What was done.
+  std::vector<CudaLaunch> launches;
+  std::string image; ///< that was loaded last
+  int retained = 0;  ///< primary contexts
+  int modules = 0, memories = 0;
+  int unfinished = 0; ///< memsets that nobody has waited for
+  int device = -1;    ///< that was asked for last
+  size_t depth = 0;   ///< of this thread's stack of contexts
+  int misuses = 0;    ///< calls without a context and the like
+};
+
+/// Null if the driver that the runtime opens is another, or none.
+inline FakeCuda *fakeCuda() {
+  void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  void *inside = library ? dlsym(library, "kvc_fake_cuda") : nullptr;
+  return inside ? reinterpret_cast<FakeCuda *(*)()>(inside)() : nullptr;
+}
+
+} // namespace kvc::test
+
+#endif // KVC_TEST_UNIT_RUNTIME_FAKECUDA_H
