@@ -82,7 +82,7 @@ int64_t ReadWindowAttr::getRecentTokens() const { return getRecent(); }
 LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  StringRef name, int64_t lanes,
                                  int64_t registers, ArrayRef<Type>,
-                                 int64_t shared, bool) {
+                                 int64_t shared) {
   if (lanes < 1 || registers < 1)
     return emitError() << "target `" << name
                        << "` needs at least one lane and one register, found "
@@ -102,7 +102,7 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    int64_t tokens, int64_t rows, int64_t keys,
                                    int64_t queries, int64_t split,
                                    int64_t prefetch, int64_t level, bool, bool,
-                                   int64_t warps, int64_t stages, bool) {
+                                   int64_t warps, int64_t stages) {
   auto inRange = [&](StringRef field, int64_t value, int64_t low,
                      int64_t high) -> LogicalResult {
     if (value >= low && value <= high)
@@ -138,7 +138,7 @@ ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
   int64_t tokens = getTokens(), rows = getRows(), keys = getKeys(),
           queries = getQueries(), split = getSplit(), prefetch = getPrefetch(),
           level = getLevel(), pack = getPack(), dot = getDot(),
-          warps = getWarps(), stages = getStages(), bulk = getBulk();
+          warps = getWarps(), stages = getStages();
   for (auto [field, value] : fields) {
     int64_t *slot = llvm::StringSwitch<int64_t *>(field)
                         .Case("tokens", &tokens)
@@ -152,19 +152,17 @@ ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
                         .Case("dot", &dot)
                         .Case("warps", &warps)
                         .Case("stages", &stages)
-                        .Case("bulk", &bulk)
                         .Default(nullptr);
     if (!slot) {
       emitError() << "a schedule has no field `" << field
                   << "`; it has tokens, rows, keys, queries, split, prefetch, "
-                     "level, pack, dot, warps, stages and bulk";
+                     "level, pack, dot, warps and stages";
       return {};
     }
     *slot = value;
   }
   return getChecked(emitError, getContext(), tokens, rows, keys, queries, split,
-                    prefetch, level, pack != 0, dot != 0, warps, stages,
-                    bulk != 0);
+                    prefetch, level, pack != 0, dot != 0, warps, stages);
 }
 
 std::string ScheduleAttr::str() const {
@@ -177,7 +175,6 @@ std::string ScheduleAttr::str() const {
      << ", pack = " << (getPack() ? "true" : "false")
      << ", dot = " << (getDot() ? "true" : "false");
   if (getWarps())
-    os << ", warps = " << getWarps() << ", stages = " << getStages()
-       << ", bulk = " << (getBulk() ? "true" : "false");
+    os << ", warps = " << getWarps() << ", stages = " << getStages();
   return text;
 }

@@ -61,18 +61,15 @@ def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
     without knowing any backend. `lanes`: f32 per vector; `registers`: vector
     registers; `dot`: types of codes for which it has products of pairs or quads
     that are faster than f32 arithmetic. `shared`: bytes of memory that the warps
-    of one work item share, 0 where there are no warps but a core with caches;
-    `bulk`: whether whole runs of bytes can be copied there in the background.
+    of one work item share, 0 where there are no warps but a core with caches.
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$lanes,
                         "int64_t":$registers,
                         OptionalArrayRefParameter<"::mlir::Type">:$dot,
-                        DefaultValuedParameter<"int64_t", "0">:$shared,
-                        DefaultValuedParameter<"bool", "false">:$bulk);
+                        DefaultValuedParameter<"int64_t", "0">:$shared);
   let assemblyFormat = [{
     `<` $name `,` `lanes` `=` $lanes `,` `registers` `=` $registers
-    (`,` `dot` `=` `[` $dot^ `]`)? (`,` `shared` `=` $shared^)?
-    (`,` `bulk` `=` $bulk^)? `>`
+    (`,` `dot` `=` `[` $dot^ `]`)? (`,` `shared` `=` $shared^)? `>`
   }];
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
@@ -108,7 +105,6 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
       of a work item; no `keys`, `prefetch`, `level`
     - `warps`: that share an item's cached tokens; 0: no warps
     - `stages`: steps whose tokens are in shared memory at a time
-    - `bulk`: a warp of its own copies whole rows in the background
   }];
   let parameters = (ins
     DefaultValuedParameter<"int64_t", "16">:$tokens,
@@ -121,8 +117,7 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
     DefaultValuedParameter<"bool", "false">:$pack,
     DefaultValuedParameter<"bool", "false">:$dot,
     DefaultValuedParameter<"int64_t", "0">:$warps,
-    DefaultValuedParameter<"int64_t", "0">:$stages,
-    DefaultValuedParameter<"bool", "false">:$bulk);
+    DefaultValuedParameter<"int64_t", "0">:$stages);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{

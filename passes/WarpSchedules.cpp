@@ -76,8 +76,7 @@ ScheduleAttr schedule(StoreOp store, Type dtype, TargetAttr target,
   int64_t rows = chooseRows(wanted, cache, dot);
   return ScheduleAttr::get(store.getContext(), shape.tokens, rows, /*keys=*/1,
                            queries, split, /*prefetch=*/0, /*level=*/2,
-                           /*pack=*/false, dot, shape.warps, stages,
-                           /*bulk=*/false);
+                           /*pack=*/false, dot, shape.warps, stages);
 }
 
 ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {

@@ -93,8 +93,8 @@ LogicalResult AttendKernel::checkSchedule() {
     return k.op.emitError("an attend kernel on warps needs at least one warp "
                           "and two stages, found ")
            << warps << " and " << stages;
-  if (schedule.getPack() || schedule.getBulk())
-    return k.op.emitError("the GPU targets have no `pack` and no `bulk`");
+  if (schedule.getPack())
+    return k.op.emitError("the GPU targets have no `pack`");
   if (std::string why = math->refuse(); !why.empty())
     return k.op.emitError(why);
   if (k.shared.bytes() > k.sm.sharedPerCta)

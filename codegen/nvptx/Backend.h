@@ -20,7 +20,6 @@ struct SmTarget {
   unsigned ptx;     ///< PTX ISA, 80 = 8.0
   int64_t sharedPerSm, sharedPerCta;
   unsigned sms, threadsPerSm, ctasPerSm;
-  bool bulk;
 };
 const std::vector<SmTarget> &smTargets();
 std::optional<SmTarget> findSmTarget(llvm::StringRef name);

@@ -100,8 +100,8 @@ makeMachine(const SmTarget &target) {
 
 /// What stays must not become conditional. Of other assembly LLVM knows only by
 /// attributes that it may be shared and hoisted. Not so where a thread is:
-/// asking again costs no more than a copy, and a value that lives through the
-/// kernel costs a register (on sm_80, spills).
+/// asking again costs no more than a copy, and one value for the whole kernel
+/// makes decode kernels of sm_89 spill.
 static void markAssembly(llvm::CallInst &call) {
   auto *assembly = llvm::dyn_cast<llvm::InlineAsm>(call.getCalledOperand());
   if (!assembly)

@@ -7,9 +7,8 @@ using namespace kvc::nvptx;
 
 const std::vector<SmTarget> &kvc::nvptx::smTargets() {
   static const std::vector<SmTarget> targets = {
-#define KVC_SM(NAME, VERSION, PTX, SHARED_SM, SHARED_CTA, SMS, THREADS, CTAS,  \
-               BULK)                                                           \
-  {NAME, VERSION, PTX, SHARED_SM, SHARED_CTA, SMS, THREADS, CTAS, BULK},
+#define KVC_SM(NAME, VERSION, PTX, SHARED_SM, SHARED_CTA, SMS, THREADS, CTAS)  \
+  {NAME, VERSION, PTX, SHARED_SM, SHARED_CTA, SMS, THREADS, CTAS},
 #include "codegen/nvptx/SmTable.def"
 #undef KVC_SM
   };
@@ -30,5 +29,5 @@ TargetAttr kvc::nvptx::targetAttr(MLIRContext *context,
   SmallVector<Type> dot{BFloat16Type::get(context), Float16Type::get(context),
                         IntegerType::get(context, 8)};
   return TargetAttr::get(context, target.name, /*lanes=*/32, /*registers=*/255,
-                         dot, target.sharedPerCta, target.bulk);
+                         dot, target.sharedPerCta);
 }

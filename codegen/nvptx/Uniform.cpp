@@ -128,11 +128,11 @@ Spread Uniformity::result(Operation *op) {
   }
   if (isWarpOfThread(op))
     return Spread::Warps;
-  // Other dialects, and intrinsics by name, may read what differs by thread.
+  // Other dialects may read what differs by thread.
   bool plain =
       isa<arith::ArithDialect, vector::VectorDialect, LLVM::LLVMDialect>(
           op->getDialect()) &&
-      !isa<LLVM::CallIntrinsicOp>(op) && isMemoryEffectFree(op);
+      isMemoryEffectFree(op);
   return plain ? ofAll(op->getOperands()) : Spread::Lanes;
 }
 

@@ -33,7 +33,7 @@ void Target::addTo(CacheKeyBuilder &key) const {
     key.add(llvm::join(cpu.features, ",")).add(llvm::join(cpu.dot, ","));
   }
   if (isGpu())
-    key.add(sm.version).add(sm.ptx).add(sm.sharedPerCta).add(sm.bulk);
+    key.add(sm.version).add(sm.ptx).add(sm.sharedPerCta);
   if (device == Device::Cuda)
     key.add(nvptx::assemblerName());
 }

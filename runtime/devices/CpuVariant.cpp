@@ -24,6 +24,8 @@ struct Candidate {
 std::vector<Candidate> candidates(const Manifest &manifest) {
   std::vector<Candidate> list;
   for (const KernelInfo &kernel : manifest.kernels) {
+    if (kernel.device != "cpu")
+      continue;
     auto found = std::find_if(list.begin(), list.end(), [&](auto &candidate) {
       return candidate.target == kernel.target;
     });
@@ -54,7 +56,7 @@ const Candidate *choose(const std::vector<Candidate> &list,
     status =
         fail(KVC_UNSUPPORTED, 311, "no variant of `%s` runs on this CPU: %s",
              manifest.specName.c_str(),
-             reasons.empty() ? "there are no kernels" : reasons.c_str());
+             reasons.empty() ? "there are no kernels for CPUs" : reasons.c_str());
   return best;
 }
 
@@ -182,7 +184,7 @@ kvc_status kvc::rt::loadCpuVariant(const Manifest &manifest,
   }
   Loader loader(manifest, bundle, variant);
   for (const KernelInfo &kernel : manifest.kernels)
-    if (kernel.target == variant.target)
+    if (kernel.device == "cpu" && kernel.target == variant.target)
       if (kvc_status s = loader.load(kernel); !isOk(s))
         return s;
   return loader.check();

@@ -164,7 +164,8 @@ static std::optional<Input> readInput(const CompileOptions &options,
   cli::checkArtifactFlags(options, inputFlag, diagnostics);
   auto subject = openArtifact(cli::nameOf(inputFlag),
                               {text->begin(), text->end()}, diagnostics);
-  if (subject)
+  if (subject &&
+      cli::checkHasCpu(subject->manifest, "bench", inputFlag, diagnostics))
     input.subjects.push_back(std::move(*subject));
   return input;
 }

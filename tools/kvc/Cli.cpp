@@ -177,6 +177,26 @@ bool kvc::cli::checkDevices(const CompileOptions &options, llvm::StringRef verb,
   return true;
 }
 
+bool kvc::cli::checkHasCpu(const artifact::Manifest &manifest,
+                           llvm::StringRef verb, llvm::StringRef file,
+                           Diagnostics &diagnostics) {
+  std::string found;
+  for (const artifact::KernelInfo &kernel : manifest.kernels) {
+    if (kernel.device == "cpu")
+      return true;
+    std::string name = (kernel.device == "sim" ? "sim:" : "") + kernel.target;
+    if (!llvm::StringRef(found).contains("`" + name + "`"))
+      found += (found.empty() ? "`" : ", `") + name + "`";
+  }
+  SourceLoc loc;
+  loc.file = nameOf(file);
+  diagnostics.error("E-USAGE", loc,
+                    "`kvc " + verb.str() +
+                        "` runs an artifact's kernels for CPUs, found only " +
+                        found);
+  return false;
+}
+
 //===----------------------------------------------------------------------===//
 // Files
 //===----------------------------------------------------------------------===//

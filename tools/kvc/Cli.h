@@ -69,6 +69,10 @@ bool checkDevices(const CompileOptions &options, llvm::StringRef verb,
                   llvm::ArrayRef<llvm::StringRef> devices,
                   Diagnostics &diagnostics);
 
+/// The same for an artifact, which must hold kernels for a CPU.
+bool checkHasCpu(const artifact::Manifest &manifest, llvm::StringRef verb,
+                 llvm::StringRef file, Diagnostics &diagnostics);
+
 /// Prints `diagnostics` to standard error as --diagnostics, --color and
 /// --remarks say, and returns the exit code: `code` unless it is ExitOk and
 /// there was an error, or under -Werror a warning. An error E-INTERNAL makes it

@@ -72,6 +72,8 @@ static std::optional<Input> readInputFile(Diagnostics &diagnostics) {
     input.artifact.assign(bytes->begin(), bytes->end());
     std::string error;
     auto bundle = artifact::Bundle::open(input.artifact, error);
+    if (bundle && !checkHasCpu(bundle->manifest(), "verify", file, diagnostics))
+      return std::nullopt;
     auto entry = bundle ? bundle->find("spec.json") : std::nullopt;
     if (!entry) {
       diagnostics.error("E-ARTIFACT", {name, 0, 0, 1, ""},

@@ -25,7 +25,7 @@
  * - kvc_device and kvc_program may be used from any thread. A kvc_cache is
  *   locked inside, unless created with KVC_SINGLE_OWNER.
  * - After create, no call below allocates heap memory, but for load and create
- *   themselves.
+ *   themselves, and what runs on an emulated GPU.
  *
  *===----------------------------------------------------------------------===*/
 #ifndef KVC_RUNTIME_H
@@ -120,9 +120,11 @@ typedef struct kvc_cuda_options {
  *
  * On a GPU every pointer of kvc_append_args and kvc_attend_args is device
  * memory, the caller vouches for what it holds, and q, k, v and out have
- * addresses and row strides that are multiples of 16 bytes. kvc_append and
- * kvc_attend launch on `stream` and return; they may be captured in a CUDA
- * graph, and replayed with other lengths within the bounds that they were given.
+ * addresses and row strides that are multiples of 16 bytes; those of a plane
+ * are of the largest power of two up to 16 that divides a head's token.
+ * kvc_append and kvc_attend launch on `stream` and return; they may be captured
+ * in a CUDA graph, and replayed with other lengths within the bounds that they
+ * were given.
  */
 KVC_API kvc_status kvc_device_create_cuda(const kvc_cuda_options *options,
                                           kvc_device **device);
@@ -143,8 +145,8 @@ enum { KVC_SIM_COUNT = 1 }; /* count wavefronts and sectors */
 KVC_API kvc_status kvc_device_create_sim(const kvc_sim_options *options,
                                          kvc_device **device);
 /* Memory that kernels on an emulated GPU may read, and write if `writable`;
- * once anything was allowed, all else is out of bounds. Ranges may overlap;
- * forget takes one that begins at `base` back. */
+ * once anything was allowed, all else is out of bounds. A cache allows its own.
+ * Ranges may overlap; forget takes one that begins at `base` back. */
 KVC_API kvc_status kvc_sim_allow(kvc_device *device, const void *base,
                                  size_t bytes, int writable);
 KVC_API kvc_status kvc_sim_forget(kvc_device *device, const void *base);
@@ -287,7 +289,9 @@ typedef struct kvc_attend_args {
 /* Bytes of workspace that suffice for any kvc_attend of `store` with at most
  * that many sequences, rows of q in all, and cached tokens per sequence. Rows
  * whose partial results do not fit at once are done one group after the other:
- * the size is bounded, and changes no result. */
+ * the size is bounded, and changes no result. On a GPU all rows are done at
+ * once, in a workspace that is theirs until the stream is past them; SIZE_MAX:
+ * such a batch cannot be planned. */
 KVC_API kvc_status kvc_attend_workspace(const kvc_program *program,
                                         uint32_t store, uint32_t batch,
                                         uint32_t rows, uint32_t kv_len,
@@ -324,7 +328,8 @@ typedef struct kvc_cache_options {
   uint32_t flags; /* KVC_SINGLE_OWNER */
 } kvc_cache_options;
 
-/* Creates a cache of `program` in the arena. Page 0 of every paged store is a
+/* Creates a cache of `program` in the arena. KVC_UNSUPPORTED on a CUDA GPU,
+ * whose kernels cannot read the host's memory. Page 0 of every paged store is a
  * page of zeros that is never written, page 1 takes writes that nobody reads.
  */
 KVC_API kvc_status kvc_cache_create(kvc_program *program,

@@ -74,7 +74,7 @@ private:
   Status failure;
 };
 
-/// A CPU to run on. Programs keep it alive.
+/// What programs run on. They keep it alive.
 class Device {
 public:
   Device() = default;
@@ -94,15 +94,43 @@ public:
   }
   static Result<Device> cpu(const kvc_cpu_options &options) {
     kvc_device *device = nullptr;
-    if (Status s = kvc_device_create_cpu(&options, &device); !s)
-      return s;
-    Device made;
-    made.handle.reset(device);
-    return made;
+    Status s = kvc_device_create_cpu(&options, &device);
+    return made(s, device);
+  }
+  /// A CUDA GPU, in its primary context.
+  static Result<Device> cuda(int32_t ordinal = 0) {
+    kvc_cuda_options options = {};
+    options.size = sizeof(options);
+    options.ordinal = ordinal;
+    return cuda(options);
+  }
+  static Result<Device> cuda(const kvc_cuda_options &options) {
+    kvc_device *device = nullptr;
+    Status s = kvc_device_create_cuda(&options, &device);
+    return made(s, device);
+  }
+  /// An emulated GPU: "sm_90a" runs what was compiled for `sim:sm_90a`.
+  static Result<Device> sim(const char *target) {
+    kvc_sim_options options = {};
+    options.size = sizeof(options);
+    options.target = target;
+    return sim(options);
+  }
+  static Result<Device> sim(const kvc_sim_options &options) {
+    kvc_device *device = nullptr;
+    Status s = kvc_device_create_sim(&options, &device);
+    return made(s, device);
   }
   kvc_device *get() const { return handle.get(); }
 
 private:
+  static Result<Device> made(Status status, kvc_device *device) {
+    if (!status)
+      return status;
+    Device made;
+    made.handle.reset(device);
+    return made;
+  }
   struct Release {
     void operator()(kvc_device *device) const { kvc_device_release(device); }
   };

@@ -27,6 +27,44 @@ TEST(Manifest, RoundTrip) {
   EXPECT_EQ(write(*back), text);
 }
 
+TEST(Manifest, RoundTripOfGpuKernels) {
+  std::string error, text = write(gpuSampleManifest());
+  std::optional<Manifest> back = read(text, error);
+  ASSERT_TRUE(back) << error;
+  EXPECT_EQ(*back, gpuSampleManifest());
+  EXPECT_EQ(write(*back), text);
+  const KernelInfo &attend = back->kernels[2];
+  EXPECT_EQ(attend.device, "cuda");
+  EXPECT_EQ(attend.kind, "attend");
+  EXPECT_EQ(attend.threads, 256u);
+  EXPECT_EQ(attend.sharedBytes, 100000u);
+  EXPECT_EQ(attend.rows, 64u);
+  EXPECT_EQ(attend.registers, 168u);
+  EXPECT_EQ(attend.ptx, "cuda/sm_90a.ptx");
+  EXPECT_EQ(attend.sites, "");
+  EXPECT_EQ(back->kernels[4].blob, "") << "PTX alone";
+  EXPECT_EQ(back->kernels[6].device, "sim");
+  EXPECT_EQ(back->kernels[6].sites, "sim/sm_90a.sites");
+  EXPECT_EQ(back->gpuAbi, 1u);
+}
+
+// What version 1.0 wrote names no device, and 1.1 writes it so, too.
+TEST(Manifest, KernelsOfNoDeviceAreForTheCpu) {
+  std::string text = write(sampleManifest()), error;
+  EXPECT_EQ(text.find("\"device\""), text.npos);
+  EXPECT_EQ(text.find("gpu_abi"), text.npos);
+  std::optional<Manifest> manifest = read(text, error);
+  ASSERT_TRUE(manifest) << error;
+  EXPECT_EQ(manifest->gpuAbi, 0u);
+  for (const KernelInfo &kernel : manifest->kernels)
+    EXPECT_EQ(kernel.device, "cpu");
+  json document = json::parse(text);
+  for (json &kernel : document["kernels"])
+    kernel["device"] = "cpu";
+  std::optional<Manifest> named = read(document.dump(), error);
+  EXPECT_EQ(named, manifest) << error;
+}
+
 TEST(Manifest, KeysAreInAFixedOrder) {
   std::string text = write(sampleManifest());
   size_t last = 0;
@@ -62,9 +100,10 @@ struct Change {
 };
 } // namespace
 
-static void expectRefused(const std::vector<Change> &changes) {
+static void expectRefused(const std::vector<Change> &changes,
+                          const Manifest &sample = sampleManifest()) {
   for (const Change &change : changes) {
-    json document = json::parse(write(sampleManifest()));
+    json document = json::parse(write(sample));
     document[Pointer(change.pointer)] = change.value;
     std::string error = errorOf(document.dump());
     EXPECT_EQ(error.substr(0, change.error.size()), change.error)
@@ -128,6 +167,45 @@ TEST(Manifest, RefusesValuesOutOfRange) {
   });
 }
 
+TEST(Manifest, RefusesGpuKernelsThatCannotBe) {
+  // Plan and attend: 1, 2 of sm_90a, 3, 4 of sm_100a, 5, 6 of the sim.
+  expectRefused(
+      {
+          {"/gpu_abi", -1, "/gpu_abi"},
+          {"/kernels/1/device", "tpu", "/kernels/1/device: expected one of"},
+          {"/kernels/1/threads", 31, "/kernels/1/threads"},
+          {"/kernels/1/threads", 1025, "/kernels/1/threads"},
+          {"/kernels/1/rows", 1, "/kernels/1/rows"},
+          {"/kernels/2/rows", 0, "/kernels/2/rows"},
+          {"/kernels/2/rows", 1025, "/kernels/2/rows"},
+          {"/kernels/2/shared_bytes", (1u << 20) + 1,
+           "/kernels/2/shared_bytes"},
+          {"/kernels/2/registers", 256, "/kernels/2/registers"},
+          {"/kernels/2/ptx", "", "/kernels/2/ptx"},
+          {"/kernels/2/ptx", "a b", "/kernels/2/ptx"},
+          {"/kernels/6/sites", "", "/kernels/6/sites"},
+          {"/kernels/6/blob", "",
+           "/kernels/6/blob: expected an entry's name, found none"},
+          {"/kernels/0/blob", "",
+           "/kernels/0/blob: expected an entry's name, found none"},
+          {"/kernels/1/device", "cpu",
+           "/kernels/1/kind: the CPU has no kernels of kind `plan`"},
+          {"/kernels/3/target", "sm_90a",
+           "/kernels/3/name: `window.plan` is "
+           "there twice for `sm_90a`"},
+          {"/kernels/2/name", "window.plan",
+           "/kernels/2/name: `window.plan` "
+           "is there twice for `sm_90a`"},
+      },
+      gpuSampleManifest());
+  Manifest twice = gpuSampleManifest();
+  twice.kernels.push_back(twice.kernels[1]);
+  twice.kernels.back().name = "window.plan2";
+  EXPECT_EQ(errorOf(write(twice)), "/kernels/7: a second plan kernel of "
+                                   "`window` for the same target and query "
+                                   "tokens");
+}
+
 TEST(Manifest, RefusesWhatDoesNotAddUp) {
   json plane = json::parse(write(sampleManifest()))["stores"][0]["planes"][2];
   expectRefused({
@@ -185,7 +263,7 @@ static void walk(const json &node, const std::string &at,
 }
 
 TEST(Manifest, EveryKeyIsNeeded) {
-  json document = json::parse(write(sampleManifest()));
+  json document = json::parse(write(gpuSampleManifest()));
   unsigned removed = 0;
   walk(document, "", [&](const std::string &at) {
     size_t slash = at.rfind('/');
@@ -194,7 +272,8 @@ TEST(Manifest, EveryKeyIsNeeded) {
     json changed = document;
     json &parent = changed[Pointer(at.substr(0, slash))];
     std::string key = at.substr(slash + 1);
-    if (!parent.is_object() || key == "logit_softcap" || key == "window")
+    if (!parent.is_object() || key == "logit_softcap" || key == "window" ||
+        key == "device" || key == "gpu_abi")
       return;
     parent.erase(key);
     ++removed;
@@ -205,7 +284,7 @@ TEST(Manifest, EveryKeyIsNeeded) {
 }
 
 TEST(Manifest, AnyValueAnywhereIsRefusedOrReadBack) {
-  json document = json::parse(write(sampleManifest()));
+  json document = json::parse(write(gpuSampleManifest()));
   const std::vector<json> strange = {nullptr,
                                      true,
                                      -1,

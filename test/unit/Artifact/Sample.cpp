@@ -71,6 +71,49 @@ Manifest kvc::artifact::sampleManifest() {
   return m;
 }
 
+Manifest kvc::artifact::gpuSampleManifest() {
+  Manifest m = sampleManifest();
+  m.formatMinor = 1;
+  m.gpuAbi = 1;
+  m.kernels.erase(m.kernels.begin() + 1, m.kernels.end());
+  KernelInfo binary, ptx, sim;
+  binary.device = ptx.device = "cuda";
+  binary.target = sim.target = "sm_90a";
+  binary.blob = "cuda/sm_90a.cubin", binary.ptx = "cuda/sm_90a.ptx";
+  binary.registers = 168;
+  ptx.target = "sm_100a";
+  ptx.ptx = "cuda/sm_100a.ptx";
+  sim.device = "sim";
+  sim.blob = "sim/sm_90a.o", sim.sites = "sim/sm_90a.sites";
+  for (KernelInfo kernel : {binary, ptx, sim})
+    for (const char *kind : {"plan", "attend"}) {
+      kernel.store = "window";
+      kernel.kind = kind, kernel.name = std::string("window.") + kind;
+      kernel.symbol = std::string("window_") + kind;
+      kernel.threads = 256;
+      if (kernel.kind == "attend") {
+        kernel.schedule = "#kvc.schedule<block = 64>";
+        kernel.minQueries = 1, kernel.maxQueries = 21;
+        kernel.split = 256;
+        kernel.sharedBytes = 100000;
+        kernel.rows = 64;
+      }
+      m.kernels.push_back(kernel);
+    }
+  return m;
+}
+
+std::vector<Entry> kvc::artifact::gpuSampleEntries() {
+  std::vector<Entry> entries;
+  for (const char *name :
+       {"cuda/sm_90a.cubin", "cuda/sm_90a.ptx", "cuda/sm_100a.ptx",
+        "sim/sm_90a.o", "sim/sm_90a.sites"})
+    entries.push_back({name,
+                       {reinterpret_cast<const uint8_t *>(name),
+                        std::char_traits<char>::length(name)}});
+  return entries;
+}
+
 std::vector<uint8_t> kvc::artifact::readFile(const std::string &path) {
   std::ifstream stream(path, std::ios::binary);
   std::vector<uint8_t> bytes{std::istreambuf_iterator<char>(stream), {}};
@@ -87,6 +130,6 @@ std::vector<uint8_t> kvc::artifact::testObject(const std::string &name) {
   return {};
 }
 
-std::string kvc::artifact::goldenPath() {
-  return std::string(KVC_TEST_DATA) + "/golden-1.0.kvca";
+std::string kvc::artifact::goldenPath(const char *version) {
+  return std::string(KVC_TEST_DATA) + "/golden-" + version + ".kvca";
 }

@@ -128,6 +128,9 @@ protected:
     auto cubin = assemble(ptxOf([](Kit &, Value, Value) {}));
     if (!cubin) {
       EXPECT_THAT(error, HasSubstr("there is no assembler here"));
+      EXPECT_THAT(assemblerName(),
+                  Not(HasSubstr(GetParam() == Assembler::Ptxas ? "ptxas"
+                                                               : "nvJitLink")));
       GTEST_SKIP() << error;
     }
   }

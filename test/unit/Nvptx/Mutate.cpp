@@ -57,7 +57,9 @@ static bool isCarefulCopy(Operation *op) {
   return branch &&
          contains(branch.getThenRegion(),
                   is<Ptx::CpAsync16, Ptx::CpAsync8, Ptx::CpAsync4>) &&
-         !contains(branch.getThenRegion(), isA<scf::IfOp>);
+         contains(
+             branch.getElseRegion(),
+             is<Ptx::CpAsync16Zfill, Ptx::CpAsync8Zfill, Ptx::CpAsync4Zfill>);
 }
 
 /// Scores as they are where every row sees all, else masked.
@@ -79,13 +81,6 @@ static bool isLoop(Operation *op) {
          });
 }
 
-/// max(min(token, end - 1), 0)
-static bool isLowerClamp(Operation *op) {
-  auto max = dyn_cast<arith::MaxSIOp>(op);
-  return max && matchPattern(max.getRhs(), m_Zero()) &&
-         max.getLhs().getDefiningOp<arith::MinSIOp>();
-}
-
 /// Whether an address to load from is computed from it. One of a copy that may
 /// take no bytes is not: then nothing is read there.
 static bool reachesLoad(Operation *op) {
@@ -96,11 +91,15 @@ static bool reachesLoad(Operation *op) {
            (isa<LLVM::GEPOp>(user) && reachesLoad(user));
   });
 }
+/// max(min(token, end - 1), 0)
+static bool isLowerClamp(Operation *op) {
+  auto max = dyn_cast<arith::MaxSIOp>(op);
+  return max && matchPattern(max.getRhs(), m_Zero()) &&
+         max.getLhs().getDefiningOp<arith::MinSIOp>() && reachesLoad(op);
+}
+
 static bool isUpperClamp(Operation *op) {
-  return isa<arith::MinSIOp>(op) &&
-         llvm::any_of(op->getUsers(), [](Operation *user) {
-           return isLowerClamp(user) && reachesLoad(user);
-         });
+  return isa<arith::MinSIOp>(op) && llvm::any_of(op->getUsers(), isLowerClamp);
 }
 
 /// min(row, end - 1), for an address of q.
@@ -192,12 +191,19 @@ template <int64_t word> static void addOneToWord(Operation *op, Kit &kit) {
 //===----------------------------------------------------------------------===//
 
 namespace {
+/// Which of the places that fit.
+enum class Pick : uint8_t {
+  Each,
+  EachLine, ///< of those that one C++ line emitted in a row, the first
+  First,
+};
+
 struct Kind {
   const char *name;
   bool (*fits)(Operation *op);
   Change change;
   unsigned suspects; ///< bits by Suspects
-  bool oncePerLine;  ///< of those that one C++ line emitted, the first only
+  Pick pick;
 };
 } // namespace
 
@@ -206,38 +212,38 @@ static constexpr unsigned kAttend = 1 << unsigned(Suspects::Attend),
                           kAppend = 1 << unsigned(Suspects::Append);
 
 static const Kind kKinds[] = {
-    {"NoBarSync", is<Ptx::BarSync>, drop, kAttend | kPlan, false},
-    {"NoWarpSync", is<Ptx::WarpSync>, drop, kAttend, false},
-    {"NoWait", is<Ptx::CpAsyncWait>, drop, kAttend, false},
-    {"NoCommit", is<Ptx::CpAsyncCommit>, drop, kAttend, false},
-    {"WaitsForOneLess", is<Ptx::CpAsyncWait>, addOne<0>, kAttend, false},
-    {"PlainAdd", is<Ptx::AtomAddAcqRel>, addWithoutOrder, kAttend, false},
-    {"NoMask", isMask, makeTrue<0>, kAttend, false},
-    {"NoMasking", isMasking, makeTrue<0>, kAttend, false},
-    {"CopiesWholeSteps", isCarefulCopy, makeTrue<0>, kAttend, false},
-    {"NoUpperClamp", isUpperClamp, forward<0>, kAttend, false},
-    {"NoLowerClamp", isLowerClamp, forward<0>, kAttend, false},
-    {"NoRowClamp", isRowClamp, forward<0>, kAttend, false},
-    {"OneRoundMore", isLoop, addOne<1>, kAttend, false},
-    {"NoFirstRound", isLoop, startLate, kAttend, false},
-    {"AlwaysThen", isA<scf::IfOp>, makeTrue<0>, kAppend, false},
-    {"NoWrap", isWrap, forward<2>, kAttend, false},
+    {"NoBarSync", is<Ptx::BarSync>, drop, kAttend | kPlan, Pick::Each},
+    {"NoWarpSync", is<Ptx::WarpSync>, drop, kAttend, Pick::Each},
+    {"NoWait", is<Ptx::CpAsyncWait>, drop, kAttend, Pick::Each},
+    {"NoCommit", is<Ptx::CpAsyncCommit>, drop, kAttend, Pick::Each},
+    {"WaitsForOneLess", is<Ptx::CpAsyncWait>, addOne<0>, kAttend, Pick::Each},
+    {"PlainAdd", is<Ptx::AtomAddAcqRel>, addWithoutOrder, kAttend, Pick::Each},
+    {"NoMask", isMask, makeTrue<0>, kAttend, Pick::Each},
+    {"NoMasking", isMasking, makeTrue<0>, kAttend, Pick::Each},
+    {"CopiesWholeSteps", isCarefulCopy, makeTrue<0>, kAttend, Pick::Each},
+    {"NoUpperClamp", isUpperClamp, forward<0>, kAttend, Pick::Each},
+    {"NoLowerClamp", isLowerClamp, forward<0>, kAttend, Pick::First},
+    {"NoRowClamp", isRowClamp, forward<0>, kAttend, Pick::Each},
+    {"OneRoundMore", isLoop, addOne<1>, kAttend, Pick::Each},
+    {"NoFirstRound", isLoop, startLate, kAttend, Pick::Each},
+    {"AlwaysThen", isA<scf::IfOp>, makeTrue<0>, kAppend, Pick::Each},
+    {"NoWrap", isWrap, forward<2>, kAttend, Pick::Each},
     {"WrongStride",
      is<Ptx::LdMatrixX1, Ptx::LdMatrixX2, Ptx::LdMatrixX4, Ptx::LdMatrixX2Trans,
         Ptx::LdMatrixX4Trans>,
-     widenStride, kAttend, true},
+     widenStride, kAttend, Pick::EachLine},
     {"NoZfill", is<Ptx::CpAsync16Zfill, Ptx::CpAsync8Zfill, Ptx::CpAsync4Zfill>,
-     copyWhole, kAttend, true},
+     copyWhole, kAttend, Pick::EachLine},
     {"NoSharedStore", is<Ptx::StsU16, Ptx::Sts32, Ptx::Sts64, Ptx::Sts128>,
-     drop, kAttend | kPlan, true},
-    {"NoTranspose", is<Ptx::MovMatrix>, forward<0>, kAttend, true},
-    {"OwnVote", is<Ptx::VoteAny>, forward<0>, kAttend, false},
-    {"NoStore", isA<LLVM::StoreOp>, drop, kPlan | kAppend, false},
-    {"StoresOneMore", stores<1>, addOne<0>, kPlan, false},
-    {"FirstFieldOneMore", stores<4>, addOneToWord<0>, kPlan, false},
-    {"SecondFieldOneMore", stores<4>, addOneToWord<1>, kPlan, false},
-    {"ThirdFieldOneMore", stores<4>, addOneToWord<2>, kPlan, false},
-    {"FourthFieldOneMore", stores<4>, addOneToWord<3>, kPlan, false},
+     drop, kAttend | kPlan, Pick::EachLine},
+    {"NoTranspose", is<Ptx::MovMatrix>, forward<0>, kAttend, Pick::EachLine},
+    {"OwnVote", is<Ptx::VoteAny>, forward<0>, kAttend, Pick::Each},
+    {"NoStore", isA<LLVM::StoreOp>, drop, kPlan | kAppend, Pick::Each},
+    {"StoresOneMore", stores<1>, addOne<0>, kPlan, Pick::Each},
+    {"FirstFieldOneMore", stores<4>, addOneToWord<0>, kPlan, Pick::Each},
+    {"SecondFieldOneMore", stores<4>, addOneToWord<1>, kPlan, Pick::Each},
+    {"ThirdFieldOneMore", stores<4>, addOneToWord<2>, kPlan, Pick::Each},
+    {"FourthFieldOneMore", stores<4>, addOneToWord<3>, kPlan, Pick::Each},
 };
 
 static std::vector<Operation *> opsOf(LLVM::LLVMFuncOp kernel) {
@@ -256,7 +262,8 @@ std::vector<Mutation> kvc::nvptx::mutationsOf(LLVM::LLVMFuncOp kernel,
     llvm::StringMap<unsigned> counts; // by file
     Location last = UnknownLoc::get(kernel.getContext());
     for (auto [place, op] : llvm::enumerate(ops)) {
-      if (!what.fits(op) || (what.oncePerLine && op->getLoc() == last))
+      bool again = what.pick == Pick::EachLine && op->getLoc() == last;
+      if (again || !what.fits(op))
         continue;
       last = op->getLoc();
       std::string name = what.name;
@@ -265,6 +272,8 @@ std::vector<Mutation> kvc::nvptx::mutationsOf(LLVM::LLVMFuncOp kernel,
         name += "_" + line.getFilename().getValue().split('.').first.str();
       name += "_" + std::to_string(++counts[name]);
       mutations.push_back({name, unsigned(kind), unsigned(place)});
+      if (what.pick == Pick::First)
+        break;
     }
   }
   return mutations;

@@ -12,238 +12,188 @@ namespace {
 /// Where a value may differ.
 enum class Spread { Nowhere, Warps, Lanes };
 
+/// What a case's value is made from.
+struct Inputs {
+  Kit &kit;
+  Value memory;
+  Value number; ///< i32, the same for all
+
+  Value thread() const { return kit.threadId(); }
+  Value lane() const { return kit.and_(thread(), 31); }
+  Value warp() const { return kit.shr(thread(), 5); }
+  Value isZero(Value x) const {
+    return kit.cmp(CmpIPredicate::eq, x, kit.i32(0));
+  }
+  Value word(Value index) const { return kit.ptr(memory, kit.mul(index, 4)); }
+  Value shuffle(Value x, Value from) const {
+    return kit.op1(Ptx::ShflIdx, {x, from});
+  }
+  Value row(Ptx row, llvm::ArrayRef<Value> operands) const {
+    return kit.op1(row, operands);
+  }
+  /// How often a loop of these bounds is gone through.
+  Value iterations(Value low, Value high) const {
+    return kit.loop(low, high, kit.i32(1), kit.i32(0),
+                    [&](Value, ValueRange carried) {
+                      return Kit::Values{kit.add(carried[0], 1)};
+                    })[0];
+  }
+  /// 1 or 2.
+  Value choose(Value condition) const {
+    return kit.choose(
+        condition, [&] { return Kit::Values{kit.i32(1)}; },
+        [&] { return Kit::Values{kit.i32(2)}; })[0];
+  }
+};
+
 struct Case {
   const char *name;
   Spread spread;
-  /// An i32; the parameter is an i32 too, the same for all.
-  Value (*value)(Kit &kit, Value memory, Value number);
+  Value (*value)(const Inputs &in); ///< an i32
+};
+
+using In = const Inputs &;
+
+const Case kOfCta[] = {
+    {"constant", Spread::Nowhere, [](In in) { return in.kit.i32(3); }},
+    {"parameter", Spread::Nowhere, [](In in) { return in.number; }},
+    {"cta", Spread::Nowhere, [](In in) { return in.row(Ptx::CtaidX, {}); }},
+    {"grid", Spread::Nowhere, [](In in) { return in.row(Ptx::NctaidX, {}); }},
+    {"shared", Spread::Nowhere,
+     [](In in) { return in.row(Ptx::SmemBase, {}); }},
+    {"arithmetic", Spread::Nowhere,
+     [](In in) { return in.kit.min(in.number, in.kit.div(in.number, 3)); }},
+    {"pureRow", Spread::Nowhere,
+     [](In in) {
+       return in.row(Ptx::Prmt, {in.number, in.number, in.number});
+     }},
+    {"vector", Spread::Nowhere,
+     [](In in) {
+       Value x = in.kit.splat(in.number, 4);
+       return in.kit.extract(in.kit.add(x, x), 1);
+     }},
+    {"loadOfWhatNobodyWrites", Spread::Nowhere,
+     [](In in) {
+       return in.kit.loadConst(in.kit.i32(), in.word(in.number), 4);
+     }},
+    {"shuffleOfOneValue", Spread::Nowhere,
+     [](In in) { return in.kit.op1(Ptx::ShflBfly, in.number, 1); }},
+    {"someLaneOfOneValue", Spread::Nowhere,
+     [](In in) { return in.shuffle(in.number, in.lane()); }},
+    {"ballotOfOneValue", Spread::Nowhere,
+     [](In in) { return in.row(Ptx::Ballot, in.number); }},
+    {"iterations", Spread::Nowhere,
+     [](In in) { return in.iterations(in.kit.i32(0), in.number); }},
+    {"chosen", Spread::Nowhere,
+     [](In in) { return in.choose(in.isZero(in.number)); }},
+};
+
+const Case kOfWarp[] = {
+    {"warpByShift", Spread::Warps, [](In in) { return in.warp(); }},
+    {"warpgroup", Spread::Warps,
+     [](In in) { return in.kit.shr(in.thread(), 7); }},
+    {"warpByDivision", Spread::Warps,
+     [](In in) { return in.kit.div(in.thread(), in.kit.i32(96)); }},
+    {"warpByMask", Spread::Warps,
+     [](In in) { return in.kit.and_(in.thread(), ~31); }},
+    {"lane0", Spread::Warps,
+     [](In in) { return in.shuffle(in.lane(), in.kit.i32(0)); }},
+    {"laneOfWarp", Spread::Warps,
+     [](In in) { return in.shuffle(in.lane(), in.warp()); }},
+    {"anyLane", Spread::Warps,
+     [](In in) { return in.row(Ptx::VoteAny, in.lane()); }},
+    {"ballot", Spread::Warps,
+     [](In in) { return in.row(Ptx::Ballot, in.lane()); }},
+    {"largest", Spread::Warps,
+     [](In in) { return in.row(Ptx::ReduxMaxU32, in.lane()); }},
+    {"shuffleOfWarp", Spread::Warps,
+     [](In in) { return in.kit.op1(Ptx::ShflUp, in.warp(), 1); }},
+    // Another warp may load it before, or after, someone writes.
+    {"load", Spread::Warps,
+     [](In in) { return in.kit.load(in.kit.i32(), in.word(in.number), 4); }},
+    {"loadByWarp", Spread::Warps,
+     [](In in) {
+       return in.kit.loadConst(in.kit.i32(), in.word(in.warp()), 4);
+     }},
+    {"iterationsFromWarp", Spread::Warps,
+     [](In in) { return in.iterations(in.warp(), in.number); }},
+};
+
+const Case kOfLane[] = {
+    {"thread", Spread::Lanes, [](In in) { return in.thread(); }},
+    {"lane", Spread::Lanes, [](In in) { return in.lane(); }},
+    {"halfWarpByShift", Spread::Lanes,
+     [](In in) { return in.kit.shr(in.thread(), 4); }},
+    {"halfWarpByDivision", Spread::Lanes,
+     [](In in) { return in.kit.div(in.thread(), in.kit.i32(48)); }},
+    {"halfWarpByMask", Spread::Lanes,
+     [](In in) { return in.kit.and_(in.thread(), ~15); }},
+    {"sumWithTheThread", Spread::Lanes,
+     [](In in) { return in.kit.shr(in.kit.add(in.thread(), 1), 5); }},
+    {"otherValueThanTheThread", Spread::Lanes,
+     [](In in) { return in.kit.shr(in.row(Ptx::MovMatrix, in.number), 5); }},
+    {"shuffle", Spread::Lanes,
+     [](In in) { return in.kit.op1(Ptx::ShflBfly, in.lane(), 1); }},
+    {"laneOfLane", Spread::Lanes,
+     [](In in) { return in.shuffle(in.lane(), in.lane()); }},
+    {"loadByLane", Spread::Lanes,
+     [](In in) {
+       return in.kit.loadConst(in.kit.i32(), in.word(in.lane()), 4);
+     }},
+    // It is the same word, but who wrote it when is not known here.
+    {"sharedLoad", Spread::Lanes,
+     [](In in) {
+       return in.kit.loadShared(in.kit.i32(), {in.row(Ptx::SmemBase, {}), 0});
+     }},
+    {"atomic", Spread::Lanes,
+     [](In in) { return in.row(Ptx::AtomAddAcqRel, {in.memory, in.number}); }},
+    {"matrix", Spread::Lanes,
+     [](In in) { return in.row(Ptx::MovMatrix, in.number); }},
+    {"pureRowOfLane", Spread::Lanes,
+     [](In in) {
+       return in.row(Ptx::Prmt, {in.number, in.number, in.lane()});
+     }},
+    {"chosenByLane", Spread::Lanes,
+     [](In in) { return in.choose(in.isZero(in.lane())); }},
+    {"selectedByLane", Spread::Lanes,
+     [](In in) {
+       return in.kit.select(in.isZero(in.lane()), in.number, in.kit.i32(1));
+     }},
+    // Lanes are through after different numbers of iterations.
+    {"iterationsToLane", Spread::Lanes,
+     [](In in) { return in.iterations(in.kit.i32(0), in.lane()); }},
+    // Known only after as many walks as there are values.
+    {"carriedRoundAbout", Spread::Lanes,
+     [](In in) {
+       Kit::Values start(4, in.number);
+       return in.kit.loop(in.kit.i32(0), in.number, in.kit.i32(1), start,
+                          [&](Value, ValueRange c) {
+                            return Kit::Values{c[1], c[2], c[3], in.lane()};
+                          })[0];
+     }},
+    {"foreignAssembly", Spread::Lanes,
+     [](In in) -> Value {
+       auto assembly = mlir::LLVM::InlineAsmOp::create(
+           in.kit.b, in.kit.kernel, in.kit.i32(), ValueRange(),
+           "mov.u32 $0, %laneid;", "=r", false, false,
+           mlir::LLVM::TailCallKind::None, mlir::LLVM::AsmDialectAttr(),
+           mlir::ArrayAttr());
+       return assembly.getResult(0);
+     }},
+    {"foreignIntrinsic", Spread::Lanes,
+     [](In in) -> Value {
+       auto call = mlir::LLVM::CallIntrinsicOp::create(
+           in.kit.b, in.kit.kernel, in.kit.i32(),
+           in.kit.b.getStringAttr("llvm.nvvm.read.ptx.sreg.laneid"),
+           ValueRange());
+       return call.getResult(0);
+     }},
 };
 
 Value lane(Kit &kit) { return kit.and_(kit.threadId(), 31); }
-Value warp(Kit &kit) { return kit.shr(kit.threadId(), 5); }
 Value isZero(Kit &kit, Value x) {
   return kit.cmp(CmpIPredicate::eq, x, kit.i32(0));
 }
-Value at(Kit &kit, Value memory, Value index) {
-  return kit.ptr(memory, kit.mul(index, 4));
-}
-
-#define VALUE                                                                  \
-  []([[maybe_unused]] Kit & kit, [[maybe_unused]] Value memory,                \
-     [[maybe_unused]] Value number)                                            \
-      ->Value
-const Case kCases[] = {
-    //===--- one value for the CTA ------------------------------------------//
-    {"constant", Spread::Nowhere, VALUE{return kit.i32(3);
-} // namespace
-}
-, {"parameter", Spread::Nowhere, VALUE{return number;
-}
-}
-, {"cta", Spread::Nowhere, VALUE{return kit.op1(Ptx::CtaidX, {});
-}
-}
-, {"grid", Spread::Nowhere, VALUE{return kit.op1(Ptx::NctaidX, {});
-}
-}
-, {"shared", Spread::Nowhere, VALUE{return kit.op1(Ptx::SmemBase, {});
-}
-}
-, {"arithmetic", Spread::Nowhere,
-   VALUE{return kit.min(kit.add(number, 4), kit.div(number, 3));
-}
-}
-, {"pureRow", Spread::Nowhere,
-   VALUE{return kit.op1(Ptx::Prmt, {number, number, kit.i32(0x3210)});
-}
-}
-, {"vector", Spread::Nowhere, VALUE{Value x = kit.splat(number, 4);
-return kit.extract(kit.add(x, x), 1);
-}
-}
-, {"loadOfWhatNobodyWrites", Spread::Nowhere,
-   VALUE{return kit.loadConst(kit.i32(), at(kit, memory, number), 4);
-}
-}
-, {"shuffleOfOneValue", Spread::Nowhere,
-   VALUE{return kit.op1(Ptx::ShflBfly, number, 1);
-}
-}
-, {"lane0OfOneValue", Spread::Nowhere,
-   VALUE{return kit.op1(Ptx::ShflIdx, {number, lane(kit)});
-}
-}
-, {"ballotOfOneValue", Spread::Nowhere,
-   VALUE{return kit.op1(Ptx::Ballot, number);
-}
-}
-, {"carried", Spread::Nowhere,
-   VALUE{return kit.loop(kit.i32(0), number, kit.i32(2), number,
-                         [&](Value i, ValueRange carried) {
-                           return Kit::Values{kit.add(carried[0], i)};
-                         })[0];
-}
-}
-, {"chosen", Spread::Nowhere,
-   VALUE{return kit.choose(
-       isZero(kit, number), [&] { return Kit::Values{kit.i32(1)}; },
-       [&] { return Kit::Values{number}; })[0];
-}
-}
-,
-
-    //===--- one value for a warp -------------------------------------------//
-    {"warpByShift", Spread::Warps, VALUE{return warp(kit);
-}
-}
-, {"warpgroup", Spread::Warps, VALUE{return kit.shr(kit.threadId(), 7);
-}
-}
-, {"warpByDivision", Spread::Warps,
-   VALUE{return kit.div(kit.threadId(), kit.i32(96));
-}
-}
-, {"warpByMask", Spread::Warps, VALUE{return kit.and_(kit.threadId(), ~31);
-}
-}
-, {"lane0", Spread::Warps,
-   VALUE{return kit.op1(Ptx::ShflIdx, {lane(kit), kit.i32(0)});
-}
-}
-, {"laneOfWarp", Spread::Warps,
-   VALUE{return kit.op1(Ptx::ShflIdx, {lane(kit), warp(kit)});
-}
-}
-, {"anyLane", Spread::Warps, VALUE{return kit.op1(Ptx::VoteAny, lane(kit));
-}
-}
-, {"ballot", Spread::Warps, VALUE{return kit.op1(Ptx::Ballot, lane(kit));
-}
-}
-, {"largest", Spread::Warps, VALUE{return kit.op1(Ptx::ReduxMaxU32, lane(kit));
-}
-}
-, {"shuffleOfWarp", Spread::Warps,
-   VALUE{return kit.op1(Ptx::ShflUp, warp(kit), 1);
-}
-}
-,
-    // Another warp may load it before, or after, someone writes.
-    {"load", Spread::Warps,
-     VALUE{return kit.load(kit.i32(), at(kit, memory, number), 4);
-}
-}
-, {"loadByWarp", Spread::Warps,
-   VALUE{return kit.loadConst(kit.i32(), at(kit, memory, warp(kit)), 4);
-}
-}
-, {"loopFromWarp", Spread::Warps,
-   VALUE{return kit.loop(warp(kit), number, kit.i32(4), kit.i32(0),
-                         [&](Value, ValueRange carried) {
-                           return Kit::Values{kit.add(carried[0], 1)};
-                         })[0];
-}
-}
-,
-
-    //===--- values of lanes ------------------------------------------------//
-    {"thread", Spread::Lanes, VALUE{return kit.threadId();
-}
-}
-, {"lane", Spread::Lanes, VALUE{return lane(kit);
-}
-}
-, {"halfWarpByShift", Spread::Lanes, VALUE{return kit.shr(kit.threadId(), 4);
-}
-}
-, {"halfWarpByDivision", Spread::Lanes,
-   VALUE{return kit.div(kit.threadId(), kit.i32(48));
-}
-}
-, {"halfWarpByMask", Spread::Lanes, VALUE{return kit.and_(kit.threadId(), ~15);
-}
-}
-, {"otherIndexThanTheThread", Spread::Lanes,
-   VALUE{return kit.shr(kit.add(kit.threadId(), 1), 5);
-}
-}
-, {"shuffle", Spread::Lanes, VALUE{return kit.op1(Ptx::ShflBfly, lane(kit), 1);
-}
-}
-, {"laneOfLane", Spread::Lanes,
-   VALUE{return kit.op1(Ptx::ShflIdx, {lane(kit), lane(kit)});
-}
-}
-, {"loadByLane", Spread::Lanes,
-   VALUE{return kit.loadConst(kit.i32(), at(kit, memory, lane(kit)), 4);
-}
-}
-,
-    // It is the same word, but who wrote it when is not known here.
-    {"sharedLoad", Spread::Lanes,
-     VALUE{return kit.loadShared(kit.i32(), {kit.op1(Ptx::SmemBase, {}), 0});
-}
-}
-, {"atomic", Spread::Lanes,
-   VALUE{return kit.op1(Ptx::AtomAddAcqRel, {memory, number});
-}
-}
-, {"matrix", Spread::Lanes, VALUE{return kit.op1(Ptx::MovMatrix, number);
-}
-}
-, {"pureRowOfLane", Spread::Lanes,
-   VALUE{return kit.op1(Ptx::Prmt, {number, number, lane(kit)});
-}
-}
-, {"chosenByLane", Spread::Lanes,
-   VALUE{return kit.choose(
-       isZero(kit, lane(kit)), [&] { return Kit::Values{kit.i32(1)}; },
-       [&] { return Kit::Values{kit.i32(2)}; })[0];
-}
-}
-, {"selectedByLane", Spread::Lanes,
-   VALUE{return kit.select(isZero(kit, lane(kit)), number, kit.i32(1));
-}
-}
-,
-    // Lanes are through after different numbers of iterations.
-    {"loopToLane", Spread::Lanes,
-     VALUE{return kit.loop(kit.i32(0), lane(kit), kit.i32(1), kit.i32(0),
-                           [&](Value, ValueRange carried) {
-                             return Kit::Values{kit.add(carried[0], 1)};
-                           })[0];
-}
-}
-,
-    // Known only after as many walks as there are values.
-    {"carriedRoundAbout", Spread::Lanes,
-     VALUE{return kit.loop(kit.i32(0), number, kit.i32(1),
-                           {number, number, number, number},
-                           [&](Value, ValueRange c) {
-                             return Kit::Values{c[1], c[2], c[3], lane(kit)};
-                           })[0];
-}
-}
-, {"foreignAssembly", Spread::Lanes,
-   VALUE{return mlir::LLVM::InlineAsmOp::create(
-                    kit.b, kit.kernel, kit.i32(), ValueRange(),
-                    "mov.u32 $0, %laneid;", "=r", false, false,
-                    mlir::LLVM::TailCallKind::None,
-                    mlir::LLVM::AsmDialectAttr(), mlir::ArrayAttr())
-             .getResult(0);
-}
-}
-, {"foreignIntrinsic", Spread::Lanes,
-   VALUE{return mlir::LLVM::CallIntrinsicOp::create(
-                    kit.b, kit.kernel, kit.i32(),
-                    kit.b.getStringAttr("llvm.nvvm.read.ptx.sreg.laneid"),
-                    ValueRange())
-             .getResult(0);
-}
-}
-,
-}
-;
 
 /// The errors of a kernel; `body` gets an i32 that is the same for all.
 std::string errorsOf(KitModule::Body body) {
@@ -281,7 +231,7 @@ protected:
     for (int form = 0; form < 5; ++form) {
       SCOPED_TRACE(testing::Message() << name << " in form " << form);
       expect(errorsOf([&](Kit &kit, Value memory, Value number) {
-               Value x = GetParam().value(kit, memory, number);
+               Value x = GetParam().value({kit, memory, number});
                auto use = [&] {
                  Kit::Values operands;
                  if (row == Ptx::ShflBfly)
@@ -324,10 +274,15 @@ TEST_P(UnderCondition, IsRefusedWhereSomeMayNotReachIt) {
   expectEverywhere(Ptx::CpAsyncCommit, {}, true);
 }
 
-INSTANTIATE_TEST_SUITE_P(Uniform, UnderCondition, testing::ValuesIn(kCases),
-                         [](const testing::TestParamInfo<Case> &info) {
-                           return info.param.name;
-                         });
+std::string nameOf(const testing::TestParamInfo<Case> &info) {
+  return info.param.name;
+}
+INSTANTIATE_TEST_SUITE_P(Cta, UnderCondition, testing::ValuesIn(kOfCta),
+                         nameOf);
+INSTANTIATE_TEST_SUITE_P(Warp, UnderCondition, testing::ValuesIn(kOfWarp),
+                         nameOf);
+INSTANTIATE_TEST_SUITE_P(Lane, UnderCondition, testing::ValuesIn(kOfLane),
+                         nameOf);
 
 //===----------------------------------------------------------------------===//
 // Where
@@ -386,19 +341,21 @@ TEST(Uniform, ALaterIterationCounts) {
          refusal("WarpSync", Spread::Lanes));
 }
 
-/// A loop as long as `value` is not 0, of what `before` and `after` emit.
-void loopWhile(Kit &kit, Value start, llvm::function_ref<void()> before,
-               llvm::function_ref<Value(Value)> next) {
-  mlir::scf::WhileOp::create(
-      kit.b, kit.kernel, mlir::TypeRange(kit.i32()), ValueRange(start),
-      [&](mlir::OpBuilder &, mlir::Location loc, ValueRange carried) {
-        before();
-        Value more = kit.cmp(CmpIPredicate::ne, carried[0], kit.i32(0));
-        mlir::scf::ConditionOp::create(kit.b, loc, more, carried);
-      },
-      [&](mlir::OpBuilder &, mlir::Location loc, ValueRange carried) {
-        mlir::scf::YieldOp::create(kit.b, loc, next(carried[0]));
-      });
+/// A loop of `before` and `next` until the value that it carries is `stop`.
+Value loopUntil(Kit &kit, Value start, Value stop,
+                llvm::function_ref<void()> before,
+                llvm::function_ref<Value(Value)> next) {
+  return mlir::scf::WhileOp::create(
+             kit.b, kit.kernel, mlir::TypeRange(kit.i32()), ValueRange(start),
+             [&](mlir::OpBuilder &, mlir::Location loc, ValueRange carried) {
+               before();
+               Value more = kit.cmp(CmpIPredicate::ne, carried[0], stop);
+               mlir::scf::ConditionOp::create(kit.b, loc, more, carried);
+             },
+             [&](mlir::OpBuilder &, mlir::Location loc, ValueRange carried) {
+               mlir::scf::YieldOp::create(kit.b, loc, next(carried[0]));
+             })
+      .getResult(0);
 }
 
 TEST(Uniform, WhileLoops) {
@@ -406,8 +363,8 @@ TEST(Uniform, WhileLoops) {
   auto errors = [&](bool inBefore, bool startsByLane, bool goesOnByLane) {
     return errorsOf([&](Kit &kit, Value, Value number) {
       Value own = lane(kit);
-      loopWhile(
-          kit, startsByLane ? own : number,
+      loopUntil(
+          kit, startsByLane ? own : number, kit.i32(0),
           [&] {
             if (inBefore)
               sync(kit);
@@ -427,13 +384,33 @@ TEST(Uniform, WhileLoops) {
   }
 }
 
+TEST(Uniform, WhatTheSecondRegionOfAWhileLoopGets) {
+  auto errors = [&](bool ofLane) {
+    return errorsOf([&](Kit &kit, Value, Value number) {
+      Value handed = ofLane ? lane(kit) : number;
+      mlir::scf::WhileOp::create(
+          kit.b, kit.kernel, mlir::TypeRange(kit.i32()), ValueRange(number),
+          [&](mlir::OpBuilder &, mlir::Location loc, ValueRange carried) {
+            mlir::scf::ConditionOp::create(kit.b, loc, isZero(kit, carried[0]),
+                                           ValueRange(handed));
+          },
+          [&](mlir::OpBuilder &, mlir::Location loc, ValueRange got) {
+            kit.when(isZero(kit, got[0]), [&] { kit.op(Ptx::WarpSync, {}); });
+            mlir::scf::YieldOp::create(kit.b, loc, number);
+          });
+    });
+  };
+  expect(errors(false), "");
+  expect(errors(true), refusal("WarpSync", Spread::Lanes));
+}
+
+// What it carries differs by nothing but when a lane is through.
 TEST(Uniform, WhatAWhileLoopEndsWith) {
   auto errors = [&](bool byLane) {
     return errorsOf([&](Kit &kit, Value, Value number) {
-      Value start = byLane ? lane(kit) : number;
-      loopWhile(
-          kit, start, [] {}, [&](Value x) { return kit.sub(x, kit.i32(1)); });
-      Value left = kit.b.getInsertionBlock()->back().getResult(0);
+      Value stop = byLane ? lane(kit) : number;
+      Value left = loopUntil(
+          kit, kit.i32(0), stop, [] {}, [&](Value x) { return kit.add(x, 1); });
       kit.when(isZero(kit, left), [&] { kit.op(Ptx::WarpSync, {}); });
     });
   };
@@ -457,6 +434,12 @@ TEST(Uniform, TheErrorNamesWhatTheConditionDependsOn) {
                        [&] { kit.op(Ptx::BarSync, {}, {0, 128}); });
             }),
             refusal("BarSync", Spread::Warps) + "\nit depends on this load");
+  // Not what only passes it on.
+  EXPECT_EQ(errorsOf([](Kit &kit, Value, Value) {
+              Value x = kit.op1(Ptx::ShflBfly, lane(kit), 1);
+              kit.when(isZero(kit, x), [&] { kit.op(Ptx::WarpSync, {}); });
+            }),
+            refusal("WarpSync", Spread::Lanes) + "\nit depends on this `TidX`");
   // Through what a loop carries.
   EXPECT_EQ(errorsOf([](Kit &kit, Value, Value number) {
               Value x = kit.loop(kit.i32(0), number, kit.i32(1), {number},

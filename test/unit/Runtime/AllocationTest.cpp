@@ -165,8 +165,7 @@ TEST(Allocation, NoneOfKernelsOnAGpu) {
     failed += kvc_attend(loaded.program, kPaged, &attend).code != KVC_OK;
   }
   attend.workspace_bytes = 0;
-  uint32_t refused =
-      kvc_attend(loaded.program, kPaged, &attend).code != KVC_OK;
+  uint32_t refused = kvc_attend(loaded.program, kPaged, &attend).code != KVC_OK;
   counting = false;
   EXPECT_EQ(allocations.exchange(0), 0u);
   EXPECT_EQ(failed, 0u) << kvc_error_text();

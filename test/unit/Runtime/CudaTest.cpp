@@ -113,9 +113,9 @@ TEST_F(Cuda, MachinesWithoutAGpuSaySo) {
 }
 
 TEST_F(Cuda, EveryFailureOfTheDriverIsReported) {
-  for (const char *function : {"cuDeviceGetCount", "cuDeviceGet",
-                               "cuDeviceGetAttribute",
-                               "cuDevicePrimaryCtxRetain"}) {
+  for (const char *function :
+       {"cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetAttribute",
+        "cuDevicePrimaryCtxRetain"}) {
     failure(function, 2);
     EXPECT_FALSE(create());
     EXPECT_EQ(kvc_error_text(),
@@ -157,8 +157,8 @@ TEST_F(Cuda, MemoryIsZeroedBeforeAnyStreamUsesIt) {
   EXPECT_EQ(std::count(memory, memory + 1000, 0), 998);
   EXPECT_EQ(cuda->unfinished, 0);
   device.deallocate(memory, 1000);
-  for (const char *function : {"cuMemAlloc", "cuMemsetD8", "cuCtxSynchronize",
-                               "cuCtxPushCurrent"}) {
+  for (const char *function :
+       {"cuMemAlloc", "cuMemsetD8", "cuCtxSynchronize", "cuCtxPushCurrent"}) {
     failure(function, 2);
     EXPECT_EQ(device.allocate(64), nullptr) << function;
   }
@@ -171,20 +171,17 @@ TEST_F(Cuda, MemoryIsZeroedBeforeAnyStreamUsesIt) {
 //===----------------------------------------------------------------------===//
 
 TEST_F(Cuda, BinariesComeFirstThenPtx) {
-  artifact::Manifest all = gpuManifest(
-      "cuda", {"sm_80", "sm_89", "sm_90a", "sm_100a", "sm_120"});
+  artifact::Manifest all =
+      gpuManifest("cuda", {"sm_80", "sm_89", "sm_90a", "sm_100a", "sm_120"});
   struct {
     int major, minor;
     const char *target, *image;
-  } cases[] = {{8, 0, "sm_80", "CUBIN sm_80"},
-               {8, 6, "sm_80", "CUBIN sm_80"},
-               {8, 9, "sm_89", "CUBIN sm_89"},
-               {9, 0, "sm_90a", "CUBIN sm_90a"},
-               {10, 0, "sm_100a", "CUBIN sm_100a"},
-               {10, 3, "sm_89", "PTX sm_89"},
-               {12, 0, "sm_120", "CUBIN sm_120"},
-               {12, 1, "sm_120", "CUBIN sm_120"},
-               {13, 0, "sm_120", "PTX sm_120"}};
+  } cases[] = {
+      {8, 0, "sm_80", "CUBIN sm_80"},      {8, 6, "sm_80", "CUBIN sm_80"},
+      {8, 9, "sm_89", "CUBIN sm_89"},      {9, 0, "sm_90a", "CUBIN sm_90a"},
+      {10, 0, "sm_100a", "CUBIN sm_100a"}, {10, 3, "sm_89", "PTX sm_89"},
+      {12, 0, "sm_120", "CUBIN sm_120"},   {12, 1, "sm_120", "CUBIN sm_120"},
+      {13, 0, "sm_120", "PTX sm_120"}};
   for (auto &c : cases) {
     capability(c.major, c.minor);
     EXPECT_EQ(load(all), c.target) << c.major << "." << c.minor;

@@ -43,8 +43,8 @@ struct Loaded {
   kvc_program *program = nullptr;
 };
 
-/// What kernels of an emulated GPU may touch for as long as it lives; nothing on
-/// a CPU.
+/// What kernels of an emulated GPU may touch for as long as it lives; nothing
+/// on a CPU.
 class Lent {
 public:
   explicit Lent(const Loaded &loaded) : device(loaded.device) {}

@@ -3,9 +3,9 @@
 // A driver that runs nothing and notes everything.
 //
 //===----------------------------------------------------------------------===//
-#include "runtime/devices/Cuda.h"
 #include "runtime/devices/Gpu.h"
 #include "runtime/Api.h"
+#include "runtime/devices/Cuda.h"
 #include "test/unit/Runtime/GpuFixture.h"
 #include "test/unit/Runtime/KernelFixture.h"
 
@@ -40,7 +40,7 @@ struct Launched {
 struct Notes {
   std::map<std::string, uint32_t> fits; ///< by target
   std::map<std::string, uint32_t> resident;
-  std::string loaded; ///< target
+  std::string loaded;  ///< target
   std::string missing; ///< symbol that the module has not
   std::string failing; ///< kernel that does not launch
   std::vector<Launched> launches;
@@ -382,9 +382,8 @@ TEST_F(Launches, BoundsMustBeGivenAndCountable) {
                 "for more than 2^30 items of work");
   args = attendArgs();
   args.max_kv_len = 1u << 31;
-  expectRefused(
-      attend(args),
-      "`max_kv_len`: expected at most 2147483391, found 2147483648");
+  expectRefused(attend(args),
+                "`max_kv_len`: expected at most 2147483391, found 2147483648");
   size_t bytes = 0;
   EXPECT_EQ(kvc_attend_workspace(loaded->program, kPaged, 1, UINT32_MAX,
                                  UINT32_MAX, &bytes)
@@ -506,12 +505,12 @@ TEST(GpuPrograms, IncompleteVariantsAreRefused) {
   notes.fits["sm_80"] = 1;
   struct {
     const char *drop, *text;
-  } cases[] = {
-      {"window.plan", "`window` has no plan kernel for `sm_80`"},
-      {"flat.append", "`flat` has no append kernel for `sm_80`"},
-      {"flat.attend0", "`flat` has no attend kernel for `sm_80`"},
-      {"paged.attend0", "`paged`: expected 1 to 4 attend kernels, the first "
-                        "for one query token"}};
+  } cases[] = {{"window.plan", "`window` has no plan kernel for `sm_80`"},
+               {"flat.append", "`flat` has no append kernel for `sm_80`"},
+               {"flat.attend0", "`flat` has no attend kernel for `sm_80`"},
+               {"paged.attend0",
+                "`paged`: expected 1 to 4 attend kernels, the first "
+                "for one query token"}};
   for (auto &c : cases) {
     artifact::Manifest manifest = cudaManifest();
     std::erase_if(manifest.kernels,
@@ -567,16 +566,16 @@ TEST(Cuda, WhatRunsWhere) {
     int major, minor;
     bool binary, ptx;
   } cases[] = {
-      {"sm_80", 8, 0, true, true},     {"sm_80", 8, 9, true, true},
-      {"sm_86", 8, 0, false, false},   {"sm_89", 8, 9, true, true},
-      {"sm_89", 9, 0, false, true},    {"sm_80", 9, 0, false, true},
-      {"sm_80", 7, 5, false, false},   {"sm_90", 9, 0, true, true},
-      {"sm_90a", 9, 0, true, true},    {"sm_90a", 10, 0, false, false},
-      {"sm_90a", 8, 9, false, false},  {"sm_100", 10, 3, true, true},
-      {"sm_100a", 10, 0, true, true},  {"sm_100a", 10, 3, false, false},
-      {"sm_103a", 10, 3, true, true},  {"sm_120", 12, 0, true, true},
-      {"sm_120", 12, 1, true, true},   {"sm_120a", 12, 1, false, false},
-      {"sm_100", 12, 0, false, true},  {"sm_120", 10, 0, false, false},
+      {"sm_80", 8, 0, true, true},       {"sm_80", 8, 9, true, true},
+      {"sm_86", 8, 0, false, false},     {"sm_89", 8, 9, true, true},
+      {"sm_89", 9, 0, false, true},      {"sm_80", 9, 0, false, true},
+      {"sm_80", 7, 5, false, false},     {"sm_90", 9, 0, true, true},
+      {"sm_90a", 9, 0, true, true},      {"sm_90a", 10, 0, false, false},
+      {"sm_90a", 8, 9, false, false},    {"sm_100", 10, 3, true, true},
+      {"sm_100a", 10, 0, true, true},    {"sm_100a", 10, 3, false, false},
+      {"sm_103a", 10, 3, true, true},    {"sm_120", 12, 0, true, true},
+      {"sm_120", 12, 1, true, true},     {"sm_120a", 12, 1, false, false},
+      {"sm_100", 12, 0, false, true},    {"sm_120", 10, 0, false, false},
       {"x86-64-v3", 9, 0, false, false}, {"sm_", 9, 0, false, false},
       {"sm_x", 9, 0, false, false},
   };

@@ -73,8 +73,8 @@ Needed neededBy(const GpuStore &store, const std::vector<Sequence> &batch) {
     parts = std::max<int64_t>(1, parts);
     uint64_t rows = uint64_t(s.queries) * store.group;
     uint64_t perItem = store.attend[v].info->rows;
-    needed.items[v] +=
-        uint64_t(parts) * store.shape.kvHeads * ((rows + perItem - 1) / perItem);
+    needed.items[v] += uint64_t(parts) * store.shape.kvHeads *
+                       ((rows + perItem - 1) / perItem);
     if (parts > 1)
       needed.partRows += parts * s.queries * store.shape.queryHeads;
   }
@@ -82,9 +82,8 @@ Needed neededBy(const GpuStore &store, const std::vector<Sequence> &batch) {
 }
 
 /// What tests look at of a plan: the regions and their ends.
-std::vector<std::pair<size_t, size_t>> regionsOf(const GpuStore &store,
-                                                 const GpuWorkspace &plan,
-                                                 uint32_t batch) {
+std::vector<std::pair<size_t, size_t>>
+regionsOf(const GpuStore &store, const GpuWorkspace &plan, uint32_t batch) {
   std::vector<std::pair<size_t, size_t>> regions;
   auto add = [&](size_t offset, size_t bytes) {
     EXPECT_EQ(offset % 64, 0u);
@@ -146,8 +145,7 @@ TEST(GpuWorkspace, AnyBatchWithinTheBoundsFits) {
       uint32_t most = pick(0, 3) ? pick(1, 5) : pick(1, 130);
       for (Sequence &sequence : batch) {
         sequence.queries = pick(0, most);
-        sequence.length =
-            pick(0, 7) ? sequence.queries + pick(0, 300) : 0;
+        sequence.length = pick(0, 7) ? sequence.queries + pick(0, 300) : 0;
         bounds.rows += sequence.queries;
         bounds.maxQueries = std::max(bounds.maxQueries, sequence.queries);
         bounds.maxKvLen = std::max(bounds.maxKvLen, sequence.length);
@@ -248,7 +246,7 @@ TEST(GpuWorkspace, MoreWorkThanCanBeCountedIsRefused) {
   EXPECT_FALSE(plan.plan(s.store, {(1 << 12) + 1, 1 << 14, 4, 1 << 20}));
   // Products beyond 64 bits.
   TestStore fine = TestStore(2048, 2, 128).attend(1, 1, 1);
-  EXPECT_FALSE(plan.plan(fine.store,
-                         {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX}));
+  EXPECT_FALSE(
+      plan.plan(fine.store, {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX}));
   EXPECT_FALSE(plan.plan(fine.store, {1u << 20, 1u << 31, 1u << 31, 1u << 31}));
 }

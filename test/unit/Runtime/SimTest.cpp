@@ -21,8 +21,7 @@ using testing::StartsWith;
 namespace {
 
 class Sims : public testing::TestWithParam<uint32_t> {};
-INSTANTIATE_TEST_SUITE_P(Stores, Sims,
-                         testing::Values(kPaged, kWindow, kFlat));
+INSTANTIATE_TEST_SUITE_P(Stores, Sims, testing::Values(kPaged, kWindow, kFlat));
 
 kvc_sim_options simOptions(const char *target = "sm_80") {
   kvc_sim_options options = {};
@@ -220,10 +219,10 @@ void CacheRun::step(uint32_t n, uint32_t kept, uint32_t seed) {
       lent.reads(rows->values);
     for (Rows *rows : {&out, &lse})
       lent.writes(rows->values.data(), rows->values.size() * 4);
-    ASSERT_EQ(kvc_cache_append(cache, step, layer, k.values.data(),
-                               v.values.data())
-                  .code,
-              KVC_OK)
+    ASSERT_EQ(
+        kvc_cache_append(cache, step, layer, k.values.data(), v.values.data())
+            .code,
+        KVC_OK)
         << kvc_error_text();
     ASSERT_EQ(kvc_cache_attend(cache, step, layer, q.values.data(),
                                out.values.data(), lse.values.data())

@@ -1,7 +1,7 @@
 //===- WrapperTest.cpp - the C++ header as users see it -------------------===//
 #include "kvc/runtime.hpp"
 
-#include "test/unit/Runtime/Fixture.h"
+#include "test/unit/Runtime/GpuFixture.h"
 
 #include <array>
 #include <gtest/gtest.h>
@@ -58,6 +58,19 @@ TEST(Wrapper, RunsAStep) {
   EXPECT_EQ(stale.status().code(), KVC_STALE);
   EXPECT_STREQ(stale.status().name(), "stale handle");
   EXPECT_STREQ(stale.status().text(), "sequence {0, 1} is not open");
+}
+
+TEST(Wrapper, MakesDevicesOfAllKinds) {
+  using namespace kvc::test;
+  std::vector<uint8_t> bytes = packGpu(gpuManifest("sim", {"sm_80"}));
+  auto sim = kvc::Device::sim("sm_80");
+  ASSERT_TRUE(sim) << sim.status().text();
+  auto program = kvc::Program::load(*sim, std::as_bytes(std::span(bytes)));
+  ASSERT_TRUE(program) << program.status().text();
+  EXPECT_STREQ(program->target(), "sm_80");
+  EXPECT_FALSE(kvc::Device::sim(""));
+  // No machine has so many.
+  EXPECT_EQ(kvc::Device::cuda(1 << 20).status().code(), KVC_DEVICE_ERROR);
 }
 
 TEST(Wrapper, RunsKernelsOnTheCallersBuffers) {

@@ -120,8 +120,8 @@ static void plan(Thread *t, const KvcGpuPlanParams *p, const Store *s) {
     Splits splits = splits_of(s, s->variant[v].split, n, length);
     KvcGpuItem item = {0};
     item.sequence = b;
-    item.parts = (int32_t)most(
-        1, splits.sink_end + splits.recent_end - splits.recent_begin);
+    item.parts = (int32_t)most(1, splits.sink_end + splits.recent_end -
+                                      splits.recent_begin);
     if (item.parts > 1)
       part_rows += item.parts * n * s->heads * Group;
     if (item.parts == 1 || part_rows <= p->part_rows)
@@ -171,9 +171,9 @@ static Row row_of(Thread *t, const KvcAttendArgs *a, const KvcGpuItem *item,
 
 static double score(Thread *t, const KvcAttendArgs *a, const KvcGpuItem *item,
                     const Store *s, const Row *row, int64_t token) {
-  const float *q = (const float *)((const char *)a->q +
-                                   row->row * a->q_row_stride) +
-                   row->column * DimK;
+  const float *q =
+      (const float *)((const char *)a->q + row->row * a->q_row_stride) +
+      row->column * DimK;
   const float *k = cached(t, a, item, s, 0, token);
   double sum = 0;
   for (int c = 0; c < DimK; ++c)
@@ -183,16 +183,15 @@ static double score(Thread *t, const KvcAttendArgs *a, const KvcGpuItem *item,
 
 static void write_row(Thread *t, const KvcAttendArgs *a, const Row *row,
                       const double *sum, double total, double largest) {
-  float *out =
-      (float *)((char *)a->out + row->row * a->out_row_stride) +
-      row->column * DimV;
+  float *out = (float *)((char *)a->out + row->row * a->out_row_stride) +
+               row->column * DimV;
   for (int c = 0; c < DimV; ++c)
     WRITE(&out[c], total > 0 ? (float)(sum[c] / total) : 0);
   if (!a->lse)
     return;
   float *lse = (float *)((char *)a->lse + row->row * a->lse_row_stride);
-  WRITE(&lse[row->column], total > 0 ? (float)(largest + logarithm(total))
-                                     : -__builtin_inff());
+  WRITE(&lse[row->column],
+        total > 0 ? (float)(largest + logarithm(total)) : -__builtin_inff());
 }
 
 static void attend_row(Thread *t, const KvcAttendArgs *a,
@@ -277,8 +276,8 @@ static void attend(Thread *t, const KvcGpuAttendParams *p, const Store *s,
     op(t, KVC_OP_WarpSync, SiteJoin);
     uint32_t before = 0;
     if (lane == 0)
-      before = arrive(
-          t, &p->work.arrivals[block_of(t, &p->args, &item, s, v, i)]);
+      before =
+          arrive(t, &p->work.arrivals[block_of(t, &p->args, &item, s, v, i)]);
     before = from_lane0(t, before);
     /* Which hands a value over, but orders no memory. */
     op(t, KVC_OP_WarpSync, SiteJoin);
@@ -309,11 +308,10 @@ static void append(Thread *t, const KvcGpuAppendParams *p, const Store *s) {
     int64_t stride = plane ? a->v_row_stride : a->k_row_stride;
     const float *source =
         (const float *)(rows + row * stride) + (s->head_begin + head) * dim;
-    float *target = (float *)(to->base +
-                              slot / a->slot_tokens * to->outer_stride +
-                              head * to->head_stride +
-                              slot % a->slot_tokens *
-                                  (plane ? s->stride_v : s->stride_k));
+    float *target =
+        (float *)(to->base + slot / a->slot_tokens * to->outer_stride +
+                  head * to->head_stride +
+                  slot % a->slot_tokens * (plane ? s->stride_v : s->stride_k));
     for (int c = thread % Lanes; c < dim; c += Lanes)
       WRITE(&target[c], READ(&source[c]));
   }

@@ -116,6 +116,7 @@ TEST_F(BoundsTest, GlobalMemory) {
   EXPECT_THAT(access(60, false), HasSubstr("reads 4 bytes"));
   EXPECT_THAT(access(uint32_t(-4), false), HasSubstr("out of bounds"));
   EXPECT_THAT(access(2, false), HasSubstr("not aligned"));
+  EXPECT_EQ(access(32, false), "");
   machine->forget(memory.writable);
   EXPECT_THAT(access(32, false), HasSubstr("out of bounds"));
 }

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Builds a small kit for an emulated GPU and runs it.
+
+    kit.py SOURCE BUILD WORK
+
+What can be tried without a GPU: golden vectors, random batches, planted bugs,
+the runner's resuming and its crashed rows. Standard library only.
+"""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import unittest
+import zipfile
+
+SOURCE, BUILD, WORK = (pathlib.Path(path).resolve() for path in sys.argv[1:4])
+
+CRASH = '''import os
+
+def step(context):
+    context.row("before", lambda: {"value": 1})
+    context.row("crash", lambda: os._exit(9))
+    context.row("raise", lambda: 1 // 0)
+    context.row("after", lambda: {"value": 2})
+'''
+
+
+def build(name, *options):
+    out = WORK / name
+    done = subprocess.run(
+        [SOURCE / "tools" / "gpu-kit", "-o", out, "--build", BUILD, *options],
+        capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+    return out
+
+
+class Kit(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        shutil.rmtree(WORK, ignore_errors=True)
+        WORK.mkdir(parents=True)
+        cls.kit = build("emulated", "--targets=sim:sm_90a", "--random=1",
+                        "--models=small-bf16,small-k8v16,random-.*")
+
+    def run_kit(self, out, only, budget=500):
+        done = subprocess.run(
+            [self.kit / "run", "--out", WORK / out, "--device=sim:sm_90a",
+             f"--only={only}", f"--budget={budget}"],
+            capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    def rows(self, out, step):
+        return json.loads((WORK / out / f"{step}.json").read_text())["rows"]
+
+    def test_correct(self):
+        status, text = self.run_kit("good", "20,30,40,60")
+        self.assertEqual(status, 0, text)
+        golden = self.rows("good", "20-golden")
+        self.assertEqual(len(golden), 12)  # 3 models, 2 schedules, 2 seeds
+        for row in golden.values():
+            self.assertEqual(row["out"]["differ"], 0)
+            self.assertGreater(row["out"]["elements"], 0)
+        rows = self.rows("good", "30-correctness")
+        self.assertGreater(max(row.get("ratio", 0) for row in rows.values()), 0)
+        for fault in ("page-stride", "live-row", "length"):
+            self.assertTrue(rows[f"planted {fault}"]["found"])
+        # These say why they did not run.
+        self.assertIn("GPU", self.rows("good", "60-decode")["step"]["note"])
+        # What is done is not done again.
+        before = (WORK / "good" / "30-correctness.json").read_text()
+        status, text = self.run_kit("good", "30")
+        self.assertIn("done before", text)
+        self.assertEqual(
+            before, (WORK / "good" / "30-correctness.json").read_text())
+
+    def test_wrong_golden(self):
+        """Vectors of another seed must not pass."""
+        index = json.loads((self.kit / "kit.json").read_text())
+        first, second = (v["file"] for v in
+                         index["models"][0]["artifacts"][0]["golden"])
+        good = (self.kit / first).read_bytes()
+        try:
+            shutil.copyfile(self.kit / second, self.kit / first)
+            status, text = self.run_kit("golden", "20")
+        finally:
+            (self.kit / first).write_bytes(good)
+        self.assertEqual(status, 1, text)
+        self.assertIn(f"20-golden, {first}", text)
+
+    def test_wrong_kernel(self):
+        """A kernel that scales scores as another spec says must not pass."""
+        index = json.loads((self.kit / "kit.json").read_text())
+        model = index["models"][0]
+        artifact = self.kit / model["artifacts"][0]["file"]
+        spec = json.loads((self.kit / model["spec"]).read_text())
+        with zipfile.ZipFile(artifact) as good:
+            manifest = json.loads(good.read("manifest.json"))
+        scale = manifest["model"]["softmax_scale"]
+        spec["model"]["softmax_scale"] = 0.5 * scale
+        (WORK / "other.json").write_text(json.dumps(spec))
+        kept = artifact.read_bytes()
+        try:
+            subprocess.run([BUILD / "bin" / "kvc", "compile",
+                            WORK / "other.json", "--target=sim:sm_90a",
+                            "-o", artifact], check=True)
+            sys.path.insert(0, str(self.kit))
+            import cases
+            import kvc
+            device = kvc.Device(kvc.Library(self.kit / "libkvc-runtime.so"),
+                                "sim:sm_90a")
+            program = kvc.Program(device, artifact)
+            case = cases.Case(program, 0, 1, sequences=2, longest=40)
+            self.assertEqual(cases.check(device, case)["findings"], [])
+            program.model["softmax_scale"] = scale
+            self.assertTrue(cases.check(device, case)["findings"])
+            # A page table with an id beyond the pool is out of bounds.
+            with self.assertRaisesRegex(kvc.Error, "out of bounds"):
+                cases.check(device, case, fault="table")
+        finally:
+            artifact.write_bytes(kept)
+
+    def test_crashed_rows(self):
+        step = self.kit / "steps" / "99-crash.py"
+        step.write_text(CRASH)
+        try:
+            status, text = self.run_kit("crash", "99")
+        finally:
+            os.remove(step)
+        self.assertEqual(status, 1, text)
+        rows = self.rows("crash", "99-crash")
+        self.assertEqual(rows["before"]["value"], 1)
+        self.assertIn("crashed", rows["crash"]["error"])
+        self.assertIn("ZeroDivisionError", rows["raise"]["error"])
+        self.assertEqual(rows["after"]["value"], 2)
+
+    def test_no_time(self):
+        status, text = self.run_kit("late", "30", budget=1)
+        self.assertIn("no time left", text)
+        self.assertFalse((WORK / "late" / "30-correctness.json").exists())
+
+    def test_for_a_gpu(self):
+        """What travels: no emulated kernels, nothing large."""
+        kit = build("real", "--targets=sm_90a", "--random=0",
+                    "--models=small-f16,prefill-d64-bf16")
+        index = json.loads((kit / "kit.json").read_text())
+        self.assertEqual([m["name"] for m in index["models"]],
+                         ["small-f16", "prefill-d64-bf16"][::-1])
+        for model in index["models"]:
+            for artifact in model["artifacts"]:
+                names = zipfile.ZipFile(kit / artifact["file"]).namelist()
+                self.assertIn("cuda/sm_90a.ptx", names)
+                self.assertFalse([n for n in names if n.startswith("sim/")])
+        self.assertTrue(index["models"][1]["artifacts"][0]["golden"])
+        with tarfile.open(WORK / "real.tar.xz") as archive:
+            self.assertIn("real/run", archive.getnames())
+        self.assertLess((WORK / "real.tar.xz").stat().st_size, 8_000_000)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
