@@ -343,6 +343,7 @@ std::pair<Value, Value> AttendKernel::plainTiles() {
         kit.sub(kit.add(current.posLast, 1 - body.read.getRecentTokens()),
                 kit.add(base, own));
     begin = kit.max(sinkTiles, kit.ceilDiv(kit.max(hidden, kit.i32(0)), tile));
+    begin = kit.min(begin, tiles); // nothing of this split may be seen
   }
   Value limit = kit.min(current.end, kit.add(current.posFirst, 1));
   Value room = kit.sub(kit.add(limit, tile - tokens), kit.add(base, own));

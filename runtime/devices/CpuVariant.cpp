@@ -53,10 +53,10 @@ const Candidate *choose(const std::vector<Candidate> &list,
       best = &candidate;
   }
   if (!best)
-    status =
-        fail(KVC_UNSUPPORTED, 311, "no variant of `%s` runs on this CPU: %s",
-             manifest.specName.c_str(),
-             reasons.empty() ? "there are no kernels for CPUs" : reasons.c_str());
+    status = fail(
+        KVC_UNSUPPORTED, 311, "no variant of `%s` runs on this CPU: %s",
+        manifest.specName.c_str(),
+        reasons.empty() ? "there are no kernels for CPUs" : reasons.c_str());
   return best;
 }
 

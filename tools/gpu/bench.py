@@ -6,6 +6,7 @@ again. They are captured in one CUDA graph, one after the other, and the graph
 is replayed; its time over its calls is a call's.
 """
 import statistics
+import subprocess
 
 import torch
 
@@ -23,6 +24,18 @@ def sets_for(nbytes):
     """How many copies of `nbytes` make every call cold."""
     return max(2, min(64, -(-8 * l2_bytes() // nbytes))) \
         if nbytes < 16 * l2_bytes() else 1
+
+
+def sm_clock():
+    """MHz, as it is right now; None where nvidia-smi is not."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=clocks.sm",
+             "--format=csv,noheader,nounits"], capture_output=True, text=True,
+            timeout=10)
+        return int(done.stdout.split()[0])
+    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired):
+        return None
 
 
 def capture(functions, repeat):
@@ -229,19 +242,19 @@ class Store:
             self.append(k[part], v[part], slots[part], self.planes[0])
         torch.cuda.synchronize()
 
-    def attends(self, q, queries):
-        """(functions, out): attends over each copy; q [rows][q heads][dim],
-        `queries` rows of each sequence. Arguments are made once."""
+    def attends(self, program, q, queries):
+        """(functions, out): attends of a program with this layout over each
+        copy; q [rows][q heads][dim], `queries` rows of each sequence."""
         rows = q.shape[0]
         out = torch.full((rows, self.model["q_heads"],
                           self.model["head_dim_v"]), float("nan"),
                          dtype=q.dtype, device="cuda")
         cu_q = torch.tensor([0] + queries).cumsum(0).int().cuda()
-        size = self.program.workspace(0, self.batch, rows, self.longest)
+        size = program.workspace(0, self.batch, rows, self.longest)
         workspace = torch.empty(size, dtype=torch.uint8, device="cuda")
         functions = []
         for planes in self.planes:
-            args = self.program.attend_args(
+            args = program.attend_args(
                 planes, batch=self.batch, rows=rows, max_queries=max(queries),
                 max_kv_len=self.longest, q=q.data_ptr(),
                 q_row_stride=q.stride(0) * q.element_size(),
@@ -251,19 +264,28 @@ class Store:
                 table=self.table.data_ptr(), table_stride=self.stride,
                 outers=self.outers, slot_tokens=self.page,
                 workspace=workspace.data_ptr(), workspace_bytes=size)
-            functions.append(self.attend_of(args, (q, cu_q, workspace)))
+            # Also keeps the memory that the arguments point to.
+            functions.append(Attend(program, args,
+                                    (q, out, cu_q, workspace, self)))
         return functions, out
 
-    def attend_of(self, args, keep):
-        def attend():
-            _ = keep  # memory that the arguments point to
-            args.stream = torch.cuda.current_stream().cuda_stream
-            self.program.launch(0, args)
-        return attend
 
-    def bytes_per_token(self):
-        heads = self.info["kv_heads"][1] - self.info["kv_heads"][0]
-        return heads * sum(p["token_bytes"] for p in self.info["planes"])
+def bytes_per_token(info):
+    """Of one layer of a store."""
+    heads = info["kv_heads"][1] - info["kv_heads"][0]
+    return heads * sum(p["token_bytes"] for p in info["planes"])
+
+
+class Attend:
+    """A call of kvc_attend on torch's current stream; its arguments are made
+    once."""
+
+    def __init__(self, program, args, keep):
+        self.program, self.args, self.keep = program, args, keep
+
+    def __call__(self):
+        self.args.stream = torch.cuda.current_stream().cuda_stream
+        self.program.launch(0, self.args)
 
 
 def exact(q, k, v, scale, causal_from=None):

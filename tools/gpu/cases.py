@@ -51,7 +51,8 @@ class Case:
         self.heads = heads[1] - heads[0]
         self.first_head = heads[0]
         self.group = self.model["q_heads"] // self.model["kv_heads"]
-        self.dims = {"K": self.model["head_dim_k"], "V": self.model["head_dim_v"]}
+        self.dims = {"K": self.model["head_dim_k"],
+                     "V": self.model["head_dim_v"]}
         dtype = self.model["dtype"]
         self.width = floats.WIDTH[dtype]
         # Rows as a model gives them, all heads of the model.
@@ -202,7 +203,8 @@ class Placement:
         after = [bytearray(data) for data in self.after]
         for row in self.owned():
             pool, begin, end = self.layout.at(*row)
-            before[pool][begin:end] = after[pool][begin:end] = bytes(end - begin)
+            nothing = bytes(end - begin)
+            before[pool][begin:end] = after[pool][begin:end] = nothing
         if before != after:
             self.findings.append("append wrote bytes that no token owns")
         for side in ("K", "V"):
@@ -269,7 +271,8 @@ class Placement:
         rows = cu_q[-1]
         guard = 2  # rows behind the last
         out_before = floats.poison(self.rng, self.how, (rows + guard) * out_row)
-        lse_before = floats.poison(self.rng, self.how, (rows + guard) * heads * 4)
+        lse_before = floats.poison(self.rng, self.how,
+                                   (rows + guard) * heads * 4)
         out, lse = memory.upload(out_before), memory.upload(lse_before)
         table = [entry for b in sequences for entry in layout.table[b]]
         lengths = [case.tokens[b] for b in sequences]
@@ -338,8 +341,8 @@ class Placement:
                 findings, ratio = self.judge_head(b, head, out, lse)
                 worst = max(worst, ratio)
                 self.findings += [f"sequence {b} ({case.tokens[b]} tokens, "
-                                  f"{case.queries[b]} queries), kv head {head}, "
-                                  f"{text}" for text in findings[:2]]
+                                  f"{case.queries[b]} queries), kv head "
+                                  f"{head}, {text}" for text in findings[:2]]
         return worst
 
     def judge_head(self, b, head, out, lse):

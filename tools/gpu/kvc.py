@@ -121,7 +121,7 @@ class Buffer:
 
 
 class HostMemory:
-    """Memory of this process. On an emulated GPU, all that kernels may touch."""
+    """Memory of this process; on an emulated GPU, all that kernels may use."""
 
     def __init__(self, device):
         self.device, self.buffers = device, []
@@ -230,7 +230,8 @@ class Program:
         self.library.must(self.library.lib.kvc_program_load_file(
             device.handle, str(path).encode(), c.byref(self.handle)))
         self.target = self.library.lib.kvc_program_target(self.handle).decode()
-        self.model, self.stores = self.manifest["model"], self.manifest["stores"]
+        self.model = self.manifest["model"]
+        self.stores = self.manifest["stores"]
 
     def close(self):
         self.library.lib.kvc_program_release(self.handle)

@@ -44,7 +44,7 @@ SMALL = [
     spec("small-bf16", (8, 2), 128),
     spec("small-f16", (4, 4), 64, "f16", page=8),
     spec("small-int8", (8, 2), 64, page=64, codec="int8"),
-    spec("small-window", (4, 2), 64, page=32, window=(4, 100), softcap=50),
+    spec("small-window", (4, 2), 64, page=32, window=(4, 20), softcap=50),
     spec("small-contiguous", (6, 2), 80, "f16", page=0),
     spec("small-k8v16", (4, 1), 128, k={"kind": "int8", "scale": "f16"}),
     spec("small-f32", (4, 2), {"k": 40, "v": 24}, "f32", page=8),
@@ -64,6 +64,9 @@ DECODE = [
     {"decode.tokens": 32, "decode.warps": 1, "decode.stages": 4},
     {"decode.tokens": 16, "decode.warps": 8, "decode.stages": 2},
 ]
+# Small batches cross splits of 64 tokens.
+SMALL_SCHEDULES = [{}, {"decode.split": 64, "decode.warps": 2}]
+
 PREFILL = [
     {},
     {"prefill.tokens": 32, "prefill.warps": 4, "prefill.stages": 2},
@@ -74,7 +77,7 @@ PREFILL = [
 
 def schedules(name):
     if name.startswith(("small", "random")):
-        return [{}]
+        return SMALL_SCHEDULES
     return PREFILL if name.startswith("prefill") else DECODE
 
 

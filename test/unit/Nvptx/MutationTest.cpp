@@ -9,649 +9,80 @@
 // What caught each is a property of the test case (--gtest_output=xml).
 //
 //===----------------------------------------------------------------------===//
-#include "test/unit/Nvptx/KernelFixture.h"
-#include "test/unit/Nvptx/Mutate.h"
+#include "test/unit/Nvptx/MutationSubject.h"
 
-#include "codegen/cpu/Backend.h"
-#include "lib/Reference/Host.h"
-#include "lib/Reference/Interpreter.h"
-#include "lib/Simt/Machine.h"
+#include <map>
 
-#include "mlir/IR/Verifier.h"
-#include "mlir/Pass/PassManager.h"
-#include "mlir/Transforms/Passes.h"
-#include "llvm/ADT/STLExtras.h"
-#include "llvm/IR/LLVMContext.h"
-#include "llvm/IR/Module.h"
-
-#include <cmath>
-#include <csignal>
-#include <cstring>
-#include <sys/time.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-using namespace kvc;
 using namespace kvc::nvptx;
 
 namespace {
 
-constexpr int64_t kCapacity = 384; ///< tokens of a contiguous sequence
-constexpr int64_t kPartRows = 2048;
-/// Of processor time, for a kernel that takes some hundredths.
-constexpr time_t kSeconds = 1;
-
 //===----------------------------------------------------------------------===//
-// Stores
+// What changes nothing
 //===----------------------------------------------------------------------===//
 
-struct StoreCase {
-  const char *name, *sm;
-  spec::DType model;
-  spec::Codec k, v;
-  unsigned dimK, dimV;
-  spec::Layout layout;
-  spec::Read read;
-  const char *schedule;  ///< fields of the decode kernel
-  const char *only = ""; ///< kinds of bugs, the others are in other stores
+/// Bugs that no results and no rule of the machine depend on.
+struct Harmless {
+  const char *store; ///< "": every
+  const char *bug;   ///< of an attend kernel; `*` at the end: and what follows
+  const char *reason;
 };
 
-spec::Layout paged(unsigned page, spec::PageOrder order) {
-  spec::Layout layout;
-  layout.page = page, layout.order = order;
-  return layout;
-}
-spec::Layout contiguous() {
-  spec::Layout layout;
-  layout.paged = false;
-  return layout;
-}
-spec::Read window(unsigned sink, unsigned recent) {
-  spec::Read read;
-  read.window = spec::Read::Window{sink, recent};
-  return read;
-}
-
-using spec::DType, spec::FloatCodec, spec::IntCodec, spec::PageOrder;
-
-/// Together: all multiplications, all ways to find rows, all reads.
-const StoreCase kStores[] = {
-    // Rows end in the middle of a product.
-    {"Paged", "sm_80", DType::BF16, FloatCodec{DType::BF16},
-     FloatCodec{DType::BF16}, 40, 24, paged(16, PageOrder::HND), spec::Read(),
-     "tokens=16 warps=2 stages=3 rows=8 split=192"},
-    {"Contiguous", "sm_90a", DType::F16, FloatCodec{DType::F16},
-     FloatCodec{DType::F16}, 32, 32, contiguous(), spec::Read(),
-     "tokens=32 warps=2 stages=2 rows=16 split=192"},
-    // Steps straddle pages.
-    {"Window", "sm_90a", DType::BF16, FloatCodec{DType::BF16},
-     FloatCodec{DType::BF16}, 32, 32, paged(5, PageOrder::NHD), window(5, 90),
-     "tokens=16 warps=2 stages=2 rows=8 split=192"},
-    {"Int8", "sm_80", DType::BF16, IntCodec{8, DType::F32},
-     IntCodec{8, DType::F16}, 40, 32, paged(16, PageOrder::NHD), spec::Read(),
-     "tokens=32 warps=2 stages=2 rows=8 split=192"},
-    {"Fma", "sm_90a", DType::F32, FloatCodec{DType::F32},
-     FloatCodec{DType::F32}, 16, 48, paged(32, PageOrder::HND), spec::Read(),
-     "tokens=16 warps=2 stages=2 rows=4 split=128"},
-    // So many that they are joined several at a time.
-    {"Parts", "sm_80", DType::BF16, FloatCodec{DType::BF16},
-     FloatCodec{DType::BF16}, 16, 16, paged(32, PageOrder::HND), spec::Read(),
-     "tokens=16 warps=2 stages=2 rows=8 split=32",
-     "NoBarSync PlainAdd NoFirstRound OneRoundMore"},
+const Harmless kHarmless[] = {
+    {"", "NoWarpSync_Attend_1",
+     "every step begins with one, before anything is read"},
+    {"", "NoWait_Attend_3",
+     "after the last step, all groups under way are of no copies"},
+    {"", "WaitsForOneLess_Attend_3",
+     "after the last step, all groups under way are of no copies"},
+    {"", "NoLowerClamp_1", "an item that has steps has a token"},
+    {"", "NoZfill_*",
+     "which row is read is clamped; what nobody sees is masked as a score, and "
+     "kept out of products where it is no number"},
+    {"", "OwnVote_AttendMma_*",
+     "all lanes of a row agree, and the branch has nothing that a warp does "
+     "together"},
+    // Steps that are not full: one, of the two query tokens of an item.
+    {"Paged", "NoWrap_4", "only the first of the last steps copies another"},
+    {"Int8", "NoWrap_4", "only the first of the last steps copies another"},
+    {"Fma", "NoWrap_4", "only the first of the last steps copies another"},
+    // Where several parts are joined at a time.
+    {"Paged", "NoFirstRound_10", "there are fewer parts than that"},
+    {"Window", "NoFirstRound_11", "there are fewer parts than that"},
+    {"Int8", "NoFirstRound_9", "there are fewer parts than that"},
+    {"Fma", "NoFirstRound_17", "there are fewer parts than that"},
+    // In the loop over full steps.
+    {"Window", "NoUpperClamp_5", "all tokens of a full step are there"},
+    {"Window", "NoUpperClamp_6", "all tokens of a full step are there"},
+    {"Int8", "NoUpperClamp_5", "all tokens of a full step are there"},
+    {"Fma", "NoMask_1", "a full step hides nothing"},
+    {"Fma", "NoMask_2", "a full step hides nothing"},
+    {"Fma", "NoMask_3", "a full step hides nothing"},
+    {"Fma", "NoMask_4", "a full step hides nothing"},
+    // Items of one query token, of one page for all warps.
+    {"Fma", "NoRowClamp_*", "an item has all its rows"},
+    {"Fma", "NoUpperClamp_1", "the first steps of all warps are in one page"},
+    {"Fma", "NoBarSync_Attend_2",
+     "the barrier behind the next item's query stands before any copy"},
+    {"Fma", "NoWarpSync_AttendFma_1",
+     "the step began with one, after the last read of probabilities"},
+    {"Fma", "NoWarpSync_AttendFma_3",
+     "the step began with one, after the last read of probabilities"},
+    // Items of one step for each warp.
+    {"Parts", "CopiesWholeSteps_3", "no step copies another"},
+    {"Parts", "CopiesWholeSteps_4", "no step copies another"},
+    {"Parts", "NoUpperClamp_5", "no step is followed by another"},
+    {"Parts", "NoUpperClamp_6", "no step is followed by another"},
+    {"Parts", "NoFirstRound_2", "no step is followed by another"},
 };
-
-spec::Spec specOf(const StoreCase &from) {
-  spec::Spec spec;
-  spec.name = spec.file = from.name;
-  spec.model.layers = 1, spec.model.kvHeads = 2, spec.model.qHeads = 8;
-  spec.model.headDimK = from.dimK, spec.model.headDimV = from.dimV;
-  spec.model.dtype = from.model;
-  spec.model.softmaxScale = 0.2;
-  spec::Store store;
-  store.name = "s";
-  store.scope.layerEnd = 1, store.scope.headEnd = 2;
-  store.k.dim = from.dimK, store.k.codec = from.k;
-  store.v.dim = from.dimV, store.v.codec = from.v;
-  store.layout = from.layout;
-  store.read = from.read;
-  spec.stores = {store};
-  return spec;
-}
-
-/// Small steps, and several parts of a sequence, for all that it has to join.
-std::vector<std::string> overridesOf(const StoreCase &from) {
-  std::vector<std::string> overrides;
-  llvm::SmallVector<llvm::StringRef> fields;
-  llvm::StringRef(from.schedule).split(fields, ' ');
-  fields.push_back("queries=4");
-  for (llvm::StringRef field : fields)
-    overrides.push_back(("s.attend.decode." + field).str());
-  return overrides;
-}
-
-//===----------------------------------------------------------------------===//
-// Batches
-//===----------------------------------------------------------------------===//
-
-/// Two sequences or more, with all that their kernels read.
-struct Batch {
-  Batch(const spec::Spec &spec, CacheType type, uint64_t seed);
-
-  uint64_t seed;
-  std::vector<int32_t> cu = {0}, kvLen, table;
-  int64_t tableStride = 1;
-  std::vector<float> k, v; ///< of all tokens
-  std::vector<int64_t> slots;
-  AlignedBytes q, modelK, modelV;
-  int64_t qStride, kStride, vStride;
-  reference::HostArena arena;
-  Memory inputs; ///< what of them a kernel may read: no byte more
-
-private:
-  void fillTokens(const spec::Spec &spec, Random &random);
-  void place(const spec::Store &store, Random &random);
-  void permit(CacheType type);
-};
-
-int64_t pagesOf(const spec::Spec &spec) {
-  const spec::Layout &layout = spec.stores[0].layout;
-  return layout.paged ? 4 * kCapacity / layout.page : 4;
-}
-
-/// Rows of the model, rounded to its type in place.
-AlignedBytes modelRows(std::vector<float> &values, spec::DType type) {
-  AlignedBytes bytes(values.size() * spec::bytes(type), 0);
-  for (size_t i = 0; i < values.size(); ++i)
-    values[i] =
-        storeRounded(bytes.data() + i * spec::bytes(type), type, values[i]);
-  return bytes;
-}
-
-Batch::Batch(const spec::Spec &spec, CacheType type, uint64_t seed)
-    : seed(seed), arena(type, pagesOf(spec),
-                        spec.stores[0].layout.paged ? spec.stores[0].layout.page
-                                                    : kCapacity,
-                        0xff) {
-  Random random(seed);
-  const spec::Model &model = spec.model;
-  // Of the prefill kernel, which is planned and does not run; of fewer tokens
-  // than a step; of several parts, or with queries that stand in two steps; and
-  // of some steps, with rows that no item has at the end.
-  int32_t lengths[] = {5, random.pick(3, 12),
-                       seed % 2 ? 321 : 305 + random.pick(0, 1) * 7,
-                       random.pick(33, 100)};
-  int32_t queries[] = {5, random.pick(1, 3), 3, 1};
-  for (int b = 0; b < 4; ++b) {
-    kvLen.push_back(lengths[b]);
-    cu.push_back(cu.back() + queries[b]);
-  }
-  fillTokens(spec, random);
-  place(spec.stores[0], random);
-  int64_t heads = model.kvHeads, element = spec::bytes(model.dtype);
-  modelK = modelRows(k, model.dtype), modelV = modelRows(v, model.dtype);
-  kStride = heads * model.headDimK * element;
-  vStride = heads * model.headDimV * element;
-  reference::Rows rowsK{k, int64_t(slots.size()), heads, model.headDimK};
-  reference::Rows rowsV{v, int64_t(slots.size()), heads, model.headDimV};
-  if (reference::append(0, rowsK, rowsV, slots, arena.cache()))
-    llvm::report_fatal_error("append failed");
-  std::vector<float> query(cu.back() * model.qHeads * model.headDimK);
-  for (float &x : query)
-    x = random.real(-1.5f, 1.5f);
-  q = modelRows(query, model.dtype);
-  qStride = model.qHeads * model.headDimK * element;
-  permit(type);
-}
-
-/// What no row sees is large, or in half the batches no number; so is, in
-/// these, some of what only the last row sees.
-void Batch::fillTokens(const spec::Spec &spec, Random &random) {
-  bool wild = seed >= 2;
-  auto &read = spec.stores[0].read.window;
-  for (size_t b = 0; b < kvLen.size(); ++b) {
-    int32_t n = cu[b + 1] - cu[b], length = kvLen[b];
-    for (int32_t t = 0; t < length; ++t) {
-      bool hidden = read && t >= int32_t(read->sink) &&
-                    t <= length - n - int32_t(read->recent);
-      bool large = random.pick(0, 39) == 0;
-      float sizeK = hidden ? 30.0f : !large ? 1.5f : seed == 1 ? 300.0f : 8.0f;
-      for (unsigned i = 0; i < spec.model.kvHeads * spec.model.headDimK; ++i)
-        k.push_back(hidden && wild ? NAN : random.real(-sizeK, sizeK));
-      float sizeV = hidden ? 3000.0f : t + 1 == length ? 100.0f : 2.0f;
-      for (unsigned i = 0; i < spec.model.kvHeads * spec.model.headDimV; ++i)
-        v.push_back(hidden && wild ? NAN : random.real(-sizeV, sizeV));
-      if (wild && (t + 1 == length || t == (length - 1) / 16 * 16))
-        v[v.size() - 3] = INFINITY;
-    }
-  }
-}
-
-void Batch::place(const spec::Store &store, Random &random) {
-  const spec::Layout &layout = store.layout;
-  int64_t page = layout.paged ? layout.page : kCapacity;
-  if (layout.paged)
-    tableStride = (kCapacity + page - 1) / page;
-  std::vector<int32_t> pages(arena.cache().outers);
-  for (size_t i = 0; i < pages.size(); ++i)
-    pages[i] = int32_t(i);
-  std::shuffle(pages.begin(), pages.end(), random.engine);
-  table.assign(kvLen.size() * tableStride, INT32_MAX);
-  for (size_t b = 0; b < kvLen.size(); ++b)
-    for (int32_t t = 0; t < kvLen[b]; ++t) {
-      int32_t &entry = table[b * tableStride + t / page];
-      if (t % page == 0) {
-        entry = pages.back();
-        pages.pop_back();
-      }
-      slots.push_back(entry * page + t % page);
-    }
-}
-
-void Batch::permit(CacheType type) {
-  inputs.reads(q.bytes()), inputs.reads(cu), inputs.reads(kvLen);
-  int64_t page = arena.cache().outerTokens;
-  for (size_t b = 0; b < kvLen.size(); ++b)
-    inputs.ranges.push_back({&table[b * tableStride],
-                             size_t((kvLen[b] + page - 1) / page * 4), false});
-  for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
-    reference::HostStream stream(arena.cache(), kind);
-    mlir::Type code = stream.codec().getCodeType();
-    mlir::Type scale = stream.codec().getScaleType();
-    size_t codeBytes = stream.dim() * code.getIntOrFloatBitWidth() / 8;
-    for (int64_t slot : slots)
-      for (int64_t head = 0; head < type.getHeads(); ++head) {
-        reference::HostRow row = stream.row(slot / page, head, slot % page);
-        inputs.ranges.push_back({row.codes, codeBytes, false});
-        if (scale)
-          inputs.ranges.push_back(
-              {row.scale, scale.getIntOrFloatBitWidth() / 8, false});
-      }
-  }
-}
-
-//===----------------------------------------------------------------------===//
-// Runs
-//===----------------------------------------------------------------------===//
-
-/// Kernels as the emulator takes them.
-struct Image {
-  std::unique_ptr<artifact::ElfImage> code;
-  std::vector<std::string> sites;
-};
-
-/// "" or why it cannot be emulated. Consumes the module.
-std::string emulate(mlir::ModuleOp module, Image &image) {
-  auto cpu = *cpu::findCpuTarget("x86-64-v3");
-  llvm::LLVMContext context;
-  if (failed(lowerGpuToLlvm(module)) ||
-      failed(lowerGpuToSim(module, image.sites)))
-    return "lowering failed";
-  auto llvmModule = cpu::emitLlvm(module, cpu, context);
-  if (!llvmModule)
-    return "no LLVM IR";
-  std::string error;
-  std::vector<uint8_t> object = cpu::emitObject(*llvmModule, cpu, error);
-  if (error.empty())
-    image.code = artifact::ElfImage::load(object, error);
-  return error;
-}
-
-/// What the plan kernel writes.
-struct Plan {
-  std::vector<KvcGpuItem> items;
-  std::vector<uint32_t> arrivals;
-  std::vector<int32_t> counts;
-  std::vector<int64_t> partRow;
-};
-
-/// What an attend kernel writes, widened.
-struct Attended {
-  std::vector<float> o, lse;
-};
-
-/// A store's kernels, and what they give without a bug.
-class Subject {
-public:
-  explicit Subject(const StoreCase &from);
-
-  mlir::LLVM::LLVMFuncOp kernel(mlir::ModuleOp in, Suspects which) const {
-    return in.lookupSymbol<mlir::LLVM::LLVMFuncOp>(symbolName(nameOf(which)));
-  }
-  std::vector<Mutation> mutations(Suspects which) const {
-    return mutationsOf(kernel(*module, which), which);
-  }
-  /// What caught the bug: a finding, "output" or "verifyUniform". "": nothing.
-  std::string plant(Suspects which, const Mutation &mutation);
-  /// A finding of kernels without a bug, or how they fail otherwise.
-  const std::string &plain() {
-    if (!ran)
-      ran = runPlain(6);
-    return *ran;
-  }
-
-private:
-  static std::string nameOf(Suspects which) {
-    return which == Suspects::Plan     ? "s.plan"
-           : which == Suspects::Append ? "s.append"
-                                       : "s.attend.decode";
-  }
-  std::string launch(const Image &image, Suspects which, const void *params,
-                     int64_t ctas, const Memory &memory, uint64_t seed) const;
-  std::string plan(const Image &image, const Batch &batch, Plan &plan) const;
-  std::string attend(const Image &image, Batch &batch, const Plan &plan,
-                     Attended &attended, uint64_t seed) const;
-  std::string append(const Image &image, Batch &batch,
-                     std::vector<uint8_t> &bytes) const;
-  /// What is wrong with a kernel's work on a batch; "" if nothing.
-  std::string judge(const Image &image, Suspects which, size_t batch);
-  bool isClose(const Attended &x, const Attended &y) const;
-  std::string runPlain(uint64_t seeds);
-  /// A copy of one kernel, in a module of its own.
-  mlir::OwningOpRef<mlir::ModuleOp> alone(Suspects which);
-
-  spec::Spec spec;
-  mlir::MLIRContext context;
-  mlir::OwningOpRef<mlir::ModuleOp> module;
-  CacheType type;
-  LaunchInfos launches;
-  std::vector<std::unique_ptr<Batch>> batches;
-  std::optional<std::string> ran;
-  // Without a bug, by batch.
-  std::vector<Plan> plans;
-  std::vector<Attended> attends;
-  std::vector<std::vector<uint8_t>> appends;
-};
-
-Subject::Subject(const StoreCase &from)
-    : spec(specOf(from)), context(mlir::MLIRContext::Threading::DISABLED) {
-  SmTarget sm = *findSmTarget(from.sm);
-  module = planned(context, spec, overridesOf(from), sm);
-  for (StoreOp store : module->getOps<StoreOp>())
-    type = mlir::cast<CacheType>(store.getCache());
-  if (failed(lowerTileToGpu(*module, sm, launches)))
-    llvm::report_fatal_error("lowering failed");
-  // A bug in something that is emitted twice is one bug.
-  mlir::PassManager pm(&context);
-  pm.addPass(mlir::createCSEPass());
-  if (failed(pm.run(*module)))
-    llvm::report_fatal_error("CSE failed");
-}
-
-std::string Subject::launch(const Image &image, Suspects which,
-                            const void *params, int64_t ctas,
-                            const Memory &memory, uint64_t seed) const {
-  simt::Machine machine(seed);
-  for (const Memory::Range &range : memory.ranges)
-    machine.allow(range.base, range.bytes, range.writable);
-  simt::Launch launch;
-  launch.name = nameOf(which);
-  launch.kernel = reinterpret_cast<simt::Kernel>(
-      image.code->symbol(symbolName(launch.name)));
-  LaunchInfo info = launches.lookup(launch.name);
-  launch.grid = uint32_t(ctas), launch.threads = uint32_t(info.threads);
-  launch.shared = size_t(info.shared);
-  launch.params = params;
-  launch.sites = image.sites;
-  std::string finding;
-  machine.launch(launch, finding);
-  return finding;
-}
-
-std::string Subject::plan(const Image &image, const Batch &batch,
-                          Plan &plan) const {
-  constexpr size_t variants = 2, capacity = 256;
-  plan.items.assign(variants * capacity, {});
-  plan.arrivals.assign(variants * capacity, 0x5a5a5a5a);
-  plan.counts.assign(variants, -7);
-  plan.partRow.assign(batch.kvLen.size(), -7);
-  KvcGpuPlanParams params = {};
-  params.cu_q = batch.cu.data(), params.kv_len = batch.kvLen.data();
-  params.part_row = plan.partRow.data();
-  params.batch = int32_t(batch.kvLen.size());
-  params.max_kv_len = KVC_MAX_TOKENS;
-  params.part_rows = kPartRows;
-  for (size_t i = 0; i < variants; ++i)
-    params.variants[i] = {&plan.items[i * capacity], &plan.counts[i],
-                          &plan.arrivals[i * capacity], capacity, 0};
-  Memory memory;
-  memory.reads(batch.cu), memory.reads(batch.kvLen);
-  memory.writes(plan.items), memory.writes(plan.arrivals);
-  memory.writes(plan.counts), memory.writes(plan.partRow);
-  return launch(image, Suspects::Plan, &params, 1, memory, batch.seed);
-}
-
-std::string Subject::attend(const Image &image, Batch &batch, const Plan &plan,
-                            Attended &attended, uint64_t seed) const {
-  const spec::Model &model = spec.model;
-  int64_t element = spec::bytes(model.dtype), heads = model.qHeads;
-  int64_t rows = batch.cu.back();
-  AlignedBytes out(rows * heads * model.headDimV * element, 0x5a);
-  std::vector<KvcGpuItem> items(plan.items.begin(),
-                                plan.items.begin() + plan.counts[0]);
-  int64_t partRows = 0;
-  for (const KvcGpuItem &item : items) {
-    int64_t of = batch.cu[item.sequence + 1] - batch.cu[item.sequence];
-    if (item.parts > 1)
-      partRows = std::max(partRows, plan.partRow[item.sequence] +
-                                        item.parts * of * heads);
-  }
-  AlignedBytes partialO(partRows * model.headDimV * 4, 0xff);
-  std::vector<float> partialLse(partRows, NAN);
-  attended.lse.assign(rows * heads, 12345);
-  std::vector<uint32_t> arrivals(plan.counts[0], 0);
-  KvcGpuAttendParams params = {};
-  KvcAttendArgs &args = params.args;
-  args.q = batch.q.data(), args.q_row_stride = batch.qStride;
-  args.out = out.data(), args.out_row_stride = heads * model.headDimV * element;
-  args.lse = attended.lse.data(), args.lse_row_stride = heads * 4;
-  args.cu_q = batch.cu.data(), args.kv_len = batch.kvLen.data();
-  args.table = batch.table.data(), args.table_stride = batch.tableStride;
-  args.part_row = plan.partRow.data();
-  args.partial_o = reinterpret_cast<float *>(partialO.data());
-  args.partial_lse = partialLse.data();
-  llvm::copy(batch.arena.cache().planes, args.planes);
-  params.work = {items.data(), const_cast<int32_t *>(plan.counts.data()),
-                 arrivals.data(), int32_t(items.size()), 0};
-  Memory memory = batch.inputs;
-  memory.reads(items), memory.reads(plan.counts), memory.reads(plan.partRow);
-  memory.writes(arrivals), memory.writes(out.bytes());
-  memory.writes(partialO.bytes()), memory.writes(partialLse);
-  memory.writes(attended.lse);
-  // CTAs take two items each, in places.
-  int64_t ctas = (plan.counts[0] + 1) / 2 + int64_t(seed % 3);
-  std::string finding =
-      launch(image, Suspects::Attend, &params, ctas, memory, seed);
-  attended.o.clear();
-  for (size_t i = 0; i < out.bytes().size(); i += element)
-    attended.o.push_back(loadWide(out.data() + i, model.dtype));
-  return finding;
-}
-
-std::string Subject::append(const Image &image, Batch &batch,
-                            std::vector<uint8_t> &bytes) const {
-  reference::HostArena arena(type, pagesOf(spec), kCapacity, 0x5a);
-  KvcGpuAppendParams params = {};
-  params.args.k = batch.modelK.data(), params.args.k_row_stride = batch.kStride;
-  params.args.v = batch.modelV.data(), params.args.v_row_stride = batch.vStride;
-  // Not whole CTAs, and a row that goes nowhere.
-  constexpr int64_t rows = 9;
-  std::vector<int64_t> slots(batch.slots.begin(), batch.slots.begin() + rows);
-  slots[4] = -1;
-  params.args.slot = slots.data();
-  params.args.slot_tokens = arena.cache().outerTokens;
-  llvm::copy(arena.cache().planes, params.args.planes);
-  params.rows = rows;
-  Memory memory;
-  memory.ranges = {{batch.modelK.data(), size_t(rows * batch.kStride), false},
-                   {batch.modelV.data(), size_t(rows * batch.vStride), false}};
-  memory.reads(slots), memory.writes(arena.bytes());
-  std::string finding =
-      launch(image, Suspects::Append, &params, 6, memory, batch.seed);
-  bytes.assign(arena.bytes().begin(), arena.bytes().end());
-  return finding;
-}
-
-//===----------------------------------------------------------------------===//
-// Verdicts
-//===----------------------------------------------------------------------===//
-
-/// Whether a row differs by no more than rounding of its largest element.
-bool closeRows(llvm::ArrayRef<float> x, llvm::ArrayRef<float> y, float unit) {
-  float largest = 0;
-  for (float value : x)
-    if (std::isfinite(value))
-      largest = std::max(largest, std::fabs(value));
-  for (auto [a, b] : llvm::zip_equal(x, y)) {
-    bool special = !std::isfinite(a) || !std::isfinite(b);
-    if (special ? !(a == b || (std::isnan(a) && std::isnan(b)))
-                : std::fabs(a - b) > unit * largest)
-      return false;
-  }
-  return true;
-}
-
-bool Subject::isClose(const Attended &x, const Attended &y) const {
-  float unit = spec.model.dtype == DType::F32   ? 0x1p-16f
-               : spec.model.dtype == DType::F16 ? 0x1p-8f
-                                                : 0x1p-6f;
-  size_t dim = spec.model.headDimV;
-  for (size_t row = 0; row < x.lse.size(); ++row)
-    if (!closeRows(llvm::ArrayRef(x.o).slice(row * dim, dim),
-                   llvm::ArrayRef(y.o).slice(row * dim, dim), unit) ||
-        !closeRows(x.lse[row], y.lse[row], 0x1p-12f))
-      return false;
-  return true;
-}
-
-bool isBitwise(const std::vector<float> &x, const std::vector<float> &y) {
-  return x.size() == y.size() &&
-         memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0;
-}
-
-bool isSame(const Plan &x, const Plan &y) {
-  return x.counts == y.counts && x.arrivals == y.arrivals &&
-         x.partRow == y.partRow &&
-         memcmp(x.items.data(), y.items.data(),
-                x.items.size() * sizeof(KvcGpuItem)) == 0;
-}
-
-std::string Subject::judge(const Image &image, Suspects which, size_t batch) {
-  std::string finding;
-  if (which == Suspects::Plan) {
-    Plan result;
-    finding = plan(image, *batches[batch], result);
-    if (finding.empty() && !isSame(plans[batch], result))
-      finding = "output";
-  } else if (which == Suspects::Append) {
-    std::vector<uint8_t> result;
-    finding = append(image, *batches[batch], result);
-    if (finding.empty() && appends[batch] != result)
-      finding = "output";
-  } else {
-    Attended result;
-    finding = attend(image, *batches[batch], plans[batch], result, batch);
-    if (finding.empty() && !isClose(attends[batch], result))
-      finding = "output";
-  }
-  return finding;
-}
-
-/// Runs it in a process of its own, since a bug may be a loop that does not end
-/// or a division by 0.
-std::string apart(llvm::function_ref<std::string()> run) {
-  constexpr size_t longest = 4096;
-  int ends[2];
-  if (pipe(ends) != 0)
-    llvm::report_fatal_error("no pipe");
-  pid_t child = fork();
-  if (child == 0) {
-    itimerval limit = {{}, {kSeconds, 0}};
-    setitimer(ITIMER_PROF, &limit, nullptr);
-    std::string said = run().substr(0, longest);
-    _exit(write(ends[1], said.data(), said.size()) != ssize_t(said.size()));
-  }
-  close(ends[1]);
-  // A pipe holds all that the child says.
-  int status = 0;
-  if (child < 0 || waitpid(child, &status, 0) != child)
-    llvm::report_fatal_error("no process");
-  std::string said(longest, 0);
-  said.resize(std::max<ssize_t>(0, read(ends[0], said.data(), longest)));
-  close(ends[0]);
-  if (WIFSIGNALED(status))
-    return WTERMSIG(status) == SIGPROF ? "does not end"
-                                       : strsignal(WTERMSIG(status));
-  return said;
-}
-
-std::string Subject::plant(Suspects which, const Mutation &mutation) {
-  mlir::OwningOpRef<mlir::ModuleOp> copy = alone(which);
-  mutate(kernel(*copy, which), mutation);
-  if (failed(mlir::verify(*copy)))
-    llvm::report_fatal_error("a bug that is no IR");
-  {
-    mlir::ScopedDiagnosticHandler quiet(
-        &context, [](mlir::Diagnostic &) { return mlir::success(); });
-    if (failed(verifyUniform(*copy)))
-      return "verifyUniform";
-  }
-  Image image;
-  if (std::string error = emulate(*copy, image); !error.empty())
-    llvm::report_fatal_error(error.c_str());
-  return apart([&]() -> std::string {
-    for (size_t batch = 0; batch < batches.size(); ++batch)
-      if (std::string caught = judge(image, which, batch); !caught.empty())
-        return caught;
-    return "";
-  });
-}
-
-mlir::OwningOpRef<mlir::ModuleOp> Subject::alone(Suspects which) {
-  mlir::OwningOpRef<mlir::ModuleOp> copy =
-      mlir::ModuleOp::create(module->getLoc());
-  (*copy)->setAttrs((*module)->getAttrDictionary());
-  copy->push_back(kernel(*module, which).clone());
-  return copy;
-}
-
-std::string Subject::runPlain(uint64_t seeds) {
-  Image images[3];
-  for (Suspects which : {Suspects::Attend, Suspects::Plan, Suspects::Append})
-    if (std::string error = emulate(*alone(which), images[unsigned(which)]);
-        !error.empty())
-      return error;
-  for (uint64_t i = 0; i < 4; ++i) {
-    batches.push_back(std::make_unique<Batch>(spec, type, i));
-    std::string finding = plan(images[unsigned(Suspects::Plan)], *batches[i],
-                               plans.emplace_back());
-    if (finding.empty())
-      finding = append(images[unsigned(Suspects::Append)], *batches[i],
-                       appends.emplace_back());
-    for (uint64_t seed = 0; seed < seeds && finding.empty(); ++seed) {
-      Attended result;
-      finding = attend(images[unsigned(Suspects::Attend)], *batches[i],
-                       plans[i], result, seed);
-      if (seed == 0)
-        attends.push_back(result);
-      else if (!isBitwise(result.o, attends[i].o) ||
-               !isBitwise(result.lse, attends[i].lse))
-        finding = "the order of CTAs or warps changes the result";
-    }
-    if (!finding.empty())
-      return finding;
-  }
-  return "";
-}
 
 //===----------------------------------------------------------------------===//
 // Tests
 //===----------------------------------------------------------------------===//
 
 Subject &subject(size_t store) {
-  static std::unique_ptr<Subject> subjects[std::size(kStores)];
-  if (!subjects[store])
-    subjects[store] = std::make_unique<Subject>(kStores[store]);
-  return *subjects[store];
+  static std::map<size_t, Subject> subjects;
+  return subjects.try_emplace(store, mutationStores()[store]).first->second;
 }
 
 struct Planted {
@@ -663,7 +94,7 @@ struct Planted {
     const char *kernel = which == Suspects::Plan     ? "Plan"
                          : which == Suspects::Append ? "Append"
                                                      : "Attend";
-    return std::string(kStores[store].name) + "_" + kernel + "_" +
+    return std::string(mutationStores()[store].name) + "_" + kernel + "_" +
            mutation.name;
   }
 };
@@ -679,19 +110,37 @@ std::vector<Planted> allPlanted() {
   std::vector<Planted> all;
   auto add = [&](size_t store, Suspects which) {
     for (Mutation &mutation : subject(store).mutations(which))
-      if (isWanted(kStores[store], mutation))
+      if (isWanted(mutationStores()[store], mutation))
         all.push_back({store, which, mutation});
   };
-  for (size_t store = 0; store < std::size(kStores); ++store) {
+  for (size_t store = 0; store < mutationStores().size(); ++store) {
     add(store, Suspects::Attend);
     // What a plan depends on is the read, an append the codec.
-    llvm::StringRef name = kStores[store].name;
+    llvm::StringRef name = mutationStores()[store].name;
     if (name == "Paged" || name == "Window")
       add(store, Suspects::Plan);
     if (name == "Paged" || name == "Int8")
       add(store, Suspects::Append);
   }
   return all;
+}
+
+void PrintTo(const Planted &planted, std::ostream *os) {
+  *os << planted.name();
+}
+
+const Harmless *harmlessOf(const Planted &planted) {
+  if (planted.which != Suspects::Attend)
+    return nullptr;
+  for (const Harmless &harmless : kHarmless) {
+    llvm::StringRef store = harmless.store, bug = harmless.bug;
+    if (!store.empty() && store != mutationStores()[planted.store].name)
+      continue;
+    llvm::StringRef name = planted.mutation.name;
+    if (bug.consume_back("*") ? name.starts_with(bug) : name == bug)
+      return &harmless;
+  }
+  return nullptr;
 }
 
 class GpuMutation : public testing::TestWithParam<Planted> {};
@@ -702,7 +151,10 @@ TEST_P(GpuMutation, IsCaught) {
   ASSERT_EQ(it.plain(), "") << "without a bug";
   std::string caught = it.plant(planted.which, planted.mutation);
   RecordProperty("caught", caught);
-  EXPECT_NE(caught, "");
+  if (const Harmless *harmless = harmlessOf(planted))
+    EXPECT_EQ(caught, "") << "is listed as harmless: " << harmless->reason;
+  else
+    EXPECT_NE(caught, "") << "nothing caught it";
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, GpuMutation, testing::ValuesIn(allPlanted()),

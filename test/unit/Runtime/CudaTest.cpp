@@ -202,6 +202,17 @@ TEST_F(Cuda, PtxAlone) {
   EXPECT_EQ(cuda->image, "PTX sm_80");
 }
 
+// However late the architecture of the PTX.
+TEST_F(Cuda, ABinaryComesBeforePtx) {
+  artifact::Manifest manifest = gpuManifest("cuda", {"sm_89", "sm_80"});
+  for (artifact::KernelInfo &kernel : manifest.kernels)
+    if (kernel.target == "sm_89")
+      kernel.blob.clear();
+  capability(8, 9);
+  EXPECT_EQ(load(manifest), "sm_80");
+  EXPECT_EQ(cuda->image, "CUBIN sm_80");
+}
+
 TEST_F(Cuda, NoVariantListsThemAll) {
   capability(7, 5);
   EXPECT_EQ(load(gpuManifest("cuda", {"sm_80", "sm_90a"}), KVC_UNSUPPORTED),

@@ -76,6 +76,7 @@ kvc::test::gpuManifest(const std::string &device,
 
 std::vector<uint8_t> kvc::test::packGpu(const artifact::Manifest &manifest) {
   std::string error;
+  auto host = artifact::MappedFile::open(KVC_TEST_KERNELS, 1u << 20, error);
   auto object =
       artifact::MappedFile::open(KVC_TEST_GPU_KERNELS, 1u << 20, error);
   std::map<std::string, std::string> texts;
@@ -83,8 +84,9 @@ std::vector<uint8_t> kvc::test::packGpu(const artifact::Manifest &manifest) {
     texts[kernel.sites] = kSites;
     texts[kernel.ptx] = "PTX " + kernel.target;
     texts[kernel.blob] = "CUBIN " + kernel.target;
-    if (object && kernel.blob.ends_with(".o"))
-      texts[kernel.blob].assign(object->bytes().begin(), object->bytes().end());
+    const auto &from = kernel.device == "cpu" ? host : object;
+    if (from && kernel.blob.ends_with(".o"))
+      texts[kernel.blob].assign(from->bytes().begin(), from->bytes().end());
   }
   texts.erase("");
   std::vector<artifact::Entry> entries;
@@ -92,7 +94,7 @@ std::vector<uint8_t> kvc::test::packGpu(const artifact::Manifest &manifest) {
     entries.push_back(
         {name, {reinterpret_cast<const uint8_t *>(text.data()), text.size()}});
   std::vector<uint8_t> bytes = artifact::pack(manifest, entries, error);
-  if (!object || bytes.empty()) {
+  if (!host || !object || bytes.empty()) {
     std::fprintf(stderr, "the fixture is broken: %s\n", error.c_str());
     std::abort();
   }

@@ -26,8 +26,8 @@ artifact::Manifest gpuManifest(const std::string &device,
                                const std::vector<std::string> &targets);
 
 /// An artifact with all entries that the kernels name. An object is that of
-/// gpu_kernels.c, any other binary's bytes are "CUBIN sm_90a", those of PTX
-/// "PTX sm_90a".
+/// kernels.c or gpu_kernels.c, any other binary's bytes are "CUBIN sm_90a",
+/// those of PTX "PTX sm_90a".
 std::vector<uint8_t> packGpu(const artifact::Manifest &manifest);
 
 /// An emulated sm_80 with the program of gpuManifest("sim", {"sm_80"}).

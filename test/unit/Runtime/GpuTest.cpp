@@ -1,140 +1,22 @@
 //===- GpuTest.cpp - what a GPU is given to launch ------------------------===//
-//
-// A driver that runs nothing and notes everything.
-//
-//===----------------------------------------------------------------------===//
-#include "runtime/devices/Gpu.h"
-#include "runtime/Api.h"
-#include "runtime/devices/Cuda.h"
+#include "test/unit/Runtime/FakeGpu.h"
 #include "test/unit/Runtime/GpuFixture.h"
-#include "test/unit/Runtime/KernelFixture.h"
 
-#include <cstring>
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <map>
+#include <optional>
 
 using namespace kvc;
-using namespace kvc::rt;
 using namespace kvc::test;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
 namespace {
 
-struct Launched {
-  std::string kernel;
-  uint32_t grid;
-  std::vector<uint8_t> params;
-  void *stream;
-
-  template <class T> T as() const {
-    T value = {};
-    EXPECT_EQ(params.size(), sizeof(T));
-    std::memcpy(&value, params.data(), std::min(params.size(), sizeof(T)));
-    return value;
-  }
-};
-
-/// What the tests set and see of a FakeDriver, which is the device's.
-struct Notes {
-  std::map<std::string, uint32_t> fits; ///< by target
-  std::map<std::string, uint32_t> resident;
-  std::string loaded;  ///< target
-  std::string missing; ///< symbol that the module has not
-  std::string failing; ///< kernel that does not launch
-  std::vector<Launched> launches;
-};
-
-class FakeModule : public GpuModule {
-public:
-  explicit FakeModule(Notes &notes) : notes(notes) {}
-  kvc_status find(const artifact::KernelInfo &info,
-                  GpuFunction &function) override {
-    if (info.symbol == notes.missing)
-      return fail(KVC_CORRUPT, 1, "no `%s`", info.symbol.c_str());
-    function.info = &info;
-    function.handle = &notes;
-    function.module = this;
-    function.resident = notes.resident[info.name];
-    return ok();
-  }
-
-private:
-  Notes &notes;
-};
-
-class FakeDriver : public GpuDriver {
-public:
-  explicit FakeDriver(Notes &notes) : notes(notes) {}
-  const char *kind() const override { return "cuda"; }
-  uint32_t fit(const artifact::KernelInfo &info,
-               std::string &why) const override {
-    why = "has no home";
-    return notes.fits[info.target];
-  }
-  kvc_status load(const artifact::KernelInfo &info, const artifact::Bundle &,
-                  std::unique_ptr<GpuModule> &module) override {
-    notes.loaded = info.target;
-    module = std::make_unique<FakeModule>(notes);
-    return ok();
-  }
-  kvc_status launch(const GpuFunction &function, uint32_t grid,
-                    const void *params, size_t paramBytes,
-                    void *stream) override {
-    if (function.info->name == notes.failing)
-      return fail(KVC_DEVICE_ERROR, 2, "`%s` does not launch",
-                  notes.failing.c_str());
-    auto *bytes = static_cast<const uint8_t *>(params);
-    notes.launches.push_back(
-        {function.info->name, grid, {bytes, bytes + paramBytes}, stream});
-    return ok();
-  }
-  void *allocate(size_t) override { return nullptr; }
-  void deallocate(void *, size_t) override {}
-  void zero(void *, size_t) override {}
-
-private:
-  Notes &notes;
-};
-
-kvc_device *fakeDevice(Notes &notes) {
-  return wrap(new GpuDevice(std::make_unique<FakeDriver>(notes)));
-}
-
-artifact::Manifest cudaManifest(std::vector<std::string> targets = {"sm_80"}) {
-  return gpuManifest("cuda", targets);
-}
-
-/// Loads on a GPU that has what `notes.fits` says.
-kvc_status load(Notes &notes, const artifact::Manifest &manifest) {
-  kvc_device *device = fakeDevice(notes);
-  std::vector<uint8_t> bytes = packGpu(manifest);
-  kvc_program *program = nullptr;
-  kvc_status status =
-      kvc_program_load(device, bytes.data(), bytes.size(), &program);
-  EXPECT_EQ(program != nullptr, status.code == KVC_OK);
-  if (program)
-    EXPECT_EQ(kvc_program_target(program), notes.loaded);
-  kvc_device_release(device);
-  kvc_program_release(program);
-  return status;
-}
-
-//===----------------------------------------------------------------------===//
-// Launches
-//===----------------------------------------------------------------------===//
-
-/// No address here is ever touched.
-template <class T> T *fakeAddress(uintptr_t value) {
-  return reinterpret_cast<T *>(value);
-}
-
 struct Launches : testing::Test {
   Launches() {
     notes.fits["sm_80"] = 1;
     notes.resident = {{"paged.attend0", 50}, {"paged.attend1", 7}};
-    loaded.emplace(fakeDevice(notes), packGpu(cudaManifest()));
+    loaded.emplace(fakeDevice(notes), packGpu(gpuManifest("cuda", {"sm_80"})));
   }
 
   kvc_append_args appendArgs() {
@@ -452,6 +334,13 @@ TEST_F(Launches, WhatNeedsNoMemoryIsCheckedAsOnACpu) {
   expectRefused(this->append(append), "`slot`: expected an array, found null");
 }
 
+TEST_F(Launches, AreNotEmulated) {
+  int memory = 0;
+  EXPECT_EQ(kvc_sim_allow(loaded->device, &memory, 4, 1).code,
+            KVC_INVALID_ARGUMENT);
+  EXPECT_STREQ(kvc_error_text(), "`device`: expected an emulated GPU");
+}
+
 TEST_F(Launches, ThereIsNoCacheInMemoryThatTheHostCannotReach) {
   kvc_cache_options options = {};
   options.size = sizeof(options);
@@ -459,130 +348,4 @@ TEST_F(Launches, ThereIsNoCacheInMemoryThatTheHostCannotReach) {
   EXPECT_EQ(kvc_cache_create(loaded->program, &options, &cache).code,
             KVC_UNSUPPORTED);
   EXPECT_THAT(kvc_error_text(), HasSubstr("kvc_append and kvc_attend"));
-}
-
-//===----------------------------------------------------------------------===//
-// Loading
-//===----------------------------------------------------------------------===//
-
-TEST(GpuPrograms, TheBestFitIsPicked) {
-  artifact::Manifest manifest = cudaManifest({"sm_80", "sm_90a", "sm_89"});
-  Notes notes;
-  notes.fits = {{"sm_80", 160}, {"sm_89", 89}};
-  EXPECT_EQ(load(notes, manifest).code, KVC_OK) << kvc_error_text();
-  EXPECT_EQ(notes.loaded, "sm_80");
-  notes.fits["sm_90a"] = 161;
-  EXPECT_EQ(load(notes, manifest).code, KVC_OK) << kvc_error_text();
-  EXPECT_EQ(notes.loaded, "sm_90a");
-}
-
-TEST(GpuPrograms, NoVariantListsWhyNoneFits) {
-  Notes notes;
-  artifact::Manifest manifest = cudaManifest({"sm_80", "sm_90a"});
-  addGpuTarget(manifest, "sim", "sm_80");
-  EXPECT_EQ(load(notes, manifest).code, KVC_UNSUPPORTED);
-  EXPECT_STREQ(kvc_error_text(),
-               "no variant of `fixture` runs on this GPU: `sm_80` has no home; "
-               "`sm_90a` has no home; `sm_80` is for a device of kind `sim`");
-  manifest.kernels.clear();
-  EXPECT_EQ(load(notes, manifest).code, KVC_UNSUPPORTED);
-  EXPECT_STREQ(kvc_error_text(), "no variant of `fixture` runs on this GPU: "
-                                 "there are no kernels");
-}
-
-TEST(GpuPrograms, AnotherKernelAbiIsRefused) {
-  Notes notes;
-  notes.fits["sm_80"] = 1;
-  artifact::Manifest manifest = cudaManifest();
-  manifest.gpuAbi += 1;
-  EXPECT_EQ(load(notes, manifest).code, KVC_UNSUPPORTED);
-  EXPECT_STREQ(kvc_error_text(), "the kernels of `fixture` have GPU ABI 2, "
-                                 "this runtime calls 1");
-}
-
-TEST(GpuPrograms, IncompleteVariantsAreRefused) {
-  Notes notes;
-  notes.fits["sm_80"] = 1;
-  struct {
-    const char *drop, *text;
-  } cases[] = {{"window.plan", "`window` has no plan kernel for `sm_80`"},
-               {"flat.append", "`flat` has no append kernel for `sm_80`"},
-               {"flat.attend0", "`flat` has no attend kernel for `sm_80`"},
-               {"paged.attend0",
-                "`paged`: expected 1 to 4 attend kernels, the first "
-                "for one query token"}};
-  for (auto &c : cases) {
-    artifact::Manifest manifest = cudaManifest();
-    std::erase_if(manifest.kernels,
-                  [&](auto &kernel) { return kernel.name == c.drop; });
-    EXPECT_EQ(load(notes, manifest).code, KVC_CORRUPT) << c.drop;
-    EXPECT_STREQ(kvc_error_text(), c.text);
-  }
-  artifact::Manifest manifest = cudaManifest();
-  for (uint32_t i = 0; i < 3; ++i) {
-    artifact::KernelInfo kernel = manifest.kernels[1]; // paged.attend1
-    kernel.name += "." + std::to_string(i);
-    kernel.minQueries = 20 + i;
-    manifest.kernels.push_back(kernel);
-  }
-  EXPECT_EQ(load(notes, manifest).code, KVC_CORRUPT);
-  EXPECT_THAT(kvc_error_text(), HasSubstr("1 to 4 attend kernels"));
-  notes.missing = "flat_plan";
-  EXPECT_EQ(load(notes, cudaManifest()).code, KVC_CORRUPT);
-  EXPECT_STREQ(kvc_error_text(), "no `flat_plan`");
-}
-
-// In whatever order the manifest has them.
-TEST(GpuPrograms, KernelsAreOrderedByQueryTokens) {
-  artifact::Manifest manifest = cudaManifest();
-  std::swap(manifest.kernels[0], manifest.kernels[1]);
-  Notes notes;
-  notes.fits["sm_80"] = 1;
-  Loaded loaded(fakeDevice(notes), packGpu(manifest));
-  kvc_attend_args args = {};
-  args.size = sizeof(args);
-  args.batch = args.rows = args.max_kv_len = 1;
-  args.q = args.out = fakeAddress<void>(0x1000);
-  args.q_row_stride = 128;
-  args.out_row_stride = 256;
-  args.cu_q = args.kv_len = args.table = fakeAddress<int32_t>(0x1000);
-  args.workspace = fakeAddress<void>(0x1000);
-  args.workspace_bytes = SIZE_MAX;
-  args.planes[0].base = args.planes[1].base = fakeAddress<void>(0x1000);
-  ASSERT_EQ(kvc_attend(loaded.program, kPaged, &args).code, KVC_OK)
-      << kvc_error_text();
-  ASSERT_EQ(notes.launches.size(), 2u);
-  EXPECT_EQ(notes.launches[1].kernel, "paged.attend0");
-  EXPECT_EQ(notes.launches[1].grid, 1u) << "at least one CTA";
-}
-
-//===----------------------------------------------------------------------===//
-// Compute capabilities
-//===----------------------------------------------------------------------===//
-
-TEST(Cuda, WhatRunsWhere) {
-  struct {
-    const char *target;
-    int major, minor;
-    bool binary, ptx;
-  } cases[] = {
-      {"sm_80", 8, 0, true, true},       {"sm_80", 8, 9, true, true},
-      {"sm_86", 8, 0, false, false},     {"sm_89", 8, 9, true, true},
-      {"sm_89", 9, 0, false, true},      {"sm_80", 9, 0, false, true},
-      {"sm_80", 7, 5, false, false},     {"sm_90", 9, 0, true, true},
-      {"sm_90a", 9, 0, true, true},      {"sm_90a", 10, 0, false, false},
-      {"sm_90a", 8, 9, false, false},    {"sm_100", 10, 3, true, true},
-      {"sm_100a", 10, 0, true, true},    {"sm_100a", 10, 3, false, false},
-      {"sm_103a", 10, 3, true, true},    {"sm_120", 12, 0, true, true},
-      {"sm_120", 12, 1, true, true},     {"sm_120a", 12, 1, false, false},
-      {"sm_100", 12, 0, false, true},    {"sm_120", 10, 0, false, false},
-      {"x86-64-v3", 9, 0, false, false}, {"sm_", 9, 0, false, false},
-      {"sm_x", 9, 0, false, false},
-  };
-  for (auto &c : cases) {
-    EXPECT_EQ(cubinRunsOn(c.target, c.major, c.minor), c.binary)
-        << c.target << " on " << c.major << "." << c.minor;
-    EXPECT_EQ(ptxRunsOn(c.target, c.major, c.minor), c.ptx)
-        << c.target << " on " << c.major << "." << c.minor;
-  }
 }

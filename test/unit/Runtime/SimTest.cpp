@@ -298,18 +298,20 @@ TEST(SimCache, RowsMustBeLent) {
 // A cache that never was takes nothing back that the caller has lent.
 TEST(SimCache, FailedCreationLeavesTheCallersMemoryLent) {
   LoadedSim loaded;
-  Buffers buffers(loaded, kPaged);
-  Lent lent(loaded);
-  lent.writes(buffers.memory.get(), buffers.bytes);
   kvc_cache_options options = cacheOptions();
-  options.arena = buffers.memory.get();
-  options.arena_bytes = buffers.bytes;
   // More items of work than can be counted: no workspace is large enough.
-  options.max_sequences = options.max_batch = 1u << 9;
-  options.max_step_tokens = 1u << 29;
-  options.max_tokens_per_seq = 1u << 12;
+  options.max_sequences = options.max_batch = 1;
+  options.max_step_tokens = 1u << 14;
+  options.max_tokens_per_seq = 1u << 20;
+  options.arena_bytes = size_t(128) << 20;
+  Memory arena = allocate(options.arena_bytes);
+  options.arena = arena.get();
+  Lent lent(loaded);
+  lent.writes(arena.get(), options.arena_bytes);
   kvc_cache *cache = nullptr;
-  ASSERT_NE(kvc_cache_create(loaded.program, &options, &cache).code, KVC_OK);
+  ASSERT_EQ(kvc_cache_create(loaded.program, &options, &cache).code,
+            KVC_DEVICE_ERROR);
+  EXPECT_STREQ(kvc_error_text(), "not enough memory for the workspace");
   Rows k(1, kHeads, kDimK), v(1, kHeads, kDimV);
   int64_t slot = 0;
   lent.reads(k.values);
@@ -323,7 +325,8 @@ TEST(SimCache, FailedCreationLeavesTheCallersMemoryLent) {
   args.v = v.values.data();
   args.v_row_stride = v.stride();
   args.slot = &slot;
-  std::copy_n(buffers.planes, 2, args.planes);
+  args.planes[0] = {arena.get(), 768, 128};
+  args.planes[1] = {arena.get() + 256, 768, 256};
   EXPECT_EQ(kvc_append(loaded.program, kPaged, &args).code, KVC_OK)
       << kvc_error_text();
 }
@@ -435,9 +438,6 @@ TEST(Sim, OtherTargetsAreListed) {
   manifest.kernels.insert(manifest.kernels.end(), host.kernels.begin(),
                           host.kernels.end());
   addGpuTarget(manifest, "cuda", "sm_89");
-  for (artifact::KernelInfo &kernel : manifest.kernels)
-    if (kernel.device == "cpu")
-      kernel.blob = "sim/sm_80.o";
   std::vector<uint8_t> bytes = packGpu(manifest);
   kvc_device *device = createSim(simOptions("sm_89"));
   kvc_program *program = nullptr;

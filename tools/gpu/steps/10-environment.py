@@ -32,14 +32,19 @@ def tool(name):
 
 
 def gpu():
-    values = output("nvidia-smi", f"--query-gpu={QUERY}",
-                    "--format=csv,noheader").splitlines()
-    return {"gpus": [dict(zip(QUERY.split(","), line.split(", ")))
-                     for line in values]}
+    text = output("nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader")
+    lines = [line.split(", ") for line in text.splitlines()]
+    keys = QUERY.split(",")
+    if not all(len(line) == len(keys) for line in lines):
+        return {"gpus": [], "note": text}
+    return {"gpus": [dict(zip(keys, line)) for line in lines]}
 
 
 def packages():
-    import torch
+    try:
+        import torch
+    except ImportError:
+        return {"torch": "not here"}
     row = {"torch": torch.__version__, "cuda": torch.version.cuda,
            "cudnn": torch.backends.cudnn.version()}
     try:

@@ -4,6 +4,8 @@ import shutil
 import subprocess
 import sys
 
+NEEDS = ("gpu",)
+
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 
 

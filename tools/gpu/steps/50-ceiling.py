@@ -1,5 +1,7 @@
 """What memory can do here: the best of several readers, and a copy."""
 
+NEEDS = ("gpu", "torch")
+
 
 def step(context):
     import bench

@@ -1,6 +1,8 @@
 """Decode at the shapes that others publish, beside PyTorch in one process."""
 import zlib
 
+NEEDS = ("gpu", "torch")
+
 # (id, model, lengths, query tokens of each, also FlexAttention)
 SHAPES = [
     ("D2", "g32x8-p16-bf16", [4096] * 32, 1, True),
@@ -83,7 +85,7 @@ def measure(context, model, lengths, queries, flex, limit):
                                scale, lengths[b] - queries)
                 for b in {0, len(lengths) - 1}}
     kind = first.stores[0]["planes"][0]["type"]
-    subjects, errors, alive = {}, {}, []
+    subjects, errors = {}, {}
 
     def admit(name, functions, out, allowed):
         """Into the race, if its results are right."""
@@ -92,28 +94,20 @@ def measure(context, model, lengths, queries, flex, limit):
         if wrong <= allowed:
             subjects[name] = functions
 
-    plain = first.model["dtype"]
-    tokens = sum(lengths)
+    dtype = first.model["dtype"]
     heads = first.model["q_heads"]
     io = q.nbytes + q.shape[0] * queries * heads * \
         first.model["head_dim_v"] * q.element_size()
-    store = bench.Store(first, lengths, k, v, 1)
-    nbytes = tokens * store.bytes_per_token() + io
+    nbytes = sum(lengths) * bench.bytes_per_token(first.stores[0]) + io
     copies = bench.sets_for(nbytes)
-    del store
+    # Schedules change no layout: all artifacts share one cache.
+    store = bench.Store(first, lengths, k, v, copies)
     findings = []
-    store = None
     for artifact in model["artifacts"]:
         program = context.program(artifact)
-        alive.append(program)
-        # Schedules change no layout: all share one cache.
-        if store is None:
-            store = bench.Store(program, lengths, k, v, copies)
-        store.program = program
         name = "kvc " + artifact["label"]
-        functions, out = store.attends(q.flatten(0, 1),
+        functions, out = store.attends(program, q.flatten(0, 1),
                                        [queries] * len(lengths))
-        functions = [rebind(store, program, f) for f in functions]
         functions[0]()
         torch.cuda.synchronize()
         admit(name, functions, out.view(len(lengths), queries, heads, -1),
@@ -121,17 +115,10 @@ def measure(context, model, lengths, queries, flex, limit):
         if name not in subjects:
             findings.append(f"{name}: relative error {errors[name]:.3g}")
     add_peers(admit, errors, q, k, v, copies, lengths, queries, flex,
-              LARGEST_ERROR[plain])
+              LARGEST_ERROR[dtype])
     times = bench.compare(subjects)
-    return summary(times, errors, nbytes, k, io, tokens, limit, findings)
-
-
-def rebind(store, program, function):
-    """The store's program changes from artifact to artifact."""
-    def attend():
-        store.program = program
-        function()
-    return attend
+    row = summary(times, errors, nbytes, k, io, sum(lengths), limit, findings)
+    return {**row, "sm_clock_mhz": bench.sm_clock()}
 
 
 def add_peers(admit, errors, q, k, v, copies, lengths, queries, flex, allowed):
@@ -188,7 +175,8 @@ def other_lengths(context, model):
     lengths = [3000, 700, 64]
     q, k, v = inputs(program, lengths, 1)
     store = bench.Store(program, lengths, k, v, 1)
-    functions, out = store.attends(q.flatten(0, 1), [1] * len(lengths))
+    functions, out = store.attends(program, q.flatten(0, 1),
+                                   [1] * len(lengths))
     graph = bench.capture(functions, 1)
     findings = []
     for shorter in ([1, 700, 33], [2999, 1, 64], [3000, 700, 64]):

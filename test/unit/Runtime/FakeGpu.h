@@ -1,0 +1,103 @@
+//===- FakeGpu.h - a GPU that runs nothing and notes everything -*- C++ -*-===//
+#ifndef KVC_TEST_UNIT_RUNTIME_FAKEGPU_H
+#define KVC_TEST_UNIT_RUNTIME_FAKEGPU_H
+
+#include "runtime/Api.h"
+#include "runtime/devices/Gpu.h"
+
+#include <algorithm>
+#include <cstring>
+#include <gtest/gtest.h>
+#include <map>
+
+namespace kvc::test {
+
+struct Launched {
+  std::string kernel;
+  uint32_t grid;
+  std::vector<uint8_t> params;
+  void *stream;
+
+  template <class T> T as() const {
+    T value = {};
+    EXPECT_EQ(params.size(), sizeof(T));
+    std::memcpy(&value, params.data(), std::min(params.size(), sizeof(T)));
+    return value;
+  }
+};
+
+/// What the tests set and see of a FakeDriver, which is the device's.
+struct Notes {
+  std::map<std::string, uint32_t> fits; ///< by target
+  std::map<std::string, uint32_t> resident;
+  std::string loaded;  ///< target
+  std::string missing; ///< symbol that the module has not
+  std::string foreign; ///< device whose kernels it has not
+  std::string failing; ///< kernel that does not launch
+  std::vector<Launched> launches;
+};
+
+class FakeModule : public rt::GpuModule {
+public:
+  explicit FakeModule(Notes &notes) : notes(notes) {}
+  kvc_status find(const artifact::KernelInfo &info,
+                  rt::GpuFunction &function) override {
+    if (info.symbol == notes.missing || info.device == notes.foreign)
+      return rt::fail(KVC_CORRUPT, 1, "no `%s`", info.symbol.c_str());
+    function.info = &info;
+    function.handle = &notes;
+    function.module = this;
+    function.resident = notes.resident[info.name];
+    return rt::ok();
+  }
+
+private:
+  Notes &notes;
+};
+
+class FakeDriver : public rt::GpuDriver {
+public:
+  explicit FakeDriver(Notes &notes) : notes(notes) {}
+  const char *kind() const override { return "cuda"; }
+  uint32_t fit(const artifact::KernelInfo &info,
+               std::string &why) const override {
+    why = "has no home";
+    return notes.fits[info.target];
+  }
+  kvc_status load(const artifact::KernelInfo &info, const artifact::Bundle &,
+                  std::unique_ptr<rt::GpuModule> &module) override {
+    notes.loaded = info.target;
+    module = std::make_unique<FakeModule>(notes);
+    return rt::ok();
+  }
+  kvc_status launch(const rt::GpuFunction &function, uint32_t grid,
+                    const void *params, size_t paramBytes,
+                    void *stream) override {
+    if (function.info->name == notes.failing)
+      return rt::fail(KVC_DEVICE_ERROR, 2, "`%s` does not launch",
+                      notes.failing.c_str());
+    auto *bytes = static_cast<const uint8_t *>(params);
+    notes.launches.push_back(
+        {function.info->name, grid, {bytes, bytes + paramBytes}, stream});
+    return rt::ok();
+  }
+  void *allocate(size_t) override { return nullptr; }
+  void deallocate(void *, size_t) override {}
+  void zero(void *, size_t) override {}
+
+private:
+  Notes &notes;
+};
+
+inline kvc_device *fakeDevice(Notes &notes) {
+  return rt::wrap(new rt::GpuDevice(std::make_unique<FakeDriver>(notes)));
+}
+
+/// No address here is ever touched.
+template <class T> T *fakeAddress(uintptr_t value) {
+  return reinterpret_cast<T *>(value);
+}
+
+} // namespace kvc::test
+
+#endif // KVC_TEST_UNIT_RUNTIME_FAKEGPU_H
