@@ -90,9 +90,9 @@ struct ModelInfo {
 struct Manifest {
   uint32_t formatMajor = kFormatMajor;
   uint32_t formatMinor = 0; ///< 1 where there are kernels for GPUs
-  uint32_t cpuAbi = 0;  ///< KVC_CPU_ABI of the CPU kernels
-  uint32_t gpuAbi = 0;  ///< KVC_GPU_ABI of the others; 0: there are none
-  std::string producer; ///< "kvc 0.1.0, LLVM 22.1.8"
+  uint32_t cpuAbi = 0;      ///< KVC_CPU_ABI of the CPU kernels
+  uint32_t gpuAbi = 0;      ///< KVC_GPU_ABI of the others; 0: there are none
+  std::string producer;     ///< "kvc 0.1.0, LLVM 22.1.8"
   std::string specName;
   std::string key; ///< hex: everything that changed the code
   ModelInfo model;

@@ -1,6 +1,7 @@
 //===- GpuTail.cpp - from the tile level to PTX, cubins and emulation -----===//
 #include "lib/Compiler/GpuReport.h"
 #include "lib/Compiler/TargetCompiler.h"
+#include "lib/Simt/InstructionSet.h"
 
 #include "mlir/IR/Verifier.h"
 #include "llvm/IR/LLVMContext.h"
@@ -172,6 +173,7 @@ bool TargetCompiler::emitSim(ModuleOp module, const Target &target,
   reached(Level(Phase::Object), target.name, output,
           [&] { return llvm::toStringRef(object).str(); });
   output.objects.emplace_back(blob, std::move(object));
-  output.objects.emplace_back(lines, bytesOf(llvm::join(sites, "\n") + "\n"));
+  output.objects.emplace_back(lines, bytesOf(simt::instructionSetLine() + "\n" +
+                                             llvm::join(sites, "\n") + "\n"));
   return true;
 }

@@ -1,5 +1,4 @@
-/*===- SimAbi.h - how an emulated GPU kernel talks to the emulator -*- C
- * -*-===//
+/*===- SimAbi.h - what an emulated GPU kernel calls ---------------*- C -*-===//
  *
  * A kernel for `sim:sm_90a` is the module that becomes PTX, with every
  * instruction of Ops.def turned into a call through `ops`, and with a call
@@ -43,7 +42,8 @@ typedef struct KvcSimThread {
   /* The emulator's own fields follow. */
 } KvcSimThread;
 
-/* A site is the index of a line of the artifact's `sites` entry: "op file:line"
+/* A site is the index, from 0, of a line of the artifact's `sites` entry after
+ * its first (InstructionSet.h): "op file:line"
  * of the C++ line in codegen/nvptx that emitted it. */
 
 #endif /* KVC_LIB_SIMT_SIMABI_H */

@@ -2,6 +2,7 @@
 #include "runtime/devices/Sim.h"
 
 #include "lib/Artifact/ElfImage.h"
+#include "lib/Simt/InstructionSet.h"
 
 #include <algorithm>
 #include <cstring>
@@ -64,6 +65,13 @@ kvc_status SimDriver::load(const KernelInfo &info,
   if (!loaded->image)
     return fail(KVC_CORRUPT, 442, "`%s`: %s", info.blob.c_str(), error.c_str());
   loaded->sites = splitLines(*bundle.find(info.sites));
+  if (loaded->sites.empty() ||
+      loaded->sites.front() != simt::instructionSetLine())
+    return fail(KVC_UNSUPPORTED, 444,
+                "`%s` was compiled for an emulator with other instructions: "
+                "compile it again",
+                info.blob.c_str());
+  loaded->sites.erase(loaded->sites.begin());
   module = std::move(loaded);
   return ok();
 }

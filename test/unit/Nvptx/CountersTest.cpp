@@ -83,10 +83,10 @@ Measured runDecode(const std::string &target) {
   for (int plane = 0; plane < 2; ++plane)
     args.planes[plane] = {cache.data + plane * kPage * kDim * 2,
                           2 * kPage * kDim * 2, kPage * kDim * 2};
-  EXPECT_EQ(kvc_attend_workspace(program, 0, 1, 1, kTokens,
-                                 &args.workspace_bytes)
-                .code,
-            KVC_OK);
+  EXPECT_EQ(
+      kvc_attend_workspace(program, 0, 1, 1, kTokens, &args.workspace_bytes)
+          .code,
+      KVC_OK);
   Memory workspace(device, args.workspace_bytes, 1);
   args.workspace = workspace.data;
   Measured run;

@@ -3,6 +3,7 @@
 
 #include "lib/Artifact/File.h"
 #include "lib/Artifact/GpuAbi.h"
+#include "lib/Simt/InstructionSet.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -81,7 +82,9 @@ std::vector<uint8_t> kvc::test::packGpu(const artifact::Manifest &manifest) {
       artifact::MappedFile::open(KVC_TEST_GPU_KERNELS, 1u << 20, error);
   std::map<std::string, std::string> texts;
   for (const KernelInfo &kernel : manifest.kernels) {
-    texts[kernel.sites] = kSites;
+    texts[kernel.sites] = kernel.sites == kStrangeSites
+                              ? kSites
+                              : simt::instructionSetLine() + "\n" + kSites;
     texts[kernel.ptx] = "PTX " + kernel.target;
     texts[kernel.blob] = "CUBIN " + kernel.target;
     const auto &from = kernel.device == "cpu" ? host : object;

@@ -25,6 +25,8 @@ void addGpuTarget(artifact::Manifest &manifest, const std::string &device,
 artifact::Manifest gpuManifest(const std::string &device,
                                const std::vector<std::string> &targets);
 
+/// An entry of sites that belongs to an emulator with other instructions.
+inline constexpr const char *kStrangeSites = "sim/strange.sites";
 /// An artifact with all entries that the kernels name. An object is that of
 /// kernels.c or gpu_kernels.c, any other binary's bytes are "CUBIN sm_90a",
 /// those of PTX "PTX sm_90a".

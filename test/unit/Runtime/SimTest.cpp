@@ -473,6 +473,12 @@ TEST(Sim, BrokenObjectsAreRefused) {
     kernel.blob = "sim/text";
   EXPECT_EQ(load(manifest), KVC_CORRUPT);
   EXPECT_THAT(kvc_error_text(), StartsWith("`sim/text`: "));
+  // Made for an emulator whose instructions have other numbers.
+  manifest = gpuManifest("sim", {"sm_80"});
+  for (artifact::KernelInfo &kernel : manifest.kernels)
+    kernel.sites = kStrangeSites;
+  EXPECT_EQ(load(manifest), KVC_UNSUPPORTED);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("other instructions"));
   EXPECT_EQ(program, nullptr);
   kvc_device_release(device);
 }
