@@ -141,7 +141,8 @@ enum { KVC_SIM_COUNT = 1 }; /* count wavefronts and sectors */
 /* An emulated GPU that runs kernels thread by thread in the memory of this
  * process and checks them: races, copies that are not waited for, accesses out
  * of bounds, deadlocks. What it finds is a KVC_DEVICE_ERROR that
- * kvc_error_text() explains. Calls on one device are run one after the other. */
+ * kvc_error_text() explains. Calls on one device are run one after the other.
+ */
 KVC_API kvc_status kvc_device_create_sim(const kvc_sim_options *options,
                                          kvc_device **device);
 /* Memory that kernels on an emulated GPU may read, and write if `writable`;
@@ -155,16 +156,16 @@ KVC_API kvc_status kvc_sim_forget(kvc_device *device, const void *base);
 typedef struct kvc_sim_counters {
   size_t size;
   uint64_t launches, ctas;
-  uint64_t instructions; /* of those that the emulator executes */
-  uint64_t mma;          /* of them, matrix products */
-  uint64_t bytes_read, bytes_written;   /* of global memory, by threads */
-  uint64_t wavefronts, wavefronts_best; /* passes over shared memory's banks, and
-                                           the fewest that would do */
+  uint64_t instructions;              /* of those that the emulator executes */
+  uint64_t mma;                       /* of them, matrix products */
+  uint64_t bytes_read, bytes_written; /* of global memory, by threads */
+  uint64_t wavefronts, wavefronts_best; /* passes over shared memory's banks,
+                                           and the fewest that would do */
   uint64_t sectors, sectors_best; /* 32-byte sectors of global memory, and the
                                      fewest that hold the bytes */
   uint64_t sectors_distinct; /* that a launch touches at all: what memory must
                                 give where a cache holds the rest */
-  uint64_t most_in_flight; /* bytes of copies under way in a CTA, at most */
+  uint64_t most_in_flight;   /* bytes of copies under way in a CTA, at most */
 } kvc_sim_counters;
 KVC_API kvc_status kvc_sim_get_counters(const kvc_device *device,
                                         kvc_sim_counters *counters);
