@@ -131,7 +131,7 @@ std::vector<Member> verify::exactBatch(const StoreSubject &store,
   }
   // Within the shortest split that is ever drawn: parts are divided by their
   // own sums, and a mean over several is not exact.
-  int64_t power = int64_t(1) << random.range(0, store.emulated ? 7 : 8);
+  int64_t power = int64_t(1) << random.range(0, store.emulated ? 7 : 9);
   int64_t most =
       100'000 /
       (store.kvHeads() * (store.cache().getDimK() + store.cache().getDimV()));
