@@ -102,7 +102,7 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    int64_t tokens, int64_t rows, int64_t keys,
                                    int64_t queries, int64_t split,
                                    int64_t prefetch, int64_t level, bool, bool,
-                                   int64_t warps, int64_t stages) {
+                                   int64_t warps, int64_t stages, bool byRows) {
   auto inRange = [&](StringRef field, int64_t value, int64_t low,
                      int64_t high) -> LogicalResult {
     if (value >= low && value <= high)
@@ -126,7 +126,11 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   if (split % tokens)
     return emitError() << "schedule field `tokens` (" << tokens
                        << ") must divide `split` (" << split << ")";
-  if (warps && split % (tokens * warps))
+  if (byRows && rows != 16 * warps)
+    return emitError() << "warps that share rows take 16 each: schedule field "
+                          "`rows` must be "
+                       << 16 * warps << ", found " << rows;
+  if (warps && !byRows && split % (tokens * warps))
     return emitError() << "the tokens of a step of all warps (" << tokens
                        << " times " << warps << ") must divide `split` ("
                        << split << ")";
@@ -138,7 +142,7 @@ ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
   int64_t tokens = getTokens(), rows = getRows(), keys = getKeys(),
           queries = getQueries(), split = getSplit(), prefetch = getPrefetch(),
           level = getLevel(), pack = getPack(), dot = getDot(),
-          warps = getWarps(), stages = getStages();
+          warps = getWarps(), stages = getStages(), byRows = getByRows();
   for (auto [field, value] : fields) {
     int64_t *slot = llvm::StringSwitch<int64_t *>(field)
                         .Case("tokens", &tokens)
@@ -152,17 +156,19 @@ ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
                         .Case("dot", &dot)
                         .Case("warps", &warps)
                         .Case("stages", &stages)
+                        .Case("byRows", &byRows)
                         .Default(nullptr);
     if (!slot) {
       emitError() << "a schedule has no field `" << field
                   << "`; it has tokens, rows, keys, queries, split, prefetch, "
-                     "level, pack, dot, warps and stages";
+                     "level, pack, dot, warps, stages and byRows";
       return {};
     }
     *slot = value;
   }
   return getChecked(emitError, getContext(), tokens, rows, keys, queries, split,
-                    prefetch, level, pack != 0, dot != 0, warps, stages);
+                    prefetch, level, pack != 0, dot != 0, warps, stages,
+                    byRows != 0);
 }
 
 std::string ScheduleAttr::str() const {
@@ -175,6 +181,7 @@ std::string ScheduleAttr::str() const {
      << ", pack = " << (getPack() ? "true" : "false")
      << ", dot = " << (getDot() ? "true" : "false");
   if (getWarps())
-    os << ", warps = " << getWarps() << ", stages = " << getStages();
+    os << ", warps = " << getWarps() << ", stages = " << getStages()
+       << ", byRows = " << (getByRows() ? "true" : "false");
   return text;
 }

@@ -103,8 +103,10 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
     Where a work item is done by warps:
     - `tokens`: cached tokens that one warp takes per step; `rows`: query rows
       of a work item; no `keys`, `prefetch`, `level`
-    - `warps`: that share an item's cached tokens; 0: no warps
+    - `warps`: that share an item's work; 0: no warps
     - `stages`: steps whose tokens are in shared memory at a time
+    - `byRows`: each warp takes 16 of an item's rows and all take part in every
+      step, rather than that each takes some of the tokens and all of the rows
   }];
   let parameters = (ins
     DefaultValuedParameter<"int64_t", "16">:$tokens,
@@ -117,7 +119,8 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
     DefaultValuedParameter<"bool", "false">:$pack,
     DefaultValuedParameter<"bool", "false">:$dot,
     DefaultValuedParameter<"int64_t", "0">:$warps,
-    DefaultValuedParameter<"int64_t", "0">:$stages);
+    DefaultValuedParameter<"int64_t", "0">:$stages,
+    DefaultValuedParameter<"bool", "false">:$byRows);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{

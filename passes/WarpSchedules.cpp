@@ -16,6 +16,8 @@ constexpr int64_t kDecodeSplit = 1024;
 constexpr int64_t kItemsAtATime = 2;
 /// Bytes under way per item; more does not read faster.
 constexpr int64_t kBytesAhead = 49152;
+/// Channels of which 16 rows' accumulators and operands fit into registers.
+constexpr int64_t kMaxRowsDim = 256;
 /// Shared memory for other things than cached tokens.
 constexpr int64_t kOtherShared = 16384;
 
@@ -33,13 +35,16 @@ bool hasDots(CacheType cache, Type dtype, TargetAttr target) {
   return true;
 }
 
-/// Query rows of an item: 8 as the machine multiplies, twice that where it
-/// saves reading the cache again and accumulators leave room for it.
+int64_t maxDim(CacheType cache) {
+  return std::max(cache.getDimK(), cache.getDimV());
+}
+
+/// Query rows of an item that decodes: 8 as the machine multiplies, twice that
+/// where it saves reading the cache again and accumulators leave room for it.
 int64_t chooseRows(int64_t wanted, CacheType cache, bool dot) {
-  int64_t dim = std::max(cache.getDimK(), cache.getDimV());
   if (!dot)
-    return dim > 256 ? 4 : 8;
-  return wanted > 8 && dim <= 128 ? 16 : 8;
+    return maxDim(cache) > 256 ? 4 : 8;
+  return wanted > 8 && maxDim(cache) <= 128 ? 16 : 8;
 }
 
 /// How many warps take how many tokens per step.
@@ -61,33 +66,66 @@ Shape chooseShape(int64_t row, int64_t room, bool dot) {
   return {dot ? 16 : 8, 1};
 }
 
-ScheduleAttr schedule(StoreOp store, Type dtype, TargetAttr target,
+/// Of a token: K and V.
+int64_t tokenBytes(CacheType cache) {
+  return rowBytes(cache.stream(StreamKind::K)) +
+         rowBytes(cache.stream(StreamKind::V));
+}
+
+/// Steps in shared memory.
+int64_t chooseStages(int64_t step, int64_t room) {
+  int64_t stages = llvm::divideCeil(kBytesAhead, step) + 1;
+  return std::clamp<int64_t>(stages, 2, std::clamp<int64_t>(room / step, 2, 8));
+}
+
+/// Warps share tokens.
+ScheduleAttr byTokens(StoreOp store, Type dtype, TargetAttr target,
                       int64_t queries, int64_t wanted, int64_t split) {
   auto cache = cast<CacheType>(store.getCache());
   bool dot = hasDots(cache, dtype, target);
-  int64_t row = rowBytes(cache.stream(StreamKind::K)) +
-                rowBytes(cache.stream(StreamKind::V));
+  int64_t row = tokenBytes(cache);
   int64_t room = target.getShared() - kOtherShared;
   Shape shape = chooseShape(row, room, dot);
   int64_t step = shape.tokens * shape.warps * row;
-  int64_t fit = std::max<int64_t>(2, room / kItemsAtATime / step);
-  int64_t stages = llvm::divideCeil(kBytesAhead, step) + 1;
-  stages = std::clamp<int64_t>(stages, 2, std::min<int64_t>(fit, 8));
+  int64_t stages = chooseStages(step, room / kItemsAtATime);
   int64_t rows = chooseRows(wanted, cache, dot);
   return ScheduleAttr::get(store.getContext(), shape.tokens, rows, /*keys=*/1,
                            queries, split, /*prefetch=*/0, /*level=*/2,
-                           /*pack=*/false, dot, shape.warps, stages);
+                           /*pack=*/false, dot, shape.warps, stages,
+                           /*byRows=*/false);
+}
+
+/// Warps share rows: many of them read a tile of tokens once. Accumulators of
+/// wide heads leave no room for the scores of many tokens.
+ScheduleAttr byRows(StoreOp store, TargetAttr target, int64_t queries) {
+  auto cache = cast<CacheType>(store.getCache());
+  int64_t tokens = maxDim(cache) <= 128 ? 64 : 32;
+  int64_t step = tokens * tokenBytes(cache);
+  int64_t room = target.getShared() - kOtherShared;
+  int64_t warps = 8;
+  // Results take the place of tokens.
+  while (warps > 1 && 16 * warps * (cache.getDimV() * 4 + 32) > room)
+    warps /= 2;
+  while (tokens > 16 && 2 * step > room)
+    tokens /= 2, step /= 2;
+  return ScheduleAttr::get(store.getContext(), tokens, 16 * warps, /*keys=*/1,
+                           queries, /*split=*/0, /*prefetch=*/0, /*level=*/2,
+                           /*pack=*/false, /*dot=*/true, warps,
+                           chooseStages(step, room), /*byRows=*/true);
 }
 
 ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
-  return schedule(store, dtype, target, kDecodeQueries,
+  return byTokens(store, dtype, target, kDecodeQueries,
                   /*wanted=*/store.getGroup(), kDecodeSplit);
 }
 
 /// A prefill has items enough from its queries: parts would only cost room.
 ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
-  return schedule(store, dtype, target, /*queries=*/1024,
-                  /*wanted=*/16, /*split=*/0);
+  auto cache = cast<CacheType>(store.getCache());
+  constexpr int64_t kQueries = 1024;
+  if (hasDots(cache, dtype, target) && maxDim(cache) <= kMaxRowsDim)
+    return byRows(store, target, kQueries);
+  return byTokens(store, dtype, target, kQueries, /*wanted=*/16, /*split=*/0);
 }
 
 } // namespace

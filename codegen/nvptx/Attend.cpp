@@ -1,5 +1,5 @@
 //===- Attend.cpp - the frame of an attend kernel -------------------------===//
-#include "codegen/nvptx/Attend.h"
+#include "codegen/nvptx/AttendMma.h"
 
 #include "llvm/Support/MathExtras.h"
 
@@ -71,7 +71,8 @@ AttendKernel::AttendKernel(Kernel &kernel, AttendBody body)
     : k(kernel), kit(kernel.kit), body(body), schedule(kernel.op.getSchedule()),
       tokens(schedule.getTokens()), rows(schedule.getRows()),
       warps(schedule.getWarps()), stages(schedule.getStages()),
-      group(kernel.group()), dimK(this->body.k.dim()), dimV(this->body.v.dim()),
+      byRows(schedule.getByRows()), group(kernel.group()),
+      dimK(this->body.k.dim()), dimV(this->body.v.dim()),
       strideK(strideOf(this->body.k)), strideV(strideOf(this->body.v)),
       sumStride(dimV * 4 + 16), planes(kernel.cache.planes()),
       codesK(kernel.cache.planeIndex(StreamKind::K, false)),
@@ -104,6 +105,12 @@ LogicalResult AttendKernel::checkSchedule() {
   return success();
 }
 
+std::unique_ptr<TileMath> AttendKernel::makeMath() {
+  if (!schedule.getDot())
+    return makeFmaMath(*this);
+  return byRows ? makeRowsInM(*this) : makeTokensInM(*this);
+}
+
 /// Says what makes this kernel slower than it could be.
 void AttendKernel::remarkSlowPaths() {
   auto remark = [&] {
@@ -129,8 +136,8 @@ int64_t AttendKernel::registerLimit() const {
 }
 
 LogicalResult AttendKernel::emit(LaunchInfo &launch) {
-  math = schedule.getDot() ? makeMmaMath(*this) : makeFmaMath(*this);
-  ring = k.shared.reserve(warps * ringBytes);
+  math = makeMath();
+  ring = k.shared.reserve(resultsPerRow() * ringBytes);
   flag = k.shared.reserve(16);
   math->plan();
   if (failed(checkSchedule()))
@@ -143,7 +150,8 @@ LogicalResult AttendKernel::emit(LaunchInfo &launch) {
   thread = k.thread();
   lane = k.lane();
   warp = k.warp();
-  ringBase = k.at(0, kit.add(kit.mul(warp, ringBytes), ring)).base;
+  ringBase = byRows ? k.at(0, kit.i32(ring)).base
+                    : k.at(0, kit.add(kit.mul(warp, ringBytes), ring)).base;
   planCopies();
   Value count = kit.loadConst(
       kit.i32(), k.paramPtr(kWork + offsetof(KvcGpuItems, count)), 4);
@@ -161,16 +169,23 @@ void AttendKernel::emitItem(Value index) {
   planTiles();
   zeroPadding();
   math->beginItem(current);
-  kit.op(Ptx::WarpSync, {});
+  syncRing();
   Values state = runSteps();
   // Other lanes may still read the stages that results now take the place of.
-  kit.op(Ptx::WarpSync, {});
+  syncRing();
   math->finish(state, {ringBase, 0}, {ringBase, statBytes});
-  kit.op(Ptx::BarSync, {}, {0, warps * kWarpLanes});
+  barrier();
   joinWarps();
   joinParts();
   // The next item's tokens take the place of the results.
-  kit.op(Ptx::BarSync, {}, {0, warps * kWarpLanes});
+  barrier();
+}
+
+void AttendKernel::syncRing() {
+  if (byRows)
+    barrier();
+  else
+    kit.op(Ptx::WarpSync, {});
 }
 
 void AttendKernel::loadItem(Value index) {
@@ -246,11 +261,11 @@ Value AttendKernel::queryRow(Value row) {
 // Which tokens
 //===----------------------------------------------------------------------===//
 
-/// The item's tiles, one step of every warp each: from its first token on, and
+/// The item's tiles, one round of all warps each: from its first token on, and
 /// with a window, of those behind the sink only what the first row sees. Tiles
 /// stand at absolute multiples.
 void AttendKernel::planTiles() {
-  int64_t tile = tokens * warps;
+  int64_t tile = tileTokens();
   auto count = [&](Value from, Value to) {
     return kit.ceilDiv(kit.max(kit.sub(to, from), kit.i32(0)), tile);
   };
@@ -273,8 +288,7 @@ Value AttendKernel::firstOf(Value tile) {
   Value base = current.begin;
   if (recentBase)
     base = kit.select(kit.less(tile, sinkTiles), base, recentBase);
-  return kit.add(kit.add(base, kit.mul(tile, tokens * warps)),
-                 kit.mul(warp, tokens));
+  return kit.add(kit.add(base, kit.mul(tile, tileTokens())), ownTokens());
 }
 
 /// Whether every row sees all `count` tokens from `first` on.
@@ -325,16 +339,16 @@ Values AttendKernel::runSteps() {
 
 void AttendKernel::loadScales(Value first, ValueRange pages, Values &to) {
   if (body.scaledK)
-    to.push_back(loadScale(StreamKind::K, first, pages));
+    to.append(loadScale(StreamKind::K, first, pages));
   if (body.scaledV)
-    to.push_back(loadScale(StreamKind::V, first, pages));
+    to.append(loadScale(StreamKind::V, first, pages));
 }
 
 /// The tiles of which this warp's step, and the one that it copies meanwhile,
 /// are full: [first, second).
 std::pair<Value, Value> AttendKernel::plainTiles() {
-  int64_t tile = tokens * warps;
-  Value own = kit.mul(warp, tokens);
+  int64_t tile = tileTokens();
+  Value own = ownTokens();
   Value begin = kit.i32(0), base = current.begin;
   if (!body.read.isAll()) {
     // Few tokens are in the sink: of the rest only.
@@ -415,7 +429,7 @@ Values AttendKernel::emitTile(Value tile, ValueRange carried, size_t fixed,
   ValueRange pages = carried.slice(2, pagesPerStep);
   kit.op(Ptx::CpAsyncWait, {}, ahead - 1);
   // Every lane's copies are there, and the stage that was read last is free.
-  kit.op(Ptx::WarpSync, {});
+  syncRing();
   Value later = kit.add(tile, ahead), first = firstOf(later);
   Values next{advance(read), advance(write)};
   next.append(pagesOf(firstOf(kit.add(later, 1))));
@@ -427,7 +441,8 @@ Values AttendKernel::emitTile(Value tile, ValueRange carried, size_t fixed,
              [&] { copyStep(first, pages, isFull(first, tokens), to); });
   kit.op(Ptx::CpAsyncCommit, {});
   ValueRange ring = carried.slice(2 + pagesPerStep, fixed - 2 - pagesPerStep);
-  unsigned perStep = unsigned(body.scaledK) + unsigned(body.scaledV);
+  unsigned streams = unsigned(body.scaledK) + unsigned(body.scaledV);
+  unsigned perStep = streams * scaleWords();
   llvm::append_range(next, ring.drop_front(perStep));
   loadScales(first, pages, next);
   Step step;
@@ -436,9 +451,10 @@ Values AttendKernel::emitTile(Value tile, ValueRange carried, size_t fixed,
   step.k = {kit.add(ringBase, read), 0};
   step.v = step.k + tokens * strideK;
   if (body.scaledK)
-    step.scaleK = ring[0];
+    llvm::append_range(step.scaleK, ring.take_front(scaleWords()));
   if (body.scaledV)
-    step.scaleV = ring[perStep - 1];
+    llvm::append_range(step.scaleV,
+                       ring.slice(perStep - scaleWords(), scaleWords()));
   ValueRange state = carried.drop_front(fixed);
   next.append(plain ? math->step(step, state) : multiply(step, state));
   return next;
@@ -447,22 +463,34 @@ Values AttendKernel::emitTile(Value tile, ValueRange carried, size_t fixed,
 /// A step that need not be full, part after part.
 Values AttendKernel::multiply(const Step &step, ValueRange state) {
   int64_t size = math->partTokens();
-  return kit.loop(
-      kit.i32(0), kit.i32(tokens / size), kit.i32(1), state,
-      [&](Value index, ValueRange state) {
-        Step part = step;
-        part.tokens = size;
-        part.first = kit.add(step.first, kit.mul(index, size));
-        part.full = isFull(part.first, size);
-        part.k.base = kit.add(step.k.base, kit.mul(index, size * strideK));
-        part.v.base = kit.add(step.v.base, kit.mul(index, size * strideV));
-        for (Value *scale : {&part.scaleK, &part.scaleV})
-          if (*scale && size < tokens) {
-            Value from = kit.add(kit.mul(index, size), kit.rem(lane, size));
-            *scale = kit.bits(kit.op1(Ptx::ShflIdx, {*scale, from}), kit.f32());
-          }
-        return math->step(part, state);
-      });
+  return kit.loop(kit.i32(0), kit.i32(tokens / size), kit.i32(1), state,
+                  [&](Value index, ValueRange state) {
+                    Step part = step;
+                    part.tokens = size;
+                    part.first = kit.add(step.first, kit.mul(index, size));
+                    part.full = isFull(part.first, size);
+                    part.k.base =
+                        kit.add(step.k.base, kit.mul(index, size * strideK));
+                    part.v.base =
+                        kit.add(step.v.base, kit.mul(index, size * strideV));
+                    if (size < tokens)
+                      for (Values *scales : {&part.scaleK, &part.scaleV})
+                        *scales = scalesOf(*scales, index, size);
+                    return math->step(part, state);
+                  });
+}
+
+/// Of a step's scales, those of its part `index` of `size` tokens.
+Values AttendKernel::scalesOf(const Values &scales, Value index, int64_t size) {
+  if (scales.empty())
+    return {};
+  assert(size <= kWarpLanes);
+  Value first = kit.mul(index, size), word = scales[0];
+  for (size_t i = 1; i < scales.size(); ++i)
+    word =
+        kit.select(kit.less(first, kit.i32(i * kWarpLanes)), word, scales[i]);
+  Value from = kit.add(kit.rem(first, kWarpLanes), kit.rem(lane, size));
+  return {kit.bits(kit.op1(Ptx::ShflIdx, {word, from}), kit.f32())};
 }
 
 Value AttendKernel::transform(Value score, Value tokenScale) {

@@ -1,11 +1,15 @@
 //===- Attend.h - the frame of an attend kernel -----------------*- C++ -*-===//
 //
 // One CTA works on one item at a time: some query rows of one sequence and kv
-// head against the tokens of one split. Its warps take turns with steps of
-// `tokens` cached tokens, each warp with a ring of `stages` steps in shared
-// memory that it fills itself and reads alone, so that the loop has no barrier
-// between warps. At the end the warps' results are joined, and those of the
-// CTAs of one row block by whichever arrives last.
+// head against the tokens of one split, in steps of `tokens` cached tokens. A
+// ring of `stages` steps is in shared memory. Its warps share the work in one
+// of two ways:
+// - by tokens (decode): they take turns with steps, each warp with a ring that
+//   it fills itself and reads alone, so that the loop has no barrier between
+//   warps; at the end the warps' results are joined;
+// - by rows (prefill): all take part in every step, each with 16 rows of its
+//   own; one ring is filled and read by all.
+// Those of the CTAs of one row block are joined by whichever arrives last.
 //
 // This class finds the tokens, brings their codes into shared memory and joins
 // results; how a step is multiplied is a TileMath.
@@ -74,13 +78,11 @@ struct Step {
   mlir::Value first; ///< token of row 0
   /// i1, the same for the warp: every row sees all tokens. Null: it does.
   mlir::Value full;
-  /// f32 scales of token first + lane % `tokens`; null if the codec has none.
-  /// Of tokens that no row sees they are any bits.
-  mlir::Value scaleK, scaleV;
+  /// f32 scales: element i is that of token first + 32 i + lane % `tokens`.
+  /// Empty if the codec has none. Of tokens that no row sees they are any bits.
+  Values scaleK, scaleV;
 };
 
-/// Parts of a row's result: acc is [rows][dimV] f32 in shared memory.
-///
 /// The state is a list of values carried through the loop over steps.
 class TileMath {
 public:
@@ -96,13 +98,12 @@ public:
   /// which registers must suffice. Divides the schedule's `tokens`.
   virtual int64_t partTokens() = 0;
   virtual Values step(const Step &step, mlir::ValueRange state) = 0;
-  /// Writes this warp's rows: for row r, m (largest logit, in powers of two;
-  /// -inf: saw nothing) and l at stats + 8 r, and sum_t 2^(s - m) v at
-  /// sums + r * sumStride. Rows beyond the item's are of no account.
+  /// Writes this warp's rows: for row r of the item, m (largest logit, in
+  /// powers of two; -inf: saw nothing) and l at stats + 8 r, and sum_t 2^(s -
+  /// m) v at sums + r * sumStride. Rows beyond the item's are of no account.
   virtual void finish(mlir::ValueRange state, Shared stats, Shared sums) = 0;
 };
 
-std::unique_ptr<TileMath> makeMmaMath(AttendKernel &kernel);
 std::unique_ptr<TileMath> makeFmaMath(AttendKernel &kernel);
 
 class AttendKernel {
@@ -117,6 +118,7 @@ public:
   const int64_t tokens; ///< per step of a warp
   const int64_t rows;   ///< of an item
   const int64_t warps, stages;
+  const bool byRows; ///< warps share rows, see above
   const int64_t group;
   const int64_t dimK, dimV;
   int64_t strideK, strideV; ///< bytes between rows in shared memory
@@ -131,6 +133,8 @@ public:
   mlir::Value visible(mlir::Value token, mlir::Value position);
   /// Whether some row of the item may.
   mlir::Value seenByAny(mlir::Value token);
+  /// The warp's first row where warps share rows, i32.
+  mlir::Value firstRow() { return kit.mul(warp, 16); }
   /// Position of row `row` (i32) of the item.
   mlir::Value position(mlir::Value row);
   /// Address in q of row `row` of the item; that of its last row for rows
@@ -144,6 +148,18 @@ private:
   mlir::LogicalResult checkSchedule();
   void remarkSlowPaths();
   int64_t registerLimit() const;
+  std::unique_ptr<TileMath> makeMath();
+  /// Cached tokens of a round of all warps.
+  int64_t tileTokens() const { return byRows ? tokens : tokens * warps; }
+  /// First of the warp's tokens in a tile.
+  mlir::Value ownTokens() {
+    return byRows ? kit.i32(0) : kit.mul(warp, tokens);
+  }
+  void barrier() { kit.op(Ptx::BarSync, {}, {0, warps * kWarpLanes}); }
+  /// Of those who share a ring.
+  void syncRing();
+  /// Of those whose results are parts of the same rows.
+  int64_t resultsPerRow() const { return byRows ? 1 : warps; }
   void emitItem(mlir::Value index);
   void loadItem(mlir::Value index);
   void planTiles();
@@ -154,19 +170,23 @@ private:
   Values emitTile(mlir::Value tile, mlir::ValueRange carried, size_t fixed,
                   bool plain);
   Values multiply(const Step &step, mlir::ValueRange state);
+  Values scalesOf(const Values &scales, mlir::Value index, int64_t size);
   std::pair<mlir::Value, mlir::Value> plainTiles();
   void loadScales(mlir::Value first, mlir::ValueRange pages, Values &to);
+  /// Words of a step's scales of one stream in a lane.
+  int64_t scaleWords() const { return llvm::divideCeil(tokens, kWarpLanes); }
 
   // AttendCopy.cpp: one step's rows into a stage.
   struct CopyShape {
     int64_t rowBytes;     ///< of a token's codes
     int64_t unit;         ///< bytes of one copy: 16, 8 or 4
     int64_t lanesPerRow;  ///< a power of two
-    int64_t rowsAtOnce;   ///< rows that one instruction of the warp covers
+    int64_t rowsAtOnce;   ///< rows that one instruction of all lanes covers
     int64_t unitsPerLane; ///< of a row
   };
   int64_t rowsAtOnce(); ///< the larger of the two streams'
-  static CopyShape shapeOf(int64_t rowBytes, int64_t tokens);
+  int64_t copyLanes() const { return byRows ? warps * kWarpLanes : kWarpLanes; }
+  CopyShape shapeOf(int64_t rowBytes) const;
   void planCopies();
   Values pagesOf(mlir::Value first);
   mlir::Value pageOf(mlir::Value token);
@@ -176,8 +196,7 @@ private:
                 mlir::Value stage);
   void copyRows(StreamKind kind, mlir::Value first, mlir::ValueRange pages,
                 mlir::Value full, Shared to);
-  mlir::Value loadScale(StreamKind kind, mlir::Value first,
-                        mlir::ValueRange pages);
+  Values loadScale(StreamKind kind, mlir::Value first, mlir::ValueRange pages);
   void zeroPadding();
   mlir::Value clampToken(mlir::Value token);
 
@@ -203,13 +222,13 @@ private:
   /// begin and end anywhere.
   int64_t pagesPerStep;
   int64_t stageBytes;
-  int64_t ringBytes;  ///< of a warp: its stages, later its results
+  int64_t ringBytes;  ///< of a ring: its stages, later results
   int64_t ring, flag; ///< in shared memory
   // Of the item.
   llvm::SmallVector<mlir::Value, 4> origin, outerStride;
   mlir::Value table;
   mlir::Value sinkTiles, tiles, recentBase; ///< see planTiles()
-  mlir::Value ringBase;                     ///< this warp's, i32
+  mlir::Value ringBase;                     ///< this lane's, i32
   // Lane constants of the copies, per stream.
   struct LaneCopy {
     mlir::Value global; ///< i64: byte offset of the lane's first unit in a page

@@ -1,8 +1,8 @@
 //===- AttendCopy.cpp - a step's codes into shared memory -----------------===//
 //
-// A warp copies its own steps, 16 bytes a lane where rows are multiples of 16,
-// several whole rows with one instruction. Rows stand a multiple of 16 bytes
-// plus 16 apart in shared memory, so that eight rows at one offset (what
+// Those who share a ring fill it, 16 bytes a lane where rows are multiples of
+// 16, several whole rows with one instruction. Rows stand a multiple of 16
+// bytes plus 16 apart in shared memory, so that eight rows at one offset (what
 // ldmatrix reads at a time) lie in eight different groups of banks, and every
 // address is the lane's own plus a constant.
 //
@@ -16,15 +16,14 @@ using namespace kvc;
 using namespace kvc::nvptx;
 using arith::CmpIPredicate;
 
-AttendKernel::CopyShape AttendKernel::shapeOf(int64_t rowBytes,
-                                              int64_t tokens) {
+AttendKernel::CopyShape AttendKernel::shapeOf(int64_t rowBytes) const {
   CopyShape shape;
   shape.rowBytes = rowBytes;
   shape.unit = rowBytes % 16 == 0 ? 16 : 8; // dims are multiples of 8
   int64_t units = rowBytes / shape.unit;
   shape.lanesPerRow = std::min(kWarpLanes, units & -units);
   // With fewer rows than that leaves lanes for, some have nothing to do.
-  shape.rowsAtOnce = std::min(kWarpLanes / shape.lanesPerRow, tokens);
+  shape.rowsAtOnce = std::min(copyLanes() / shape.lanesPerRow, tokens);
   shape.unitsPerLane = units / shape.lanesPerRow;
   return shape;
 }
@@ -32,14 +31,15 @@ AttendKernel::CopyShape AttendKernel::shapeOf(int64_t rowBytes,
 /// What each lane copies does not depend on the step.
 void AttendKernel::planCopies() {
   auto plan = [&](Operand &operand, unsigned plane, int64_t stride) {
-    CopyShape shape = shapeOf(operand.rowBytes(), tokens);
+    CopyShape shape = shapeOf(operand.rowBytes());
     LaneCopy copy;
+    Value lane = byRows ? thread : this->lane;
     copy.row = kit.div(lane, shape.lanesPerRow);
     copy.unit = kit.mul(kit.rem(lane, shape.lanesPerRow), shape.unit);
     copy.global = kit.wide(
         kit.add(kit.mul(copy.row, planes[plane].tokenStride), copy.unit));
     copy.shared = kit.add(kit.mul(copy.row, stride), copy.unit);
-    if (shape.rowsAtOnce * shape.lanesPerRow < kWarpLanes)
+    if (shape.rowsAtOnce * shape.lanesPerRow < copyLanes())
       copy.active = kit.less(copy.row, kit.i32(shape.rowsAtOnce));
     return copy;
   };
@@ -77,8 +77,8 @@ Value AttendKernel::pageAmong(ValueRange pages, Value row) {
 }
 
 int64_t AttendKernel::rowsAtOnce() {
-  return std::max(shapeOf(body.k.rowBytes(), tokens).rowsAtOnce,
-                  shapeOf(body.v.rowBytes(), tokens).rowsAtOnce);
+  return std::max(shapeOf(body.k.rowBytes()).rowsAtOnce,
+                  shapeOf(body.v.rowBytes()).rowsAtOnce);
 }
 
 /// The nearest token that is there: whatever is read of it is not used, but
@@ -114,7 +114,7 @@ void AttendKernel::copyRows(StreamKind kind, Value first, ValueRange pages,
   const LaneCopy &copy = isK ? copyK : copyV;
   int64_t stride = isK ? strideK : strideV;
   int64_t tokenStride = planes[plane].tokenStride;
-  CopyShape shape = shapeOf((isK ? body.k : body.v).rowBytes(), tokens);
+  CopyShape shape = shapeOf((isK ? body.k : body.v).rowBytes());
   Ptx whole = shape.unit == 16 ? Ptx::CpAsync16 : Ptx::CpAsync8;
   Ptx zfill = shape.unit == 16 ? Ptx::CpAsync16Zfill : Ptx::CpAsync8Zfill;
   Shared own{kit.add(to.base, copy.shared), to.offset};
@@ -167,21 +167,25 @@ void AttendKernel::copyRows(StreamKind kind, Value first, ValueRange pages,
     kit.when(full, plain, careful);
 }
 
-/// The f32 scale of token first + lane % tokens; null if the codec has none.
-Value AttendKernel::loadScale(StreamKind kind, Value first, ValueRange pages) {
+/// The f32 scales of tokens first + 32 i + lane % tokens.
+Values AttendKernel::loadScale(StreamKind kind, Value first, ValueRange pages) {
   Operand &operand = kind == StreamKind::K ? body.k : body.v;
   Type type = operand.codec().getScaleType();
-  if (!type)
-    return {};
   unsigned plane = k.cache.planeIndex(kind, /*scales=*/true);
-  Value token = clampToken(kit.add(first, kit.rem(lane, tokens)));
-  Value id =
-      pagesPerStep ? pageAmong(pages, kit.sub(token, first)) : pageOf(token);
-  Value address = rowAddress(plane, id, token);
-  Value scale = kit.loadConst(type, address, type.getIntOrFloatBitWidth() / 8);
-  if (type.isF32())
-    return scale;
-  return arith::ExtFOp::create(kit.b, kit.kernel, kit.f32(), scale);
+  Values scales;
+  for (int64_t i = 0; i < scaleWords(); ++i) {
+    Value own = kit.add(kit.rem(lane, tokens), i * kWarpLanes);
+    Value token = clampToken(kit.add(first, own));
+    Value id =
+        pagesPerStep ? pageAmong(pages, kit.sub(token, first)) : pageOf(token);
+    Value address = rowAddress(plane, id, token);
+    Value scale =
+        kit.loadConst(type, address, type.getIntOrFloatBitWidth() / 8);
+    if (!type.isF32())
+      scale = arith::ExtFOp::create(kit.b, kit.kernel, kit.f32(), scale);
+    scales.push_back(scale);
+  }
+  return scales;
 }
 
 /// Bytes between the end of a row and where a product stops reading it.
@@ -192,8 +196,9 @@ void AttendKernel::zeroPadding() {
     if (end == bytes)
       return;
     Value zero = kit.constant(0, kit.vec(2, kit.f32()));
+    Value lane = byRows ? thread : this->lane;
     for (int64_t stage = 0; stage < stages; ++stage)
-      kit.loop(lane, kit.i32(tokens), kit.i32(kWarpLanes), [&](Value row) {
+      kit.loop(lane, kit.i32(tokens), kit.i32(copyLanes()), [&](Value row) {
         Value at = kit.add(ringBase, kit.mul(row, stride));
         for (int64_t byte = bytes; byte < end; byte += 8)
           kit.storeShared(zero, {at, stage * stageBytes + offset + byte});

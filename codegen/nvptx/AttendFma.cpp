@@ -28,6 +28,8 @@ public:
         blocks(llvm::divideCeil(a.dimV, kBlock * kWarpLanes)) {}
 
   std::string refuse() override {
+    if (a.byRows)
+      return "warps share rows (`byRows`) on tensor cores only";
     if (a.tokens != 8 && a.tokens != 16 && a.tokens != 32)
       return "f32 multiply-adds take `tokens` of 8, 16 or 32";
     if (a.rows > 8)
@@ -136,11 +138,15 @@ Values FmaMath::scores(const Step &step) {
 Values FmaMath::softmax(const Step &step, Values s, MutableArrayRef<Value> m,
                         MutableArrayRef<Value> l) {
   Value token = kit.add(step.first, kit.rem(a.lane, a.tokens));
+  Value scaleK, scaleV;
+  if (a.body.scaledK)
+    scaleK = step.scaleK.front();
+  if (a.body.scaledV)
+    scaleV = step.scaleV.front();
   Values p, factors;
   for (int64_t r = 0; r < a.rows; ++r) {
     Value seen = a.visible(token, positions[r]);
-    Value x =
-        kit.select(seen, a.transform(s[r], step.scaleK), kit.f32(-INFINITY));
+    Value x = kit.select(seen, a.transform(s[r], scaleK), kit.f32(-INFINITY));
     Value largest = x;
     for (int64_t mask = 1; mask < a.tokens; mask *= 2)
       largest = kit.fmax(largest, kit.shflXor(largest, mask));
@@ -154,10 +160,10 @@ Values FmaMath::softmax(const Step &step, Values s, MutableArrayRef<Value> m,
       sum = kit.fadd(sum, kit.shflXor(sum, mask));
     l[r] = kit.fma(l[r], factor, sum);
     m[r] = largest;
-    if (step.scaleV) {
+    if (scaleV) {
       // What nobody sees may have any scale.
       Value hidden = kit.fcmp(CmpFPredicate::OEQ, mine, kit.f32(0));
-      mine = kit.select(hidden, kit.f32(0), kit.fmul(mine, step.scaleV));
+      mine = kit.select(hidden, kit.f32(0), kit.fmul(mine, scaleV));
     }
     p.push_back(mine);
     factors.push_back(factor);

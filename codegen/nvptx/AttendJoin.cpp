@@ -29,7 +29,7 @@ AttendKernel::Joined AttendKernel::joinStats(Value row) {
   Joined joined;
   Values ms, ls;
   Value stats = kit.add(k.at(0, kit.mul(row, 8)).base, ring);
-  for (int64_t w = 0; w < warps; ++w) {
+  for (int64_t w = 0; w < resultsPerRow(); ++w) {
     Shared at{stats, w * ringBytes};
     ms.push_back(kit.loadShared(kit.f32(), at));
     ls.push_back(kit.loadShared(kit.f32(), at + 4));
@@ -85,7 +85,7 @@ void AttendKernel::joinRow(Value row) {
   kit.loop(lane, kit.i32(dimV / 4), kit.i32(kWarpLanes), [&](Value block) {
     Value at = kit.add(sums, kit.mul(block, 16));
     Value total;
-    for (int64_t w = 0; w < warps; ++w) {
+    for (int64_t w = 0; w < resultsPerRow(); ++w) {
       Value x = kit.loadShared(kit.vec(4, kit.f32()),
                                {at, w * ringBytes + statBytes});
       Value weight = kit.splat(joined.weights[w], 4);
@@ -125,9 +125,8 @@ void AttendKernel::joinRow(Value row) {
 void AttendKernel::joinParts() {
   Value several = kit.less(kit.i32(1), current.parts);
   kit.when(several, [&] {
-    int64_t all = warps * kWarpLanes;
     // All rows of the part are written before it is counted.
-    kit.op(Ptx::BarSync, {}, {0, all});
+    barrier();
     kit.when(kit.cmp(CmpIPredicate::eq, thread, kit.i32(0)), [&] {
       Value blocks = kit.ceilDiv(kit.mul(current.queries, group), rows);
       Value perPart = kit.mul(blocks, k.kvHeads());
@@ -138,7 +137,7 @@ void AttendKernel::joinParts() {
       Value before = kit.op1(Ptx::AtomAddAcqRel, {counter, kit.i32(1)});
       kit.storeShared(before, k.at(flag));
     });
-    kit.op(Ptx::BarSync, {}, {0, all});
+    barrier();
     Value before = kit.loadShared(kit.i32(), k.at(flag));
     Value last = kit.cmp(CmpIPredicate::eq, kit.add(before, 1), current.parts);
     // Every lane read the same word, which the compiler cannot know.

@@ -1,4 +1,4 @@
-//===- AttendMma.cpp - products on tensor cores: softmax and state --------===//
+//===- AttendMma.cpp - attention on tensor cores: softmax and state -------===//
 #include "codegen/nvptx/AttendMma.h"
 
 #include <cmath>
@@ -18,21 +18,20 @@ static Form formOf(Type code) {
   return code.isBF16() ? Form::BF16 : code.isF16() ? Form::F16 : Form::I8;
 }
 
-MmaMath::MmaMath(AttendKernel &a)
-    : a(a), kit(a.kit), formK(formOf(a.body.k.codec().getCodeType())),
-      formV(formOf(a.body.v.codec().getCodeType())), nTiles(a.rows / 8),
+MmaMath::MmaMath(AttendKernel &a, Rows side, int64_t rows)
+    : a(a), kit(a.kit), side(side),
+      formK(formOf(a.body.k.codec().getCodeType())),
+      formV(formOf(a.body.v.codec().getCodeType())),
       kSteps(llvm::divideCeil(a.dimK, 16)),
-      mTiles(llvm::divideCeil(a.dimV, 16)),
-      twice(a.body.scaledV && a.k.dtype.isF16()),
-      normalised(formK != Form::BF16 && a.k.dtype.isBF16()) {
+      rowSlots(side == Rows::InM ? rows / 8 : rows / 4),
+      channelSlots(llvm::divideCeil(a.dimV, 16) * (side == Rows::InM ? 4 : 2)),
+      normalised(formK != Form::BF16 && a.k.dtype.isBF16()),
+      twice(a.body.scaledV && a.k.dtype.isF16()) {
   raw = !a.body.softcap && !a.body.scaledK && !normalised && a.body.scale > 0 &&
         a.body.scale <= 1;
 }
 
 std::string MmaMath::refuse() {
-  if (a.tokens % 16 || a.tokens > 32 || a.rows % 8)
-    return "products on tensor cores take `tokens` of 16 or 32 and `rows` that "
-           "are multiples of 8";
   TargetAttr target =
       a.k.op->getParentOfType<ModuleOp>()->getAttrOfType<TargetAttr>(
           "kvc.target");
@@ -41,6 +40,28 @@ std::string MmaMath::refuse() {
       return "there are no exact products on tensor cores of this codec in a "
              "model of this type: set `dot` to false";
   return "";
+}
+
+void MmaMath::beginItem(const Item &) {
+  g = kit.div(a.lane, 4);
+  t = kit.rem(a.lane, 4);
+  q.clear();
+  rowFactor.clear();
+  positions.clear();
+  for (int64_t row = 0; row < rowSlots; ++row)
+    positions.push_back(a.position(rowOf(row)));
+  loadQuery();
+}
+
+Value MmaMath::rowOf(int64_t slot) {
+  if (side == Rows::InN)
+    return placeInN(slot);
+  return kit.add(placeInM(slot), a.firstRow());
+}
+
+ArrayRef<int64_t> MmaMath::tokenLanes() const {
+  static constexpr int64_t kInM[] = {4, 8, 16}, kInN[] = {1, 2};
+  return side == Rows::InM ? ArrayRef<int64_t>(kInN) : ArrayRef<int64_t>(kInM);
 }
 
 //===----------------------------------------------------------------------===//
@@ -54,11 +75,11 @@ MmaMath::State MmaMath::unpack(ValueRange values) const {
     values = values.drop_front(n);
     return part;
   };
-  state.m = take(2 * nTiles);
-  state.base = take(2 * nTiles);
-  state.l = take(2 * nTiles);
+  state.m = take(rowSlots);
+  state.base = take(rowSlots);
+  state.l = take(rowSlots);
   if (a.body.scaledV)
-    state.unit = take(2 * nTiles);
+    state.unit = take(rowSlots);
   state.o = take(values.size());
   return state;
 }
@@ -73,12 +94,12 @@ Values MmaMath::pack(const State &state) const {
 
 Values MmaMath::initialState() {
   State state;
-  state.m.assign(2 * nTiles, kit.f32(-INFINITY));
-  state.base.assign(2 * nTiles, kit.f32(0));
-  state.l.assign(2 * nTiles, kit.f32(0));
+  state.m.assign(rowSlots, kit.f32(-INFINITY));
+  state.base.assign(rowSlots, kit.f32(0));
+  state.l.assign(rowSlots, kit.f32(0));
   if (a.body.scaledV)
-    state.unit.assign(2 * nTiles, kit.f32(-126));
-  state.o.assign(4 * nTiles * mTiles, kit.f32(0));
+    state.unit.assign(rowSlots, kit.f32(-126));
+  state.o.assign(rowSlots * channelSlots, kit.f32(0));
   return pack(state);
 }
 
@@ -87,7 +108,7 @@ Values MmaMath::initialState() {
 //===----------------------------------------------------------------------===//
 
 Values MmaMath::step(const Step &step, ValueRange values) {
-  subs = step.tokens / 16;
+  tokenSlots = side == Rows::InM ? step.tokens / 4 : step.tokens / 8;
   State state = unpack(values);
   Values s = transformed(step, scores(step));
   if (step.full)
@@ -98,14 +119,14 @@ Values MmaMath::step(const Step &step, ValueRange values) {
   if (formV == Form::I8)
     p = scaleV(step, p, state);
   if (formV == Form::I8 || !step.full) {
-    accumulate(step, p, state);
+    accumulate(step, p, state, nullptr);
     return pack(state);
   }
   state.o = kit.choose(
       step.full,
       [&] {
         State whole = state;
-        accumulate(step, p, whole);
+        accumulate(step, p, whole, nullptr);
         return whole.o;
       },
       [&] {
@@ -116,60 +137,65 @@ Values MmaMath::step(const Step &step, ValueRange values) {
   return pack(state);
 }
 
-Value MmaMath::laneScale(Value scale, int64_t sub, int64_t half) {
-  Value from = kit.add(g, sub * 16 + half * 8);
-  return kit.bits(kit.op1(Ptx::ShflIdx, {scale, from}), kit.f32());
+Value MmaMath::laneScale(ArrayRef<Value> scales, int64_t token) {
+  Value from = tokenOf(token);
+  int64_t which = 0;
+  if (scales.size() > 1) {
+    // Slots are in order of the tokens that they have across lanes.
+    which = token * int64_t(scales.size()) / tokenSlots;
+    from = kit.add(from, -which * kWarpLanes);
+  }
+  return kit.bits(kit.op1(Ptx::ShflIdx, {scales[which], from}), kit.f32());
 }
 
-Value MmaMath::tokenOf(const Step &step, int64_t sub, int64_t half) {
-  return kit.add(kit.add(step.first, g), sub * 16 + half * 8);
+Value MmaMath::sees(const Step &step, int64_t row, int64_t token) {
+  return a.visible(kit.add(step.first, tokenOf(token)), positions[row]);
 }
 
 /// Logits in powers of two, unless they are `raw`.
 Values MmaMath::transformed(const Step &step, Values s) {
   if (raw)
     return s;
-  for (int64_t sub = 0; sub < subs; ++sub) {
-    Value scales[2] = {};
+  for (int64_t token = 0; token < tokenSlots; ++token) {
+    Value scale;
     if (a.body.scaledK)
-      for (int64_t half = 0; half < 2; ++half)
-        scales[half] = laneScale(step.scaleK, sub, half);
-    for (int64_t n = 0; n < nTiles; ++n)
-      for (int64_t i = 0; i < 4; ++i) {
-        Value &x = s[at(sub, n, i)];
-        if (normalised)
-          x = kit.fmul(x, rowFactor[2 * n + i % 2]);
-        x = a.transform(x, scales[i / 2]);
-      }
+      scale = laneScale(step.scaleK, token);
+    for (int64_t row = 0; row < rowSlots; ++row) {
+      Value &x = s[atToken(row, token)];
+      if (normalised)
+        x = kit.fmul(x, rowFactor[row]);
+      x = a.transform(x, scale);
+    }
   }
   return s;
 }
 
 Values MmaMath::masked(const Step &step, Values s) {
-  for (int64_t sub = 0; sub < subs; ++sub)
-    for (int64_t n = 0; n < nTiles; ++n)
-      for (int64_t i = 0; i < 4; ++i) {
-        Value seen =
-            a.visible(tokenOf(step, sub, i / 2), positions[2 * n + i % 2]);
-        Value &x = s[at(sub, n, i)];
-        x = kit.select(seen, x, kit.f32(-INFINITY));
-      }
+  for (int64_t row = 0; row < rowSlots; ++row)
+    for (int64_t token = 0; token < tokenSlots; ++token) {
+      Value &x = s[atToken(row, token)];
+      x = kit.select(sees(step, row, token), x, kit.f32(-INFINITY));
+    }
   return s;
 }
 
-/// Of the step's tokens, for each row of this lane.
-Values MmaMath::columnMax(const Values &s) {
+/// A row's value from those of the lanes that have its other tokens.
+Value MmaMath::overLanes(Value x,
+                         llvm::function_ref<Value(Value, Value)> join) {
+  for (int64_t mask : tokenLanes())
+    x = join(x, kit.shflXor(x, mask));
+  return x;
+}
+
+/// Of the step's tokens, for each row slot.
+Values MmaMath::rowMax(const Values &s) {
   Values largest;
-  for (int64_t column = 0; column < 2 * nTiles; ++column) {
-    Value x;
-    for (int64_t sub = 0; sub < subs; ++sub)
-      for (int64_t half = 0; half < 2; ++half) {
-        Value y = s[at(sub, column / 2, 2 * half + column % 2)];
-        x = x ? kit.fmax(x, y) : y;
-      }
-    for (int64_t mask : {4, 8, 16})
-      x = kit.fmax(x, kit.shflXor(x, mask));
-    largest.push_back(x);
+  auto join = [&](Value x, Value y) { return kit.fmax(x, y); };
+  for (int64_t row = 0; row < rowSlots; ++row) {
+    Value x = s[atToken(row, 0)];
+    for (int64_t token = 1; token < tokenSlots; ++token)
+      x = kit.fmax(x, s[atToken(row, token)]);
+    largest.push_back(overLanes(x, join));
   }
   return largest;
 }
@@ -178,7 +204,7 @@ Values MmaMath::columnMax(const Values &s) {
 /// depends on that row alone, whatever makes the warp do it.
 void MmaMath::rescale(const Values &s, State &state) {
   double slack = raw ? kSlack / a.body.scale : kSlack;
-  Values largest = columnMax(s), grown;
+  Values largest = rowMax(s), grown;
   Value any;
   for (auto [x, m] : llvm::zip(largest, state.m)) {
     grown.push_back(
@@ -190,24 +216,22 @@ void MmaMath::rescale(const Values &s, State &state) {
       kit.cmp(CmpIPredicate::ne, kit.op1(Ptx::VoteAny, word), kit.i32(0));
   auto moved = [&] {
     State next = state;
-    for (int64_t column = 0; column < 2 * nTiles; ++column) {
-      Value &m = next.m[column], &base = next.base[column];
+    for (int64_t row = 0; row < rowSlots; ++row) {
+      Value &m = next.m[row], &base = next.base[row];
       Value first =
-          kit.fcmp(CmpFPredicate::OEQ, state.m[column], kit.f32(-INFINITY));
-      m = kit.select(grown[column], largest[column], m);
+          kit.fcmp(CmpFPredicate::OEQ, state.m[row], kit.f32(-INFINITY));
+      m = kit.select(grown[row], largest[row], m);
       Value scaled = raw ? kit.fmul(m, kit.f32(a.body.scale)) : m;
-      base = kit.select(grown[column], scaled, base);
+      base = kit.select(grown[row], scaled, base);
       // Nothing was seen: l and O are 0, and stay so.
-      Value alpha = kit.ex2(kit.fsub(state.base[column], base));
+      Value alpha = kit.ex2(kit.fsub(state.base[row], base));
       alpha = kit.select(first, kit.f32(0), alpha);
-      alpha = kit.select(grown[column], alpha, kit.f32(1));
-      next.l[column] = kit.fmul(next.l[column], alpha);
-      for (int64_t tile = 0; tile < mTiles; ++tile)
-        for (int64_t half = 0; half < 2; ++half) {
-          Value &o = next.o[((column / 2) * mTiles + tile) * 4 + 2 * half +
-                            column % 2];
-          o = kit.fmul(o, alpha);
-        }
+      alpha = kit.select(grown[row], alpha, kit.f32(1));
+      next.l[row] = kit.fmul(next.l[row], alpha);
+      for (int64_t channel = 0; channel < channelSlots; ++channel) {
+        Value &o = next.o[atChannel(row, channel)];
+        o = kit.fmul(o, alpha);
+      }
     }
     return pack(next);
   };
@@ -218,17 +242,16 @@ void MmaMath::rescale(const Values &s, State &state) {
 /// p = 2^(s - base), and l.
 Values MmaMath::probabilities(const Values &s, State &state) {
   Values p(s.size());
-  for (int64_t column = 0; column < 2 * nTiles; ++column) {
-    Value base = state.base[column];
+  for (int64_t row = 0; row < rowSlots; ++row) {
+    Value base = state.base[row];
     Value minus = LLVM::FNegOp::create(kit.b, kit.kernel, base);
-    for (int64_t sub = 0; sub < subs; ++sub)
-      for (int64_t half = 0; half < 2; ++half) {
-        size_t index = at(sub, column / 2, 2 * half + column % 2);
-        Value exponent = raw ? kit.fma(s[index], kit.f32(a.body.scale), minus)
-                             : kit.fsub(s[index], base);
-        p[index] = kit.ex2(exponent);
-        state.l[column] = kit.fadd(state.l[column], p[index]);
-      }
+    for (int64_t token = 0; token < tokenSlots; ++token) {
+      size_t index = atToken(row, token);
+      Value exponent = raw ? kit.fma(s[index], kit.f32(a.body.scale), minus)
+                           : kit.fsub(s[index], base);
+      p[index] = kit.ex2(exponent);
+      state.l[row] = kit.fadd(state.l[row], p[index]);
+    }
   }
   return p;
 }
@@ -237,41 +260,42 @@ Values MmaMath::probabilities(const Values &s, State &state) {
 // Scales of V
 //===----------------------------------------------------------------------===//
 
+/// Floor of log2 of a finite scale's bits; that of what is no number (its rows
+/// are lost) is as low as any.
+static Value exponentOf(Kit &kit, Value bits) {
+  Value finite = kit.less(bits, kit.i32(0x7f800000));
+  Value exponent = kit.sub(kit.shr(bits, 23), kit.i32(127));
+  exponent = kit.select(finite, exponent, kit.i32(-126));
+  Value x = arith::SIToFPOp::create(kit.b, kit.kernel, kit.f32(), exponent);
+  return kit.fmax(x, kit.f32(-126));
+}
+
 /// p times the token's scale, in units of a power of two that keeps the largest
 /// scale that the row has seen below 2: f16 has few exponents. Which unit a row
 /// has depends on the tokens that it sees alone.
 Values MmaMath::scaleV(const Step &step, const Values &p, State &state) {
-  Values scales; // [subs][2]
-  for (int64_t sub = 0; sub < subs; ++sub)
-    for (int64_t half = 0; half < 2; ++half)
-      scales.push_back(laneScale(step.scaleV, sub, half));
-  auto exponentOf = [&](Value bits) {
-    // Floor of log2; infinities and NaN (their rows are lost) count as none.
-    Value finite = kit.less(bits, kit.i32(0x7f800000));
-    Value exponent = kit.sub(kit.shr(bits, 23), kit.i32(127));
-    exponent = kit.select(finite, exponent, kit.i32(-126));
-    Value x = arith::SIToFPOp::create(kit.b, kit.kernel, kit.f32(), exponent);
-    return kit.fmax(x, kit.f32(-126));
-  };
-  // Per column: largest scale of the tokens that it sees, as bits.
+  Values scales;
+  for (int64_t token = 0; token < tokenSlots; ++token)
+    scales.push_back(laneScale(step.scaleV, token));
+  auto larger = [&](Value x, Value y) { return kit.max(x, y); };
+  // Per row: largest scale of the tokens that it sees, as bits.
   auto whole = [&] {
-    Value largest = kit.op1(Ptx::ReduxMaxU32, finiteBits(step.scaleV));
-    return Values(2 * nTiles, exponentOf(largest));
+    Value largest = finiteBits(step.scaleV.front());
+    for (Value scale : ArrayRef(step.scaleV).drop_front())
+      largest = larger(largest, finiteBits(scale));
+    largest = kit.op1(Ptx::ReduxMaxU32, largest);
+    return Values(rowSlots, exponentOf(kit, largest));
   };
   auto partly = [&] {
     Values exponents;
-    for (int64_t column = 0; column < 2 * nTiles; ++column) {
+    for (int64_t row = 0; row < rowSlots; ++row) {
       Value largest;
-      for (int64_t sub = 0; sub < subs; ++sub)
-        for (int64_t half = 0; half < 2; ++half) {
-          Value seen = a.visible(tokenOf(step, sub, half), positions[column]);
-          Value bits =
-              kit.select(seen, finiteBits(scales[2 * sub + half]), kit.i32(0));
-          largest = largest ? kit.max(largest, bits) : bits;
-        }
-      for (int64_t mask : {4, 8, 16})
-        largest = kit.max(largest, kit.shflXor(largest, mask));
-      exponents.push_back(exponentOf(largest));
+      for (int64_t token = 0; token < tokenSlots; ++token) {
+        Value bits = kit.select(sees(step, row, token),
+                                finiteBits(scales[token]), kit.i32(0));
+        largest = largest ? larger(largest, bits) : bits;
+      }
+      exponents.push_back(exponentOf(kit, overLanes(largest, larger)));
     }
     return exponents;
   };
@@ -279,17 +303,16 @@ Values MmaMath::scaleV(const Step &step, const Values &p, State &state) {
   growUnits(exponents, state);
 
   Values scaled = p;
-  for (int64_t column = 0; column < 2 * nTiles; ++column) {
-    Value minus = LLVM::FNegOp::create(kit.b, kit.kernel, state.unit[column]);
+  for (int64_t row = 0; row < rowSlots; ++row) {
+    Value minus = LLVM::FNegOp::create(kit.b, kit.kernel, state.unit[row]);
     Value inverse = kit.ex2(minus);
-    for (int64_t sub = 0; sub < subs; ++sub)
-      for (int64_t half = 0; half < 2; ++half) {
-        Value &x = scaled[at(sub, column / 2, 2 * half + column % 2)];
-        Value hidden = kit.fcmp(CmpFPredicate::OEQ, x, kit.f32(0));
-        Value scale = kit.fmul(scales[2 * sub + half], inverse);
-        // What nobody sees may have any scale.
-        x = kit.select(hidden, kit.f32(0), kit.fmul(x, scale));
-      }
+    for (int64_t token = 0; token < tokenSlots; ++token) {
+      Value &x = scaled[atToken(row, token)];
+      Value hidden = kit.fcmp(CmpFPredicate::OEQ, x, kit.f32(0));
+      Value scale = kit.fmul(scales[token], inverse);
+      // What nobody sees may have any scale.
+      x = kit.select(hidden, kit.f32(0), kit.fmul(x, scale));
+    }
   }
   return scaled;
 }
@@ -313,17 +336,15 @@ void MmaMath::growUnits(const Values &exponents, State &state) {
       kit.cmp(CmpIPredicate::ne, kit.op1(Ptx::VoteAny, word), kit.i32(0));
   auto moved = [&] {
     State next = state;
-    for (int64_t column = 0; column < 2 * nTiles; ++column) {
-      Value &unit = next.unit[column];
+    for (int64_t row = 0; row < rowSlots; ++row) {
+      Value &unit = next.unit[row];
       Value before = unit;
-      unit = kit.select(grown[column], exponents[column], unit);
+      unit = kit.select(grown[row], exponents[row], unit);
       Value factor = kit.ex2(kit.fsub(before, unit)); // exact
-      for (int64_t tile = 0; tile < mTiles; ++tile)
-        for (int64_t half = 0; half < 2; ++half) {
-          Value &o = next.o[((column / 2) * mTiles + tile) * 4 + 2 * half +
-                            column % 2];
-          o = kit.fmul(o, factor);
-        }
+      for (int64_t channel = 0; channel < channelSlots; ++channel) {
+        Value &o = next.o[atChannel(row, channel)];
+        o = kit.fmul(o, factor);
+      }
     }
     return pack(next);
   };
@@ -336,15 +357,15 @@ void MmaMath::growUnits(const Values &exponents, State &state) {
 
 void MmaMath::finish(ValueRange values, Shared stats, Shared sums) {
   State state = unpack(values);
-  Value first = kit.cmp(CmpIPredicate::eq, g, kit.i32(0));
-  for (int64_t column = 0; column < 2 * nTiles; ++column) {
-    Value l = state.l[column];
-    for (int64_t mask : {4, 8, 16})
-      l = kit.fadd(l, kit.shflXor(l, mask));
+  auto sum = [&](Value x, Value y) { return kit.fadd(x, y); };
+  Value token = side == Rows::InM ? t : g;
+  Value first = kit.cmp(CmpIPredicate::eq, token, kit.i32(0));
+  for (int64_t slot = 0; slot < rowSlots; ++slot) {
+    Value l = overLanes(state.l[slot], sum);
     Value none =
-        kit.fcmp(CmpFPredicate::OEQ, state.m[column], kit.f32(-INFINITY));
-    Value m = kit.select(none, kit.f32(-INFINITY), state.base[column]);
-    Value row = kit.add(kit.mul(t, 2), (column / 2) * 8 + column % 2);
+        kit.fcmp(CmpFPredicate::OEQ, state.m[slot], kit.f32(-INFINITY));
+    Value m = kit.select(none, kit.f32(-INFINITY), state.base[slot]);
+    Value row = rowOf(slot);
     Value at = kit.add(stats.base, kit.mul(row, 8));
     kit.when(first, [&] {
       kit.storeShared(m, {at, stats.offset});
@@ -352,29 +373,23 @@ void MmaMath::finish(ValueRange values, Shared stats, Shared sums) {
     });
     Value unit;
     if (formV == Form::I8)
-      unit = kit.ex2(state.unit[column]);
+      unit = kit.ex2(state.unit[slot]);
     Value to = kit.add(sums.base, kit.mul(row, a.sumStride));
-    for (int64_t half = 0; half < 2; ++half) {
-      Value channel = channelOf(half);
-      Value address = kit.add(to, kit.mul(channel, 4));
-      for (int64_t tile = 0; tile < mTiles; ++tile) {
-        Value o =
-            state.o[((column / 2) * mTiles + tile) * 4 + 2 * half + column % 2];
-        if (unit)
-          o = kit.fmul(o, unit);
-        auto store = [&] {
-          kit.storeShared(o, {address, sums.offset + tile * 64});
-        };
-        // The last tile may be half of one.
-        if ((tile + 1) * 16 <= a.dimV)
-          store();
-        else
-          kit.when(kit.less(channel, kit.i32(a.dimV - tile * 16)), store);
-      }
+    for (int64_t i = 0; i < channelSlots; ++i) {
+      int64_t chunk = chunkOf(i);
+      Value channel = channelInChunk(i);
+      Value o = state.o[atChannel(slot, i)];
+      if (unit)
+        o = kit.fmul(o, unit);
+      auto store = [&] {
+        kit.storeShared(
+            o, {kit.add(to, kit.mul(channel, 4)), sums.offset + chunk * 64});
+      };
+      // The last chunk may be half of one.
+      if ((chunk + 1) * 16 <= a.dimV)
+        store();
+      else
+        kit.when(kit.less(channel, kit.i32(a.dimV - chunk * 16)), store);
     }
   }
-}
-
-std::unique_ptr<TileMath> kvc::nvptx::makeMmaMath(AttendKernel &kernel) {
-  return std::make_unique<MmaMath>(kernel);
 }

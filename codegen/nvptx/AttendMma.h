@@ -1,14 +1,13 @@
-//===- AttendMma.h - products on tensor cores, tokens times rows -*- C++
-//-*-===//
+//===- AttendMma.h - attention on tensor cores ------------------*- C++ -*-===//
 //
-// Few query rows against many cached tokens: tokens take the 16 rows of a
-// matrix product and query rows its 8 columns (S = K Q^T, O = V^T P^T), so that
-// a GQA group of 8 fills it, and a group of 16 twice. Nothing leaves registers
-// between the two products: P goes from accumulator to operand by one transpose
-// of 8x8 (movmatrix).
+// What tensor-core kernels have in common: a state per query row, a softmax on
+// accumulators, scales. Which operand is on which side of the products is a
+// subclass: tokens take their 16 rows where there are few query rows
+// (AttendTokensInM.cpp), query rows where there are many (AttendRowsInM.cpp).
 //
 // In a 16x8 accumulator, lane 4 g + t holds (g, 2t), (g, 2t+1), (g+8, 2t) and
-// (g+8, 2t+1).
+// (g+8, 2t+1): along either axis, two of each tile. Those of all tiles along an
+// axis are the lane's slots of it, numbered 2 * tile + (0 or 1).
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_CODEGEN_NVPTX_ATTENDMMA_H
@@ -27,7 +26,6 @@ enum class Form : uint8_t {
 
 class MmaMath : public TileMath {
 public:
-  explicit MmaMath(AttendKernel &a);
   std::string refuse() override;
   void beginItem(const Item &item) override;
   Values initialState() override;
@@ -35,22 +33,106 @@ public:
   Values step(const Step &step, mlir::ValueRange state) override;
   void finish(mlir::ValueRange state, Shared stats, Shared sums) override;
 
-private:
+protected:
   using Value = mlir::Value;
-  /// Carried from step to step. m and l are per row of this lane: columns 2t
-  /// and 2t+1 of each of `nTiles`.
+  /// Which side of the products query rows are on.
+  enum class Rows : uint8_t { InM, InN };
+  /// `rows` of them are one warp's.
+  MmaMath(AttendKernel &a, Rows side, int64_t rows);
+
+  /// Carried from step to step; all but `o` are per row slot.
   struct State {
     Values m;    ///< the reference: all logits were at most 2^kSlack above it
     Values base; ///< the same as what exponents are relative to; 0 for m = -inf
     Values l;    ///< of this lane's tokens
     Values unit; ///< O is in units of 2^unit (V with scales)
-    Values o;    ///< [nTiles][mTiles][4]
+    Values o;    ///< by rows and channels, see at()
   };
+
+  //===--- what a subclass does ---------------------------------------------//
+  /// Loads the operands of q; row slots' factors if `normalised`.
+  virtual void loadQuery() = 0;
+  /// Products of the step's tokens and the rows, see at().
+  virtual Values scores(const Step &step) = 0;
+  /// Adds P times V. `clean`, where there is one, may replace the words that
+  /// hold V.
+  virtual void accumulate(const Step &step, const Values &p, State &state,
+                          llvm::function_ref<void(Value &)> clean) = 0;
+  /// i32: channel of a channel slot, less the first of its chunk.
+  virtual Value channelInChunk(int64_t slot) = 0;
+
+  //===--- accumulators -----------------------------------------------------//
+  /// Where (row slot, other slot) stands in a list of accumulators: by tile of
+  /// rows, then by the `others` / 2 tiles of the other axis, then as the
+  /// machine has it.
+  size_t at(int64_t row, int64_t other, int64_t others) const {
+    int64_t tile = row / 2 * (others / 2) + other / 2;
+    int64_t down = side == Rows::InM ? row : other,
+            across = side == Rows::InM ? other : row;
+    return tile * 4 + 2 * (down % 2) + across % 2;
+  }
+  size_t atToken(int64_t row, int64_t token) const {
+    return at(row, token, tokenSlots);
+  }
+  size_t atChannel(int64_t row, int64_t channel) const {
+    return at(row, channel, channelSlots);
+  }
+  /// 16 channels are in order; within them a subclass may permute them.
+  int64_t chunkOf(int64_t channel) const {
+    return side == Rows::InM ? channel / 4 : channel / 2;
+  }
+  /// i32: place of a slot along the tiles' M or N axis.
+  Value placeInM(int64_t slot) {
+    return kit.add(g, 16 * (slot / 2) + 8 * (slot % 2));
+  }
+  Value placeInN(int64_t slot) {
+    return kit.add(kit.mul(t, 2), 8 * (slot / 2) + slot % 2);
+  }
+  /// i32: row of the item.
+  Value rowOf(int64_t slot);
+  /// i32: token of the step.
+  Value tokenOf(int64_t slot) {
+    return side == Rows::InM ? placeInN(slot) : placeInM(slot);
+  }
+  /// Lanes that have other tokens of the same rows.
+  llvm::ArrayRef<int64_t> tokenLanes() const;
+
+  //===--- operands ---------------------------------------------------------//
+  using Fragment = llvm::SmallVector<Value, 4>; ///< of 16 bits
+  Value fromI8(Value bytes, int64_t selector);
+  /// Two halves of P as a word, or of what rounding took from them.
+  Value packP(Value low, Value high, bool rest);
+  void multiply(Form form, llvm::ArrayRef<Value> x, llvm::ArrayRef<Value> y,
+                llvm::MutableArrayRef<Value> sum);
+  /// Of query row `row` (i32, of the item) from a pointer to it: all words,
+  /// [kSteps][2], that this lane's part of an operand needs.
+  Values queryWords(Value row);
+  Value queryWord(Value row, int64_t kStep, int64_t half);
+  /// Brings rows into f16's range; gives what products are times.
+  Value normaliseQuery(llvm::MutableArrayRef<Value> words);
+
+  AttendKernel &a;
+  Kit &kit;
+  const Rows side;
+  Form formK, formV;
+  int64_t kSteps; ///< dimK / 16, rounded up
+  int64_t rowSlots, channelSlots;
+  int64_t tokenSlots = 0; ///< of the step at hand
+  bool normalised;        ///< q was brought into f16's range, row by row
+  /// P times the scales of V is given as the sum of two f16: one would round
+  /// more than an f16 model's own arithmetic.
+  bool twice;
+  Value g, t; ///< lane / 4, lane % 4
+  // Of the item.
+  Values q;         ///< the subclass's
+  Values rowFactor; ///< by row slot: what products of the row are times
+  Values positions; ///< by row slot
+
+private:
   State unpack(mlir::ValueRange values) const;
   Values pack(const State &state) const;
 
-  // Of one step; [tokens / 16][nTiles][4], flat.
-  Values scores(const Step &step);
+  // Of one step.
   Values transformed(const Step &step, Values scores);
   Values masked(const Step &step, Values scores);
   void rescale(const Values &scores, State &state);
@@ -58,55 +140,24 @@ private:
   Values scaleV(const Step &step, const Values &p, State &state);
   Value finiteBits(Value scale);
   void growUnits(const Values &exponents, State &state);
-  Values operandsP(const Values &p, bool rest);
-  void accumulate(const Step &step, const Values &p, State &state);
   void accumulateCarefully(const Step &step, const Values &p, State &state);
   void addNonFinite(const Step &step, const Values &p, State &state);
-
-  Values columnMax(const Values &scores);
-  using Fragment = std::array<Value, 4>; ///< 16x16 of 16 bits
-  llvm::SmallVector<Fragment, 2> loadK(const Step &step, int64_t sub,
-                                       int64_t pair);
-  llvm::SmallVector<Fragment, 2> loadV(const Step &step, int64_t sub,
-                                       int64_t pair);
-  Value fromI8(Value bytes, int64_t selector);
-  Value packHalves(Value low, Value high, bool f16);
-  void multiply(Form form, const Fragment &x, Value y0, Value y1,
-                llvm::MutableArrayRef<Value> sum);
+  Value weightOf(Value token, int64_t row, const Values &p);
   Value clean(Value halves, Value &bad);
-  Value laneScale(Value scale, int64_t sub, int64_t half);
-  /// i32: token of accumulator rows g (half 0) or g + 8.
-  Value tokenOf(const Step &step, int64_t sub, int64_t half);
-  /// Channel of accumulator rows g (half 0) or g + 8 of an m tile, less its 16
-  /// times mt.
-  Value channelOf(int64_t half);
-  void loadQueryTile(int64_t n);
-  void normaliseQuery(int64_t n, llvm::MutableArrayRef<Value> words);
-  Value queryWord(Value row, int64_t kStep, int64_t half);
+  Values rowMax(const Values &scores);
+  Value overLanes(Value x, llvm::function_ref<Value(Value, Value)> join);
+  Value laneScale(llvm::ArrayRef<Value> scales, int64_t token);
+  /// Whether a row slot sees a token slot.
+  Value sees(const Step &step, int64_t row, int64_t token);
 
-  size_t at(int64_t sub, int64_t n, int64_t i) const {
-    return (sub * nTiles + n) * 4 + i;
-  }
-
-  AttendKernel &a;
-  Kit &kit;
-  Form formK, formV;
-  int64_t subs = 1; ///< tokens / 16 of the step at hand
-  int64_t nTiles;   ///< rows / 8
-  int64_t kSteps;   ///< dimK / 16, rounded up
-  int64_t mTiles;   ///< dimV / 16, rounded up
   /// Exponents are fma(score, scale, -base): the scores need nothing else.
   bool raw;
-  /// P times the scales of V is given as the sum of two f16: one would round
-  /// more than an f16 model's own arithmetic.
-  bool twice;
-  bool normalised; ///< q was brought into f16's range, row by row
-  Value g, t;      ///< lane / 4, lane % 4
-  // Of the item.
-  Values q;         ///< [nTiles][kSteps][2], two 16-bit values each
-  Values rowFactor; ///< [nTiles][2]: what products of the row are times
-  Values positions; ///< [nTiles][2]
 };
+
+/// Few rows: tokens in M, query rows in N.
+std::unique_ptr<TileMath> makeTokensInM(AttendKernel &kernel);
+/// Many rows, 16 of each warp: query rows in M, tokens in N.
+std::unique_ptr<TileMath> makeRowsInM(AttendKernel &kernel);
 
 } // namespace kvc::nvptx
 

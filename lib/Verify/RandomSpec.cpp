@@ -149,6 +149,12 @@ verify::randomSchedule(uint64_t seed, uint64_t index,
   if (random.percent(50))
     set("*.decode", "queries", random.pick({1, 2, 5, 16}));
   if (emulated) {
+    // Warps that share tokens where they would share rows.
+    set("*.prefill", "byRows", 0);
+    set("*.prefill", "tokens", random.pick({16, 32}));
+    set("*.prefill", "warps", 2);
+    set("*.prefill", "stages", 2);
+    set("*.prefill", "rows", 8);
     if (random.percent(50)) // f32 multiply-adds where there are better ones
       for (const char *kernel : {"*.decode", "*.prefill"}) {
         set(kernel, "dot", 0);

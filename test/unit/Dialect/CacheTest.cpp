@@ -76,7 +76,7 @@ TEST_F(CacheTest, ChannelOrdersArePermutations) {
 TEST_F(CacheTest, ScheduleWithOneFieldChanged) {
   auto schedule = ScheduleAttr::get(&context, 16, 3, 2, 16, 2048, 8, 2,
                                     /*pack=*/false, /*dot=*/true, /*warps=*/0,
-                                    /*stages=*/0);
+                                    /*stages=*/0, /*byRows=*/false);
   std::string text;
   mlir::ScopedDiagnosticHandler handler(
       &context, [&](mlir::Diagnostic &diagnostic) { text = diagnostic.str(); });

@@ -1,0 +1,165 @@
+//===- AttendTokensInM.cpp - tensor cores for few query rows --------------===//
+//
+// Few query rows against many cached tokens: tokens take the 16 rows of a
+// matrix product and query rows its 8 columns (S = K Q^T, O = V^T P^T), so that
+// a GQA group of 8 fills it, and a group of 16 twice. Nothing leaves registers
+// between the two products: P goes from accumulator to operand by one transpose
+// of 8x8 (movmatrix).
+//
+//===----------------------------------------------------------------------===//
+#include "codegen/nvptx/AttendMma.h"
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::nvptx;
+
+namespace {
+
+class TokensInM : public MmaMath {
+public:
+  explicit TokensInM(AttendKernel &a)
+      : MmaMath(a, Rows::InN, a.rows), nTiles(a.rows / 8),
+        mTiles(channelSlots / 2) {}
+
+  std::string refuse() override {
+    if (a.tokens % 16 || a.tokens > 32 || a.rows % 8)
+      return "products on tensor cores take `tokens` of 16 or 32 and `rows` "
+             "that are multiples of 8";
+    return MmaMath::refuse();
+  }
+
+private:
+  void loadQuery() override;
+  Values scores(const Step &step) override;
+  void accumulate(const Step &step, const Values &p, State &state,
+                  llvm::function_ref<void(Value &)> clean) override;
+  Value channelInChunk(int64_t slot) override {
+    if (formV == Form::I8)
+      return kit.add(kit.mul(g, 2), slot % 2);
+    return kit.add(g, 8 * (slot % 2));
+  }
+
+  SmallVector<Fragment, 2> loadK(const Step &step, int64_t sub, int64_t pair);
+  SmallVector<Fragment, 2> loadV(const Step &step, int64_t sub, int64_t pair);
+  Values operandsP(const Values &p, bool rest);
+
+  int64_t nTiles; ///< of rows
+  int64_t mTiles; ///< of channels of V
+};
+
+} // namespace
+
+/// [nTiles][kSteps][2], two 16-bit values each.
+void TokensInM::loadQuery() {
+  for (int64_t n = 0; n < nTiles; ++n) {
+    Values words = queryWords(kit.add(g, 8 * n));
+    if (normalised) {
+      Value up = normaliseQuery(words);
+      // Rows stand in lanes 4 g here, and in columns 2t and 2t+1 of products.
+      for (int64_t j = 0; j < 2; ++j) {
+        Value from = kit.add(kit.mul(t, 8), 4 * j);
+        rowFactor.push_back(
+            kit.bits(kit.op1(Ptx::ShflIdx, {up, from}), kit.f32()));
+      }
+    }
+    q.append(words);
+  }
+}
+
+/// The operands of one (16-bit) or two (int8) steps over channels.
+SmallVector<TokensInM::Fragment, 2>
+TokensInM::loadK(const Step &step, int64_t sub, int64_t pair) {
+  // Matrices: tokens 0-7 and 8-15 of 16 bytes, then of the next 16.
+  Value own = kit.add(kit.mul(kit.rem(a.lane, 16), a.strideK),
+                      kit.mul(kit.div(a.lane, 16), 16));
+  Values r = kit.op(Ptx::LdMatrixX4, kit.add(step.k.base, own),
+                    step.k.offset + sub * 16 * a.strideK + pair * 32);
+  if (formK != Form::I8)
+    return {{r[0], r[1], r[2], r[3]}};
+  SmallVector<Fragment, 2> fragments;
+  for (int64_t chunk = 0; chunk < 2; ++chunk) {
+    if (2 * pair + chunk >= kSteps)
+      break;
+    Value upper = r[2 * chunk], lower = r[2 * chunk + 1];
+    fragments.push_back({fromI8(upper, 0x4140), fromI8(lower, 0x4140),
+                         fromI8(upper, 0x4342), fromI8(lower, 0x4342)});
+  }
+  return fragments;
+}
+
+/// The transposed operands of one (16-bit) or two (int8) m tiles.
+SmallVector<TokensInM::Fragment, 2>
+TokensInM::loadV(const Step &step, int64_t sub, int64_t pair) {
+  int64_t offset = step.v.offset + sub * 16 * a.strideV + pair * 32;
+  if (formV != Form::I8) {
+    // Matrices: 16 bytes of tokens 0-7, the next 16, both of tokens 8-15.
+    Value token = kit.add(kit.rem(a.lane, 8), kit.mul(kit.div(a.lane, 16), 8));
+    Value chunk = kit.rem(kit.div(a.lane, 8), 2);
+    Value own = kit.add(kit.mul(token, a.strideV), kit.mul(chunk, 16));
+    Values r = kit.op(Ptx::LdMatrixX4Trans, kit.add(step.v.base, own), offset);
+    return {{r[0], r[1], r[2], r[3]}};
+  }
+  Value own = kit.add(kit.mul(kit.rem(a.lane, 16), a.strideV),
+                      kit.mul(kit.div(a.lane, 16), 16));
+  Values r = kit.op(Ptx::LdMatrixX4Trans, kit.add(step.v.base, own), offset);
+  SmallVector<Fragment, 2> fragments;
+  for (int64_t chunk = 0; chunk < 2; ++chunk) {
+    if (2 * pair + chunk >= mTiles)
+      break;
+    // A word: two channels of token 2t, the same two of token 2t + 1.
+    Value early = r[2 * chunk], late = r[2 * chunk + 1];
+    fragments.push_back({fromI8(early, 0x4240), fromI8(early, 0x4341),
+                         fromI8(late, 0x4240), fromI8(late, 0x4341)});
+  }
+  return fragments;
+}
+
+Values TokensInM::scores(const Step &step) {
+  Values s(rowSlots * tokenSlots, kit.f32(0));
+  int64_t perLoad = formK == Form::I8 ? 2 : 1;
+  for (int64_t pair = 0; pair * perLoad < kSteps; ++pair)
+    for (int64_t sub = 0; sub < tokenSlots / 2; ++sub)
+      for (auto [i, x] : llvm::enumerate(loadK(step, sub, pair)))
+        for (int64_t n = 0; n < nTiles; ++n) {
+          int64_t word = (n * kSteps + pair * perLoad + i) * 2;
+          multiply(formK, x, ArrayRef(q).slice(word, 2),
+                   MutableArrayRef(s).slice(atToken(2 * n, 2 * sub), 4));
+        }
+  return s;
+}
+
+/// [nTiles][tokens / 16][2]: P as the right operand.
+Values TokensInM::operandsP(const Values &p, bool rest) {
+  Values operands;
+  for (int64_t n = 0; n < nTiles; ++n)
+    for (int64_t token = 0; token < tokenSlots; ++token) {
+      Value word =
+          packP(p[atToken(2 * n, token)], p[atToken(2 * n + 1, token)], rest);
+      operands.push_back(kit.op1(Ptx::MovMatrix, word));
+    }
+  return operands;
+}
+
+void TokensInM::accumulate(const Step &step, const Values &p, State &state,
+                           llvm::function_ref<void(Value &)> clean) {
+  SmallVector<Values, 2> operands{operandsP(p, /*rest=*/false)};
+  if (twice)
+    operands.push_back(operandsP(p, /*rest=*/true));
+  int64_t perLoad = formV == Form::I8 ? 2 : 1;
+  for (int64_t sub = 0; sub < tokenSlots / 2; ++sub)
+    for (int64_t pair = 0; pair * perLoad < mTiles; ++pair)
+      for (auto [i, x] : llvm::enumerate(loadV(step, sub, pair))) {
+        if (clean)
+          llvm::for_each(x, clean);
+        int64_t channel = 2 * (pair * perLoad + i);
+        for (int64_t n = 0; n < nTiles; ++n)
+          for (const Values &y : operands)
+            multiply(
+                formV, x, ArrayRef(y).slice(n * tokenSlots + 2 * sub, 2),
+                MutableArrayRef(state.o).slice(atChannel(2 * n, channel), 4));
+      }
+}
+
+std::unique_ptr<TileMath> kvc::nvptx::makeTokensInM(AttendKernel &kernel) {
+  return std::make_unique<TokensInM>(kernel);
+}
