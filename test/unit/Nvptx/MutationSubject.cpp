@@ -75,6 +75,17 @@ static const StoreCase kStores[] = {
      spec::Read(), "tokens=16 warps=2 stages=2 rows=8 split=32",
      "NoBarSync PlainAdd NoFirstRound OneRoundMore NoUpperClamp "
      "CopiesWholeSteps"},
+    // Warps that share rows, as prefills do.
+    {"Rows", "sm_90a", DType::BF16, FloatCodec{DType::BF16},
+     FloatCodec{DType::BF16}, 40, 24, paged(16, spec::PageOrder::HND),
+     spec::Read(), "tokens=32 warps=2 stages=2 rows=32 byRows=1 split=192", "",
+     16},
+    {"RowsInt8", "sm_80", DType::F16, IntCodec{8, DType::F16},
+     IntCodec{8, DType::F32}, 32, 48, paged(8, spec::PageOrder::NHD),
+     spec::Read(), "tokens=64 warps=2 stages=2 rows=32 byRows=1 split=192",
+     "NoBarSync NoWait NoMask NoMasking NoTranspose NoRowClamp WrongStride "
+     "OwnVote",
+     16},
 };
 
 llvm::ArrayRef<StoreCase> kvc::nvptx::mutationStores() { return kStores; }
@@ -82,7 +93,8 @@ llvm::ArrayRef<StoreCase> kvc::nvptx::mutationStores() { return kStores; }
 static spec::Spec specOf(const StoreCase &from) {
   spec::Spec spec;
   spec.name = spec.file = from.name;
-  spec.model.layers = 1, spec.model.kvHeads = 2, spec.model.qHeads = 8;
+  spec.model.layers = 1, spec.model.kvHeads = 2,
+  spec.model.qHeads = from.queryHeads;
   spec.model.headDimK = from.dimK, spec.model.headDimV = from.dimV;
   spec.model.dtype = from.model;
   spec.model.softmaxScale = 0.2;

@@ -19,6 +19,7 @@ struct StoreCase {
   spec::Read read;
   const char *schedule;  ///< fields of the decode kernel
   const char *only = ""; ///< kinds of bugs, the others are in other stores
+  unsigned queryHeads = 8;
 };
 
 /// Together: all multiplications, all ways to find rows, all reads.

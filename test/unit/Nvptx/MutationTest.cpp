@@ -31,6 +31,10 @@ struct Harmless {
 const Harmless kHarmless[] = {
     {"", "NoWarpSync_Attend_1",
      "every step begins with one, before anything is read"},
+    {"Rows", "NoBarSync_Attend_1",
+     "every step begins with one, before anything is read"},
+    {"RowsInt8", "NoBarSync_Attend_1",
+     "every step begins with one, before anything is read"},
     {"", "NoWait_Attend_3",
      "after the last step, all groups under way are of no copies"},
     {"", "WaitsForOneLess_Attend_3",
@@ -50,6 +54,7 @@ const Harmless kHarmless[] = {
     {"Paged", "NoFirstRound_10", "there are fewer parts than that"},
     {"Window", "NoFirstRound_11", "there are fewer parts than that"},
     {"Int8", "NoFirstRound_9", "there are fewer parts than that"},
+    {"Rows", "NoFirstRound_10", "there are fewer parts than that"},
     {"Fma", "NoFirstRound_17", "there are fewer parts than that"},
     // In the loop over full steps.
     {"Window", "NoUpperClamp_5", "all tokens of a full step are there"},
@@ -59,10 +64,12 @@ const Harmless kHarmless[] = {
     {"Fma", "NoMask_2", "a full step hides nothing"},
     {"Fma", "NoMask_3", "a full step hides nothing"},
     {"Fma", "NoMask_4", "a full step hides nothing"},
+    {"Rows", "NoUpperClamp_3", "the step after a full one has all its pages"},
+    {"Rows", "NoUpperClamp_4", "the step after a full one has all its pages"},
     // Items of one query token, of one page for all warps.
     {"Fma", "NoRowClamp_*", "an item has all its rows"},
     {"Fma", "NoUpperClamp_1", "the first steps of all warps are in one page"},
-    {"Fma", "NoBarSync_Attend_2",
+    {"Fma", "NoBarSync_Attend_4",
      "the barrier behind the next item's query stands before any copy"},
     {"Fma", "NoWarpSync_AttendFma_1",
      "the step began with one, after the last read of probabilities"},
