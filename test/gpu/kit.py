@@ -6,10 +6,14 @@
 What can be tried without a GPU: golden vectors, random batches, planted bugs,
 the runner's resuming and its crashed rows. Standard library only.
 """
+import base64
+import ctypes
 import json
 import os
 import pathlib
+import re
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -158,6 +162,46 @@ class Kit(unittest.TestCase):
         with tarfile.open(WORK / "real.tar.xz") as archive:
             self.assertIn("real/run", archive.getnames())
         self.assertLess((WORK / "real.tar.xz").stat().st_size, 8_000_000)
+        self.assertEqual(index["ops"], ["sm_90a"])
+        self.check_ops(kit)
+
+    def check_ops(self, kit):
+        """Words of instructions: right ones pass, each wrong one does not."""
+        sys.path.insert(0, str(kit))
+        import kvc
+        import ops
+        device = kvc.Device(kvc.Library(kit / "libkvc-runtime.so"), "cpu")
+        kernels = ops.read(kit / "ops" / "sm_90a")
+        rows = (SOURCE / "lib" / "Simt" / "Ops.def").read_text()
+        names = {kernel["name"].split(".")[0] for kernel in kernels}
+        self.assertEqual(names, set(re.findall(r"^KVC_PTX_OP\((\w+)", rows,
+                                               re.MULTILINE)))
+        for kernel in kernels:
+            words = ops.expected(kernel)
+            self.assertTrue(words, kernel["name"])
+            self.assertEqual(ops.compare(kernel, words)["findings"], [])
+            if kernel["name"] != "SmemBase":  # 0 whatever happens
+                self.assertTrue(any(words), kernel["name"])
+            wrong = bytearray(words)
+            wrong[-1] ^= 0x40  # a large step of an f32, too
+            self.assertTrue(ops.compare(kernel, wrong)["findings"])
+            self.assertEqual(ops.run(Answer(kernel, words), device, kernel),
+                             words)
+
+
+class Answer:
+    """In place of a module on a GPU: checks a launch and writes an answer."""
+
+    def __init__(self, kernel, words):
+        self.kernel, self.words = kernel, words
+
+    def launch(self, symbol, grid, threads, shared, params):
+        assert symbol.startswith("kvc_") and threads % 32 == 0 and shared
+        source, result = struct.unpack("<QQ", params)
+        given = base64.b64decode(self.kernel["in"])
+        assert ctypes.string_at(source, len(given)) == given
+        assert len(self.words) % (grid * threads * 4) == 0
+        ctypes.memmove(result, self.words, len(self.words))
 
 
 if __name__ == "__main__":

@@ -177,6 +177,33 @@ class Driver:
             raise Error(f"{name}: {why} (CUDA error {result})")
 
 
+    def load(self, image):
+        """A module of PTX or a cubin."""
+        return Module(self, image)
+
+
+class Module:
+    """Kernels that are not kvc's, launched as they are."""
+
+    def __init__(self, driver, image):
+        self.driver, self.handle = driver, PTR()
+        text = c.create_string_buffer(image)  # ends with 0, as PTX must
+        driver.must("cuModuleLoadData", c.byref(self.handle), text)
+
+    def launch(self, symbol, grid, threads, shared, params):
+        """`params`: the bytes of the kernel's one parameter."""
+        function = PTR()
+        self.driver.must("cuModuleGetFunction", c.byref(function), self.handle,
+                         TEXT(symbol.encode()))
+        block = c.create_string_buffer(params, len(params))
+        pointers = (PTR * 1)(c.addressof(block))
+        one = U32(1)
+        self.driver.must("cuLaunchKernel", function, U32(grid), one, one,
+                         U32(threads), one, one, U32(shared), PTR(), pointers,
+                         PTR())
+        self.driver.must("cuCtxSynchronize")
+
+
 class DeviceMemory:
     """Memory of a GPU: one allocation per buffer, of exactly its size, so that
     a memory checker knows where each ends."""
