@@ -48,11 +48,6 @@ static kvc_status checkOptions(const Program &program,
 
 kvc_status Cache::create(Program &program, const kvc_cache_options &options,
                          Cache *&cache) {
-  // What a step's kernels read is in the host's memory.
-  if (!program.device().sharesHostMemory())
-    return fail(KVC_UNSUPPORTED, 510,
-                "there is no cache on a GPU with memory of its own yet: call "
-                "kvc_append and kvc_attend with pages of your own");
   if (kvc_status s = checkOptions(program, options); !isOk(s))
     return s;
   std::unique_ptr<Cache> created(new Cache(program, options));
@@ -82,31 +77,11 @@ kvc_status Cache::init() {
   workspace = program->device().allocate(workspaceBytes);
   if (!workspace)
     return noMemory("the workspace");
-  Device &device = program->device();
-  forLent([&](const void *base, size_t bytes, bool writable) {
-    device.lend(base, bytes, writable);
-  });
-  lent = true;
-  return ok();
-}
-
-/// Calls `body` with all memory that kernels touch and the device did not
-/// allocate.
-template <class Body> void Cache::forLent(Body body) {
-  if (!ownsArena && arena)
-    body(arena, options.arena_bytes, true);
-  auto array = [&](const auto &elements) {
-    if (elements.data())
-      body(elements.data(), elements.size() * sizeof(*elements.data()), false);
-  };
-  for (Step &step : steps) {
-    array(step.cuQ);
-    array(step.kvLen);
-    for (StepTable &table : step.tables) {
-      array(table.table);
-      array(table.slots);
-    }
+  if (!ownsArena) {
+    program->device().lend(arena, options.arena_bytes, /*writable=*/true);
+    lent = true;
   }
+  return ok();
 }
 
 kvc_status Cache::initStores() {
@@ -139,15 +114,17 @@ kvc_status Cache::initStores() {
 
 bool Cache::initStep(Step &step) {
   size_t batch = options.max_batch;
+  Device &device = program->device();
   if (!step.sequences.allocate(batch) || !step.owners.allocate(batch) ||
-      !step.cuQ.allocate(batch + 1) || !step.kvLen.allocate(batch))
+      !step.cuQ.allocate(device, batch + 1) ||
+      !step.kvLen.allocate(device, batch))
     return false;
   step.tables = std::vector<StepTable>(stores.size());
   for (uint32_t i = 0; i < stores.size(); ++i) {
     StepTable &table = step.tables[i];
-    if (!table.table.allocate(batch * stores[i]->layout.tableWidth) ||
+    if (!table.table.allocate(device, batch * stores[i]->layout.tableWidth) ||
         !table.filled.allocate(batch) ||
-        !table.slots.allocate(options.max_step_tokens))
+        !table.slots.allocate(device, options.max_step_tokens))
       return false;
   }
   return true;
@@ -157,7 +134,7 @@ Cache::~Cache() {
   Device &device = program->device();
   // Not what the caller has lent itself.
   if (lent)
-    forLent([&](const void *base, size_t, bool) { device.takeBack(base); });
+    device.takeBack(arena);
   if (ownsArena && arena)
     device.deallocate(arena, options.arena_bytes);
   if (workspace)
@@ -346,7 +323,7 @@ kvc_status Cache::checkPages(const kvc_slot_request *requests, uint32_t count) {
              (unsigned long long)need, free, store->pool.total(),
              need > store->pool.total() ? "; it can never be met" : "");
     status.need = need;
-    // A CPU runs each call to its end: nothing becomes free by waiting.
+    // Kernels run in the order of the calls: nothing becomes free by waiting.
     status.have = status.have_later = free;
     return status;
   }
@@ -367,7 +344,7 @@ kvc_status Cache::reserve(const kvc_slot_request *requests, uint32_t count,
     return fail(KVC_OUT_OF_SEQUENCES, 526, "all %u steps are open", kMaxSteps);
   if (kvc_status s = checkPages(requests, count); !isOk(s))
     return s;
-  // Nothing below can fail.
+  // Nothing below can fail, but for a device that does not work.
   Step &step = steps[index];
   step.generation += 1;
   step.batch = count;
@@ -377,13 +354,14 @@ kvc_status Cache::reserve(const kvc_slot_request *requests, uint32_t count,
     sequence.reserved = requests[i].new_tokens;
     sequence.step = index + 1;
   }
-  fillStep(index);
+  if (kvc_status s = fillStep(index); !isOk(s))
+    return poison(s);
   handle = {index, step.generation};
   return ok();
 }
 
 /// Takes the pages and writes what kernels read.
-void Cache::fillStep(uint32_t index) {
+kvc_status Cache::fillStep(uint32_t index) {
   Step &step = steps[index];
   step.rows = 0;
   for (uint32_t row = 0; row < step.batch; ++row) {
@@ -394,17 +372,28 @@ void Cache::fillStep(uint32_t index) {
     step.cuQ[row] = int32_t(step.rows);
     step.kvLen[row] = int32_t(sequence.tokens());
     for (uint32_t store = 0; store < stores.size(); ++store)
-      fillTable(step, store, row, same ? remembered.intact : 0);
+      if (kvc_status s =
+              fillTable(step, store, row, same ? remembered.intact : 0);
+          !isOk(s))
+        return s;
     step.owners[row] = slot + 1;
     remembered = {row, sequence.tokens()};
     step.rows += sequence.reserved;
   }
   step.cuQ[step.batch] = int32_t(step.rows);
+  for (StepTable &table : step.tables)
+    if (kvc_status s = table.slots.upload(0, step.rows, options.stream);
+        !isOk(s))
+      return s;
+  if (kvc_status s = step.kvLen.upload(0, step.batch, options.stream); !isOk(s))
+    return s;
+  return step.cuQ.upload(0, step.batch + 1, options.stream);
 }
 
-/// The pages of the first `intact` tokens are in the table.
-void Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
-                      uint32_t intact) {
+/// The pages of the first `intact` tokens are in the table. Of a GPU's copy,
+/// only what changes is written: in most rows of most steps, nothing.
+kvc_status Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
+                            uint32_t intact) {
   Store &store = *stores[storeIndex];
   StepTable &to = step.tables[storeIndex];
   uint32_t slot = step.sequences[row];
@@ -412,10 +401,11 @@ void Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
   int64_t *slots = to.slots.data() + step.rows;
   int64_t tokens = store.layout.outerTokens;
   if (!store.layout.paged()) {
+    bool same = to.table[row] == int32_t(slot);
     to.table[row] = int32_t(slot);
     for (uint32_t i = 0; i < sequence.reserved; ++i)
       slots[i] = slot * tokens + sequence.length + i;
-    return;
+    return same ? ok() : to.table.upload(row, 1, options.stream);
   }
   int32_t *table = store.table(slot);
   uint32_t pages = store.layout.pagesFor(sequence.tokens());
@@ -425,13 +415,15 @@ void Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
   uint32_t first = store.layout.pagesFor(intact);
   std::copy(table + first, table + pages, entries + first);
   // Entries of the step that used this row before.
-  if (to.filled[row] > pages)
-    std::fill(entries + pages, entries + to.filled[row], kZeroPage);
+  uint32_t changed = std::max(to.filled[row], pages);
+  std::fill(entries + pages, entries + changed, kZeroPage);
   to.filled[row] = pages;
   for (uint32_t i = 0; i < sequence.reserved; ++i) {
     uint32_t token = sequence.length + i;
     slots[i] = table[token / tokens] * tokens + token % tokens;
   }
+  return to.table.upload(size_t(row) * store.layout.tableWidth + first,
+                         changed - first, options.stream);
 }
 
 /// Ends a step of whose new tokens row i keeps kept(i).

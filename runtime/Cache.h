@@ -12,7 +12,7 @@
 #define KVC_RUNTIME_CACHE_H
 
 #include "runtime/CacheLayout.h"
-#include "runtime/HostArray.h"
+#include "runtime/KernelArray.h"
 #include "runtime/PagePool.h"
 #include "runtime/Program.h"
 
@@ -43,9 +43,9 @@ struct Sequence {
 
 /// What a step's kernels read of one store.
 struct StepTable {
-  HostArray<int32_t> table;   ///< [max_batch][tableWidth]
+  KernelArray<int32_t> table; ///< [max_batch][tableWidth]
   HostArray<uint32_t> filled; ///< [max_batch] entries that are not 0
-  HostArray<int64_t> slots;   ///< [max_step_tokens]
+  KernelArray<int64_t> slots; ///< [max_step_tokens]
 };
 
 struct Step {
@@ -54,7 +54,7 @@ struct Step {
   uint32_t running = 0;          ///< append and attend calls under way
   HostArray<uint32_t> sequences; ///< [max_batch] slots
   HostArray<uint32_t> owners;    ///< [max_batch] 1 + slot of a row's last user
-  HostArray<int32_t> cuQ, kvLen;
+  KernelArray<int32_t> cuQ, kvLen;
   std::vector<StepTable> tables; ///< one per store
 
   bool isOpen() const { return generation & 1; }
@@ -122,7 +122,6 @@ private:
   kvc_status init();
   kvc_status initStores();
   bool initStep(Step &step);
-  template <class Body> void forLent(Body body);
 
   /// Null if the cache has a single owner.
   std::mutex *shared(std::mutex &mutex) const {
@@ -136,8 +135,9 @@ private:
   kvc_status checkRequest(const kvc_slot_request &request, uint32_t index,
                           uint64_t &rows) const;
   kvc_status checkPages(const kvc_slot_request *requests, uint32_t count);
-  void fillStep(uint32_t index);
-  void fillTable(Step &step, uint32_t store, uint32_t row, uint32_t intact);
+  kvc_status fillStep(uint32_t index);
+  kvc_status fillTable(Step &step, uint32_t store, uint32_t row,
+                       uint32_t intact);
   bool covers(uint32_t store, uint32_t layer) const;
   kvc_status begin(kvc_step step, uint32_t layer, bool pointers);
   void finish(kvc_step step, const kvc_status &status);
@@ -152,13 +152,13 @@ private:
   kvc_status auditSteps() const;
   kvc_status auditTable(const Store &store, uint32_t slot) const;
   kvc_status auditStore(const Store &store) const;
-  bool isZero(const Store &store, uint32_t page) const;
+  kvc_status auditZeroPage(const Store &store) const;
 
   Ref<Program> program;
   kvc_cache_options options;
   uint8_t *arena = nullptr;
   bool ownsArena = false;
-  bool lent = false; ///< what kernels touch, to the device
+  bool lent = false; ///< the caller's arena, to the device
   void *workspace = nullptr;
   size_t workspaceBytes = 0;
   std::vector<std::unique_ptr<Store>> stores;

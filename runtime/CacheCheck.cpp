@@ -10,6 +10,8 @@
 //===----------------------------------------------------------------------===//
 #include "runtime/Cache.h"
 
+#include <algorithm>
+
 using namespace kvc;
 using namespace kvc::rt;
 
@@ -142,22 +144,26 @@ kvc_status Cache::auditStore(const Store &store) const {
                   "[3] `%s`: page %d is wrongly in the free list", store.name(),
                   page);
   }
-  if (!isZero(store, kZeroPage))
-    return fail(KVC_POISONED, 571, "[8] `%s`: page 0 was written",
-                store.name());
-  return ok();
+  return auditZeroPage(store);
 }
 
-bool Cache::isZero(const Store &store, uint32_t page) const {
+kvc_status Cache::auditZeroPage(const Store &store) const {
   const StoreLayout &layout = store.layout;
+  uint8_t bytes[4096];
   for (uint32_t layer = 0; layer < layout.layers(); ++layer) {
-    const uint8_t *bytes = arena + layout.offset + layer * layout.layerBytes +
-                           page * layout.outerBytes;
-    for (uint64_t i = 0; i < layout.outerBytes; ++i)
-      if (bytes[i])
-        return false;
+    const uint8_t *page = arena + layout.offset + layer * layout.layerBytes +
+                          kZeroPage * layout.outerBytes;
+    for (uint64_t at = 0; at < layout.outerBytes; at += sizeof(bytes)) {
+      size_t count = std::min<uint64_t>(sizeof(bytes), layout.outerBytes - at);
+      if (kvc_status s = program->device().download(bytes, page + at, count);
+          !isOk(s))
+        return s;
+      if (std::any_of(bytes, bytes + count, [](uint8_t byte) { return byte; }))
+        return fail(KVC_POISONED, 571, "[8] `%s`: page 0 was written",
+                    store.name());
+    }
   }
-  return true;
+  return ok();
 }
 
 uint64_t Cache::digest() const {

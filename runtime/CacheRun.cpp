@@ -22,11 +22,11 @@ kvc_batch_view Cache::viewOf(const Step &step, uint32_t store,
   view.size = sizeof(view);
   view.batch = step.batch;
   view.rows = step.rows;
-  view.cu_q = step.cuQ.data();
-  view.kv_len = step.kvLen.data();
-  view.table = step.tables[store].table.data();
+  view.cu_q = step.cuQ.ofKernels();
+  view.kv_len = step.kvLen.ofKernels();
+  view.table = step.tables[store].table.ofKernels();
   view.table_stride = layout.tableWidth;
-  view.write_slot = step.tables[store].slots.data();
+  view.write_slot = step.tables[store].slots.ofKernels();
   view.outers = layout.outers;
   view.slot_tokens = layout.outerTokens;
   layout.planes(arena, layer, view.planes);
@@ -93,6 +93,7 @@ kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
     args.slot = view.write_slot;
     args.slot_tokens = view.slot_tokens;
     args.outers = view.outers;
+    args.stream = options.stream;
     std::copy(std::begin(view.planes), std::end(view.planes), args.planes);
     status = program->append(store, args);
   }
@@ -110,6 +111,7 @@ kvc_attend_args Cache::attendArgs(const kvc_batch_view &view) const {
   args.slot_tokens = view.slot_tokens;
   args.workspace = workspace;
   args.workspace_bytes = workspaceBytes;
+  args.stream = options.stream;
   args.rows = view.rows;
   args.max_queries = view.rows;
   args.max_kv_len = options.max_tokens_per_seq;

@@ -45,9 +45,8 @@ public:
   virtual bool readsHostMemory() const { return true; }
   /// Whether it is a GpuDevice (devices/Gpu.h): there is no RTTI here.
   virtual bool isGpu() const { return false; }
-  /// Whether kernels read and write the host's memory; then what they may touch
-  /// is lent to them first, and taken back.
-  virtual bool sharesHostMemory() const { return true; }
+  /// The caller's memory that kernels may touch is lent to an emulated GPU
+  /// first, and taken back.
   virtual void lend(const void *, size_t, bool /*writable*/) {}
   virtual void takeBack(const void *) {}
 
@@ -57,6 +56,12 @@ public:
   virtual void deallocate(void *memory, size_t bytes) = 0;
   /// Zeroes memory that kernels can reach.
   virtual void zero(void *memory, size_t bytes) = 0;
+  /// Of a GPU: copies to its memory, in the order of the stream. The host's
+  /// memory may be written again when it returns.
+  virtual kvc_status upload(void *to, const void *from, size_t bytes,
+                            void *stream) = 0;
+  /// Copies from memory that kernels can reach, once they are done.
+  virtual kvc_status download(void *to, const void *from, size_t bytes) = 0;
 };
 
 } // namespace kvc::rt

@@ -50,6 +50,8 @@ struct Driver {
   Result (*cuMemAlloc_v2)(DevicePtr *, size_t);
   Result (*cuMemFree_v2)(DevicePtr);
   Result (*cuMemsetD8_v2)(DevicePtr, unsigned char, size_t);
+  Result (*cuMemcpyHtoDAsync_v2)(DevicePtr, const void *, size_t, Handle);
+  Result (*cuMemcpyDtoH_v2)(void *, DevicePtr, size_t);
 
   /// The library, opened once and never closed; null with a status.
   static const Driver *open(kvc_status &status);
@@ -88,6 +90,8 @@ const Driver *Driver::open(kvc_status &status) {
     KVC_LOAD(cuMemAlloc_v2);
     KVC_LOAD(cuMemFree_v2);
     KVC_LOAD(cuMemsetD8_v2);
+    KVC_LOAD(cuMemcpyHtoDAsync_v2);
+    KVC_LOAD(cuMemcpyDtoH_v2);
 #undef KVC_LOAD
     return true;
   }();
@@ -191,6 +195,9 @@ public:
     Current current(*gpu.cuda, gpu.context);
     clear(DevicePtr(memory), bytes);
   }
+  kvc_status upload(void *to, const void *from, size_t bytes,
+                    void *stream) override;
+  kvc_status download(void *to, const void *from, size_t bytes) override;
 
 private:
   Result clear(DevicePtr memory, size_t bytes);
@@ -256,6 +263,28 @@ kvc_status CudaDriver::launch(const GpuFunction &function, uint32_t grid,
       cuda.cuLaunchKernel(function.handle, grid, 1, 1, info.threads, 1, 1,
                           info.sharedBytes, stream, arguments, nullptr);
   return r ? failed(cuda, r, info.name.c_str()) : ok();
+}
+
+/// From memory that is not pinned: the driver has read it when it returns.
+kvc_status CudaDriver::upload(void *to, const void *from, size_t bytes,
+                              void *stream) {
+  const Driver &cuda = *gpu.cuda;
+  Current current(cuda, gpu.context);
+  if (current.result)
+    return failed(cuda, current.result, "cuCtxPushCurrent");
+  Result r = cuda.cuMemcpyHtoDAsync_v2(DevicePtr(to), from, bytes, stream);
+  return r ? failed(cuda, r, "cuMemcpyHtoDAsync") : ok();
+}
+
+kvc_status CudaDriver::download(void *to, const void *from, size_t bytes) {
+  const Driver &cuda = *gpu.cuda;
+  Current current(cuda, gpu.context);
+  if (current.result)
+    return failed(cuda, current.result, "cuCtxPushCurrent");
+  if (Result r = cuda.cuCtxSynchronize())
+    return failed(cuda, r, "cuCtxSynchronize");
+  Result r = cuda.cuMemcpyDtoH_v2(to, DevicePtr(from), bytes);
+  return r ? failed(cuda, r, "cuMemcpyDtoH") : ok();
 }
 
 /// Waits for it: the caller's streams need not wait for the default one.

@@ -58,7 +58,6 @@ public:
                   std::unique_ptr<Executable> &executable) override;
   bool readsHostMemory() const override { return false; }
   bool isGpu() const override { return true; }
-  bool sharesHostMemory() const override { return gpu->sharesHostMemory(); }
   void lend(const void *base, size_t bytes, bool writable) override {
     gpu->allow(base, bytes, writable);
   }
@@ -68,6 +67,13 @@ public:
     gpu->deallocate(memory, bytes);
   }
   void zero(void *memory, size_t bytes) override { gpu->zero(memory, bytes); }
+  kvc_status upload(void *to, const void *from, size_t bytes,
+                    void *stream) override {
+    return gpu->upload(to, from, bytes, stream);
+  }
+  kvc_status download(void *to, const void *from, size_t bytes) override {
+    return gpu->download(to, from, bytes);
+  }
 
   GpuDriver &driver() { return *gpu; }
 

@@ -54,7 +54,9 @@ public:
   virtual void deallocate(void *memory, size_t bytes) = 0;
   virtual void zero(void *memory, size_t bytes) = 0;
   /// As of Device.
-  virtual bool sharesHostMemory() const { return false; }
+  virtual kvc_status upload(void *to, const void *from, size_t bytes,
+                            void *stream) = 0;
+  virtual kvc_status download(void *to, const void *from, size_t bytes) = 0;
   virtual void allow(const void *, size_t, bool /*writable*/) {}
   virtual void forget(const void *) {}
 };

@@ -111,6 +111,15 @@ void SimDriver::zero(void *memory, size_t bytes) {
   std::memset(memory, 0, bytes);
 }
 
+kvc_status SimDriver::upload(void *to, const void *from, size_t bytes, void *) {
+  std::memcpy(to, from, bytes);
+  return ok();
+}
+kvc_status SimDriver::download(void *to, const void *from, size_t bytes) {
+  std::memcpy(to, from, bytes);
+  return ok();
+}
+
 void SimDriver::allow(const void *base, size_t bytes, bool writable) {
   std::lock_guard guard(lock);
   machine.allow(base, bytes, writable);

@@ -30,7 +30,9 @@ public:
   void deallocate(void *memory, size_t bytes) override;
   void zero(void *memory, size_t bytes) override;
 
-  bool sharesHostMemory() const override { return true; }
+  kvc_status upload(void *to, const void *from, size_t bytes,
+                    void *stream) override;
+  kvc_status download(void *to, const void *from, size_t bytes) override;
   void allow(const void *base, size_t bytes, bool writable) override;
   void forget(const void *base) override;
 

@@ -327,11 +327,13 @@ typedef struct kvc_cache_options {
   uint32_t max_step_tokens; /* new tokens of one step */
   uint32_t max_tokens_per_seq;
   uint32_t flags; /* KVC_SINGLE_OWNER */
+  void *stream;   /* GPU: the CUstream that all its work is in the order of;
+                     null: the default stream */
 } kvc_cache_options;
 
-/* Creates a cache of `program` in the arena. KVC_UNSUPPORTED on a CUDA GPU,
- * whose kernels cannot read the host's memory. Page 0 of every paged store is a
- * page of zeros that is never written, page 1 takes writes that nobody reads.
+/* Creates a cache of `program` in the arena (of a GPU: in its memory). Page 0
+ * of every paged store is a page of zeros that is never written, page 1 takes
+ * writes that nobody reads.
  */
 KVC_API kvc_status kvc_cache_create(kvc_program *program,
                                     const kvc_cache_options *options,
@@ -351,16 +353,18 @@ typedef struct kvc_slot_request {
   uint32_t new_tokens; /* >= 1 */
 } kvc_slot_request;
 
-/* Opens a step: room for the new tokens of every sequence, all or nothing. The
- * step's rows are the new tokens of its sequences, in the order of `requests`.
- * A sequence is in one step at a time; at most four steps are open at once. */
+/* Opens a step: room for the new tokens of every sequence, all or nothing. On a
+ * GPU this copies tables to it, so it has no place in a captured graph; append
+ * and attend have. The step's rows are the new tokens of its sequences, in the
+ * order of `requests`. A sequence is in one step at a time; at most four steps
+ * are open at once. */
 KVC_API kvc_status kvc_cache_reserve(kvc_cache *cache,
                                      const kvc_slot_request *requests,
                                      uint32_t count, kvc_step *step);
 
-/* What a step's kernels read, per store; fixed addresses for the life of the
- * cache, contents for the life of the step. For engines that bring kernels of
- * their own. */
+/* What a step's kernels read, per store, in the device's memory; fixed
+ * addresses for the life of the cache, contents for the life of the step. For
+ * engines that bring kernels of their own. */
 typedef struct kvc_batch_view {
   size_t size;
   uint32_t batch, rows;
@@ -404,7 +408,7 @@ typedef struct kvc_cache_stats {
 KVC_API kvc_status kvc_cache_get_stats(const kvc_cache *cache,
                                        kvc_cache_stats *stats);
 /* Audits the invariants: 0 conservation of pages, O(stores); 2 every page and
- * table. KVC_POISONED if one is broken. */
+ * table, which waits for a GPU. KVC_POISONED if one is broken. */
 KVC_API kvc_status kvc_cache_check(kvc_cache *cache, uint32_t level);
 
 #ifdef __cplusplus

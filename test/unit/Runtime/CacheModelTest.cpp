@@ -5,7 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/Cache.h"
-#include "test/unit/Runtime/Fixture.h"
+#include "test/unit/Runtime/FakeGpu.h"
+#include "test/unit/Runtime/GpuFixture.h"
 
 #include <gtest/gtest.h>
 #include <map>
@@ -38,7 +39,7 @@ struct ModelStep {
 
 class Model {
 public:
-  explicit Model(uint32_t seed) : random(seed) {
+  Model(uint32_t seed, Loaded &loaded) : random(seed) {
     kvc_cache_options o = {};
     o.size = sizeof(o);
     o.max_sequences = kSequences;
@@ -339,7 +340,6 @@ private:
   }
 
   std::mt19937 random;
-  Loaded loaded{1};
   kvc_cache *cache = nullptr;
   size_t nextKey = 0;
   std::map<size_t, ModelSequence> open;
@@ -355,7 +355,8 @@ TEST(CacheModel, AMillionRandomOperations) {
   uint64_t reserves = 0, refused = 0, failures = 0;
   for (uint32_t seed = 1; seed <= 4; ++seed) {
     SCOPED_TRACE(seed);
-    Model model(seed);
+    Loaded loaded(1);
+    Model model(seed, loaded);
     model.run(260000);
     ASSERT_FALSE(HasFailure());
     reserves += model.reserves;
@@ -368,4 +369,18 @@ TEST(CacheModel, AMillionRandomOperations) {
   EXPECT_GT(failures, 100000u);
   RecordProperty("reserves", std::to_string(reserves));
   RecordProperty("refused", std::to_string(refused));
+}
+
+// What a view shows is the GPU's copy, of which only changes were written.
+TEST(CacheModel, AGpusCopiesAreUpToDate) {
+  Notes notes;
+  notes.fits["sm_80"] = 1;
+  Loaded loaded(fakeDevice(notes), packGpu(gpuManifest("cuda", {"sm_80"})));
+  {
+    Model model(9, loaded);
+    model.run(60000);
+    EXPECT_GT(model.reserves, 10000u);
+    EXPECT_LT(notes.uploaded, model.reserves * kBatch * 4 * 20);
+  }
+  EXPECT_TRUE(notes.memories.empty());
 }

@@ -166,6 +166,35 @@ TEST_F(Cuda, MemoryIsZeroedBeforeAnyStreamUsesIt) {
   kvc_device_release(handle);
 }
 
+TEST_F(Cuda, CopiesAreInTheOrderOfTheStream) {
+  kvc_device *handle = create();
+  rt::Device &device = *rt::unwrap(handle);
+  auto *memory = static_cast<char *>(device.allocate(64));
+  ASSERT_TRUE(memory);
+  int stream;
+  EXPECT_EQ(device.upload(memory + 8, "abcd", 4, &stream).code, KVC_OK);
+  EXPECT_THAT(cuda->copies, testing::ElementsAre(&stream));
+  char back[5] = {};
+  cuda->unfinished = 1; // a kernel, say
+  EXPECT_EQ(device.download(back, memory + 8, 4).code, KVC_OK);
+  EXPECT_STREQ(back, "abcd");
+  for (const char *function : {"cuMemcpyHtoDAsync", "cuCtxPushCurrent"}) {
+    failure(function, 2);
+    EXPECT_EQ(device.upload(memory, "ab", 2, nullptr).code, KVC_DEVICE_ERROR);
+    EXPECT_EQ(kvc_error_text(),
+              function + std::string(": out of memory (CUDA error 2)"));
+  }
+  for (const char *function : {"cuMemcpyDtoH", "cuCtxSynchronize"}) {
+    failure(function, 2);
+    EXPECT_EQ(device.download(back, memory, 2).code, KVC_DEVICE_ERROR);
+    EXPECT_EQ(kvc_error_text(),
+              function + std::string(": out of memory (CUDA error 2)"));
+  }
+  failure("", 0);
+  device.deallocate(memory, 64);
+  kvc_device_release(handle);
+}
+
 //===----------------------------------------------------------------------===//
 // Programs
 //===----------------------------------------------------------------------===//

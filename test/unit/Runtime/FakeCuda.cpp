@@ -291,4 +291,22 @@ KVC_FAKE CUresult cuMemsetD8_v2(CUdeviceptr memory, unsigned char value,
   }
   return result(code);
 }
+
+KVC_FAKE CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from,
+                                       size_t bytes, CUstream stream) {
+  int code = enter("cuMemcpyHtoDAsync");
+  if (code == Success) {
+    std::memcpy(reinterpret_cast<void *>(to), from, bytes);
+    fake.copies.push_back(stream);
+  }
+  return result(code);
+}
+
+KVC_FAKE CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) {
+  int code = enter("cuMemcpyDtoH");
+  fake.misuses += fake.unfinished; // it waits for the default stream only
+  if (code == Success)
+    std::memcpy(to, reinterpret_cast<void *>(from), bytes);
+  return result(code);
+}
 #endif

@@ -35,10 +35,11 @@ struct FakeCuda {
   std::string image; ///< that was loaded last
   int retained = 0;  ///< primary contexts
   int modules = 0, memories = 0;
-  int unfinished = 0; ///< memsets that nobody has waited for
-  int device = -1;    ///< that was asked for last
-  size_t depth = 0;   ///< of this thread's stack of contexts
-  int misuses = 0;    ///< calls without a context and the like
+  int unfinished = 0;         ///< memsets that nobody has waited for
+  std::vector<void *> copies; ///< to the GPU: their streams
+  int device = -1;            ///< that was asked for last
+  size_t depth = 0;           ///< of this thread's stack of contexts
+  int misuses = 0;            ///< calls without a context and the like
 };
 
 /// Null if the driver that the runtime opens is another, or none.

@@ -6,6 +6,7 @@
 #include "runtime/devices/Gpu.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <gtest/gtest.h>
 #include <map>
@@ -35,6 +36,19 @@ struct Notes {
   std::string foreign; ///< device whose kernels it has not
   std::string failing; ///< kernel that does not launch
   std::vector<Launched> launches;
+  std::map<uintptr_t, size_t> memories; ///< that were allocated
+  std::vector<void *> uploads;          ///< their streams
+  size_t uploaded = 0;                  ///< bytes
+  bool uploadsFail = false;
+
+  /// Whether [at, at + bytes) is within one of the memories.
+  bool holds(const void *at, size_t bytes) const {
+    auto next = memories.upper_bound(uintptr_t(at));
+    if (next == memories.begin())
+      return false;
+    auto [base, size] = *std::prev(next);
+    return uintptr_t(at) - base + bytes <= size;
+  }
 };
 
 class FakeModule : public rt::GpuModule {
@@ -81,9 +95,36 @@ public:
         {function.info->name, grid, {bytes, bytes + paramBytes}, stream});
     return rt::ok();
   }
-  void *allocate(size_t) override { return nullptr; }
-  void deallocate(void *, size_t) override {}
-  void zero(void *, size_t) override {}
+  void *allocate(size_t bytes) override {
+    size_t rounded = (bytes + 63) / 64 * 64;
+    void *memory = std::aligned_alloc(64, rounded);
+    std::memset(memory, 0, rounded);
+    notes.memories[uintptr_t(memory)] = bytes;
+    return memory;
+  }
+  void deallocate(void *memory, size_t bytes) override {
+    EXPECT_EQ(notes.memories[uintptr_t(memory)], bytes);
+    notes.memories.erase(uintptr_t(memory));
+    std::free(memory);
+  }
+  void zero(void *memory, size_t bytes) override {
+    std::memset(memory, 0, bytes);
+  }
+  kvc_status upload(void *to, const void *from, size_t bytes,
+                    void *stream) override {
+    if (notes.uploadsFail)
+      return rt::fail(KVC_DEVICE_ERROR, 3, "the copy failed");
+    EXPECT_TRUE(notes.holds(to, bytes)) << "of " << bytes << " bytes";
+    std::memcpy(to, from, bytes);
+    notes.uploads.push_back(stream);
+    notes.uploaded += bytes;
+    return rt::ok();
+  }
+  kvc_status download(void *to, const void *from, size_t bytes) override {
+    EXPECT_TRUE(notes.holds(from, bytes)) << "of " << bytes << " bytes";
+    std::memcpy(to, from, bytes);
+    return rt::ok();
+  }
 
 private:
   Notes &notes;

@@ -341,11 +341,100 @@ TEST_F(Launches, AreNotEmulated) {
   EXPECT_STREQ(kvc_error_text(), "`device`: expected an emulated GPU");
 }
 
-TEST_F(Launches, ThereIsNoCacheInMemoryThatTheHostCannotReach) {
-  kvc_cache_options options = {};
-  options.size = sizeof(options);
+//===----------------------------------------------------------------------===//
+// Caches
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// One sequence of a cache in the GPU's memory.
+class GpuCache : public Launches {
+protected:
+  void SetUp() override {
+    kvc_cache_options options = {};
+    options.size = sizeof(options);
+    options.arena_bytes = 1 << 20;
+    options.max_sequences = 4, options.max_batch = 2;
+    options.max_step_tokens = 8, options.max_tokens_per_seq = 64;
+    options.stream = kStream;
+    ASSERT_EQ(kvc_cache_create(loaded->program, &options, &cache).code, KVC_OK)
+        << kvc_error_text();
+    ASSERT_EQ(kvc_cache_open(cache, &seq).code, KVC_OK);
+  }
+  void TearDown() override {
+    kvc_cache_destroy(cache);
+    EXPECT_TRUE(notes.memories.empty());
+  }
+  kvc_status reserve(uint32_t tokens) {
+    kvc_slot_request request = {seq, tokens};
+    return kvc_cache_reserve(cache, &request, 1, &step);
+  }
+
+  void *const kStream = fakeAddress<void>(0x5000);
   kvc_cache *cache = nullptr;
-  EXPECT_EQ(kvc_cache_create(loaded->program, &options, &cache).code,
-            KVC_UNSUPPORTED);
-  EXPECT_THAT(kvc_error_text(), HasSubstr("kvc_append and kvc_attend"));
+  kvc_seq seq = {};
+  kvc_step step = {};
+};
+
+} // namespace
+
+TEST_F(GpuCache, StepsRunInTheOrderOfItsStream) {
+  ASSERT_EQ(reserve(5).code, KVC_OK) << kvc_error_text();
+  kvc_batch_view view = {};
+  view.size = sizeof(view);
+  ASSERT_EQ(kvc_cache_view(cache, step, kPaged, 0, &view).code, KVC_OK);
+  // Of the GPU.
+  EXPECT_TRUE(notes.holds(view.cu_q, 8));
+  EXPECT_TRUE(notes.holds(view.kv_len, 4));
+  EXPECT_TRUE(notes.holds(view.table, 8));
+  EXPECT_TRUE(notes.holds(view.write_slot, 40));
+  EXPECT_TRUE(notes.holds(view.planes[0].base, 1));
+  EXPECT_EQ(view.cu_q[1], 5);
+  EXPECT_EQ(view.kv_len[0], 5);
+  auto *rows = fakeAddress<void>(0x7000);
+  ASSERT_EQ(kvc_cache_append(cache, step, 0, rows, rows).code, KVC_OK)
+      << kvc_error_text();
+  ASSERT_EQ(kvc_cache_attend(cache, step, 0, rows, rows, nullptr).code, KVC_OK)
+      << kvc_error_text();
+  ASSERT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK);
+  ASSERT_FALSE(notes.launches.empty());
+  for (const Launched &launch : notes.launches)
+    EXPECT_EQ(launch.stream, kStream) << launch.kernel;
+  ASSERT_FALSE(notes.uploads.empty());
+  for (void *stream : notes.uploads)
+    EXPECT_EQ(stream, kStream);
+  auto append = notes.launches[0].as<KvcGpuAppendParams>();
+  EXPECT_EQ(append.args.slot, view.write_slot);
+}
+
+// Decoding: lengths, offsets and slots, but no page that the GPU knows.
+TEST_F(GpuCache, OnlyNewPagesAreCopied) {
+  for (uint32_t token = 0; token < 12; ++token) {
+    size_t before = notes.uploaded;
+    ASSERT_EQ(reserve(1).code, KVC_OK) << kvc_error_text();
+    ASSERT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK);
+    size_t few = 8 + 4 + 3 * 8; // cu_q, kv_len, a slot of each store
+    // Pages of 4 and of 8 tokens; the flat store's slot is 0, as memory was.
+    size_t pages = 4 * ((token % 4 == 0) + (token % 8 == 0));
+    EXPECT_EQ(notes.uploaded - before, few + pages) << token;
+  }
+}
+
+TEST_F(GpuCache, ACopyThatFailsPoisons) {
+  notes.uploadsFail = true;
+  EXPECT_EQ(reserve(1).code, KVC_DEVICE_ERROR);
+  notes.uploadsFail = false;
+  EXPECT_EQ(reserve(1).code, KVC_POISONED);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("the copy failed"));
+}
+
+TEST_F(GpuCache, TheZeroPageIsRead) {
+  EXPECT_EQ(kvc_cache_check(cache, 2).code, KVC_OK) << kvc_error_text();
+  ASSERT_EQ(reserve(1).code, KVC_OK);
+  kvc_batch_view view = {};
+  view.size = sizeof(view);
+  ASSERT_EQ(kvc_cache_view(cache, step, kPaged, 0, &view).code, KVC_OK);
+  static_cast<uint8_t *>(view.planes[0].base)[5] = 1; // page 0 is the first
+  EXPECT_EQ(kvc_cache_check(cache, 2).code, KVC_POISONED);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("page 0 was written"));
 }
