@@ -66,8 +66,9 @@ class Kit(unittest.TestCase):
         golden = self.rows("good", "20-golden")
         self.assertEqual(len(golden), 12)  # 3 models, 2 schedules, 2 seeds
         for row in golden.values():
-            self.assertEqual(row["out"]["differ"], 0)
-            self.assertGreater(row["out"]["elements"], 0)
+            for part in ("out", "cache"):
+                self.assertEqual(row[part]["differ"], 0)
+                self.assertGreater(row[part]["elements"], 0)
         rows = self.rows("good", "30-correctness")
         self.assertGreater(max(row.get("ratio", 0) for row in rows.values()), 0)
         for fault in ("page-stride", "live-row", "length"):

@@ -45,6 +45,13 @@ AttendArgs = struct("AttendArgs", [
     ("planes", Plane * MAX_PLANES), ("stream", PTR), ("rows", U32),
     ("max_queries", U32), ("max_kv_len", U32)])
 
+CacheOptions = struct("CacheOptions", [
+    ("size", SIZE), ("arena", PTR), ("arena_bytes", SIZE),
+    ("max_sequences", U32), ("max_batch", U32), ("max_step_tokens", U32),
+    ("max_tokens_per_seq", U32), ("flags", U32), ("stream", PTR)])
+Handle = struct("Handle", [("slot", U32), ("generation", U32)])
+SlotRequest = struct("SlotRequest", [("seq", Handle), ("new_tokens", U32)])
+
 FUNCTIONS = [
     ("kvc_runtime_abi", U32, []),
     ("kvc_error_text", TEXT, []),
@@ -60,7 +67,18 @@ FUNCTIONS = [
     ("kvc_append", Status, [PTR, U32, c.POINTER(AppendArgs)]),
     ("kvc_attend_workspace", Status,
      [PTR, U32, U32, U32, U32, c.POINTER(SIZE)]),
-    ("kvc_attend", Status, [PTR, U32, c.POINTER(AttendArgs)])]
+    ("kvc_attend", Status, [PTR, U32, c.POINTER(AttendArgs)]),
+    ("kvc_cache_create", Status,
+     [PTR, c.POINTER(CacheOptions), c.POINTER(PTR)]),
+    ("kvc_cache_destroy", None, [PTR]),
+    ("kvc_cache_open", Status, [PTR, c.POINTER(Handle)]),
+    ("kvc_cache_release", Status, [PTR, Handle]),
+    ("kvc_cache_reserve", Status,
+     [PTR, c.POINTER(SlotRequest), U32, c.POINTER(Handle)]),
+    ("kvc_cache_append", Status, [PTR, Handle, U32, PTR, PTR]),
+    ("kvc_cache_attend", Status, [PTR, Handle, U32, PTR, PTR, PTR]),
+    ("kvc_cache_commit", Status, [PTR, Handle, PTR]),
+    ("kvc_cache_check", Status, [PTR, U32])]
 
 
 class Error(Exception):
@@ -293,3 +311,52 @@ class Program:
     def launch(self, store, args):
         self.library.must(self.library.lib.kvc_attend(self.handle, store,
                                                       c.byref(args)))
+
+
+class Cache:
+    """Sequences whose pages the runtime manages; `limits` are fields of
+    kvc_cache_options."""
+
+    def __init__(self, program, **limits):
+        self.library, self.handle = program.library, PTR()
+        self.program = program  # which the cache uses
+        options = CacheOptions(size=c.sizeof(CacheOptions), **limits)
+        self.call("create", program.handle, c.byref(options),
+                  c.byref(self.handle))
+
+    def call(self, name, *arguments):
+        self.library.must(getattr(self.library.lib, f"kvc_cache_{name}")(
+            *arguments))
+
+    def open(self):
+        sequence = Handle()
+        self.call("open", self.handle, c.byref(sequence))
+        return sequence
+
+    def release(self, sequence):
+        self.call("release", self.handle, sequence)
+
+    def reserve(self, wanted):
+        """A step with room for [(sequence, new tokens)...]."""
+        requests = (SlotRequest * len(wanted))(*wanted)
+        step = Handle()
+        self.call("reserve", self.handle, requests, len(wanted),
+                  c.byref(step))
+        return step
+
+    def append(self, step, layer, k, v):
+        self.call("append", self.handle, step, layer, k.address, v.address)
+
+    def attend(self, step, layer, q, out):
+        self.call("attend", self.handle, step, layer, q.address, out.address,
+                  None)
+
+    def commit(self, step):
+        self.call("commit", self.handle, step, None)
+
+    def check(self):
+        self.call("check", self.handle, 2)
+
+    def close(self):
+        self.library.lib.kvc_cache_destroy(self.handle)
+        self.handle = PTR()
