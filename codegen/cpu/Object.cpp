@@ -1,4 +1,5 @@
 //===- Object.cpp - LLVM IR and objects, and which CPUs they run on -------===//
+#include "codegen/Optimise.h"
 #include "codegen/cpu/Backend.h"
 
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
@@ -9,9 +10,7 @@
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
-#include "llvm/Passes/PassBuilder.h"
 #include "llvm/Support/TargetSelect.h"
-#include "llvm/Target/TargetMachine.h"
 #include "llvm/TargetParser/Host.h"
 #include "llvm/TargetParser/Triple.h"
 #include "llvm/Transforms/InstCombine/InstCombine.h"
@@ -114,16 +113,6 @@ std::unique_ptr<llvm::Module> kvc::cpu::emitLlvm(ModuleOp module,
     function.addFnAttr("prefer-vector-width",
                        std::to_string(target.lanes * 32));
   }
-  llvm::LoopAnalysisManager lam;
-  llvm::FunctionAnalysisManager fam;
-  llvm::CGSCCAnalysisManager cgam;
-  llvm::ModuleAnalysisManager mam;
-  llvm::PassBuilder builder(machine.get());
-  builder.registerModuleAnalyses(mam);
-  builder.registerCGSCCAnalyses(cgam);
-  builder.registerFunctionAnalyses(fam);
-  builder.registerLoopAnalyses(lam);
-  builder.crossRegisterProxies(lam, fam, cgam, mam);
   // The kernels are already unrolled, vectorised and free of memory that could
   // be a register: what is left is to fold addresses and to hoist. The default
   // pipelines take five times as long for the same code.
@@ -132,9 +121,7 @@ std::unique_ptr<llvm::Module> kvc::cpu::emitLlvm(ModuleOp module,
   fpm.addPass(llvm::InstCombinePass());
   fpm.addPass(llvm::createFunctionToLoopPassAdaptor(
       llvm::LICMPass(llvm::LICMOptions()), /*UseMemorySSA=*/true));
-  llvm::ModulePassManager mpm;
-  mpm.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(fpm)));
-  mpm.run(*llvmModule, mam);
+  optimise(*llvmModule, *machine, std::move(fpm));
   return llvmModule;
 }
 

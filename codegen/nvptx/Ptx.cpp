@@ -1,4 +1,5 @@
 //===- Ptx.cpp - LLVM dialect to PTX --------------------------------------===//
+#include "codegen/Optimise.h"
 #include "codegen/nvptx/Backend.h"
 #include "codegen/nvptx/Kit.h"
 
@@ -12,10 +13,9 @@
 #include "llvm/IR/InstIterator.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
+#include "llvm/IR/OptBisect.h"
 #include "llvm/MC/TargetRegistry.h"
-#include "llvm/Passes/PassBuilder.h"
 #include "llvm/Support/TargetSelect.h"
-#include "llvm/Target/TargetMachine.h"
 #include "llvm/TargetParser/Triple.h"
 #include "llvm/Transforms/InstCombine/InstCombine.h"
 #include "llvm/Transforms/Scalar/DCE.h"
@@ -135,30 +135,30 @@ static bool prepare(llvm::Module &module) {
   return true;
 }
 
-static void optimise(llvm::Module &module, llvm::TargetMachine &machine) {
-  llvm::LoopAnalysisManager lam;
-  llvm::FunctionAnalysisManager fam;
-  llvm::CGSCCAnalysisManager cgam;
-  llvm::ModuleAnalysisManager mam;
-  llvm::PassBuilder builder(&machine);
-  builder.registerModuleAnalyses(mam);
-  builder.registerCGSCCAnalyses(cgam);
-  builder.registerFunctionAnalyses(fam);
-  builder.registerLoopAnalyses(lam);
-  builder.crossRegisterProxies(lam, fam, cgam, mam);
-  // Kernels are unrolled as they should be. Nothing here may move or repeat
-  // what lanes do together.
-  llvm::FunctionPassManager fpm;
-  fpm.addPass(llvm::EarlyCSEPass());
-  fpm.addPass(llvm::InstCombinePass());
-  fpm.addPass(llvm::createFunctionToLoopPassAdaptor(
+/// Kernels are unrolled as they should be. Nothing here may move or repeat what
+/// lanes do together.
+static llvm::FunctionPassManager passes() {
+  llvm::FunctionPassManager list;
+  list.addPass(llvm::EarlyCSEPass());
+  list.addPass(llvm::InstCombinePass());
+  list.addPass(llvm::createFunctionToLoopPassAdaptor(
       llvm::LICMPass(llvm::LICMOptions()), /*UseMemorySSA=*/true));
-  fpm.addPass(llvm::EarlyCSEPass());
-  fpm.addPass(llvm::DCEPass());
-  llvm::ModulePassManager mpm;
-  mpm.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(fpm)));
-  mpm.run(module, mam);
+  list.addPass(llvm::EarlyCSEPass());
+  list.addPass(llvm::DCEPass());
+  return list;
 }
+
+namespace {
+/// Leaves out passes of the code generator that take a third of its time and
+/// find nothing: the kit spells out how one address follows from another.
+class CodegenGate : public llvm::OptPassGate {
+public:
+  bool isEnabled() const override { return true; }
+  bool shouldRunPass(StringRef pass, StringRef) const override {
+    return pass != "slsr" && pass != "nary-reassociate";
+  }
+};
+} // namespace
 
 std::string kvc::nvptx::emitPtx(ModuleOp module, const SmTarget &target,
                                 const LaunchInfos &launch,
@@ -171,7 +171,9 @@ std::string kvc::nvptx::emitPtx(ModuleOp module, const SmTarget &target,
   if (failed(checkOps(module, target)))
     return {};
   markKernels(module, launch);
+  CodegenGate gate;
   llvm::LLVMContext context;
+  context.setOptPassGate(gate);
   auto llvmModule = translateModuleToLLVMIR(module, context, "kvc");
   std::unique_ptr<llvm::TargetMachine> machine = makeMachine(target);
   if (!llvmModule || !machine) {
@@ -184,7 +186,7 @@ std::string kvc::nvptx::emitPtx(ModuleOp module, const SmTarget &target,
     module.emitError("a GPU kernel calls a function");
     return {};
   }
-  optimise(*llvmModule, *machine);
+  optimise(*llvmModule, *machine, passes());
   if (llvmText) {
     llvm::raw_string_ostream stream(*llvmText);
     llvmModule->print(stream, nullptr);

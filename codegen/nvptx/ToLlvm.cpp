@@ -22,5 +22,8 @@ LogicalResult kvc::nvptx::lowerGpuToLlvm(ModuleOp module) {
   populateVectorToLLVMConversionPatterns(converter, patterns);
   mlir::LLVMConversionTarget target(*context);
   target.addLegalOp<ModuleOp>();
-  return applyFullConversion(module, target, std::move(patterns));
+  // A kernel that does not convert is an error, and nobody looks at it again.
+  ConversionConfig config;
+  config.allowPatternRollback = false;
+  return applyFullConversion(module, target, std::move(patterns), config);
 }
