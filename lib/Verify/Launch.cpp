@@ -67,7 +67,7 @@ private:
   Buffer q, out, lse, workspace;
   int64_t qStride = 0, outStride = 0, lseStride = 0;
   size_t workspaceBytes = 0;
-  int32_t longest = 0; ///< of the members
+  int32_t longest = 1; ///< of the members, not below 1: a GPU needs a bound
 };
 
 void AttendCall::prepare() {

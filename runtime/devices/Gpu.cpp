@@ -169,10 +169,12 @@ kvc_status GpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
                 "`rows`: a GPU expects the number of rows of q, 1 to %u, found "
                 "%u",
                 INT32_MAX / s.group, args.rows);
-  if (args.max_kv_len > KVC_MAX_TOKENS)
+  // 0 is no bound, though it is what a caller leaves who gives none.
+  if (args.max_kv_len == 0 || args.max_kv_len > KVC_MAX_TOKENS)
     return fail(KVC_INVALID_ARGUMENT, 415,
-                "`max_kv_len`: expected at most %d, found %u", KVC_MAX_TOKENS,
-                args.max_kv_len);
+                "`max_kv_len`: a GPU expects the most cached tokens of a "
+                "sequence, 1 to %d, found %u",
+                KVC_MAX_TOKENS, args.max_kv_len);
   if (kvc_status status = checkAligned("q", args.q, args.q_row_stride);
       !isOk(status))
     return status;

@@ -284,7 +284,7 @@ typedef struct kvc_attend_args {
   /* GPU: bounds of what cu_q and kv_len hold; the CPU reads those instead. */
   uint32_t rows;        /* of q, in all */
   uint32_t max_queries; /* query tokens of a sequence; 0: as many as rows */
-  uint32_t max_kv_len;  /* longer sequences are cut to it */
+  uint32_t max_kv_len;  /* longer sequences are cut to it; not 0 */
 } kvc_attend_args;
 
 /* Bytes of workspace that suffice for any kvc_attend of `store` with at most

@@ -263,9 +263,13 @@ TEST_F(Launches, BoundsMustBeGivenAndCountable) {
                 "`rows` (1073741823), `batch` (3) and `max_kv_len` (100) allow "
                 "for more than 2^30 items of work");
   args = attendArgs();
-  args.max_kv_len = 1u << 31;
-  expectRefused(attend(args),
-                "`max_kv_len`: expected at most 2147483391, found 2147483648");
+  for (uint32_t length : {0u, 1u << 31}) {
+    args.max_kv_len = length;
+    std::string text = "`max_kv_len`: a GPU expects the most cached tokens of "
+                       "a sequence, 1 to 2147483391, found " +
+                       std::to_string(length);
+    expectRefused(attend(args), text.c_str());
+  }
   size_t bytes = 0;
   EXPECT_EQ(kvc_attend_workspace(loaded->program, kPaged, 1, UINT32_MAX,
                                  UINT32_MAX, &bytes)
