@@ -69,11 +69,28 @@ bool GpuWorkspace::plan(const GpuStore &store, const GpuBounds &bounds) {
 
 namespace {
 
+/// What the kernels of a target are in, each entry loaded when the first of its
+/// kernels is asked for.
+class GpuModules {
+public:
+  GpuModules(GpuDriver &driver, const artifact::Bundle &bundle)
+      : driver(driver), bundle(bundle) {}
+  kvc_status find(const KernelInfo &info, GpuFunction &function);
+  std::vector<std::unique_ptr<GpuModule>> take() { return std::move(modules); }
+
+private:
+  GpuDriver &driver;
+  const artifact::Bundle &bundle;
+  std::vector<const KernelInfo *> first; ///< of each module
+  std::vector<std::unique_ptr<GpuModule>> modules;
+};
+
 class GpuExecutable : public Executable {
 public:
-  GpuExecutable(GpuDriver &driver, std::unique_ptr<GpuModule> module,
+  GpuExecutable(GpuDriver &driver,
+                std::vector<std::unique_ptr<GpuModule>> modules,
                 const std::string &target, std::vector<GpuStore> stores)
-      : driver(driver), module(std::move(module)), name(target),
+      : driver(driver), modules(std::move(modules)), name(target),
         stores(std::move(stores)) {}
 
   const std::string &target() const override { return name; }
@@ -92,10 +109,27 @@ private:
                           const GpuWorkspace &workspace);
 
   GpuDriver &driver; ///< the program keeps its device alive
-  std::unique_ptr<GpuModule> module;
+  std::vector<std::unique_ptr<GpuModule>> modules;
   std::string name;
   std::vector<GpuStore> stores;
 };
+
+kvc_status GpuModules::find(const KernelInfo &info, GpuFunction &function) {
+  auto known =
+      std::find_if(first.begin(), first.end(), [&](const KernelInfo *other) {
+        return other->blob == info.blob && other->ptx == info.ptx &&
+               other->sites == info.sites;
+      });
+  size_t index = size_t(known - first.begin());
+  if (index == modules.size()) {
+    std::unique_ptr<GpuModule> module;
+    if (kvc_status status = driver.load(info, bundle, module); !isOk(status))
+      return status;
+    first.push_back(&info);
+    modules.push_back(std::move(module));
+  }
+  return modules[index]->find(info, function);
+}
 
 /// Rows that kernels access 16 bytes at a time.
 kvc_status checkAligned(const char *field, const void *rows, int64_t stride) {
@@ -349,9 +383,6 @@ kvc_status GpuDevice::load(const Manifest &manifest,
     return fail(KVC_UNSUPPORTED, 332,
                 "the kernels of `%s` have GPU ABI %u, this runtime calls %u",
                 manifest.specName.c_str(), manifest.gpuAbi, KVC_GPU_ABI);
-  std::unique_ptr<GpuModule> module;
-  if (kvc_status s = gpu->load(*chosen, bundle, module); !isOk(s))
-    return s;
   std::vector<GpuStore> stores;
   for (const artifact::StoreInfo &info : manifest.stores) {
     GpuStore &store = stores.emplace_back();
@@ -365,11 +396,12 @@ kvc_status GpuDevice::load(const Manifest &manifest,
     store.shape.recent = info.recent;
     store.pageTokens = info.paged ? info.page : 0;
   }
+  GpuModules modules(*gpu, bundle);
   for (const KernelInfo &kernel : manifest.kernels) {
     if (kernel.device != chosen->device || kernel.target != chosen->target)
       continue;
     GpuFunction function;
-    if (kvc_status s = module->find(kernel, function); !isOk(s))
+    if (kvc_status s = modules.find(kernel, function); !isOk(s))
       return s;
     if (kvc_status s = place(manifest, kernel, function, stores); !isOk(s))
       return s;
@@ -377,6 +409,6 @@ kvc_status GpuDevice::load(const Manifest &manifest,
   if (kvc_status s = check(manifest, chosen->target, stores); !isOk(s))
     return s;
   executable = std::make_unique<GpuExecutable>(
-      *gpu, std::move(module), chosen->target, std::move(stores));
+      *gpu, modules.take(), chosen->target, std::move(stores));
   return ok();
 }

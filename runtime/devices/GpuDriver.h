@@ -23,7 +23,7 @@ struct GpuFunction {
   uint32_t resident = 1; ///< CTAs that the GPU runs at once
 };
 
-/// Kernels of one target, loaded.
+/// Kernels of one target that are in the same entries, loaded.
 class GpuModule {
 public:
   virtual ~GpuModule() = default;
@@ -40,8 +40,8 @@ public:
   /// otherwise the more the better.
   virtual uint32_t fit(const artifact::KernelInfo &info,
                        std::string &why) const = 0;
-  /// Loads what `info` says its target's kernels are in. Strings of `info` must
-  /// outlive the module.
+  /// Loads the entries that `info` says its kernel is in. Strings of `info`
+  /// must outlive the module.
   virtual kvc_status load(const artifact::KernelInfo &info,
                           const artifact::Bundle &bundle,
                           std::unique_ptr<GpuModule> &module) = 0;

@@ -257,7 +257,7 @@ TEST_F(Cuda, WhatTheDriverRefusesIsNamed) {
   struct {
     const char *function, *text;
   } cases[] = {
-      {"cuModuleLoadData", "cuda/sm_80.cubin: no kernel image is available"},
+      {"cuModuleLoadData", "cuda/sm_80.0.cubin: no kernel image is available"},
       {"cuModuleGetFunction", "paged_attend0: no kernel image"},
       {"cuFuncSetAttribute", "shared memory of a kernel: no kernel image"},
       {"cuOccupancyMaxActiveBlocksPerMultiprocessor",
@@ -287,7 +287,7 @@ TEST_F(Cuda, ProgramsKeepTheirDevice) {
             KVC_OK);
   kvc_device_release(device);
   EXPECT_EQ(cuda->retained, 1);
-  EXPECT_EQ(cuda->modules, 1);
+  EXPECT_EQ(cuda->modules, 2);
   kvc_program_release(program);
 }
 

@@ -31,10 +31,11 @@ struct Launched {
 struct Notes {
   std::map<std::string, uint32_t> fits; ///< by target
   std::map<std::string, uint32_t> resident;
-  std::string loaded;  ///< target
-  std::string missing; ///< symbol that the module has not
-  std::string foreign; ///< device whose kernels it has not
-  std::string failing; ///< kernel that does not launch
+  std::string loaded;               ///< target
+  std::vector<std::string> entries; ///< that were loaded
+  std::string missing;              ///< symbol that the module has not
+  std::string foreign;              ///< device whose kernels it has not
+  std::string failing;              ///< kernel that does not launch
   std::vector<Launched> launches;
   std::map<uintptr_t, size_t> memories; ///< that were allocated
   std::vector<void *> uploads;          ///< their streams
@@ -53,10 +54,12 @@ struct Notes {
 
 class FakeModule : public rt::GpuModule {
 public:
-  explicit FakeModule(Notes &notes) : notes(notes) {}
+  FakeModule(Notes &notes, std::string entry)
+      : notes(notes), entry(std::move(entry)) {}
   kvc_status find(const artifact::KernelInfo &info,
                   rt::GpuFunction &function) override {
-    if (info.symbol == notes.missing || info.device == notes.foreign)
+    if (info.symbol == notes.missing || info.device == notes.foreign ||
+        info.blob != entry)
       return rt::fail(KVC_CORRUPT, 1, "no `%s`", info.symbol.c_str());
     function.info = &info;
     function.handle = &notes;
@@ -67,6 +70,7 @@ public:
 
 private:
   Notes &notes;
+  std::string entry;
 };
 
 class FakeDriver : public rt::GpuDriver {
@@ -81,7 +85,8 @@ public:
   kvc_status load(const artifact::KernelInfo &info, const artifact::Bundle &,
                   std::unique_ptr<rt::GpuModule> &module) override {
     notes.loaded = info.target;
-    module = std::make_unique<FakeModule>(notes);
+    notes.entries.push_back(info.blob);
+    module = std::make_unique<FakeModule>(notes, info.blob);
     return rt::ok();
   }
   kvc_status launch(const rt::GpuFunction &function, uint32_t grid,

@@ -38,7 +38,9 @@ static KernelInfo kernel(const char *store, const char *symbol,
   info.device = device;
   info.symbol = std::string(store) + "_" + symbol;
   info.threads = info.kind == "append" ? 64 : 32;
-  std::string entry = device + "/" + target;
+  // As the compiler has it: attend kernels apart from the small ones.
+  bool small = info.kind == "plan" || info.kind == "append";
+  std::string entry = device + "/" + target + (small ? ".1" : ".0");
   info.blob = entry + (device == "cuda" ? ".cubin" : ".o");
   (device == "cuda" ? info.ptx : info.sites) =
       entry + (device == "cuda" ? ".ptx" : ".sites");

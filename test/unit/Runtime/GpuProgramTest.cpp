@@ -9,6 +9,7 @@
 using namespace kvc;
 using namespace kvc::rt;
 using namespace kvc::test;
+using testing::ElementsAre;
 using testing::HasSubstr;
 
 namespace {
@@ -103,6 +104,22 @@ TEST(GpuPrograms, IncompleteVariantsAreRefused) {
   notes.missing = "flat_plan";
   EXPECT_EQ(load(notes, cudaManifest()).code, KVC_CORRUPT);
   EXPECT_STREQ(kvc_error_text(), "no `flat_plan`");
+}
+
+// Kernels share entries, which are loaded once.
+TEST(GpuPrograms, EntriesAreLoadedOnce) {
+  artifact::Manifest manifest = cudaManifest({"sm_80", "sm_90a"});
+  Notes notes;
+  notes.fits = {{"sm_90a", 1}};
+  EXPECT_EQ(load(notes, manifest).code, KVC_OK) << kvc_error_text();
+  EXPECT_THAT(notes.entries,
+              ElementsAre("cuda/sm_90a.0.cubin", "cuda/sm_90a.1.cubin"));
+  // PTX alone: it is what tells entries apart.
+  for (artifact::KernelInfo &kernel : manifest.kernels)
+    kernel.blob.clear();
+  notes.entries.clear();
+  EXPECT_EQ(load(notes, manifest).code, KVC_OK) << kvc_error_text();
+  EXPECT_THAT(notes.entries, ElementsAre("", ""));
 }
 
 // For the same target, say.
