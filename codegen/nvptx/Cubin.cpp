@@ -10,20 +10,25 @@
 #include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/Program.h"
 #include "llvm/Support/Regex.h"
 
+#include <chrono>
+#include <csignal>
 #include <dlfcn.h>
+#include <thread>
 
 using namespace kvc;
 using namespace kvc::nvptx;
+using llvm::ArrayRef;
 using llvm::StringRef;
 
 /// Longer than any kernel takes.
-static constexpr unsigned kAssemblerSeconds = 60;
+static constexpr std::chrono::seconds kAssemblerTime(60);
 
 /// Where a CUDA toolkit may be.
 static std::vector<std::string> toolkits() {
@@ -229,6 +234,29 @@ struct TemporaryFile {
 
 } // namespace
 
+/// Runs a program with its output in a file; its exit status, or what is not 0
+/// and a reason. Not llvm::sys::ExecuteAndWait: its time limit is the process's
+/// one alarm, and kernels are assembled side by side.
+static int run(ArrayRef<StringRef> args, StringRef log, std::string &why) {
+  std::optional<StringRef> streams[] = {StringRef(""), log, log};
+  llvm::sys::ProcessInfo process = llvm::sys::ExecuteNoWait(
+      args.front(), args, std::nullopt, streams, 0, &why);
+  if (!process.Pid)
+    return -1;
+  auto end = std::chrono::steady_clock::now() + kAssemblerTime;
+  llvm::sys::ProcessInfo state;
+  do {
+    std::this_thread::sleep_for(std::chrono::microseconds(500));
+    state = llvm::sys::Wait(process, /*SecondsToWait=*/0, &why);
+  } while (!state.Pid && std::chrono::steady_clock::now() < end);
+  if (state.Pid)
+    return state.ReturnCode;
+  kill(process.Pid, SIGKILL);
+  llvm::sys::Wait(process, std::nullopt);
+  why = llvm::formatv("it took more than {0} s", kAssemblerTime.count());
+  return -1;
+}
+
 /// "ptxas V13.0.88", as the program says; its path if it does not. "" if there
 /// is none.
 static const std::string &ptxasName() {
@@ -237,11 +265,8 @@ static const std::string &ptxasName() {
     TemporaryFile out("version");
     if (program.empty() || out.path.empty())
       return program;
-    StringRef args[] = {program, "--version"};
-    std::optional<StringRef> streams[] = {StringRef(""), out.path.str(),
-                                          StringRef("")};
-    int status = llvm::sys::ExecuteAndWait(program, args, std::nullopt, streams,
-                                           kAssemblerSeconds);
+    std::string why;
+    int status = run({program, "--version"}, out.path, why);
     std::string text = out.read();
     llvm::SmallVector<StringRef> match;
     if (status == 0 && llvm::Regex(", (V[0-9.]+)").match(text, &match))
@@ -265,16 +290,13 @@ static std::optional<Cubin> byPtxas(const std::string &program, StringRef ptx,
     os << ptx;
   }
   std::string arch = "-arch=" + target.name;
-  StringRef args[] = {program,          arch, "-v",
-                      input.path.str(), "-o", output.path.str()};
-  std::optional<StringRef> streams[] = {StringRef(""), log.path.str(),
-                                        log.path.str()};
   std::string why;
-  int status = llvm::sys::ExecuteAndWait(program, args, std::nullopt, streams,
-                                         kAssemblerSeconds, 0, &why);
+  int status =
+      run({program, arch, "-v", input.path, "-o", output.path}, log.path, why);
   std::string text = log.read();
   if (status) {
-    error = "ptxas refuses the PTX: " + (why.empty() ? text : why);
+    error = "ptxas refuses the PTX: " +
+            StringRef(why.empty() ? text : why).trim().str();
     return std::nullopt;
   }
   error = complaint(text);

@@ -188,6 +188,8 @@ bool Compilation::compileTargets(TargetCompiler &compiler) {
       return false;
     results.push_back(std::move(*result));
   }
+  for (const TargetOutput &result : results)
+    llvm::append_range(output.objectTimes, result.times);
   if (options.stopAfter == Phase::Artifact)
     return pack(compiler);
   TargetOutput &only = results.front();

@@ -44,6 +44,15 @@ struct CompileOptions {
   bool disassemble = false; ///< at Phase::Object, `text` is the object's code
 };
 
+/// When the code of kernels that share an object was there, in milliseconds
+/// from the start of compile(). Objects are made side by side.
+struct ObjectTime {
+  std::string kernels; ///< "main.append, main.merge"
+  std::string target;
+  double ptx = 0;    ///< 0: the target has none
+  double object = 0; ///< a cubin or an object; 0: not made
+};
+
 struct CompileOutput {
   /// Whole artifact if it ran to Phase::Artifact; one object file's bytes if
   /// it stopped at Phase::Object (single target); empty otherwise.
@@ -52,6 +61,7 @@ struct CompileOutput {
   bool fromCache = false;
   /// Milliseconds per phase, in order ("kvc", "tile", ...).
   std::vector<std::pair<std::string, double>> milliseconds;
+  std::vector<ObjectTime> objectTimes; ///< none from the cache
 };
 
 /// Compiles; on failure returns nullopt with the reasons in `diagnostics`

@@ -4,8 +4,6 @@
 #include "lib/Simt/InstructionSet.h"
 
 #include "mlir/IR/Verifier.h"
-#include "llvm/IR/LLVMContext.h"
-#include "llvm/IR/Module.h"
 
 using namespace mlir;
 using namespace kvc;
@@ -34,13 +32,6 @@ static void setLaunches(const nvptx::LaunchInfos &launches,
   }
 }
 
-static std::string irText(const llvm::Module &module) {
-  std::string text;
-  llvm::raw_string_ostream stream(text);
-  module.print(stream, nullptr);
-  return text;
-}
-
 static std::vector<uint8_t> bytesOf(StringRef text) {
   return {text.bytes_begin(), text.bytes_end()};
 }
@@ -56,124 +47,114 @@ bool TargetCompiler::runGpu(ModuleOp module, const Target &target,
   clock.begin(kGpu);
   describePlans(module, target, output.kernels);
   nvptx::LaunchInfos launches;
-  if (failed(nvptx::lowerTileToGpu(module, target.sm, launches)) ||
-      failed(verify(module)) || failed(nvptx::verifyUniform(module)))
+  if (failed(nvptx::lowerTileToGpu(module, target.sm, launches)))
     return unexplained(kGpu);
   setLaunches(launches, output.kernels);
-  clock.end();
-  if (reached(kGpu, target.name, output, [&] { return textOf(module); }))
-    return true;
-
-  clock.begin(kLlvm);
-  if (failed(nvptx::lowerGpuToLlvm(module)))
-    return unexplained(kLlvm);
-  return target.device == Target::Device::Sim
-             ? emitSim(module, target, output)
-             : emitCuda(module, target, launches, output);
+  if (target.device == Target::Device::Cuda && !checkAssembler(target))
+    return false;
+  std::string entry = std::string(target.deviceName()) + "/" + target.sm.name;
+  return finish(cutIntoJobs(module, target.name, entry,
+                            cut(/*othersApart=*/true), output.kernels),
+                output,
+                [&](ObjectJob &job) { makeGpu(job, target, launches); });
 }
 
-bool TargetCompiler::emitCuda(ModuleOp module, const Target &target,
-                              const nvptx::LaunchInfos &launches,
-                              TargetOutput &output) {
-  clock.begin(kPtx);
-  std::string ir;
-  std::string ptx = nvptx::emitPtx(module, target.sm, launches,
-                                   wantsText(Phase::Llvm) ? &ir : nullptr);
-  if (ptx.empty())
-    return unexplained(kPtx);
-  clock.end();
-  if (reached(kLlvm, target.name, output, [&] { return ir; }))
+bool TargetCompiler::checkAssembler(const Target &target) {
+  bool makesPtx = options.stopAfter >= Phase::Object;
+  bool onlyCubin = options.stopAfter == Phase::Object && !options.disassemble;
+  if (!makesPtx || !nvptx::assemblerName().empty())
     return true;
-  reached(kPtx, target.name, output, [&] { return ptx; });
-  // Whoever wants to read the code reads PTX.
-  if (options.stopAfter == Phase::Object && options.disassemble)
-    return true;
-  return assembleCuda(ptx, target, output);
-}
-
-bool TargetCompiler::assembleCuda(const std::string &ptx, const Target &target,
-                                  TargetOutput &output) {
-  std::string blob = "cuda/" + target.sm.name + ".cubin",
-              text = "cuda/" + target.sm.name + ".ptx";
-  bool onlyCubin = options.stopAfter == Phase::Object;
-  std::optional<nvptx::Cubin> cubin;
-  std::string error;
-  if (!nvptx::assemblerName().empty()) {
-    clock.begin(kCubin);
-    cubin = nvptx::assemble(ptx, target.sm, error);
-    clock.end();
-    if (!cubin)
-      diagnostics.error("E-INTERNAL", places.at(std::string()), error);
-  } else if (onlyCubin) {
+  if (onlyCubin)
     diagnostics.error("E-NO-ASSEMBLER", {},
                       "neither nvJitLink nor ptxas of a CUDA toolkit is here "
                       "to make an object for `" +
                           target.name + "`; PTX needs neither");
-  } else {
+  else if (options.stopAfter == Phase::Artifact)
     diagnostics.report(Severity::Remark, "R-NO-ASSEMBLER",
                        places.at(std::string()),
                        "no CUDA assembler is here: the driver compiles the PTX "
                        "for `" +
                            target.name + "` when it is loaded");
-  }
-  if (diagnostics.hasErrors())
-    return false;
-  for (KernelInfo &kernel : output.kernels) {
-    kernel.ptx = text;
-    if (cubin)
-      describeCode(*cubin, blob, kernel);
-  }
-  if (cubin) {
-    reached(kCubin, target.name, output,
-            [&] { return llvm::toStringRef(cubin->bytes).str(); });
-    output.objects.emplace_back(blob, std::move(cubin->bytes));
-  }
-  if (!onlyCubin)
-    output.objects.emplace_back(text, bytesOf(ptx));
-  return true;
+  return !onlyCubin;
 }
 
-void TargetCompiler::describeCode(const nvptx::Cubin &cubin,
-                                  const std::string &blob, KernelInfo &kernel) {
-  kernel.blob = blob;
-  nvptx::AssemblerReport report = cubin.kernels.lookup(kernel.symbol);
-  kernel.registers = report.registers;
-  if (report.spillStores + report.spillLoads + report.stack)
-    diagnostics.report(Severity::Remark, "R-SPILL", places.at(std::string()),
-                       spillRemark(kernel, {report.spillStores,
-                                            report.spillLoads, report.stack}));
+void TargetCompiler::makeGpu(ObjectJob &job, const Target &target,
+                             const nvptx::LaunchInfos &launches) const {
+  job.clock.begin(kGpu);
+  if (failed(verify(*job.module)) || failed(nvptx::verifyUniform(*job.module)))
+    return job.fail();
+  if (wantsText(Phase::Cpu))
+    job.texts.emplace_back(kGpu, textOf(*job.module));
+  if (options.stopAfter == Phase::Cpu)
+    return;
+  job.clock.begin(kLlvm);
+  if (failed(nvptx::lowerGpuToLlvm(*job.module)))
+    return job.fail();
+  if (target.device == Target::Device::Sim)
+    makeSim(job, target);
+  else
+    makeCuda(job, target, launches);
 }
 
-bool TargetCompiler::emitSim(ModuleOp module, const Target &target,
-                             TargetOutput &output) {
-  std::vector<std::string> sites;
-  if (failed(nvptx::lowerGpuToSim(module, sites)))
-    return unexplained(kLlvm);
-  llvm::LLVMContext llvmContext;
-  auto llvmModule = cpu::emitLlvm(module, target.cpu, llvmContext);
-  if (!llvmModule)
-    return unexplained(kLlvm);
-  clock.end();
-  if (reached(kLlvm, target.name, output, [&] { return irText(*llvmModule); }))
-    return true;
-  clock.begin(Phase::Object);
+void TargetCompiler::makeCuda(ObjectJob &job, const Target &target,
+                              const nvptx::LaunchInfos &launches) const {
+  job.clock.begin(kPtx);
+  std::string ir;
+  std::string ptx = nvptx::emitPtx(*job.module, target.sm, launches,
+                                   wantsText(Phase::Llvm) ? &ir : nullptr);
+  if (ptx.empty())
+    return job.fail();
+  job.ptxAt = clock.now();
+  if (wantsText(Phase::Llvm))
+    job.texts.emplace_back(kLlvm, std::move(ir));
+  if (options.stopAfter == Phase::Llvm)
+    return;
+  if (wantsText(Phase::Object))
+    job.texts.emplace_back(kPtx, ptx);
+  bool onlyObject = options.stopAfter == Phase::Object;
+  // Whoever wants to read the code reads PTX.
+  if (!nvptx::assemblerName().empty() && !(onlyObject && options.disassemble))
+    assembleCuda(job, ptx, target);
+  if (job.failed || onlyObject)
+    return;
+  std::string entry = job.entry + ".ptx";
+  for (KernelInfo *kernel : job.kernels)
+    kernel->ptx = entry;
+  job.entries.emplace_back(entry, bytesOf(ptx));
+}
+
+void TargetCompiler::assembleCuda(ObjectJob &job, const std::string &ptx,
+                                  const Target &target) const {
+  job.clock.begin(kCubin);
   std::string error;
-  std::vector<uint8_t> object = cpu::emitObject(*llvmModule, target.cpu, error);
-  clock.end();
-  if (!error.empty()) {
-    diagnostics.error("E-INTERNAL", places.at(std::string()), error);
-    return false;
+  auto cubin = nvptx::assemble(ptx, target.sm, error);
+  if (!cubin)
+    return job.fail(error);
+  job.objectAt = clock.now();
+  std::string entry = job.entry + ".cubin";
+  for (KernelInfo *kernel : job.kernels) {
+    kernel->blob = entry;
+    nvptx::AssemblerReport report = cubin->kernels.lookup(kernel->symbol);
+    kernel->registers = report.registers;
+    Spills spills = {report.spillStores, report.spillLoads, report.stack};
+    if (spills != Spills())
+      job.remarks.emplace_back("R-SPILL", spillRemark(*kernel, spills));
   }
-  std::string blob = "sim/" + target.sm.name + ".o",
-              lines = "sim/" + target.sm.name + ".sites";
-  for (KernelInfo &kernel : output.kernels) {
-    kernel.blob = blob;
-    kernel.sites = lines;
-  }
-  reached(Level(Phase::Object), target.name, output,
-          [&] { return llvm::toStringRef(object).str(); });
-  output.objects.emplace_back(blob, std::move(object));
-  output.objects.emplace_back(lines, bytesOf(simt::instructionSetLine() + "\n" +
-                                             llvm::join(sites, "\n") + "\n"));
-  return true;
+  if (wantsText(Phase::Object))
+    job.texts.emplace_back(kCubin, llvm::toStringRef(cubin->bytes).str());
+  job.entries.emplace_back(entry, std::move(cubin->bytes));
+}
+
+void TargetCompiler::makeSim(ObjectJob &job, const Target &target) const {
+  std::vector<std::string> sites;
+  if (failed(nvptx::lowerGpuToSim(*job.module, sites)))
+    return job.fail();
+  makeObject(job, target.cpu);
+  if (job.entries.empty())
+    return;
+  std::string entry = job.entry + ".sites";
+  for (KernelInfo *kernel : job.kernels)
+    kernel->sites = entry;
+  job.entries.emplace_back(entry, bytesOf(simt::instructionSetLine() + "\n" +
+                                          llvm::join(sites, "\n") + "\n"));
 }

@@ -1,50 +1,73 @@
-//===- Objects.h - from the LLVM dialect to objects, side by side *- C++
-//-*-===//
+//===- Objects.h - the kernels of a target, side by side --------*- C++ -*-===//
 //
-// LLVM takes nine tenths of a compilation. So a target's kernels become several
-// objects, one per attend kernel up to a fixed number, and each object is made
-// on a thread. Which kernel is in which object depends on the module alone: the
-// machine's threads do not change an artifact.
+// LLVM takes nine tenths of a compilation, or shares them with an assembler. So
+// a target's kernels become several objects, one per attend kernel up to a
+// fixed number, and each object is made on a thread. Which kernel is in which
+// object depends on the module alone: the machine's threads do not change an
+// artifact.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_LIB_COMPILER_OBJECTS_H
 #define KVC_LIB_COMPILER_OBJECTS_H
 
-#include "codegen/cpu/Backend.h"
 #include "lib/Artifact/Manifest.h"
+#include "lib/Compiler/Clock.h"
 
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
 
 namespace kvc {
 
 /// One object to make, and what came of it.
 struct ObjectJob {
-  std::string name;                         ///< "x86-64-v4.0"
-  mlir::OwningOpRef<mlir::ModuleOp> module; ///< its kernels, LLVM dialect
+  std::string name;  ///< "sim:sm_90a.0"
+  std::string entry; ///< "sim/sm_90a.0": entries are this and an extension
+  mlir::OwningOpRef<mlir::ModuleOp> module;    ///< its functions
+  std::vector<artifact::KernelInfo *> kernels; ///< someone else's
 
-  std::string llvmText; ///< if it was wanted
-  std::vector<uint8_t> bytes;
-  std::string error; ///< "" if all went well
-  double llvmMs = 0, objectMs = 0;
+  /// What somebody reads of the levels, in their order.
+  std::vector<std::pair<Level, std::string>> texts;
+  /// What an artifact holds of it: names and bytes.
+  std::vector<std::pair<std::string, std::vector<uint8_t>>> entries;
+  /// Codes and messages.
+  std::vector<std::pair<std::string, std::string>> remarks;
+  /// When PTX and object were there, on the compilation's clock; 0: they are
+  /// not.
+  double ptxAt = 0, objectAt = 0;
+  PhaseClock clock;
+  bool failed = false;
+  std::string error; ///< why; "" if that is among the context's diagnostics
+
+  void fail(std::string why = "") {
+    failed = true;
+    error = std::move(why);
+  }
 };
 
-/// What runJobs() does with each.
-struct JobOptions {
-  bool llvmText = false; ///< keep the optimised LLVM IR as text
-  bool object = true;    ///< go on to the object
+/// How a target's kernels are shared out.
+struct Cut {
+  unsigned most = 1; ///< jobs with attend kernels
+  /// Whether kernels of other kinds have a job of their own, the last one, or
+  /// are in the first.
+  bool othersApart = false;
 };
 
-/// Cuts a module in the LLVM dialect into at most `most` jobs, and tells each
-/// kernel its blob, "cpu/NAME.o". Only clones: `module` stays as it is.
+/// Cuts a module into jobs of llvm.funcs, at least one, and leaves it without.
+/// `target` and `entry` begin what they are called; `kernels`, whose symbols
+/// the functions have, must outlive them.
 std::vector<ObjectJob> cutIntoJobs(mlir::ModuleOp module,
-                                   const cpu::CpuTarget &target, unsigned most,
+                                   const std::string &target,
+                                   const std::string &entry, Cut cut,
                                    std::vector<artifact::KernelInfo> &kernels);
 
-/// Runs all, on as many threads as the machine has; returns the milliseconds it
-/// took. The modules' context must allow threads
-/// (mlir::MLIRContext::enableMultithreading).
-double runJobs(std::vector<ObjectJob> &jobs, const cpu::CpuTarget &target,
-               JobOptions options);
+/// Calls `run` for each job, on as many threads as the machine has. Adds the
+/// time to `clock`. Diagnostics come in the order of the jobs.
+void runJobs(mlir::MLIRContext &context, std::vector<ObjectJob> &jobs,
+             PhaseClock &clock, llvm::function_ref<void(ObjectJob &)> run);
+
+/// The first symbol that an object expects from elsewhere; "" if none. The
+/// runtime has no linker to give it one.
+std::string firstUndefined(llvm::ArrayRef<uint8_t> object);
 
 } // namespace kvc
 

@@ -6,10 +6,14 @@
 #include "passes/Pipeline.h"
 
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/Verifier.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
+#include "llvm/IR/LLVMContext.h"
+#include "llvm/IR/Module.h"
 #include "llvm/Support/FileSystem.h"
 
 using namespace mlir;
@@ -18,52 +22,6 @@ using namespace kvc;
 /// Objects of a target: enough for the threads of most machines, and few enough
 /// that a spec of many stores stays within an artifact's entries.
 static constexpr unsigned kMostObjects = 8;
-
-//===----------------------------------------------------------------------===//
-// Clock and dumps
-//===----------------------------------------------------------------------===//
-
-static constexpr const char *kExtensions[] = {"mlir", "mlir", "mlir",
-                                              "ll",   "o",    "kvca"};
-
-Level::Level(Phase phase)
-    : Level(phase, name(phase), kExtensions[size_t(phase)]) {}
-
-void PhaseClock::begin(const Level &level) {
-  end();
-  current = level.label;
-  start = Clock::now();
-}
-
-void PhaseClock::end() {
-  if (current)
-    spent[*current] +=
-        std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-  current.reset();
-}
-
-void PhaseClock::addJobs(double wall, llvm::ArrayRef<ObjectJob> jobs) {
-  double llvm = 0, object = 0;
-  for (const ObjectJob &job : jobs) {
-    llvm += job.llvmMs;
-    object += job.objectMs;
-  }
-  if (llvm + object == 0)
-    return;
-  auto add = [&](Phase phase, double time) {
-    spent[name(phase)] += wall * time / (llvm + object);
-  };
-  add(Phase::Llvm, llvm);
-  if (object != 0)
-    add(Phase::Object, object);
-}
-
-std::vector<std::pair<std::string, double>> PhaseClock::milliseconds() const {
-  std::vector<std::pair<std::string, double>> list;
-  for (auto [label, time] : spent)
-    list.emplace_back(label.str(), time);
-  return list;
-}
 
 bool kvc::dumpLevel(const std::string &directory, const Level &level,
                     const std::string &target, StringRef bytes,
@@ -93,15 +51,16 @@ TargetCompiler::TargetCompiler(const spec::Spec &spec,
     : spec(spec), options(options), diagnostics(diagnostics), clock(clock),
       places(spec), context(MLIRContext::Threading::DISABLED),
       bridge(context, places, diagnostics) {
-  // What jobs register as well, but side by side.
+  // What jobs register and load as well, but side by side.
   registerBuiltinDialectTranslation(context);
   registerLLVMDialectTranslation(context);
+  registerNVVMDialectTranslation(context);
   // A remark is for a reader of specs, not of IR.
   context.printOpOnDiagnostic(false);
-  context
-      .loadDialect<KvcDialect, tile::TileDialect, arith::ArithDialect,
-                   cf::ControlFlowDialect, func::FuncDialect, LLVM::LLVMDialect,
-                   math::MathDialect, scf::SCFDialect, vector::VectorDialect>();
+  context.loadDialect<KvcDialect, tile::TileDialect, arith::ArithDialect,
+                      cf::ControlFlowDialect, func::FuncDialect,
+                      LLVM::LLVMDialect, math::MathDialect, NVVM::NVVMDialect,
+                      scf::SCFDialect, vector::VectorDialect>();
 }
 
 bool TargetCompiler::unexplained(const Level &level) {
@@ -150,32 +109,73 @@ bool TargetCompiler::reached(const Level &level, const std::string &target,
   return options.stopAfter == level.phase;
 }
 
-bool TargetCompiler::emit(ModuleOp module, const cpu::CpuTarget &target,
-                          TargetOutput &output) {
-  clock.begin(Phase::Llvm);
-  if (failed(cpu::lowerCpuToLlvm(module)))
-    return unexplained(Level(Phase::Llvm));
-  // Whoever asks for one level gets it in one piece.
-  unsigned most = options.stopAfter == Phase::Artifact ? kMostObjects : 1;
-  auto jobs = cutIntoJobs(module, target, most, output.kernels);
+//===----------------------------------------------------------------------===//
+// Objects
+//===----------------------------------------------------------------------===//
+
+Cut TargetCompiler::cut(bool othersApart) const {
+  return options.stopAfter == Phase::Artifact ? Cut{kMostObjects, othersApart}
+                                              : Cut();
+}
+
+bool TargetCompiler::finish(std::vector<ObjectJob> jobs, TargetOutput &output,
+                            llvm::function_ref<void(ObjectJob &)> run) {
   clock.end();
-  context.enableMultithreading();
-  double wall = runJobs(jobs, target,
-                        {/*llvmText=*/wantsText(Phase::Llvm),
-                         /*object=*/options.stopAfter > Phase::Llvm});
-  context.disableMultithreading();
-  clock.addJobs(wall, jobs);
-  for (ObjectJob &job : jobs)
-    if (!job.error.empty())
+  runJobs(context, jobs, clock, run);
+  for (ObjectJob &job : jobs) {
+    // One reason is enough.
+    if (job.failed && !job.error.empty() && !diagnostics.hasErrors())
       diagnostics.error("E-INTERNAL", places.at(std::string()), job.error);
-    else if (!reached(Level(Phase::Llvm), job.name, output,
-                      [&] { return job.llvmText; })) {
-      reached(Level(Phase::Object), job.name, output,
-              [&] { return llvm::toStringRef(job.bytes).str(); });
-      output.objects.emplace_back("cpu/" + job.name + ".o",
-                                  std::move(job.bytes));
-    }
+    else if (job.failed)
+      unexplained(Level(Phase::Object));
+    for (const auto &[code, message] : job.remarks)
+      diagnostics.report(Severity::Remark, code, places.at(std::string()),
+                         message);
+    for (auto &[level, text] : job.texts)
+      reached(level, job.name, output, [&] { return std::move(text); });
+    llvm::move(job.entries, std::back_inserter(output.objects));
+    auto names = llvm::map_range(
+        job.kernels, [](const auto *kernel) { return kernel->name; });
+    if (!job.failed)
+      output.times.push_back({llvm::join(names, ", "),
+                              job.kernels.front()->target, job.ptxAt,
+                              job.objectAt});
+  }
   return !diagnostics.hasErrors();
+}
+
+static std::string irText(const llvm::Module &module) {
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  module.print(stream, nullptr);
+  return text;
+}
+
+void TargetCompiler::makeObject(ObjectJob &job,
+                                const cpu::CpuTarget &target) const {
+  job.clock.begin(Phase::Llvm);
+  llvm::LLVMContext llvmContext;
+  auto module = cpu::emitLlvm(*job.module, target, llvmContext);
+  if (!module)
+    return job.fail();
+  if (wantsText(Phase::Llvm))
+    job.texts.emplace_back(Phase::Llvm, irText(*module));
+  if (options.stopAfter == Phase::Llvm)
+    return;
+  job.clock.begin(Phase::Object);
+  std::string error;
+  std::vector<uint8_t> bytes = cpu::emitObject(*module, target, error);
+  if (!error.empty())
+    return job.fail(error);
+  if (std::string symbol = firstUndefined(bytes); !symbol.empty())
+    return job.fail("the code for " + target.name + " needs `" + symbol + "`");
+  job.objectAt = clock.now();
+  if (wantsText(Phase::Object))
+    job.texts.emplace_back(Phase::Object, llvm::toStringRef(bytes).str());
+  std::string entry = job.entry + ".o";
+  for (artifact::KernelInfo *kernel : job.kernels)
+    kernel->blob = entry;
+  job.entries.emplace_back(entry, std::move(bytes));
 }
 
 bool TargetCompiler::runCpu(ModuleOp module, const cpu::CpuTarget &target,
@@ -187,9 +187,15 @@ bool TargetCompiler::runCpu(ModuleOp module, const cpu::CpuTarget &target,
   for (artifact::KernelInfo &kernel : output.kernels)
     kernel.scratchBytes = scratch.lookup(kernel.name);
   clock.end();
-  return reached(Level(Phase::Cpu), target.name, output,
-                 [&] { return textOf(module); }) ||
-         emit(module, target, output);
+  if (reached(Level(Phase::Cpu), target.name, output,
+              [&] { return textOf(module); }))
+    return true;
+  clock.begin(Phase::Llvm);
+  if (failed(cpu::lowerCpuToLlvm(module)))
+    return unexplained(Level(Phase::Llvm));
+  return finish(cutIntoJobs(module, target.name, "cpu/" + target.name,
+                            cut(/*othersApart=*/false), output.kernels),
+                output, [&](ObjectJob &job) { makeObject(job, target); });
 }
 
 std::optional<TargetOutput> TargetCompiler::run(const Target &target) {

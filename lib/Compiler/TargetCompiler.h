@@ -2,7 +2,7 @@
 #ifndef KVC_LIB_COMPILER_TARGETCOMPILER_H
 #define KVC_LIB_COMPILER_TARGETCOMPILER_H
 
-#include "lib/Compiler/Compiler.h"
+#include "lib/Compiler/Clock.h"
 #include "lib/Compiler/Describe.h"
 #include "lib/Compiler/Locations.h"
 #include "lib/Compiler/Objects.h"
@@ -10,48 +10,15 @@
 
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/IR/OwningOpRef.h"
-#include "llvm/ADT/MapVector.h"
-
-#include <chrono>
 
 namespace kvc {
-
-/// What a phase gives for one kind of target.
-struct Level {
-  Phase phase;
-  const char *label;     ///< "gpu": in dumps and times
-  const char *extension; ///< of a dump
-
-  constexpr Level(Phase phase, const char *label, const char *extension)
-      : phase(phase), label(label), extension(extension) {}
-  /// As it is for CPUs.
-  explicit Level(Phase phase);
-};
-
-/// Adds up the milliseconds of each level.
-class PhaseClock {
-public:
-  /// Ends the level under way, and begins one.
-  void begin(Phase phase) { begin(Level(phase)); }
-  void begin(const Level &level);
-  void end();
-  /// Adds `wall` milliseconds in which jobs ran side by side, shared out
-  /// between their phases.
-  void addJobs(double wall, llvm::ArrayRef<ObjectJob> jobs);
-  std::vector<std::pair<std::string, double>> milliseconds() const;
-
-private:
-  using Clock = std::chrono::steady_clock;
-  std::optional<llvm::StringRef> current; ///< label of a level
-  Clock::time_point start;
-  llvm::MapVector<llvm::StringRef, double> spent;
-};
 
 /// What one target adds to an artifact.
 struct TargetOutput {
   /// Names in the artifact, and bytes.
   std::vector<std::pair<std::string, std::vector<uint8_t>>> objects;
   std::vector<artifact::KernelInfo> kernels;
+  std::vector<ObjectTime> times;
   std::string text; ///< of the phase that it stopped after
 };
 
@@ -80,19 +47,25 @@ private:
               TargetOutput &output);
   bool runGpu(mlir::ModuleOp module, const Target &target,
               TargetOutput &output);
-  bool emitCuda(mlir::ModuleOp module, const Target &target,
-                const nvptx::LaunchInfos &launches, TargetOutput &output);
-  /// Makes the cubin, if an assembler is here, and what an artifact holds.
-  bool assembleCuda(const std::string &ptx, const Target &target,
-                    TargetOutput &output);
-  /// What the manifest and the remarks say of an assembled kernel.
-  void describeCode(const nvptx::Cubin &cubin, const std::string &blob,
-                    artifact::KernelInfo &kernel);
-  bool emitSim(mlir::ModuleOp module, const Target &target,
-               TargetOutput &output);
-  /// C names that two kernels share would make one of them the other.
-  bool emit(mlir::ModuleOp module, const cpu::CpuTarget &target,
-            TargetOutput &output);
+  /// Says what comes of it if no assembler is here; false if nothing can.
+  bool checkAssembler(const Target &target);
+  /// From the LLVM dialect to an object for this machine's kind of CPU.
+  void makeObject(ObjectJob &job, const cpu::CpuTarget &target) const;
+  /// From GPU code to what runs on a GPU or in emulation.
+  void makeGpu(ObjectJob &job, const Target &target,
+               const nvptx::LaunchInfos &launches) const;
+  void makeCuda(ObjectJob &job, const Target &target,
+                const nvptx::LaunchInfos &launches) const;
+  void assembleCuda(ObjectJob &job, const std::string &ptx,
+                    const Target &target) const;
+  void makeSim(ObjectJob &job, const Target &target) const;
+  /// Runs jobs, reports what went wrong and keeps what is wanted. False after
+  /// an error.
+  bool finish(std::vector<ObjectJob> jobs, TargetOutput &output,
+              llvm::function_ref<void(ObjectJob &)> run);
+  /// How kernels become objects: whoever asks for one level gets it in one
+  /// piece.
+  Cut cut(bool othersApart) const;
   /// Writes the dump file of a level and keeps its text if it is the last.
   /// True if the work ends here.
   bool reached(const Level &level, const std::string &target,

@@ -157,7 +157,7 @@ class Kit(unittest.TestCase):
         for model in index["models"]:
             for artifact in model["artifacts"]:
                 names = zipfile.ZipFile(kit / artifact["file"]).namelist()
-                self.assertIn("cuda/sm_90a.ptx", names)
+                self.assertIn("cuda/sm_90a.0.ptx", names)
                 self.assertFalse([n for n in names if n.startswith("sim/")])
         self.assertTrue(index["models"][1]["artifacts"][0]["golden"])
         with tarfile.open(WORK / "real.tar.xz") as archive:
