@@ -7,11 +7,20 @@
 
 namespace kvc::bench {
 
-/// Milliseconds from a spec's text to a program that is loaded.
+/// Milliseconds from a spec's text to a program that is loaded, or to an
+/// artifact if it is for GPUs.
 struct CompileTimes {
   double first = 0; ///< the first of `cold`
   Spread cold;      ///< nothing of the spec is known
   Spread cached;    ///< from the disk cache
+  /// When the code of a GPU's kernels was there while all of them were made.
+  /// The assembler takes the difference.
+  struct Object {
+    std::string kernels;
+    Spread ptx;
+    std::optional<Spread> cubin; ///< if an assembler is here
+  };
+  std::vector<Object> objects;
 };
 
 /// Compiles `reps` times without the disk cache, then `reps` times from one in

@@ -70,6 +70,15 @@ static void printHost(llvm::raw_ostream &os, const std::vector<HostRow> &rows) {
                  spreadText(row.compile->cold, 1), "ms"});
       table.row({"compile", row.spec, pageText(row.page), "from the disk cache",
                  spreadText(row.compile->cached, 1), "ms"});
+      for (const CompileTimes::Object &made : row.compile->objects) {
+        table.row({"compile", row.spec, pageText(row.page),
+                   "cold, PTX of " + made.kernels, spreadText(made.ptx, 1),
+                   "ms"});
+        if (made.cubin)
+          table.row({"compile", row.spec, pageText(row.page),
+                     "cold, cubin of " + made.kernels,
+                     spreadText(*made.cubin, 1), "ms"});
+      }
     }
     if (row.step)
       table.row({"runtime", row.spec, pageText(row.page),
@@ -149,6 +158,12 @@ static void addJson(ordered_json &rows, const HostRow &row) {
       object["first_ms"] = rounded(row.compile->first);
     object["cold_ms"] = toJson(row.compile->cold, 1);
     object["cached_ms"] = toJson(row.compile->cached, 1);
+    for (const CompileTimes::Object &made : row.compile->objects) {
+      ordered_json &entry = object["objects"][made.kernels];
+      entry["ptx_ms"] = toJson(made.ptx, 1);
+      if (made.cubin)
+        entry["cubin_ms"] = toJson(*made.cubin, 1);
+    }
   }
   if (row.step) {
     object["op"] = "runtime";

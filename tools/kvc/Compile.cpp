@@ -51,7 +51,9 @@ static cl::opt<std::string>
 static cl::opt<std::string>
     dumpTo("dump-to", cl::desc("Write every phase to a file in this directory"),
            cl::value_desc("DIR"), cl::sub(command), cl::cat(verbOptions()));
-static cl::opt<bool> showTime("time", cl::desc("Print milliseconds per phase"),
+static cl::opt<bool> showTime("time",
+                              cl::desc("Print milliseconds per phase, and "
+                                       "after how many each kernel was there"),
                               cl::sub(command), cl::cat(verbOptions()));
 static CompileFlags compileFlags(command);
 
@@ -147,6 +149,14 @@ static void printTimes(const CompileOutput &result) {
     total += time;
   }
   llvm::errs() << llvm::format("%9.2f ms  ", total) << "all\n";
+  // Kernels are made side by side: this is when, from the start.
+  for (const ObjectTime &made : result.objectTimes)
+    for (auto [what, time] :
+         {std::pair("PTX", made.ptx), std::pair("object", made.object)})
+      if (time != 0)
+        llvm::errs() << llvm::format("%9.2f ms  ", time) << "until the " << what
+                     << " of " << made.kernels << " for " << made.target
+                     << "\n";
 }
 
 static int runCompile() {
