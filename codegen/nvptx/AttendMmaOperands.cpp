@@ -121,18 +121,20 @@ void MmaMath::multiply(Form form, ArrayRef<Value> x, ArrayRef<Value> y,
 //===----------------------------------------------------------------------===//
 
 /// The word with halves that are infinite or NaN replaced by 0; `bad` collects
-/// those halves.
+/// the bits of those halves. Not whether there are any: of each pair of so many
+/// comparisons LLVM asks what one says of the other, which takes most of the
+/// compile time that it has for a kernel.
 Value MmaMath::clean(Value word, Value &bad) {
   int64_t exponent = formV == Form::BF16 ? 0x7f80 : 0x7c00;
-  Value kept = word, lost;
+  Value kept = word;
   for (int64_t shift : {0, 16}) {
     Value field = kit.and_(word, int32_t(exponent << shift));
     Value special =
         kit.cmp(CmpIPredicate::eq, field, kit.i32(int32_t(exponent << shift)));
     Value without = kit.and_(kept, int32_t(shift ? 0xffff : 0xffff0000));
     kept = kit.select(special, without, kept);
-    lost = lost ? kit.or_(lost, special) : special;
   }
+  Value lost = kit.xor_(word, kept);
   bad = bad ? kit.or_(bad, lost) : lost;
   return kept;
 }
@@ -144,9 +146,8 @@ void MmaMath::accumulateCarefully(const Step &step, const Values &p,
                                   State &state) {
   Value bad;
   accumulate(step, p, state, [&](Value &word) { word = clean(word, bad); });
-  Value word = arith::ExtUIOp::create(kit.b, kit.kernel, kit.i32(), bad);
   Value any =
-      kit.cmp(CmpIPredicate::ne, kit.op1(Ptx::VoteAny, word), kit.i32(0));
+      kit.cmp(CmpIPredicate::ne, kit.op1(Ptx::VoteAny, bad), kit.i32(0));
   state.o = kit.choose(
       any,
       [&] {
