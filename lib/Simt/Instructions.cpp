@@ -82,7 +82,7 @@ KVC_SIMT_ONE(CpAsync4Zfill) { copyAsync(4, u32(2), 3); }
 KVC_SIMT_ONE(CpAsyncCommit) { ++thread.group; }
 KVC_SIMT_ONE(CpAsyncWait) { cta.finishCopies(thread, u32(0)); }
 
-KVC_SIMT_ONE(BulkCopy) {
+void Instructions::copyBulk() {
   Copy copy = {};
   copy.to = offsetOf(u32(0));
   copy.from = uintptr_t(u64(1));
@@ -90,6 +90,8 @@ KVC_SIMT_ONE(BulkCopy) {
   copy.barrier = offsetOf(u32(3));
   cta.startBulk(thread, copy);
 }
+KVC_SIMT_ONE(BulkCopy) { copyBulk(); }
+KVC_SIMT_ONE(BulkCopyCta) { copyBulk(); }
 KVC_SIMT_ONE(MbarInit) { cta.initBarrier(thread, offsetOf(u32(0)), u32(1)); }
 KVC_SIMT_ONE(MbarFenceInit) { cta.fenceInits(thread); }
 KVC_SIMT_ONE(MbarArrive) { cta.arrive(thread, offsetOf(u32(0)), 0); }
@@ -203,6 +205,12 @@ KVC_SIMT_WARP(Ballot) {
   uint32_t bits = ballot(lanes);
   for (uint32_t lane = 0; lane < 32; ++lane)
     lanes[lane].abi.out[0] = bits;
+}
+/// Which lane it is, is nobody's business.
+KVC_SIMT_WARP(ElectOne) {
+  uint32_t chosen = uint32_t((*cta.random)()) % 32;
+  for (uint32_t lane = 0; lane < 32; ++lane)
+    lanes[lane].abi.out[0] = lane == chosen;
 }
 KVC_SIMT_WARP(ReduxMaxU32) {
   uint32_t most = 0;

@@ -32,6 +32,7 @@ struct Instructions {
 
   void loadShared(uint32_t bytes, unsigned words);
   void storeShared(uint32_t bytes, unsigned words);
+  void copyBulk();
   void copyAsync(uint32_t bytes, uint32_t fromMemory, unsigned offsets);
   void loadMatrices(Thread *lanes, unsigned count, bool transposed);
   template <typename Convert> void multiply(Thread *lanes, Convert convert);

@@ -73,6 +73,7 @@ private:
   void barriers();
   void arrivals();
   void bulk();
+  void election();
   void atomics();
   int64_t unitOf() const;
 
@@ -96,6 +97,7 @@ enum class Around : uint8_t {
   Barriers,
   Arrivals,
   Bulk,
+  Election,
   Atomics,
 };
 Around aroundOf(Ptx row) {
@@ -113,8 +115,11 @@ Around aroundOf(Ptx row) {
   if (isIn(row,
            {Ptx::MbarInit, Ptx::MbarFenceInit, Ptx::MbarArrive, Ptx::MbarWait}))
     return Around::Arrivals;
-  if (isIn(row, {Ptx::BulkCopy, Ptx::MbarArriveExpectTx, Ptx::FenceProxyAsync}))
+  if (isIn(row, {Ptx::BulkCopy, Ptx::BulkCopyCta, Ptx::MbarArriveExpectTx,
+                 Ptx::FenceProxyAsync}))
     return Around::Bulk;
+  if (row == Ptx::ElectOne)
+    return Around::Election;
   if (row == Ptx::AtomAddAcqRel)
     return Around::Atomics;
   return Around::Operands;
@@ -293,10 +298,19 @@ void Writer::bulk() {
   kit.when(first, [&] {
     Value bytes = kit.i32(kOwn * kWarp);
     kit.op(Ptx::MbarArriveExpectTx, {barrier, bytes});
-    kit.op(Ptx::BulkCopy, {smem(), in, bytes, barrier});
+    kit.op(kernel.row == Ptx::BulkCopyCta ? Ptx::BulkCopyCta : Ptx::BulkCopy,
+           {smem(), in, bytes, barrier});
   });
   kit.op(Ptx::MbarWait, {barrier, kit.i32(0)});
   show(lane(7, 2));
+}
+
+/// Whether it is one lane; which is nobody's business.
+void Writer::election() {
+  Value bits = kit.op1(Ptx::Ballot, kit.op1(Ptx::ElectOne, {}));
+  Value some = kit.cmp(arith::CmpIPredicate::ne, bits, kit.i32(0));
+  output(kit.select(some, kit.i32(1), kit.i32(0)));
+  output(kit.and_(bits, kit.add(bits, -1)));
 }
 
 /// A counter of each thread, twice.
@@ -326,6 +340,8 @@ void Writer::emit() {
     return arrivals();
   case Around::Bulk:
     return bulk();
+  case Around::Election:
+    return election();
   case Around::Atomics:
     return atomics();
   }
@@ -365,6 +381,9 @@ void size(OpKernel &kernel) {
     break;
   case Around::Bulk:
     in = out = 4;
+    break;
+  case Around::Election:
+    in = 1, out = 2;
     break;
   case Around::Atomics:
     in = 2, out = 4;

@@ -122,6 +122,7 @@ const Case kOfWarp[] = {
 const Case kOfLane[] = {
     {"thread", Spread::Lanes, [](In in) { return in.thread(); }},
     {"lane", Spread::Lanes, [](In in) { return in.lane(); }},
+    {"elected", Spread::Lanes, [](In in) { return in.row(Ptx::ElectOne, {}); }},
     {"halfWarpByShift", Spread::Lanes,
      [](In in) { return in.kit.shr(in.thread(), 4); }},
     {"halfWarpByDivision", Spread::Lanes,

@@ -48,7 +48,8 @@ void pipeline(Gpu gpu, Data &d) {
         waitFor(gpu, kEmpty, (tile - 1) % 2);
       expect(gpu, kFull, 128);
       bulk(gpu, 0, d.from + 32 * tile, 64);
-      bulk(gpu, 64, d.from + 32 * tile + 16, 64);
+      gpu.op(KVC_OP_BulkCopyCta,
+             {kBase + 64, d.from + 32 * tile + 16, 64u, kFull});
     }
   if (thread >= 32)
     for (uint32_t tile = 0; tile < 8; ++tile) {

@@ -5,9 +5,11 @@
 //===----------------------------------------------------------------------===//
 #include "test/unit/Simt/Fixture.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
+#include <set>
 
 using namespace kvc::simt;
 
@@ -88,6 +90,27 @@ TEST_F(InstructionsTest, VotesAndMaximaAreOverTheWarp) {
     EXPECT_EQ(words.x[thread], first ? 1u << 5 | 1u << 9 : 0u);
     EXPECT_EQ(words.y[thread], first ? 31u : 0xffffff00u + 40);
   }
+}
+
+TEST_F(InstructionsTest, OneLaneOfAWarpIsElected) {
+  std::set<uint32_t> chosen;
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    Words words;
+    machine = std::make_unique<Machine>(seed);
+    ASSERT_EQ(
+        run<Words>([](Gpu gpu,
+                      Words &w) { w.out[gpu.tid()] = gpu.op(KVC_OP_ElectOne); },
+                   words, 64),
+        "");
+    for (uint32_t warp = 0; warp < 64; warp += 32) {
+      EXPECT_EQ(std::count(words.out + warp, words.out + warp + 32, 1u), 1);
+      EXPECT_EQ(std::count(words.out + warp, words.out + warp + 32, 0u), 31);
+    }
+    chosen.insert(
+        uint32_t(std::find(words.out, words.out + 32, 1u) - words.out));
+  }
+  // No kernel may depend on which.
+  EXPECT_GT(chosen.size(), 5u);
 }
 
 //===----------------------------------------------------------------------===//
