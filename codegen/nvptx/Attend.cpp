@@ -76,13 +76,14 @@ AttendKernel::AttendKernel(Kernel &kernel, AttendBody body)
       strideK(strideOf(this->body.k)), strideV(strideOf(this->body.v)),
       sumStride(dimV * 4 + 16), planes(kernel.cache.planes()),
       codesK(kernel.cache.planeIndex(StreamKind::K, false)),
-      codesV(kernel.cache.planeIndex(StreamKind::V, false)) {
-  int64_t page = kernel.cache.layout().getPageTokens();
-  if (page % tokens == 0) // a contiguous sequence has page 0
+      codesV(kernel.cache.planeIndex(StreamKind::V, false)),
+      pageTokens(kernel.cache.layout().getPageTokens()) {
+  if (pageTokens % tokens == 0) // a contiguous sequence has page 0
     pagesPerStep = 1;
   else
-    pagesPerStep =
-        tokens % page == 0 && page >= rowsAtOnce() ? tokens / page : 0;
+    pagesPerStep = tokens % pageTokens == 0 && pageTokens >= rowsAtOnce()
+                       ? tokens / pageTokens
+                       : 0;
   statBytes = llvm::alignTo(rows * 8, 16);
   stageBytes = tokens * (strideK + strideV);
   ringBytes = llvm::alignTo(
@@ -97,6 +98,8 @@ LogicalResult AttendKernel::checkSchedule() {
   if (schedule.getPack())
     return k.op.emitError("the GPU targets have no `pack`");
   if (std::string why = math->refuse(); !why.empty())
+    return k.op.emitError(why);
+  if (std::string why = fill->refuse(); !why.empty())
     return k.op.emitError(why);
   if (k.shared.bytes() > k.sm.sharedPerCta)
     return k.op.emitError("the schedule needs ")
@@ -128,22 +131,30 @@ void AttendKernel::remarkSlowPaths() {
 }
 
 /// A few warps per SM run at a time: registers are there for the asking. The
-/// usual decode leaves room for three CTAs.
+/// usual decode leaves room for three CTAs, or for two with a warp more.
 int64_t AttendKernel::registerLimit() const {
   bool usual = schedule.getDot() && rows <= 8 && dimK <= 128 && dimV <= 128;
   bool scaled = body.scaledK || body.scaledV;
-  return usual && !scaled ? 168 : 255;
+  if (usual && !scaled && !fill->extraWarps())
+    return 168;
+  // Of an SM; warps get them in eights.
+  constexpr int64_t kRegisters = 65536;
+  int64_t ctas = usual && !scaled ? 2 : 1;
+  int64_t perThread = kRegisters / (ctas * allWarps() * kWarpLanes);
+  return std::min<int64_t>(255, perThread / 8 * 8);
 }
 
 LogicalResult AttendKernel::emit(LaunchInfo &launch) {
   math = makeMath();
-  ring = k.shared.reserve(resultsPerRow() * ringBytes);
+  fill = makeAsyncFill(*this);
+  ring = k.shared.reserve(rings() * ringBytes);
   flag = k.shared.reserve(16);
   math->plan();
+  fill->plan();
   if (failed(checkSchedule()))
     return failure();
   remarkSlowPaths();
-  launch.threads = warps * kWarpLanes;
+  launch.threads = allWarps() * kWarpLanes;
   launch.shared = k.shared.bytes();
   launch.registers = registerLimit();
 
@@ -152,11 +163,13 @@ LogicalResult AttendKernel::emit(LaunchInfo &launch) {
   warp = k.warp();
   ringBase = byRows ? k.at(0, kit.i32(ring)).base
                     : k.at(0, kit.add(kit.mul(warp, ringBytes), ring)).base;
-  planCopies();
+  Values carried = fill->beginKernel();
   Value count = kit.loadConst(
       kit.i32(), k.paramPtr(kWork + offsetof(KvcGpuItems, count)), 4);
-  kit.loop(kit.op1(Ptx::CtaidX, {}), count, kit.op1(Ptx::NctaidX, {}),
-           [&](Value index) { emitItem(index); });
+  kit.loop(kit.op1(Ptx::CtaidX, {}), count, kit.op1(Ptx::NctaidX, {}), carried,
+           [&](Value index, ValueRange carried) {
+             return emitItem(index, carried);
+           });
   return success();
 }
 
@@ -164,26 +177,29 @@ LogicalResult AttendKernel::emit(LaunchInfo &launch) {
 // Items
 //===----------------------------------------------------------------------===//
 
-void AttendKernel::emitItem(Value index) {
+Values AttendKernel::emitItem(Value index, ValueRange carried) {
   loadItem(index);
   planTiles();
-  zeroPadding();
-  math->beginItem(current);
-  syncRing();
-  Values state = runSteps();
-  // Other lanes may still read the stages that results now take the place of.
-  syncRing();
-  math->finish(state, {ringBase, 0}, {ringBase, statBytes});
+  Values next = fill->emitItem(carried, [&] {
+    zeroPadding();
+    math->beginItem(current);
+    syncRing();
+    Values state = runSteps();
+    // Other lanes may still read the stages that results now take the place of.
+    syncRing();
+    math->finish(state, {ringBase, 0}, {ringBase, statBytes});
+  });
   barrier();
   joinWarps();
   joinParts();
   // The next item's tokens take the place of the results.
   barrier();
+  return next;
 }
 
 void AttendKernel::syncRing() {
   if (byRows)
-    barrier();
+    barrierOfReaders();
   else
     kit.op(Ptx::WarpSync, {});
 }
@@ -224,7 +240,7 @@ void AttendKernel::loadItem(Value index) {
   Value tableStride = k.paramI64(offsetof(KvcAttendArgs, table_stride));
   table = kit.ptr(k.paramPtr(offsetof(KvcAttendArgs, table)),
                   kit.mul(kit.mul(kit.wide(current.sequence), tableStride), 4));
-  bool paged = k.cache.layout().getPageTokens();
+  bool paged = pageTokens != 0;
   Value outer = paged ? Value() : kit.loadConst(kit.i32(), table, 4);
   origin.clear();
   outerStride.clear();
@@ -283,15 +299,18 @@ void AttendKernel::planTiles() {
   recentBase = kit.sub(recent, kit.mul(sinkTiles, tile));
 }
 
-/// The first token of this warp's step of a tile.
-Value AttendKernel::firstOf(Value tile) {
+Value AttendKernel::tileFirst(Value tile) {
   Value base = current.begin;
   if (recentBase)
     base = kit.select(kit.less(tile, sinkTiles), base, recentBase);
-  return kit.add(kit.add(base, kit.mul(tile, tileTokens())), ownTokens());
+  return kit.add(base, kit.mul(tile, tileTokens()));
 }
 
-/// Whether every row sees all `count` tokens from `first` on.
+/// The first token of this warp's step of a tile.
+Value AttendKernel::firstOf(Value tile) {
+  return kit.add(tileFirst(tile), ownTokens());
+}
+
 Value AttendKernel::isFull(Value first, int64_t count) {
   Value last = kit.add(first, count);
   Value full = kit.cmp(CmpIPredicate::sle, last,
@@ -337,14 +356,23 @@ Values AttendKernel::runSteps() {
       [&] { return init; });
 }
 
-void AttendKernel::loadScales(Value first, ValueRange pages, Values &to) {
-  if (body.scaledK)
-    to.append(loadScale(StreamKind::K, first, pages));
-  if (body.scaledV)
-    to.append(loadScale(StreamKind::V, first, pages));
+int64_t AttendKernel::pagesCarried() const {
+  bool wanted = fill->copiesAhead() || body.scaledK || body.scaledV;
+  return wanted ? pagesPerStep : 0;
 }
 
-/// The tiles of which this warp's step, and the one that it copies meanwhile,
+Values AttendKernel::pagesAhead(Value first) {
+  return pagesCarried() ? pagesOf(first) : Values();
+}
+
+void AttendKernel::loadScales(const Later &step, Values &to) {
+  if (body.scaledK)
+    to.append(loadScale(StreamKind::K, step.first, step.pages));
+  if (body.scaledV)
+    to.append(loadScale(StreamKind::V, step.first, step.pages));
+}
+
+/// The tiles of which this warp's step, and the one that it may copy meanwhile,
 /// are full: [first, second).
 std::pair<Value, Value> AttendKernel::plainTiles() {
   int64_t tile = tileTokens();
@@ -363,7 +391,7 @@ std::pair<Value, Value> AttendKernel::plainTiles() {
   Value room = kit.sub(kit.add(limit, tile - tokens), kit.add(base, own));
   Value end = kit.div(kit.max(room, kit.i32(0)), tile);
   end = kit.min(end, tiles);
-  return {begin, kit.max(begin, kit.add(end, 1 - stages))};
+  return {begin, kit.max(begin, kit.add(end, -fill->copiesAhead()))};
 }
 
 /// While a step is multiplied, those of the next stages - 1 tiles are under
@@ -372,18 +400,15 @@ Values AttendKernel::emitSteps(ValueRange init) {
   int64_t ahead = stages - 1;
   Values scales; // of the steps ahead, K before V
   for (int64_t i = 0; i < ahead; ++i) {
-    Value tile = kit.i32(i), first = firstOf(tile);
-    Values pages = pagesOf(first);
-    loadScales(first, pages, scales);
-    kit.when(kit.less(tile, tiles), [&] {
-      copyStep(first, pages, isFull(first, tokens),
-               kit.add(ringBase, i * stageBytes));
-    });
-    kit.op(Ptx::CpAsyncCommit, {});
+    Later step{kit.i32(i), firstOf(kit.i32(i)), {}};
+    step.pages = pagesAhead(step.first);
+    loadScales(step, scales);
+    fill->start(step, i);
   }
   // Page ids come a step before the rows that they lead to.
-  Values carried{kit.i32(0), kit.i32(ahead * stageBytes)};
-  carried.append(pagesOf(firstOf(kit.i32(ahead))));
+  Values carried = fill->begin();
+  fillCarried = carried.size();
+  carried.append(pagesAhead(firstOf(kit.i32(ahead))));
   carried.append(scales);
   size_t fixed = carried.size();
   carried.append(init.begin(), init.end());
@@ -392,7 +417,7 @@ Values AttendKernel::emitSteps(ValueRange init) {
   auto run = [&](Value from, Value to, ValueRange carried, bool plain) {
     return kit.loop(from, to, kit.i32(1), carried,
                     [&](Value tile, ValueRange carried) {
-                      return emitTile(tile, carried, fixed, plain);
+                      return emitTile(tile, carried, plain);
                     });
   };
   if (body.read.isAll()) {
@@ -409,54 +434,42 @@ Values AttendKernel::emitSteps(ValueRange init) {
           return run(begin, kit.select(before, end, begin), next, true);
         });
   }
-  kit.op(Ptx::CpAsyncWait, {}, 0);
+  fill->end();
   carried.erase(carried.begin(), carried.begin() + fixed);
   return carried;
 }
 
-/// One round: copies the step `ahead` tiles later, multiplies this one. The
-/// first `fixed` values carried are the stages to read and to write, the page
-/// of the step to copy, and scales. `plain`: both steps are full.
-Values AttendKernel::emitTile(Value tile, ValueRange carried, size_t fixed,
-                              bool plain) {
-  int64_t ahead = stages - 1;
-  auto advance = [&](Value stage) {
-    Value next = kit.add(stage, stageBytes);
-    Value end = kit.cmp(CmpIPredicate::eq, next, kit.i32(stages * stageBytes));
-    return kit.select(end, kit.i32(0), next);
+/// One round: multiplies a step, loads the scales of one stages - 1 tiles
+/// later. Carried are what fills the rings, the pages of that step, scales, and
+/// the math's state. `plain`: this step, and that which is copied, are full.
+Values AttendKernel::emitTile(Value tile, ValueRange carried, bool plain) {
+  auto take = [&](size_t count) {
+    ValueRange taken = carried.take_front(count);
+    carried = carried.drop_front(count);
+    return taken;
   };
-  Value read = carried[0], write = carried[1];
-  ValueRange pages = carried.slice(2, pagesPerStep);
-  kit.op(Ptx::CpAsyncWait, {}, ahead - 1);
-  // Every lane's copies are there, and the stage that was read last is free.
-  syncRing();
-  Value later = kit.add(tile, ahead), first = firstOf(later);
-  Values next{advance(read), advance(write)};
-  next.append(pagesOf(firstOf(kit.add(later, 1))));
-  Value to = kit.add(ringBase, write);
-  if (plain)
-    copyStep(first, pages, /*full=*/{}, to);
-  else
-    kit.when(kit.less(later, tiles),
-             [&] { copyStep(first, pages, isFull(first, tokens), to); });
-  kit.op(Ptx::CpAsyncCommit, {});
-  ValueRange ring = carried.slice(2 + pagesPerStep, fixed - 2 - pagesPerStep);
-  unsigned streams = unsigned(body.scaledK) + unsigned(body.scaledV);
-  unsigned perStep = streams * scaleWords();
-  llvm::append_range(next, ring.drop_front(perStep));
-  loadScales(first, pages, next);
+  ValueRange filling = take(fillCarried);
+  Later later{kit.add(tile, stages - 1), {}, {}};
+  later.first = firstOf(later.tile);
+  llvm::append_range(later.pages, take(pagesCarried()));
+  Values next;
+  Value stage = fill->acquire(filling, later, plain, next);
+  next.append(pagesAhead(firstOf(kit.add(later.tile, 1))));
   Step step;
+  size_t ofStream = scaleWords();
+  if (body.scaledK)
+    llvm::append_range(step.scaleK, take(ofStream));
+  if (body.scaledV)
+    llvm::append_range(step.scaleV, take(ofStream));
+  size_t streams = size_t(body.scaledK) + size_t(body.scaledV);
+  llvm::append_range(next, take((stages - 2) * streams * ofStream));
+  loadScales(later, next);
   step.tokens = tokens;
   step.first = firstOf(tile);
-  step.k = {kit.add(ringBase, read), 0};
+  step.k = {stage, 0};
   step.v = step.k + tokens * strideK;
-  if (body.scaledK)
-    llvm::append_range(step.scaleK, ring.take_front(scaleWords()));
-  if (body.scaledV)
-    llvm::append_range(step.scaleV,
-                       ring.slice(perStep - scaleWords(), scaleWords()));
-  ValueRange state = carried.drop_front(fixed);
-  next.append(plain ? math->step(step, state) : multiply(step, state));
+  next.append(plain ? math->step(step, carried) : multiply(step, carried));
+  fill->release();
   return next;
 }
 

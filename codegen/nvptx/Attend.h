@@ -5,14 +5,14 @@
 // ring of `stages` steps is in shared memory. Its warps share the work in one
 // of two ways:
 // - by tokens (decode): they take turns with steps, each warp with a ring that
-//   it fills itself and reads alone, so that the loop has no barrier between
-//   warps; at the end the warps' results are joined;
+//   it reads alone, so that the loop has no barrier between warps; at the end
+//   the warps' results are joined;
 // - by rows (prefill): all take part in every step, each with 16 rows of its
-//   own; one ring is filled and read by all.
+//   own; one ring is read by all.
 // Those of the CTAs of one row block are joined by whichever arrives last.
 //
-// This class finds the tokens, brings their codes into shared memory and joins
-// results; how a step is multiplied is a TileMath.
+// This class finds the tokens and joins results; how a step is multiplied is a
+// TileMath, how codes come into the rings a RingFill.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_CODEGEN_NVPTX_ATTEND_H
@@ -106,6 +106,51 @@ public:
 
 std::unique_ptr<TileMath> makeFmaMath(AttendKernel &kernel);
 
+/// A step that a warp will come to.
+struct Later {
+  mlir::Value tile;  ///< i32, need not be there
+  mlir::Value first; ///< token of row 0
+  Values pages;      ///< AttendKernel::pagesOf(first), if wanted
+};
+
+/// Brings the codes of an item's tiles into the stages of the rings, in turn.
+/// The warps that multiply ask for one step after the other.
+class RingFill {
+public:
+  virtual ~RingFill() = default;
+  /// What it cannot do, for the kernel's error; "" if nothing.
+  virtual std::string refuse() { return ""; }
+  /// Reserves shared memory; called once, before anything is emitted.
+  virtual void plan() {}
+  /// Warps that only copy, behind those that multiply.
+  virtual int64_t extraWarps() const { return 0; }
+  /// How many steps ahead those that multiply copy; 0: they do not.
+  virtual int64_t copiesAhead() const { return 0; }
+
+  /// In all threads, once; gives what is carried from item to item.
+  virtual Values beginKernel() = 0;
+  /// In all threads: emits `multiply` for the warps that do it. The item's
+  /// results may then be in the rings.
+  virtual Values emitItem(mlir::ValueRange carried,
+                          llvm::function_ref<void()> multiply) = 0;
+
+  // In warps that multiply.
+  /// Before the first step, for step `index` of those copied ahead.
+  virtual void start(const Later &, int64_t /*index*/) {}
+  /// What is carried from step to step.
+  virtual Values begin() = 0;
+  /// The stage (i32 address) of the next step, whose codes all lanes may read
+  /// then. `next` gets what is carried on. `later` is copiesAhead() steps
+  /// ahead; `plain`: it is full.
+  virtual mlir::Value acquire(mlir::ValueRange carried, const Later &later,
+                              bool plain, Values &next) = 0;
+  /// The stage was read.
+  virtual void release() {}
+  virtual void end() {}
+};
+
+std::unique_ptr<RingFill> makeAsyncFill(AttendKernel &kernel);
+
 class AttendKernel {
 public:
   AttendKernel(Kernel &kernel, AttendBody body);
@@ -144,61 +189,87 @@ public:
   /// and a token's scale (may be null), softcap.
   mlir::Value transform(mlir::Value score, mlir::Value tokenScale);
 
+  //===--- barriers ---------------------------------------------------------//
+  /// Of all threads.
+  void barrier() { kit.op(Ptx::BarSync, {}, {0, allWarps() * kWarpLanes}); }
+  /// Of the warps that multiply.
+  void barrierOfReaders(Kit::Here here = Kit::Here::current()) {
+    kit.op(Ptx::BarSync, {}, {1, warps * kWarpLanes}, here);
+  }
+  /// Of those who read a ring.
+  void syncRing();
+
+  //===--- rings ------------------------------------------------------------//
+  int64_t stageBytes;
+  int64_t ringBytes; ///< of a ring: its stages, later results
+  int64_t ring;      ///< the first one, in shared memory
+  int64_t rings() const { return byRows ? 1 : warps; }
+  mlir::Value ringBase; ///< this lane's, i32
+  /// Those who read a ring, as they number themselves.
+  int64_t ringLanes() const { return byRows ? warps * kWarpLanes : kWarpLanes; }
+  mlir::Value ringLane() { return byRows ? thread : lane; }
+
+  //===--- tiles ------------------------------------------------------------//
+  mlir::Value tiles; ///< of the item
+  /// Cached tokens of a round of all warps.
+  int64_t tileTokens() const { return byRows ? tokens : tokens * warps; }
+  /// First token of a tile.
+  mlir::Value tileFirst(mlir::Value tile);
+  /// Whether every row sees all `count` tokens from `first` on.
+  mlir::Value isFull(mlir::Value first, int64_t count);
+
+  //===--- copies by lanes ---------------------------------------------------//
+  struct CopyShape {
+    int64_t rowBytes;     ///< of a token's codes
+    int64_t unit;         ///< bytes of one copy: 16 or 8
+    int64_t lanesPerRow;  ///< a power of two
+    int64_t rowsAtOnce;   ///< rows that one instruction of all lanes covers
+    int64_t unitsPerLane; ///< of a row
+  };
+  CopyShape shapeOf(int64_t rowBytes) const;
+  int64_t rowsAtOnce(); ///< the larger of the two streams'
+
+  //===--- pages ------------------------------------------------------------//
+  llvm::SmallVector<PlaneGeometry, 4> planes;
+  unsigned codesK, codesV; ///< planes
+  int64_t pageTokens;      ///< 0: a sequence is in one piece
+  /// Pages that a step's tokens fill or, all in one, are part of; 0: they may
+  /// begin and end anywhere.
+  int64_t pagesPerStep;
+  Values pagesOf(mlir::Value first);
+  mlir::Value pageOf(mlir::Value token);
+  mlir::Value pageAmong(mlir::ValueRange pages, mlir::Value row);
+  mlir::Value rowAddress(unsigned plane, mlir::Value page, mlir::Value token);
+  mlir::Value clampToken(mlir::Value token);
+
 private:
   mlir::LogicalResult checkSchedule();
   void remarkSlowPaths();
   int64_t registerLimit() const;
   std::unique_ptr<TileMath> makeMath();
-  /// Cached tokens of a round of all warps.
-  int64_t tileTokens() const { return byRows ? tokens : tokens * warps; }
+  int64_t allWarps() const { return warps + fill->extraWarps(); }
   /// First of the warp's tokens in a tile.
   mlir::Value ownTokens() {
     return byRows ? kit.i32(0) : kit.mul(warp, tokens);
   }
-  void barrier() { kit.op(Ptx::BarSync, {}, {0, warps * kWarpLanes}); }
-  /// Of those who share a ring.
-  void syncRing();
-  /// Of those whose results are parts of the same rows.
-  int64_t resultsPerRow() const { return byRows ? 1 : warps; }
-  void emitItem(mlir::Value index);
+  Values emitItem(mlir::Value index, mlir::ValueRange carried);
   void loadItem(mlir::Value index);
   void planTiles();
   mlir::Value firstOf(mlir::Value tile);
-  mlir::Value isFull(mlir::Value first, int64_t count);
   Values runSteps();
   Values emitSteps(mlir::ValueRange init);
-  Values emitTile(mlir::Value tile, mlir::ValueRange carried, size_t fixed,
-                  bool plain);
+  Values emitTile(mlir::Value tile, mlir::ValueRange carried, bool plain);
   Values multiply(const Step &step, mlir::ValueRange state);
   Values scalesOf(const Values &scales, mlir::Value index, int64_t size);
   std::pair<mlir::Value, mlir::Value> plainTiles();
-  void loadScales(mlir::Value first, mlir::ValueRange pages, Values &to);
+  /// Page ids of a later step, if those that multiply want them.
+  Values pagesAhead(mlir::Value first);
+  int64_t pagesCarried() const;
+  Values loadScale(StreamKind kind, mlir::Value first, mlir::ValueRange pages);
+  void loadScales(const Later &step, Values &to);
   /// Words of a step's scales of one stream in a lane.
   int64_t scaleWords() const { return llvm::divideCeil(tokens, kWarpLanes); }
-
-  // AttendCopy.cpp: one step's rows into a stage.
-  struct CopyShape {
-    int64_t rowBytes;     ///< of a token's codes
-    int64_t unit;         ///< bytes of one copy: 16, 8 or 4
-    int64_t lanesPerRow;  ///< a power of two
-    int64_t rowsAtOnce;   ///< rows that one instruction of all lanes covers
-    int64_t unitsPerLane; ///< of a row
-  };
-  int64_t rowsAtOnce(); ///< the larger of the two streams'
-  int64_t copyLanes() const { return byRows ? warps * kWarpLanes : kWarpLanes; }
-  CopyShape shapeOf(int64_t rowBytes) const;
-  void planCopies();
-  Values pagesOf(mlir::Value first);
-  mlir::Value pageOf(mlir::Value token);
-  mlir::Value pageAmong(mlir::ValueRange pages, mlir::Value row);
-  mlir::Value rowAddress(unsigned plane, mlir::Value page, mlir::Value token);
-  void copyStep(mlir::Value first, mlir::ValueRange pages, mlir::Value full,
-                mlir::Value stage);
-  void copyRows(StreamKind kind, mlir::Value first, mlir::ValueRange pages,
-                mlir::Value full, Shared to);
-  Values loadScale(StreamKind kind, mlir::Value first, mlir::ValueRange pages);
   void zeroPadding();
-  mlir::Value clampToken(mlir::Value token);
 
   // AttendJoin.cpp: the end of an item.
   void joinWarps();
@@ -215,29 +286,14 @@ private:
   mlir::Value column(mlir::Value row);
 
   std::unique_ptr<TileMath> math;
+  std::unique_ptr<RingFill> fill;
   Item current;
-  llvm::SmallVector<PlaneGeometry, 4> planes;
-  unsigned codesK, codesV;
-  /// Pages that a step's tokens fill or, all in one, are part of; 0: they may
-  /// begin and end anywhere.
-  int64_t pagesPerStep;
-  int64_t stageBytes;
-  int64_t ringBytes;  ///< of a ring: its stages, later results
-  int64_t ring, flag; ///< in shared memory
+  int64_t flag; ///< in shared memory
   // Of the item.
   llvm::SmallVector<mlir::Value, 4> origin, outerStride;
   mlir::Value table;
-  mlir::Value sinkTiles, tiles, recentBase; ///< see planTiles()
-  mlir::Value ringBase;                     ///< this lane's, i32
-  // Lane constants of the copies, per stream.
-  struct LaneCopy {
-    mlir::Value global; ///< i64: byte offset of the lane's first unit in a page
-    mlir::Value shared; ///< i32: the same in a stage
-    mlir::Value row;    ///< i32: row of it
-    mlir::Value unit;   ///< i32: byte of it in the row
-    mlir::Value active; ///< i1, null: all lanes take part
-  };
-  LaneCopy copyK, copyV;
+  mlir::Value sinkTiles, recentBase; ///< see planTiles()
+  size_t fillCarried;                ///< values that `fill` carries
 };
 
 } // namespace kvc::nvptx

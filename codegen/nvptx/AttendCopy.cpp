@@ -1,4 +1,4 @@
-//===- AttendCopy.cpp - a step's codes into shared memory -----------------===//
+//===- AttendCopy.cpp - where rows are, rings filled by who reads them ----===//
 //
 // Those who share a ring fill it, 16 bytes a lane where rows are multiples of
 // 16, several whole rows with one instruction. Rows stand a multiple of 16
@@ -16,6 +16,10 @@ using namespace kvc;
 using namespace kvc::nvptx;
 using arith::CmpIPredicate;
 
+//===----------------------------------------------------------------------===//
+// Pages
+//===----------------------------------------------------------------------===//
+
 AttendKernel::CopyShape AttendKernel::shapeOf(int64_t rowBytes) const {
   CopyShape shape;
   shape.rowBytes = rowBytes;
@@ -23,36 +27,16 @@ AttendKernel::CopyShape AttendKernel::shapeOf(int64_t rowBytes) const {
   int64_t units = rowBytes / shape.unit;
   shape.lanesPerRow = std::min(kWarpLanes, units & -units);
   // With fewer rows than that leaves lanes for, some have nothing to do.
-  shape.rowsAtOnce = std::min(copyLanes() / shape.lanesPerRow, tokens);
+  shape.rowsAtOnce = std::min(ringLanes() / shape.lanesPerRow, tokens);
   shape.unitsPerLane = units / shape.lanesPerRow;
   return shape;
 }
 
-/// What each lane copies does not depend on the step.
-void AttendKernel::planCopies() {
-  auto plan = [&](Operand &operand, unsigned plane, int64_t stride) {
-    CopyShape shape = shapeOf(operand.rowBytes());
-    LaneCopy copy;
-    Value lane = byRows ? thread : this->lane;
-    copy.row = kit.div(lane, shape.lanesPerRow);
-    copy.unit = kit.mul(kit.rem(lane, shape.lanesPerRow), shape.unit);
-    copy.global = kit.wide(
-        kit.add(kit.mul(copy.row, planes[plane].tokenStride), copy.unit));
-    copy.shared = kit.add(kit.mul(copy.row, stride), copy.unit);
-    if (shape.rowsAtOnce * shape.lanesPerRow < copyLanes())
-      copy.active = kit.less(copy.row, kit.i32(shape.rowsAtOnce));
-    return copy;
-  };
-  copyK = plan(body.k, codesK, strideK);
-  copyV = plan(body.v, codesV, strideV);
-}
-
 /// Id of a token's page.
 Value AttendKernel::pageOf(Value token) {
-  int64_t page = k.cache.layout().getPageTokens();
-  if (!page)
+  if (!pageTokens)
     return kit.i32(0);
-  Value index = kit.div(clampToken(token), page);
+  Value index = kit.div(clampToken(token), pageTokens);
   return kit.loadConst(kit.i32(), kit.ptr(table, kit.mul(kit.wide(index), 4)),
                        4);
 }
@@ -61,18 +45,16 @@ Value AttendKernel::pageOf(Value token) {
 /// to be looked up.
 Values AttendKernel::pagesOf(Value first) {
   Values pages;
-  int64_t page = k.cache.layout().getPageTokens();
   for (int64_t i = 0; i < pagesPerStep; ++i)
-    pages.push_back(pageOf(kit.add(first, i * page)));
+    pages.push_back(pageOf(kit.add(first, i * pageTokens)));
   return pages;
 }
 
 /// Of them, that of row `row` of the step.
 Value AttendKernel::pageAmong(ValueRange pages, Value row) {
-  int64_t page = k.cache.layout().getPageTokens();
   Value found = pages[0];
   for (int64_t i = 1; i < pagesPerStep; ++i)
-    found = kit.select(kit.less(row, kit.i32(i * page)), found, pages[i]);
+    found = kit.select(kit.less(row, kit.i32(i * pageTokens)), found, pages[i]);
   return found;
 }
 
@@ -89,82 +71,12 @@ Value AttendKernel::clampToken(Value token) {
 
 /// Where a token's row stands in a plane, given its page's id.
 Value AttendKernel::rowAddress(unsigned plane, Value page, Value token) {
-  int64_t pageTokens = k.cache.layout().getPageTokens();
   Value base = origin[plane], within = token;
   if (pageTokens) {
     base = kit.ptr(base, kit.mul(kit.wide(page), outerStride[plane]));
     within = kit.rem(token, pageTokens);
   }
   return kit.ptr(base, kit.mul(kit.wide(within), planes[plane].tokenStride));
-}
-
-void AttendKernel::copyStep(Value first, ValueRange pages, Value full,
-                            Value stage) {
-  copyRows(StreamKind::K, first, pages, full, {stage, 0});
-  copyRows(StreamKind::V, first, pages, full, {stage, tokens * strideK});
-}
-
-/// One stream's rows of a step; `full` as in Step. Rows that nobody sees are
-/// zeros and are not read: what multiplies them is 0, but their bytes may be
-/// anything.
-void AttendKernel::copyRows(StreamKind kind, Value first, ValueRange pages,
-                            Value full, Shared to) {
-  bool isK = kind == StreamKind::K;
-  unsigned plane = isK ? codesK : codesV;
-  const LaneCopy &copy = isK ? copyK : copyV;
-  int64_t stride = isK ? strideK : strideV;
-  int64_t tokenStride = planes[plane].tokenStride;
-  CopyShape shape = shapeOf((isK ? body.k : body.v).rowBytes());
-  Ptx whole = shape.unit == 16 ? Ptx::CpAsync16 : Ptx::CpAsync8;
-  Ptx zfill = shape.unit == 16 ? Ptx::CpAsync16Zfill : Ptx::CpAsync8Zfill;
-  Shared own{kit.add(to.base, copy.shared), to.offset};
-
-  auto forRows = [&](llvm::function_ref<void(int64_t, Shared)> body) {
-    auto all = [&] {
-      for (int64_t row = 0; row < tokens; row += shape.rowsAtOnce)
-        body(row, own + row * stride);
-    };
-    copy.active ? kit.when(copy.active, all) : all();
-  };
-  auto units = [&](llvm::function_ref<void(int64_t)> body) {
-    for (int64_t i = 0; i < shape.unitsPerLane; ++i)
-      body(i * shape.lanesPerRow * shape.unit);
-  };
-  // Each row by itself: where it is and whether anybody sees it.
-  auto careful = [&] {
-    forRows([&](int64_t row, Shared at) {
-      Value token = kit.add(kit.add(first, copy.row), row);
-      Value seen = seenByAny(token);
-      Value there = clampToken(token);
-      Value id = pagesPerStep ? pageAmong(pages, kit.sub(there, first))
-                              : pageOf(token);
-      Value address = kit.ptr(rowAddress(plane, id, there), copy.unit);
-      Value bytes = kit.select(seen, kit.i32(shape.unit), kit.i32(0));
-      units([&](int64_t offset) {
-        kit.op(zfill, {at.base, address, bytes}, {at.offset + offset, offset});
-      });
-    });
-  };
-  // Page after page, each row where the one before it ends.
-  auto plain = [&] {
-    int64_t page = pagesPerStep > 1 ? tokens / pagesPerStep : tokens;
-    Values from;
-    for (int64_t i = 0; i < pagesPerStep; ++i)
-      from.push_back(kit.ptr(
-          rowAddress(plane, pages[i], kit.add(first, i * page)), copy.global));
-    forRows([&](int64_t row, Shared at) {
-      units([&](int64_t offset) {
-        kit.op(whole, {at.base, from[row / page]},
-               {at.offset + offset, row % page * tokenStride + offset});
-      });
-    });
-  };
-  if (!pagesPerStep)
-    careful();
-  else if (!full)
-    plain();
-  else
-    kit.when(full, plain, careful);
 }
 
 /// The f32 scales of tokens first + 32 i + lane % tokens.
@@ -196,14 +108,187 @@ void AttendKernel::zeroPadding() {
     if (end == bytes)
       return;
     Value zero = kit.constant(0, kit.vec(2, kit.f32()));
-    Value lane = byRows ? thread : this->lane;
     for (int64_t stage = 0; stage < stages; ++stage)
-      kit.loop(lane, kit.i32(tokens), kit.i32(copyLanes()), [&](Value row) {
-        Value at = kit.add(ringBase, kit.mul(row, stride));
-        for (int64_t byte = bytes; byte < end; byte += 8)
-          kit.storeShared(zero, {at, stage * stageBytes + offset + byte});
-      });
+      kit.loop(
+          ringLane(), kit.i32(tokens), kit.i32(ringLanes()), [&](Value row) {
+            Value at = kit.add(ringBase, kit.mul(row, stride));
+            for (int64_t byte = bytes; byte < end; byte += 8)
+              kit.storeShared(zero, {at, stage * stageBytes + offset + byte});
+          });
   };
   pad(body.k, 0, strideK);
   pad(body.v, tokens * strideK, strideV);
+}
+
+//===----------------------------------------------------------------------===//
+// Copies
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// Copies the step that is stages - 1 tiles ahead, into the stage that was read
+/// last. Carried are the stages to read and to write.
+class AsyncFill : public RingFill {
+public:
+  explicit AsyncFill(AttendKernel &a) : a(a), kit(a.kit) {}
+
+  int64_t copiesAhead() const override { return a.stages - 1; }
+  Values beginKernel() override;
+  Values emitItem(ValueRange, llvm::function_ref<void()> multiply) override {
+    multiply();
+    return {};
+  }
+  void start(const Later &step, int64_t index) override;
+  Values begin() override {
+    return {kit.i32(0), kit.i32(copiesAhead() * a.stageBytes)};
+  }
+  Value acquire(ValueRange carried, const Later &later, bool plain,
+                Values &next) override;
+  void end() override { kit.op(Ptx::CpAsyncWait, {}, 0); }
+
+private:
+  void copyIfThere(const Later &step, Value stage);
+  void copyStep(const Later &step, Value full, Value stage);
+  void copyRows(StreamKind kind, const Later &step, Value full, Shared to);
+
+  AttendKernel &a;
+  Kit &kit;
+  // Lane constants, per stream.
+  struct LaneCopy {
+    Value global; ///< i64: byte offset of the lane's first unit in a page
+    Value shared; ///< i32: the same in a stage
+    Value row;    ///< i32: row of it
+    Value unit;   ///< i32: byte of it in the row
+    Value active; ///< i1, null: all lanes take part
+  };
+  LaneCopy copyK, copyV;
+};
+
+} // namespace
+
+/// What each lane copies does not depend on the step.
+Values AsyncFill::beginKernel() {
+  auto plan = [&](Operand &operand, unsigned plane, int64_t stride) {
+    AttendKernel::CopyShape shape = a.shapeOf(operand.rowBytes());
+    LaneCopy copy;
+    Value lane = a.ringLane();
+    copy.row = kit.div(lane, shape.lanesPerRow);
+    copy.unit = kit.mul(kit.rem(lane, shape.lanesPerRow), shape.unit);
+    copy.global = kit.wide(
+        kit.add(kit.mul(copy.row, a.planes[plane].tokenStride), copy.unit));
+    copy.shared = kit.add(kit.mul(copy.row, stride), copy.unit);
+    if (shape.rowsAtOnce * shape.lanesPerRow < a.ringLanes())
+      copy.active = kit.less(copy.row, kit.i32(shape.rowsAtOnce));
+    return copy;
+  };
+  copyK = plan(a.body.k, a.codesK, a.strideK);
+  copyV = plan(a.body.v, a.codesV, a.strideV);
+  return {};
+}
+
+void AsyncFill::copyIfThere(const Later &step, Value stage) {
+  kit.when(kit.less(step.tile, a.tiles),
+           [&] { copyStep(step, a.isFull(step.first, a.tokens), stage); });
+}
+
+void AsyncFill::start(const Later &step, int64_t index) {
+  copyIfThere(step, kit.add(a.ringBase, index * a.stageBytes));
+  kit.op(Ptx::CpAsyncCommit, {});
+}
+
+Value AsyncFill::acquire(ValueRange carried, const Later &later, bool plain,
+                         Values &next) {
+  auto advance = [&](Value stage) {
+    Value next = kit.add(stage, a.stageBytes);
+    Value end =
+        kit.cmp(CmpIPredicate::eq, next, kit.i32(a.stages * a.stageBytes));
+    return kit.select(end, kit.i32(0), next);
+  };
+  Value read = carried[0], write = carried[1];
+  kit.op(Ptx::CpAsyncWait, {}, copiesAhead() - 1);
+  // Every lane's copies are there, and the stage that was read last is free.
+  a.syncRing();
+  Value to = kit.add(a.ringBase, write);
+  if (plain)
+    copyStep(later, /*full=*/{}, to);
+  else
+    copyIfThere(later, to);
+  kit.op(Ptx::CpAsyncCommit, {});
+  next.append({advance(read), advance(write)});
+  return kit.add(a.ringBase, read);
+}
+
+/// `full` as in Step.
+void AsyncFill::copyStep(const Later &step, Value full, Value stage) {
+  copyRows(StreamKind::K, step, full, {stage, 0});
+  copyRows(StreamKind::V, step, full, {stage, a.tokens * a.strideK});
+}
+
+/// One stream's rows of a step. Rows that nobody sees are zeros and are not
+/// read: what multiplies them is 0, but their bytes may be anything.
+void AsyncFill::copyRows(StreamKind kind, const Later &step, Value full,
+                         Shared to) {
+  bool isK = kind == StreamKind::K;
+  unsigned plane = isK ? a.codesK : a.codesV;
+  const LaneCopy &copy = isK ? copyK : copyV;
+  int64_t stride = isK ? a.strideK : a.strideV;
+  int64_t tokenStride = a.planes[plane].tokenStride;
+  AttendKernel::CopyShape shape =
+      a.shapeOf((isK ? a.body.k : a.body.v).rowBytes());
+  Ptx whole = shape.unit == 16 ? Ptx::CpAsync16 : Ptx::CpAsync8;
+  Ptx zfill = shape.unit == 16 ? Ptx::CpAsync16Zfill : Ptx::CpAsync8Zfill;
+  Shared own{kit.add(to.base, copy.shared), to.offset};
+
+  auto forRows = [&](llvm::function_ref<void(int64_t, Shared)> body) {
+    auto all = [&] {
+      for (int64_t row = 0; row < a.tokens; row += shape.rowsAtOnce)
+        body(row, own + row * stride);
+    };
+    copy.active ? kit.when(copy.active, all) : all();
+  };
+  auto units = [&](llvm::function_ref<void(int64_t)> body) {
+    for (int64_t i = 0; i < shape.unitsPerLane; ++i)
+      body(i * shape.lanesPerRow * shape.unit);
+  };
+  // Each row by itself: where it is and whether anybody sees it.
+  auto careful = [&] {
+    forRows([&](int64_t row, Shared at) {
+      Value token = kit.add(kit.add(step.first, copy.row), row);
+      Value seen = a.seenByAny(token);
+      Value there = a.clampToken(token);
+      Value id = a.pagesPerStep
+                     ? a.pageAmong(step.pages, kit.sub(there, step.first))
+                     : a.pageOf(token);
+      Value address = kit.ptr(a.rowAddress(plane, id, there), copy.unit);
+      Value bytes = kit.select(seen, kit.i32(shape.unit), kit.i32(0));
+      units([&](int64_t offset) {
+        kit.op(zfill, {at.base, address, bytes}, {at.offset + offset, offset});
+      });
+    });
+  };
+  // Page after page, each row where the one before it ends.
+  auto plain = [&] {
+    int64_t page = a.pagesPerStep > 1 ? a.tokens / a.pagesPerStep : a.tokens;
+    Values from;
+    for (int64_t i = 0; i < a.pagesPerStep; ++i)
+      from.push_back(kit.ptr(
+          a.rowAddress(plane, step.pages[i], kit.add(step.first, i * page)),
+          copy.global));
+    forRows([&](int64_t row, Shared at) {
+      units([&](int64_t offset) {
+        kit.op(whole, {at.base, from[row / page]},
+               {at.offset + offset, row % page * tokenStride + offset});
+      });
+    });
+  };
+  if (!a.pagesPerStep)
+    careful();
+  else if (!full)
+    plain();
+  else
+    kit.when(full, plain, careful);
+}
+
+std::unique_ptr<RingFill> kvc::nvptx::makeAsyncFill(AttendKernel &kernel) {
+  return std::make_unique<AsyncFill>(kernel);
 }

@@ -60,7 +60,7 @@ private:
   Values positions;             ///< of each row
 };
 
-/// All threads copy q; it is read after the barrier.
+/// All threads that multiply copy q; it is read after the barrier.
 void FmaMath::beginItem(const Item &) {
   for (int64_t row = 0; row < a.rows; ++row) {
     Value from = a.queryRow(kit.i32(row));
@@ -80,7 +80,7 @@ void FmaMath::beginItem(const Item &) {
                }
              });
   }
-  kit.op(Ptx::BarSync, {}, {0, a.warps * kWarpLanes});
+  a.barrierOfReaders();
   positions.clear();
   for (int64_t row = 0; row < a.rows; ++row)
     positions.push_back(a.position(kit.i32(row)));

@@ -19,17 +19,17 @@ using arith::CmpIPredicate;
 
 static constexpr int64_t kWork = offsetof(KvcGpuAttendParams, work);
 
-/// Warp w does the rows w, w + warps, ...
+/// All warps take the rows in turn.
 void AttendKernel::joinWarps() {
   Value count = kit.sub(current.rowEnd, current.rowBegin);
-  kit.loop(warp, count, kit.i32(warps), [&](Value row) { joinRow(row); });
+  kit.loop(warp, count, kit.i32(allWarps()), [&](Value row) { joinRow(row); });
 }
 
 AttendKernel::Joined AttendKernel::joinStats(Value row) {
   Joined joined;
   Values ms, ls;
   Value stats = kit.add(k.at(0, kit.mul(row, 8)).base, ring);
-  for (int64_t w = 0; w < resultsPerRow(); ++w) {
+  for (int64_t w = 0; w < rings(); ++w) {
     Shared at{stats, w * ringBytes};
     ms.push_back(kit.loadShared(kit.f32(), at));
     ls.push_back(kit.loadShared(kit.f32(), at + 4));
@@ -85,7 +85,7 @@ void AttendKernel::joinRow(Value row) {
   kit.loop(lane, kit.i32(dimV / 4), kit.i32(kWarpLanes), [&](Value block) {
     Value at = kit.add(sums, kit.mul(block, 16));
     Value total;
-    for (int64_t w = 0; w < resultsPerRow(); ++w) {
+    for (int64_t w = 0; w < rings(); ++w) {
       Value x = kit.loadShared(kit.vec(4, kit.f32()),
                                {at, w * ringBytes + statBytes});
       Value weight = kit.splat(joined.weights[w], 4);
@@ -147,7 +147,7 @@ void AttendKernel::joinParts() {
     kit.when(kit.cmp(CmpIPredicate::ne, uniform, kit.i32(0)), [&] {
       Value count = kit.sub(current.rowEnd, current.rowBegin);
       Value step = kit.mul(kit.wide(current.queries), k.queryHeads());
-      kit.loop(warp, count, kit.i32(warps), [&](Value row) {
+      kit.loop(warp, count, kit.i32(allWarps()), [&](Value row) {
         Value query = kit.div(kit.add(current.rowBegin, row), group);
         PartsOfRow parts;
         parts.first = k.partialRow(current.sequence, kit.i32(0),
