@@ -82,7 +82,7 @@ int64_t ReadWindowAttr::getRecentTokens() const { return getRecent(); }
 LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  StringRef name, int64_t lanes,
                                  int64_t registers, ArrayRef<Type>,
-                                 int64_t shared) {
+                                 int64_t shared, bool) {
   if (lanes < 1 || registers < 1)
     return emitError() << "target `" << name
                        << "` needs at least one lane and one register, found "
@@ -102,7 +102,8 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    int64_t tokens, int64_t rows, int64_t keys,
                                    int64_t queries, int64_t split,
                                    int64_t prefetch, int64_t level, bool, bool,
-                                   int64_t warps, int64_t stages, bool byRows) {
+                                   int64_t warps, int64_t stages, bool byRows,
+                                   bool bulk) {
   auto inRange = [&](StringRef field, int64_t value, int64_t low,
                      int64_t high) -> LogicalResult {
     if (value >= low && value <= high)
@@ -126,6 +127,9 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   if (split % tokens)
     return emitError() << "schedule field `tokens` (" << tokens
                        << ") must divide `split` (" << split << ")";
+  if (bulk && !warps)
+    return emitError() << "schedule field `bulk` is of work items that are "
+                          "done by warps";
   if (byRows && rows != 16 * warps)
     return emitError() << "warps that share rows take 16 each: schedule field "
                           "`rows` must be "
@@ -142,7 +146,8 @@ ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
   int64_t tokens = getTokens(), rows = getRows(), keys = getKeys(),
           queries = getQueries(), split = getSplit(), prefetch = getPrefetch(),
           level = getLevel(), pack = getPack(), dot = getDot(),
-          warps = getWarps(), stages = getStages(), byRows = getByRows();
+          warps = getWarps(), stages = getStages(), byRows = getByRows(),
+          bulk = getBulk();
   for (auto [field, value] : fields) {
     int64_t *slot = llvm::StringSwitch<int64_t *>(field)
                         .Case("tokens", &tokens)
@@ -157,18 +162,19 @@ ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
                         .Case("warps", &warps)
                         .Case("stages", &stages)
                         .Case("byRows", &byRows)
+                        .Case("bulk", &bulk)
                         .Default(nullptr);
     if (!slot) {
       emitError() << "a schedule has no field `" << field
                   << "`; it has tokens, rows, keys, queries, split, prefetch, "
-                     "level, pack, dot, warps, stages and byRows";
+                     "level, pack, dot, warps, stages, byRows and bulk";
       return {};
     }
     *slot = value;
   }
   return getChecked(emitError, getContext(), tokens, rows, keys, queries, split,
                     prefetch, level, pack != 0, dot != 0, warps, stages,
-                    byRows != 0);
+                    byRows != 0, bulk != 0);
 }
 
 std::string ScheduleAttr::str() const {
@@ -182,6 +188,7 @@ std::string ScheduleAttr::str() const {
      << ", dot = " << (getDot() ? "true" : "false");
   if (getWarps())
     os << ", warps = " << getWarps() << ", stages = " << getStages()
-       << ", byRows = " << (getByRows() ? "true" : "false");
+       << ", byRows = " << (getByRows() ? "true" : "false")
+       << ", bulk = " << (getBulk() ? "true" : "false");
   return text;
 }

@@ -62,14 +62,17 @@ def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
     registers; `dot`: types of codes for which it has products of pairs or quads
     that are faster than f32 arithmetic. `shared`: bytes of memory that the warps
     of one work item share, 0 where there are no warps but a core with caches.
+    `bulk`: copies of whole rows to that memory that no thread waits for.
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$lanes,
                         "int64_t":$registers,
                         OptionalArrayRefParameter<"::mlir::Type">:$dot,
-                        DefaultValuedParameter<"int64_t", "0">:$shared);
+                        DefaultValuedParameter<"int64_t", "0">:$shared,
+                        DefaultValuedParameter<"bool", "false">:$bulk);
   let assemblyFormat = [{
     `<` $name `,` `lanes` `=` $lanes `,` `registers` `=` $registers
-    (`,` `dot` `=` `[` $dot^ `]`)? (`,` `shared` `=` $shared^)? `>`
+    (`,` `dot` `=` `[` $dot^ `]`)? (`,` `shared` `=` $shared^)?
+    (`,` `bulk` `=` $bulk^)? `>`
   }];
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
@@ -107,6 +110,8 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
     - `stages`: steps whose tokens are in shared memory at a time
     - `byRows`: each warp takes 16 of an item's rows and all take part in every
       step, rather than that each takes some of the tokens and all of the rows
+    - `bulk`: one more warp copies the tokens, row by row, rather than that each
+      of the others copies those that it reads
   }];
   let parameters = (ins
     DefaultValuedParameter<"int64_t", "16">:$tokens,
@@ -120,7 +125,8 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
     DefaultValuedParameter<"bool", "false">:$dot,
     DefaultValuedParameter<"int64_t", "0">:$warps,
     DefaultValuedParameter<"int64_t", "0">:$stages,
-    DefaultValuedParameter<"bool", "false">:$byRows);
+    DefaultValuedParameter<"bool", "false">:$byRows,
+    DefaultValuedParameter<"bool", "false">:$bulk);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{

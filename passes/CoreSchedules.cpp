@@ -72,7 +72,7 @@ ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
                            std::min(keys, tokens), kDecodeQueries, kDecodeSplit,
                            choosePrefetch(cache, tokens), /*level=*/2,
                            /*pack=*/false, dot, /*warps=*/0, /*stages=*/0,
-                           /*byRows=*/false);
+                           /*byRows=*/false, /*bulk=*/false);
 }
 
 ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
@@ -88,7 +88,7 @@ ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
                            /*keys=*/1, queries, kPrefillSplit, /*prefetch=*/0,
                            /*level=*/2, /*pack=*/true,
                            /*dot=*/target.hasDot(bf16, dtype), /*warps=*/0,
-                           /*stages=*/0, /*byRows=*/false);
+                           /*stages=*/0, /*byRows=*/false, /*bulk=*/false);
 }
 
 } // namespace

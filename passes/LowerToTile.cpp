@@ -118,7 +118,7 @@ void KernelBuilder::merge(StringRef name, MergeOp op) {
   Type dtype = cast<RankedTensorType>(op.getO().getType()).getElementType();
   open(name, "merge", dtype,
        ScheduleAttr::get(b.getContext(), 1, 1, 1, 1, 0, 0, 2, false, false, 0,
-                         0, false));
+                         0, false, false));
   auto state = tile::SoftmaxType::get(b.getContext(), cache.getDimV());
   Value init = tile::SoftmaxInitOp::create(b, loc, state);
   auto loop =
@@ -136,7 +136,7 @@ void KernelBuilder::append(StringRef name, AppendOp op) {
   Type dtype = cast<RankedTensorType>(op.getK().getType()).getElementType();
   open(name, "append", dtype,
        ScheduleAttr::get(b.getContext(), 1, 1, 1, 1, 0, 0, 2, false, false, 0,
-                         0, false));
+                         0, false, false));
   auto loop =
       openLoop<tile::ForRowsOp>({tile::TokensType::get(b.getContext())});
   Value row = loop.getBody().getArgument(0);

@@ -146,7 +146,7 @@ int64_t AttendKernel::registerLimit() const {
 
 LogicalResult AttendKernel::emit(LaunchInfo &launch) {
   math = makeMath();
-  fill = makeAsyncFill(*this);
+  fill = schedule.getBulk() ? makeBulkFill(*this) : makeAsyncFill(*this);
   ring = k.shared.reserve(rings() * ringBytes);
   flag = k.shared.reserve(16);
   math->plan();

@@ -150,6 +150,7 @@ public:
 };
 
 std::unique_ptr<RingFill> makeAsyncFill(AttendKernel &kernel);
+std::unique_ptr<RingFill> makeBulkFill(AttendKernel &kernel);
 
 class AttendKernel {
 public:

@@ -124,6 +124,7 @@ TEST_P(Decode, MultipliesOncePerTokenAndEightHeads) {
 TEST_P(Decode, HasEnoughUnderWay) {
   // Two CTAs share an SM: nvptx-schedules checks that they fit.
   uint64_t perSm = 2 * runDecode(GetParam()).counters.most_in_flight;
+  RecordProperty("bytes_per_sm", std::to_string(perSm));
   EXPECT_GE(perSm, 40u * 1024);
 }
 
