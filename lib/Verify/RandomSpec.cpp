@@ -133,6 +133,51 @@ std::optional<spec::Spec> verify::randomSpec(uint64_t seed, uint64_t index,
   return spec;
 }
 
+static int64_t rowBytes(const spec::Stream &stream) {
+  auto *plain = std::get_if<spec::FloatCodec>(&stream.codec);
+  return int64_t(stream.dim) * (plain ? spec::bytes(plain->type) : 1);
+}
+
+/// Whether warps may copy whole rows: an emulated GPU that can, and rows of
+/// multiples of 16 bytes.
+static bool mayCopyInBulk(const spec::Spec &spec, llvm::StringRef target) {
+  unsigned version = 0;
+  if (!target.consume_front("sim:sm_") || target.consumeInteger(10, version) ||
+      version < 90)
+    return false;
+  return llvm::all_of(spec.stores, [](const spec::Store &store) {
+    return rowBytes(store.k) % 16 == 0 && rowBytes(store.v) % 16 == 0;
+  });
+}
+
+namespace {
+using Set =
+    llvm::function_ref<void(const char *kernel, const char *key, int64_t)>;
+}
+
+/// Warps that share tokens where they would share rows.
+static void drawSharedTokens(Random &random, const spec::Spec &spec, Set set) {
+  int64_t tokens = random.pick({16, 32}), warps = 2, stages = 2, most = 0;
+  for (const spec::Store &store : spec.stores)
+    most = std::max(most, rowBytes(store.k) + rowBytes(store.v));
+  // What every GPU has of shared memory for them.
+  constexpr int64_t kRoom = 80000;
+  if (tokens * warps * stages * most > kRoom)
+    tokens = 16;
+  if (tokens * warps * stages * most > kRoom)
+    warps = 1;
+  set("*.prefill", "byRows", 0);
+  set("*.prefill", "tokens", tokens);
+  set("*.prefill", "warps", warps);
+  set("*.prefill", "stages", stages);
+  set("*.prefill", "rows", 8);
+  if (random.percent(50)) // f32 multiply-adds where there are better ones
+    for (const char *kernel : {"*.decode", "*.prefill"}) {
+      set(kernel, "dot", 0);
+      set(kernel, "rows", random.pick({1, 3, 8}));
+    }
+}
+
 std::vector<ScheduleOverride>
 verify::randomSchedule(uint64_t seed, uint64_t index,
                        const std::string &target) {
@@ -144,22 +189,17 @@ verify::randomSchedule(uint64_t seed, uint64_t index,
   bool emulated = isEmulated(target);
   if (emulated)
     set("*.decode", "split", kEmulatedSplit * random.pick({1, 1, 2}));
+  spec::Spec spec = Generator(seed, index).draw(index);
+  Random bulk(seed, index, 'B');
+  if (mayCopyInBulk(spec, target))
+    for (const char *kernel : {"*.decode", "*.prefill"})
+      set(kernel, "bulk", bulk.pick({0, 1, 1}));
   if (!random.percent(30))
     return list;
   if (random.percent(50))
     set("*.decode", "queries", random.pick({1, 2, 5, 16}));
   if (emulated) {
-    // Warps that share tokens where they would share rows.
-    set("*.prefill", "byRows", 0);
-    set("*.prefill", "tokens", random.pick({16, 32}));
-    set("*.prefill", "warps", 2);
-    set("*.prefill", "stages", 2);
-    set("*.prefill", "rows", 8);
-    if (random.percent(50)) // f32 multiply-adds where there are better ones
-      for (const char *kernel : {"*.decode", "*.prefill"}) {
-        set(kernel, "dot", 0);
-        set(kernel, "rows", random.pick({1, 3, 8}));
-      }
+    drawSharedTokens(random, spec, set);
     return list;
   }
   if (random.percent(50))

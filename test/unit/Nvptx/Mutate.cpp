@@ -56,10 +56,11 @@ static bool isCarefulCopy(Operation *op) {
   auto branch = dyn_cast<scf::IfOp>(op);
   return branch &&
          contains(branch.getThenRegion(),
-                  is<Ptx::CpAsync16, Ptx::CpAsync8, Ptx::CpAsync4>) &&
-         contains(
-             branch.getElseRegion(),
-             is<Ptx::CpAsync16Zfill, Ptx::CpAsync8Zfill, Ptx::CpAsync4Zfill>);
+                  is<Ptx::CpAsync16, Ptx::CpAsync8, Ptx::CpAsync4,
+                     Ptx::BulkCopy, Ptx::BulkCopyCta>) &&
+         contains(branch.getElseRegion(),
+                  is<Ptx::CpAsync16Zfill, Ptx::CpAsync8Zfill,
+                     Ptx::CpAsync4Zfill, Ptx::BulkCopy, Ptx::BulkCopyCta>);
 }
 
 /// Scores as they are where every row sees all, else masked.
@@ -86,6 +87,7 @@ static bool isLoop(Operation *op) {
 static bool reachesLoad(Operation *op) {
   return llvm::any_of(op->getUsers(), [](Operation *user) {
     return isa<LLVM::LoadOp>(user) ||
+           is<Ptx::BulkCopy, Ptx::BulkCopyCta>(user) ||
            (isa<arith::ArithDialect>(user->getDialect()) &&
             reachesLoad(user)) ||
            (isa<LLVM::GEPOp>(user) && reachesLoad(user));
@@ -100,6 +102,14 @@ static bool isLowerClamp(Operation *op) {
 
 static bool isUpperClamp(Operation *op) {
   return isa<arith::MinSIOp>(op) && llvm::any_of(op->getUsers(), isLowerClamp);
+}
+
+/// min(row, last), for the address of a bulk copy.
+static bool isRowLimit(Operation *op) {
+  return isa<arith::MinSIOp>(op) && reachesLoad(op) &&
+         llvm::all_of(op->getUsers(), [](Operation *user) {
+           return isa<arith::ExtSIOp>(user);
+         });
 }
 
 /// min(row, end - 1), for an address of q.
@@ -150,6 +160,11 @@ template <unsigned operand> static void addOne(Operation *op, Kit &kit) {
 template <unsigned operand> static void makeTrue(Operation *op, Kit &kit) {
   op->setOperand(operand, arith::ConstantOp::create(kit.b, op->getLoc(),
                                                     kit.b.getBoolAttr(true)));
+}
+
+static void electAll(Operation *op, Kit &kit) {
+  op->getResult(0).replaceAllUsesWith(kit.i32(1));
+  op->erase();
 }
 
 static void startLate(Operation *op, Kit &kit) {
@@ -217,12 +232,26 @@ static const Kind kKinds[] = {
     {"NoWait", is<Ptx::CpAsyncWait>, drop, kAttend, Pick::Each},
     {"NoCommit", is<Ptx::CpAsyncCommit>, drop, kAttend, Pick::Each},
     {"WaitsForOneLess", is<Ptx::CpAsyncWait>, addOne<0>, kAttend, Pick::Each},
+    {"NoMbarWait", is<Ptx::MbarWait>, drop, kAttend, Pick::Each},
+    {"OtherParity", is<Ptx::MbarWait>, addOne<1>, kAttend, Pick::Each},
+    {"NoMbarArrive", is<Ptx::MbarArrive>, drop, kAttend, Pick::Each},
+    {"OneArrivalMore", is<Ptx::MbarInit>, addOne<1>, kAttend, Pick::Each},
+    {"NoMbarInit", is<Ptx::MbarInit>, drop, kAttend, Pick::Each},
+    {"NoMbarFence", is<Ptx::MbarFenceInit>, drop, kAttend, Pick::Each},
+    {"NoExpect", is<Ptx::MbarArriveExpectTx>, drop, kAttend, Pick::Each},
+    {"ExpectsMore", is<Ptx::MbarArriveExpectTx>, addOne<1>, kAttend,
+     Pick::Each},
+    {"NoProxyFence", is<Ptx::FenceProxyAsync>, drop, kAttend, Pick::Each},
+    {"NoBulkCopy", is<Ptx::BulkCopy, Ptx::BulkCopyCta>, drop, kAttend,
+     Pick::EachLine},
+    {"AllElected", is<Ptx::ElectOne>, electAll, kAttend, Pick::Each},
     {"PlainAdd", is<Ptx::AtomAddAcqRel>, addWithoutOrder, kAttend, Pick::Each},
     {"NoMask", isMask, makeTrue<0>, kAttend, Pick::Each},
     {"NoMasking", isMasking, makeTrue<0>, kAttend, Pick::Each},
     {"CopiesWholeSteps", isCarefulCopy, makeTrue<0>, kAttend, Pick::Each},
     {"NoUpperClamp", isUpperClamp, forward<0>, kAttend, Pick::Each},
     {"NoLowerClamp", isLowerClamp, forward<0>, kAttend, Pick::First},
+    {"NoRowLimit", isRowLimit, forward<0>, kAttend, Pick::Each},
     {"NoRowClamp", isRowClamp, forward<0>, kAttend, Pick::Each},
     {"OneRoundMore", isLoop, addOne<1>, kAttend, Pick::Each},
     {"NoFirstRound", isLoop, startLate, kAttend, Pick::Each},

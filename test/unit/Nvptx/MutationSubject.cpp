@@ -48,6 +48,12 @@ static spec::Read window(unsigned sink, unsigned recent) {
   return read;
 }
 
+static constexpr const char *kOfBulk =
+    "NoBarSync NoWarpSync NoMbarWait OtherParity NoMbarArrive OneArrivalMore "
+    "NoMbarInit NoMbarFence NoExpect ExpectsMore NoProxyFence NoBulkCopy "
+    "AllElected CopiesWholeSteps NoUpperClamp NoLowerClamp NoRowLimit "
+    "OneRoundMore NoFirstRound NoWrap NoSharedStore";
+
 static const StoreCase kStores[] = {
     // Rows end in the middle of a product.
     {"Paged", "sm_80", DType::BF16, FloatCodec{DType::BF16},
@@ -86,6 +92,16 @@ static const StoreCase kStores[] = {
      "NoBarSync NoWait NoMask NoMasking NoTranspose NoRowClamp WrongStride "
      "OwnVote",
      16},
+    // A warp that copies.
+    {"Bulk", "sm_90a", DType::BF16, FloatCodec{DType::BF16},
+     FloatCodec{DType::BF16}, 40, 24, paged(8, spec::PageOrder::HND),
+     spec::Read(), "tokens=16 warps=2 stages=3 rows=8 split=192 bulk=1",
+     kOfBulk},
+    // And warps that share rows.
+    {"BulkRows", "sm_120", DType::F16, FloatCodec{DType::F16},
+     IntCodec{8, DType::F32}, 40, 48, paged(24, spec::PageOrder::NHD),
+     window(5, 90),
+     "tokens=16 warps=2 stages=2 rows=32 byRows=1 split=192 bulk=1", kOfBulk},
 };
 
 llvm::ArrayRef<StoreCase> kvc::nvptx::mutationStores() { return kStores; }

@@ -28,16 +28,20 @@ struct Harmless {
   const char *reason;
 };
 
+constexpr const char *kStepsBeginWithOne =
+    "every step begins with one, before anything is read";
+
 const Harmless kHarmless[] = {
-    {"", "NoWarpSync_Attend_1",
-     "every step begins with one, before anything is read"},
-    {"Rows", "NoBarSync_Attend_1",
-     "every step begins with one, before anything is read"},
-    {"RowsInt8", "NoBarSync_Attend_1",
-     "every step begins with one, before anything is read"},
-    {"", "NoWait_Attend_3",
+    {"Paged", "NoWarpSync_Attend_1", kStepsBeginWithOne},
+    {"Contiguous", "NoWarpSync_Attend_1", kStepsBeginWithOne},
+    {"Window", "NoWarpSync_Attend_1", kStepsBeginWithOne},
+    {"Int8", "NoWarpSync_Attend_1", kStepsBeginWithOne},
+    {"Fma", "NoWarpSync_Attend_1", kStepsBeginWithOne},
+    {"Rows", "NoBarSync_Attend_1", kStepsBeginWithOne},
+    {"RowsInt8", "NoBarSync_Attend_1", kStepsBeginWithOne},
+    {"", "NoWait_AttendCopy_3",
      "after the last step, all groups under way are of no copies"},
-    {"", "WaitsForOneLess_Attend_3",
+    {"", "WaitsForOneLess_AttendCopy_3",
      "after the last step, all groups under way are of no copies"},
     {"", "NoLowerClamp_1", "an item that has steps has a token"},
     {"", "NoZfill_*",
@@ -56,6 +60,8 @@ const Harmless kHarmless[] = {
     {"Int8", "NoFirstRound_9", "there are fewer parts than that"},
     {"Rows", "NoFirstRound_10", "there are fewer parts than that"},
     {"Fma", "NoFirstRound_17", "there are fewer parts than that"},
+    {"Bulk", "NoFirstRound_14", "there are fewer parts than that"},
+    {"BulkRows", "NoFirstRound_14", "there are fewer parts than that"},
     // In the loop over full steps.
     {"Window", "NoUpperClamp_5", "all tokens of a full step are there"},
     {"Window", "NoUpperClamp_6", "all tokens of a full step are there"},
@@ -75,6 +81,16 @@ const Harmless kHarmless[] = {
      "the step began with one, after the last read of probabilities"},
     {"Fma", "NoWarpSync_AttendFma_3",
      "the step began with one, after the last read of probabilities"},
+    // Where a warp copies.
+    {"Bulk", "NoUpperClamp_1", "a tile has its first token"},
+    {"BulkRows", "NoUpperClamp_7", "a tile has its first token"},
+    {"BulkRows", "NoUpperClamp_2", "the token was clamped before"},
+    {"BulkRows", "NoUpperClamp_4", "the token was clamped before"},
+    {"BulkRows", "NoUpperClamp_6", "the token was clamped before"},
+    {"Bulk", "NoWrap_2", "behind a step that is not full there is none"},
+    {"Bulk", "NoWarpSync_AttendBulk_2",
+     "nothing is copied to the stage of a step that is not full"},
+    {"Bulk", "NoWarpSync_Attend_2", "every step ends with one"},
     // Items of one step for each warp.
     {"Parts", "CopiesWholeSteps_3", "no step copies another"},
     {"Parts", "CopiesWholeSteps_4", "no step copies another"},

@@ -67,3 +67,24 @@ TEST(RandomSpec, CoversWhatTheContractNames) {
                          tokenMajor, byLayer, byHead})
     EXPECT_GT(count, 100u);
 }
+
+TEST(RandomSpec, DrawsWhoCopies) {
+  unsigned drawn[2] = {}, none = 0;
+  for (uint64_t index = 0; index < 300; ++index) {
+    bool any = false;
+    for (const ScheduleOverride &change :
+         verify::randomSchedule(1, index, "sim:sm_90a"))
+      if (change.key == "bulk") {
+        ++drawn[change.value];
+        any = true;
+      }
+    none += !any; // rows of 8 more bytes
+    for (const char *target : {"sim:sm_89", "sm_90a", "x86-64-v3"})
+      for (const ScheduleOverride &change :
+           verify::randomSchedule(1, index, target))
+        EXPECT_NE(change.key, "bulk") << target;
+  }
+  EXPECT_GT(drawn[0], 100u);
+  EXPECT_GT(drawn[1], 200u);
+  EXPECT_GT(none, 20u);
+}
