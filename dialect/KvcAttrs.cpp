@@ -82,7 +82,7 @@ int64_t ReadWindowAttr::getRecentTokens() const { return getRecent(); }
 LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  StringRef name, int64_t lanes,
                                  int64_t registers, ArrayRef<Type>,
-                                 int64_t shared, bool) {
+                                 int64_t shared) {
   if (lanes < 1 || registers < 1)
     return emitError() << "target `" << name
                        << "` needs at least one lane and one register, found "

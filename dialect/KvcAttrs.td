@@ -62,17 +62,14 @@ def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
     registers; `dot`: types of codes for which it has products of pairs or quads
     that are faster than f32 arithmetic. `shared`: bytes of memory that the warps
     of one work item share, 0 where there are no warps but a core with caches.
-    `bulk`: copies of whole rows to that memory that no thread waits for.
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$lanes,
                         "int64_t":$registers,
                         OptionalArrayRefParameter<"::mlir::Type">:$dot,
-                        DefaultValuedParameter<"int64_t", "0">:$shared,
-                        DefaultValuedParameter<"bool", "false">:$bulk);
+                        DefaultValuedParameter<"int64_t", "0">:$shared);
   let assemblyFormat = [{
     `<` $name `,` `lanes` `=` $lanes `,` `registers` `=` $registers
-    (`,` `dot` `=` `[` $dot^ `]`)? (`,` `shared` `=` $shared^)?
-    (`,` `bulk` `=` $bulk^)? `>`
+    (`,` `dot` `=` `[` $dot^ `]`)? (`,` `shared` `=` $shared^)? `>`
   }];
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{

@@ -3,8 +3,6 @@
 
 #include "llvm/Support/MathExtras.h"
 
-#include <numeric>
-
 using namespace mlir;
 using namespace kvc;
 
@@ -20,28 +18,13 @@ constexpr int64_t kItemsAtATime = 2;
 constexpr int64_t kBytesAhead = 49152;
 /// Channels of which 16 rows' accumulators and operands fit into registers.
 constexpr int64_t kMaxRowsDim = 256;
-/// Bytes of a token from which on bulk copies of its rows are few enough, and
-/// of its tokens that stand in a row in a page.
-constexpr int64_t kBulkBytes = 512, kBulkTokens = 8;
 /// Shared memory for other things than cached tokens.
 constexpr int64_t kOtherShared = 16384;
 
-int64_t codeBytes(StreamInfo stream) {
-  return stream.dim * stream.codec.getCodeType().getIntOrFloatBitWidth() / 8;
-}
 int64_t rowBytes(StreamInfo stream) {
-  // And padding against bank conflicts.
-  return llvm::alignTo(codeBytes(stream), 32) + 16;
-}
-
-/// A warp more that copies whole rows, which it does one after the other: where
-/// they are long, and seldom looked for.
-bool chooseBulk(CacheType cache, TargetAttr target, int64_t tokens) {
-  int64_t k = codeBytes(cache.stream(StreamKind::K)),
-          v = codeBytes(cache.stream(StreamKind::V));
-  int64_t page = cache.layout().getPageTokens();
-  return target.getBulk() && k % 16 == 0 && v % 16 == 0 &&
-         k + v >= kBulkBytes && std::gcd(page, tokens) >= kBulkTokens;
+  int64_t bytes =
+      stream.dim * stream.codec.getCodeType().getIntOrFloatBitWidth() / 8;
+  return llvm::alignTo(bytes, 32) + 16; // and padding against bank conflicts
 }
 
 /// Both products can run on codes as they are, or after a cheap conversion.
@@ -95,7 +78,9 @@ int64_t chooseStages(int64_t step, int64_t room) {
   return std::clamp<int64_t>(stages, 2, std::clamp<int64_t>(room / step, 2, 8));
 }
 
-/// Warps share tokens.
+/// Warps share tokens. A warp that copies in bulk (`bulk`) takes six
+/// instructions a row, all in one lane, where the others then save two: what
+/// that is worth, only a GPU can say.
 ScheduleAttr byTokens(StoreOp store, Type dtype, TargetAttr target,
                       int64_t queries, int64_t wanted, int64_t split) {
   auto cache = cast<CacheType>(store.getCache());
@@ -109,13 +94,11 @@ ScheduleAttr byTokens(StoreOp store, Type dtype, TargetAttr target,
   return ScheduleAttr::get(store.getContext(), shape.tokens, rows, /*keys=*/1,
                            queries, split, /*prefetch=*/0, /*level=*/2,
                            /*pack=*/false, dot, shape.warps, stages,
-                           /*byRows=*/false,
-                           chooseBulk(cache, target, shape.tokens));
+                           /*byRows=*/false, /*bulk=*/false);
 }
 
 /// Warps share rows: many of them read a tile of tokens once. Accumulators of
-/// wide heads leave no room for the scores of many tokens, and eight warps none
-/// for the registers of a ninth.
+/// wide heads leave no room for the scores of many tokens.
 ScheduleAttr byRows(StoreOp store, TargetAttr target, int64_t queries) {
   auto cache = cast<CacheType>(store.getCache());
   int64_t tokens = maxDim(cache) <= 128 ? 64 : 32;

@@ -67,7 +67,7 @@ TargetAttr kvc::cpu::targetAttr(MLIRContext *context, const CpuTarget &target) {
     dot.push_back(code == "bf16" ? Type(BFloat16Type::get(context))
                                  : Type(IntegerType::get(context, 8)));
   return TargetAttr::get(context, target.name, target.lanes, target.registers,
-                         dot, /*shared=*/0, /*bulk=*/false);
+                         dot, /*shared=*/0);
 }
 
 static std::unique_ptr<llvm::TargetMachine>

@@ -166,11 +166,31 @@ LogicalResult AttendKernel::emit(LaunchInfo &launch) {
   Values carried = fill->beginKernel();
   Value count = kit.loadConst(
       kit.i32(), k.paramPtr(kWork + offsetof(KvcGpuItems, count)), 4);
-  kit.loop(kit.op1(Ptx::CtaidX, {}), count, kit.op1(Ptx::NctaidX, {}), carried,
-           [&](Value index, ValueRange carried) {
-             return emitItem(index, carried);
-           });
+  forItems(count, carried, [&](Value index, ValueRange carried) {
+    return emitItem(index, carried);
+  });
   return success();
+}
+
+/// Each CTA takes one item of every round of as many as there are CTAs, every
+/// other round from the other end: row blocks stand in order in the plan, and
+/// causal ones take the longer the later they are.
+void AttendKernel::forItems(Value count, ValueRange init, Kit::CarryBody body) {
+  Value cta = kit.op1(Ptx::CtaidX, {}), ctas = kit.op1(Ptx::NctaidX, {});
+  Value back = kit.sub(kit.add(ctas, -1), cta);
+  auto placeIn = [&](Value round) {
+    Value odd = kit.cmp(CmpIPredicate::ne, kit.and_(round, 1), kit.i32(0));
+    return kit.select(odd, back, cta);
+  };
+  Value whole = kit.div(count, ctas);
+  Value rest = kit.sub(count, kit.mul(whole, ctas));
+  Value more =
+      kit.select(kit.less(placeIn(whole), rest), kit.i32(1), kit.i32(0));
+  kit.loop(kit.i32(0), kit.add(whole, more), kit.i32(1), init,
+           [&](Value round, ValueRange carried) {
+             return body(kit.add(kit.mul(round, ctas), placeIn(round)),
+                         carried);
+           });
 }
 
 //===----------------------------------------------------------------------===//
@@ -233,8 +253,18 @@ void AttendKernel::loadItem(Value index) {
   Value length = ofSequence(offsetof(KvcAttendArgs, kv_len), 0);
   current.posZero = kit.sub(length, current.queries);
   current.posFirst = position(kit.i32(0));
-  current.posLast =
-      kit.add(current.posZero, kit.div(kit.add(current.rowEnd, -1), group));
+  auto lastBefore = [&](Value row) {
+    return kit.add(current.posZero, kit.div(kit.add(row, -1), group));
+  };
+  current.posLast = lastBefore(current.rowEnd);
+  current.ownFirst = current.posFirst;
+  current.ownLast = current.posLast;
+  if (byRows) {
+    Value own = firstRow(), behind = kit.add(own, rows / warps);
+    current.ownFirst = position(own);
+    current.ownLast =
+        lastBefore(kit.min(kit.add(current.rowBegin, behind), current.rowEnd));
+  }
   current.end = kit.min(kit.extract(where, 3), kit.add(current.posLast, 1));
 
   Value tableStride = k.paramI64(offsetof(KvcAttendArgs, table_stride));
@@ -311,17 +341,28 @@ Value AttendKernel::firstOf(Value tile) {
   return kit.add(tileFirst(tile), ownTokens());
 }
 
-Value AttendKernel::isFull(Value first, int64_t count) {
+Value AttendKernel::isFull(Value first, int64_t count, Value low, Value high) {
   Value last = kit.add(first, count);
-  Value full = kit.cmp(CmpIPredicate::sle, last,
-                       kit.min(current.end, kit.add(current.posFirst, 1)));
+  Value full =
+      kit.cmp(CmpIPredicate::sle, last, kit.min(current.end, kit.add(low, 1)));
   if (body.read.isAll())
     return full;
   Value inSink =
       kit.cmp(CmpIPredicate::sle, last, kit.i32(body.read.getSinkTokens()));
-  Value recent =
-      kit.less(kit.add(current.posLast, -body.read.getRecentTokens()), first);
+  Value recent = kit.less(kit.add(high, -body.read.getRecentTokens()), first);
   return kit.and_(full, kit.or_(inSink, recent));
+}
+
+Value AttendKernel::isHidden(Value first, int64_t count, Value low,
+                             Value high) {
+  Value last = kit.min(kit.add(current.end, -1), high);
+  Value hidden = kit.less(last, first);
+  if (body.read.isAll())
+    return hidden;
+  Value inSink = kit.less(first, kit.i32(body.read.getSinkTokens()));
+  Value recent = kit.less(kit.add(low, -body.read.getRecentTokens()),
+                          kit.add(first, count - 1));
+  return kit.or_(hidden, kit.not_(kit.or_(inSink, recent)));
 }
 
 Value AttendKernel::visible(Value token, Value position) {
@@ -476,21 +517,30 @@ Values AttendKernel::emitTile(Value tile, ValueRange carried, bool plain) {
 /// A step that need not be full, part after part.
 Values AttendKernel::multiply(const Step &step, ValueRange state) {
   int64_t size = math->partTokens();
-  return kit.loop(kit.i32(0), kit.i32(tokens / size), kit.i32(1), state,
-                  [&](Value index, ValueRange state) {
-                    Step part = step;
-                    part.tokens = size;
-                    part.first = kit.add(step.first, kit.mul(index, size));
-                    part.full = isFull(part.first, size);
-                    part.k.base =
-                        kit.add(step.k.base, kit.mul(index, size * strideK));
-                    part.v.base =
-                        kit.add(step.v.base, kit.mul(index, size * strideV));
-                    if (size < tokens)
-                      for (Values *scales : {&part.scaleK, &part.scaleV})
-                        *scales = scalesOf(*scales, index, size);
-                    return math->step(part, state);
-                  });
+  return kit.loop(
+      kit.i32(0), kit.i32(tokens / size), kit.i32(1), state,
+      [&](Value index, ValueRange state) {
+        Value first = kit.add(step.first, kit.mul(index, size));
+        return kit.choose(
+            isHidden(first, size, current.ownFirst, current.ownLast),
+            [&] { return Values(state); },
+            [&] { return multiplyPart(step, index, state); });
+      });
+}
+
+Values AttendKernel::multiplyPart(const Step &step, Value index,
+                                  ValueRange state) {
+  int64_t size = math->partTokens();
+  Step part = step;
+  part.tokens = size;
+  part.first = kit.add(step.first, kit.mul(index, size));
+  part.full = isFull(part.first, size, current.ownFirst, current.ownLast);
+  part.k.base = kit.add(step.k.base, kit.mul(index, size * strideK));
+  part.v.base = kit.add(step.v.base, kit.mul(index, size * strideV));
+  if (size < tokens)
+    for (Values *scales : {&part.scaleK, &part.scaleV})
+      *scales = scalesOf(*scales, index, size);
+  return math->step(part, state);
 }
 
 /// Of a step's scales, those of its part `index` of `size` tokens.

@@ -67,6 +67,8 @@ struct Item {
   mlir::Value queries;           ///< query tokens of the sequence
   mlir::Value firstQuery;        ///< row of q of the sequence's first
   mlir::Value posFirst, posLast; ///< positions of the first and last row
+  /// The same of the rows that this warp has.
+  mlir::Value ownFirst, ownLast;
   /// Position of query token 0 of the sequence.
   mlir::Value posZero;
 };
@@ -217,7 +219,9 @@ public:
   /// First token of a tile.
   mlir::Value tileFirst(mlir::Value tile);
   /// Whether every row sees all `count` tokens from `first` on.
-  mlir::Value isFull(mlir::Value first, int64_t count);
+  mlir::Value isFull(mlir::Value first, int64_t count) {
+    return isFull(first, count, current.posFirst, current.posLast);
+  }
 
   //===--- copies by lanes ---------------------------------------------------//
   struct CopyShape {
@@ -253,6 +257,7 @@ private:
   mlir::Value ownTokens() {
     return byRows ? kit.i32(0) : kit.mul(warp, tokens);
   }
+  void forItems(mlir::Value count, mlir::ValueRange init, Kit::CarryBody body);
   Values emitItem(mlir::Value index, mlir::ValueRange carried);
   void loadItem(mlir::Value index);
   void planTiles();
@@ -261,6 +266,14 @@ private:
   Values emitSteps(mlir::ValueRange init);
   Values emitTile(mlir::Value tile, mlir::ValueRange carried, bool plain);
   Values multiply(const Step &step, mlir::ValueRange state);
+  /// Of rows at positions from `low` to `high`: whether all of them see all
+  /// tokens, whether none sees any.
+  mlir::Value isFull(mlir::Value first, int64_t count, mlir::Value low,
+                     mlir::Value high);
+  mlir::Value isHidden(mlir::Value first, int64_t count, mlir::Value low,
+                       mlir::Value high);
+  Values multiplyPart(const Step &step, mlir::Value index,
+                      mlir::ValueRange state);
   Values scalesOf(const Values &scales, mlir::Value index, int64_t size);
   std::pair<mlir::Value, mlir::Value> plainTiles();
   /// Page ids of a later step, if those that multiply want them.

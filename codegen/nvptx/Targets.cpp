@@ -1,6 +1,5 @@
 //===- Targets.cpp - the GPU architectures and what planning asks of them -===//
 #include "codegen/nvptx/Backend.h"
-#include "codegen/nvptx/Kit.h"
 
 using namespace mlir;
 using namespace kvc;
@@ -30,7 +29,5 @@ TargetAttr kvc::nvptx::targetAttr(MLIRContext *context,
   SmallVector<Type> dot{BFloat16Type::get(context), Float16Type::get(context),
                         IntegerType::get(context, 8)};
   return TargetAttr::get(context, target.name, /*lanes=*/32, /*registers=*/255,
-                         dot, target.sharedPerCta,
-                         /*bulk=*/target.version >=
-                             infoOf(Ptx::BulkCopy).minSm);
+                         dot, target.sharedPerCta);
 }

@@ -58,6 +58,7 @@ DECODE = [
     {"decode.split": 512},
     {"decode.split": 2048},
     {"decode.split": 4096},
+    {"decode.bulk": 1},
     {"decode.tokens": 32, "decode.warps": 4, "decode.stages": 2},
     {"decode.tokens": 16, "decode.warps": 4, "decode.stages": 3},
     {"decode.tokens": 16, "decode.warps": 4, "decode.stages": 4},
@@ -65,13 +66,21 @@ DECODE = [
     {"decode.tokens": 16, "decode.warps": 8, "decode.stages": 2},
 ]
 # Small batches cross splits of 64 tokens.
-SMALL_SCHEDULES = [{}, {"decode.split": 64, "decode.warps": 2}]
+SMALL_SCHEDULES = [{}, {"decode.split": 64, "decode.warps": 2},
+                   {"decode.bulk": 1, "prefill.bulk": 1, "prefill.warps": 4,
+                    "prefill.rows": 64}]
 
 PREFILL = [
     {},
-    {"prefill.tokens": 32, "prefill.warps": 4, "prefill.stages": 2},
-    {"prefill.tokens": 16, "prefill.warps": 4, "prefill.stages": 3},
-    {"prefill.tokens": 32, "prefill.warps": 1, "prefill.stages": 4},
+    {"prefill.tokens": 64, "prefill.stages": 2},
+    {"prefill.tokens": 32, "prefill.stages": 3},
+    {"prefill.rows": 64, "prefill.warps": 4, "prefill.tokens": 64,
+     "prefill.stages": 2},
+    {"prefill.rows": 64, "prefill.warps": 4, "prefill.tokens": 32,
+     "prefill.stages": 3},
+    # As decode does it.
+    {"prefill.byRows": 0, "prefill.rows": 16, "prefill.tokens": 16,
+     "prefill.warps": 4, "prefill.stages": 2},
 ]
 
 

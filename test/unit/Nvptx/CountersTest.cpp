@@ -1,7 +1,8 @@
-//===- CountersTest.cpp - what decode does, counted in emulation ----------===//
+//===- CountersTest.cpp - what attend does, counted in emulation ----------===//
 //
-// Figures that a GPU's profiler would print, of the decode kernel of a 128-wide
-// bf16 cache in pages of 16, as it is planned by default. Nothing is timed.
+// Figures that a GPU's profiler would print, of the attend kernels of a
+// 128-wide bf16 cache in pages of 16, as they are planned by default. Nothing
+// is timed.
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Compiler/Compiler.h"
@@ -25,7 +26,17 @@ constexpr const char *kSpec = R"({
   "layout": {"kind": "paged", "page": 16}, "reads": "all"})";
 constexpr int64_t kTokens = 4096, kPage = 16, kDim = 128, kHeads = 8;
 /// Of K and V.
-constexpr int64_t kCacheBytes = kTokens * kDim * 2 * 2;
+constexpr int64_t cacheBytes(int64_t tokens) { return tokens * kDim * 2 * 2; }
+/// Query tokens, and cached tokens that they see.
+struct Work {
+  int64_t queries, tokens;
+  int64_t rowBytes() const { return queries * kHeads * kDim * 2; }
+  /// K, V, q and the output, each once.
+  double idealBytes() const {
+    return double(cacheBytes(tokens) + 2 * rowBytes());
+  }
+};
+constexpr Work kDecode = {1, kTokens}, kPrefill = {32, 1024};
 
 /// 64-byte aligned memory of an emulated GPU.
 struct Memory {
@@ -42,8 +53,8 @@ struct Measured {
   kvc_sim_counters counters = {};
 };
 
-/// One query token of one sequence; random page order.
-Measured runDecode(const std::string &target) {
+/// One sequence; random page order.
+Measured runAttend(const std::string &target, const Work &work) {
   Diagnostics diagnostics;
   auto spec = spec::read(kSpec, "counters.json", diagnostics);
   CompileOptions options;
@@ -61,18 +72,19 @@ Measured runDecode(const std::string &target) {
                              output->artifact.size(), &program)
                 .code,
             KVC_OK);
-  Memory cache(device, kCacheBytes, 0), q(device, kHeads * kDim * 2, 0),
-      out(device, kHeads * kDim * 2, 1);
+  Memory cache(device, cacheBytes(kTokens), 0), q(device, work.rowBytes(), 0),
+      out(device, work.rowBytes(), 1);
   Memory cu(device, 8, 0), length(device, 4, 0),
       table(device, kTokens / kPage * 4, 0);
-  reinterpret_cast<int32_t *>(cu.data)[1] = 1;
-  *reinterpret_cast<int32_t *>(length.data) = kTokens;
+  reinterpret_cast<int32_t *>(cu.data)[1] = int32_t(work.queries);
+  *reinterpret_cast<int32_t *>(length.data) = int32_t(work.tokens);
   for (int64_t i = 0; i < kTokens / kPage; ++i)
     reinterpret_cast<int32_t *>(table.data)[i] = int32_t(i * 37 % 256);
   kvc_attend_args args = {};
   args.size = sizeof(args);
-  args.batch = args.rows = args.max_queries = 1;
-  args.max_kv_len = kTokens;
+  args.batch = 1;
+  args.rows = args.max_queries = uint32_t(work.queries);
+  args.max_kv_len = uint32_t(work.tokens);
   args.q = q.data;
   args.out = out.data;
   args.q_row_stride = args.out_row_stride = kHeads * kDim * 2;
@@ -83,10 +95,10 @@ Measured runDecode(const std::string &target) {
   for (int plane = 0; plane < 2; ++plane)
     args.planes[plane] = {cache.data + plane * kPage * kDim * 2,
                           2 * kPage * kDim * 2, kPage * kDim * 2};
-  EXPECT_EQ(
-      kvc_attend_workspace(program, 0, 1, 1, kTokens, &args.workspace_bytes)
-          .code,
-      KVC_OK);
+  EXPECT_EQ(kvc_attend_workspace(program, 0, 1, args.rows, args.max_kv_len,
+                                 &args.workspace_bytes)
+                .code,
+            KVC_OK);
   Memory workspace(device, args.workspace_bytes, 1);
   args.workspace = workspace.data;
   Measured run;
@@ -101,10 +113,10 @@ Measured runDecode(const std::string &target) {
 class Decode : public testing::TestWithParam<const char *> {};
 
 TEST_P(Decode, MovesLittleBesideTheCache) {
-  Measured run = runDecode(GetParam());
+  Measured run = runAttend(GetParam(), kDecode);
   // From memory; what several warps read comes from a cache but once.
   double moved = 32.0 * run.counters.sectors_distinct;
-  double ideal = kCacheBytes + 2.0 * kHeads * kDim * 2;
+  double ideal = kDecode.idealBytes();
   EXPECT_LE(moved / ideal, 1.02);
   EXPECT_GE(moved / ideal, 1);
   // And from that cache: q and page ids again and again, and parts.
@@ -112,22 +124,45 @@ TEST_P(Decode, MovesLittleBesideTheCache) {
 }
 
 TEST_P(Decode, HasNoBankConflicts) {
-  Measured run = runDecode(GetParam());
+  Measured run = runAttend(GetParam(), kDecode);
   EXPECT_GT(run.counters.wavefronts, kTokens);
   EXPECT_EQ(run.counters.wavefronts, run.counters.wavefronts_best);
 }
 
 TEST_P(Decode, MultipliesOncePerTokenAndEightHeads) {
-  EXPECT_EQ(runDecode(GetParam()).counters.mma, uint64_t(kTokens));
+  EXPECT_EQ(runAttend(GetParam(), kDecode).counters.mma, uint64_t(kTokens));
 }
 
 TEST_P(Decode, HasEnoughUnderWay) {
   // Two CTAs share an SM: nvptx-schedules checks that they fit.
-  uint64_t perSm = 2 * runDecode(GetParam()).counters.most_in_flight;
+  uint64_t perSm = 2 * runAttend(GetParam(), kDecode).counters.most_in_flight;
   RecordProperty("bytes_per_sm", std::to_string(perSm));
   EXPECT_GE(perSm, 40u * 1024);
 }
 
+class Prefill : public testing::TestWithParam<const char *> {};
+
+TEST_P(Prefill, ReadsTheCacheOnceForManyRows) {
+  Measured run = runAttend(GetParam(), kPrefill);
+  double ideal = kPrefill.idealBytes();
+  EXPECT_LE(32.0 * run.counters.sectors_distinct / ideal, 1.02);
+  // 256 rows are two items.
+  EXPECT_LE(32.0 * run.counters.sectors / ideal, 2 * 1.02);
+}
+
+TEST_P(Prefill, HasNoBankConflicts) {
+  Measured run = runAttend(GetParam(), kPrefill);
+  EXPECT_GT(run.counters.wavefronts, uint64_t(kPrefill.tokens));
+  EXPECT_EQ(run.counters.wavefronts, run.counters.wavefronts_best);
+}
+
+TEST_P(Prefill, MultipliesTwicePerTokenAndSixteenRows) {
+  uint64_t rows = uint64_t(kPrefill.queries * kHeads);
+  EXPECT_LE(runAttend(GetParam(), kPrefill).counters.mma,
+            rows / 16 * uint64_t(kPrefill.tokens) * 2);
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, Decode, testing::Values("sm_80", "sm_90a"));
+INSTANTIATE_TEST_SUITE_P(Targets, Prefill, testing::Values("sm_80", "sm_90a"));
 
 } // namespace
