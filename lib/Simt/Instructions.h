@@ -36,6 +36,7 @@ struct Instructions {
   void copyAsync(uint32_t bytes, uint32_t fromMemory, unsigned offsets);
   void loadMatrices(Thread *lanes, unsigned count, bool transposed);
   template <typename Convert> void multiply(Thread *lanes, Convert convert);
+  template <typename B> void multiplyBytes(Thread *lanes);
 };
 
 /// As an offset; an address below the first byte becomes one that is refused.

@@ -88,3 +88,36 @@ void Instructions::multiply(Thread *lanes, Convert convert) {
 }
 KVC_SIMT_WARP(MmaBF16) { multiply(lanes, fromBF16); }
 KVC_SIMT_WARP(MmaF16) { multiply(lanes, fromF16); }
+
+/// m16n8k32: a0..a3 hold rows g, g+8, g, g+8 and columns 4t, 4t, 4t+16, 4t+16
+/// (and the next three each); b0, b1 rows 4t, 4t+16 (and the next three) of
+/// column g; c and d as above.
+template <typename B> void Instructions::multiplyBytes(Thread *lanes) {
+  int8_t a[16][32];
+  B b[32][8];
+  uint32_t c[16][8]; // of which sums may wrap
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    unsigned g = lane / 4, t = lane % 4;
+    const uint64_t *in = lanes[lane].abi.in;
+    for (unsigned byte = 0; byte < 4; ++byte) {
+      for (unsigned i = 0; i < 4; ++i)
+        a[g + 8 * (i % 2)][4 * t + 16 * (i / 2) + byte] =
+            int8_t(in[i] >> (8 * byte));
+      for (unsigned i = 0; i < 2; ++i)
+        b[4 * t + 16 * i + byte][g] = B(in[4 + i] >> (8 * byte));
+    }
+    for (unsigned i = 0; i < 4; ++i)
+      c[g + 8 * (i / 2)][2 * t + i % 2] = uint32_t(in[6 + i]);
+  }
+  for (unsigned row = 0; row < 16; ++row)
+    for (unsigned k = 0; k < 32; ++k)
+      for (unsigned column = 0; column < 8; ++column)
+        c[row][column] += uint32_t(int32_t(a[row][k]) * int32_t(b[k][column]));
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    unsigned g = lane / 4, t = lane % 4;
+    for (unsigned i = 0; i < 4; ++i)
+      lanes[lane].abi.out[i] = c[g + 8 * (i / 2)][2 * t + i % 2];
+  }
+}
+KVC_SIMT_WARP(MmaS8S8) { multiplyBytes<int8_t>(lanes); }
+KVC_SIMT_WARP(MmaS8U8) { multiplyBytes<uint8_t>(lanes); }

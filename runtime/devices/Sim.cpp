@@ -138,7 +138,10 @@ kvc_sim_counters SimDriver::counters() const {
   to.ctas = from.ctas;
   for (uint64_t count : from.ops)
     to.instructions += count;
-  to.mma = from.ops[KVC_OP_MmaBF16] + from.ops[KVC_OP_MmaF16];
+  to.mma = 0;
+  for (unsigned op :
+       {KVC_OP_MmaBF16, KVC_OP_MmaF16, KVC_OP_MmaS8S8, KVC_OP_MmaS8U8})
+    to.mma += from.ops[op];
   to.bytes_read = from.bytesRead;
   to.bytes_written = from.bytesWritten;
   for (const auto &[name, site] : from.sites) {

@@ -1,8 +1,8 @@
 //===- MatricesTest.cpp - matrices spread over the lanes of a warp --------===//
 //
 // Which lane holds which element, as the PTX manual says: section "Matrix
-// Fragments for mma.m16n8k16 with floating point type", and those of ldmatrix
-// and movmatrix.
+// Fragments for mma.m16n8k16 with floating point type" and "... for
+// mma.m16n8k32", and those of ldmatrix and movmatrix.
 //
 //===----------------------------------------------------------------------===//
 #include "test/unit/Simt/Fixture.h"
@@ -156,6 +156,90 @@ INSTANTIATE_TEST_SUITE_P(Types, MmaTest,
                          testing::Values(KVC_OP_MmaBF16, KVC_OP_MmaF16),
                          [](const testing::TestParamInfo<uint32_t> &info) {
                            return info.param == KVC_OP_MmaBF16 ? "BF16" : "F16";
+                         });
+
+//===----------------------------------------------------------------------===//
+// mma of bytes
+//===----------------------------------------------------------------------===//
+
+struct ByteProduct {
+  uint32_t op;
+  uint32_t a[32][4] = {}, b[32][2] = {}; ///< by lane
+  uint32_t c[32][4] = {}, d[32][4] = {};
+};
+
+void multiplyBytes(Gpu gpu, ByteProduct &p) {
+  uint32_t lane = gpu.lane();
+  const auto &a = p.a[lane];
+  const auto &b = p.b[lane];
+  const auto &c = p.c[lane];
+  gpu.op(p.op, {a[0], a[1], a[2], a[3], b[0], b[1], c[0], c[1], c[2], c[3]});
+  for (unsigned i = 0; i < 4; ++i)
+    p.d[lane][i] = gpu.out(i);
+}
+
+struct ByteForm {
+  const char *name;
+  uint32_t op;
+  bool signedB;
+};
+void PrintTo(const ByteForm &form, std::ostream *os) { *os << form.name; }
+
+class ByteMmaTest : public SimtTest,
+                    public testing::WithParamInterface<ByteForm> {};
+
+/// As the PTX manual says of m16n8k32 with 8-bit integers; of element i of the
+/// 16 and 8 that a lane holds of A and B.
+TEST_P(ByteMmaTest, MultipliesAndAddsModulo32Bits) {
+  ByteForm form = GetParam();
+  std::mt19937 random(form.op);
+  auto number = [&](bool isSigned) {
+    return std::uniform_int_distribution<int>(isSigned ? -128 : 0,
+                                              isSigned ? 127 : 255)(random);
+  };
+  int a[16][32], b[32][8];
+  uint32_t c[16][8];
+  for (auto &row : a)
+    for (int &x : row)
+      x = number(true);
+  for (auto &row : b)
+    for (int &x : row)
+      x = number(form.signedB);
+  for (auto &row : c)
+    for (uint32_t &x : row)
+      x = uint32_t(random());
+  ByteProduct p{form.op};
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    unsigned group = lane >> 2, inGroup = lane % 4;
+    for (unsigned i = 0; i < 16; ++i) {
+      unsigned row = i < 4 || (i >= 8 && i < 12) ? group : group + 8;
+      unsigned column = inGroup * 4 + (i & 3) + (i >= 8 ? 16 : 0);
+      p.a[lane][i / 4] |= (uint32_t(a[row][column]) & 0xff) << (i % 4 * 8);
+    }
+    for (unsigned i = 0; i < 8; ++i) {
+      unsigned row = inGroup * 4 + (i & 3) + (i >= 4 ? 16 : 0);
+      p.b[lane][i / 4] |= (uint32_t(b[row][group]) & 0xff) << (i % 4 * 8);
+    }
+    for (unsigned i = 0; i < 4; ++i)
+      p.c[lane][i] = c[placeInC(lane, i).row][placeInC(lane, i).column];
+  }
+  ASSERT_EQ(run<ByteProduct>(multiplyBytes, p), "");
+  for (unsigned lane = 0; lane < 32; ++lane)
+    for (unsigned i = 0; i < 4; ++i) {
+      auto [row, column] = placeInC(lane, i);
+      int64_t sum = c[row][column];
+      for (unsigned k = 0; k < 32; ++k)
+        sum += a[row][k] * b[k][column];
+      EXPECT_EQ(p.d[lane][i], uint32_t(sum)) << row << " " << column;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, ByteMmaTest,
+                         testing::Values(ByteForm{"S8S8", KVC_OP_MmaS8S8, true},
+                                         ByteForm{"S8U8", KVC_OP_MmaS8U8,
+                                                  false}),
+                         [](const testing::TestParamInfo<ByteForm> &info) {
+                           return info.param.name;
                          });
 
 //===----------------------------------------------------------------------===//
