@@ -52,18 +52,28 @@ struct Shape {
   int64_t tokens, warps;
 };
 /// Long steps spread a softmax over more tokens, more warps hide more latency.
-constexpr Shape kShapes[] = {{32, 4}, {32, 2}, {16, 4},
+constexpr Shape kShapes[] = {{64, 2}, {32, 4}, {32, 2}, {16, 4},
                              {16, 2}, {16, 1}, {8, 1}};
 
 /// The first shape of which two stages fit as often as is wanted; if none does,
 /// the first of which they fit at all.
-Shape chooseShape(int64_t row, int64_t room, bool dot) {
+Shape chooseShape(int64_t row, int64_t room, int64_t least, int64_t most) {
   for (int64_t items : {kItemsAtATime, int64_t(1)})
     for (Shape shape : kShapes)
       if (2 * shape.tokens * shape.warps * row <= room / items &&
-          (!dot || shape.tokens >= 16))
+          shape.tokens >= least && shape.tokens <= most)
         return shape;
-  return {dot ? 16 : 8, 1};
+  return {least, 1};
+}
+
+/// Tokens of a step for whose scores registers suffice. Where all codes are
+/// bytes, the work that a step takes by itself is much of it all.
+int64_t mostTokens(CacheType cache, bool dot, int64_t rows) {
+  auto isBytes = [&](StreamKind kind) {
+    return cache.stream(kind).codec.getCodeType().isInteger(8);
+  };
+  bool bytes = isBytes(StreamKind::K) && isBytes(StreamKind::V);
+  return dot && bytes && rows == 8 && maxDim(cache) <= 128 ? 64 : 32;
 }
 
 /// Of a token: K and V.
@@ -87,10 +97,11 @@ ScheduleAttr byTokens(StoreOp store, Type dtype, TargetAttr target,
   bool dot = hasDots(cache, dtype, target);
   int64_t row = tokenBytes(cache);
   int64_t room = target.getShared() - kOtherShared;
-  Shape shape = chooseShape(row, room, dot);
+  int64_t rows = chooseRows(wanted, cache, dot);
+  Shape shape =
+      chooseShape(row, room, dot ? 16 : 8, mostTokens(cache, dot, rows));
   int64_t step = shape.tokens * shape.warps * row;
   int64_t stages = chooseStages(step, room / kItemsAtATime);
-  int64_t rows = chooseRows(wanted, cache, dot);
   return ScheduleAttr::get(store.getContext(), shape.tokens, rows, /*keys=*/1,
                            queries, split, /*prefetch=*/0, /*level=*/2,
                            /*pack=*/false, dot, shape.warps, stages,

@@ -1,7 +1,7 @@
 //===- AttendMma.cpp - attention on tensor cores: softmax and state -------===//
 #include "codegen/nvptx/AttendMma.h"
 
-#include <cmath>
+#include <cfloat>
 
 using namespace mlir;
 using namespace kvc;
@@ -14,6 +14,21 @@ using arith::CmpIPredicate;
 /// and most steps then rescale nothing.
 static constexpr double kSlack = 8;
 
+/// Channels for whose q in bytes there are registers.
+static constexpr int64_t kBytesDim = 192;
+
+/// Of a row that has seen nothing: below any logit, yet what is hidden (-inf)
+/// is below it.
+static constexpr double kNoBase = -FLT_MAX;
+
+/// Units of O, as bits of f32: of 2^-126 and 2^126.
+static constexpr int64_t kLeastUnit = 0x00800000, kLargestUnit = 0x7e800000;
+
+/// 1 / the power of two with these bits.
+static Value inverseOf(Kit &kit, Value unit) {
+  return kit.bits(kit.sub(kit.i32(0x7f000000), unit), kit.f32());
+}
+
 static Form formOf(Type code) {
   return code.isBF16() ? Form::BF16 : code.isF16() ? Form::F16 : Form::I8;
 }
@@ -22,13 +37,18 @@ MmaMath::MmaMath(AttendKernel &a, Rows side, int64_t rows)
     : a(a), kit(a.kit), side(side),
       formK(formOf(a.body.k.codec().getCodeType())),
       formV(formOf(a.body.v.codec().getCodeType())),
-      kSteps(llvm::divideCeil(a.dimK, 16)),
+      bytesK(formK == Form::I8 && side == Rows::InN && a.dimK <= kBytesDim),
+      kSteps(llvm::divideCeil(a.dimK, bytesK ? 32 : 16)),
       rowSlots(side == Rows::InM ? rows / 8 : rows / 4),
       channelSlots(llvm::divideCeil(a.dimV, 16) * (side == Rows::InM ? 4 : 2)),
-      normalised(formK != Form::BF16 && a.k.dtype.isBF16()),
       twice(a.body.scaledV && a.k.dtype.isF16()) {
-  raw = !a.body.softcap && !a.body.scaledK && !normalised && a.body.scale > 0 &&
-        a.body.scale <= 1;
+  raw = !a.body.softcap && a.body.scale > 0 &&
+        (scalesQuery() || a.body.scale <= 1);
+}
+
+/// Whether q is brought into the range of its operands, row by row.
+bool MmaMath::scalesQuery() const {
+  return bytesK || (formK != Form::BF16 && a.k.dtype.isBF16());
 }
 
 std::string MmaMath::refuse() {
@@ -53,6 +73,20 @@ void MmaMath::beginItem(const Item &) {
   loadQuery();
 }
 
+/// A score's logit less the row's base, in powers of two.
+Value MmaMath::exponentOf(Value score, int64_t row, const State &state) {
+  Value base = state.base[row];
+  if (!raw)
+    return kit.fsub(score, base);
+  Value minus = LLVM::FNegOp::create(kit.b, kit.kernel, base);
+  return kit.fma(score, factorOf(row), minus);
+}
+
+/// What `raw` scores are times.
+Value MmaMath::factorOf(int64_t row) {
+  return rowFactor.empty() ? kit.f32(a.body.scale) : rowFactor[row];
+}
+
 Value MmaMath::rowOf(int64_t slot) {
   if (side == Rows::InN)
     return placeInN(slot);
@@ -75,7 +109,6 @@ MmaMath::State MmaMath::unpack(ValueRange values) const {
     values = values.drop_front(n);
     return part;
   };
-  state.m = take(rowSlots);
   state.base = take(rowSlots);
   state.l = take(rowSlots);
   if (a.body.scaledV)
@@ -86,19 +119,17 @@ MmaMath::State MmaMath::unpack(ValueRange values) const {
 
 Values MmaMath::pack(const State &state) const {
   Values values;
-  for (const Values *part :
-       {&state.m, &state.base, &state.l, &state.unit, &state.o})
+  for (const Values *part : {&state.base, &state.l, &state.unit, &state.o})
     values.append(*part);
   return values;
 }
 
 Values MmaMath::initialState() {
   State state;
-  state.m.assign(rowSlots, kit.f32(-INFINITY));
-  state.base.assign(rowSlots, kit.f32(0));
+  state.base.assign(rowSlots, kit.f32(kNoBase));
   state.l.assign(rowSlots, kit.f32(0));
   if (a.body.scaledV)
-    state.unit.assign(rowSlots, kit.f32(-126));
+    state.unit.assign(rowSlots, kit.i32(kLeastUnit));
   state.o.assign(rowSlots * channelSlots, kit.f32(0));
   return pack(state);
 }
@@ -114,7 +145,7 @@ Values MmaMath::step(const Step &step, ValueRange values) {
   if (step.full)
     s = kit.choose(
         step.full, [&] { return s; }, [&] { return masked(step, s); });
-  rescale(s, state);
+  rescale(s, a.body.scaledV ? unitsOf(step) : Values(), state);
   Values p = probabilities(s, state);
   if (formV == Form::I8)
     p = scaleV(step, p, state);
@@ -154,17 +185,18 @@ Value MmaMath::sees(const Step &step, int64_t row, int64_t token) {
 
 /// Logits in powers of two, unless they are `raw`.
 Values MmaMath::transformed(const Step &step, Values s) {
-  if (raw)
-    return s;
   for (int64_t token = 0; token < tokenSlots; ++token) {
     Value scale;
     if (a.body.scaledK)
       scale = laneScale(step.scaleK, token);
     for (int64_t row = 0; row < rowSlots; ++row) {
       Value &x = s[atToken(row, token)];
-      if (normalised)
+      if (!raw && !rowFactor.empty())
         x = kit.fmul(x, rowFactor[row]);
-      x = a.transform(x, scale);
+      if (scale)
+        x = kit.fmul(x, scale);
+      if (!raw)
+        x = a.transform(x, /*tokenScale=*/{});
     }
   }
   return s;
@@ -200,37 +232,43 @@ Values MmaMath::rowMax(const Values &s) {
   return largest;
 }
 
-/// Moves the references of rows whose logits have grown. What it does to a row
-/// depends on that row alone, whatever makes the warp do it.
-void MmaMath::rescale(const Values &s, State &state) {
-  double slack = raw ? kSlack / a.body.scale : kSlack;
-  Values largest = rowMax(s), grown;
+/// Moves the references of rows whose logits have grown, and the units of rows
+/// that have seen larger scales of V. What it does to a row depends on that row
+/// alone, whatever makes the warp do it.
+void MmaMath::rescale(const Values &s, const Values &units, State &state) {
+  Values largest = rowMax(s), grown, coarser;
   Value any;
-  for (auto [x, m] : llvm::zip(largest, state.m)) {
-    grown.push_back(
-        kit.fcmp(CmpFPredicate::OGT, x, kit.fadd(m, kit.f32(slack))));
-    any = any ? kit.or_(any, grown.back()) : grown.back();
+  auto note = [&](Values &list, Value changed) {
+    list.push_back(changed);
+    any = any ? kit.or_(any, changed) : changed;
+  };
+  for (int64_t row = 0; row < rowSlots; ++row) {
+    Value above = exponentOf(largest[row], row, state);
+    note(grown, kit.fcmp(CmpFPredicate::OGT, above, kit.f32(kSlack)));
   }
+  for (auto [x, unit] : llvm::zip_first(units, state.unit))
+    note(coarser, kit.less(unit, x));
   Value word = arith::ExtUIOp::create(kit.b, kit.kernel, kit.i32(), any);
   Value move =
       kit.cmp(CmpIPredicate::ne, kit.op1(Ptx::VoteAny, word), kit.i32(0));
   auto moved = [&] {
     State next = state;
     for (int64_t row = 0; row < rowSlots; ++row) {
-      Value &m = next.m[row], &base = next.base[row];
-      Value first =
-          kit.fcmp(CmpFPredicate::OEQ, state.m[row], kit.f32(-INFINITY));
-      m = kit.select(grown[row], largest[row], m);
-      Value scaled = raw ? kit.fmul(m, kit.f32(a.body.scale)) : m;
-      base = kit.select(grown[row], scaled, base);
-      // Nothing was seen: l and O are 0, and stay so.
-      Value alpha = kit.ex2(kit.fsub(state.base[row], base));
-      alpha = kit.select(first, kit.f32(0), alpha);
-      alpha = kit.select(grown[row], alpha, kit.f32(1));
-      next.l[row] = kit.fmul(next.l[row], alpha);
+      Value &base = next.base[row];
+      Value logit = raw ? kit.fmul(largest[row], factorOf(row)) : largest[row];
+      base = kit.select(grown[row], logit, base);
+      Value factor = kit.ex2(kit.fsub(state.base[row], base));
+      factor = kit.select(grown[row], factor, kit.f32(1));
+      next.l[row] = kit.fmul(next.l[row], factor);
+      if (!units.empty()) {
+        Value &unit = next.unit[row];
+        unit = kit.select(coarser[row], units[row], unit);
+        Value before = kit.bits(state.unit[row], kit.f32());
+        factor = kit.fmul(factor, kit.fmul(before, inverseOf(kit, unit)));
+      }
       for (int64_t channel = 0; channel < channelSlots; ++channel) {
         Value &o = next.o[atChannel(row, channel)];
-        o = kit.fmul(o, alpha);
+        o = kit.fmul(o, factor);
       }
     }
     return pack(next);
@@ -242,17 +280,12 @@ void MmaMath::rescale(const Values &s, State &state) {
 /// p = 2^(s - base), and l.
 Values MmaMath::probabilities(const Values &s, State &state) {
   Values p(s.size());
-  for (int64_t row = 0; row < rowSlots; ++row) {
-    Value base = state.base[row];
-    Value minus = LLVM::FNegOp::create(kit.b, kit.kernel, base);
+  for (int64_t row = 0; row < rowSlots; ++row)
     for (int64_t token = 0; token < tokenSlots; ++token) {
       size_t index = atToken(row, token);
-      Value exponent = raw ? kit.fma(s[index], kit.f32(a.body.scale), minus)
-                           : kit.fsub(s[index], base);
-      p[index] = kit.ex2(exponent);
+      p[index] = kit.ex2(exponentOf(s[index], row, state));
       state.l[row] = kit.fadd(state.l[row], p[index]);
     }
-  }
   return p;
 }
 
@@ -260,95 +293,58 @@ Values MmaMath::probabilities(const Values &s, State &state) {
 // Scales of V
 //===----------------------------------------------------------------------===//
 
-/// Floor of log2 of a finite scale's bits; that of what is no number (its rows
-/// are lost) is as low as any.
-static Value exponentOf(Kit &kit, Value bits) {
-  Value finite = kit.less(bits, kit.i32(0x7f800000));
-  Value exponent = kit.sub(kit.shr(bits, 23), kit.i32(127));
-  exponent = kit.select(finite, exponent, kit.i32(-126));
-  Value x = arith::SIToFPOp::create(kit.b, kit.kernel, kit.f32(), exponent);
-  return kit.fmax(x, kit.f32(-126));
+/// Of each row: the power of two, as bits, that is just below the largest scale
+/// of the step's tokens that it sees. A scale that is no number (its rows are
+/// lost) makes it any.
+Values MmaMath::unitsOf(const Step &step) {
+  auto larger = [&](Value x, Value y) -> Value {
+    return arith::MaxUIOp::create(kit.b, kit.kernel, x, y);
+  };
+  auto unitOf = [&](Value bits) {
+    return kit.min(kit.and_(bits, 0x7f800000), kit.i32(kLargestUnit));
+  };
+  auto bitsOf = [&](Value scale) { return kit.bits(scale, kit.i32()); };
+  auto whole = [&] {
+    Value largest = bitsOf(step.scaleV.front());
+    for (Value scale : ArrayRef(step.scaleV).drop_front())
+      largest = larger(largest, bitsOf(scale));
+    return Values(rowSlots, unitOf(kit.op1(Ptx::ReduxMaxU32, largest)));
+  };
+  auto partly = [&] {
+    Values units;
+    for (int64_t row = 0; row < rowSlots; ++row) {
+      Value largest;
+      for (int64_t token = 0; token < tokenSlots; ++token) {
+        Value bits =
+            kit.select(sees(step, row, token),
+                       bitsOf(laneScale(step.scaleV, token)), kit.i32(0));
+        largest = largest ? larger(largest, bits) : bits;
+      }
+      units.push_back(unitOf(overLanes(largest, larger)));
+    }
+    return units;
+  };
+  return step.full ? kit.choose(step.full, whole, partly) : whole();
 }
 
 /// p times the token's scale, in units of a power of two that keeps the largest
 /// scale that the row has seen below 2: f16 has few exponents. Which unit a row
 /// has depends on the tokens that it sees alone.
-Values MmaMath::scaleV(const Step &step, const Values &p, State &state) {
-  Values scales;
-  for (int64_t token = 0; token < tokenSlots; ++token)
-    scales.push_back(laneScale(step.scaleV, token));
-  auto larger = [&](Value x, Value y) { return kit.max(x, y); };
-  // Per row: largest scale of the tokens that it sees, as bits.
-  auto whole = [&] {
-    Value largest = finiteBits(step.scaleV.front());
-    for (Value scale : ArrayRef(step.scaleV).drop_front())
-      largest = larger(largest, finiteBits(scale));
-    largest = kit.op1(Ptx::ReduxMaxU32, largest);
-    return Values(rowSlots, exponentOf(kit, largest));
-  };
-  auto partly = [&] {
-    Values exponents;
+Values MmaMath::scaleV(const Step &step, const Values &p, const State &state) {
+  Values scaled = p, inverse;
+  for (Value unit : state.unit)
+    inverse.push_back(inverseOf(kit, unit));
+  for (int64_t token = 0; token < tokenSlots; ++token) {
+    Value scale = laneScale(step.scaleV, token);
     for (int64_t row = 0; row < rowSlots; ++row) {
-      Value largest;
-      for (int64_t token = 0; token < tokenSlots; ++token) {
-        Value bits = kit.select(sees(step, row, token),
-                                finiteBits(scales[token]), kit.i32(0));
-        largest = largest ? larger(largest, bits) : bits;
-      }
-      exponents.push_back(exponentOf(kit, overLanes(largest, larger)));
-    }
-    return exponents;
-  };
-  Values exponents = step.full ? kit.choose(step.full, whole, partly) : whole();
-  growUnits(exponents, state);
-
-  Values scaled = p;
-  for (int64_t row = 0; row < rowSlots; ++row) {
-    Value minus = LLVM::FNegOp::create(kit.b, kit.kernel, state.unit[row]);
-    Value inverse = kit.ex2(minus);
-    for (int64_t token = 0; token < tokenSlots; ++token) {
       Value &x = scaled[atToken(row, token)];
-      Value hidden = kit.fcmp(CmpFPredicate::OEQ, x, kit.f32(0));
-      Value scale = kit.fmul(scales[token], inverse);
-      // What nobody sees may have any scale.
-      x = kit.select(hidden, kit.f32(0), kit.fmul(x, scale));
+      x = kit.fmul(x, kit.fmul(scale, inverse[row]));
+      // A scale that the row does not see may be anything.
+      if (step.full)
+        x = kit.select(sees(step, row, token), x, kit.f32(0));
     }
   }
   return scaled;
-}
-
-/// The bits of a scale, 0 for those that are no number.
-Value MmaMath::finiteBits(Value scale) {
-  Value bits = kit.bits(scale, kit.i32());
-  Value finite = kit.cmp(CmpIPredicate::ult, bits, kit.i32(0x7f800000));
-  return kit.select(finite, bits, kit.i32(0));
-}
-
-void MmaMath::growUnits(const Values &exponents, State &state) {
-  Value any;
-  Values grown;
-  for (auto [x, unit] : llvm::zip(exponents, state.unit)) {
-    grown.push_back(kit.fcmp(CmpFPredicate::OGT, x, unit));
-    any = any ? kit.or_(any, grown.back()) : grown.back();
-  }
-  Value word = arith::ExtUIOp::create(kit.b, kit.kernel, kit.i32(), any);
-  Value move =
-      kit.cmp(CmpIPredicate::ne, kit.op1(Ptx::VoteAny, word), kit.i32(0));
-  auto moved = [&] {
-    State next = state;
-    for (int64_t row = 0; row < rowSlots; ++row) {
-      Value &unit = next.unit[row];
-      Value before = unit;
-      unit = kit.select(grown[row], exponents[row], unit);
-      Value factor = kit.ex2(kit.fsub(before, unit)); // exact
-      for (int64_t channel = 0; channel < channelSlots; ++channel) {
-        Value &o = next.o[atChannel(row, channel)];
-        o = kit.fmul(o, factor);
-      }
-    }
-    return pack(next);
-  };
-  state = unpack(kit.choose(move, moved, [&] { return pack(state); }));
 }
 
 //===----------------------------------------------------------------------===//
@@ -363,7 +359,7 @@ void MmaMath::finish(ValueRange values, Shared stats, Shared sums) {
   for (int64_t slot = 0; slot < rowSlots; ++slot) {
     Value l = overLanes(state.l[slot], sum);
     Value none =
-        kit.fcmp(CmpFPredicate::OEQ, state.m[slot], kit.f32(-INFINITY));
+        kit.fcmp(CmpFPredicate::OEQ, state.base[slot], kit.f32(kNoBase));
     Value m = kit.select(none, kit.f32(-INFINITY), state.base[slot]);
     Value row = rowOf(slot);
     Value at = kit.add(stats.base, kit.mul(row, 8));
@@ -372,8 +368,8 @@ void MmaMath::finish(ValueRange values, Shared stats, Shared sums) {
       kit.storeShared(l, {at, stats.offset + 4});
     });
     Value unit;
-    if (formV == Form::I8)
-      unit = kit.ex2(state.unit[slot]);
+    if (a.body.scaledV)
+      unit = kit.bits(state.unit[slot], kit.f32());
     Value to = kit.add(sums.base, kit.mul(row, a.sumStride));
     for (int64_t i = 0; i < channelSlots; ++i) {
       int64_t chunk = chunkOf(i);

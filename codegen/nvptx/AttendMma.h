@@ -21,8 +21,11 @@ namespace kvc::nvptx {
 enum class Form : uint8_t {
   BF16, ///< as they are
   F16,  ///< as they are
-  I8,   ///< to f16, exactly
+  I8,   ///< to f16, exactly, unless `bytesK`
 };
+
+/// Bytes of an element of q in fixed point.
+inline constexpr int64_t kQueryParts = 3;
 
 class MmaMath : public TileMath {
 public:
@@ -42,15 +45,15 @@ protected:
 
   /// Carried from step to step; all but `o` are per row slot.
   struct State {
-    Values m;    ///< the reference: all logits were at most 2^kSlack above it
-    Values base; ///< the same as what exponents are relative to; 0 for m = -inf
+    Values base; ///< what exponents are relative to: no logit of the row was
+                 ///< more than kSlack above it
     Values l;    ///< of this lane's tokens
-    Values unit; ///< O is in units of 2^unit (V with scales)
+    Values unit; ///< bits of a power of two that O is in units of (scaled V)
     Values o;    ///< by rows and channels, see at()
   };
 
   //===--- what a subclass does ---------------------------------------------//
-  /// Loads the operands of q; row slots' factors if `normalised`.
+  /// Loads the operands of q, and row slots' factors if there are any.
   virtual void loadQuery() = 0;
   /// Products of the step's tokens and the rows, see at().
   virtual Values scores(const Step &step) = 0;
@@ -98,34 +101,45 @@ protected:
   llvm::ArrayRef<int64_t> tokenLanes() const;
 
   //===--- operands ---------------------------------------------------------//
-  using Fragment = llvm::SmallVector<Value, 4>; ///< of 16 bits
-  Value fromI8(Value bytes, int64_t selector);
+  using Fragment = llvm::SmallVector<Value, 4>; ///< a lane's words of one
+  /// Two codes of a word as f16, kBias more if `biased`.
+  static constexpr double kBias = 1024 + 128;
+  Value fromI8(Value bytes, int64_t selector, bool biased = false);
   /// Two halves of P as a word, or of what rounding took from them.
   Value packP(Value low, Value high, bool rest);
-  void multiply(Form form, llvm::ArrayRef<Value> x, llvm::ArrayRef<Value> y,
+  /// sum += x times y; x has 16 rows, y 8 columns.
+  void multiply(Ptx mma, llvm::ArrayRef<Value> x, llvm::ArrayRef<Value> y,
                 llvm::MutableArrayRef<Value> sum);
-  /// Of query row `row` (i32, of the item) from a pointer to it: all words,
-  /// [kSteps][2], that this lane's part of an operand needs.
-  Values queryWords(Value row);
-  Value queryWord(Value row, int64_t kStep, int64_t half);
-  /// Brings rows into f16's range; gives what products are times.
-  Value normaliseQuery(llvm::MutableArrayRef<Value> words);
+  static Ptx productOf(Form form) {
+    return form == Form::BF16 ? Ptx::MmaBF16 : Ptx::MmaF16;
+  }
+  /// What a lane holds of a query row's operands.
+  struct Query {
+    Values words; ///< [kSteps][2]; if `bytesK`, [kQueryParts][kSteps][2]
+    Value factor; ///< what products are times, if anything
+  };
+  /// Of query row `row` (i32, of the item).
+  Query queryOf(Value row);
 
   AttendKernel &a;
   Kit &kit;
   const Rows side;
   Form formK, formV;
-  int64_t kSteps; ///< dimK / 16, rounded up
+  /// int8 K is multiplied as it is, with q in fixed point: for few rows more
+  /// products cost less than converting it.
+  const bool bytesK;
+  int64_t kSteps; ///< dimK / 16, or / 32 if `bytesK`, rounded up
   int64_t rowSlots, channelSlots;
   int64_t tokenSlots = 0; ///< of the step at hand
-  bool normalised;        ///< q was brought into f16's range, row by row
   /// P times the scales of V is given as the sum of two f16: one would round
   /// more than an f16 model's own arithmetic.
   bool twice;
   Value g, t; ///< lane / 4, lane % 4
   // Of the item.
-  Values q;         ///< the subclass's
-  Values rowFactor; ///< by row slot: what products of the row are times
+  Values q; ///< the subclass's
+  /// By row slot: what products of the row are times, the scale of scores
+  /// included where they are `raw`. Empty: nothing, or that scale alone.
+  Values rowFactor;
   Values positions; ///< by row slot
 
 private:
@@ -135,11 +149,10 @@ private:
   // Of one step.
   Values transformed(const Step &step, Values scores);
   Values masked(const Step &step, Values scores);
-  void rescale(const Values &scores, State &state);
+  void rescale(const Values &scores, const Values &units, State &state);
   Values probabilities(const Values &scores, State &state);
-  Values scaleV(const Step &step, const Values &p, State &state);
-  Value finiteBits(Value scale);
-  void growUnits(const Values &exponents, State &state);
+  Values unitsOf(const Step &step);
+  Values scaleV(const Step &step, const Values &p, const State &state);
   void accumulateCarefully(const Step &step, const Values &p, State &state);
   void addNonFinite(const Step &step, const Values &p, State &state);
   Value weightOf(Value token, int64_t row, const Values &p);
@@ -147,10 +160,17 @@ private:
   Values rowMax(const Values &scores);
   Value overLanes(Value x, llvm::function_ref<Value(Value, Value)> join);
   Value laneScale(llvm::ArrayRef<Value> scales, int64_t token);
+  bool scalesQuery() const;
+  Value queryPair(Value row, Value channel, int64_t first);
+  Query halvesOfQuery(Value row);
+  Query fixedQuery(Value row);
   /// Whether a row slot sees a token slot.
   Value sees(const Step &step, int64_t row, int64_t token);
 
-  /// Exponents are fma(score, scale, -base): the scores need nothing else.
+  Value factorOf(int64_t row);
+  Value exponentOf(Value score, int64_t row, const State &state);
+
+  /// Exponents are fma(score, factor of the row, -base).
   bool raw;
 };
 

@@ -1,9 +1,9 @@
 //===- AttendMmaOperands.cpp - attention on tensor cores: operands --------===//
 //
-// Codes of 16 bits are operands as they are. Of int8, one load of 16-bit units
-// brings two neighbouring codes where one 16-bit code would be: channels (K) or
-// rows of the output (V) then come in another order, which q and the stores
-// follow, so that no element moves between lanes.
+// Codes of 16 bits are operands as they are. Of int8 that becomes f16, one load
+// of 16-bit units brings two neighbouring codes where one 16-bit code would be:
+// channels (K) or rows of the output (V) then come in another order, which q
+// and the stores follow, so that no element moves between lanes.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/AttendMma.h"
@@ -18,16 +18,27 @@ using namespace kvc::nvptx;
 using arith::CmpFPredicate;
 using arith::CmpIPredicate;
 
+/// Two 16-bit elements of a model as f32, the lower one first.
+static Values unpackPair(Kit &kit, Value word, Type dtype) {
+  // bf16 is the upper half of an f32.
+  if (dtype.isBF16())
+    return {kit.bits(kit.shl(word, 16), kit.f32()),
+            kit.bits(kit.and_(word, -65536), kit.f32())};
+  Value pair = kit.bits(word, kit.vec(2, dtype));
+  Values elements;
+  for (int64_t i : {0, 1})
+    elements.push_back(arith::ExtFOp::create(kit.b, kit.kernel, kit.f32(),
+                                             kit.extract(pair, i)));
+  return elements;
+}
+
 //===----------------------------------------------------------------------===//
 // The query
 //===----------------------------------------------------------------------===//
 
-/// Two neighbouring elements of a query row: those that meet the codes of the
-/// first (half 0) or second 8 channels of a product's 16. 0 beyond the row.
-Value MmaMath::queryWord(Value row, int64_t kStep, int64_t half) {
-  int64_t first = 16 * kStep;
-  Value channel = formK == Form::I8 ? kit.add(kit.mul(t, 4), 2 * half)
-                                    : kit.add(kit.mul(t, 2), 8 * half);
+/// Two neighbouring elements of a query row, from channel `first` + `channel`
+/// (i32, less than 16) on. 0 beyond the row.
+Value MmaMath::queryPair(Value row, Value channel, int64_t first) {
   Type pair = kit.vec(2, a.k.dtype);
   auto load = [&](Value channel) {
     Value at = kit.ptr(kit.ptr(row, kit.mul(channel, 2)), 2 * first);
@@ -36,60 +47,117 @@ Value MmaMath::queryWord(Value row, int64_t kStep, int64_t half) {
   if (first + 16 <= a.dimK)
     return load(channel);
   Value there = kit.less(channel, kit.i32(a.dimK - first));
-  Value word = load(kit.select(there, channel, kit.i32(0)));
-  return kit.select(there, word, kit.i32(0));
+  Value safe = kit.select(there, channel, kit.i32(-first));
+  return kit.select(there, load(safe), kit.i32(0));
 }
 
-Values MmaMath::queryWords(Value row) {
+MmaMath::Query MmaMath::queryOf(Value row) {
   Value from = a.queryRow(row);
-  Values words;
-  for (int64_t kStep = 0; kStep < kSteps; ++kStep)
-    for (int64_t half = 0; half < 2; ++half)
-      words.push_back(queryWord(from, kStep, half));
-  return words;
+  Query query = bytesK ? fixedQuery(from) : halvesOfQuery(from);
+  if (query.factor && raw)
+    query.factor = kit.fmul(query.factor, kit.f32(a.body.scale));
+  return query;
 }
 
-/// bf16 to f16 by a power of two for each row that brings its largest element
-/// below 2: of the others only those 2^24 times smaller are lost. An element
-/// that is no number stays one, and its row is lost anyway.
-Value MmaMath::normaliseQuery(MutableArrayRef<Value> words) {
-  auto halves = [&](Value word) {
-    // bf16 is the upper half of an f32.
-    Value low = kit.bits(kit.shl(word, 16), kit.f32());
-    Value high = kit.bits(kit.and_(word, -65536), kit.f32());
-    return std::pair(low, high);
-  };
-  Value largest = kit.f32(0);
-  for (Value word : words) {
-    auto [low, high] = halves(word);
-    for (Value x : {low, high})
-      largest = kit.fmax(largest, LLVM::FAbsOp::create(kit.b, kit.kernel, x));
-  }
+/// The largest |x| of words of two elements, over the lanes that share a row,
+/// as bits of f32; more than those of any number if one is none.
+static Value largestSize(Kit &kit, const Values &words, Type dtype) {
+  Value largest = kit.i32(0);
+  for (Value word : words)
+    for (Value bits : {word, kit.shr(word, 16)})
+      largest = kit.max(largest, kit.and_(bits, 0x7fff));
   for (int64_t mask : {1, 2})
-    largest = kit.fmax(largest, kit.shflXor(largest, mask));
-  Value exponent =
-      kit.sub(kit.shr(kit.bits(largest, kit.i32()), 23), kit.i32(127));
+    largest = kit.max(largest, kit.shflXor(largest, mask));
+  return kit.bits(unpackPair(kit, largest, dtype).front(), kit.i32());
+}
+
+static Value powerOfTwo(Kit &kit, Value exponent) {
+  return kit.bits(kit.shl(kit.add(exponent, 127), 23), kit.f32());
+}
+
+/// Those that meet the codes of the first (half 0) or second 8 channels of a
+/// product's 16. bf16 becomes f16, where codes do, by a power of two for each
+/// row that brings its largest element below 2: of the others only those 2^24
+/// times smaller are lost. An element that is no number stays one, and its row
+/// is lost anyway.
+MmaMath::Query MmaMath::halvesOfQuery(Value row) {
+  Query query;
+  for (int64_t kStep = 0; kStep < kSteps; ++kStep)
+    for (int64_t half = 0; half < 2; ++half) {
+      Value channel = formK == Form::I8 ? kit.add(kit.mul(t, 4), 2 * half)
+                                        : kit.add(kit.mul(t, 2), 8 * half);
+      query.words.push_back(queryPair(row, channel, 16 * kStep));
+    }
+  if (!scalesQuery())
+    return query;
+  Value largest = largestSize(kit, query.words, a.k.dtype);
+  Value exponent = kit.sub(kit.shr(largest, 23), kit.i32(127));
   exponent = kit.max(kit.min(exponent, kit.i32(126)), kit.i32(-126));
-  auto power = [&](Value exponent) {
-    return kit.bits(kit.shl(kit.add(exponent, 127), 23), kit.f32());
-  };
-  Value down = power(kit.sub(kit.i32(0), exponent));
-  for (Value &word : words) {
-    auto [low, high] = halves(word);
-    word = kit.op1(Ptx::CvtF16x2, {kit.fmul(high, down), kit.fmul(low, down)});
+  Value down = powerOfTwo(kit, kit.sub(kit.i32(0), exponent));
+  for (Value &word : query.words) {
+    Values pair = unpackPair(kit, word, a.k.dtype);
+    word = kit.op1(Ptx::CvtF16x2,
+                   {kit.fmul(pair[1], down), kit.fmul(pair[0], down)});
   }
-  return power(exponent);
+  query.factor = powerOfTwo(kit, exponent);
+  return query;
+}
+
+/// Bits of q in fixed point, the sign apart. Products of the upper two bytes
+/// and codes, summed over up to 1024 channels, fit 32 bits. Fewer bits would
+/// not do for a row with an element that is a thousand times the others.
+static constexpr int64_t kQueryBits = 22;
+
+/// In fixed point, by a power of two for each row, in bytes: the upper one with
+/// a sign, then those without. A word holds four channels, those that meet the
+/// codes of the first (half 0) or second 16 channels of a product's 32. A row
+/// with an element that is no number becomes NaN by its factor.
+MmaMath::Query MmaMath::fixedQuery(Value row) {
+  Values pairs; // [kSteps][2][2]
+  for (int64_t first = 0; first < 32 * kSteps; first += 16)
+    for (int64_t pair = 0; pair < 2; ++pair)
+      pairs.push_back(queryPair(row, kit.add(kit.mul(t, 4), 2 * pair), first));
+  Value largest = largestSize(kit, pairs, a.k.dtype);
+  Value exponent = kit.sub(kit.shr(largest, 23), kit.i32(126));
+  // So that 2^bits / 2^exponent is a number: smaller rows have fewer bits.
+  exponent = kit.max(kit.min(exponent, kit.i32(128)), kit.i32(-100));
+  Value up = powerOfTwo(kit, kit.sub(kit.i32(kQueryBits), exponent));
+  Query query;
+  query.words.resize(kQueryParts * 2 * kSteps);
+  for (int64_t i = 0; i < 2 * kSteps; ++i) {
+    Values x = unpackPair(kit, pairs[2 * i], a.k.dtype);
+    x.append(unpackPair(kit, pairs[2 * i + 1], a.k.dtype));
+    // Adding 1.5 * 2^23 rounds to integers.
+    for (Value &element : x)
+      element =
+          kit.sub(kit.bits(kit.fma(element, up, kit.f32(0x1.8p23)), kit.i32()),
+                  kit.i32(0x4b400000));
+    for (int64_t part = 0; part < kQueryParts; ++part) {
+      int64_t byte = kQueryParts - 1 - part;
+      Value selector = kit.i32((4 + byte) << 4 | byte);
+      Value low = kit.op1(Ptx::Prmt, {x[0], x[1], selector});
+      Value high = kit.op1(Ptx::Prmt, {x[2], x[3], selector});
+      query.words[part * 2 * kSteps + i] =
+          kit.op1(Ptx::Prmt, {low, high, kit.i32(0x5410)});
+    }
+  }
+  Value down = powerOfTwo(kit, kit.sub(exponent, kit.i32(kQueryBits)));
+  Value finite = kit.less(largest, kit.i32(0x7f800000));
+  query.factor = kit.select(finite, down, kit.f32(NAN));
+  return query;
 }
 
 //===----------------------------------------------------------------------===//
 // K, V and P
 //===----------------------------------------------------------------------===//
 
-/// Two codes of a word as f16: x + 128 are the low bits of 1024 + 128 + x.
-Value MmaMath::fromI8(Value bytes, int64_t selector) {
-  Value biased = kit.xor_(bytes, kit.i32(int32_t(0x80808080)));
+/// x + 128 are the low bits of 1024 + 128 + x.
+Value MmaMath::fromI8(Value bytes, int64_t selector, bool biased) {
+  Value shifted = kit.xor_(bytes, kit.i32(int32_t(0x80808080)));
   Value halves =
-      kit.op1(Ptx::Prmt, {biased, kit.i32(0x64646464), kit.i32(selector)});
+      kit.op1(Ptx::Prmt, {shifted, kit.i32(0x64646464), kit.i32(selector)});
+  if (biased)
+    return halves;
   return kit.op1(Ptx::SubF16x2, {halves, kit.i32(0x64806480)});
 }
 
@@ -107,10 +175,8 @@ Value MmaMath::packP(Value low, Value high, bool rest) {
   return kit.op1(convert, {lost(high, 1), lost(low, 0)});
 }
 
-/// sum += x times y; x is 16 rows of 16, y is 8 columns of 16.
-void MmaMath::multiply(Form form, ArrayRef<Value> x, ArrayRef<Value> y,
+void MmaMath::multiply(Ptx mma, ArrayRef<Value> x, ArrayRef<Value> y,
                        MutableArrayRef<Value> sum) {
-  Ptx mma = form == Form::BF16 ? Ptx::MmaBF16 : Ptx::MmaF16;
   Values next = kit.op(mma, {x[0], x[1], x[2], x[3], y[0], y[1], sum[0], sum[1],
                              sum[2], sum[3]});
   llvm::copy(next, sum.begin());

@@ -36,17 +36,18 @@ private:
 
   Values loadK(const Step &step, int64_t tile, int64_t pair);
   Values loadV(const Step &step, int64_t block, int64_t chunk);
+  SmallVector<Fragment> operandsP(const Values &p, bool rest);
 };
 
 } // namespace
 
 /// [kSteps][4], two 16-bit values each.
 void RowsInM::loadQuery() {
-  Values upper = queryWords(rowOf(0)), lower = queryWords(rowOf(1));
-  if (normalised)
-    rowFactor = {normaliseQuery(upper), normaliseQuery(lower)};
-  for (int64_t i = 0; i < 2 * kSteps; ++i)
-    q.append({upper[i], lower[i]});
+  Query upper = queryOf(rowOf(0)), lower = queryOf(rowOf(1));
+  if (upper.factor)
+    rowFactor = {upper.factor, lower.factor};
+  for (auto [x, y] : llvm::zip(upper.words, lower.words))
+    q.append({x, y});
 }
 
 /// Of 8 tokens, the right operands of two (16-bit) or four (int8) steps over
@@ -74,9 +75,14 @@ Values RowsInM::scores(const Step &step) {
   int64_t perLoad = formK == Form::I8 ? 4 : 2;
   for (int64_t pair = 0; pair * perLoad < kSteps; ++pair)
     for (int64_t tile = 0; tile < tokenSlots / 2; ++tile) {
+      // Two of them at a time: registers do not suffice for bytes of more tiles
+      // and what becomes of them.
+      if (formK == Form::I8 && tile % 2 == 0)
+        kit.op(Ptx::WarpSync, {});
       Values y = loadK(step, tile, pair);
       for (int64_t i = 0; i < perLoad && pair * perLoad + i < kSteps; ++i)
-        multiply(formK, ArrayRef(q).slice((pair * perLoad + i) * 4, 4),
+        multiply(productOf(formK),
+                 ArrayRef(q).slice((pair * perLoad + i) * 4, 4),
                  ArrayRef(y).slice(2 * i, 2),
                  MutableArrayRef(s).slice(atToken(0, 2 * tile), 4));
     }
@@ -102,30 +108,32 @@ Values RowsInM::loadV(const Step &step, int64_t block, int64_t chunk) {
           fromI8(r[1], 0x4341)};
 }
 
+/// [tokens / 16]: P as the left operand.
+SmallVector<RowsInM::Fragment> RowsInM::operandsP(const Values &p, bool rest) {
+  SmallVector<Fragment> operands(tokenSlots / 4);
+  for (int64_t tile = 0; tile < tokenSlots / 2; ++tile)
+    for (int64_t row = 0; row < 2; ++row)
+      operands[tile / 2].push_back(packP(p[atToken(row, 2 * tile)],
+                                         p[atToken(row, 2 * tile + 1)], rest));
+  return operands;
+}
+
 void RowsInM::accumulate(const Step &step, const Values &p, State &state,
                          llvm::function_ref<void(Value &)> clean) {
-  for (int64_t block = 0; block < step.tokens / 16; ++block) {
-    SmallVector<Fragment, 2> operands;
-    for (bool rest : {false, true}) {
-      if (rest && !twice)
-        break;
-      Fragment &x = operands.emplace_back();
-      for (int64_t tile : {2 * block, 2 * block + 1})
-        for (int64_t row = 0; row < 2; ++row)
-          x.push_back(packP(p[atToken(row, 2 * tile)],
-                            p[atToken(row, 2 * tile + 1)], rest));
-    }
+  SmallVector<SmallVector<Fragment>, 2> operands{operandsP(p, /*rest=*/false)};
+  if (twice)
+    operands.push_back(operandsP(p, /*rest=*/true));
+  for (int64_t block = 0; block < step.tokens / 16; ++block)
     for (int64_t chunk = 0; chunk < channelSlots / 4; ++chunk) {
       Values y = loadV(step, block, chunk);
       if (clean)
         llvm::for_each(y, clean);
       for (int64_t tile = 0; tile < 2; ++tile)
-        for (const Fragment &x : operands)
-          multiply(formV, x, ArrayRef(y).slice(2 * tile, 2),
+        for (const SmallVector<Fragment> &x : operands)
+          multiply(productOf(formV), x[block], ArrayRef(y).slice(2 * tile, 2),
                    MutableArrayRef(state.o).slice(
                        atChannel(0, 4 * chunk + 2 * tile), 4));
     }
-  }
 }
 
 std::unique_ptr<TileMath> kvc::nvptx::makeRowsInM(AttendKernel &kernel) {

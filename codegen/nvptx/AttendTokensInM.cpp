@@ -19,18 +19,19 @@ class TokensInM : public MmaMath {
 public:
   explicit TokensInM(AttendKernel &a)
       : MmaMath(a, Rows::InN, a.rows), nTiles(a.rows / 8),
-        mTiles(channelSlots / 2) {}
+        mTiles(channelSlots / 2), biased(formV == Form::I8 && !twice) {}
 
   std::string refuse() override {
-    if (a.tokens % 16 || a.tokens > 32 || a.rows % 8)
-      return "products on tensor cores take `tokens` of 16 or 32 and `rows` "
-             "that are multiples of 8";
+    if (a.tokens % 16 || a.tokens > 64 || a.rows % 8)
+      return "products on tensor cores take `tokens` of 16, 32 or 64 and "
+             "`rows` that are multiples of 8";
     return MmaMath::refuse();
   }
 
 private:
   void loadQuery() override;
   Values scores(const Step &step) override;
+  Values joined(const Values &sums);
   void accumulate(const Step &step, const Values &p, State &state,
                   llvm::function_ref<void(Value &)> clean) override;
   Value channelInChunk(int64_t slot) override {
@@ -42,31 +43,34 @@ private:
   SmallVector<Fragment, 2> loadK(const Step &step, int64_t sub, int64_t pair);
   SmallVector<Fragment, 2> loadV(const Step &step, int64_t sub, int64_t pair);
   Values operandsP(const Values &p, bool rest);
+  void takeBias(const Values &p, State &state);
 
   int64_t nTiles; ///< of rows
   int64_t mTiles; ///< of channels of V
+  /// Codes of V are multiplied with the bias that made them f16, which is then
+  /// taken from the sum of a step: exact enough for a bf16 model.
+  bool biased;
 };
 
 } // namespace
 
-/// [nTiles][kSteps][2], two 16-bit values each.
+/// [nTiles] times the words of a Query.
 void TokensInM::loadQuery() {
   for (int64_t n = 0; n < nTiles; ++n) {
-    Values words = queryWords(kit.add(g, 8 * n));
-    if (normalised) {
-      Value up = normaliseQuery(words);
-      // Rows stand in lanes 4 g here, and in columns 2t and 2t+1 of products.
-      for (int64_t j = 0; j < 2; ++j) {
-        Value from = kit.add(kit.mul(t, 8), 4 * j);
-        rowFactor.push_back(
-            kit.bits(kit.op1(Ptx::ShflIdx, {up, from}), kit.f32()));
-      }
+    Query query = queryOf(kit.add(g, 8 * n));
+    q.append(query.words);
+    if (!query.factor)
+      continue;
+    // Rows stand in lanes 4 g here, and in columns 2t and 2t+1 of products.
+    for (int64_t j = 0; j < 2; ++j) {
+      Value from = kit.add(kit.mul(t, 8), 4 * j);
+      rowFactor.push_back(
+          kit.bits(kit.op1(Ptx::ShflIdx, {query.factor, from}), kit.f32()));
     }
-    q.append(words);
   }
 }
 
-/// The operands of one (16-bit) or two (int8) steps over channels.
+/// The operands of one step over channels, or of two (int8 as f16).
 SmallVector<TokensInM::Fragment, 2>
 TokensInM::loadK(const Step &step, int64_t sub, int64_t pair) {
   // Matrices: tokens 0-7 and 8-15 of 16 bytes, then of the next 16.
@@ -74,7 +78,7 @@ TokensInM::loadK(const Step &step, int64_t sub, int64_t pair) {
                       kit.mul(kit.div(a.lane, 16), 16));
   Values r = kit.op(Ptx::LdMatrixX4, kit.add(step.k.base, own),
                     step.k.offset + sub * 16 * a.strideK + pair * 32);
-  if (formK != Form::I8)
+  if (formK != Form::I8 || bytesK)
     return {{r[0], r[1], r[2], r[3]}};
   SmallVector<Fragment, 2> fragments;
   for (int64_t chunk = 0; chunk < 2; ++chunk) {
@@ -108,24 +112,50 @@ TokensInM::loadV(const Step &step, int64_t sub, int64_t pair) {
       break;
     // A word: two channels of token 2t, the same two of token 2t + 1.
     Value early = r[2 * chunk], late = r[2 * chunk + 1];
-    fragments.push_back({fromI8(early, 0x4240), fromI8(early, 0x4341),
-                         fromI8(late, 0x4240), fromI8(late, 0x4341)});
+    fragments.push_back(
+        {fromI8(early, 0x4240, biased), fromI8(early, 0x4341, biased),
+         fromI8(late, 0x4240, biased), fromI8(late, 0x4341, biased)});
   }
   return fragments;
 }
 
 Values TokensInM::scores(const Step &step) {
-  Values s(rowSlots * tokenSlots, kit.f32(0));
-  int64_t perLoad = formK == Form::I8 ? 2 : 1;
+  int64_t parts = bytesK ? kQueryParts : 1, count = rowSlots * tokenSlots;
+  // Of each part, as at() says.
+  Values sums(parts * count, bytesK ? kit.i32(0) : kit.f32(0));
+  auto product = [&](int64_t part) {
+    if (!bytesK)
+      return productOf(formK);
+    return part ? Ptx::MmaS8U8 : Ptx::MmaS8S8;
+  };
+  int64_t perLoad = formK == Form::I8 && !bytesK ? 2 : 1;
   for (int64_t pair = 0; pair * perLoad < kSteps; ++pair)
     for (int64_t sub = 0; sub < tokenSlots / 2; ++sub)
       for (auto [i, x] : llvm::enumerate(loadK(step, sub, pair)))
-        for (int64_t n = 0; n < nTiles; ++n) {
-          int64_t word = (n * kSteps + pair * perLoad + i) * 2;
-          multiply(formK, x, ArrayRef(q).slice(word, 2),
-                   MutableArrayRef(s).slice(atToken(2 * n, 2 * sub), 4));
-        }
-  return s;
+        for (int64_t n = 0; n < nTiles; ++n)
+          for (int64_t part = 0; part < parts; ++part) {
+            int64_t word =
+                ((n * parts + part) * kSteps + pair * perLoad + i) * 2;
+            multiply(product(part), x, ArrayRef(q).slice(word, 2),
+                     MutableArrayRef(sums).slice(
+                         part * count + atToken(2 * n, 2 * sub), 4));
+          }
+  return bytesK ? joined(sums) : sums;
+}
+
+/// Scores from sums of products with each byte of q.
+Values TokensInM::joined(const Values &sums) {
+  auto convert = [&](Value x) -> Value {
+    return arith::SIToFPOp::create(kit.b, kit.kernel, kit.f32(), x);
+  };
+  Values scores;
+  int64_t count = rowSlots * tokenSlots;
+  for (int64_t i = 0; i < count; ++i) {
+    Value upper = convert(kit.add(kit.shl(sums[i], 8), sums[count + i]));
+    Value lower = convert(sums[2 * count + i]);
+    scores.push_back(kit.fma(upper, kit.f32(256), lower));
+  }
+  return scores;
 }
 
 /// [nTiles][tokens / 16][2]: P as the right operand.
@@ -140,11 +170,30 @@ Values TokensInM::operandsP(const Values &p, bool rest) {
   return operands;
 }
 
+/// Takes from O what the step's codes of V are too large by.
+void TokensInM::takeBias(const Values &p, State &state) {
+  Fragment ones(4, kit.i32(0x3c003c00)); // of f16
+  for (int64_t n = 0; n < nTiles; ++n) {
+    // All 16 rows are sums over the tokens.
+    Values sums(4, kit.f32(0));
+    for (int64_t sub = 0; sub < tokenSlots / 2; ++sub)
+      multiply(Ptx::MmaF16, ones,
+               ArrayRef(p).slice(n * tokenSlots + 2 * sub, 2), sums);
+    for (int64_t row = 0; row < 2; ++row)
+      for (int64_t channel = 0; channel < channelSlots; ++channel) {
+        Value &o = state.o[atChannel(2 * n + row, channel)];
+        o = kit.fma(sums[row], kit.f32(-kBias), o);
+      }
+  }
+}
+
 void TokensInM::accumulate(const Step &step, const Values &p, State &state,
                            llvm::function_ref<void(Value &)> clean) {
   SmallVector<Values, 2> operands{operandsP(p, /*rest=*/false)};
   if (twice)
     operands.push_back(operandsP(p, /*rest=*/true));
+  if (biased)
+    takeBias(operands[0], state);
   int64_t perLoad = formV == Form::I8 ? 2 : 1;
   for (int64_t sub = 0; sub < tokenSlots / 2; ++sub)
     for (int64_t pair = 0; pair * perLoad < mTiles; ++pair)
@@ -155,7 +204,8 @@ void TokensInM::accumulate(const Step &step, const Values &p, State &state,
         for (int64_t n = 0; n < nTiles; ++n)
           for (const Values &y : operands)
             multiply(
-                formV, x, ArrayRef(y).slice(n * tokenSlots + 2 * sub, 2),
+                productOf(formV), x,
+                ArrayRef(y).slice(n * tokenSlots + 2 * sub, 2),
                 MutableArrayRef(state.o).slice(atChannel(2 * n, channel), 4));
       }
 }

@@ -171,11 +171,13 @@ static void drawSharedTokens(Random &random, const spec::Spec &spec, Set set) {
   set("*.prefill", "warps", warps);
   set("*.prefill", "stages", stages);
   set("*.prefill", "rows", 8);
-  if (random.percent(50)) // f32 multiply-adds where there are better ones
+  if (random.percent(50)) { // f32 multiply-adds where there are better ones
+    set("*.decode", "tokens", 8); // those take 32 at most
     for (const char *kernel : {"*.decode", "*.prefill"}) {
       set(kernel, "dot", 0);
       set(kernel, "rows", random.pick({1, 3, 8}));
     }
+  }
 }
 
 std::vector<ScheduleOverride>
