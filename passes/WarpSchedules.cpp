@@ -117,7 +117,7 @@ ScheduleAttr byRows(StoreOp store, TargetAttr target, int64_t queries) {
   int64_t room = target.getShared() - kOtherShared;
   int64_t warps = 8;
   // Results take the place of tokens.
-  while (warps > 1 && 16 * warps * (cache.getDimV() * 4 + 32) > room)
+  while (warps > 1 && 16 * warps * (cache.getDimV() * 4 + 40) > room)
     warps /= 2;
   while (tokens > 16 && 2 * step > room)
     tokens /= 2, step /= 2;

@@ -74,7 +74,7 @@ AttendKernel::AttendKernel(Kernel &kernel, AttendBody body)
       byRows(schedule.getByRows()), group(kernel.group()),
       dimK(this->body.k.dim()), dimV(this->body.v.dim()),
       strideK(strideOf(this->body.k)), strideV(strideOf(this->body.v)),
-      sumStride(dimV * 4 + 16), planes(kernel.cache.planes()),
+      sumStride(dimV * 4 + (byRows ? 32 : 16)), planes(kernel.cache.planes()),
       codesK(kernel.cache.planeIndex(StreamKind::K, false)),
       codesV(kernel.cache.planeIndex(StreamKind::V, false)),
       pageTokens(kernel.cache.layout().getPageTokens()) {
@@ -336,7 +336,6 @@ Value AttendKernel::tileFirst(Value tile) {
   return kit.add(base, kit.mul(tile, tileTokens()));
 }
 
-/// The first token of this warp's step of a tile.
 Value AttendKernel::firstOf(Value tile) {
   return kit.add(tileFirst(tile), ownTokens());
 }
@@ -440,12 +439,12 @@ std::pair<Value, Value> AttendKernel::plainTiles() {
 Values AttendKernel::emitSteps(ValueRange init) {
   int64_t ahead = stages - 1;
   Values scales; // of the steps ahead, K before V
-  for (int64_t i = 0; i < ahead; ++i) {
+  for (int64_t i = 0; i < ahead && (body.scaledK || body.scaledV); ++i) {
     Later step{kit.i32(i), firstOf(kit.i32(i)), {}};
-    step.pages = pagesAhead(step.first);
+    step.pages = pagesOf(step.first);
     loadScales(step, scales);
-    fill->start(step, i);
   }
+  fill->start();
   // Page ids come a step before the rows that they lead to.
   Values carried = fill->begin();
   fillCarried = carried.size();

@@ -137,8 +137,8 @@ public:
                           llvm::function_ref<void()> multiply) = 0;
 
   // In warps that multiply.
-  /// Before the first step, for step `index` of those copied ahead.
-  virtual void start(const Later &, int64_t /*index*/) {}
+  /// Before the first step: copies those ahead.
+  virtual void start() {}
   /// What is carried from step to step.
   virtual Values begin() = 0;
   /// The stage (i32 address) of the next step, whose codes all lanes may read
@@ -170,8 +170,8 @@ public:
   const int64_t group;
   const int64_t dimK, dimV;
   int64_t strideK, strideV; ///< bytes between rows in shared memory
-  int64_t sumStride;        ///< bytes between rows of sums
-  int64_t statBytes;        ///< of the m and l of all rows
+  int64_t sumStride; ///< bytes between rows of sums: their lanes in other banks
+  int64_t statBytes; ///< of the m and l of all rows
 
   mlir::Value thread, lane, warp; ///< warp is the same for all its lanes
   const Item &item() const { return current; }
@@ -242,6 +242,8 @@ public:
   /// begin and end anywhere.
   int64_t pagesPerStep;
   Values pagesOf(mlir::Value first);
+  /// The first token of this warp's step of a tile.
+  mlir::Value firstOf(mlir::Value tile);
   mlir::Value pageOf(mlir::Value token);
   mlir::Value pageAmong(mlir::ValueRange pages, mlir::Value row);
   mlir::Value rowAddress(unsigned plane, mlir::Value page, mlir::Value token);
@@ -261,7 +263,6 @@ private:
   Values emitItem(mlir::Value index, mlir::ValueRange carried);
   void loadItem(mlir::Value index);
   void planTiles();
-  mlir::Value firstOf(mlir::Value tile);
   Values runSteps();
   Values emitSteps(mlir::ValueRange init);
   Values emitTile(mlir::Value tile, mlir::ValueRange carried, bool plain);

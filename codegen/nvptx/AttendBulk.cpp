@@ -61,7 +61,6 @@ private:
     return {values[0], values[1], values[2]};
   }
   Values next(const Place &at);
-  Values loop(int64_t count, ValueRange init, Kit::CarryBody body);
   void copyItem();
   void copyTile(Value tile, const Place &at);
   void copyRun(Value token, Value page, Value stage, Value index, Value full);
@@ -170,19 +169,6 @@ void BulkFill::copyItem() {
   });
 }
 
-/// As kit.loop() from 0 on. The assembler would repeat the body of a loop of
-/// few rounds, which here is long as it is.
-Values BulkFill::loop(int64_t count, ValueRange init, Kit::CarryBody body) {
-  Values results = kit.loop(kit.i32(0), kit.i32(count), kit.i32(1), init, body);
-  MLIRContext *context = kit.b.getContext();
-  auto unroll = LLVM::LoopUnrollAttr::get(
-      context, /*disable=*/kit.b.getBoolAttr(true), {}, {}, {}, {}, {}, {});
-  auto annotation = LLVM::LoopAnnotationAttr::get(
-      context, {}, {}, {}, unroll, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {});
-  std::prev(kit.b.getInsertionPoint())->setAttr("loop_annotation", annotation);
-  return results;
-}
-
 /// Every row of a tile, page after page. Where a page ends is the same for all
 /// tiles.
 void BulkFill::copyTile(Value tile, const Place &at) {
@@ -195,15 +181,16 @@ void BulkFill::copyTile(Value tile, const Place &at) {
   kit.op(Ptx::MbarArriveExpectTx, {at.full, kit.i32(bytes)});
   Value base = kit.add(a.k.at(0, at.stage).base, a.ring);
   Values looked{page, first};
-  loop(a.rings(), looked, [&](Value ring, ValueRange carried) {
+  kit.rolled(a.rings(), looked, [&](Value ring, ValueRange carried) {
     Value stage = kit.add(base, kit.mul(ring, a.ringBytes));
-    return loop(a.tokens / run, carried, [&](Value index, ValueRange carried) {
-      Value token = carried[1], later = kit.add(token, run);
-      // Looked up before it is needed.
-      Value page = a.pageOf(later);
-      copyRun(token, carried[0], stage, index, at.full);
-      return Values{page, later};
-    });
+    return kit.rolled(a.tokens / run, carried,
+                      [&](Value index, ValueRange carried) {
+                        Value token = carried[1], later = kit.add(token, run);
+                        // Looked up before it is needed.
+                        Value page = a.pageOf(later);
+                        copyRun(token, carried[0], stage, index, at.full);
+                        return Values{page, later};
+                      });
   });
 }
 
@@ -242,7 +229,7 @@ void BulkFill::copyRun(Value token, Value page, Value stage, Value index,
       },
       [&] {
         Value most = kit.sub(last, there);
-        loop(run, {}, [&](Value row, ValueRange) {
+        kit.rolled(run, {}, [&](Value row, ValueRange) {
           Value near = kit.wide(kit.min(row, most));
           for (const Rows &rows : streams)
             kit.op(copy, {kit.add(rows.to, kit.mul(row, rows.stride)),

@@ -138,7 +138,7 @@ public:
     multiply();
     return {};
   }
-  void start(const Later &step, int64_t index) override;
+  void start() override;
   Values begin() override {
     return {kit.i32(0), kit.i32(copiesAhead() * a.stageBytes)};
   }
@@ -147,13 +147,7 @@ public:
   void end() override { kit.op(Ptx::CpAsyncWait, {}, 0); }
 
 private:
-  void copyIfThere(const Later &step, Value stage);
-  void copyStep(const Later &step, Value full, Value stage);
-  void copyRows(StreamKind kind, const Later &step, Value full, Shared to);
-
-  AttendKernel &a;
-  Kit &kit;
-  // Lane constants, per stream.
+  /// Lane constants of a stream.
   struct LaneCopy {
     Value global; ///< i64: byte offset of the lane's first unit in a page
     Value shared; ///< i32: the same in a stage
@@ -161,6 +155,24 @@ private:
     Value unit;   ///< i32: byte of it in the row
     Value active; ///< i1, null: all lanes take part
   };
+
+  void copyStep(const Later &step, bool plain, Value stage);
+  void copyPlainly(StreamKind kind, const Later &step, Shared to);
+  void copyCarefully(StreamKind kind, const Later &step, bool plain, Shared to);
+
+  /// One stream's rows in a stage.
+  struct Rows {
+    unsigned plane;
+    AttendKernel::CopyShape shape;
+    int64_t stride, tokenStride;
+  };
+  Rows rowsOf(StreamKind kind);
+  const LaneCopy &laneOf(StreamKind kind) const {
+    return kind == StreamKind::K ? copyK : copyV;
+  }
+
+  AttendKernel &a;
+  Kit &kit;
   LaneCopy copyK, copyV;
 };
 
@@ -186,14 +198,20 @@ Values AsyncFill::beginKernel() {
   return {};
 }
 
-void AsyncFill::copyIfThere(const Later &step, Value stage) {
-  kit.when(kit.less(step.tile, a.tiles),
-           [&] { copyStep(step, a.isFull(step.first, a.tokens), stage); });
-}
-
-void AsyncFill::start(const Later &step, int64_t index) {
-  copyIfThere(step, kit.add(a.ringBase, index * a.stageBytes));
-  kit.op(Ptx::CpAsyncCommit, {});
+void AsyncFill::start() {
+  kit.rolled(copiesAhead(), {}, [&](Value tile, ValueRange) {
+    Later step{tile, a.firstOf(tile), {}};
+    step.pages = a.pagesOf(step.first);
+    Value stage = kit.add(a.ringBase, kit.mul(tile, a.stageBytes));
+    kit.when(kit.less(tile, a.tiles), [&] {
+      kit.when(
+          a.isFull(step.first, a.tokens),
+          [&] { copyStep(step, /*plain=*/true, stage); },
+          [&] { copyStep(step, /*plain=*/false, stage); });
+    });
+    kit.op(Ptx::CpAsyncCommit, {});
+    return Values();
+  });
 }
 
 Value AsyncFill::acquire(ValueRange carried, const Later &later, bool plain,
@@ -210,83 +228,94 @@ Value AsyncFill::acquire(ValueRange carried, const Later &later, bool plain,
   a.syncRing();
   Value to = kit.add(a.ringBase, write);
   if (plain)
-    copyStep(later, /*full=*/{}, to);
+    copyStep(later, plain, to);
   else
-    copyIfThere(later, to);
+    kit.when(kit.less(later.tile, a.tiles),
+             [&] { copyStep(later, plain, to); });
   kit.op(Ptx::CpAsyncCommit, {});
   next.append({advance(read), advance(write)});
   return kit.add(a.ringBase, read);
 }
 
-/// `full` as in Step.
-void AsyncFill::copyStep(const Later &step, Value full, Value stage) {
-  copyRows(StreamKind::K, step, full, {stage, 0});
-  copyRows(StreamKind::V, step, full, {stage, a.tokens * a.strideK});
+/// `plain`: every row sees all its tokens.
+void AsyncFill::copyStep(const Later &step, bool plain, Value stage) {
+  for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
+    Shared to{stage, kind == StreamKind::K ? 0 : a.tokens * a.strideK};
+    if (plain && a.pagesPerStep)
+      copyPlainly(kind, step, to);
+    else
+      copyCarefully(kind, step, plain, to);
+  }
 }
 
-/// One stream's rows of a step. Rows that nobody sees are zeros and are not
-/// read: what multiplies them is 0, but their bytes may be anything.
-void AsyncFill::copyRows(StreamKind kind, const Later &step, Value full,
-                         Shared to) {
+AsyncFill::Rows AsyncFill::rowsOf(StreamKind kind) {
   bool isK = kind == StreamKind::K;
   unsigned plane = isK ? a.codesK : a.codesV;
-  const LaneCopy &copy = isK ? copyK : copyV;
-  int64_t stride = isK ? a.strideK : a.strideV;
-  int64_t tokenStride = a.planes[plane].tokenStride;
-  AttendKernel::CopyShape shape =
-      a.shapeOf((isK ? a.body.k : a.body.v).rowBytes());
-  Ptx whole = shape.unit == 16 ? Ptx::CpAsync16 : Ptx::CpAsync8;
-  Ptx zfill = shape.unit == 16 ? Ptx::CpAsync16Zfill : Ptx::CpAsync8Zfill;
-  Shared own{kit.add(to.base, copy.shared), to.offset};
+  return {plane, a.shapeOf((isK ? a.body.k : a.body.v).rowBytes()),
+          isK ? a.strideK : a.strideV, a.planes[plane].tokenStride};
+}
 
-  auto forRows = [&](llvm::function_ref<void(int64_t, Shared)> body) {
-    auto all = [&] {
-      for (int64_t row = 0; row < a.tokens; row += shape.rowsAtOnce)
-        body(row, own + row * stride);
-    };
-    copy.active ? kit.when(copy.active, all) : all();
+/// Page after page, each row where the one before it ends.
+void AsyncFill::copyPlainly(StreamKind kind, const Later &step, Shared to) {
+  const LaneCopy &copy = laneOf(kind);
+  Rows rows = rowsOf(kind);
+  int64_t page = a.tokens / a.pagesPerStep;
+  Values from;
+  for (int64_t i = 0; i < a.pagesPerStep; ++i)
+    from.push_back(kit.ptr(
+        a.rowAddress(rows.plane, step.pages[i], kit.add(step.first, i * page)),
+        copy.global));
+  Ptx op = rows.shape.unit == 16 ? Ptx::CpAsync16 : Ptx::CpAsync8;
+  Value own = kit.add(to.base, copy.shared);
+  auto all = [&] {
+    for (int64_t row = 0; row < a.tokens; row += rows.shape.rowsAtOnce)
+      for (int64_t i = 0; i < rows.shape.unitsPerLane; ++i) {
+        int64_t unit = i * rows.shape.lanesPerRow * rows.shape.unit;
+        kit.op(op, {own, from[row / page]},
+               {to.offset + row * rows.stride + unit,
+                row % page * rows.tokenStride + unit});
+      }
   };
-  auto units = [&](llvm::function_ref<void(int64_t)> body) {
-    for (int64_t i = 0; i < shape.unitsPerLane; ++i)
-      body(i * shape.lanesPerRow * shape.unit);
+  copy.active ? kit.when(copy.active, all) : all();
+}
+
+/// Each row by itself: where it is and whether anybody sees it. Rows that
+/// nobody sees are zeros and are not read: what multiplies them is 0, but their
+/// bytes may be anything. In a loop, unless it is what most steps are.
+void AsyncFill::copyCarefully(StreamKind kind, const Later &step, bool plain,
+                              Shared to) {
+  const LaneCopy &copy = laneOf(kind);
+  Rows rows = rowsOf(kind);
+  Ptx op = rows.shape.unit == 16 ? Ptx::CpAsync16Zfill : Ptx::CpAsync8Zfill;
+  Value own = kit.add(to.base, copy.shared);
+  auto copyRow = [&](Value row) {
+    Value token = kit.add(kit.add(step.first, copy.row), row);
+    Value seen = a.seenByAny(token);
+    Value there = a.clampToken(token);
+    Value id = a.pagesPerStep
+                   ? a.pageAmong(step.pages, kit.sub(there, step.first))
+                   : a.pageOf(token);
+    Value from = kit.ptr(a.rowAddress(rows.plane, id, there), copy.unit);
+    Value bytes = kit.select(seen, kit.i32(rows.shape.unit), kit.i32(0));
+    Value at = kit.add(own, kit.mul(row, rows.stride));
+    for (int64_t i = 0; i < rows.shape.unitsPerLane; ++i) {
+      int64_t unit = i * rows.shape.lanesPerRow * rows.shape.unit;
+      kit.op(op, {at, from, bytes}, {to.offset + unit, unit});
+    }
   };
-  // Each row by itself: where it is and whether anybody sees it.
-  auto careful = [&] {
-    forRows([&](int64_t row, Shared at) {
-      Value token = kit.add(kit.add(step.first, copy.row), row);
-      Value seen = a.seenByAny(token);
-      Value there = a.clampToken(token);
-      Value id = a.pagesPerStep
-                     ? a.pageAmong(step.pages, kit.sub(there, step.first))
-                     : a.pageOf(token);
-      Value address = kit.ptr(a.rowAddress(plane, id, there), copy.unit);
-      Value bytes = kit.select(seen, kit.i32(shape.unit), kit.i32(0));
-      units([&](int64_t offset) {
-        kit.op(zfill, {at.base, address, bytes}, {at.offset + offset, offset});
+  int64_t count = a.tokens / rows.shape.rowsAtOnce;
+  auto all = [&] {
+    if (plain)
+      kit.unroll(count, [&](int64_t i) {
+        copyRow(kit.i32(i * rows.shape.rowsAtOnce));
       });
-    });
-  };
-  // Page after page, each row where the one before it ends.
-  auto plain = [&] {
-    int64_t page = a.pagesPerStep > 1 ? a.tokens / a.pagesPerStep : a.tokens;
-    Values from;
-    for (int64_t i = 0; i < a.pagesPerStep; ++i)
-      from.push_back(kit.ptr(
-          a.rowAddress(plane, step.pages[i], kit.add(step.first, i * page)),
-          copy.global));
-    forRows([&](int64_t row, Shared at) {
-      units([&](int64_t offset) {
-        kit.op(whole, {at.base, from[row / page]},
-               {at.offset + offset, row % page * tokenStride + offset});
+    else
+      kit.rolled(count, {}, [&](Value i, ValueRange) {
+        copyRow(kit.mul(i, rows.shape.rowsAtOnce));
+        return Values();
       });
-    });
   };
-  if (!a.pagesPerStep)
-    careful();
-  else if (!full)
-    plain();
-  else
-    kit.when(full, plain, careful);
+  copy.active ? kit.when(copy.active, all) : all();
 }
 
 std::unique_ptr<RingFill> kvc::nvptx::makeAsyncFill(AttendKernel &kernel) {

@@ -351,6 +351,17 @@ Values MmaMath::scaleV(const Step &step, const Values &p, const State &state) {
 // The end
 //===----------------------------------------------------------------------===//
 
+/// Channel slots, from one on, that hold one channel after the other: they are
+/// stored at once.
+ArrayRef<int64_t> MmaMath::neighbours() const {
+  static constexpr int64_t kOne[] = {0}, kTwo[] = {0, 1},
+                           kFour[] = {0, 2, 1, 3};
+  bool pairs = formV == Form::I8; // neighbouring codes in one unit
+  if (side == Rows::InM)
+    return pairs ? ArrayRef<int64_t>(kFour) : ArrayRef<int64_t>(kTwo);
+  return pairs ? ArrayRef<int64_t>(kTwo) : ArrayRef<int64_t>(kOne);
+}
+
 void MmaMath::finish(ValueRange values, Shared stats, Shared sums) {
   State state = unpack(values);
   auto sum = [&](Value x, Value y) { return kit.fadd(x, y); };
@@ -371,15 +382,18 @@ void MmaMath::finish(ValueRange values, Shared stats, Shared sums) {
     if (a.body.scaledV)
       unit = kit.bits(state.unit[slot], kit.f32());
     Value to = kit.add(sums.base, kit.mul(row, a.sumStride));
-    for (int64_t i = 0; i < channelSlots; ++i) {
+    for (int64_t i = 0; i < channelSlots; i += neighbours().size()) {
       int64_t chunk = chunkOf(i);
       Value channel = channelInChunk(i);
-      Value o = state.o[atChannel(slot, i)];
-      if (unit)
-        o = kit.fmul(o, unit);
+      Values o;
+      for (int64_t neighbour : neighbours()) {
+        o.push_back(state.o[atChannel(slot, i + neighbour)]);
+        if (unit)
+          o.back() = kit.fmul(o.back(), unit);
+      }
       auto store = [&] {
-        kit.storeShared(
-            o, {kit.add(to, kit.mul(channel, 4)), sums.offset + chunk * 64});
+        kit.storeShared(kit.concat(o), {kit.add(to, kit.mul(channel, 4)),
+                                        sums.offset + chunk * 64});
       };
       // The last chunk may be half of one.
       if ((chunk + 1) * 16 <= a.dimV)

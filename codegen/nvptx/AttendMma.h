@@ -156,6 +156,7 @@ private:
   void accumulateCarefully(const Step &step, const Values &p, State &state);
   void addNonFinite(const Step &step, const Values &p, State &state);
   Value weightOf(Value token, int64_t row, const Values &p);
+  llvm::ArrayRef<int64_t> neighbours() const;
   Value clean(Value halves, Value &bad);
   Values rowMax(const Values &scores);
   Value overLanes(Value x, llvm::function_ref<Value(Value, Value)> join);

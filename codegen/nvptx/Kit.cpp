@@ -310,6 +310,17 @@ Kit::Values Kit::loop(Value low, Value high, Value step, ValueRange init,
   return Values(loop.getResults());
 }
 
+Kit::Values Kit::rolled(int64_t n, ValueRange init, CarryBody body) {
+  Values results = loop(i32(0), i32(n), i32(1), init, body);
+  MLIRContext *context = b.getContext();
+  auto unroll = LLVM::LoopUnrollAttr::get(
+      context, /*disable=*/b.getBoolAttr(true), {}, {}, {}, {}, {}, {});
+  auto annotation = LLVM::LoopAnnotationAttr::get(
+      context, {}, {}, {}, unroll, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {});
+  std::prev(b.getInsertionPoint())->setAttr("loop_annotation", annotation);
+  return results;
+}
+
 void Kit::when(Value condition, llvm::function_ref<void()> then,
                llvm::function_ref<void()> otherwise) {
   auto branch = scf::IfOp::create(b, kernel, condition, bool(otherwise));

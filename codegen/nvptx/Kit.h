@@ -140,6 +140,9 @@ public:
   void loop(Value low, Value high, Value step, Body body);
   Values loop(Value low, Value high, Value step, ValueRange init,
               CarryBody body);
+  /// For iv in [0, n), in a loop that the assembler leaves as it is: of one of
+  /// few rounds it would repeat the body.
+  Values rolled(int64_t n, ValueRange init, CarryBody body);
   /// Emits the body n times; iv is a C++ number.
   void unroll(int64_t n, llvm::function_ref<void(int64_t)> body) {
     for (int64_t i = 0; i < n; ++i)

@@ -281,6 +281,15 @@ static std::vector<Operation *> opsOf(LLVM::LLVMFuncOp kernel) {
   return ops;
 }
 
+/// "Attend.cpp:120", of the first instruction from ops[place] on.
+static std::string nextLine(ArrayRef<Operation *> ops, size_t place) {
+  for (Operation *op : ops.drop_front(place))
+    if (auto line = dyn_cast<FileLineColLoc>(op->getLoc());
+        line && isa<LLVM::InlineAsmOp>(op))
+      return line.getFilename().str() + ":" + std::to_string(line.getLine());
+  return "the end";
+}
+
 std::vector<Mutation> kvc::nvptx::mutationsOf(LLVM::LLVMFuncOp kernel,
                                               Suspects suspects) {
   std::vector<Operation *> ops = opsOf(kernel);
@@ -300,7 +309,8 @@ std::vector<Mutation> kvc::nvptx::mutationsOf(LLVM::LLVMFuncOp kernel,
       if (isa<LLVM::InlineAsmOp>(op) && line)
         name += "_" + line.getFilename().getValue().split('.').first.str();
       name += "_" + std::to_string(++counts[name]);
-      mutations.push_back({name, unsigned(kind), unsigned(place)});
+      mutations.push_back(
+          {name, unsigned(kind), unsigned(place), nextLine(ops, place)});
       if (what.pick == Pick::First)
         break;
     }

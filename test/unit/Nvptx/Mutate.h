@@ -15,8 +15,9 @@ struct Mutation {
   /// A C identifier: what is done, the C++ file that emitted the place if it
   /// is an instruction, and which of such places it is, from 1.
   std::string name;
-  unsigned kind;  ///< of the kinds that Mutate.cpp knows
-  unsigned place; ///< index of the op among those of the kernel, in order
+  unsigned kind;      ///< of the kinds that Mutate.cpp knows
+  unsigned place;     ///< index of the op among those of the kernel, in order
+  std::string before; ///< the line that emitted the next instruction
 };
 
 /// Which bugs to look for places for.
