@@ -13,9 +13,7 @@ for part in ("decode", "prefill"):
     loop = kernel["ptx_main_loop"]
     assert loop["instructions"] == sum(loop[kind] for kind in KINDS), loop
     assert loop["per_token"] == loop["instructions"] / kernel["tokens"], loop
-    assert min(loop[kind] for kind in ("mma", "smem", "ex2")) > 0, loop
-    # A warp of its own copies the tokens that decode multiplies.
-    assert (loop["gmem"] == 0) == (part == "decode"), loop
+    assert min(loop[kind] for kind in ("mma", "smem", "gmem", "ex2")) > 0, loop
     if "registers" in kernel:
         held = kernel["ctas_per_sm"] * kernel["threads"] * kernel["registers"]
         assert 0 < held <= 65536, kernel
