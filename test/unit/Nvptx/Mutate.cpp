@@ -33,6 +33,15 @@ static bool isMask(Operation *op) {
          x.isInfinity() && x.isNegative();
 }
 
+/// Of P times a scale of V: sees ? x : 0
+static bool isScaleMask(Operation *op) {
+  auto select = dyn_cast<arith::SelectOp>(op);
+  return select && select.getType().isF32() &&
+         matchPattern(select.getFalseValue(), m_PosZeroFloat()) &&
+         isa_and_nonnull<LLVM::FMulOp, arith::MulFOp>(
+             select.getTrueValue().getDefiningOp());
+}
+
 /// next == end ? 0 : next
 static bool isWrap(Operation *op) {
   auto select = dyn_cast<arith::SelectOp>(op);
@@ -247,6 +256,7 @@ static const Kind kKinds[] = {
     {"AllElected", is<Ptx::ElectOne>, electAll, kAttend, Pick::Each},
     {"PlainAdd", is<Ptx::AtomAddAcqRel>, addWithoutOrder, kAttend, Pick::Each},
     {"NoMask", isMask, makeTrue<0>, kAttend, Pick::Each},
+    {"NoScaleMask", isScaleMask, makeTrue<0>, kAttend, Pick::Each},
     {"NoMasking", isMasking, makeTrue<0>, kAttend, Pick::Each},
     {"CopiesWholeSteps", isCarefulCopy, makeTrue<0>, kAttend, Pick::Each},
     {"NoUpperClamp", isUpperClamp, forward<0>, kAttend, Pick::Each},

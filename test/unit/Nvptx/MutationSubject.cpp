@@ -86,10 +86,15 @@ static const StoreCase kStores[] = {
      FloatCodec{DType::BF16}, 40, 24, paged(16, spec::PageOrder::HND),
      spec::Read(), "tokens=32 warps=2 stages=2 rows=32 byRows=1 split=192", "",
      16},
+    {"WindowInt8", "sm_80", DType::BF16, IntCodec{8, DType::F32},
+     IntCodec{8, DType::F32}, 32, 32, paged(16, spec::PageOrder::HND),
+     window(5, 90), "tokens=32 warps=2 stages=2 rows=8 split=192",
+     "NoScaleMask NoMask NoMasking"},
     {"RowsInt8", "sm_80", DType::F16, IntCodec{8, DType::F16},
      IntCodec{8, DType::F32}, 32, 48, paged(8, spec::PageOrder::NHD),
      spec::Read(), "tokens=64 warps=2 stages=2 rows=32 byRows=1 split=192",
-     "NoBarSync NoWait NoMask NoMasking NoTranspose NoRowClamp WrongStride "
+     "NoBarSync NoWait NoMask NoMasking NoTranspose NoRowClamp "
+     "WrongStride "
      "OwnVote",
      16},
     // A warp that copies.
@@ -182,6 +187,8 @@ Batch::Batch(const spec::Spec &spec, CacheType type, uint64_t seed)
   reference::Rows rowsV{v, int64_t(slots.size()), heads, model.headDimV};
   if (reference::append(0, rowsK, rowsV, slots, arena.cache()))
     llvm::report_fatal_error("append failed");
+  if (seed >= 2)
+    poisonScales(spec.stores[0]);
   std::vector<float> query(cu.back() * model.qHeads * model.headDimK);
   for (float &x : query)
     x = random.real(-1.5f, 1.5f);
@@ -190,16 +197,39 @@ Batch::Batch(const spec::Spec &spec, CacheType type, uint64_t seed)
   permit(type);
 }
 
+/// Whether no row sees a token.
+bool Batch::isHidden(const spec::Store &store, size_t b, int32_t token) const {
+  auto &read = store.read.window;
+  int32_t first = kvLen[b] - (cu[b + 1] - cu[b]); // query's position
+  return read && token >= int32_t(read->sink) &&
+         token <= first - int32_t(read->recent);
+}
+
+/// Scales that no row sees may be anything: here no numbers.
+void Batch::poisonScales(const spec::Store &store) {
+  int64_t page = arena.cache().outerTokens;
+  size_t token = 0; // of all sequences
+  for (size_t b = 0; b < kvLen.size(); ++b)
+    for (int32_t t = 0; t < kvLen[b]; ++t, ++token)
+      for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
+        reference::HostStream stream(arena.cache(), kind);
+        mlir::Type type = stream.codec().getScaleType();
+        for (int64_t head = 0; type && head < 2; ++head)
+          if (isHidden(store, b, t))
+            memset(stream.row(slots[token] / page, head, slots[token] % page)
+                       .scale,
+                   0xff, type.getIntOrFloatBitWidth() / 8);
+      }
+}
+
 /// What no row sees is large, or in half the batches no number; so is, in
 /// these, some of what only the last row sees.
 void Batch::fillTokens(const spec::Spec &spec, Random &random) {
   bool wild = seed >= 2;
-  auto &read = spec.stores[0].read.window;
   for (size_t b = 0; b < kvLen.size(); ++b) {
-    int32_t n = cu[b + 1] - cu[b], length = kvLen[b];
+    int32_t length = kvLen[b];
     for (int32_t t = 0; t < length; ++t) {
-      bool hidden = read && t >= int32_t(read->sink) &&
-                    t <= length - n - int32_t(read->recent);
+      bool hidden = isHidden(spec.stores[0], b, t);
       bool large = random.pick(0, seed == 1 ? 9 : 39) == 0;
       float sizeK = hidden ? 30.0f : !large ? 1.5f : seed == 1 ? 300.0f : 8.0f;
       for (unsigned i = 0; i < spec.model.kvHeads * spec.model.headDimK; ++i)

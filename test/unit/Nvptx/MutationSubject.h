@@ -40,6 +40,8 @@ struct Batch {
   Memory inputs; ///< what of them a kernel may read: no byte more
 
 private:
+  bool isHidden(const spec::Store &store, size_t sequence, int32_t token) const;
+  void poisonScales(const spec::Store &store);
   void fillTokens(const spec::Spec &spec, Random &random);
   void place(const spec::Store &store, Random &random);
   void permit(CacheType type);

@@ -44,6 +44,8 @@ const Harmless kHarmless[] = {
     {"", "WaitsForOneLess_AttendCopy_3",
      "after the last step, all groups under way are of no copies"},
     {"", "NoLowerClamp_1", "an item that has steps has a token"},
+    {"Int8", "NoScaleMask_*",
+     "without a window some row sees each token, and its scale is a number"},
     {"", "NoZfill_*",
      "which row is read is clamped; what nobody sees is masked as a score, and "
      "kept out of products where it is no number"},
