@@ -127,9 +127,9 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   if (split % tokens)
     return emitError() << "schedule field `tokens` (" << tokens
                        << ") must divide `split` (" << split << ")";
-  if (bulk && !warps)
-    return emitError() << "schedule field `bulk` is of work items that are "
-                          "done by warps";
+  if ((byRows || bulk) && !warps)
+    return emitError() << "schedule field `" << (bulk ? "bulk" : "byRows")
+                       << "` is of work items that are done by warps";
   if (byRows && rows != 16 * warps)
     return emitError() << "warps that share rows take 16 each: schedule field "
                           "`rows` must be "

@@ -217,11 +217,11 @@ Values AttendKernel::emitItem(Value index, ValueRange carried) {
   return next;
 }
 
-void AttendKernel::syncRing() {
+void AttendKernel::syncRing(Kit::Here here) {
   if (byRows)
-    barrierOfReaders();
+    barrierOfReaders(here);
   else
-    kit.op(Ptx::WarpSync, {});
+    kit.op(Ptx::WarpSync, {}, {}, here);
 }
 
 void AttendKernel::loadItem(Value index) {

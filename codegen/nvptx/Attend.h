@@ -194,13 +194,15 @@ public:
 
   //===--- barriers ---------------------------------------------------------//
   /// Of all threads.
-  void barrier() { kit.op(Ptx::BarSync, {}, {0, allWarps() * kWarpLanes}); }
+  void barrier(Kit::Here here = Kit::Here::current()) {
+    kit.op(Ptx::BarSync, {}, {0, allWarps() * kWarpLanes}, here);
+  }
   /// Of the warps that multiply.
   void barrierOfReaders(Kit::Here here = Kit::Here::current()) {
     kit.op(Ptx::BarSync, {}, {1, warps * kWarpLanes}, here);
   }
   /// Of those who read a ring.
-  void syncRing();
+  void syncRing(Kit::Here here = Kit::Here::current());
 
   //===--- rings ------------------------------------------------------------//
   int64_t stageBytes;
@@ -279,7 +281,7 @@ private:
   std::pair<mlir::Value, mlir::Value> plainTiles();
   /// Page ids of a later step, if those that multiply want them.
   Values pagesAhead(mlir::Value first);
-  int64_t pagesCarried() const;
+  int64_t pagesCarried() const; ///< how many those are
   Values loadScale(StreamKind kind, mlir::Value first, mlir::ValueRange pages);
   void loadScales(const Later &step, Values &to);
   /// Words of a step's scales of one stream in a lane.

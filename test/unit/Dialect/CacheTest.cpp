@@ -103,6 +103,9 @@ TEST_F(CacheTest, ScheduleWithOneFieldChanged) {
   EXPECT_TRUE(schedule.with(refuse, {{"tokens", 24}, {"split", 2400}}));
   EXPECT_FALSE(schedule.with(refuse, {{"rows", 17}}));
   EXPECT_EQ(text, "schedule field `rows` must be in [1, 16], found 17");
+  EXPECT_FALSE(schedule.with(refuse, {{"byRows", 1}}));
+  EXPECT_EQ(text, "schedule field `byRows` is of work items that are done by "
+                  "warps");
   EXPECT_FALSE(schedule.with(refuse, {{"bulk", 1}}));
   EXPECT_EQ(text, "schedule field `bulk` is of work items that are done by "
                   "warps");

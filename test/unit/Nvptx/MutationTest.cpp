@@ -81,7 +81,7 @@ const Harmless kHarmless[] = {
     // Items of one query token, of one page for all warps.
     {"Fma", "NoRowClamp_*", "an item has all its rows"},
     {"Fma", "NoUpperClamp_1", "the first steps of all warps are in one page"},
-    {"Fma", "NoBarSync_Attend_4",
+    {"Fma", "NoBarSync_Attend_2",
      "the barrier behind the next item's query stands before any copy"},
     {"Fma", "NoWarpSync_AttendFma_1",
      "the step began with one, after the last read of probabilities"},
