@@ -14,6 +14,7 @@ MAY_INCLUDE = {
     "lib/Spec": ["lib/Support"],
     "lib/Artifact": [],
     "lib/Simt": ["lib/Artifact"],
+    "lib/Amx": [],
     "dialect": [],
     "lib/Reference": ["dialect", "lib/Artifact"],
     "lib/Import": ["dialect", "lib/Spec", "lib/Support"],
@@ -22,7 +23,7 @@ MAY_INCLUDE = {
     "lib/Compiler": ["lib/Support", "lib/Spec", "lib/Artifact", "lib/Simt",
                      "dialect", "lib/Import", "passes", "codegen"],
     "lib/CAPI": ["lib/Support", "lib/Spec", "lib/Artifact", "lib/Compiler"],
-    "runtime": ["lib/Artifact", "lib/Simt"],
+    "runtime": ["lib/Artifact", "lib/Simt", "lib/Amx"],
 }
 BELOW = list(MAY_INCLUDE)
 MAY_INCLUDE["lib/Verify"] = BELOW
@@ -32,7 +33,7 @@ MAY_INCLUDE["test"] = BELOW + ["lib/Verify", "tools"]
 # Installed headers are included by the name that users know.
 PUBLIC = {"kvc/runtime": "runtime", "kvc/compiler": "lib/CAPI"}
 
-NO_LLVM = ["runtime", "lib/Artifact", "lib/Simt"]
+NO_LLVM = ["runtime", "lib/Artifact", "lib/Simt", "lib/Amx"]
 NO_TARGETS = ["dialect", "passes"]
 TARGETS = re.compile(r"\b(x86|avx\w*|amx|cuda|nvvm|nvptx|ptx)\b", re.I)
 INCLUDE = re.compile(r'^\s*#?\s*include\s+["<]([^">]+)[">]')
