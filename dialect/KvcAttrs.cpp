@@ -82,7 +82,7 @@ int64_t ReadWindowAttr::getRecentTokens() const { return getRecent(); }
 LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  StringRef name, int64_t lanes,
                                  int64_t registers, ArrayRef<Type>,
-                                 int64_t shared) {
+                                 ArrayRef<Type>, int64_t shared) {
   if (lanes < 1 || registers < 1)
     return emitError() << "target `" << name
                        << "` needs at least one lane and one register, found "
@@ -96,6 +96,10 @@ LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError,
 bool TargetAttr::hasDot(Type code, Type dtype) const {
   bool precise = code.isBF16() ? dtype.isBF16() : !dtype.isF32();
   return precise && llvm::is_contained(getDot(), code);
+}
+
+bool TargetAttr::hasMatrix(Type code, Type dtype) const {
+  return !dtype.isF32() && llvm::is_contained(getMatrix(), code);
 }
 
 LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,

@@ -60,16 +60,20 @@ def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
     Set on the module by a backend before planning, so that passes choose tiles
     without knowing any backend. `lanes`: f32 per vector; `registers`: vector
     registers; `dot`: types of codes for which it has products of pairs or quads
-    that are faster than f32 arithmetic. `shared`: bytes of memory that the warps
+    that are faster than f32 arithmetic; `matrix`: types of codes for which it
+    multiplies whole tiles in registers of their own, each code as a sum of bf16.
+    `shared`: bytes of memory that the warps
     of one work item share, 0 where there are no warps but a core with caches.
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$lanes,
                         "int64_t":$registers,
                         OptionalArrayRefParameter<"::mlir::Type">:$dot,
+                        OptionalArrayRefParameter<"::mlir::Type">:$matrix,
                         DefaultValuedParameter<"int64_t", "0">:$shared);
   let assemblyFormat = [{
     `<` $name `,` `lanes` `=` $lanes `,` `registers` `=` $registers
-    (`,` `dot` `=` `[` $dot^ `]`)? (`,` `shared` `=` $shared^)? `>`
+    (`,` `dot` `=` `[` $dot^ `]`)?
+    (`,` `matrix` `=` `[` $matrix^ `]`)? (`,` `shared` `=` $shared^)? `>`
   }];
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
@@ -77,6 +81,8 @@ def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
     /// `dtype`: the other operand of bf16 products must be bf16 already, that
     /// of i8 products keeps 15 bits, enough for 16-bit models.
     bool hasDot(::mlir::Type code, ::mlir::Type dtype) const;
+    /// The same of tiles: sums of two bf16 hold what a 16-bit model has.
+    bool hasMatrix(::mlir::Type code, ::mlir::Type dtype) const;
   }];
 }
 

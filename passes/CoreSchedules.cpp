@@ -82,13 +82,18 @@ ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
   int64_t dim = std::max(cache.getDimK(), cache.getDimV());
   int64_t rows = std::max<int64_t>(1, 256 * 128 / dim);
   int64_t queries = std::clamp<int64_t>(rows / store.getGroup(), 1, 256);
+  auto product = [&](StreamKind kind) {
+    return target.hasMatrix(cache.stream(kind).codec.getCodeType(), dtype);
+  };
   Type bf16 = BFloat16Type::get(store.getContext());
+  bool dot = target.hasDot(bf16, dtype) || product(StreamKind::K) ||
+             product(StreamKind::V);
   return ScheduleAttr::get(store.getContext(), /*tokens=*/64,
                            /*rows=*/target.getRegisters() >= 32 ? 8 : 4,
                            /*keys=*/1, queries, kPrefillSplit, /*prefetch=*/0,
-                           /*level=*/2, /*pack=*/true,
-                           /*dot=*/target.hasDot(bf16, dtype), /*warps=*/0,
-                           /*stages=*/0, /*byRows=*/false, /*bulk=*/false);
+                           /*level=*/2, /*pack=*/true, dot, /*warps=*/0,
+                           /*stages=*/0,
+                           /*byRows=*/false, /*bulk=*/false);
 }
 
 } // namespace

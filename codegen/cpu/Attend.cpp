@@ -70,8 +70,14 @@ void AttendKernel::remarkSlowPaths() {
   codes.insert(planK.codec.getCodeType());
   codes.insert(planV.codec.getCodeType());
   for (Type code : codes) {
-    bool known = llvm::is_contained(k.target().getDot(), code);
-    if (known && !k.target().hasDot(code, k.dtype))
+    TargetAttr target = k.target();
+    bool known = llvm::is_contained(target.getDot(), code);
+    bool taken = target.hasDot(code, k.dtype);
+    if (schedule.getPack()) {
+      known |= llvm::is_contained(target.getMatrix(), code);
+      taken |= target.hasMatrix(code, k.dtype);
+    }
+    if (known && !taken)
       remark() << "codes of " << code << " are decoded to f32: the target's "
                << "products of them would round a model of " << k.dtype
                << " [R-DECODED]";
@@ -82,6 +88,13 @@ void AttendKernel::remarkSlowPaths() {
 LogicalResult AttendKernel::checkSchedule() {
   int64_t rows = schedule.getRows();
   if (schedule.getPack()) {
+    auto matrix = [&](const ChannelPlan &plan) {
+      return schedule.getDot() &&
+             k.target().hasMatrix(plan.codec.getCodeType(), k.dtype);
+    };
+    if ((matrix(planK) || matrix(planV)) && tileTokens % 32)
+      return k.op.emitError("with matrix registers, `tokens` (")
+             << tileTokens << ") must be a multiple of 32";
     if (tileTokens % rows || tileTokens % 2 || 2 * kit.lanes % rows)
       return k.op.emitError("a packed kernel's `rows` (")
              << rows << ") must divide " << 2 * kit.lanes
@@ -242,7 +255,7 @@ TileRows AttendKernel::locate(Value first, bool masked) {
 void AttendKernel::fillTable(TileRows &rows) {
   for (unsigned plane = 0; plane < planes.size(); ++plane)
     rows.table.push_back(k.scratchAt(rowTable + plane * tileTokens * 8));
-  Value count = rows.count ? rows.count : kit.i64(tileTokens);
+  Value count = countOf(rows);
   kit.loop(kit.i64(0), count, 1, [&](Value index) {
     Value token = kit.add(rows.first, index);
     for (unsigned plane = 0; plane < planes.size(); ++plane)
@@ -274,8 +287,7 @@ AttendKernel::Sight AttendKernel::sight(Value first, ReadAttrInterface read) {
   return sight;
 }
 
-/// Tile after tile. With many rows a mask costs little beside the products: one
-/// path serves all tiles.
+/// Tile after tile.
 LogicalResult AttendKernel::emitLoop(tile::ForTokensOp loop) {
   if (even && !schedule.getPack())
     return emitPipelined(loop);
@@ -290,7 +302,7 @@ LogicalResult AttendKernel::emitLoop(tile::ForTokensOp loop) {
     auto masked = [&] {
       sight.seen ? kit.when(sight.seen, [&] { tile(true); }) : tile(true);
     };
-    if (schedule.getPack())
+    if (math->masksAll())
       masked();
     else
       kit.when(sight.full, [&] { tile(false); }, masked);
@@ -492,7 +504,7 @@ void AttendKernel::gatherScales(const TileRows &rows, StreamKind kind,
                 k.scratchAt(scratch + i * 4));
     return;
   }
-  Value count = rows.count ? rows.count : kit.i64(tileTokens);
+  Value count = countOf(rows);
   kit.loop(kit.i64(0), count, 1, [&](Value index) {
     Value scale = kit.loadAsF32(type, rows.row(plane, index), 1);
     kit.store(scale, kit.at(k.scratchAt(scratch), kit.mul(index, 4)));

@@ -62,6 +62,9 @@ public:
   virtual void plan() = 0;
   /// Bytes that a tile's buffer takes.
   virtual int64_t bufferBytes() = 0;
+  /// Whether a mask costs so little beside the products that tiles of which
+  /// every query sees every token have one as well.
+  virtual bool masksAll() { return false; }
   /// `scale`: of the scores, log2(e) in it where they are powers of two.
   virtual void loadQuery(double scale) = 0;
   virtual void initState() = 0;
@@ -148,6 +151,10 @@ public:
     return plan.codec.getCodeType().getIntOrFloatBitWidth() / 8;
   }
   void prefetchBytes(mlir::Value address, int64_t bytes);
+  /// Rows of a tile that exist.
+  mlir::Value countOf(const TileRows &rows) {
+    return rows.count ? rows.count : kit.i64(tileTokens);
+  }
 
 private:
   mlir::LogicalResult checkSchedule();

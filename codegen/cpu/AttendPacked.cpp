@@ -10,10 +10,13 @@
 // Both run in f32, or in pairs of bf16 where the schedule says `dot`: of two
 // channels for the first, of two tokens for the second. Codes of int8 become
 // bf16 for the first without loss; not for the second, whose probabilities
-// carry the scales and would be rounded with them.
+// carry the scales and would be rounded with them. Matrix registers (Tiles,
+// PackedTiles.cpp) read the same arrays, and for them an operand that a bf16
+// cannot hold is a sum of two, of which all products but the smallest are
+// taken.
 //
 //===----------------------------------------------------------------------===//
-#include "codegen/cpu/Attend.h"
+#include "codegen/cpu/PackedMath.h"
 
 #include "llvm/Support/MathExtras.h"
 
@@ -24,137 +27,66 @@ using namespace kvc;
 using namespace kvc::cpu;
 using Pred = arith::CmpFPredicate;
 
-namespace {
-
-class PackedMath : public TileMath {
-public:
-  explicit PackedMath(AttendKernel &a);
-
-  void plan() override;
-  /// Tiles do not overlap: no buffer.
-  int64_t bufferBytes() override { return 0; }
-  void loadQuery(double scale) override;
-  void initState() override;
-  void dot(const TileRows &rows) override;
-  void softmaxStep(const TileRows &rows,
-                   ArrayRef<Transform> transforms) override;
-  void prepare(const TileRows &rows, ArrayRef<Transform> transforms) override;
-  void accumulate(const TileRows &rows) override;
-  void storePartial() override;
-
-private:
-  void forBlocks(Kit::Body body) { kit.loop(kit.i64(0), blocks, 1, body); }
-  void forTokens(int64_t step, Kit::Body body) {
-    kit.loop(kit.i64(0), kit.i64(a.tileTokens), step, body);
-  }
-  /// Element `index` of an array of 32-bit elements in scratch.
-  Value element(int64_t offset, Value index) {
-    return kit.at(k.scratchAt(offset), kit.mul(index, 4));
-  }
-  Value perRow(int64_t offset, Value block) {
-    return element(offset, kit.mul(block, blockRows));
-  }
-  Value score(Value block, Value token) {
-    Value row = kit.add(kit.mul(block, a.tileTokens), token);
-    return element(s, kit.mul(row, blockRows));
-  }
-  /// 32-bit elements that a row of q or K takes.
-  int64_t wordsK() const { return pairK ? a.dimK / 2 : a.dimK; }
-
-  void loadQueryRow(Value row, double scale);
-  void packK(const TileRows &rows);
-  Value packV(const TileRows &rows);
-  void storePairsV();
-  void scaleAndPair(Value block);
-  Value keyRow(const TileRows &rows, Value token);
-  Value multiply(bool pairs, Value sum, Value x, Value y) {
-    return pairs ? kit.dotBF16(sum, x, y) : kit.fma(x, y, sum);
-  }
-  void scoreTile(ArrayRef<Value> keys, Value block, Value token);
-  void outputTile(Value block, Value row, Value channel, int64_t vectors,
-                  int64_t lanes);
-  void accumulateBlock(Value block);
-  void addNonFinite(const TileRows &rows);
-  Value apply(Value x, ArrayRef<Transform> transforms, const TileRows &rows,
-              Value block, Value token);
-
-  AttendKernel &a;
-  Kit &kit;
-  Kernel &k;
-  bool pairK, pairV; ///< products of bf16 pairs
-  bool direct;       ///< K's codes are the pairs: read where they stand
-  int64_t blockRows; ///< rows of a block
-  int64_t tileRows;  ///< tokens or rows of a register tile
-  int64_t maxBlocks;
-  double queryScale = 1; ///< applied to scores if q stays as it is
-  Value blocks;          ///< of this item
-  Value finite;          ///< whether the tile's V is; null: it must be
-  bool scaled = false;   ///< V has scales
-  int64_t qT = 0, s = 0, kRows = 0, v = 0, vPairs = 0, p = 0, acc = 0;
-  int64_t m = 0, l = 0, alpha = 0, scaleK = 0, scaleV = 0;
-};
-
 PackedMath::PackedMath(AttendKernel &a)
     : a(a), kit(a.kit), k(a.k), blockRows(2 * kit.lanes),
-      tileRows(a.schedule.getRows()) {
+      tileRows(a.schedule.getRows()), wordsK(a.dimK), widthV(a.dimV) {
   int64_t rows = a.schedule.getQueries() * a.group;
   maxBlocks = llvm::divideCeil(rows, blockRows);
-  Type codeK = a.planK.codec.getCodeType();
-  Type bf16 = kit.b.getBF16Type();
-  bool pairs = a.schedule.getDot() && k.target().hasDot(bf16, k.dtype);
-  pairK = pairs && (codeK.isBF16() || codeK.isInteger(8));
-  pairV = pairs && a.planV.codec.getCodeType().isBF16();
-  direct = pairK && codeK.isBF16();
+  formK = chooseForm(a.planK.codec);
+  formV = chooseForm(a.planV.codec);
+  Type codeK = a.planK.codec.getCodeType(), codeV = a.planV.codec.getCodeType();
+  // A product of pairs would round probabilities that carry scales.
+  if (formV == Form::Pairs && !codeV.isBF16())
+    formV = Form::F32;
+  direct = formK == Form::Pairs && codeK.isBF16();
+  if (formK != Form::F32)
+    wordsK = a.dimK / 2;
+  if (formK == Form::Tiles) {
+    wordsK = llvm::alignTo<kTileSide>(wordsK);
+    limbsQ = k.dtype.isBF16() ? 1 : 2;
+    limbsK = codeK.isF16() ? 2 : 1;
+  }
+  if (formV == Form::Tiles) {
+    widthV = llvm::alignTo<kTileSide>(a.dimV);
+    limbsP = k.dtype.isBF16() && codeV.isBF16() ? 1 : 2;
+    limbsV = codeV.isF16() ? 2 : 1;
+  }
+}
+
+PackedMath::Form PackedMath::chooseForm(CodecAttrInterface codec) {
+  Type code = codec.getCodeType(), bf16 = kit.b.getBF16Type();
+  if (!a.schedule.getDot())
+    return Form::F32;
+  if (k.target().hasMatrix(code, k.dtype))
+    return Form::Tiles;
+  bool fits = code.isBF16() || code.isInteger(8);
+  return fits && k.target().hasDot(bf16, k.dtype) ? Form::Pairs : Form::F32;
 }
 
 void PackedMath::plan() {
   Scratch &scratch = k.scratch;
-  int64_t rows = maxBlocks * blockRows, tokens = a.tileTokens;
-  qT = scratch.reserve(rows * wordsK() * 4);
+  int64_t rows = maxRows(), tokens = a.tileTokens;
+  qT = scratch.reserve(maxBlocks * limbsQ * queryWords() * 4);
   s = scratch.reserve(rows * tokens * 4);
   if (!direct)
-    kRows = scratch.reserve(tokens * wordsK() * 4);
-  v = scratch.reserve(tokens * a.dimV * 4);
-  if (pairV) {
-    vPairs = scratch.reserve(tokens / 2 * a.dimV * 4);
-    p = scratch.reserve(tokens / 2 * blockRows * 4);
+    kRows = scratch.reserve(limbsK * keyWords() * 4);
+  if (formV == Form::F32) {
+    v = scratch.reserve(tokens * widthV * 4);
+  } else {
+    vPairs = scratch.reserve(limbsV * valueWords() * 4);
+    p = scratch.reserve(limbsP * tokens / 2 * blockRows * 4);
   }
-  acc = scratch.reserve(rows * a.dimV * 4);
+  acc = scratch.reserve(rows * widthV * 4);
   for (int64_t *offset : {&m, &l, &alpha})
     *offset = scratch.reserve(rows * 4);
   for (int64_t *offset : {&scaleK, &scaleV})
     *offset = scratch.reserve(tokens * 4);
+  config = scratch.reserve(64);
 }
 
 //===----------------------------------------------------------------------===//
-// Query and state
+// State
 //===----------------------------------------------------------------------===//
-
-void PackedMath::loadQuery(double scale) {
-  blocks = kit.ceilDiv(a.rows, blockRows);
-  queryScale = scale;
-  Value zero = kit.constant(0, kit.vec(8));
-  kit.loop(kit.i64(0), kit.mul(blocks, blockRows * wordsK()), 8,
-           [&](Value i) { kit.store(zero, element(qT, i)); });
-  kit.loop(kit.i64(0), a.rows, 1, [&](Value row) { loadQueryRow(row, scale); });
-}
-
-/// Column `row` of qT: the channels of a query row, `blockRows` elements apart.
-void PackedMath::loadQueryRow(Value row, double scale) {
-  Value from = a.queryRow(row);
-  Value column = kit.add(kit.mul(kit.div(row, blockRows), blockRows * wordsK()),
-                         kit.rem(row, blockRows));
-  kit.loop(0, wordsK(), 1, [&](Value c) {
-    Value x;
-    if (pairK) {
-      x = kit.load(kit.b.getI32Type(), kit.at(from, kit.mul(c, 4)));
-    } else {
-      x = kit.loadAsF32(k.dtype, kit.at(from, kit.mul(c, k.dtypeBytes())), 1);
-      x = kit.fmul(x, kit.constant(scale, x.getType()));
-    }
-    kit.store(x, element(qT, kit.add(column, kit.mul(c, blockRows))), 4);
-  });
-}
 
 void PackedMath::initState() {
   Value rows = kit.mul(blocks, blockRows), zero = kit.constant(0, kit.vec(8));
@@ -162,119 +94,15 @@ void PackedMath::initState() {
     kit.store(kit.constant(-INFINITY, kit.vec(8)), element(m, row));
     kit.store(zero, element(l, row));
   });
-  kit.loop(kit.i64(0), kit.mul(rows, a.dimV), 8,
-           [&](Value i) { kit.store(zero, element(acc, i)); });
-}
-
-//===----------------------------------------------------------------------===//
-// Packing
-//===----------------------------------------------------------------------===//
-
-/// A decoded block of channels in natural order.
-static Value decodeInOrder(Kit &kit, const ChannelPlan &plan,
-                           const ChannelBlock &block, Value row,
-                           Value channel) {
-  Value x = kit.concat(plan.decode(kit, block, row, channel));
-  SmallVector<int64_t> order = plan.order(block), back(order.size());
-  for (auto [element, c] : llvm::enumerate(order))
-    back[c] = element;
-  return kit.shuffle(x, x, back);
-}
-
-/// The rows of K that exist, in f32 or bf16.
-void PackedMath::packK(const TileRows &rows) {
-  kit.loop(kit.i64(0), rows.count, 1, [&](Value token) {
-    Value row = rows.row(a.codesK, token);
-    Value to = element(kRows, kit.mul(token, wordsK()));
-    a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
-      Value x = decodeInOrder(kit, a.planK, block, row, channel);
-      kit.store(pairK ? kit.roundToBF16(x) : x,
-                kit.at(to, kit.mul(channel, pairK ? 2 : 4)));
-    });
-  });
-}
-
-/// Packs V, zeros where there is no token. An infinity or NaN counts as 0 too,
-/// since a probability of 0 must hide it (addNonFinite). Returns whether there
-/// is none, null if the codes cannot be one.
-Value PackedMath::packV(const TileRows &rows) {
-  bool floats = isa<FloatType>(a.planV.codec.getCodeType());
-  Value bad = k.scratchAt(scaleV); // free until the scales are gathered
-  if (floats)
-    kit.store(kit.constant(0, kit.vec(8)), bad);
-  kit.loop(kit.i64(0), rows.count, 1, [&](Value token) {
-    Value row = rows.row(a.codesV, token);
-    Value to = element(v, kit.mul(token, a.dimV));
-    a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
-      Value x = decodeInOrder(kit, a.planV, block, row, channel);
-      if (floats) {
-        // x - x is 0 for finite x, NaN otherwise.
-        Value zero = kit.fsub(x, x);
-        auto plus = [&](Value x, Value y) { return kit.fadd(x, y); };
-        kit.store(plus(kit.load(kit.vec(8), bad), kit.fold(zero, 8, plus)),
-                  bad);
-        x = kit.select(kit.fcmp(Pred::ORD, zero, zero), x,
-                       kit.constant(0, x.getType()));
-      }
-      kit.store(x, kit.at(to, kit.mul(channel, 4)));
-    });
-  });
-  kit.loop(rows.count, kit.i64(a.tileTokens), 1, [&](Value token) {
-    kit.loop(0, a.dimV, 8, [&](Value c) {
-      kit.store(kit.constant(0, kit.vec(8)),
-                element(v, kit.add(kit.mul(token, a.dimV), c)));
-    });
-  });
-  if (!floats)
-    return {};
-  Value sum = kit.fold(kit.load(kit.vec(8), bad), 1,
-                       [&](Value x, Value y) { return kit.fadd(x, y); });
-  return kit.fcmp(Pred::ORD, kit.extract(sum, 0), kit.extract(sum, 0));
-}
-
-/// x [2n] and y [2n] as pairs x0 y0 x1 y1 ... of bf16.
-static Value pairUp(Kit &kit, Value x, Value y) {
-  int64_t n = cast<VectorType>(x.getType()).getNumElements();
-  SmallVector<int64_t> lanes;
-  for (int64_t i = 0; i < n; ++i)
-    llvm::append_values(lanes, i, n + i);
-  return kit.shuffle(kit.roundToBF16(x), kit.roundToBF16(y), lanes);
-}
-
-/// vPairs [token / 2][dim v] from v.
-void PackedMath::storePairsV() {
-  forTokens(2, [&](Value token) {
-    Value from = kit.mul(token, a.dimV);
-    Value to = kit.mul(kit.div(token, 2), a.dimV);
-    kit.loop(0, a.dimV, 8, [&](Value c) {
-      Value x = kit.load(kit.vec(8), element(v, kit.add(from, c)));
-      Value y =
-          kit.load(kit.vec(8), element(v, kit.add(kit.add(from, c), a.dimV)));
-      kit.store(pairUp(kit, x, y), element(vPairs, kit.add(to, c)));
-    });
-  });
-}
-
-/// Applies V's scales to the probabilities of a block, and for products of
-/// pairs makes p [token / 2][row] of them.
-void PackedMath::scaleAndPair(Value block) {
-  if (!scaled && !pairV)
-    return;
-  auto load = [&](Value token) {
-    Value x = kit.load(kit.vec(blockRows), score(block, token));
-    if (!scaled)
-      return x;
-    Value scale = kit.load(kit.f32(), element(scaleV, token));
-    x = a.scaleProbability(x, kit.splat(scale, blockRows));
-    kit.store(x, score(block, token));
-    return x;
+  auto clear = [&](int64_t offset, Value words) {
+    kit.loop(kit.i64(0), words, 8,
+             [&](Value i) { kit.store(zero, element(offset, i)); });
   };
-  forTokens(2, [&](Value token) {
-    Value x = load(token), y = load(kit.add(token, 1));
-    if (pairV)
-      kit.store(pairUp(kit, x, y),
-                element(p, kit.mul(kit.div(token, 2), blockRows)));
-  });
+  clear(acc, kit.mul(rows, widthV));
+  if (formK == Form::Tiles && wordsK != a.dimK / 2) // channels that fill up
+    clear(kRows, kit.i64(limbsK * keyWords()));
+  if (formK == Form::Tiles || formV == Form::Tiles)
+    configureTiles();
 }
 
 //===----------------------------------------------------------------------===//
@@ -285,13 +113,18 @@ void PackedMath::scaleAndPair(Value block) {
 /// row will do, the mask hides them.
 Value PackedMath::keyRow(const TileRows &rows, Value token) {
   if (!direct)
-    return element(kRows, kit.mul(token, wordsK()));
-  return rows.row(a.codesK, kit.min(token, kit.add(rows.count, -1)));
+    return element(kRows, kit.mul(token, wordsK));
+  return rows.row(a.codesK, kit.min(token, kit.add(a.countOf(rows), -1)));
 }
 
 void PackedMath::dot(const TileRows &rows) {
-  if (!direct)
-    packK(rows);
+  Value finiteK = direct ? Value() : packK(rows);
+  if (formK == Form::Tiles) {
+    forBlocks([&](Value block) { scoreTiles(block); });
+    if (finiteK)
+      kit.when(finiteK, [] {}, [&] { addNonFiniteScores(rows); });
+    return;
+  }
   forTokens(tileRows, [&](Value token) {
     SmallVector<Value> keys;
     for (int64_t i = 0; i < tileRows; ++i)
@@ -303,7 +136,7 @@ void PackedMath::dot(const TileRows &rows) {
 /// Scores of a block against as many tokens as `keys`.
 void PackedMath::scoreTile(ArrayRef<Value> keys, Value block, Value token) {
   constexpr int64_t unroll = 4; // dims are multiples of 8
-  Value columns = kit.mul(block, blockRows * wordsK());
+  Value columns = kit.mul(block, queryWords());
   SmallVector<Value> sums(2 * keys.size(), kit.constant(0, kit.vec(kit.lanes)));
   auto round = [&](Value first, ValueRange carried) {
     SmallVector<Value> next(carried);
@@ -318,14 +151,14 @@ void PackedMath::scoreTile(ArrayRef<Value> keys, Value block, Value token) {
         Value left = kit.splat(x, kit.lanes);
         for (int64_t half : {0, 1})
           next[2 * i + half] =
-              multiply(pairK, next[2 * i + half], left, right[half]);
+              multiply(formK, next[2 * i + half], left, right[half]);
       }
     }
     return next;
   };
-  sums = kit.loop(kit.i64(0), kit.i64(wordsK()), unroll, sums, round);
+  sums = kit.loop(kit.i64(0), kit.i64(wordsK), unroll, sums, round);
   for (auto [i, sum] : llvm::enumerate(sums)) {
-    if (pairK)
+    if (queryScale != 1)
       sum = kit.fmul(sum, kit.constant(queryScale, sum.getType()));
     Value to = score(block, kit.add(token, int64_t(i / 2)));
     kit.store(sum, kit.at(to, int64_t(i % 2) * kit.lanes * 4));
@@ -341,14 +174,78 @@ void PackedMath::prepare(const TileRows &rows, ArrayRef<Transform> transforms) {
 }
 
 void PackedMath::accumulate(const TileRows &rows) {
-  if (pairV)
-    storePairsV();
   forBlocks([&](Value block) {
+    if (formV == Form::Tiles)
+      return accumulateTiles(block);
     scaleAndPair(block);
     accumulateBlock(block);
   });
   if (finite)
     kit.when(finite, [] {}, [&] { addNonFinite(rows); });
+}
+
+/// The weights of a block's rows for a token, V's scales in them.
+Value PackedMath::weight(Value at, Value token, int64_t lanes) {
+  Value x = kit.load(kit.vec(lanes), at);
+  if (!scaled)
+    return x;
+  Value scale = kit.load(kit.f32(), element(scaleV, token));
+  return a.scaleProbability(x, kit.splat(scale, lanes));
+}
+
+/// Weights of two tokens as words of bf16, and what those lack. Halves are
+/// rounded up: to even would take three instructions more. A NaN may be lost
+/// here; the row's sum of weights has it.
+PackedMath::Values PackedMath::pairWeights(Value x, Value y, int64_t limbs) {
+  OpBuilder &b = kit.b;
+  int64_t n = cast<VectorType>(x.getType()).getNumElements();
+  auto words = VectorType::get(n, b.getI32Type());
+  auto bits = [&](Value v) -> Value {
+    return arith::BitcastOp::create(b, kit.loc, words, v);
+  };
+  Value high = kit.i32s(n, int32_t(0xffff0000)), half = kit.i32s(n, 0x8000);
+  Value sixteen = kit.i32s(n, 16);
+  Value rest[2] = {x, y};
+  Values result;
+  for (int64_t limb = 0; limb < limbs; ++limb) {
+    bool last = limb + 1 == limbs;
+    Value part[2];
+    for (int64_t i : {0, 1}) {
+      Value v = rest[i];
+      // The larger limb is cut off, so that the rest is exact.
+      part[i] = last ? kit.add(bits(v), half) : bits(v);
+      if (last)
+        continue;
+      Value cut = arith::BitcastOp::create(b, kit.loc, v.getType(),
+                                           kit.both(part[i], high));
+      v = kit.fsub(v, cut); // NaN for an infinity
+      rest[i] = kit.select(kit.fcmp(Pred::ORD, v, v), v,
+                           kit.constant(0, v.getType()));
+    }
+    result.push_back(
+        kit.either(arith::ShRUIOp::create(b, kit.loc, part[0], sixteen),
+                   kit.both(part[1], high)));
+  }
+  return result;
+}
+
+/// Applies V's scales to the probabilities of a block, and for products of
+/// pairs makes p [token / 2][row] of them.
+void PackedMath::scaleAndPair(Value block) {
+  if (!scaled && formV != Form::Pairs)
+    return;
+  auto load = [&](Value token) {
+    Value x = weight(score(block, token), token, blockRows);
+    if (scaled)
+      kit.store(x, score(block, token));
+    return x;
+  };
+  forTokens(2, [&](Value token) {
+    Value x = load(token), y = load(kit.add(token, 1));
+    if (formV == Form::Pairs)
+      kit.store(pairWeights(x, y, 1)[0],
+                element(p, kit.mul(kit.div(token, 2), blockRows)));
+  });
 }
 
 void PackedMath::accumulateBlock(Value block) {
@@ -370,8 +267,8 @@ void PackedMath::outputTile(Value block, Value row, Value channel,
                             int64_t vectors, int64_t lanes) {
   Value first = kit.add(kit.mul(block, blockRows), row);
   auto slot = [&](int64_t i, int64_t vector) {
-    Value at = kit.add(kit.mul(kit.add(first, i), a.dimV), channel);
-    return kit.at(element(acc, at), vector * lanes * 4);
+    return kit.at(accumulator(block, kit.add(row, i), channel),
+                  vector * lanes * 4);
   };
   SmallVector<Value> sums;
   for (int64_t i = 0; i < tileRows; ++i) {
@@ -381,12 +278,13 @@ void PackedMath::outputTile(Value block, Value row, Value channel,
                               kit.splat(factor, lanes)));
   }
   // [token][row] of p and [token][channel] of v, or pairs of tokens.
-  Value pBase = pairV ? k.scratchAt(p) : score(block, kit.i64(0));
+  Value pBase =
+      formV == Form::Pairs ? k.scratchAt(p) : score(block, kit.i64(0));
   Value left = kit.at(pBase, kit.mul(row, 4));
-  Value right = element(pairV ? vPairs : v, channel);
+  Value right = element(formV == Form::Pairs ? vPairs : v, channel);
   auto round = [&](Value token, ValueRange carried) {
     SmallVector<Value> next(carried), x;
-    Value to = kit.at(right, kit.mul(token, a.dimV * 4));
+    Value to = kit.at(right, kit.mul(token, widthV * 4));
     for (int64_t j = 0; j < vectors; ++j)
       x.push_back(kit.load(kit.vec(lanes), kit.at(to, j * lanes * 4)));
     Value from = kit.at(left, kit.mul(token, blockRows * 4));
@@ -394,15 +292,43 @@ void PackedMath::outputTile(Value block, Value row, Value channel,
       Value wide = kit.splat(kit.load(kit.f32(), kit.at(from, i * 4)), lanes);
       for (int64_t j = 0; j < vectors; ++j)
         next[i * vectors + j] =
-            multiply(pairV, next[i * vectors + j], wide, x[j]);
+            multiply(formV, next[i * vectors + j], wide, x[j]);
     }
     return next;
   };
-  sums = kit.loop(kit.i64(0), kit.i64(pairV ? a.tileTokens / 2 : a.tileTokens),
-                  1, sums, round);
+  sums =
+      kit.loop(kit.i64(0),
+               kit.i64(formV == Form::Pairs ? a.tileTokens / 2 : a.tileTokens),
+               1, sums, round);
   for (int64_t i = 0; i < tileRows; ++i)
     for (int64_t j = 0; j < vectors; ++j)
       kit.store(sums[i * vectors + j], slot(i, j));
+}
+
+/// Adds q * k for the infinities and NaNs of K, which were packed as 0.
+void PackedMath::addNonFiniteScores(const TileRows &rows) {
+  auto add = [&](Value row, Value token, const ChannelBlock &block,
+                 Value channel) {
+    Value x =
+        a.planK.decodeInOrder(kit, block, rows.row(a.codesK, token), channel);
+    Value zero = kit.fsub(x, x);
+    Value from = kit.at(a.queryRow(row), kit.mul(channel, k.dtypeBytes()));
+    Value query = kit.loadAsF32(k.dtype, from, block.channels);
+    query = kit.fmul(query, kit.constant(scale, query.getType()));
+    Value terms = kit.select(kit.fcmp(Pred::UNO, zero, zero),
+                             kit.fmul(query, x), kit.constant(0, x.getType()));
+    Value at = kit.at(score(kit.div(row, blockRows), token),
+                      kit.mul(kit.rem(row, blockRows), 4));
+    auto plus = [&](Value x, Value y) { return kit.fadd(x, y); };
+    kit.store(plus(kit.load(kit.vec(1), at), kit.fold(terms, 1, plus)), at);
+  };
+  kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
+    kit.loop(kit.i64(0), a.countOf(rows), 1, [&](Value token) {
+      a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
+        add(row, token, block, channel);
+      });
+    });
+  });
 }
 
 /// Adds p * v for the infinities and NaNs of V, which were packed as 0, to the
@@ -414,18 +340,18 @@ void PackedMath::addNonFinite(const TileRows &rows) {
                       kit.mul(kit.rem(row, blockRows), 4));
     Value weight = kit.load(kit.f32(), at);
     Value x =
-        decodeInOrder(kit, a.planV, block, rows.row(a.codesV, token), channel);
+        a.planV.decodeInOrder(kit, block, rows.row(a.codesV, token), channel);
     Value zero = kit.fsub(x, x);
     Value seen = kit.fcmp(Pred::UNE, weight, kit.constant(0, kit.f32()));
     Value wanted = kit.both(kit.fcmp(Pred::UNO, zero, zero),
                             kit.splat(seen, block.channels));
-    Value slot = element(acc, kit.add(kit.mul(row, a.dimV), channel));
+    Value slot = element(acc, kit.add(kit.mul(row, widthV), channel));
     Value sum = kit.load(x.getType(), slot);
     Value more = kit.fma(kit.splat(weight, block.channels), x, sum);
     kit.store(kit.select(wanted, more, sum), slot);
   };
   kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
-    kit.loop(kit.i64(0), rows.count, 1, [&](Value token) {
+    kit.loop(kit.i64(0), a.countOf(rows), 1, [&](Value token) {
       a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
         add(row, token, block, channel);
       });
@@ -441,6 +367,8 @@ void PackedMath::addNonFinite(const TileRows &rows) {
 Value PackedMath::apply(Value x, ArrayRef<Transform> transforms,
                         const TileRows &rows, Value block, Value token) {
   int64_t n = blockRows;
+  if (formK == Form::Tiles && queryScale != 1)
+    x = kit.fmul(x, kit.constant(queryScale, x.getType()));
   for (const Transform &transform : transforms) {
     if (isa<tile::ScaleTokensOp>(transform.op)) {
       x = kit.fmul(x,
@@ -506,20 +434,20 @@ void PackedMath::softmaxStep(const TileRows &rows,
 //===----------------------------------------------------------------------===//
 
 void PackedMath::storePartial() {
+  if (formK == Form::Tiles || formV == Form::Tiles)
+    kit.releaseTiles();
   kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
     Value inverse =
         a.storePartialLse(row, kit.load(kit.vec(1), element(m, row)),
                           kit.load(kit.vec(1), element(l, row)));
     Value wide = kit.splat(inverse, 8);
-    Value to = a.partialOutput(row), from = element(acc, kit.mul(row, a.dimV));
+    Value to = a.partialOutput(row), from = element(acc, kit.mul(row, widthV));
     kit.loop(0, a.dimV, 8, [&](Value c) {
       Value x = kit.load(kit.vec(8), kit.at(from, kit.mul(c, 4)));
       kit.store(kit.fmul(x, wide), kit.at(to, kit.mul(c, 4)));
     });
   });
 }
-
-} // namespace
 
 std::unique_ptr<TileMath> kvc::cpu::makePackedMath(AttendKernel &kernel) {
   return std::make_unique<PackedMath>(kernel);

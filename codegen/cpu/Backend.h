@@ -27,7 +27,8 @@ struct CpuTarget {
   std::vector<std::string> without;
   int64_t lanes = 8;
   int64_t registers = 16;
-  std::vector<std::string> dot; ///< code types with products: "bf16", "i8"
+  /// Code types with products of vectors and of matrix registers: "bf16", "i8".
+  std::vector<std::string> dot, matrix;
 };
 
 /// All levels, least capable first.

@@ -47,6 +47,15 @@ SmallVector<Value> ChannelPlan::decode(Kit &kit, const ChannelBlock &block,
   return codec.emitDecode(kit.b, kit.loc, load, block.channels, block.lanes);
 }
 
+Value ChannelPlan::decodeInOrder(Kit &kit, const ChannelBlock &block, Value row,
+                                 Value channel) const {
+  Value x = kit.concat(decode(kit, block, row, channel));
+  SmallVector<int64_t> elements = order(block), back(elements.size());
+  for (auto [element, c] : llvm::enumerate(elements))
+    back[c] = element;
+  return kit.shuffle(x, x, back);
+}
+
 int64_t ChannelPlan::unroll() const {
   // About 128 channels: enough to hide the loop, small enough to compile fast.
   int64_t limit = 128 / blocks.front().channels;

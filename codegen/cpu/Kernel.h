@@ -35,6 +35,9 @@ struct ChannelPlan {
   llvm::SmallVector<mlir::Value> decode(Kit &kit, const ChannelBlock &block,
                                         mlir::Value row,
                                         mlir::Value channel) const;
+  /// The same as one vector, its channels in natural order.
+  mlir::Value decodeInOrder(Kit &kit, const ChannelBlock &block,
+                            mlir::Value row, mlir::Value channel) const;
   /// Blocks to unroll inside one round of a loop over the main ones.
   int64_t unroll() const;
 };

@@ -266,6 +266,42 @@ Value Kit::dotU8I8(Value sum, Value x, Value y) {
 }
 
 //===----------------------------------------------------------------------===//
+// Matrix registers
+//===----------------------------------------------------------------------===//
+
+// The intrinsics that name registers: LLVM's others have it choose and
+// configure them, and it then spills what a loop keeps.
+
+/// Calls an intrinsic with register numbers and then other operands.
+static void callTiles(Kit &kit, StringRef name, ArrayRef<int64_t> tiles,
+                      ValueRange rest = {}) {
+  SmallVector<Value> operands;
+  for (int64_t tile : tiles)
+    operands.push_back(arith::ConstantOp::create(
+        kit.b, kit.loc, kit.b.getI8IntegerAttr(int8_t(tile))));
+  llvm::append_range(operands, rest);
+  LLVM::CallIntrinsicOp::create(kit.b, kit.loc, kit.b.getStringAttr(name),
+                                operands);
+}
+
+void Kit::configureTiles(Value address) {
+  callTiles(*this, "llvm.x86.ldtilecfg", {}, address);
+}
+void Kit::releaseTiles() { callTiles(*this, "llvm.x86.tilerelease", {}); }
+void Kit::zeroTile(int64_t tile) {
+  callTiles(*this, "llvm.x86.tilezero", tile);
+}
+void Kit::loadTile(int64_t tile, Value address, int64_t stride) {
+  callTiles(*this, "llvm.x86.tileloadd64", tile, {address, i64(stride)});
+}
+void Kit::storeTile(int64_t tile, Value address, int64_t stride) {
+  callTiles(*this, "llvm.x86.tilestored64", tile, {address, i64(stride)});
+}
+void Kit::dotTiles(int64_t sum, int64_t x, int64_t y) {
+  callTiles(*this, "llvm.x86.tdpbf16ps", {sum, x, y});
+}
+
+//===----------------------------------------------------------------------===//
 // Lanes
 //===----------------------------------------------------------------------===//
 

@@ -112,6 +112,19 @@ public:
   /// Quads of u8 times i8 into i32 (avx512vnni).
   mlir::Value dotU8I8(mlir::Value sum, mlir::Value x, mlir::Value y);
 
+  //===--- matrix registers (amx-bf16) ---------------------------------------//
+  // Eight, by number: rows of 64 bytes of which the configuration says how
+  // many. Rows stand `stride` bytes apart in memory.
+  /// Reads the configuration, 64 bytes; all registers become 0.
+  void configureTiles(mlir::Value address);
+  /// Gives the registers back: what comes after has none to save.
+  void releaseTiles();
+  void zeroTile(int64_t tile);
+  void loadTile(int64_t tile, mlir::Value address, int64_t stride);
+  void storeTile(int64_t tile, mlir::Value address, int64_t stride);
+  /// sum [row][column] f32 += x [row][2 n] * y [n][column][2] of bf16.
+  void dotTiles(int64_t sum, int64_t x, int64_t y);
+
   //===--- lanes ------------------------------------------------------------//
   mlir::Value shuffle(mlir::Value x, mlir::Value y,
                       llvm::ArrayRef<int64_t> lanes);

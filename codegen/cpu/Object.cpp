@@ -26,9 +26,10 @@ using namespace kvc::cpu;
 
 const std::vector<CpuTarget> &kvc::cpu::cpuTargets() {
 #define KVC_STRIP(...) __VA_ARGS__
-#define KVC_CPU_TARGET(NAME, CPU, LANES, REGISTERS, DOT, FEATURES, WITHOUT)    \
+#define KVC_CPU_TARGET(NAME, CPU, LANES, REGISTERS, DOT, MATRIX, FEATURES,     \
+                       WITHOUT)                                                \
   {NAME,  CPU,       KVC_STRIP FEATURES, KVC_STRIP WITHOUT,                    \
-   LANES, REGISTERS, KVC_STRIP DOT},
+   LANES, REGISTERS, KVC_STRIP DOT,      KVC_STRIP MATRIX},
   static const std::vector<CpuTarget> targets = {
 #include "codegen/cpu/CpuTargets.def"
   };
@@ -62,12 +63,17 @@ std::optional<CpuTarget> kvc::cpu::findCpuTarget(StringRef name) {
 }
 
 TargetAttr kvc::cpu::targetAttr(MLIRContext *context, const CpuTarget &target) {
-  SmallVector<Type> dot;
-  for (StringRef code : target.dot)
-    dot.push_back(code == "bf16" ? Type(BFloat16Type::get(context))
-                                 : Type(IntegerType::get(context, 8)));
+  auto types = [&](const std::vector<std::string> &codes) {
+    SmallVector<Type> list;
+    for (StringRef code : codes)
+      list.push_back(code == "bf16"  ? Type(BFloat16Type::get(context))
+                     : code == "f16" ? Type(Float16Type::get(context))
+                                     : Type(IntegerType::get(context, 8)));
+    return list;
+  };
   return TargetAttr::get(context, target.name, target.lanes, target.registers,
-                         dot, /*shared=*/0);
+                         types(target.dot), types(target.matrix),
+                         /*shared=*/0);
 }
 
 static std::unique_ptr<llvm::TargetMachine>

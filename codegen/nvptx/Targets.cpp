@@ -29,5 +29,5 @@ TargetAttr kvc::nvptx::targetAttr(MLIRContext *context,
   SmallVector<Type> dot{BFloat16Type::get(context), Float16Type::get(context),
                         IntegerType::get(context, 8)};
   return TargetAttr::get(context, target.name, /*lanes=*/32, /*registers=*/255,
-                         dot, target.sharedPerCta);
+                         dot, /*matrix=*/{}, target.sharedPerCta);
 }
