@@ -121,6 +121,11 @@ kvc_status kvc_sim_forget(kvc_device *device, const void *base) {
 
 kvc_status kvc_sim_get_counters(const kvc_device *device,
                                 kvc_sim_counters *counters) {
+  kvc_sim_counters ofCpu = {};
+  if (device && unwrap(const_cast<kvc_device *>(device))->count(ofCpu)) {
+    ofCpu.size = sizeof(ofCpu);
+    return writeStruct(ofCpu, "kvc_sim_counters", counters);
+  }
   kvc_status status = ok();
   SimDriver *driver = simOf(device, status);
   if (!driver)

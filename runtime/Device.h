@@ -50,6 +50,9 @@ public:
   virtual void lend(const void *, size_t, bool /*writable*/) {}
   virtual void takeBack(const void *) {}
 
+  /// Counts what an emulated CPU did; false if this is none.
+  virtual bool count(kvc_sim_counters &) const { return false; }
+
   /// Zeroed memory that kernels can reach, 64-byte aligned; null if there is
   /// not enough.
   virtual void *allocate(size_t bytes) = 0;

@@ -1,6 +1,7 @@
 //===- Cpu.cpp - the CPU as a device --------------------------------------===//
 #include "runtime/devices/Cpu.h"
 
+#include "lib/Amx/Emulator.h"
 #include "lib/Artifact/ElfImage.h"
 #include "runtime/AttendPlan.h"
 #include "runtime/devices/CpuFeatures.h"
@@ -39,7 +40,8 @@ private:
 
 class CpuDevice : public Device {
 public:
-  CpuDevice(uint32_t threads, const kvc_parallel *parallel) {
+  CpuDevice(uint32_t threads, const kvc_parallel *parallel, const char *level)
+      : level(level) {
     if (parallel)
       external = *parallel;
     else
@@ -49,6 +51,8 @@ public:
   uint32_t workers() const { return pool ? pool->workers() : external.workers; }
   /// The caller holds `lock`.
   void run(uint32_t tasks, ThreadPool::Task task, void *arg) {
+    if (emulates())
+      amx::install(); // somebody may have taken the signal since
     if (pool)
       pool->run(tasks, task, arg);
     else if (tasks == 1)
@@ -57,9 +61,13 @@ public:
       external.run(external.context, tasks, task, arg);
   }
 
+  /// Whether it stands for a CPU that this one may not be.
+  bool emulates() const { return !level.empty(); }
+
   kvc_status load(const artifact::Manifest &manifest,
                   const artifact::Bundle &bundle,
                   std::unique_ptr<Executable> &executable) override;
+  bool count(kvc_sim_counters &counters) const override;
   void *allocate(size_t bytes) override;
   void deallocate(void *memory, size_t bytes) override {
     munmap(memory, bytes);
@@ -79,21 +87,28 @@ public:
   std::mutex lock;
 
 private:
+  std::string level; ///< the only one that it runs; "": any
   kvc_parallel external = {};
   std::unique_ptr<ThreadPool> pool;
 };
 
 /// What the workers of one run share.
 struct Job {
-  const CpuStore *store = nullptr;
+  Job(CpuDevice &device, const CpuStore &store)
+      : store(&store), workers(device.workers()), emulates(device.emulates()) {}
+
+  const CpuStore *store;
   const void *args = nullptr; ///< of the kernel
   const Wave *wave = nullptr;
   uint32_t rows = 0; ///< append
   uint8_t *scratch = nullptr;
   size_t scratchStride = 0;
-  uint32_t workers = 0;
+  uint32_t workers;
+  bool emulates;
   /// The caller's parallel for gave a worker that does not exist.
   std::atomic<bool> misused = false;
+  std::mutex lock;
+  std::string finding; ///< the emulator's first; guarded by `lock`
 
   bool begin(uint32_t worker, KvcWorkItem &item) {
     if (worker >= workers) {
@@ -103,12 +118,24 @@ struct Job {
     item.scratch = scratch + worker * scratchStride;
     return true;
   }
+  /// A kernel has returned, on this thread.
+  void end(const char *kernel) {
+    std::string found = emulates ? amx::finish() : "";
+    if (found.empty())
+      return;
+    std::lock_guard guard(lock);
+    if (finding.empty())
+      finding = kernel + (": " + found);
+  }
   kvc_status status() const {
-    if (!misused.load(std::memory_order_relaxed))
-      return ok();
-    return fail(KVC_DEVICE_ERROR, 401,
-                "the caller's parallel for gave a worker beyond its %u workers",
-                workers);
+    if (misused.load(std::memory_order_relaxed))
+      return fail(
+          KVC_DEVICE_ERROR, 401,
+          "the caller's parallel for gave a worker beyond its %u workers",
+          workers);
+    if (!finding.empty())
+      return fail(KVC_DEVICE_ERROR, 404, "%s", finding.c_str());
+    return ok();
   }
 };
 
@@ -120,6 +147,7 @@ void attendTask(void *arg, uint32_t index, uint32_t worker) {
   FloatMode mode;
   uint32_t variant = AttendPlan::item(job.store->shape, *job.wave, index, item);
   job.store->attend[variant](job.args, &item);
+  job.end("attend");
 }
 
 void mergeTask(void *arg, uint32_t index, uint32_t worker) {
@@ -130,6 +158,7 @@ void mergeTask(void *arg, uint32_t index, uint32_t worker) {
   FloatMode mode;
   AttendPlan::merge(job.store->shape, *job.wave, index, item);
   job.store->merge(job.args, &item);
+  job.end("merge");
 }
 
 void appendTask(void *arg, uint32_t index, uint32_t worker) {
@@ -142,6 +171,7 @@ void appendTask(void *arg, uint32_t index, uint32_t worker) {
   item.end = int32_t(std::min(job.rows - index * kAppendRows, kAppendRows)) +
              item.begin;
   job.store->append(job.args, &item);
+  job.end("append");
 }
 
 class CpuExecutable : public Executable {
@@ -205,13 +235,11 @@ kvc_status CpuExecutable::append(uint32_t store, const kvc_append_args &args) {
                             args.planes[plane].outer_stride,
                             args.planes[plane].head_stride};
   std::lock_guard guard(device.lock);
-  Job job;
-  job.store = &s;
+  Job job(device, s);
   job.args = &kernel;
   job.rows = args.rows;
   job.scratch = static_cast<uint8_t *>(appendScratch);
   job.scratchStride = appendStride;
-  job.workers = device.workers();
   device.run((args.rows + kAppendRows - 1) / kAppendRows, appendTask, &job);
   return job.status();
 }
@@ -225,11 +253,9 @@ kvc_status CpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
                 "`workspace_bytes`: expected at least %zu, found %zu",
                 plan.required(), args.workspace_bytes);
   std::lock_guard guard(device.lock);
-  Job job;
-  job.store = &s;
+  Job job(device, s);
   job.scratch = plan.scratch();
   job.scratchStride = scratch;
-  job.workers = device.workers();
   for (Wave wave; plan.next(wave);) {
     job.args = &wave.args;
     job.wave = &wave;
@@ -247,13 +273,25 @@ kvc_status CpuDevice::load(const artifact::Manifest &manifest,
                            const artifact::Bundle &bundle,
                            std::unique_ptr<Executable> &executable) {
   CpuVariant variant;
-  if (kvc_status s = loadCpuVariant(manifest, bundle, variant); !isOk(s))
+  if (kvc_status s = loadCpuVariant(manifest, bundle, level, variant); !isOk(s))
     return s;
   auto loaded = std::make_unique<CpuExecutable>(*this);
   if (kvc_status s = loaded->init(std::move(variant)); !isOk(s))
     return s;
   executable = std::move(loaded);
   return ok();
+}
+
+bool CpuDevice::count(kvc_sim_counters &counters) const {
+  amx::Counters from = amx::counters();
+  for (size_t op = 0; op < amx::kOps; ++op) {
+    counters.instructions += from.ops[op];
+    if (amx::Op(op) >= amx::Op::tdpbf16ps)
+      counters.mma += from.ops[op];
+  }
+  counters.bytes_read = from.bytesLoaded;
+  counters.bytes_written = from.bytesStored;
+  return emulates();
 }
 
 void *CpuDevice::allocate(size_t bytes) {
@@ -277,7 +315,7 @@ uint32_t allowedCpus() {
 } // namespace
 
 kvc_status kvc::rt::createCpuDevice(const kvc_cpu_options &options,
-                                    Device *&device) {
+                                    Device *&device, const char *level) {
   uint32_t threads = options.threads ? options.threads : allowedCpus();
   const kvc_parallel *parallel = options.parallel;
   if (parallel && (!parallel->run || parallel->workers == 0 ||
@@ -289,8 +327,8 @@ kvc_status kvc::rt::createCpuDevice(const kvc_cpu_options &options,
     return fail(KVC_INVALID_ARGUMENT, 202,
                 "`threads`: expected at most %u, found %u", kMaxWorkers,
                 options.threads);
-  auto created =
-      std::make_unique<CpuDevice>(std::min(threads, kMaxWorkers), parallel);
+  auto created = std::make_unique<CpuDevice>(std::min(threads, kMaxWorkers),
+                                             parallel, level);
   // Fewer than asked for would be a silent loss of speed.
   if (!parallel && created->workers() < std::min(threads, kMaxWorkers))
     return fail(KVC_DEVICE_ERROR, 203, "the system gave %u of %u threads",

@@ -7,7 +7,10 @@
 namespace kvc::rt {
 
 /// A CPU device with a thread pool of its own or the caller's parallel for.
-kvc_status createCpuDevice(const kvc_cpu_options &options, Device *&device);
+/// With a level ("x86-64-v4-amx") it runs the kernels of that level only, and
+/// emulates AMX where the CPU has none (lib/Amx).
+kvc_status createCpuDevice(const kvc_cpu_options &options, Device *&device,
+                           const char *level = "");
 
 } // namespace kvc::rt
 

@@ -1,6 +1,7 @@
 //===- CpuVariant.cpp - one level's kernels of an artifact, loaded --------===//
 #include "runtime/devices/CpuVariant.h"
 
+#include "lib/Amx/Emulator.h"
 #include "runtime/devices/CpuFeatures.h"
 
 #include <algorithm>
@@ -21,10 +22,16 @@ struct Candidate {
   std::string missing; ///< "avx512f, avx512bw"
 };
 
-std::vector<Candidate> candidates(const Manifest &manifest) {
+/// On a CPU with tiles all of AMX is the CPU's: it would not see ours.
+bool emulated(const std::string &feature) {
+  return amx::emulates(feature) && !cpuHasFeature("amx-tile");
+}
+
+std::vector<Candidate> candidates(const Manifest &manifest,
+                                  const std::string &level) {
   std::vector<Candidate> list;
   for (const KernelInfo &kernel : manifest.kernels) {
-    if (kernel.device != "cpu")
+    if (kernel.device != "cpu" || (!level.empty() && kernel.target != level))
       continue;
     auto found = std::find_if(list.begin(), list.end(), [&](auto &candidate) {
       return candidate.target == kernel.target;
@@ -35,14 +42,15 @@ std::vector<Candidate> candidates(const Manifest &manifest) {
   }
   for (Candidate &candidate : list)
     for (const std::string &feature : candidate.features)
-      if (!cpuHasFeature(feature))
+      if (!cpuHasFeature(feature) && (level.empty() || !emulated(feature)))
         candidate.missing += (candidate.missing.empty() ? "" : ", ") + feature;
   return list;
 }
 
 /// The most capable target that runs here; null and a status if there is none.
 const Candidate *choose(const std::vector<Candidate> &list,
-                        const Manifest &manifest, kvc_status &status) {
+                        const Manifest &manifest, const std::string &level,
+                        kvc_status &status) {
   const Candidate *best = nullptr;
   std::string reasons;
   for (const Candidate &candidate : list) {
@@ -52,11 +60,13 @@ const Candidate *choose(const std::vector<Candidate> &list,
     else if (!best || candidate.features.size() >= best->features.size())
       best = &candidate;
   }
+  if (reasons.empty())
+    reasons = "there are no kernels for " +
+              (level.empty() ? "CPUs" : "`" + level + "`");
   if (!best)
-    status = fail(
-        KVC_UNSUPPORTED, 311, "no variant of `%s` runs on this CPU: %s",
-        manifest.specName.c_str(),
-        reasons.empty() ? "there are no kernels for CPUs" : reasons.c_str());
+    status =
+        fail(KVC_UNSUPPORTED, 311, "no variant of `%s` runs on this CPU: %s",
+             manifest.specName.c_str(), reasons.c_str());
   return best;
 }
 
@@ -160,14 +170,15 @@ kvc_status Loader::check() const {
 
 kvc_status kvc::rt::loadCpuVariant(const Manifest &manifest,
                                    const artifact::Bundle &bundle,
+                                   const std::string &level,
                                    CpuVariant &variant) {
   if (manifest.cpuAbi != KVC_CPU_ABI)
     return fail(KVC_UNSUPPORTED, 312,
                 "the kernels of `%s` have CPU ABI %u, this runtime calls %u",
                 manifest.specName.c_str(), manifest.cpuAbi, KVC_CPU_ABI);
-  std::vector<Candidate> list = candidates(manifest);
+  std::vector<Candidate> list = candidates(manifest, level);
   kvc_status status = ok();
-  const Candidate *chosen = choose(list, manifest, status);
+  const Candidate *chosen = choose(list, manifest, level, status);
   if (!chosen)
     return status;
   variant.target = chosen->target;

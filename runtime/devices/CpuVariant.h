@@ -30,9 +30,11 @@ struct CpuVariant {
 };
 
 /// Loads the variant with the most features of those whose features are all
-/// here. KVC_UNSUPPORTED if there is none, KVC_CORRUPT if it is incomplete.
+/// here; with a `level`, the variant of that name, whose features may be
+/// emulated. KVC_UNSUPPORTED if there is none, KVC_CORRUPT if it is incomplete.
 kvc_status loadCpuVariant(const artifact::Manifest &manifest,
-                          const artifact::Bundle &bundle, CpuVariant &variant);
+                          const artifact::Bundle &bundle,
+                          const std::string &level, CpuVariant &variant);
 
 } // namespace kvc::rt
 

@@ -3,6 +3,7 @@
 
 #include "lib/Artifact/ElfImage.h"
 #include "lib/Simt/InstructionSet.h"
+#include "runtime/devices/Cpu.h"
 
 #include <algorithm>
 #include <cstring>
@@ -158,13 +159,19 @@ kvc_sim_counters SimDriver::counters() const {
 kvc_status kvc::rt::createSimDevice(const kvc_sim_options &options,
                                     Device *&device) {
   if (!options.target || !*options.target)
-    return fail(
-        KVC_INVALID_ARGUMENT, 211,
-        "`target`: expected the name of a GPU architecture, found none");
+    return fail(KVC_INVALID_ARGUMENT, 211,
+                "`target`: expected the name of a GPU architecture or of a "
+                "level of x86-64, found none");
   if (options.flags & ~uint32_t(KVC_SIM_COUNT))
     return fail(KVC_INVALID_ARGUMENT, 213,
                 "`flags`: expected KVC_SIM_COUNT or 0, found %u",
                 options.flags);
+  if (std::string_view(options.target).starts_with("x86-64")) {
+    kvc_cpu_options cpu = {};
+    cpu.size = sizeof(cpu);
+    cpu.threads = options.threads;
+    return createCpuDevice(cpu, device, options.target);
+  }
   device = new GpuDevice(std::make_unique<SimDriver>(
       options.target, options.seed, options.flags & KVC_SIM_COUNT));
   return ok();

@@ -132,9 +132,10 @@ KVC_API kvc_status kvc_device_create_cuda(const kvc_cuda_options *options,
 typedef struct kvc_sim_options {
   size_t size;
   const char *target; /* "sm_90a": runs an artifact's kernels for
-                         `sim:sm_90a` */
-  uint64_t seed;      /* decides in which order warps and CTAs run */
-  uint32_t flags;     /* KVC_SIM_COUNT */
+                         `sim:sm_90a`; "x86-64-v4-amx": those for that level */
+  uint64_t seed;      /* of a GPU: in which order warps and CTAs run */
+  uint32_t flags;     /* of a GPU: KVC_SIM_COUNT */
+  uint32_t threads;   /* of a CPU: as in kvc_cpu_options */
 } kvc_sim_options;
 enum { KVC_SIM_COUNT = 1 }; /* count wavefronts and sectors */
 
@@ -142,6 +143,15 @@ enum { KVC_SIM_COUNT = 1 }; /* count wavefronts and sectors */
  * process and checks them: races, copies that are not waited for, accesses out
  * of bounds, deadlocks. What it finds is a KVC_DEVICE_ERROR that
  * kvc_error_text() explains. Calls on one device are run one after the other.
+ *
+ * With a level of x86-64 as its target: a CPU device that runs the kernels of
+ * this level and no others, and AMX instructions on machines that have none.
+ * All else must be there. It takes SIGILL, which such instructions raise, in
+ * every call; other illegal instructions go to whoever had the signal before.
+ * On threads of the caller SIGILL must not be blocked. Instructions that a CPU
+ * would refuse, and tiles still configured when a kernel returns, are a
+ * KVC_DEVICE_ERROR. On a machine with AMX the same kernels run as they do on
+ * the CPU device, and nothing is checked or counted.
  */
 KVC_API kvc_status kvc_device_create_sim(const kvc_sim_options *options,
                                          kvc_device **device);
@@ -152,7 +162,9 @@ KVC_API kvc_status kvc_sim_allow(kvc_device *device, const void *base,
                                  size_t bytes, int writable);
 KVC_API kvc_status kvc_sim_forget(kvc_device *device, const void *base);
 
-/* What the kernels of an emulated GPU did so far, summed over their warps. */
+/* What the kernels of an emulated GPU did so far, summed over their warps. On
+ * an emulated CPU: AMX instructions of the whole process, those of them that
+ * multiply, and the bytes of rows of tiles that were loaded and stored. */
 typedef struct kvc_sim_counters {
   size_t size;
   uint64_t launches, ctas;

@@ -109,7 +109,8 @@ public:
     Status s = kvc_device_create_cuda(&options, &device);
     return made(s, device);
   }
-  /// An emulated GPU: "sm_90a" runs what was compiled for `sim:sm_90a`.
+  /// An emulated GPU or CPU: "sm_90a" runs what was compiled for `sim:sm_90a`,
+  /// "x86-64-v4-amx" what was compiled for that level.
   static Result<Device> sim(const char *target) {
     kvc_sim_options options = {};
     options.size = sizeof(options);

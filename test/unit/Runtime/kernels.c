@@ -169,3 +169,30 @@ static void append(const KvcAppendArgs *args, const KvcWorkItem *item,
 KERNELS(paged, 2, 0, 4, 32, 64, 0, 0)
 KERNELS(window, 1, 0, 8, 32, 64, 3, 6)
 KERNELS(flat, 1, 1, 0, 32, 64, 0, 0)
+
+/* Appends to `paged` on a CPU with AMX: one product of tiles of 4 bytes, then
+ * the rows. */
+static void multiply_tiles(void) {
+  uint8_t config[64] = {1};
+  for (int tile = 0; tile < 3; ++tile) {
+    config[16 + 2 * tile] = 4;
+    config[48 + tile] = 1;
+  }
+  __asm__ volatile("ldtilecfg %0\n\t"
+                   "tilezero %%tmm0\n\t"
+                   "tilezero %%tmm1\n\t"
+                   "tilezero %%tmm2\n\t"
+                   "tdpbf16ps %%tmm2, %%tmm1, %%tmm0"
+                   :
+                   : "m"(config));
+}
+void tiles_append(const KvcAppendArgs *args, const KvcWorkItem *item) {
+  multiply_tiles();
+  __asm__ volatile("tilerelease");
+  paged_append(args, item);
+}
+/* Forgets to release its tiles. */
+void tiles_kept_append(const KvcAppendArgs *args, const KvcWorkItem *item) {
+  multiply_tiles();
+  paged_append(args, item);
+}
