@@ -11,14 +11,30 @@
 using namespace kvc;
 using llvm::StringRef;
 
+static CpuTargetInfo describe(const cpu::CpuTarget &target) {
+  std::vector<std::string> missing = cpu::missingFeatures(target);
+  std::string why;
+  if (!missing.empty())
+    why = "this machine lacks " + llvm::join(missing, ", ");
+  return {target.name, target.features, missing.empty(), why};
+}
+
 std::vector<CpuTargetInfo> kvc::cpuTargets() {
   std::vector<CpuTargetInfo> list;
-  for (const cpu::CpuTarget &target : cpu::cpuTargets()) {
-    std::vector<std::string> missing = cpu::missingFeatures(target);
-    std::string why;
-    if (!missing.empty())
-      why = "this machine lacks " + llvm::join(missing, ", ");
-    list.push_back({target.name, target.features, missing.empty(), why});
+  llvm::transform(cpu::cpuTargets(), std::back_inserter(list), describe);
+  return list;
+}
+
+std::vector<CpuTargetInfo> kvc::emulatedCpuTargets() {
+  std::vector<CpuTargetInfo> list;
+  for (cpu::CpuTarget target : cpu::cpuTargets()) {
+    if (!usesAmx(target))
+      continue;
+    target.name = "sim:" + target.name;
+    llvm::erase_if(target.features, [](llvm::StringRef feature) {
+      return feature.starts_with("amx-");
+    });
+    list.push_back(describe(target));
   }
   return list;
 }
@@ -80,11 +96,8 @@ bool Compilation::resolveTargets() {
   for (const std::string &name : options.targets) {
     auto target = findTarget(name);
     if (!target) {
-      bool native = name == "native";
-      Diagnostic &error =
-          diagnostics.error(native ? "E-NO-DEVICE" : "E-TARGET", {},
-                            native ? "this machine runs none of the targets"
-                                   : "no target named `" + name + "`");
+      Diagnostic &error = diagnostics.error(
+          name == "native" ? "E-NO-DEVICE" : "E-TARGET", {}, whyNoTarget(name));
       error.notes.push_back({Severity::Help,
                              "",
                              {},

@@ -79,6 +79,9 @@ struct CpuTargetInfo {
   std::string whyNot; ///< the missing features if it does not
 };
 std::vector<CpuTargetInfo> cpuTargets();
+/// Those whose AMX can be emulated ("sim:x86-64-v4-amx"), and what they need
+/// besides.
+std::vector<CpuTargetInfo> emulatedCpuTargets();
 /// The GPU architectures that this build can emit ("sm_90a") and emulate
 /// ("sim:sm_90a").
 std::vector<std::string> gpuTargetNames();

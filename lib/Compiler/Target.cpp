@@ -8,6 +8,8 @@ using namespace kvc;
 /// Emulated kernels run on any machine that runs kvc: speed is the emulator's.
 static constexpr const char *kSimLevel = "x86-64-v3";
 static constexpr const char *kSimPrefix = "sim:";
+/// Of the features that a CPU device can emulate (lib/Amx).
+static constexpr const char *kAmxPrefix = "amx-";
 
 const char *Target::deviceName() const {
   switch (device) {
@@ -38,9 +40,27 @@ void Target::addTo(CacheKeyBuilder &key) const {
     key.add(nvptx::assemblerName());
 }
 
+bool kvc::usesAmx(const cpu::CpuTarget &target) {
+  return llvm::any_of(target.features, [](llvm::StringRef feature) {
+    return feature.starts_with(kAmxPrefix);
+  });
+}
+
+/// The level that comes after `sim:`.
+static std::optional<cpu::CpuTarget> simulatedLevel(llvm::StringRef name) {
+  if (!name.consume_front(kSimPrefix) || name == "native")
+    return std::nullopt;
+  return cpu::findCpuTarget(name);
+}
+
 std::optional<Target> kvc::findTarget(llvm::StringRef name) {
   Target target;
-  if (auto cpu = cpu::findCpuTarget(name)) {
+  auto cpu = simulatedLevel(name);
+  if (cpu && !usesAmx(*cpu))
+    return std::nullopt;
+  if (!cpu)
+    cpu = cpu::findCpuTarget(name);
+  if (cpu) {
     target.name = cpu->name;
     target.cpu = *cpu;
     return target;
@@ -57,10 +77,22 @@ std::optional<Target> kvc::findTarget(llvm::StringRef name) {
   return target;
 }
 
+std::string kvc::whyNoTarget(llvm::StringRef name) {
+  if (name == "native")
+    return "this machine runs none of the targets";
+  if (auto level = simulatedLevel(name))
+    return "there is nothing to emulate of `" + level->name +
+           "`, which uses no AMX";
+  return "no target named `" + name.str() + "`";
+}
+
 std::vector<std::string> kvc::targetNames() {
   std::vector<std::string> names{"native"};
   for (const cpu::CpuTarget &target : cpu::cpuTargets())
     names.push_back(target.name);
+  for (const cpu::CpuTarget &target : cpu::cpuTargets())
+    if (usesAmx(target))
+      names.push_back(kSimPrefix + target.name);
   for (const char *prefix : {"", kSimPrefix})
     for (const nvptx::SmTarget &target : nvptx::smTargets())
       names.push_back(prefix + target.name);

@@ -23,10 +23,15 @@ struct Target {
   void addTo(CacheKeyBuilder &key) const;
 };
 
-/// By name; "native" is the best level of this machine's CPU.
+/// By name; "native" is the best level of this machine's CPU. The kernels of
+/// "sim:x86-64-v4-amx" are those of that level: only what runs them differs.
 std::optional<Target> findTarget(llvm::StringRef name);
+/// Why findTarget found none.
+std::string whyNoTarget(llvm::StringRef name);
 /// All names, "native" first.
 std::vector<std::string> targetNames();
+/// Whether a level uses AMX, which devices for "sim:" and its name emulate.
+bool usesAmx(const cpu::CpuTarget &target);
 
 } // namespace kvc
 

@@ -188,7 +188,7 @@ verify::randomSchedule(uint64_t seed, uint64_t index,
   auto set = [&](const char *kernel, const char *key, int64_t value) {
     list.push_back({kernel, key, value});
   };
-  bool emulated = isEmulated(target);
+  bool emulated = isEmulatedGpu(target);
   if (emulated)
     set("*.decode", "split", kEmulatedSplit * random.pick({1, 1, 2}));
   spec::Spec spec = Generator(seed, index).draw(index);

@@ -8,21 +8,23 @@
 using namespace kvc;
 using namespace kvc::verify;
 
-bool verify::isEmulated(llvm::StringRef target) {
-  return target.starts_with("sim:");
+bool verify::isEmulatedGpu(llvm::StringRef target) {
+  return target.starts_with("sim:sm_");
 }
 
 std::unique_ptr<Devices> Devices::create(llvm::ArrayRef<std::string> targets,
                                          std::string &error) {
   auto devices = std::make_unique<Devices>();
-  devices->emulated = !targets.empty() && isEmulated(targets.front());
+  std::string target = targets.empty() ? "" : targets.front();
+  devices->emulated = isEmulatedGpu(target);
   for (unsigned i = 0; i < kCount; ++i) {
     kvc_status status;
-    if (devices->emulated) {
+    if (target.starts_with("sim:")) {
       kvc_sim_options options = {};
       options.size = sizeof(options);
-      options.target = targets.front().c_str() + 4;
+      options.target = target.c_str() + 4;
       options.seed = i;
+      options.threads = i + 1;
       status = kvc_device_create_sim(&options, &devices->device[i]);
     } else {
       kvc_cpu_options options = {};

@@ -16,20 +16,20 @@
 namespace kvc::verify {
 
 /// The devices that a worker runs on, as results must not tell them apart: a
-/// CPU without threads and one with two, or emulated GPUs whose warps take
-/// turns in different orders.
+/// CPU without threads and one with two, emulated or not, or emulated GPUs
+/// whose warps take turns in different orders.
 class Devices {
 public:
-  /// For an artifact of these targets: emulated if the first is.
+  /// For an artifact of these targets: what the first needs.
   static std::unique_ptr<Devices> create(llvm::ArrayRef<std::string> targets,
                                          std::string &error);
   ~Devices();
   static constexpr unsigned kCount = 2;
   kvc_device *device[kCount] = {};
-  bool emulated = false;
+  bool emulated = false; ///< GPUs
 };
-/// Whether `target` is emulated, and therefore slow.
-bool isEmulated(llvm::StringRef target);
+/// Whether `target` is an emulated GPU, and therefore slow.
+bool isEmulatedGpu(llvm::StringRef target);
 
 /// Memory that kernels may touch, as long as this lives. Only emulated GPUs
 /// ask.

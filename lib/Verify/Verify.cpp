@@ -162,7 +162,7 @@ Summary verify::verifySpec(const spec::Spec &spec,
   std::vector<uint8_t> bytes = artifact;
   Options compiled = options;
   // Batches are small where kernels are emulated: parts must be as well.
-  if (isEmulated(options.compile.targets.front()) &&
+  if (isEmulatedGpu(options.compile.targets.front()) &&
       options.compile.schedule.empty())
     compiled.compile.schedule.push_back({"*.decode", "split", kEmulatedSplit});
   if (bytes.empty())

@@ -72,7 +72,8 @@ static std::optional<CompileTime> timeOne(const spec::Spec &spec,
   if (!output)
     return std::nullopt;
   bool runs = llvm::all_of(options.targets, [](const std::string &target) {
-    return deviceOf(target) == "cpu";
+    return deviceOf(target) == "cpu" &&
+           !llvm::StringRef(target).starts_with("sim:");
   });
   Program program = runs ? load(output->artifact, 1) : nullptr;
   double seconds = now() - start;

@@ -157,12 +157,15 @@ bool kvc::cli::checkDevices(const CompileOptions &options, llvm::StringRef verb,
                             Diagnostics &diagnostics) {
   for (const std::string &target : options.targets) {
     std::string device = deviceOf(target);
+    bool emulated = llvm::StringRef(target).starts_with("sim:");
     // An unknown target is the compiler's to report.
-    if (device.empty() || llvm::is_contained(devices, device))
+    if (device.empty() ||
+        llvm::is_contained(devices, emulated ? "sim" : device))
       continue;
     std::string why =
-        device == "sim"
-            ? "an emulator's times are not a GPU's"
+        emulated
+            ? std::string("an emulator's times are not a ") +
+                  (device == "cpu" ? "CPU's" : "GPU's")
             : "on a real GPU that is the work of the GPU kit, tools/gpu-kit";
     Diagnostic &error = diagnostics.error(
         "E-USAGE", {},

@@ -117,7 +117,8 @@ static std::string table(llvm::ArrayRef<Row> rows) {
   table.print(os);
   std::string native = nativeTarget();
   os << "native is " << (native.empty() ? "none of them" : native)
-     << "; sim is a GPU emulated on the CPU, for proofs and not for speed\n";
+     << "; sim is a GPU or AMX emulated on the CPU, for proofs and not for "
+        "speed\n";
   return text;
 }
 
@@ -126,6 +127,8 @@ static int runTargets() {
   std::vector<Row> rows;
   for (const CpuTargetInfo &target : cpuTargets())
     rows.push_back({target.name, "cpu", target.features, target.whyNot});
+  for (const CpuTargetInfo &target : emulatedCpuTargets())
+    rows.push_back({target.name, "sim", target.features, target.whyNot});
   addGpus(rows);
   writeOutput("-", asJson ? json(rows) : table(rows), diagnostics);
   return finish(diagnostics);
