@@ -88,3 +88,20 @@ TEST(RandomSpec, DrawsWhoCopies) {
   EXPECT_GT(drawn[1], 200u);
   EXPECT_GT(none, 20u);
 }
+
+// An emulated CPU is a CPU.
+TEST(RandomSpec, EmulatedCpusAreScheduledAsCpus) {
+  unsigned drawn = 0;
+  for (uint64_t index = 0; index < 100; ++index) {
+    auto native = verify::randomSchedule(1, index, "x86-64-v4-amx");
+    auto emulated = verify::randomSchedule(1, index, "sim:x86-64-v4-amx");
+    ASSERT_EQ(native.size(), emulated.size());
+    for (size_t i = 0; i < native.size(); ++i) {
+      EXPECT_EQ(native[i].kernel, emulated[i].kernel);
+      EXPECT_EQ(native[i].key, emulated[i].key);
+      EXPECT_EQ(native[i].value, emulated[i].value);
+    }
+    drawn += !native.empty();
+  }
+  EXPECT_GT(drawn, 10u);
+}
