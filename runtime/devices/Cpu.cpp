@@ -2,7 +2,7 @@
 #include "runtime/devices/Cpu.h"
 
 #include "lib/Amx/Emulator.h"
-#include "lib/Artifact/ElfImage.h"
+#include "runtime/Arguments.h"
 #include "runtime/AttendPlan.h"
 #include "runtime/devices/CpuFeatures.h"
 #include "runtime/devices/CpuVariant.h"
@@ -40,8 +40,9 @@ private:
 
 class CpuDevice : public Device {
 public:
-  CpuDevice(uint32_t threads, const kvc_parallel *parallel, const char *level)
-      : level(level) {
+  CpuDevice(uint32_t threads, const kvc_parallel *parallel,
+            const kvc_code_loader &loader, const char *level)
+      : loader(loader), level(level) {
     if (parallel)
       external = *parallel;
     else
@@ -87,7 +88,8 @@ public:
   std::mutex lock;
 
 private:
-  std::string level; ///< the only one that it runs; "": any
+  const kvc_code_loader loader;
+  const std::string level; ///< the only one that it runs; "": any
   kvc_parallel external = {};
   std::unique_ptr<ThreadPool> pool;
 };
@@ -273,7 +275,8 @@ kvc_status CpuDevice::load(const artifact::Manifest &manifest,
                            const artifact::Bundle &bundle,
                            std::unique_ptr<Executable> &executable) {
   CpuVariant variant;
-  if (kvc_status s = loadCpuVariant(manifest, bundle, level, variant); !isOk(s))
+  if (kvc_status s = loadCpuVariant(manifest, bundle, loader, level, variant);
+      !isOk(s))
     return s;
   auto loaded = std::make_unique<CpuExecutable>(*this);
   if (kvc_status s = loaded->init(std::move(variant)); !isOk(s))
@@ -327,8 +330,18 @@ kvc_status kvc::rt::createCpuDevice(const kvc_cpu_options &options,
     return fail(KVC_INVALID_ARGUMENT, 202,
                 "`threads`: expected at most %u, found %u", kMaxWorkers,
                 options.threads);
+  kvc_code_loader loader = kElfLoader;
+  if (options.code_loader) {
+    if (kvc_status s =
+            readStruct(options.code_loader, "kvc_code_loader", loader);
+        !isOk(s))
+      return s;
+    if (!loader.load || !loader.symbol || !loader.release)
+      return fail(KVC_INVALID_ARGUMENT, 204,
+                  "`code_loader`: expected three functions, found null");
+  }
   auto created = std::make_unique<CpuDevice>(std::min(threads, kMaxWorkers),
-                                             parallel, level);
+                                             parallel, loader, level);
   // Fewer than asked for would be a silent loss of speed.
   if (!parallel && created->workers() < std::min(threads, kMaxWorkers))
     return fail(KVC_DEVICE_ERROR, 203, "the system gave %u of %u threads",

@@ -9,7 +9,6 @@
 
 using namespace kvc;
 using namespace kvc::rt;
-using artifact::ElfImage;
 using artifact::KernelInfo;
 using artifact::Manifest;
 
@@ -74,8 +73,8 @@ const Candidate *choose(const std::vector<Candidate> &list,
 class Loader {
 public:
   Loader(const Manifest &manifest, const artifact::Bundle &bundle,
-         CpuVariant &variant)
-      : manifest(manifest), bundle(bundle), variant(variant) {}
+         const kvc_code_loader &loader, CpuVariant &variant)
+      : manifest(manifest), bundle(bundle), loader(loader), variant(variant) {}
 
   kvc_status load(const KernelInfo &kernel);
   kvc_status check() const;
@@ -85,28 +84,28 @@ private:
 
   const Manifest &manifest;
   const artifact::Bundle &bundle;
+  const kvc_code_loader &loader;
   CpuVariant &variant;
-  std::vector<std::pair<std::string, ElfImage *>> loaded;
+  std::vector<std::string> loaded; ///< names of variant.code
 };
 
 kvc_status Loader::symbol(const KernelInfo &kernel, CpuKernel &function) {
-  auto found = std::find_if(loaded.begin(), loaded.end(), [&](auto &blob) {
-    return blob.first == kernel.blob;
-  });
-  if (found == loaded.end()) {
+  size_t index =
+      std::find(loaded.begin(), loaded.end(), kernel.blob) - loaded.begin();
+  if (index == loaded.size()) {
     auto bytes = bundle.find(kernel.blob);
     if (!bytes)
       return fail(KVC_CORRUPT, 321, "the artifact has no `%s`",
                   kernel.blob.c_str());
     std::string error;
-    std::unique_ptr<ElfImage> image = ElfImage::load(*bytes, error);
-    if (!image)
+    std::optional<CpuCode> code = CpuCode::load(loader, *bytes, error);
+    if (!code)
       return fail(KVC_CORRUPT, 322, "`%s`: %s", kernel.blob.c_str(),
                   error.c_str());
-    found = loaded.insert(loaded.end(), {kernel.blob, image.get()});
-    variant.images.push_back(std::move(image));
+    loaded.push_back(kernel.blob);
+    variant.code.push_back(std::move(*code));
   }
-  void *address = found->second->symbol(kernel.symbol);
+  void *address = variant.code[index].symbol(kernel.symbol);
   if (!address)
     return fail(KVC_CORRUPT, 323, "`%s` has no function `%s`",
                 kernel.blob.c_str(), kernel.symbol.c_str());
@@ -170,6 +169,7 @@ kvc_status Loader::check() const {
 
 kvc_status kvc::rt::loadCpuVariant(const Manifest &manifest,
                                    const artifact::Bundle &bundle,
+                                   const kvc_code_loader &codeLoader,
                                    const std::string &level,
                                    CpuVariant &variant) {
   if (manifest.cpuAbi != KVC_CPU_ABI)
@@ -193,7 +193,7 @@ kvc_status kvc::rt::loadCpuVariant(const Manifest &manifest,
     store.shape.recent = info.recent;
     store.pageTokens = info.paged ? info.page : 0;
   }
-  Loader loader(manifest, bundle, variant);
+  Loader loader(manifest, bundle, codeLoader, variant);
   for (const KernelInfo &kernel : manifest.kernels)
     if (kernel.device == "cpu" && kernel.target == variant.target)
       if (kvc_status s = loader.load(kernel); !isOk(s))

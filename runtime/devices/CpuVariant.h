@@ -4,9 +4,8 @@
 #define KVC_RUNTIME_DEVICES_CPUVARIANT_H
 
 #include "lib/Artifact/Bundle.h"
-#include "lib/Artifact/ElfImage.h"
 #include "runtime/AttendPlan.h"
-#include "runtime/Status.h"
+#include "runtime/devices/CpuCode.h"
 
 namespace kvc::rt {
 
@@ -26,14 +25,16 @@ struct CpuStore {
 struct CpuVariant {
   std::string target;
   std::vector<CpuStore> stores; ///< in the manifest's order
-  std::vector<std::unique_ptr<artifact::ElfImage>> images;
+  std::vector<CpuCode> code;    ///< one per object
 };
 
 /// Loads the variant with the most features of those whose features are all
 /// here; with a `level`, the variant of that name, whose features may be
-/// emulated. KVC_UNSUPPORTED if there is none, KVC_CORRUPT if it is incomplete.
+/// emulated. KVC_UNSUPPORTED if there is none, KVC_CORRUPT if it is incomplete
+/// or the loader refuses an object. The loader must outlive the variant.
 kvc_status loadCpuVariant(const artifact::Manifest &manifest,
                           const artifact::Bundle &bundle,
+                          const kvc_code_loader &loader,
                           const std::string &level, CpuVariant &variant);
 
 } // namespace kvc::rt

@@ -97,11 +97,35 @@ typedef struct kvc_parallel {
               void *arg);
 } kvc_parallel;
 
+/* What makes code that runs of the objects in an artifact. The runtime has one
+ * of its own, which links no LLVM and tells debuggers and profilers nothing;
+ * kvc_orc_code_loader() of kvc/compiler.h gives another, for programs that this
+ * process compiles. The functions are called from any thread, several at once;
+ * they and `context` must outlive the device and its programs. */
+typedef struct kvc_code_loader {
+  size_t size;
+  void *context;
+  /* Loads one x86-64 relocatable ELF object, which needs no symbol from
+   * elsewhere; its bytes are the caller's again on return. Gives a handle, or
+   * null after writing a line that says why into error[0 .. error_bytes), its
+   * null included. */
+  void *(*load)(void *context, const void *object, size_t object_bytes,
+                char *error, size_t error_bytes);
+  /* The address of a global function, valid until release; null if there is
+   * none of that name. */
+  void *(*symbol)(void *context, void *code, const char *name);
+  /* Called once for each handle: when its program dies, or could not be loaded
+   * whole. */
+  void (*release)(void *context, void *code);
+} kvc_code_loader;
+
 typedef struct kvc_cpu_options {
   size_t size;
   uint32_t threads;             /* of an own pool; 0: as many as the process may
                                    run on */
   const kvc_parallel *parallel; /* instead of an own pool; copied */
+  const kvc_code_loader *code_loader; /* for all programs of the device, instead
+                                         of the runtime's own; copied */
 } kvc_cpu_options;
 
 /* A CPU device; null options are all defaults. Calls on one device from several

@@ -78,11 +78,15 @@ private:
 class Device {
 public:
   Device() = default;
-  /// `threads` of an own pool; 0: as many as the process may run on.
-  static Result<Device> cpu(uint32_t threads = 0) {
+  /// `threads` of an own pool; 0: as many as the process may run on. A JIT
+  /// gives kvc_orc_code_loader() of kvc/compiler.h as `loader`; null: the
+  /// runtime's.
+  static Result<Device> cpu(uint32_t threads = 0,
+                            const kvc_code_loader *loader = nullptr) {
     kvc_cpu_options options = {};
     options.size = sizeof(options);
     options.threads = threads;
+    options.code_loader = loader;
     return cpu(options);
   }
   /// Runs on the engine's own threads.

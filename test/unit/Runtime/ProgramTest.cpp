@@ -1,4 +1,5 @@
 //===- ProgramTest.cpp - artifacts loaded, picked apart and refused -------===//
+#include "runtime/devices/CpuCode.h"
 #include "runtime/devices/CpuFeatures.h"
 #include "test/unit/Runtime/Fixture.h"
 
@@ -194,6 +195,102 @@ TEST_F(Programs, NullsAreRefused) {
   EXPECT_EQ(kvc_attend(nullptr, 0, nullptr).code, KVC_INVALID_ARGUMENT);
   kvc_program_release(nullptr);
   kvc_device_release(nullptr);
+}
+
+namespace {
+
+/// A loader of the caller's that counts, over the runtime's own.
+struct Counting {
+  int loaded = 0, released = 0, most = 100;
+  const char *refusal = "full";
+  kvc_code_loader loader = {sizeof(loader), this, load, symbol, release};
+
+  static void *load(void *context, const void *object, size_t bytes,
+                    char *error, size_t errorBytes) {
+    auto &self = *static_cast<Counting *>(context);
+    if (self.loaded == self.most) {
+      std::strncpy(error, self.refusal, errorBytes);
+      return nullptr;
+    }
+    ++self.loaded;
+    return rt::kElfLoader.load(nullptr, object, bytes, error, errorBytes);
+  }
+  static void *symbol(void *, void *code, const char *name) {
+    return rt::kElfLoader.symbol(nullptr, code, name);
+  }
+  static void release(void *context, void *code) {
+    ++static_cast<Counting *>(context)->released;
+    rt::kElfLoader.release(nullptr, code);
+  }
+};
+
+class CodeLoaders : public testing::Test {
+protected:
+  kvc_status create() {
+    kvc_cpu_options options = {};
+    options.size = sizeof(options);
+    options.threads = 1;
+    options.code_loader = &counting.loader;
+    return kvc_device_create_cpu(&options, &device);
+  }
+  ~CodeLoaders() override { kvc_device_release(device); }
+  kvc_status load(const artifact::Manifest &manifest) {
+    std::vector<uint8_t> bytes = pack(manifest);
+    return kvc_program_load(device, bytes.data(), bytes.size(), &program);
+  }
+
+  Counting counting;
+  kvc_device *device = nullptr;
+  kvc_program *program = nullptr;
+};
+
+} // namespace
+
+TEST_F(CodeLoaders, LoadEachObjectAndTakeItBack) {
+  ASSERT_EQ(create().code, KVC_OK) << kvc_error_text();
+  counting.loader = {}; // copied
+  ASSERT_EQ(load(fixtureManifest()).code, KVC_OK) << kvc_error_text();
+  EXPECT_EQ(counting.loaded, 1);
+  EXPECT_EQ(counting.released, 0);
+  kvc_program_release(program);
+  EXPECT_EQ(counting.released, 1);
+}
+
+TEST_F(CodeLoaders, RefuseInTheirOwnWords) {
+  ASSERT_EQ(create().code, KVC_OK);
+  counting.most = 0;
+  EXPECT_EQ(load(fixtureManifest()).code, KVC_CORRUPT);
+  EXPECT_STREQ(kvc_error_text(), "`cpu/generic.o`: full");
+  counting.refusal = "";
+  EXPECT_EQ(load(fixtureManifest()).code, KVC_CORRUPT);
+  EXPECT_STREQ(kvc_error_text(),
+               "`cpu/generic.o`: the loader does not say why");
+  // strncpy leaves no null.
+  std::string endless(5000, 'x');
+  counting.refusal = endless.c_str();
+  EXPECT_EQ(load(fixtureManifest()).code, KVC_CORRUPT);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("xxxx"));
+  EXPECT_EQ(counting.released, 0);
+}
+
+TEST_F(CodeLoaders, GetCodeBackThatIsOfNoUse) {
+  ASSERT_EQ(create().code, KVC_OK);
+  artifact::Manifest manifest = fixtureManifest();
+  manifest.kernels.back().symbol = "not_there";
+  EXPECT_EQ(load(manifest).code, KVC_CORRUPT);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("has no function `not_there`"));
+  EXPECT_EQ(counting.loaded, 1);
+  EXPECT_EQ(counting.released, 1);
+}
+
+TEST_F(CodeLoaders, AreWhole) {
+  counting.loader.release = nullptr;
+  EXPECT_EQ(create().code, KVC_INVALID_ARGUMENT);
+  EXPECT_STREQ(kvc_error_text(),
+               "`code_loader`: expected three functions, found null");
+  counting.loader = {};
+  EXPECT_EQ(create().code, KVC_INVALID_ARGUMENT);
+  EXPECT_EQ(device, nullptr);
 }
 
 TEST(Devices, WrongOptionsAreRefused) {

@@ -1,0 +1,47 @@
+//===- CpuCode.h - the code of one object, by whoever loads it --*- C++ -*-===//
+#ifndef KVC_RUNTIME_DEVICES_CPUCODE_H
+#define KVC_RUNTIME_DEVICES_CPUCODE_H
+
+#include "runtime/Status.h"
+
+#include <optional>
+#include <span>
+#include <string>
+
+namespace kvc::rt {
+
+/// The runtime's own loader: lib/Artifact/ElfImage.
+extern const kvc_code_loader kElfLoader;
+
+/// Code that a loader gave, and gets back when this dies.
+class CpuCode {
+public:
+  /// On failure returns nullopt and sets `error` to one line. The loader must
+  /// outlive the code.
+  static std::optional<CpuCode> load(const kvc_code_loader &loader,
+                                     std::span<const uint8_t> object,
+                                     std::string &error);
+  CpuCode(CpuCode &&other) : loader(other.loader), handle(other.handle) {
+    other.handle = nullptr;
+  }
+  CpuCode &operator=(CpuCode &&) = delete;
+  ~CpuCode() {
+    if (handle)
+      loader->release(loader->context, handle);
+  }
+
+  /// The address of a global function; null if there is none of that name.
+  void *symbol(const std::string &name) const {
+    return loader->symbol(loader->context, handle, name.c_str());
+  }
+
+private:
+  CpuCode(const kvc_code_loader &loader, void *handle)
+      : loader(&loader), handle(handle) {}
+  const kvc_code_loader *loader;
+  void *handle; ///< null: moved from
+};
+
+} // namespace kvc::rt
+
+#endif // KVC_RUNTIME_DEVICES_CPUCODE_H
