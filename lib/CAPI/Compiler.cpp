@@ -2,6 +2,7 @@
 #include "kvc/compiler.h"
 
 #include "lib/Compiler/Compiler.h"
+#include "lib/Jit/OrcLoader.h"
 #include "lib/Spec/Reader.h"
 #include "lib/Support/Version.h"
 
@@ -15,6 +16,12 @@ using namespace kvc;
 uint32_t kvc_compiler_abi(void) { return KVC_COMPILER_ABI; }
 const char *kvc_compiler_version(void) { return producer(); }
 void kvc_compile_free(void *pointer) { std::free(pointer); }
+
+const kvc_code_loader *kvc_orc_code_loader(uint32_t flags) {
+  if (flags & ~uint32_t(KVC_ORC_JITDUMP))
+    return nullptr;
+  return orcCodeLoader(flags & KVC_ORC_JITDUMP);
+}
 
 /// A copy that the caller frees, with a null at its end.
 static void *copyOut(const void *bytes, size_t size) {

@@ -13,6 +13,7 @@ bool verify::isEmulatedGpu(llvm::StringRef target) {
 }
 
 std::unique_ptr<Devices> Devices::create(llvm::ArrayRef<std::string> targets,
+                                         const kvc_code_loader *loader,
                                          std::string &error) {
   auto devices = std::make_unique<Devices>();
   std::string target = targets.empty() ? "" : targets.front();
@@ -30,6 +31,7 @@ std::unique_ptr<Devices> Devices::create(llvm::ArrayRef<std::string> targets,
       kvc_cpu_options options = {};
       options.size = sizeof(options);
       options.threads = i + 1;
+      options.code_loader = loader;
       status = kvc_device_create_cpu(&options, &devices->device[i]);
     }
     if (status.code != KVC_OK) {

@@ -20,8 +20,10 @@ namespace kvc::verify {
 /// whose warps take turns in different orders.
 class Devices {
 public:
-  /// For an artifact of these targets: what the first needs.
+  /// For an artifact of these targets: what the first needs. CPUs load it with
+  /// `loader`; null: the runtime's.
   static std::unique_ptr<Devices> create(llvm::ArrayRef<std::string> targets,
+                                         const kvc_code_loader *loader,
                                          std::string &error);
   ~Devices();
   static constexpr unsigned kCount = 2;

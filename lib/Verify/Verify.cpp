@@ -1,5 +1,6 @@
 //===- Verify.cpp - proves kernels right ----------------------------------===//
 #include "lib/Verify/Verify.h"
+#include "lib/Jit/OrcLoader.h"
 #include "lib/Verify/Batch.h"
 #include "lib/Verify/CacheCheck.h"
 #include "lib/Verify/RandomSpec.h"
@@ -97,13 +98,15 @@ private:
 };
 
 /// Runs `body(index, devices)` for all cases on `options.jobs` threads, each
-/// with its own devices.
-void forCases(const Options &options, Collector &collector,
+/// with its own devices. `loader` is null for a given artifact: what is
+/// compiled here is loaded as a JIT does.
+void forCases(const Options &options, const kvc_code_loader *loader,
+              Collector &collector,
               llvm::function_ref<void(uint64_t, const Devices &)> body) {
   std::atomic<uint64_t> next = options.first;
   auto work = [&] {
     std::string error;
-    auto devices = Devices::create(options.compile.targets, error);
+    auto devices = Devices::create(options.compile.targets, loader, error);
     if (!devices) {
       Report report;
       report.fail("setup", "no device: " + error);
@@ -118,6 +121,10 @@ void forCases(const Options &options, Collector &collector,
   work();
   for (std::thread &thread : threads)
     thread.join();
+}
+
+const kvc_code_loader *loaderFor(const std::vector<uint8_t> &artifact) {
+  return artifact.empty() ? orcCodeLoader() : nullptr;
 }
 
 } // namespace
@@ -147,10 +154,11 @@ Summary verify::verifyRandom(const Options &options,
   // Nobody will ask for these specs again, and the compiler is to be tried.
   Options fresh = options;
   fresh.compile.useCache = false;
-  forCases(fresh, collector, [&](uint64_t index, const Devices &devices) {
-    runRandomCase(index, devices, fresh, collector);
-    progress(++done);
-  });
+  forCases(fresh, orcCodeLoader(), collector,
+           [&](uint64_t index, const Devices &devices) {
+             runRandomCase(index, devices, fresh, collector);
+             progress(++done);
+           });
   return collector.take();
 }
 
@@ -171,12 +179,13 @@ Summary verify::verifySpec(const spec::Spec &spec,
     collector.add(options.first, &spec, std::move(built));
     return collector.take();
   }
-  forCases(options, collector, [&](uint64_t index, const Devices &devices) {
-    Report report;
-    if (auto subject = load(spec, bytes, devices, options, report))
-      report.add(runCase(*subject, options.seed, index));
-    collector.add(index, &spec, std::move(report));
-  });
+  forCases(options, loaderFor(artifact), collector,
+           [&](uint64_t index, const Devices &devices) {
+             Report report;
+             if (auto subject = load(spec, bytes, devices, options, report))
+               report.add(runCase(*subject, options.seed, index));
+             collector.add(index, &spec, std::move(report));
+           });
   return collector.take();
 }
 
@@ -188,13 +197,14 @@ Summary verify::verifyTensors(const spec::Spec &spec,
   std::vector<LayerReport> reports;
   Options single = options;
   single.first = 0, single.cases = single.jobs = 1;
-  forCases(single, collector, [&](uint64_t index, const Devices &devices) {
-    Report report;
-    if (auto subject = load(spec, artifact, devices, options, report))
-      reports = replay(*subject, layers);
-    if (report.failed())
-      collector.add(index, &spec, std::move(report));
-  });
+  forCases(single, loaderFor(artifact), collector,
+           [&](uint64_t index, const Devices &devices) {
+             Report report;
+             if (auto subject = load(spec, artifact, devices, options, report))
+               reports = replay(*subject, layers);
+             if (report.failed())
+               collector.add(index, &spec, std::move(report));
+           });
   for (const LayerReport &each : reports)
     collector.add(each.layer, &spec, each.report);
   Summary summary = collector.take();

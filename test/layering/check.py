@@ -22,7 +22,9 @@ MAY_INCLUDE = {
     "codegen": ["dialect", "passes", "lib/Artifact", "lib/Simt"],
     "lib/Compiler": ["lib/Support", "lib/Spec", "lib/Artifact", "lib/Simt",
                      "dialect", "lib/Import", "passes", "codegen"],
-    "lib/CAPI": ["lib/Support", "lib/Spec", "lib/Artifact", "lib/Compiler"],
+    "lib/Jit": ["lib/Artifact", "runtime"],
+    "lib/CAPI": ["lib/Support", "lib/Spec", "lib/Artifact", "lib/Compiler",
+                 "lib/Jit"],
     "runtime": ["lib/Artifact", "lib/Simt", "lib/Amx"],
 }
 BELOW = list(MAY_INCLUDE)

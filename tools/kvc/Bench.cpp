@@ -1,6 +1,7 @@
 //===- Bench.cpp - kvc bench ----------------------------------------------===//
 
 #include "lib/Artifact/Bundle.h"
+#include "lib/Jit/OrcLoader.h"
 #include "lib/Spec/Canonical.h"
 #include "lib/Spec/Reader.h"
 #include "tools/kvc/BenchReport.h"
@@ -66,6 +67,9 @@ static cl::opt<unsigned>
     repsFlag("reps", cl::init(7), cl::value_desc("N"),
              cl::desc("Repetitions, interleaved; medians count (default: 7)"),
              cl::sub(command), cl::cat(cli::verbOptions()));
+static cl::opt<bool> jitdumpFlag("jitdump",
+                                 cl::desc("Show perf the kernels of a SPEC"),
+                                 cl::sub(command), cl::cat(cli::verbOptions()));
 static cl::opt<bool> jsonFlag("json", cl::desc("Print one JSON object"),
                               cl::sub(command), cl::cat(cli::verbOptions()));
 static cli::CompileFlags compileFlags(command);
@@ -161,6 +165,9 @@ static std::optional<Input> readInput(const CompileOptions &options,
   if (!pages.empty())
     diagnostics.error("E-USAGE", about(cli::nameOf(inputFlag)),
                       "`--page-size` changes a spec, found an artifact");
+  if (jitdumpFlag)
+    diagnostics.error("E-USAGE", about(cli::nameOf(inputFlag)),
+                      "`--jitdump` is for a spec, found an artifact");
   cli::checkArtifactFlags(options, inputFlag, diagnostics);
   auto subject = openArtifact(cli::nameOf(inputFlag),
                               {text->begin(), text->end()}, diagnostics);
@@ -170,9 +177,15 @@ static std::optional<Input> readInput(const CompileOptions &options,
   return input;
 }
 
-/// Compiles the specs into subjects.
+/// Compiles the specs into subjects, to be loaded as a JIT does.
 static bool compileSubjects(Input &input, const CompileOptions &options,
                             Diagnostics &diagnostics) {
+  const kvc_code_loader *loader = orcCodeLoader(jitdumpFlag);
+  if (!loader) {
+    diagnostics.error("E-USAGE", {},
+                      "`--jitdump`: this LLVM has no support for perf");
+    return false;
+  }
   for (const spec::Spec &spec : input.specs) {
     auto output = compile(spec, options, diagnostics);
     if (!output)
@@ -181,6 +194,7 @@ static bool compileSubjects(Input &input, const CompileOptions &options,
         openArtifact(spec.name, std::move(output->artifact), diagnostics);
     if (!subject)
       return false;
+    subject->loader = loader;
     input.subjects.push_back(std::move(*subject));
   }
   return true;
@@ -321,6 +335,9 @@ in pages of 256, 64 and 16. Rates count each cached byte once, scales included,
 and q and o; memory is cold. `of max` is the part of what the best memory reader
 (prefill: multiply unit) of this machine gave right before each repetition, with
 as many threads.
+
+Kernels that are compiled here have names in debuggers, and with --jitdump in
+perf: `perf record -k 1 kvc bench SPEC --jitdump`, then `perf inject --jit`.
 
 EXAMPLES:
   kvc bench specs/examples/gqa_paged_bf16.json --context=8192

@@ -11,11 +11,12 @@
 using namespace kvc;
 using namespace kvc::bench;
 
-Program kvc::bench::load(const std::vector<uint8_t> &artifact,
-                         unsigned threads) {
+Program kvc::bench::load(const std::vector<uint8_t> &artifact, unsigned threads,
+                         const kvc_code_loader *loader) {
   kvc_cpu_options options = {};
   options.size = sizeof(options);
   options.threads = threads;
+  options.code_loader = loader;
   kvc_device *device = nullptr;
   if (kvc_device_create_cpu(&options, &device).code != KVC_OK)
     return nullptr;

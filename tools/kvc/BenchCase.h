@@ -18,9 +18,10 @@ struct Release {
 };
 using Program = std::unique_ptr<kvc_program, Release>;
 
-/// Loads an artifact on a CPU device of its own; null if the runtime refuses
-/// (kvc_error_text() says why).
-Program load(const std::vector<uint8_t> &artifact, unsigned threads);
+/// Loads an artifact on a CPU device of its own, with the runtime's loader if
+/// `loader` is null; null if the runtime refuses (kvc_error_text() says why).
+Program load(const std::vector<uint8_t> &artifact, unsigned threads,
+             const kvc_code_loader *loader);
 
 enum class Op : uint8_t { Decode, Prefill, Append };
 

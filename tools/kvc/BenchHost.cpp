@@ -2,6 +2,7 @@
 
 #include "tools/kvc/BenchHost.h"
 
+#include "lib/Jit/OrcLoader.h"
 #include "lib/Spec/Reader.h"
 
 #include "llvm/ADT/SmallString.h"
@@ -75,7 +76,7 @@ static std::optional<CompileTime> timeOne(const spec::Spec &spec,
     return deviceOf(target) == "cpu" &&
            !llvm::StringRef(target).starts_with("sim:");
   });
-  Program program = runs ? load(output->artifact, 1) : nullptr;
+  Program program = runs ? load(output->artifact, 1, orcCodeLoader()) : nullptr;
   double seconds = now() - start;
   if (runs && !program) {
     diagnostics.error("E-LOAD", {}, kvc_error_text());
@@ -202,7 +203,7 @@ std::optional<Spread> kvc::bench::timeSteps(Subject &subject,
                                             unsigned sequences, unsigned reps) {
   Program &program = subject.programs[1];
   if (!program)
-    program = load(subject.artifact, 1);
+    program = load(subject.artifact, 1, subject.loader);
   if (!program)
     return std::nullopt;
   Cache cache = makeCache(subject, program.get(), sequences);

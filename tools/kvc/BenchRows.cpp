@@ -61,7 +61,7 @@ bool Runner::addRow(Subject &subject, unsigned store, Op op, unsigned context,
                     unsigned threads) {
   Program &program = subject.programs[threads];
   if (!program)
-    program = load(subject.artifact, threads);
+    program = load(subject.artifact, threads, subject.loader);
   if (!program) {
     error = "cannot load `" + subject.name + "`: " + kvc_error_text();
     return false;

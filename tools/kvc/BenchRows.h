@@ -12,6 +12,7 @@ struct Subject {
   std::string name; ///< the spec's
   std::vector<uint8_t> artifact;
   artifact::Manifest manifest;
+  const kvc_code_loader *loader = nullptr; ///< null: the runtime's
   std::map<unsigned, Program> programs;
 };
 

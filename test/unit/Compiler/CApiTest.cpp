@@ -112,6 +112,12 @@ TEST(CompilerCApi, RefusesMissingArguments) {
   kvc_compile_free(nullptr);
 }
 
+TEST(CompilerCApi, GivesALoader) {
+  EXPECT_NE(kvc_orc_code_loader(0), nullptr);
+  EXPECT_EQ(kvc_orc_code_loader(0), kvc_orc_code_loader(0));
+  EXPECT_EQ(kvc_orc_code_loader(2), nullptr);
+}
+
 TEST(CompilerCApi, ExportsNothingElse) {
   auto file = llvm::object::ObjectFile::createObjectFile(KVC_COMPILER_LIBRARY);
   ASSERT_TRUE(bool(file));
@@ -130,5 +136,5 @@ TEST(CompilerCApi, ExportsNothingElse) {
     EXPECT_THAT(name->str(), StartsWith("kvc_"));
     ++exported;
   }
-  EXPECT_EQ(exported, 4u);
+  EXPECT_EQ(exported, 5u);
 }

@@ -2,7 +2,12 @@
  *
  * Compiles a spec (JSON text) into an artifact (.kvca), in memory. Link
  * libkvc-compiler, or load it on demand: a JIT is dlopen of this library,
- * kvc_compile, and then kvc_program_load of kvc/runtime.h on what it gave.
+ * kvc_compile, and then kvc_program_load of kvc/runtime.h on what it gave, on a
+ * device whose kernels debuggers and profilers know by name.
+ *
+ *   kvc_cpu_options cpu = {sizeof cpu};
+ *   cpu.code_loader = kvc_orc_code_loader(0);
+ *   kvc_device_create_cpu(&cpu, &device);
  *
  *   void *artifact, *messages;  size_t artifact_bytes, message_bytes;
  *   kvc_compile_options options = {sizeof options};
@@ -15,7 +20,8 @@
  *
  * All functions may be called from any thread, at the same time. The library
  * writes to nothing but, if asked to, the kernel cache under $KVC_CACHE_DIR
- * (default: kvc in the user's cache directory).
+ * (default: kvc in the user's cache directory) and the file that
+ * KVC_ORC_JITDUMP names.
  *
  *===----------------------------------------------------------------------===*/
 #ifndef KVC_COMPILER_H
@@ -79,6 +85,25 @@ KVC_API uint32_t kvc_compile(const char *spec, size_t spec_bytes,
 
 /* Frees what kvc_compile gave; null is fine. */
 KVC_API void kvc_compile_free(void *pointer);
+
+/* Also tells perf: what is loaded is written to jit-PID.dump, in a new folder
+ * below $JITDUMPDIR/.debug/jit ($HOME if unset), which `perf inject --jit`
+ * reads after `perf record -k 1`. */
+enum { KVC_ORC_JITDUMP = 1 };
+
+struct kvc_code_loader; /* kvc/runtime.h */
+
+/* The code_loader of kvc_cpu_options that is LLVM's JIT (ORC). As long as a
+ * program lives, its kernels have symbols in GDB and LLDB (the GDB JIT
+ * interface) and stack frames in unwinders of the process. It refuses what the
+ * runtime's own loader refuses, but trusts unwind tables: it is for what this
+ * process compiled, and files are for the runtime's.
+ *
+ * Any thread may load and release at any time. Valid for the life of the
+ * process; the library must stay loaded as long as a program lives, and a
+ * program must be released before exit() runs destructors. Null: a flag is
+ * unknown, or LLVM was built without support for perf. */
+KVC_API const struct kvc_code_loader *kvc_orc_code_loader(uint32_t flags);
 
 #ifdef __cplusplus
 }
