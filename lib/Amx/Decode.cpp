@@ -68,7 +68,7 @@ void readAddress(const Fields &f, const uint64_t (&registers)[16], bool rows,
   }
   if (noBase && f.rm != 4)
     base += reinterpret_cast<uint64_t>(next); // relative to what follows
-  to.memory = reinterpret_cast<uint8_t *>(rows ? base : base + index);
+  to.memory = rows ? base : base + index;
   to.stride = index;
 }
 

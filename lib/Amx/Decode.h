@@ -39,9 +39,13 @@ struct Instruction {
   Op op = Op::tilerelease;
   /// tilezero, loads and stores: one. Products: accumulator, A, B.
   uint8_t tiles[3] = {};
-  uint8_t *memory = nullptr; ///< of the configuration or the first row
-  uint64_t stride = 0;       ///< bytes from row to row, modulo 2^64
-  size_t bytes = 0;          ///< of machine code
+  uint64_t memory = 0; ///< address of the configuration or the first row
+  uint64_t stride = 0; ///< from row to row, modulo 2^64
+  size_t bytes = 0;    ///< of machine code
+
+  uint8_t *row(uint64_t i) const {
+    return reinterpret_cast<uint8_t *>(memory + i * stride);
+  }
 };
 
 /// The AMX instruction at `code`; nullopt if there is another one, or one that

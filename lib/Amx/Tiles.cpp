@@ -140,11 +140,11 @@ size_t Tiles::move(const Instruction &in) {
   const Shape &shape = shapes[in.tiles[0]];
   if (in.op == Op::tilestored) {
     for (unsigned row = 0; row < shape.rows; ++row)
-      std::memcpy(in.memory + row * in.stride, tile[row], shape.bytes);
+      std::memcpy(in.row(row), tile[row], shape.bytes);
   } else {
     std::memset(tile, 0, sizeof(tile));
     for (unsigned row = 0; row < shape.rows; ++row)
-      std::memcpy(tile[row], in.memory + row * in.stride, shape.bytes);
+      std::memcpy(tile[row], in.row(row), shape.bytes);
   }
   return size_t(shape.rows) * shape.bytes;
 }
@@ -165,21 +165,20 @@ void Tiles::multiply(const Instruction &in) {
                       : in.op == Op::tdpbsud ? multiplyBytes<int8_t, uint8_t>
                       : in.op == Op::tdpbusd ? multiplyBytes<uint8_t, int8_t>
                                              : multiplyBytes<uint8_t, uint8_t>;
-  Tile result = {}; // beyond its shape, zeros
   for (unsigned m = 0; m < c.rows; ++m) {
     multiplyRow(data[to][m], data[left][m], data[right], b.rows);
-    std::memcpy(result[m], data[to][m], c.bytes);
+    std::memset(data[to][m] + c.bytes, 0, 64 - c.bytes);
   }
-  std::memcpy(data[to], result, sizeof(result));
+  std::memset(data[to] + c.rows, 0, (16 - c.rows) * 64);
 }
 
 size_t Tiles::execute(const Instruction &in) {
   switch (in.op) {
   case Op::ldtilecfg:
-    configure(in.memory);
+    configure(in.row(0));
     break;
   case Op::sttilecfg:
-    store(in.memory);
+    store(in.row(0));
     break;
   case Op::tilerelease:
     release();

@@ -77,8 +77,7 @@ protected:
       EXPECT_EQ(in->tiles[0], tile);
       EXPECT_EQ(in->stride, stride);
     }
-    ASSERT_EQ(reinterpret_cast<uint64_t>(in->memory), memory)
-        << "byte " << at - kvc_test_rows;
+    ASSERT_EQ(in->memory, memory) << "byte " << at - kvc_test_rows;
     at += in->bytes;
   }
 

@@ -47,6 +47,17 @@ KVC_AMX_CODE Rows copy(const Config &config, Between between) {
   return to;
 }
 
+/// Rows of 16 bytes from the last to the first.
+KVC_AMX_CODE Rows backwards() {
+  Rows from = numbered(), to = {};
+  Config config = Config().tile(5, 16, 16);
+  _tile_loadconfig(&config);
+  _tile_loadd(5, from[15].data(), -64);
+  _tile_stored(5, to.data(), 64);
+  _tile_release();
+  return to;
+}
+
 KVC_AMX_CODE void multiply(const Config &config) {
   _tile_loadconfig(&config);
   _tile_dpbf16ps(0, 1, 2);
@@ -78,6 +89,13 @@ TEST_F(Amx, RowsMoveAsTheyAreShaped) {
       for (int j = 0; j < 64; ++j)
         ASSERT_EQ(to[i][j], i < rows && j < bytes ? from[i][j] : 0xee);
   }
+}
+
+TEST_F(Amx, StridesMayBeNegative) {
+  Rows from = numbered(), to = backwards();
+  for (int i = 0; i < 16; ++i)
+    for (int j = 0; j < 16; ++j)
+      ASSERT_EQ(to[i][j], from[15 - i][j]);
 }
 
 TEST_F(Amx, TilesAreZeroed) {

@@ -186,8 +186,8 @@ TEST_F(Amx, BF16OfSpecialValues) {
 }
 
 // 1 + 2^-24 is a tie, and even is below; 1 + 2^-23 + 2^-24 is one, and even is
-// above. Products are not rounded before they are added.
-TEST_F(Amx, BF16RoundsOnceAndToEven) {
+// above.
+TEST_F(Amx, BF16RoundsTiesToEven) {
   Problem p = {1, 2, 2, Op::tdpbf16ps, {}, {}, {}};
   for (auto *matrix : {&p.a, &p.b, &p.c})
     matrix->resize(16 * kStride);

@@ -22,17 +22,18 @@ kvc_device *createSim(uint32_t threads = 1) {
   return device;
 }
 
-/// The fixture's kernels, and the same for a level with AMX, which append to
-/// `paged` by the function `append`.
-std::vector<uint8_t> artifactWith(const char *append,
+/// The fixture's kernels, and the same for a level with AMX, where `symbol`,
+/// "tiles_append", stands for "paged_append".
+std::vector<uint8_t> artifactWith(const std::string &symbol,
                                   const char *feature = "amx-bf16") {
+  std::string replaced = "paged" + symbol.substr(symbol.rfind('_'));
   artifact::Manifest manifest = fixtureManifest();
   std::vector<artifact::KernelInfo> kernels = manifest.kernels;
   for (artifact::KernelInfo &kernel : kernels) {
     kernel.target = "x86-64-tiles";
     kernel.features = {"amx-tile", feature};
-    if (kernel.symbol == "paged_append")
-      kernel.symbol = append;
+    if (kernel.symbol == replaced)
+      kernel.symbol = symbol;
     manifest.kernels.push_back(kernel);
   }
   return pack(manifest);
@@ -87,14 +88,22 @@ TEST(CpuSim, KernelsRunOnAllThreads) {
 TEST(CpuSim, FindingsAreDeviceErrors) {
   if (rt::cpuHasFeature("amx-tile"))
     GTEST_SKIP() << "nobody looks";
-  for (uint32_t threads : {1, 3}) {
-    Loaded loaded(createSim(threads), artifactWith("tiles_kept_append"));
-    Buffers buffers(loaded, kPaged);
-    EXPECT_EQ(append(loaded, buffers, 100).code, KVC_DEVICE_ERROR);
-    EXPECT_STREQ(kvc_error_text(),
-                 "append: tiles are configured at the end of the kernel: "
-                 "expected a tilerelease");
-  }
+  constexpr const char *kFinding = ": tiles are configured at the end of the "
+                                   "kernel: expected a tilerelease";
+  for (uint32_t threads : {1, 3})
+    for (std::string kind : {"append", "attend", "merge"}) {
+      Loaded loaded(createSim(threads), artifactWith("tiles_kept_" + kind));
+      Buffers buffers(loaded, kPaged);
+      kvc_status status = append(loaded, buffers, 100);
+      if (kind != "append") {
+        ASSERT_EQ(status.code, KVC_OK) << kvc_error_text();
+        Batch batch(buffers, 1);
+        addMixed(batch);
+        status = batch.attend().status;
+      }
+      EXPECT_EQ(status.code, KVC_DEVICE_ERROR);
+      EXPECT_EQ(kvc_error_text(), kind + kFinding);
+    }
 }
 
 TEST(CpuSim, OnlyAmxIsEmulated) {

@@ -170,8 +170,7 @@ KERNELS(paged, 2, 0, 4, 32, 64, 0, 0)
 KERNELS(window, 1, 0, 8, 32, 64, 3, 6)
 KERNELS(flat, 1, 1, 0, 32, 64, 0, 0)
 
-/* Appends to `paged` on a CPU with AMX: one product of tiles of 4 bytes, then
- * the rows. */
+/* `paged` on a CPU with AMX: one product of tiles of 4 bytes, then the work. */
 static void multiply_tiles(void) {
   uint8_t config[64] = {1};
   for (int tile = 0; tile < 3; ++tile) {
@@ -191,8 +190,12 @@ void tiles_append(const KvcAppendArgs *args, const KvcWorkItem *item) {
   __asm__ volatile("tilerelease");
   paged_append(args, item);
 }
-/* Forgets to release its tiles. */
-void tiles_kept_append(const KvcAppendArgs *args, const KvcWorkItem *item) {
-  multiply_tiles();
-  paged_append(args, item);
-}
+/* These forget to release their tiles. */
+#define TILES_KEPT(kind, Args)                                                 \
+  void tiles_kept_##kind(const Args *args, const KvcWorkItem *item) {          \
+    multiply_tiles();                                                          \
+    paged_##kind(args, item);                                                  \
+  }
+TILES_KEPT(append, KvcAppendArgs)
+TILES_KEPT(attend, KvcAttendArgs)
+TILES_KEPT(merge, KvcAttendArgs)
