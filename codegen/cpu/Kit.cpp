@@ -204,20 +204,8 @@ Value Kit::fminKeepNaN(Value x, Value y) {
   return select(fcmp(arith::CmpFPredicate::OLT, x, y), x, y);
 }
 
-Value Kit::exp2(Value x) {
-  Type type = x.getType();
-  auto vector = cast<VectorType>(type);
-  auto ints = VectorType::get(vector.getShape(), b.getI32Type());
-  auto intConstant = [&](int32_t value) {
-    return arith::ConstantOp::create(
-        b, loc, DenseElementsAttr::get(ints, b.getI32IntegerAttr(value)));
-  };
-  x = fmaxKeepNaN(constant(-127, type), x);
-  // Adding 1.5 * 2^23 rounds to an integer n and leaves n in the low bits.
-  Value magic = constant(12582912, type);
-  Value rounded = fadd(x, magic);
-  Value f = fsub(x, fsub(rounded, magic));
-  // 2^f on [-1/2, 1/2]: minimax polynomial of Cephes' exp2f.
+/// 2^f for f in [-1/2, 1/2]: minimax polynomial of Cephes' exp2f.
+static Value exp2Fraction(Kit &kit, Value f) {
   static constexpr double coefficients[] = {1.535336188319500e-4,
                                             1.339887440266574e-3,
                                             9.618437357674640e-3,
@@ -225,13 +213,56 @@ Value Kit::exp2(Value x) {
                                             2.402264791363012e-1,
                                             6.931472028550421e-1,
                                             1.0};
-  Value p = constant(coefficients[0], type);
+  Value p = kit.constant(coefficients[0], f.getType());
   for (double c : ArrayRef(coefficients).drop_front())
-    p = fma(p, f, constant(c, type));
+    p = kit.fma(p, f, kit.constant(c, f.getType()));
+  return p;
+}
+
+/// x * 2^n of one register (avx512f, avx512vl), n without a fraction or a NaN.
+static Value scaleByPower(Kit &kit, Value x, Value n) {
+  OpBuilder &b = kit.b;
+  auto type = cast<VectorType>(x.getType());
+  int64_t lanes = type.getNumElements();
+  Type mask = b.getIntegerType(std::max<int64_t>(8, lanes));
+  auto integer = [&](IntegerAttr value) -> Value {
+    return arith::ConstantOp::create(b, kit.loc, value);
+  };
+  SmallVector<Value> operands{x, n, x, integer(b.getIntegerAttr(mask, -1))};
+  constexpr int32_t currentRounding = 4;
+  if (lanes == 16) // only the widest says how to round
+    operands.push_back(integer(b.getI32IntegerAttr(currentRounding)));
+  auto name = "llvm.x86.avx512.mask.scalef.ps." + Twine(32 * lanes);
+  return LLVM::CallIntrinsicOp::create(b, kit.loc, type, b.getStringAttr(name),
+                                       operands)
+      .getResults();
+}
+
+Value Kit::exp2(Value x) {
+  Type type = x.getType();
+  int64_t n = cast<VectorType>(type).getNumElements();
+  if (n > lanes && n % lanes == 0) {
+    SmallVector<Value> parts;
+    for (int64_t i = 0; i < n; i += lanes)
+      parts.push_back(
+          exp2(shuffle(x, x, llvm::to_vector(llvm::seq(i, i + lanes)))));
+    return concat(parts);
+  }
+  if (lanes == 16 && n >= 4) {
+    // A fraction of -inf is NaN, and NaN times 2^-inf is 0.
+    Value whole = LLVM::RoundEvenOp::create(b, loc, x);
+    return scaleByPower(*this, exp2Fraction(*this, fsub(x, whole)), whole);
+  }
+  auto ints = VectorType::get(n, b.getI32Type());
+  x = fmaxKeepNaN(constant(-127, type), x);
+  // Adding 1.5 * 2^23 rounds to an integer n and leaves n in the low bits.
+  Value magic = constant(12582912, type);
+  Value rounded = fadd(x, magic);
+  Value p = exp2Fraction(*this, fsub(x, fsub(rounded, magic)));
   // 2^n by its exponent field; n = -127 gives 0.
   Value bits = arith::BitcastOp::create(b, loc, ints, rounded);
-  bits = arith::ShLIOp::create(b, loc, bits, intConstant(23));
-  bits = arith::AddIOp::create(b, loc, bits, intConstant(0x3f800000));
+  bits = arith::ShLIOp::create(b, loc, bits, i32s(n, 23));
+  bits = add(bits, i32s(n, 0x3f800000));
   return fmul(p, arith::BitcastOp::create(b, loc, type, bits));
 }
 

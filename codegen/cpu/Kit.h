@@ -99,7 +99,7 @@ public:
   mlir::Value toF32(mlir::Value x);
   mlir::Value roundToI32(mlir::Value x);
   mlir::Value fcmp(mlir::arith::CmpFPredicate p, mlir::Value x, mlir::Value y);
-  /// 2^x to 2 ulp for x < 128; 0 below 2^-126, NaN stays NaN.
+  /// 2^x to 2 ulp for x < 128; below 2^-126 it may be 0, NaN stays NaN.
   mlir::Value exp2(mlir::Value x);
 
   //===--- products that sum over neighbours ---------------------------------//
