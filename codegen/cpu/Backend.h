@@ -29,6 +29,9 @@ struct CpuTarget {
   int64_t registers = 16;
   /// Code types with products of vectors and of matrix registers: "bf16", "i8".
   std::vector<std::string> dot, matrix;
+  /// Whether code is worth LLVM's time: not where most of what it does is calls
+  /// of an emulator.
+  bool optimised = true;
 };
 
 /// All levels, least capable first.

@@ -92,7 +92,9 @@ makeMachine(const CpuTarget &target) {
   llvm::TargetOptions options;
   return std::unique_ptr<llvm::TargetMachine>(llvmTarget->createTargetMachine(
       triple, target.cpu, "", options, llvm::Reloc::PIC_,
-      llvm::CodeModel::Small, llvm::CodeGenOptLevel::Default));
+      llvm::CodeModel::Small,
+      target.optimised ? llvm::CodeGenOptLevel::Default
+                       : llvm::CodeGenOptLevel::None));
 }
 
 std::unique_ptr<llvm::Module> kvc::cpu::emitLlvm(ModuleOp module,

@@ -72,8 +72,10 @@ std::optional<Target> kvc::findTarget(llvm::StringRef name) {
     return std::nullopt;
   target.device = sim ? Target::Device::Sim : Target::Device::Cuda;
   target.sm = *sm;
-  if (sim)
+  if (sim) {
     target.cpu = *cpu::findCpuTarget(kSimLevel);
+    target.cpu.optimised = false;
+  }
   return target;
 }
 

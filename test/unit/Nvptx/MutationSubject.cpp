@@ -293,6 +293,7 @@ void Batch::permit(CacheType type) {
 /// "" or why it cannot be emulated. Consumes the module.
 static std::string emulate(mlir::ModuleOp module, Image &image) {
   auto cpu = *cpu::findCpuTarget("x86-64-v3");
+  cpu.optimised = false; // as lib/Compiler does
   llvm::LLVMContext context;
   if (failed(lowerGpuToLlvm(module)) ||
       failed(lowerGpuToSim(module, image.sites)))
