@@ -97,8 +97,8 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
     - `keys`: cached tokens per register tile
     - `queries`: most query tokens that one work item takes
     - `split`: cached tokens per work item, at absolute multiples; 0: all
-    - `prefetch`: how many tokens ahead of its use a row is prefetched, at most
-      three tiles; 0: not at all
+    - `prefetch`: how many tokens ahead of its use a row is prefetched, and again
+      when it is nearer; at most three tiles; 0: not at all
     - `level`: the cache level (1 or 2) that it is prefetched to
     - `pack`: decode each tile once into scratch and multiply from there (many
       rows), rather than decode in registers (few rows)

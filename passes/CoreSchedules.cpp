@@ -36,21 +36,32 @@ int64_t rowBytes(CacheType cache) {
                   rowBytes(cache.stream(StreamKind::V)));
 }
 
-/// Tokens per tile: 4 KiB of each stream, which one tile's arithmetic covers
-/// the latency of; or fewer if pages then hold whole tiles, whose rows stand
-/// evenly.
+/// Whether both streams are multiplied as pairs of bf16, which takes no longer
+/// than memory does.
+bool inPairs(CacheType cache, Type dtype, TargetAttr target) {
+  auto pairs = [&](StreamKind kind) {
+    Type code = cache.stream(kind).codec.getCodeType();
+    return code.isBF16() && target.hasDot(code, dtype);
+  };
+  return pairs(StreamKind::K) && pairs(StreamKind::V);
+}
+
+/// Tokens per tile: many, for a tile's softmax is a long chain; or fewer if
+/// pages then hold whole tiles, whose rows stand evenly.
 int64_t chooseTokens(CacheType cache) {
   int64_t page = cache.layout().getPageTokens();
-  int64_t wanted = std::clamp<int64_t>(4096 / rowBytes(cache), 16, 64);
+  int64_t wanted = std::clamp<int64_t>(8192 / rowBytes(cache), 16, 64);
   for (int64_t tokens : {64, 32, 16, 8, 4})
     if (tokens <= wanted && page % tokens == 0)
       return tokens;
   return 16;
 }
 
-/// Tokens ahead to prefetch: 8 KiB of each stream, in whole tiles.
-int64_t choosePrefetch(CacheType cache, int64_t tokens) {
-  return std::clamp<int64_t>(8192 / rowBytes(cache) / tokens, 1, 3) * tokens;
+/// Tokens ahead to prefetch: 16 KiB of each stream, or half as much where
+/// memory is all that is waited for.
+int64_t choosePrefetch(CacheType cache, int64_t tokens, bool pairs) {
+  int64_t wanted = (pairs ? 8192 : 16384) / rowBytes(cache);
+  return llvm::bit_floor(uint64_t(std::clamp<int64_t>(wanted, 1, 3 * tokens)));
 }
 
 ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
@@ -59,18 +70,20 @@ ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
   bool dotK = target.hasDot(k.codec.getCodeType(), dtype);
   bool dot = dotK || target.hasDot(v.codec.getCodeType(), dtype);
   int64_t rows = chooseRows(store.getGroup(), target.getRegisters(), dot);
+  bool pairs = inPairs(cache, dtype, target);
   int64_t tokens = chooseTokens(cache);
   // Enough independent accumulators to cover the multiply-add's latency; of
-  // products, a key has one for all rows, and long rows are work enough.
+  // products, a key has one for each row, and long rows are work enough.
   int64_t vectors = llvm::divideCeil(rowBytes(k), 64) * rows;
   int64_t keys =
       dotK ? std::clamp<int64_t>(128 / vectors, 2,
                                  std::max<int64_t>(8, target.getLanes() / rows))
            : std::clamp<int64_t>(target.getRegisters() / 2 / rows, 1, 8);
+  int64_t prefetch = choosePrefetch(cache, tokens, pairs);
   keys = llvm::bit_floor(uint64_t(keys));
   return ScheduleAttr::get(store.getContext(), tokens, rows,
                            std::min(keys, tokens), kDecodeQueries, kDecodeSplit,
-                           choosePrefetch(cache, tokens), /*level=*/2,
+                           prefetch, /*level=*/2,
                            /*pack=*/false, dot, /*warps=*/0, /*stages=*/0,
                            /*byRows=*/false, /*bulk=*/false);
 }

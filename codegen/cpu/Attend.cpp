@@ -114,6 +114,7 @@ LogicalResult AttendKernel::emit() {
     return failure();
   remarkSlowPaths();
   math = schedule.getPack() ? makePackedMath(*this) : makeDirectMath(*this);
+  stepTokens = even ? math->stepTokens(tileTokens) : tileTokens;
   math->plan();
   buffers = k.scratch.reserve(2 * math->bufferBytes());
   if (!even)
@@ -162,9 +163,9 @@ void AttendKernel::loadItem() {
   // What the last query sees at most.
   tokensEnd =
       kit.min(k.itemField(offsetof(KvcWorkItem, end)), kit.add(posLast, 1));
-  lastTile =
-      kit.mul(kit.div(kit.max(kit.add(tokensEnd, -1), kit.i64(0)), tileTokens),
-              tileTokens);
+  Value last = kit.max(kit.add(tokensEnd, -1), kit.i64(0));
+  lastTile = kit.mul(kit.div(last, tileTokens), tileTokens);
+  lastStep = kit.mul(kit.div(last, stepTokens), stepTokens);
   Value stride = kit.loadI64(k.args, offsetof(KvcAttendArgs, table_stride));
   table = kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, table)),
                  kit.mul(kit.mul(sequence, stride), 4));
@@ -210,20 +211,6 @@ Value TileRows::row(unsigned plane, Value index) const {
   return kit.at(base[plane], kit.mul(index, kernel->tokenStride(plane)));
 }
 
-Value TileRows::rowAhead(unsigned plane, Value index) const {
-  Kit &kit = kernel->kit;
-  int64_t stride = kernel->tokenStride(plane), tokens = kernel->tileTokens;
-  int64_t within = kernel->schedule.getPrefetch() % tokens;
-  Value from = aheadBase[plane], row = index;
-  if (within) {
-    row = kit.add(index, within);
-    Value here = kit.cmp(Pred::slt, row, kit.i64(tokens));
-    from = kit.select(here, from, afterBase[plane]);
-    row = kit.select(here, row, kit.add(row, -tokens));
-  }
-  return kit.anywhere(from, kit.mul(row, stride));
-}
-
 TileRows AttendKernel::locate(Value first, bool masked) {
   TileRows rows;
   rows.kernel = this;
@@ -236,18 +223,23 @@ TileRows AttendKernel::locate(Value first, bool masked) {
     fillTable(rows);
     return rows;
   }
-  int64_t ahead = schedule.getPrefetch() / tileTokens * tileTokens;
-  auto later = [&](unsigned plane, int64_t tokens) {
-    return address(plane, kit.min(kit.add(first, tokens), lastTile));
-  };
-  for (unsigned plane = 0; plane < planes.size(); ++plane) {
-    rows.base.push_back(later(plane, 0));
-    if (!schedule.getPrefetch() || masked)
-      continue;
-    rows.aheadBase.push_back(later(plane, ahead));
-    rows.afterBase.push_back(later(plane, ahead + tileTokens));
-  }
+  for (unsigned plane = 0; plane < planes.size(); ++plane)
+    rows.base.push_back(address(plane, kit.min(first, lastTile)));
   return rows;
+}
+
+/// A step of a full tile, from index `from` on. Of the rows of `codes` that it
+/// multiplies, those `prefetch` tokens later are prefetched, and again when
+/// they are nearer: a core drops what it has no room to wait for.
+TileRows AttendKernel::step(const TileRows &rows, unsigned codes, Value from) {
+  TileRows step = rows;
+  step.from = from;
+  if (int64_t prefetch = schedule.getPrefetch())
+    for (int64_t quarters : {4, 3, 2, 1}) {
+      Value later = kit.add(kit.add(rows.first, from), prefetch * quarters / 4);
+      step.ahead.push_back(address(codes, kit.min(later, lastStep)));
+    }
+  return step;
 }
 
 /// Rows that stand anywhere: their addresses are looked up once per tile. The
@@ -287,90 +279,8 @@ AttendKernel::Sight AttendKernel::sight(Value first, ReadAttrInterface read) {
   return sight;
 }
 
-/// Tile after tile.
-LogicalResult AttendKernel::emitLoop(tile::ForTokensOp loop) {
-  if (even && !schedule.getPack())
-    return emitPipelined(loop);
-  auto read = cast<ReadAttrInterface>(loop.getReadAttr());
-  LogicalResult result = success();
-  kit.loop(tokensBegin, tokensEnd, tileTokens, [&](Value first) {
-    auto tile = [&](bool masked) {
-      if (failed(emitTile(loop, locate(first, masked))))
-        result = failure();
-    };
-    Sight sight = this->sight(first, read);
-    auto masked = [&] {
-      sight.seen ? kit.when(sight.seen, [&] { tile(true); }) : tile(true);
-    };
-    if (math->masksAll())
-      masked();
-    else
-      kit.when(sight.full, [&] { tile(false); }, masked);
-  });
-  return result;
-}
-
-/// A tile's softmax is a long chain that everything after it waits for, and a
-/// core looks only a few hundred instructions ahead. So the scores of the next
-/// full tile come before the output of this one, in the other of two buffers.
-LogicalResult AttendKernel::emitPipelined(tile::ForTokensOp loop) {
-  auto read = cast<ReadAttrInterface>(loop.getReadAttr());
-  LogicalResult result = success();
-  auto check = [&](LogicalResult step) {
-    if (failed(step))
-      result = failure();
-  };
-  Value never =
-      arith::ConstantOp::create(kit.b, kit.loc, kit.b.getBoolAttr(false));
-  Value origin = planeOrigin[codesV];
-  // One round more than there are tiles, for the output of the last.
-  kit.loop(tokensBegin, kit.add(tokensEnd, tileTokens), tileTokens,
-           ValueRange{never, kit.i64(0), origin, origin, origin},
-           [&](Value first, ValueRange carried) {
-             Sight sight = this->sight(first, read);
-             Value exists = kit.cmp(Pred::slt, first, tokensEnd);
-             TileRows rows = locate(first, /*masked=*/false);
-             rows.buffer = kit.at(rows.buffer, carried[1]);
-             kit.when(sight.full, [&] { check(emitScores(loop, rows)); });
-
-             TileRows before = rows; // of it, only V's rows and the buffer
-             before.first = {};
-             Value other = kit.sub(kit.i64(math->bufferBytes()), carried[1]);
-             before.buffer = kit.at(k.scratchAt(buffers), other);
-             before.base[codesV] = carried[2];
-             if (schedule.getPrefetch()) {
-               before.aheadBase[codesV] = carried[3];
-               before.afterBase[codesV] = carried[4];
-             }
-             kit.when(carried[0], [&] { math->accumulate(before); });
-
-             Value partly = kit.both(exists, kit.negate(sight.full));
-             if (sight.seen)
-               partly = kit.both(partly, sight.seen);
-             kit.when(partly, [&] {
-               TileRows masked = locate(first, /*masked=*/true);
-               masked.buffer = rows.buffer;
-               check(emitTile(loop, masked));
-             });
-             bool ahead = schedule.getPrefetch();
-             return SmallVector<Value>{sight.full, other, rows.base[codesV],
-                                       ahead ? rows.aheadBase[codesV] : origin,
-                                       ahead ? rows.afterBase[codesV] : origin};
-           });
-  return result;
-}
-
-LogicalResult AttendKernel::emitTile(tile::ForTokensOp loop,
-                                     const TileRows &rows) {
-  if (failed(emitScores(loop, rows)))
-    return failure();
-  math->accumulate(rows);
-  return success();
-}
-
-/// All of a tile but the last product.
-LogicalResult AttendKernel::emitScores(tile::ForTokensOp loop,
-                                       const TileRows &rows) {
+/// What happens to scores and to probabilities on the way, or an error.
+FailureOr<Transforms> AttendKernel::readTile(tile::ForTokensOp loop) {
   // Steps on scores and on probabilities wait until they are read.
   llvm::DenseMap<Value, SmallVector<Transform>> pending;
   auto pass = [&](Value from, Operation *op) {
@@ -378,6 +288,7 @@ LogicalResult AttendKernel::emitScores(tile::ForTokensOp loop,
     steps.push_back({op});
     pending[op->getResult(0)] = std::move(steps);
   };
+  Transforms found;
   for (Operation &op : loop.getBody().front().without_terminator()) {
     LogicalResult result =
         llvm::TypeSwitch<Operation *, LogicalResult>(&op)
@@ -389,7 +300,7 @@ LogicalResult AttendKernel::emitScores(tile::ForTokensOp loop,
                     "scales must be folded first (kvc-fold-scales)");
               return success();
             })
-            .Case([&](tile::DotOp) { return math->dot(rows), success(); })
+            .Case([&](tile::DotOp) { return success(); })
             .Case([&](tile::ScaleTokensOp step) -> LogicalResult {
               if (!step.getScales().getDefiningOp<tile::LoadOp>() ||
                   scaledBy(pending.lookup(step.getX())))
@@ -397,27 +308,19 @@ LogicalResult AttendKernel::emitScores(tile::ForTokensOp loop,
                                       "as they are loaded");
               return pass(step.getX(), step), success();
             })
-            .Case([&](tile::SoftcapOp step) {
-              return pass(step.getX(), step), success();
-            })
-            .Case([&](tile::MaskOp mask) {
-              if (rows.masked)
-                pass(mask.getX(), mask);
-              else
-                pending[mask.getResult()] = pending.lookup(mask.getX());
+            .Case<tile::SoftcapOp, tile::MaskOp>(
+                [&](auto step) { return pass(step.getX(), step), success(); })
+            .Case([&](tile::SoftmaxStepOp step) {
+              found.scores = pending.lookup(step.getScores());
               return success();
             })
-            .Case([&](tile::SoftmaxStepOp step) {
-              return math->softmaxStep(rows, pending.lookup(step.getScores())),
-                     success();
-            })
             .Case([&](tile::AccumulateOp step) -> LogicalResult {
-              SmallVector<Transform> steps = pending.lookup(step.getP());
-              for (const Transform &transform : steps)
+              found.probabilities = pending.lookup(step.getP());
+              for (const Transform &transform : found.probabilities)
                 if (!isa<tile::ScaleTokensOp>(transform.op))
                   return transform.op->emitError(
                       "the CPU target only scales probabilities");
-              return math->prepare(rows, steps), success();
+              return success();
             })
             .Default([](Operation *op) {
               return op->emitError(
@@ -426,7 +329,96 @@ LogicalResult AttendKernel::emitScores(tile::ForTokensOp loop,
     if (failed(result))
       return failure();
   }
+  return found;
+}
+
+/// Tile after tile.
+LogicalResult AttendKernel::emitLoop(tile::ForTokensOp loop) {
+  FailureOr<Transforms> transforms = readTile(loop);
+  if (failed(transforms))
+    return failure();
+  auto read = cast<ReadAttrInterface>(loop.getReadAttr());
+  if (even && !schedule.getPack()) {
+    emitPipelined(read, *transforms);
+    return success();
+  }
+  kit.loop(tokensBegin, tokensEnd, tileTokens, [&](Value first) {
+    auto tile = [&](bool masked) {
+      emitTile(locate(first, masked), *transforms);
+    };
+    Sight sight = this->sight(first, read);
+    auto masked = [&] {
+      sight.seen ? kit.when(sight.seen, [&] { tile(true); }) : tile(true);
+    };
+    if (math->masksAll())
+      masked();
+    else
+      kit.when(sight.full, [&] { tile(false); }, masked);
+  });
   return success();
+}
+
+/// A tile's softmax is a long chain that everything after it waits for, and a
+/// core looks only a few hundred instructions ahead. So the scores of the next
+/// full tile come before the output of this one, in the other of two buffers.
+/// Both products and the exponentials between them take turns in steps, none so
+/// long that the streams of K and V wait for it.
+void AttendKernel::emitPipelined(ReadAttrInterface read,
+                                 const Transforms &transforms) {
+  Value never =
+      arith::ConstantOp::create(kit.b, kit.loc, kit.b.getBoolAttr(false));
+  SmallVector<unsigned> planesV{codesV};
+  if (scaledBy(transforms.probabilities))
+    planesV.push_back(scalePlane(StreamKind::V));
+  SmallVector<Value> init{never, kit.i64(0)};
+  for (unsigned plane : planesV)
+    init.push_back(planeOrigin[plane]);
+  // One round more than there are tiles, for the output of the last.
+  kit.loop(
+      tokensBegin, kit.add(tokensEnd, tileTokens), tileTokens, init,
+      [&](Value first, ValueRange carried) {
+        Sight sight = this->sight(first, read);
+        Value exists = kit.cmp(Pred::slt, first, tokensEnd);
+        TileRows rows = locate(first, /*masked=*/false);
+        rows.buffer = kit.at(rows.buffer, carried[1]);
+        TileRows before = rows; // of it, only V's rows and the buffer
+        before.first = kit.add(first, -tileTokens);
+        Value other = kit.sub(kit.i64(math->bufferBytes()), carried[1]);
+        before.buffer = kit.at(k.scratchAt(buffers), other);
+        SmallVector<Value> next{sight.full, other};
+        for (auto [i, plane] : llvm::enumerate(planesV)) {
+          before.base[plane] = carried[2 + i];
+          next.push_back(rows.base[plane]);
+        }
+        kit.loop(0, tileTokens, stepTokens, [&](Value from) {
+          kit.when(carried[0], [&] {
+            math->prepare(step(before, codesV, from), transforms.probabilities);
+          });
+          kit.when(sight.full, [&] { math->dot(step(rows, codesK, from)); });
+          kit.when(carried[0],
+                   [&] { math->accumulate(step(before, codesV, from)); });
+        });
+        kit.when(sight.full,
+                 [&] { math->softmaxStep(rows, transforms.scores); });
+
+        Value partly = kit.both(exists, kit.negate(sight.full));
+        if (sight.seen)
+          partly = kit.both(partly, sight.seen);
+        kit.when(partly, [&] {
+          TileRows masked = locate(first, /*masked=*/true);
+          masked.buffer = rows.buffer;
+          emitTile(masked, transforms);
+        });
+        return next;
+      });
+}
+
+void AttendKernel::emitTile(const TileRows &rows,
+                            const Transforms &transforms) {
+  math->dot(rows);
+  math->softmaxStep(rows, transforms.scores);
+  math->prepare(rows, transforms.probabilities);
+  math->accumulate(rows);
 }
 
 //===----------------------------------------------------------------------===//
@@ -495,19 +487,29 @@ void AttendKernel::gatherScales(const TileRows &rows, StreamKind kind,
                                 int64_t scratch) {
   unsigned plane = scalePlane(kind);
   Type type = planes[plane].type;
-  if (!rows.aheadBase.empty())
-    prefetchBytes(rows.aheadBase[plane], tileTokens * tokenStride(plane));
+  int64_t tokens = countRows(rows);
+  Value from = rows.from ? rows.from : kit.i64(0);
+  auto to = [&](Value index) {
+    return kit.at(k.scratchAt(scratch), kit.mul(index, 4));
+  };
+  if (schedule.getPrefetch() && even && !rows.masked) {
+    Value next = kit.min(kit.add(rows.first, tileTokens), lastTile);
+    Value address = this->address(plane, next);
+    address = kit.anywhere(address, kit.mul(from, tokenStride(plane)));
+    prefetchBytes(address, tokens * tokenStride(plane));
+  }
   if (!rows.masked && even && tokenStride(plane) == rowBytes(plane) &&
-      tileTokens % kit.lanes == 0) {
-    for (int64_t i = 0; i < tileTokens; i += kit.lanes)
-      kit.store(kit.loadAsF32(type, rows.row(plane, kit.i64(i)), kit.lanes),
-                k.scratchAt(scratch + i * 4));
+      tokens % kit.lanes == 0) {
+    for (int64_t i = 0; i < tokens; i += kit.lanes) {
+      Value index = kit.add(from, i);
+      kit.store(kit.loadAsF32(type, rows.row(plane, index), kit.lanes),
+                to(index));
+    }
     return;
   }
-  Value count = countOf(rows);
-  kit.loop(kit.i64(0), count, 1, [&](Value index) {
-    Value scale = kit.loadAsF32(type, rows.row(plane, index), 1);
-    kit.store(scale, kit.at(k.scratchAt(scratch), kit.mul(index, 4)));
+  Value end = rows.count ? rows.count : kit.add(from, tokens);
+  kit.loop(from, end, 1, [&](Value index) {
+    kit.store(kit.loadAsF32(type, rows.row(plane, index), 1), to(index));
   });
 }
 

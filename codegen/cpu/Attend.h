@@ -25,21 +25,19 @@ class TileRows {
 public:
   /// Address of row `index` of the tile in a plane.
   mlir::Value row(unsigned plane, mlir::Value index) const;
-  /// Address of the row the schedule's `prefetch` tokens after `index`. Only if
-  /// `aheadBase` is there.
-  mlir::Value rowAhead(unsigned plane, mlir::Value index) const;
 
   AttendKernel *kernel = nullptr;
   mlir::Value first;  ///< token of row 0
   mlir::Value count;  ///< rows that exist; null: all of the tile
+  mlir::Value from;   ///< index of a step's first row; null: all are one step
   mlir::Value buffer; ///< where its scores are (TileMath::bufferBytes)
   bool masked = false;
   /// Evenly spaced rows: the first addresses of this tile. Otherwise a table of
   /// addresses in scratch.
   llvm::SmallVector<mlir::Value, 4> base, table;
-  /// First addresses of the tile that holds row 0 plus `prefetch`, and of the
-  /// one after it.
-  llvm::SmallVector<mlir::Value, 4> aheadBase, afterBase;
+  /// Rows that are prefetched as these are multiplied: the addresses of those
+  /// that stand ahead of row `from`, at four distances, the largest first.
+  llvm::SmallVector<mlir::Value, 4> ahead;
 };
 
 /// An elementwise step between the dot and its use (scale_tokens, softcap or
@@ -49,12 +47,16 @@ struct Transform {
 };
 /// The stream whose scales one of them multiplies with, if any.
 std::optional<StreamKind> scaledBy(llvm::ArrayRef<Transform> transforms);
+/// All of them in a tile.
+struct Transforms {
+  llvm::SmallVector<Transform> scores, probabilities;
+};
 
 /// How a tile is multiplied and where scores and accumulators live.
 ///
-/// Per tile: dot, softmaxStep, prepare, accumulate, in this order. Where a math
-/// has a buffer, all that lies between the first three and the last is in it,
-/// so that the next tile may have its first three before this one has its last.
+/// Per tile: dot, softmaxStep, prepare, accumulate, in this order; all but
+/// softmaxStep may be done step by step. A tile's scores are in its buffer, so
+/// that the next tile may have its dot before this one has its last two.
 class TileMath {
 public:
   virtual ~TileMath() = default;
@@ -65,13 +67,15 @@ public:
   /// Whether a mask costs so little beside the products that tiles of which
   /// every query sees every token have one as well.
   virtual bool masksAll() { return false; }
+  /// Tokens of a step, of a tile of `tile` whose rows stand evenly.
+  virtual int64_t stepTokens(int64_t tile) { return tile; }
   /// `scale`: of the scores, log2(e) in it where they are powers of two.
   virtual void loadQuery(double scale) = 0;
   virtual void initState() = 0;
   virtual void dot(const TileRows &rows) = 0;
   virtual void softmaxStep(const TileRows &rows,
                            llvm::ArrayRef<Transform> transforms) = 0;
-  /// Applies `transforms` to the probabilities.
+  /// Makes probabilities for accumulate, with `transforms` applied.
   virtual void prepare(const TileRows &rows,
                        llvm::ArrayRef<Transform> transforms) = 0;
   virtual void accumulate(const TileRows &rows) = 0;
@@ -110,6 +114,7 @@ public:
   Kit &kit;
   ScheduleAttr schedule;
   int64_t dimK, dimV, group, tileTokens;
+  int64_t stepTokens; ///< of a full tile, before the other product has its turn
   ChannelPlan planK, planV;
   unsigned codesK, codesV; ///< planes
   /// Tiles have evenly spaced rows: none straddles a page.
@@ -135,7 +140,11 @@ public:
   mlir::Value storePartialLse(mlir::Value row, mlir::Value m, mlir::Value l);
   /// Where a row's partial output goes.
   mlir::Value partialOutput(mlir::Value row);
-  /// Writes the tile's row scales as f32 into `scratch` [tile tokens].
+  /// How many rows `rows` holds places for.
+  int64_t countRows(const TileRows &rows) {
+    return rows.from ? stepTokens : tileTokens;
+  }
+  /// Writes the rows' scales as f32 into `scratch` [tile tokens].
   void gatherScales(const TileRows &rows, StreamKind kind, int64_t scratch);
   /// p * scale; 0 for a hidden token (p = 0), whatever its scale is.
   mlir::Value scaleProbability(mlir::Value p, mlir::Value scale);
@@ -168,11 +177,12 @@ private:
     mlir::Value seen; ///< some query sees some token; null: always
   };
   Sight sight(mlir::Value first, ReadAttrInterface read);
+  mlir::FailureOr<Transforms> readTile(tile::ForTokensOp loop);
   mlir::LogicalResult emitLoop(tile::ForTokensOp loop);
-  mlir::LogicalResult emitPipelined(tile::ForTokensOp loop);
-  mlir::LogicalResult emitTile(tile::ForTokensOp loop, const TileRows &rows);
-  mlir::LogicalResult emitScores(tile::ForTokensOp loop, const TileRows &rows);
+  void emitPipelined(ReadAttrInterface read, const Transforms &transforms);
+  void emitTile(const TileRows &rows, const Transforms &transforms);
   TileRows locate(mlir::Value first, bool masked);
+  TileRows step(const TileRows &rows, unsigned codes, mlir::Value from);
   /// Address of a token's row in a plane.
   mlir::Value address(unsigned plane, mlir::Value token);
   void fillTable(TileRows &rows);
@@ -183,6 +193,7 @@ private:
   llvm::SmallVector<mlir::Value, 4> planeOuter;
   mlir::Value table;    ///< the sequence's page ids
   mlir::Value lastTile; ///< first token of the item's last tile
+  mlir::Value lastStep; ///< and of its last step
   int64_t rowTable = 0; ///< scratch: addresses [plane][tile tokens]
   int64_t buffers = 0;  ///< scratch: two of them
 };

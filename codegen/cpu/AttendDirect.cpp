@@ -25,18 +25,25 @@ DirectMath::DirectMath(AttendKernel &kernel)
     formV = form(StreamKind::V);
 }
 
+/// As many as keep both streams of memory going; more where products take the
+/// longer, for a step costs a store of every accumulator. At least a vector of
+/// scores and a group of keys.
+int64_t DirectMath::stepTokens(int64_t tile) {
+  int64_t bytes = formV == Form::BF16 ? 4096 : 8192;
+  int64_t row = std::max(a.rowBytes(a.codesK), a.rowBytes(a.codesV));
+  int64_t step = llvm::bit_floor(uint64_t(std::max<int64_t>(bytes / row, 1)));
+  return std::min(tile, std::max({step, kit.lanes, a.schedule.getKeys()}));
+}
+
 void DirectMath::plan() {
   Scratch &scratch = k.scratch;
   q = scratch.reserve(maxBlocks() * queryBytes());
   acc = scratch.reserve(maxRows * a.dimV * 4);
-  for (int64_t *offset : {&m, &l, &queryFactor, &queryBias})
+  for (int64_t *offset : {&m, &l, &queryFactor, &pUnit})
     *offset = scratch.reserve(maxBlocks() * padded * 4);
   for (int64_t *offset : {&scaleK, &scaleV})
     *offset = scratch.reserve(a.tileTokens * 4);
-  s = buffer.reserve(maxBlocks() * a.tileTokens * padded * 4);
-  p = buffer.reserve(maxBlocks() * a.tileTokens * padded * 2);
-  for (int64_t *offset : {&alpha, &pUnit})
-    *offset = buffer.reserve(maxBlocks() * padded * 4);
+  p = scratch.reserve(maxBlocks() * a.stepTokens * padded * 2);
 }
 
 void DirectMath::initState() {
@@ -52,12 +59,15 @@ void DirectMath::initState() {
 }
 
 void DirectMath::prefetchAhead(const TileRows &rows, unsigned plane,
-                               ArrayRef<Value> indices, Value offset,
-                               int64_t bytes) {
-  if (rows.aheadBase.empty())
-    return;
-  for (Value index : indices)
-    a.prefetchBytes(kit.anywhere(rows.rowAhead(plane, index), offset), bytes);
+                               Value index, int64_t count, int64_t times,
+                               Value offset, int64_t bytes) {
+  int64_t stride = a.tokenStride(plane), n = rows.ahead.size();
+  for (int64_t distance = 0; distance < n; distance += n / times) {
+    Value first = kit.anywhere(rows.ahead[distance],
+                               kit.mul(kit.sub(index, rows.from), stride));
+    for (int64_t i = 0; i < count; ++i)
+      a.prefetchBytes(kit.anywhere(first, kit.add(offset, i * stride)), bytes);
+  }
 }
 
 //===----------------------------------------------------------------------===//
@@ -66,25 +76,27 @@ void DirectMath::prefetchAhead(const TileRows &rows, unsigned plane,
 
 /// The scales of the tokens of score vector `vector`, each repeated for all
 /// padded rows.
-Value DirectMath::tokenScales(int64_t scratch, int64_t vector) {
+Value DirectMath::tokenScales(int64_t scratch, Value vector) {
   int64_t n = tokensPerVector;
-  Value scales = kit.load(kit.vec(n), k.scratchAt(scratch + vector * n * 4));
+  Value scales = kit.load(kit.vec(n),
+                          kit.at(k.scratchAt(scratch), kit.mul(vector, n * 4)));
   SmallVector<int64_t> lanes;
   for (int64_t lane = 0; lane < n * padded; ++lane)
     lanes.push_back(lane / padded);
   return kit.shuffle(scales, scales, lanes);
 }
 
-Value DirectMath::mask(Value x, const TileRows &rows, Value block,
-                       int64_t vector, tile::MaskOp op) {
+Value DirectMath::mask(Value x, const TileRows &rows, Value block, Value vector,
+                       tile::MaskOp op) {
   SmallVector<int32_t> token, row;
   int64_t lanes = tokensPerVector * padded;
   for (int64_t lane = 0; lane < lanes; ++lane) {
-    token.push_back(vector * tokensPerVector + lane / padded);
+    token.push_back(lane / padded);
     row.push_back(lane % padded);
   }
   OpBuilder &b = kit.b;
-  Value tokens = kit.add(kit.splatI32(rows.first, lanes), kit.i32s(token));
+  Value first = kit.add(rows.first, kit.mul(vector, tokensPerVector));
+  Value tokens = kit.add(kit.splatI32(first, lanes), kit.i32s(token));
   Value rowIds =
       kit.add(kit.splatI32(kit.mul(block, blockRows), lanes), kit.i32s(row));
   SmallVector<int32_t> groups(lanes, int32_t(a.group));
@@ -96,7 +108,7 @@ Value DirectMath::mask(Value x, const TileRows &rows, Value block,
 }
 
 Value DirectMath::applyAll(Value x, ArrayRef<Transform> transforms,
-                           const TileRows &rows, Value block, int64_t vector) {
+                           const TileRows &rows, Value block, Value vector) {
   for (const Transform &transform : transforms) {
     if (isa<tile::ScaleTokensOp>(transform.op))
       x = kit.fmul(x, tokenScales(scaleK, vector));
@@ -108,44 +120,80 @@ Value DirectMath::applyAll(Value x, ArrayRef<Transform> transforms,
   return x;
 }
 
-void DirectMath::softmaxStep(const TileRows &rows,
-                             ArrayRef<Transform> transforms) {
+/// Carries values over the vectors of scores of a block that `rows` holds,
+/// [token][padded], a few at a time: `body` gets the first one's index and how
+/// many there are.
+DirectMath::Values DirectMath::forScores(
+    const TileRows &rows, Values init,
+    llvm::function_ref<Values(Value, int64_t, ValueRange)> body) {
+  int64_t vectors = a.countRows(rows) / tokensPerVector;
+  Value first = rows.from ? kit.div(rows.from, tokensPerVector) : kit.i64(0);
+  if (vectors <= 8)
+    return body(first, vectors, init);
+  return kit.loop(first, kit.add(first, vectors), 4, init,
+                  [&](Value vector, ValueRange carried) {
+                    return body(vector, 4, carried);
+                  });
+}
+
+/// What exponents count from. Nothing seen yet: any finite origin will do, -inf
+/// would make NaN.
+Value DirectMath::originOf(Value largest) {
+  Value none = kit.fcmp(arith::CmpFPredicate::OEQ, largest,
+                        kit.constant(-INFINITY, largest.getType()));
+  return kit.select(none, kit.constant(0, largest.getType()), largest);
+}
+
+/// The largest of all scores so far; what was summed from another origin is
+/// rescaled at once, which after the first tiles is rare.
+void DirectMath::softmaxStep(const TileRows &rows, ArrayRef<Transform> all) {
+  SmallVector<Transform> transforms(all);
+  if (!rows.masked)
+    llvm::erase_if(transforms, [](const Transform &transform) {
+      return isa<tile::MaskOp>(transform.op);
+    });
   if (auto stream = scaledBy(transforms))
     a.gatherScales(rows, *stream, scaleK);
-  int64_t vectors = a.tileTokens / tokensPerVector;
   int64_t lanes = tokensPerVector * padded;
   auto larger = [&](Value x, Value y) { return kit.fmaxKeepNaN(x, y); };
-  auto plus = [&](Value x, Value y) { return kit.fadd(x, y); };
   forBlocks([&](Value block) {
-    Value from = scores(rows, block);
-    SmallVector<Value> x;
-    for (int64_t v = 0; v < vectors; ++v) {
-      Value raw = kit.load(kit.vec(lanes), kit.at(from, v * lanes * 4));
-      x.push_back(applyAll(raw, transforms, rows, block, v));
-    }
-    Value largest = x[0];
-    for (Value other : ArrayRef(x).drop_front())
-      largest = larger(largest, other);
     Value before = kit.load(kit.vec(padded), stats(m, block));
+    Value low = kit.constant(-INFINITY, kit.vec(lanes));
+    Value largest = forScores(
+        rows, {low}, [&](Value vector, int64_t count, ValueRange carried) {
+          Value largest;
+          for (int64_t i = 0; i < count; ++i) {
+            Value v = kit.add(vector, i), at = scoresOf(rows, block, v);
+            Value x = kit.load(kit.vec(lanes), at);
+            if (!transforms.empty()) {
+              x = applyAll(x, transforms, rows, block, v);
+              kit.store(x, at);
+            }
+            largest = largest ? larger(largest, x) : x;
+          }
+          return Values{larger(carried[0], largest)};
+        })[0];
     Value after = larger(before, kit.fold(largest, padded, larger));
-    // Nothing seen yet: any finite origin will do, -inf would make NaN.
-    Value none = kit.fcmp(arith::CmpFPredicate::OEQ, after,
-                          kit.constant(-INFINITY, after.getType()));
-    Value origin = kit.select(none, kit.constant(0, after.getType()), after);
-    Value rescale = kit.exp2(kit.fsub(before, origin));
-    Value wide = kit.repeat(origin, lanes);
-    Value sum;
-    for (int64_t v = 0; v < vectors; ++v) {
-      Value p = kit.exp2(kit.fsub(x[v], wide));
-      kit.store(p, kit.at(from, v * lanes * 4));
-      sum = sum ? kit.fadd(sum, p) : p;
-    }
-    Value total = kit.load(kit.vec(padded), stats(l, block));
-    total = kit.fma(total, rescale, kit.fold(sum, padded, plus));
+    Value factor = kit.exp2(kit.fsub(before, originOf(after)));
     kit.store(after, stats(m, block));
-    kit.store(total, stats(l, block));
-    kit.store(rescale, tileStats(rows, alpha, block));
+    Value moved = kit.any(kit.fcmp(arith::CmpFPredicate::UNE, factor,
+                                   kit.constant(1, factor.getType())));
+    kit.when(moved, [&] { rescale(block, factor); });
   });
+}
+
+/// Multiplies all that a block has summed by `factor`, row by row.
+void DirectMath::rescale(Value block, Value factor) {
+  Value total = kit.load(kit.vec(padded), stats(l, block));
+  kit.store(kit.fmul(total, factor), stats(l, block));
+  Value sums = blockAt(acc, block, blockRows * a.dimV * 4);
+  for (int64_t row = 0; row < blockRows; ++row) {
+    Value wide = kit.splat(kit.extract(factor, row), 8);
+    kit.loop(0, a.dimV, 8, [&](Value channel) {
+      Value at = kit.at(kit.at(sums, row * a.dimV * 4), kit.mul(channel, 4));
+      kit.store(kit.fmul(kit.load(kit.vec(8), at), wide), at);
+    });
+  }
 }
 
 std::unique_ptr<TileMath> kvc::cpu::makeDirectMath(AttendKernel &kernel) {

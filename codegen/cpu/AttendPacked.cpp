@@ -375,7 +375,7 @@ Value PackedMath::apply(Value x, ArrayRef<Transform> transforms,
                    kit.splat(kit.load(kit.f32(), element(scaleK, token)), n));
     } else if (auto cap = dyn_cast<tile::SoftcapOp>(transform.op)) {
       x = a.softcap(x, cap);
-    } else {
+    } else if (rows.masked) {
       auto read = cast<ReadAttrInterface>(
           cast<tile::MaskOp>(transform.op).getReadAttr());
       SmallVector<int32_t> lanes;

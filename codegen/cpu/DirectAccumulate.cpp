@@ -1,11 +1,12 @@
 //===- DirectAccumulate.cpp - p . v with few query rows -------------------===//
 //
-// A strip is as many channels as accumulators of all rows fit in registers.
+// A strip is as many channels, or of as many rows, as have their accumulators
+// in registers.
 //
 // Decoded: a token's vectors are decoded and multiplied by its probability of
 // each row. Codes: two tokens' codes are interleaved, which takes one shuffle a
 // vector, and multiplied by their pairs of probabilities, in bf16 or as 15-bit
-// integers of the tile's largest. Interleaving within 128 bits is the cheap
+// integers of the step's largest. Interleaving within 128 bits is the cheap
 // one, so accumulators have their channels in that order; the output puts them
 // right.
 //
@@ -34,15 +35,45 @@ SmallVector<int64_t> DirectMath::accOrder(const ChannelBlock &block) const {
   return order;
 }
 
+/// Probabilities from the scores: their sum, and what accumulate multiplies.
 void DirectMath::prepare(const TileRows &rows, ArrayRef<Transform> transforms) {
-  if (auto stream = scaledBy(transforms)) {
+  auto stream = scaledBy(transforms);
+  if (stream)
     a.gatherScales(rows, *stream, scaleV);
-    scaleProbabilities(rows);
-  }
-  if (rows.masked || formV == Form::F32)
-    return;
+  Form form = rows.masked ? Form::F32 : formV;
+  int64_t lanes = tokensPerVector * padded;
+  auto plus = [&](Value x, Value y) { return kit.fadd(x, y); };
+  auto larger = [&](Value x, Value y) { return kit.fmaxKeepNaN(x, y); };
   forBlocks([&](Value block) {
-    formV == Form::BF16 ? packBF16(rows, block) : packI16(rows, block);
+    Value origin = originOf(kit.load(kit.vec(padded), stats(m, block)));
+    Value wide = kit.repeat(origin, lanes);
+    Value zero = kit.constant(0, wide.getType());
+    Values found = forScores(
+        rows, {zero, zero},
+        [&](Value vector, int64_t count, ValueRange carried) {
+          Value sum, largest;
+          Values all;
+          for (int64_t i = 0; i < count; ++i) {
+            Value v = kit.add(vector, i), at = scoresOf(rows, block, v);
+            Value x = kit.exp2(kit.fsub(kit.load(kit.vec(lanes), at), wide));
+            sum = sum ? plus(sum, x) : x;
+            if (stream)
+              x = a.scaleProbability(x, tokenScales(scaleV, v));
+            largest = largest ? larger(largest, x) : x;
+            all.push_back(x);
+            if (form != Form::BF16)
+              kit.store(x, at);
+          }
+          if (form == Form::BF16)
+            storePairs(all, rows, block, vector,
+                       [&](Value x) { return kit.roundToBF16(x); });
+          return Values{plus(carried[0], sum), larger(carried[1], largest)};
+        });
+    Value total = kit.load(kit.vec(padded), stats(l, block));
+    total = plus(total, kit.fold(found[0], padded, plus));
+    kit.store(total, stats(l, block));
+    if (form == Form::I8)
+      packI16(rows, block, kit.fold(found[1], padded, larger));
   });
 }
 
@@ -52,156 +83,161 @@ void DirectMath::accumulate(const TileRows &rows) {
   });
 }
 
-void DirectMath::scaleProbabilities(const TileRows &rows) {
+/// Stores vectors of probabilities from `vector` on, each element made one of
+/// 16 bits by `narrow`, in pairs of tokens: [pair][padded][2].
+void DirectMath::storePairs(ArrayRef<Value> x, const TileRows &rows,
+                            Value block, Value vector,
+                            llvm::function_ref<Value(Value)> narrow) {
   int64_t lanes = tokensPerVector * padded;
-  forBlocks([&](Value block) {
-    for (int64_t v = 0; v < a.tileTokens / tokensPerVector; ++v) {
-      Value at = kit.at(scores(rows, block), v * lanes * 4);
-      kit.store(a.scaleProbability(kit.load(kit.vec(lanes), at),
-                                   tokenScales(scaleV, v)),
-                at);
-    }
-  });
-}
-
-/// Positions that put elements [token][padded] of n lanes in pairs of tokens,
-/// [pair][padded][2].
-static SmallVector<int64_t> pairLanes(int64_t n, int64_t padded) {
+  size_t some = x.size() > 1 ? 2 : 1; // a lone vector is all of the tile
+  int64_t n = some * lanes;
   SmallVector<int64_t> pairs;
   for (int64_t pair = 0; pair < n; pair += 2 * padded)
     for (int64_t row = 0; row < padded; ++row)
       llvm::append_values(pairs, pair + row, pair + padded + row);
-  return pairs;
-}
-
-void DirectMath::packBF16(const TileRows &rows, Value block) {
-  int64_t all = a.tileTokens * padded;
-  int64_t n = std::min(all, 2 * std::max(kit.lanes, padded));
-  for (int64_t i = 0; i < all; i += n) {
-    Value x = kit.load(kit.vec(n), kit.at(scores(rows, block), i * 4));
-    Value rounded = kit.roundToBF16(x);
-    kit.store(kit.shuffle(rounded, rounded, pairLanes(n, padded)),
-              kit.at(probabilities(rows, block), i * 2));
+  Value token = kit.mul(vector, tokensPerVector);
+  Value to = pairsAt(block, kit.sub(token, range(rows).first));
+  for (size_t i = 0; i < x.size(); i += some) {
+    Value halves = narrow(kit.concat(x.slice(i, some)));
+    kit.store(kit.shuffle(halves, halves, pairs), kit.at(to, i * lanes * 2));
   }
 }
 
-void DirectMath::packI16(const TileRows &rows, Value block) {
+/// Probabilities as integers, of a unit that their largest of each row gives.
+void DirectMath::packI16(const TileRows &rows, Value block, Value largest) {
   OpBuilder &b = kit.b;
-  int64_t all = a.tileTokens * padded;
-  int64_t n = std::min(all, 2 * std::max(kit.lanes, padded));
-  auto larger = [&](Value x, Value y) { return kit.fmaxKeepNaN(x, y); };
-  Values x;
-  for (int64_t i = 0; i < all; i += n)
-    x.push_back(kit.load(kit.vec(n), kit.at(scores(rows, block), i * 4)));
-  Value largest = x[0];
-  for (Value other : ArrayRef(x).drop_front())
-    largest = larger(largest, other);
-  largest = kit.fold(largest, padded, larger);
   // Powers of two by their exponent fields: 2^e <= largest, and 2^-e. A largest
   // of 0 has unit 0; NaN is in l already.
   auto ints = VectorType::get(padded, b.getI32Type());
   Value bits = arith::BitcastOp::create(b, kit.loc, ints, largest);
   Value field = kit.both(bits, kit.i32s(padded, 0x7f800000));
   Value power = arith::BitcastOp::create(b, kit.loc, kit.vec(padded), field);
+  // A power of two, so that equal probabilities stay equal weights.
+  constexpr double steps = 16384;
   Value inverse =
       arith::BitcastOp::create(b, kit.loc, kit.vec(padded),
                                kit.sub(kit.i32s(padded, 0x7f000000), field));
-  // A power of two, so that equal probabilities stay equal weights.
-  constexpr double steps = 16384;
   kit.store(kit.fmul(power, kit.constant(1 / steps, power.getType())),
-            tileStats(rows, pUnit, block));
-  auto halves = VectorType::get(n, b.getI16Type());
-  Value wide = kit.repeat(inverse, n);
-  for (auto [i, value] : llvm::enumerate(x)) {
-    Type type = value.getType();
-    Value y = kit.fmul(kit.fmul(value, wide), kit.constant(steps, type));
-    // Just below 2 * steps rounds up to what i16 has no room for.
-    y = kit.fminKeepNaN(kit.constant(INT16_MAX, type), y);
-    Value rounded =
-        arith::TruncIOp::create(b, kit.loc, halves, kit.roundToI32(y));
-    kit.store(kit.shuffle(rounded, rounded, pairLanes(n, padded)),
-              kit.at(probabilities(rows, block), i * n * 2));
-  }
+            stats(pUnit, block));
+  int64_t lanes = tokensPerVector * padded;
+  Value wide = kit.repeat(inverse, lanes);
+  auto narrow = [&](Value x) -> Value {
+    auto halves = VectorType::get(
+        cast<VectorType>(x.getType()).getNumElements(), b.getI16Type());
+    return arith::TruncIOp::create(b, kit.loc, halves,
+                                   kit.roundToI32(x, steps));
+  };
+  forScores(rows, {}, [&](Value vector, int64_t count, ValueRange) {
+    Values all;
+    for (int64_t i = 0; i < count; ++i) {
+      Value at = scoresOf(rows, block, kit.add(vector, i));
+      Value x = kit.fmul(kit.load(kit.vec(lanes), at), wide);
+      // Just below 2 * steps rounds up to what i16 has no room for.
+      all.push_back(
+          kit.fminKeepNaN(kit.constant(INT16_MAX / steps, x.getType()), x));
+    }
+    storePairs(all, rows, block, vector, narrow);
+    return Values();
+  });
 }
 
 void DirectMath::forStrips(llvm::function_ref<void(const Strip &)> body) {
   const ChannelPlan &plan = a.planV;
-  int64_t vectors = plan.blocks.front().channels / plan.blocks.front().lanes;
-  int64_t fit = a.schedule.getRows() * vectors * 2;
-  int64_t wide = std::max<int64_t>(1, k.target().getRegisters() / fit);
   ArrayRef<ChannelBlock> blocks(plan.blocks);
+  int64_t vectors = blocks.front().channels / blocks.front().lanes;
+  int64_t fit = k.target().getRegisters() / 2; // accumulators
+  int64_t all = std::max<int64_t>(1, plan.main * vectors);
+  // Pairs of bf16 are cheap to make twice: whole tokens for some of the rows,
+  // so that memory is read in the order of its addresses, which is all that
+  // prefetchers of a core follow.
+  int64_t some = std::min(blockRows, fit / all);
+  if (formV == Form::BF16 && plan.main == int64_t(blocks.size()) &&
+      2 * some >= std::min<int64_t>(blockRows, 4)) {
+    for (int64_t row = 0; row < blockRows; row += some)
+      body({kit.i64(0), blocks, row, std::min(some, blockRows - row)});
+    return;
+  }
+  int64_t wide = std::max<int64_t>(1, fit / (blockRows * vectors));
   int64_t done = plan.main / wide * wide;
-  int64_t step = wide * plan.blocks.front().channels;
-  kit.loop(0, done / wide * step, step,
-           [&](Value channel) { body({channel, blocks.take_front(wide)}); });
+  int64_t step = wide * blocks.front().channels;
+  kit.loop(0, done / wide * step, step, [&](Value channel) {
+    body({channel, blocks.take_front(wide), 0, blockRows});
+  });
   // What is left over: the last main blocks together, then each tail.
   if (int64_t rest = plan.main - done)
-    body({kit.i64(blocks[done].first), blocks.slice(done, rest)});
+    body({kit.i64(blocks[done].first), blocks.slice(done, rest), 0, blockRows});
   for (int64_t i = plan.main; i < int64_t(blocks.size()); ++i)
-    body({kit.i64(blocks[i].first), blocks.slice(i, 1)});
+    body({kit.i64(blocks[i].first), blocks.slice(i, 1), 0, blockRows});
 }
 
-/// acc[rows][strip] = alpha * acc + sum_t p[t] v[t].
+/// acc[rows][strip] += sum_t p[t] v[t].
 void DirectMath::accumulateStrip(const TileRows &rows, Value block,
                                  const Strip &strip) {
   Value base = kit.at(blockAt(acc, block, blockRows * a.dimV * 4),
                       kit.mul(strip.channel, 4));
-  bool integers = formV == Form::I8 && !rows.masked;
-  Values slots, sums, zeros, units;
-  for (int64_t row = 0; row < blockRows; ++row) {
-    Value factor =
-        kit.load(kit.f32(), kit.at(tileStats(rows, alpha, block), row * 4));
-    Value unit =
-        kit.load(kit.f32(), kit.at(tileStats(rows, pUnit, block), row * 4));
+  struct Slot {
+    Value at;
+    int64_t row, lanes;
+  };
+  SmallVector<Slot> slots;
+  for (int64_t row = strip.firstRow; row < strip.firstRow + strip.rows; ++row)
     for (const ChannelBlock &shape : strip.blocks)
       for (int64_t c = 0; c < shape.channels; c += shape.lanes) {
         int64_t element = row * a.dimV + strip.offset(shape) + c;
-        slots.push_back(kit.at(base, element * 4));
-        Value sum = kit.load(kit.vec(shape.lanes), slots.back());
-        sums.push_back(kit.fmul(sum, kit.splat(factor, shape.lanes)));
-        zeros.push_back(kit.i32s(shape.lanes, 0));
-        units.push_back(kit.splat(unit, shape.lanes));
+        slots.push_back({kit.at(base, element * 4), row, shape.lanes});
       }
-  }
-  if (integers) {
-    Values products = stripPairs(rows, block, strip, zeros);
-    for (auto [sum, product, unit] : llvm::zip_equal(sums, products, units))
-      sum = kit.fma(kit.toF32(product), unit, sum);
-  } else if (formV == Form::BF16 && !rows.masked) {
+  auto load = [&](const Slot &slot) {
+    return kit.load(kit.vec(slot.lanes), slot.at);
+  };
+  if (formV == Form::I8 && !rows.masked) {
+    // In integers, which are added to what is in memory at the end.
+    Values sums;
+    for (const Slot &slot : slots)
+      sums.push_back(kit.i32s(slot.lanes, 0));
     sums = stripPairs(rows, block, strip, sums);
-  } else {
-    sums = stripTokens(rows, block, strip, sums);
+    for (auto [slot, sum] : llvm::zip_equal(slots, sums)) {
+      Value unit =
+          kit.load(kit.f32(), kit.at(stats(pUnit, block), slot.row * 4));
+      kit.store(
+          kit.fma(kit.toF32(sum), kit.splat(unit, slot.lanes), load(slot)),
+          slot.at);
+    }
+    return;
   }
+  Values sums = llvm::map_to_vector(slots, load);
+  sums = formV == Form::BF16 && !rows.masked
+             ? stripPairs(rows, block, strip, sums)
+             : stripTokens(rows, block, strip, sums);
   for (auto [slot, sum] : llvm::zip_equal(slots, sums))
-    kit.store(sum, slot);
+    kit.store(sum, slot.at);
 }
 
 DirectMath::Values DirectMath::stripTokens(const TileRows &rows, Value block,
                                            const Strip &strip, Values sums) {
-  Value count = rows.count ? rows.count : kit.i64(a.tileTokens);
-  return kit.loop(kit.i64(0), count, 1, sums,
-                  [&](Value token, ValueRange carried) {
-                    prefetchStrip(rows, strip, token);
-                    return addToken(rows, block, token, strip, Values(carried),
-                                    rows.masked);
-                  });
+  auto [from, to] = range(rows);
+  return kit.loop(from, to, 1, sums, [&](Value token, ValueRange carried) {
+    prefetchStrip(rows, strip, token, 1);
+    return addToken(rows, block, token, strip, Values(carried), rows.masked);
+  });
 }
 
 DirectMath::Values DirectMath::stripPairs(const TileRows &rows, Value block,
                                           const Strip &strip, Values sums) {
-  return kit.loop(kit.i64(0), kit.i64(a.tileTokens), 2, sums,
-                  [&](Value token, ValueRange carried) {
-                    prefetchStrip(rows, strip, token);
-                    prefetchStrip(rows, strip, kit.add(token, 1));
-                    return addPair(rows, block, token, strip, Values(carried));
-                  });
+  auto [from, to] = range(rows);
+  return kit.loop(from, to, 2, sums, [&](Value token, ValueRange carried) {
+    prefetchStrip(rows, strip, token, 2);
+    return addPair(rows, block, token, strip, Values(carried));
+  });
 }
 
+/// Twice in all; pairs of bf16, which are done the sooner, four times.
 void DirectMath::prefetchStrip(const TileRows &rows, const Strip &strip,
-                               Value token) {
-  int64_t bytes = a.codeBytes(a.planV);
-  prefetchAhead(rows, a.codesV, token, kit.mul(strip.channel, bytes),
-                strip.channels() * bytes);
+                               Value token, int64_t count) {
+  int64_t bytes = a.codeBytes(a.planV), passes = blockRows / strip.rows;
+  int64_t times =
+      formV == Form::BF16 ? std::clamp<int64_t>(4 / passes, 1, 4) : 2;
+  prefetchAhead(rows, a.codesV, token, count, llvm::bit_floor(uint64_t(times)),
+                kit.mul(strip.channel, bytes), strip.channels() * bytes);
 }
 
 /// Decodes a block of a row; the elements are in accumulator order.
@@ -236,11 +272,11 @@ DirectMath::Values DirectMath::addToken(const TileRows &rows, Value block,
     llvm::append_range(decoded,
                        decodeV(rows.row(a.codesV, token), channel, shape));
   }
-  Value weights = kit.at(scores(rows, block), kit.mul(token, padded * 4));
+  Value weights = scores(rows, block, token);
   Values next(sums);
   int64_t lanes = strip.blocks.front().lanes, vectors = decoded.size();
-  for (int64_t row = 0; row < blockRows; ++row) {
-    Value p = kit.load(kit.f32(), kit.at(weights, row * 4));
+  for (int64_t row = 0; row < strip.rows; ++row) {
+    Value p = kit.load(kit.f32(), kit.at(weights, (strip.firstRow + row) * 4));
     Value wide = kit.splat(p, lanes);
     Value hidden;
     if (skipZero)
@@ -272,11 +308,12 @@ DirectMath::Values DirectMath::addPair(const TileRows &rows, Value block,
       pairs.push_back(kit.shuffle(codes[0], codes[1], lanes));
     }
   }
-  Value words = kit.at(probabilities(rows, block), kit.mul(token, padded * 2));
+  Value words = pairsAt(block, kit.sub(token, range(rows).first));
   Values next(sums);
   int64_t lanes = strip.blocks.front().lanes, vectors = pairs.size();
-  for (int64_t row = 0; row < blockRows; ++row) {
-    Value word = kit.load(kit.b.getI32Type(), kit.at(words, row * 4), 4);
+  for (int64_t row = 0; row < strip.rows; ++row) {
+    Value word = kit.load(kit.b.getI32Type(),
+                          kit.at(words, (strip.firstRow + row) * 4), 4);
     Value wide = kit.splat(word, lanes);
     for (int64_t v = 0; v < vectors; ++v) {
       Value &sum = next[row * vectors + v];

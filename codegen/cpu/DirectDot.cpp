@@ -3,15 +3,11 @@
 // Decoded: q is [row][channel] f32 in the order of the decoder; each key has an
 // accumulator per row, and the sums over their lanes are taken at the end.
 //
-// Codes: q is [chunk][row][segment] words of two bf16 or four bytes. A segment
-// of a key's codes is loaded once for all rows (a broadcast), so that a key has
-// one accumulator, whose lanes belong to the rows. For bf16, q needs no
+// Codes: q is [chunk][row] vectors of pairs of bf16 or of 16-bit integers. A
+// chunk of a key's codes is loaded once for all rows. For bf16, q needs no
 // conversion because it is bf16 already, and its scale is applied to the
-// scores. For int8, q is a 16-bit integer of its row, in two limbs of a byte:
-//
-//   <q, k> = 256 <high, k + 128> + <low, k + 128> - 128 sum(q)
-//
-// since the product wants one unsigned operand.
+// scores. For int8, codes are widened to 16 bits as they are loaded, and q is
+// 15 bits and a sign of the largest of its row.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/cpu/DirectMath.h"
@@ -50,21 +46,23 @@ void DirectMath::loadQueryF32(Value row, double scale) {
   });
 }
 
-/// Address of word `word` of query row `row`.
-Value DirectMath::queryWord(Value row, Value word) {
-  int64_t limbs = formK == Form::I8 ? 2 : 1;
+/// Where codes from `channel` on, a multiple of 8, of query row `row` stand.
+Value DirectMath::queryAt(Value row, Value channel) {
+  int64_t bytes = kit.lanes * 4; // of a chunk of a row
   Value at =
       kit.at(k.scratchAt(q), kit.mul(kit.div(row, blockRows), queryBytes()));
-  at = kit.at(at, kit.mul(kit.div(word, segment()), limbs * kit.lanes * 4));
-  at = kit.at(at, kit.mul(kit.rem(row, blockRows), segment() * 4));
-  return kit.at(at, kit.mul(kit.rem(word, segment()), 4));
+  Value chunk = kit.div(channel, chunkChannels());
+  Value vector = kit.add(kit.mul(chunk, blockRows), kit.rem(row, blockRows));
+  at = kit.at(at, kit.mul(vector, bytes));
+  return kit.at(at, kit.mul(kit.rem(channel, chunkChannels()), 2));
 }
 
 void DirectMath::loadQueryBF16(Value row) {
   Value from = a.queryRow(row);
-  kit.loop(0, a.dimK / 2, 1, [&](Value word) {
-    Value x = kit.load(kit.b.getI32Type(), kit.at(from, kit.mul(word, 4)));
-    kit.store(x, queryWord(row, word), 4);
+  Type type = VectorType::get(8, k.dtype);
+  kit.loop(0, a.dimK, 8, [&](Value channel) {
+    kit.store(kit.load(type, kit.at(from, kit.mul(channel, 2))),
+              queryAt(row, channel));
   });
 }
 
@@ -87,8 +85,8 @@ void DirectMath::loadQueryI8(Value row, double scale) {
                  return Values{larger(carried[0], size),
                                plus(carried[1], kit.fsub(x, x))};
                });
-  // The largest integer: two signed bytes, and no sum of products overflows.
-  double unit = std::min<int64_t>(127 * 256 + 127, INT32_MAX / (127 * a.dimK));
+  // The largest integer: no sum of products overflows.
+  double unit = std::min<int64_t>(INT16_MAX, INT32_MAX / (128 * a.dimK));
   Value one = kit.fold(found[0], 1, larger);
   Value finite = kit.fold(found[1], 1, plus); // 0, or NaN
   Value none = kit.fcmp(arith::CmpFPredicate::OLT, one,
@@ -96,61 +94,35 @@ void DirectMath::loadQueryI8(Value row, double scale) {
   Value inverse = kit.select(none, kit.constant(0, kit.vec(1)),
                              kit.fdiv(kit.constant(unit, kit.vec(1)), one));
   Value wide = kit.splat(kit.extract(inverse, 0), 8);
-  Values sum =
-      kit.loop(kit.i64(0), kit.i64(a.dimK), 8, ValueRange{kit.i32s(8, 0)},
-               [&](Value c, ValueRange carried) {
-                 Value x = kit.roundToI32(kit.fmul(load(c), wide));
-                 storeLimbs(x, row, c);
-                 return Values{kit.add(carried[0], x)};
-               });
-  Value total = kit.reduceAdd(sum);
+  auto halves = VectorType::get(8, kit.b.getI16Type());
+  kit.loop(0, a.dimK, 8, [&](Value c) {
+    Value x = kit.roundToI32(kit.fmul(load(c), wide));
+    kit.store(arith::TruncIOp::create(kit.b, kit.loc, halves, x),
+              queryAt(row, c));
+  });
   Value stat = kit.add(kit.mul(kit.div(row, blockRows), padded * 4),
                        kit.mul(kit.rem(row, blockRows), 4));
   Value factor = kit.fmul(one, kit.constant(scale / unit, kit.vec(1)));
   kit.store(plus(factor, finite), kit.at(k.scratchAt(queryFactor), stat));
-  kit.store(arith::MulIOp::create(kit.b, kit.loc, total, kit.i32s(1, -128)),
-            kit.at(k.scratchAt(queryBias), stat));
-}
-
-/// Eight integers of a query row, from channel `c` on, as high and low bytes:
-/// x = 256 high + low with both signed.
-void DirectMath::storeLimbs(Value x, Value row, Value c) {
-  OpBuilder &b = kit.b;
-  auto bytes = VectorType::get(8, b.getI8Type());
-  Value low = arith::TruncIOp::create(b, kit.loc, bytes, x);
-  Value rest = kit.sub(x, arith::ExtSIOp::create(b, kit.loc, x.getType(), low));
-  Value high = arith::TruncIOp::create(
-      b, kit.loc, bytes,
-      arith::ShRSIOp::create(b, kit.loc, rest, kit.i32s(8, 8)));
-  auto words = VectorType::get(2, b.getI32Type());
-  Values limbs{high, low};
-  for (auto [limb, value] : llvm::enumerate(limbs)) {
-    Value pair = vector::BitCastOp::create(b, kit.loc, words, value);
-    for (int64_t i : {0, 1}) {
-      Value at = queryWord(row, kit.add(kit.div(c, 4), i));
-      kit.store(kit.extract(pair, i), kit.at(at, limb * kit.lanes * 4), 4);
-    }
-  }
 }
 
 void DirectMath::dot(const TileRows &rows) {
   int64_t keys = rows.masked ? 1 : a.schedule.getKeys();
-  Value count = rows.count ? rows.count : kit.i64(a.tileTokens);
+  auto [from, to] = range(rows);
   forBlocks([&](Value block) {
     Values words = queryWords(block);
-    kit.loop(kit.i64(0), count, keys,
+    kit.loop(from, to, keys,
              [&](Value first) { dotGroup(rows, block, words, first, keys); });
   });
 }
 
-/// The words of a block of q, chunk by chunk, for as long as registers last;
-/// what follows is loaded where it is used.
+/// The vectors of a block of q if they fit in registers; otherwise each is
+/// loaded where it is used.
 DirectMath::Values DirectMath::queryWords(Value block) {
-  constexpr int64_t registers = 16;
   Values words;
-  int64_t all = formK == Form::F32 ? 0 : queryBytes() / (kit.lanes * 4);
-  for (int64_t i = 0; i < std::min(all, registers); ++i)
-    words.push_back(loadWord(block, i));
+  if (formK != Form::F32 && inRegisters())
+    for (int64_t i = 0; i < chunks() * blockRows; ++i)
+      words.push_back(loadWord(block, i));
   return words;
 }
 
@@ -165,16 +137,16 @@ void DirectMath::dotGroup(const TileRows &rows, Value block,
                           ArrayRef<Value> words, Value first, int64_t keys) {
   auto keyRow = [&](int64_t key) {
     Value index = kit.add(first, key);
-    prefetchAhead(rows, a.codesK, index, kit.i64(0), a.rowBytes(a.codesK));
+    prefetchAhead(rows, a.codesK, index, 1, /*times=*/2, kit.i64(0),
+                  a.rowBytes(a.codesK));
     return rows.row(a.codesK, index);
   };
   auto word = [&](int64_t i) {
-    return i < int64_t(words.size()) ? words[i] : loadWord(block, i);
+    return words.empty() ? loadWord(block, i) : words[i];
   };
-  Value result = formK == Form::F32    ? dotF32(keys, keyRow, block)
-                 : formK == Form::BF16 ? dotBF16(keys, keyRow, word)
-                                       : dotI8(keys, keyRow, word, block);
-  kit.store(result, kit.at(scores(rows, block), kit.mul(first, padded * 4)));
+  Value result = formK == Form::F32 ? dotF32(keys, keyRow, block)
+                                    : dotCodes(keys, keyRow, word, block);
+  kit.store(result, scores(rows, block, first));
 }
 
 Value DirectMath::dotF32(int64_t keys, KeyRowFn keyRow, Value block) {
@@ -241,60 +213,78 @@ DirectMath::Values DirectMath::dotChannels(const ChannelBlock &shape,
   return next;
 }
 
-// Both take one key after the other: a stream of rows in their order is what
-// prefetchers follow, and a core has several keys' sums under way anyway.
-
-Value DirectMath::dotBF16(int64_t keys, KeyRowFn keyRow, WordFn word) {
+/// One key after the other: a stream of rows in their order is what prefetchers
+/// follow, and a key has a sum per row under way. Only where q does not stay in
+/// registers, several keys share what is loaded of it.
+Value DirectMath::dotCodes(int64_t keys, KeyRowFn keyRow, WordFn word,
+                           Value block) {
+  int64_t together =
+      inRegisters() ? 1 : std::clamp<int64_t>(16 / blockRows, 1, keys);
+  // With registers to spare, the next key's products come before the sums of
+  // this one are reduced, which has to wait for them.
+  int64_t early = together == 1 ? 1 : 0;
   Values sums;
-  for (int64_t key = 0; key < keys; ++key) {
-    Value row = keyRow(key);
-    // Two sums: half the wait for one product after the other.
-    Value part[2];
-    part[0] = part[1] = kit.constant(0, kit.vec(kit.lanes));
-    for (int64_t chunk = 0; chunk < chunks(); ++chunk)
-      part[chunk % 2] =
-          kit.dotBF16(part[chunk % 2], wordsOf(row, chunk), word(chunk));
-    sums.push_back(kit.fadd(part[0], part[1]));
-  }
-  Value scores = kit.reduceAdd(sums, padded);
-  return kit.fmul(scores, kit.constant(queryScale, scores.getType()));
-}
-
-Value DirectMath::dotI8(int64_t keys, KeyRowFn keyRow, WordFn word,
-                        Value block) {
-  Value signs = kit.i32s(kit.lanes, int32_t(0x80808080));
-  Value eight = kit.i32s(kit.lanes, 8);
-  Values sums;
-  for (int64_t key = 0; key < keys; ++key) {
-    Value row = keyRow(key);
-    Value high = kit.i32s(kit.lanes, 0), low = high;
-    for (int64_t chunk = 0; chunk < chunks(); ++chunk) {
-      Value codes =
-          arith::XOrIOp::create(kit.b, kit.loc, wordsOf(row, chunk), signs);
-      high = kit.dotU8I8(high, codes, word(2 * chunk));
-      low = kit.dotU8I8(low, codes, word(2 * chunk + 1));
+  Value result = kit.reduceAdd(keys * padded, [&](int64_t i) -> Value {
+    int64_t key = i / padded, row = i % padded;
+    int64_t until =
+        std::min(keys, key / together * together + together + early);
+    while (int64_t(sums.size()) < until * blockRows) {
+      Values keyRows;
+      for (int64_t j = 0; j < together; ++j)
+        keyRows.push_back(keyRow(sums.size() / blockRows + j));
+      llvm::append_range(sums, dotTogether(keyRows, word));
     }
-    sums.push_back(
-        kit.add(arith::ShLIOp::create(kit.b, kit.loc, high, eight), low));
-  }
-  Value total = kit.reduceAdd(sums, padded);
-  int64_t n = cast<VectorType>(total.getType()).getNumElements();
-  Type ints = VectorType::get(padded, kit.b.getI32Type());
-  Value bias = kit.repeat(kit.load(ints, stats(queryBias, block)), n);
-  Value factor =
-      kit.repeat(kit.load(kit.vec(padded), stats(queryFactor, block)), n);
-  return kit.fmul(kit.toF32(kit.add(total, bias)), factor);
+    if (row < blockRows)
+      return sums[key * blockRows + row];
+    return arith::ConstantOp::create(kit.b, kit.loc,
+                                     kit.b.getZeroAttr(sums[0].getType()));
+  });
+  if (formK == Form::BF16)
+    return kit.fmul(result, kit.constant(queryScale, result.getType()));
+  Value factor = kit.repeat(
+      kit.load(kit.vec(padded), stats(queryFactor, block)), keys * padded);
+  return kit.fmul(kit.toF32(result), factor);
 }
 
-/// The chunk's segment of a key's codes, once for every row; zeros past the
-/// last channel.
-Value DirectMath::wordsOf(Value row, int64_t chunk) {
-  int64_t first = chunk * segment();
-  int64_t n = std::min(segment(), a.dimK / wordChannels() - first);
-  Value x =
-      kit.load(VectorType::get(n, kit.b.getI32Type()), kit.at(row, first * 4));
+/// The sums, still of all lanes, of each key with each row: [key][row].
+DirectMath::Values DirectMath::dotTogether(ArrayRef<Value> keyRows,
+                                           WordFn word) {
+  Value zero = formK == Form::BF16 ? kit.constant(0, kit.vec(kit.lanes))
+                                   : kit.i32s(kit.lanes, 0);
+  Values sums(keyRows.size() * blockRows, zero);
+  for (int64_t chunk = 0; chunk < chunks(); ++chunk) {
+    Values codes;
+    for (Value row : keyRows)
+      codes.push_back(codesOf(row, chunk));
+    for (int64_t row = 0; row < blockRows; ++row) {
+      Value words = word(chunk * blockRows + row);
+      for (auto [key, x] : llvm::enumerate(codes)) {
+        Value &sum = sums[key * blockRows + row];
+        sum = formK == Form::BF16 ? kit.dotBF16(sum, x, words)
+                                  : kit.dotI16(sum, x, words);
+      }
+    }
+  }
+  return sums;
+}
+
+/// A chunk of a key's codes in 16 bits each; zeros past the last channel.
+Value DirectMath::codesOf(Value row, int64_t chunk) {
+  int64_t first = chunk * chunkChannels();
+  int64_t n = std::min(chunkChannels(), a.dimK - first);
+  auto halves = VectorType::get(n, kit.b.getI16Type());
+  Value x;
+  if (formK == Form::BF16) {
+    x = kit.load(halves, kit.at(row, first * 2));
+  } else {
+    Type codes = VectorType::get(n, kit.b.getI8Type());
+    x = arith::ExtSIOp::create(kit.b, kit.loc, halves,
+                               kit.load(codes, kit.at(row, first)));
+  }
   SmallVector<int64_t> lanes;
-  for (int64_t lane = 0; lane < kit.lanes; ++lane)
-    lanes.push_back(std::min(lane % segment(), n));
-  return kit.shuffle(x, kit.i32s(n, 0), lanes);
+  for (int64_t lane = 0; lane < chunkChannels(); ++lane)
+    lanes.push_back(std::min(lane, n));
+  Value zero =
+      arith::ConstantOp::create(kit.b, kit.loc, kit.b.getZeroAttr(halves));
+  return n == chunkChannels() ? x : kit.shuffle(x, zero, lanes);
 }

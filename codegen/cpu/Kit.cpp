@@ -63,6 +63,10 @@ Value Kit::negate(Value x) {
 Value Kit::select(Value c, Value x, Value y) {
   return arith::SelectOp::create(b, loc, c, x, y);
 }
+Value Kit::any(Value conditions) {
+  return vector::ReductionOp::create(b, loc, vector::CombiningKind::OR,
+                                     conditions);
+}
 
 //===----------------------------------------------------------------------===//
 // Control
@@ -90,7 +94,8 @@ SmallVector<Value> Kit::loop(Value low, Value high, int64_t step,
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(op.getBody());
   SmallVector<Value> next = body(op.getInductionVar(), op.getRegionIterArgs());
-  scf::YieldOp::create(b, loc, next);
+  if (!next.empty()) // else it is there already
+    scf::YieldOp::create(b, loc, next);
   return op.getResults();
 }
 
@@ -184,13 +189,15 @@ Value Kit::toF32(Value x) {
   auto shape = cast<VectorType>(x.getType()).getShape();
   return arith::SIToFPOp::create(b, loc, VectorType::get(shape, f32()), x);
 }
-Value Kit::roundToI32(Value x) {
+Value Kit::roundToI32(Value x, double scale) {
   // Adding 1.5 * 2^23 rounds, and leaves the integer in the low bits.
   auto shape = cast<VectorType>(x.getType()).getShape();
   constexpr float magic = 12582912;
-  Value bits =
-      arith::BitcastOp::create(b, loc, VectorType::get(shape, b.getI32Type()),
-                               fadd(x, constant(magic, x.getType())));
+  Value from = constant(magic, x.getType());
+  Value sum =
+      scale == 1 ? fadd(x, from) : fma(x, constant(scale, x.getType()), from);
+  Value bits = arith::BitcastOp::create(
+      b, loc, VectorType::get(shape, b.getI32Type()), sum);
   return sub(bits, i32s(shape[0], std::bit_cast<int32_t>(magic)));
 }
 Value Kit::fcmp(arith::CmpFPredicate p, Value x, Value y) {
@@ -255,14 +262,14 @@ Value Kit::exp2(Value x) {
   }
   auto ints = VectorType::get(n, b.getI32Type());
   x = fmaxKeepNaN(constant(-127, type), x);
-  // Adding 1.5 * 2^23 rounds to an integer n and leaves n in the low bits.
-  Value magic = constant(12582912, type);
+  // Adding 1.5 * 2^23 rounds to an integer n and leaves n in the low bits, here
+  // with the bias of an exponent on it.
+  Value magic = constant(12582912 + 127, type);
   Value rounded = fadd(x, magic);
   Value p = exp2Fraction(*this, fsub(x, fsub(rounded, magic)));
   // 2^n by its exponent field; n = -127 gives 0.
   Value bits = arith::BitcastOp::create(b, loc, ints, rounded);
   bits = arith::ShLIOp::create(b, loc, bits, i32s(n, 23));
-  bits = add(bits, i32s(n, 0x3f800000));
   return fmul(p, arith::BitcastOp::create(b, loc, type, bits));
 }
 
@@ -291,9 +298,6 @@ Value Kit::dotBF16(Value sum, Value x, Value y) {
 }
 Value Kit::dotI16(Value sum, Value x, Value y) {
   return product(*this, "llvm.x86.avx512.vpdpwssd", b.getI16Type(), sum, x, y);
-}
-Value Kit::dotU8I8(Value sum, Value x, Value y) {
-  return product(*this, "llvm.x86.avx512.vpdpbusd", b.getI8Type(), sum, x, y);
 }
 
 //===----------------------------------------------------------------------===//
@@ -370,52 +374,75 @@ Value Kit::repeat(Value x, int64_t n) {
   return shuffle(x, x, lanes);
 }
 
-Value Kit::reduceAdd(ArrayRef<Value> vectors, int64_t segments) {
-  int64_t w = width(vectors[0]);
-  int64_t count = llvm::PowerOf2Ceil(vectors.size());
-  SmallVector<Value> level(vectors);
-  bool isF32 = cast<VectorType>(vectors[0].getType()).getElementType().isF32();
-  auto plus = [&](Value x, Value y) { return isF32 ? fadd(x, y) : add(x, y); };
-  level.resize(count, isF32 ? constant(0, vectors[0].getType()) : i32s(w, 0));
-  // ids[i][j]: the sum that lane j of vector i is a part of. Equal ids stand
-  // side by side, `group` of them.
-  SmallVector<SmallVector<int64_t>> ids(count);
-  int64_t group = w / segments;
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t lane = 0; lane < w; ++lane)
-      ids[i].push_back(i * segments + lane / group);
-  for (; level.size() > 1 && group > 1; group /= 2) {
-    SmallVector<Value> next;
-    SmallVector<SmallVector<int64_t>> nextIds;
-    for (size_t i = 0; i < level.size(); i += 2) {
-      SmallVector<int64_t> low, high, id;
-      for (int64_t side = 0; side < 2; ++side)
-        for (int64_t base = 0; base < w; base += group)
-          for (int64_t j = 0; j < group / 2; ++j) {
-            low.push_back(side * w + base + j);
-            high.push_back(side * w + base + group / 2 + j);
-            id.push_back(ids[i + side][base]);
-          }
-      next.push_back(plus(shuffle(level[i], level[i + 1], low),
-                          shuffle(level[i], level[i + 1], high)));
-      nextIds.push_back(id);
-    }
-    level = next, ids = nextIds;
+namespace {
+/// A vector of partial sums: lane i is a part of sum ids[i].
+struct Partial {
+  Value x;
+  SmallVector<int64_t> ids;
+};
+} // namespace
+
+static Value plus(Kit &kit, Value x, Value y) {
+  bool isF32 = cast<VectorType>(x.getType()).getElementType().isF32();
+  return isF32 ? kit.fadd(x, y) : kit.add(x, y);
+}
+
+/// Adds the lanes of x, and of y, whose numbers differ by `bit`. Shuffles
+/// within 128 bits, the cheaper ones, go first, each as one instruction has
+/// them.
+static Partial foldPair(Kit &kit, const Partial &x, const Partial &y,
+                        int64_t bit) {
+  int64_t w = x.ids.size(), unit = bit < 4 ? 4 : w;
+  SmallVector<int64_t> low, high;
+  Partial out;
+  for (int64_t base = 0; base < w; base += unit)
+    for (const Partial *side : {&x, &y})
+      for (int64_t lane = base; lane < base + unit; ++lane) {
+        if (lane & bit)
+          continue;
+        low.push_back(lane + (side == &y ? w : 0));
+        high.push_back(low.back() + bit);
+        out.ids.push_back(side->ids[lane]);
+      }
+  out.x = plus(kit, kit.shuffle(x.x, y.x, low), kit.shuffle(x.x, y.x, high));
+  return out;
+}
+
+Value Kit::reduceAdd(int64_t count, llvm::function_ref<Value(int64_t)> vector) {
+  constexpr int64_t bits[] = {2, 1, 4, 4}; // of each level, if there are lanes
+  SmallVector<Partial> done, waiting[std::size(bits)];
+  int64_t w = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    Value x = vector(i);
+    w = width(x);
+    Partial sum{x, SmallVector<int64_t>(w, i)};
+    size_t level = 0, levels = llvm::Log2_64(w);
+    for (; level < levels && !waiting[level].empty(); ++level)
+      sum = foldPair(*this, waiting[level].pop_back_val(), sum, bits[level]);
+    (level < levels ? waiting[level] : done).push_back(sum);
   }
-  // One vector left with several partials per sum, or several full vectors.
-  if (level.size() == 1)
-    for (; group > 1; group /= 2) {
-      SmallVector<int64_t> swap;
-      for (int64_t j = 0; j < w; ++j)
-        swap.push_back(j ^ (group / 2));
-      level[0] = plus(level[0], shuffle(level[0], level[0], swap));
+  // Too few to fill a vector: the one that is left has several parts per sum.
+  for (auto &level : waiting)
+    for (Partial &sum : level) {
+      for (int64_t bit = 1; bit < w; bit *= 2) {
+        if (sum.ids[0] != sum.ids[bit])
+          continue;
+        SmallVector<int64_t> swap;
+        for (int64_t lane = 0; lane < w; ++lane)
+          swap.push_back(lane ^ bit);
+        sum.x = plus(*this, sum.x, shuffle(sum.x, sum.x, swap));
+      }
+      done.push_back(sum);
     }
-  SmallVector<int64_t> order(count * segments, -1);
-  for (auto [v, id] : llvm::enumerate(ids))
-    for (auto [lane, sum] : llvm::enumerate(id))
-      if (order[sum] < 0)
-        order[sum] = v * w + lane;
-  Value all = concat(level);
+  SmallVector<int64_t> order(count, -1);
+  SmallVector<Value> parts;
+  for (auto [part, sum] : llvm::enumerate(done)) {
+    parts.push_back(sum.x);
+    for (auto [lane, id] : llvm::enumerate(sum.ids))
+      if (order[id] < 0)
+        order[id] = part * w + lane;
+  }
+  Value all = concat(parts);
   return shuffle(all, all, order);
 }
 

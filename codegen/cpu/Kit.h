@@ -53,6 +53,8 @@ public:
   /// Of a condition.
   mlir::Value negate(mlir::Value x);
   mlir::Value select(mlir::Value c, mlir::Value x, mlir::Value y);
+  /// Whether any lane of a vector of conditions holds.
+  mlir::Value any(mlir::Value conditions);
 
   //===--- control ----------------------------------------------------------//
   using Body = llvm::function_ref<void(mlir::Value iv)>;
@@ -94,23 +96,21 @@ public:
   /// x is lost, so that a NaN anywhere must be found otherwise (as sums do).
   mlir::Value fmaxKeepNaN(mlir::Value x, mlir::Value y);
   mlir::Value fminKeepNaN(mlir::Value x, mlir::Value y);
-  /// Vectors of i32 as f32, and back to the nearest integer (of less than
-  /// 2^22).
+  /// Vectors of i32 as f32, and back, `scale` times as much, to the nearest
+  /// integer (of less than 2^22).
   mlir::Value toF32(mlir::Value x);
-  mlir::Value roundToI32(mlir::Value x);
+  mlir::Value roundToI32(mlir::Value x, double scale = 1);
   mlir::Value fcmp(mlir::arith::CmpFPredicate p, mlir::Value x, mlir::Value y);
   /// 2^x to 2 ulp for x < 128; below 2^-126 it may be 0, NaN stays NaN.
   mlir::Value exp2(mlir::Value x);
 
   //===--- products that sum over neighbours ---------------------------------//
-  // sum[i] + x[2i] y[2i] + x[2i+1] y[2i+1] and so on: x and y have two or four
-  // times as many elements as sum, or are given as i32 words of them.
+  // sum[i] + x[2i] y[2i] + x[2i+1] y[2i+1]: x and y have twice as many elements
+  // as sum, or are given as i32 words of them.
   /// bf16 pairs into f32 (avx512bf16).
   mlir::Value dotBF16(mlir::Value sum, mlir::Value x, mlir::Value y);
   /// i16 pairs into i32 (avx512vnni).
   mlir::Value dotI16(mlir::Value sum, mlir::Value x, mlir::Value y);
-  /// Quads of u8 times i8 into i32 (avx512vnni).
-  mlir::Value dotU8I8(mlir::Value sum, mlir::Value x, mlir::Value y);
 
   //===--- matrix registers (amx-bf16) ---------------------------------------//
   // Eight, by number: rows of 64 bytes of which the configuration says how
@@ -133,12 +133,15 @@ public:
   mlir::Value concat(llvm::ArrayRef<mlir::Value> parts);
   /// Repeats the lanes of x until there are n.
   mlir::Value repeat(mlir::Value x, int64_t n);
-  /// The sums over each of `segments` equal runs of lanes of each vector, as
-  /// one vector in the order [vector][segment] (padded with zeros to a power of
-  /// two). A tree of shuffles: a reduction of each alone is a serial chain.
-  /// f32 or i32.
-  mlir::Value reduceAdd(llvm::ArrayRef<mlir::Value> vectors,
-                        int64_t segments = 1);
+  /// The sums over the lanes of each vector (f32 or i32), a power of two of
+  /// them, as one vector in their order. A tree of shuffles, for a reduction of
+  /// each alone is a serial chain; each level is folded as soon as it can be,
+  /// so that few of the vectors that `vector` makes are there at a time.
+  mlir::Value reduceAdd(int64_t count,
+                        llvm::function_ref<mlir::Value(int64_t)> vector);
+  mlir::Value reduceAdd(llvm::ArrayRef<mlir::Value> vectors) {
+    return reduceAdd(vectors.size(), [&](int64_t i) { return vectors[i]; });
+  }
   /// Folds n lanes to m by combining lanes i, i+m, i+2m, ... with `combine`.
   mlir::Value
   fold(mlir::Value x, int64_t m,
