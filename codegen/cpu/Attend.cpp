@@ -247,7 +247,7 @@ TileRows AttendKernel::step(const TileRows &rows, unsigned codes, Value from) {
 void AttendKernel::fillTable(TileRows &rows) {
   for (unsigned plane = 0; plane < planes.size(); ++plane)
     rows.table.push_back(k.scratchAt(rowTable + plane * tileTokens * 8));
-  Value count = countOf(rows);
+  Value count = existingRows(rows);
   kit.loop(kit.i64(0), count, 1, [&](Value index) {
     Value token = kit.add(rows.first, index);
     for (unsigned plane = 0; plane < planes.size(); ++plane)

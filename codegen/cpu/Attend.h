@@ -140,7 +140,7 @@ public:
   mlir::Value storePartialLse(mlir::Value row, mlir::Value m, mlir::Value l);
   /// Where a row's partial output goes.
   mlir::Value partialOutput(mlir::Value row);
-  /// How many rows `rows` holds places for.
+  /// Rows of a tile or step, whether they exist or not.
   int64_t countRows(const TileRows &rows) {
     return rows.from ? stepTokens : tileTokens;
   }
@@ -161,7 +161,7 @@ public:
   }
   void prefetchBytes(mlir::Value address, int64_t bytes);
   /// Rows of a tile that exist.
-  mlir::Value countOf(const TileRows &rows) {
+  mlir::Value existingRows(const TileRows &rows) {
     return rows.count ? rows.count : kit.i64(tileTokens);
   }
 

@@ -114,7 +114,7 @@ void PackedMath::initState() {
 Value PackedMath::keyRow(const TileRows &rows, Value token) {
   if (!direct)
     return element(kRows, kit.mul(token, wordsK));
-  return rows.row(a.codesK, kit.min(token, kit.add(a.countOf(rows), -1)));
+  return rows.row(a.codesK, kit.min(token, kit.add(a.existingRows(rows), -1)));
 }
 
 void PackedMath::dot(const TileRows &rows) {
@@ -323,7 +323,7 @@ void PackedMath::addNonFiniteScores(const TileRows &rows) {
     kit.store(plus(kit.load(kit.vec(1), at), kit.fold(terms, 1, plus)), at);
   };
   kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
-    kit.loop(kit.i64(0), a.countOf(rows), 1, [&](Value token) {
+    kit.loop(kit.i64(0), a.existingRows(rows), 1, [&](Value token) {
       a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
         add(row, token, block, channel);
       });
@@ -351,7 +351,7 @@ void PackedMath::addNonFinite(const TileRows &rows) {
     kit.store(kit.select(wanted, more, sum), slot);
   };
   kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
-    kit.loop(kit.i64(0), a.countOf(rows), 1, [&](Value token) {
+    kit.loop(kit.i64(0), a.existingRows(rows), 1, [&](Value token) {
       a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
         add(row, token, block, channel);
       });

@@ -95,7 +95,7 @@ Value PackedMath::packK(const TileRows &rows) {
   bool hide = limbsQ > 1 && isa<FloatType>(a.planK.codec.getCodeType());
   if (hide)
     clearFlags();
-  kit.loop(kit.i64(0), a.countOf(rows), 1, [&](Value token) {
+  kit.loop(kit.i64(0), a.existingRows(rows), 1, [&](Value token) {
     Value row = rows.row(a.codesK, token);
     Value to = element(kRows, kit.mul(token, wordsK));
     a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
@@ -123,7 +123,7 @@ Value PackedMath::packV(const TileRows &rows) {
   Value bad = k.scratchAt(scaleV); // free until the scales are gathered
   if (floats)
     kit.store(kit.constant(0, kit.vec(8)), bad);
-  Value count = a.countOf(rows);
+  Value count = a.existingRows(rows);
   kit.loop(kit.i64(0), count, 1, [&](Value token) {
     Value row = rows.row(a.codesV, token);
     Value to = element(v, kit.mul(token, a.dimV));
@@ -168,7 +168,7 @@ Value PackedMath::packPairsV(const TileRows &rows) {
   bool floats = isa<FloatType>(a.planV.codec.getCodeType());
   if (floats)
     clearFlags();
-  Value end = kit.mul(kit.ceilDiv(a.countOf(rows), 2), 2);
+  Value end = kit.mul(kit.ceilDiv(a.existingRows(rows), 2), 2);
   kit.loop(kit.i64(0), end, 2, [&](Value token) { packPair(rows, token); });
   kit.loop(end, kit.i64(a.tileTokens), 2, [&](Value token) {
     Value to = element(vPairs, kit.mul(kit.div(token, 2), widthV));
@@ -183,7 +183,7 @@ Value PackedMath::packPairsV(const TileRows &rows) {
 
 /// Tokens `token` and the next, which may not exist.
 void PackedMath::packPair(const TileRows &rows, Value token) {
-  Value next = kit.add(token, 1), last = kit.add(a.countOf(rows), -1);
+  Value next = kit.add(token, 1), last = kit.add(a.existingRows(rows), -1);
   Value exists = kit.cmp(arith::CmpIPredicate::sle, next, last);
   Value row[2] = {rows.row(a.codesV, token),
                   rows.row(a.codesV, kit.min(next, last))};
