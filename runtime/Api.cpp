@@ -41,6 +41,8 @@ const char *kvc_code_name(uint32_t code) {
     return "device error";
   case KVC_POISONED:
     return "poisoned";
+  case KVC_SEQUENCE_FULL:
+    return "sequence full";
   default:
     return "unknown code";
   }

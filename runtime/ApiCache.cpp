@@ -29,6 +29,19 @@ kvc_status kvc_cache_create(kvc_program *program,
   return ok();
 }
 
+kvc_status kvc_cache_arena_bytes(const kvc_program *program,
+                                 const kvc_cache_options *options,
+                                 uint64_t tokens, uint64_t *bytes) {
+  if (!program)
+    return noHandle("program");
+  if (!bytes)
+    return noOutput("bytes");
+  kvc_cache_options known;
+  if (kvc_status s = readStruct(options, "kvc_cache_options", known); !isOk(s))
+    return s;
+  return arenaBytes(unwrap(program)->manifest(), known, tokens, *bytes);
+}
+
 void kvc_cache_destroy(kvc_cache *cache) { delete unwrap(cache); }
 
 kvc_status kvc_cache_open(kvc_cache *cache, kvc_seq *seq) {

@@ -19,22 +19,8 @@ static kvc_status noMemory(const char *what) {
 
 static kvc_status checkOptions(const Program &program,
                                const kvc_cache_options &options) {
-  struct {
-    const char *name;
-    uint64_t value, most;
-  } limits[] = {
-      {"max_sequences", options.max_sequences, 1u << 24},
-      {"max_batch", options.max_batch, 1u << 24},
-      // Work items are numbered by 32 bits.
-      {"max_step_tokens", options.max_step_tokens,
-       INT32_MAX / program.manifest().model.kvHeads},
-      {"max_tokens_per_seq", options.max_tokens_per_seq, KVC_MAX_TOKENS}};
-  for (const auto &limit : limits)
-    if (limit.value < 1 || limit.value > limit.most)
-      return fail(KVC_INVALID_ARGUMENT, 503,
-                  "`%s`: expected 1 to %llu, found %llu", limit.name,
-                  (unsigned long long)limit.most,
-                  (unsigned long long)limit.value);
+  if (kvc_status s = checkBounds(program.manifest(), options); !isOk(s))
+    return s;
   if (options.flags & ~uint32_t(KVC_SINGLE_OWNER))
     return fail(KVC_INVALID_ARGUMENT, 504,
                 "`flags`: expected KVC_SINGLE_OWNER or 0, found %u",
@@ -266,10 +252,14 @@ kvc_status Cache::checkRequest(const kvc_slot_request &request, uint32_t index,
     return fail(KVC_BUSY, 521, "`requests[%u]`: sequence {%u, %u} is in a step",
                 index, request.seq.slot, request.seq.generation);
   uint64_t room = options.max_tokens_per_seq - sequence.length;
-  if (request.new_tokens < 1 || request.new_tokens > room)
+  if (request.new_tokens < 1)
     return fail(KVC_INVALID_ARGUMENT, 522,
+                "`requests[%u].new_tokens`: expected at least 1, found 0",
+                index);
+  if (request.new_tokens > room)
+    return fail(KVC_SEQUENCE_FULL, 527,
                 "`requests[%u].new_tokens`: the sequence has %u of at most %u "
-                "tokens, so expected 1 to %llu, found %u",
+                "tokens, so expected at most %llu, found %u",
                 index, sequence.length, options.max_tokens_per_seq,
                 (unsigned long long)room, request.new_tokens);
   rows += request.new_tokens;

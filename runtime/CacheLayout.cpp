@@ -13,6 +13,27 @@ using Wide = unsigned __int128;
 
 static uint64_t align(uint64_t bytes) { return (bytes + 63) & ~uint64_t(63); }
 
+kvc_status kvc::rt::checkBounds(const artifact::Manifest &manifest,
+                                const kvc_cache_options &options) {
+  struct {
+    const char *name;
+    uint64_t value, most;
+  } limits[] = {
+      {"max_sequences", options.max_sequences, 1u << 24},
+      {"max_batch", options.max_batch, 1u << 24},
+      // Work items are numbered by 32 bits.
+      {"max_step_tokens", options.max_step_tokens,
+       INT32_MAX / manifest.model.kvHeads},
+      {"max_tokens_per_seq", options.max_tokens_per_seq, KVC_MAX_TOKENS}};
+  for (const auto &limit : limits)
+    if (limit.value < 1 || limit.value > limit.most)
+      return fail(KVC_INVALID_ARGUMENT, 503,
+                  "`%s`: expected 1 to %llu, found %llu", limit.name,
+                  (unsigned long long)limit.most,
+                  (unsigned long long)limit.value);
+  return ok();
+}
+
 void StoreLayout::planes(uint8_t *arena, uint32_t layer,
                          kvc_plane (&planes)[KVC_MAX_PLANES]) const {
   uint8_t *base = arena + offset + (layer - info->layerBegin) * layerBytes;
@@ -88,6 +109,45 @@ static uint64_t tokensThatFit(const std::vector<StoreLayout> &stores,
       high = middle - 1;
   }
   return low;
+}
+
+/// Pages of `store` that hold `tokens` tokens however the sequences share them:
+/// every sequence but the longest may end one token into a page.
+static uint64_t pagesAtWorst(const StoreLayout &store, uint64_t tokens,
+                             const kvc_cache_options &options) {
+  uint64_t most = uint64_t(options.max_sequences) * store.tableWidth;
+  uint64_t sequences = std::min<uint64_t>(options.max_sequences, tokens);
+  return std::min(most, sequences + (tokens - sequences) / store.outerTokens);
+}
+
+kvc_status kvc::rt::arenaBytes(const artifact::Manifest &manifest,
+                               const kvc_cache_options &options,
+                               uint64_t tokens, uint64_t &bytes) {
+  if (kvc_status s = checkBounds(manifest, options); !isOk(s))
+    return s;
+  uint64_t most = uint64_t(options.max_sequences) * options.max_tokens_per_seq;
+  if (tokens < 1 || tokens > most)
+    return fail(KVC_INVALID_ARGUMENT, 506,
+                "`tokens`: expected 1 to %llu, which is `max_sequences` of "
+                "`max_tokens_per_seq`, found %llu",
+                (unsigned long long)most, (unsigned long long)tokens);
+  std::vector<StoreLayout> stores;
+  // Paged stores share the arena by tokens, and each needs whole pages.
+  uint64_t shared = 0;
+  for (const artifact::StoreInfo &info : manifest.stores) {
+    const StoreLayout &store = stores.emplace_back(describe(info, options));
+    if (store.paged())
+      shared = std::max(
+          shared, std::max<uint64_t>(1, pagesAtWorst(store, tokens, options)) *
+                      store.outerTokens);
+  }
+  Wide needed = bytesFor(stores, shared, options);
+  if (needed > INT64_MAX)
+    return fail(KVC_INVALID_ARGUMENT, 507,
+                "`tokens`: no arena can hold %llu tokens",
+                (unsigned long long)tokens);
+  bytes = uint64_t(needed);
+  return ok();
 }
 
 kvc_status kvc::rt::layOut(const artifact::Manifest &manifest,

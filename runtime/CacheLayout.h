@@ -19,6 +19,10 @@
 
 namespace kvc::rt {
 
+/// KVC_INVALID_ARGUMENT if a bound of `options` is out of range for `manifest`.
+kvc_status checkBounds(const artifact::Manifest &manifest,
+                       const kvc_cache_options &options);
+
 struct StoreLayout {
   const artifact::StoreInfo *info = nullptr;
   uint64_t offset = 0;      ///< of the store in the arena
@@ -40,6 +44,14 @@ struct StoreLayout {
   void planes(uint8_t *arena, uint32_t layer,
               kvc_plane (&planes)[KVC_MAX_PLANES]) const;
 };
+
+/// The smallest arena in which `tokens` tokens have pages however the
+/// `max_sequences` sequences share them. `options.arena_bytes` is not read.
+/// KVC_INVALID_ARGUMENT if the options are out of range, if sequences of
+/// `max_tokens_per_seq` cannot have so many tokens, or if no arena can.
+kvc_status arenaBytes(const artifact::Manifest &manifest,
+                      const kvc_cache_options &options, uint64_t tokens,
+                      uint64_t &bytes);
 
 /// Divides the arena. KVC_INVALID_ARGUMENT if it is too small for one page of
 /// each store beside the sentinels.

@@ -22,6 +22,14 @@
  * - Strides are in bytes. Rows of q, k, v and out are dense inside, that is
  *   [heads][dim] of the model's dtype with all heads of the model; a store
  *   touches its own only.
+ * - Query head h reads kv head h / (q_heads / kv_heads).
+ * - K comes as it is cached: a model that rotates positions (RoPE) rotates k
+ *   and q before these calls. q comes unscaled: kernels multiply logits by the
+ *   model's softmax_scale.
+ * - On a GPU, what holds rows, pages or a batch is device memory: every pointer
+ *   in kvc_append_args and kvc_attend_args, what kvc_cache_append and
+ *   kvc_cache_attend take, the arena, and what kvc_cache_view gives. Requests,
+ *   accepted counts, options and results of other calls are host memory.
  * - kvc_device and kvc_program may be used from any thread. A kvc_cache is
  *   locked inside, unless created with KVC_SINGLE_OWNER.
  * - After create, no call below allocates heap memory, but for load and create
@@ -64,8 +72,10 @@ typedef enum kvc_code {
   KVC_IO_ERROR = 9,    /* a file could not be read */
   KVC_CORRUPT = 10,    /* an artifact that is damaged or hostile */
   KVC_DEVICE_ERROR = 11,
-  KVC_POISONED = 12 /* an invariant broke earlier; only stats, check and
-                       destroy still work */
+  KVC_POISONED = 12,     /* an invariant broke earlier; only stats, check and
+                            destroy still work */
+  KVC_SEQUENCE_FULL = 13 /* more tokens than max_tokens_per_seq: this sequence
+                            can never have them */
 } kvc_code;
 
 typedef struct kvc_status {
@@ -357,7 +367,8 @@ enum { KVC_SINGLE_OWNER = 1 };
 typedef struct kvc_cache_options {
   size_t size;
   void *arena;        /* 64-byte aligned memory of the caller, or null: own */
-  size_t arena_bytes; /* split over the stores in proportion to bytes/token */
+  size_t arena_bytes; /* split over the stores in proportion to bytes/token;
+                         kvc_cache_arena_bytes says how many tokens take */
   uint32_t max_sequences;
   uint32_t max_batch;       /* sequences of one step */
   uint32_t max_step_tokens; /* new tokens of one step */
@@ -376,6 +387,17 @@ KVC_API kvc_status kvc_cache_create(kvc_program *program,
                                     kvc_cache **cache);
 KVC_API void kvc_cache_destroy(kvc_cache *cache);
 
+/* The smallest arena_bytes with which a cache of these options holds `tokens`
+ * cached tokens, new ones of open steps included, however its sequences share
+ * them; sentinels and the part-filled last page of every sequence are in it. A
+ * contiguous store has max_sequences slots of max_tokens_per_seq whatever
+ * `tokens` is. options->arena and arena_bytes are not read. Work memory, which
+ * a cache takes beside its arena, is not in it. KVC_INVALID_ARGUMENT if tokens
+ * is 0 or more than max_sequences * max_tokens_per_seq. */
+KVC_API kvc_status kvc_cache_arena_bytes(const kvc_program *program,
+                                         const kvc_cache_options *options,
+                                         uint64_t tokens, uint64_t *bytes);
+
 /* A new, empty sequence. */
 KVC_API kvc_status kvc_cache_open(kvc_cache *cache, kvc_seq *seq);
 /* Gives a sequence's pages back. KVC_BUSY while it is in an open step. */
@@ -389,11 +411,12 @@ typedef struct kvc_slot_request {
   uint32_t new_tokens; /* >= 1 */
 } kvc_slot_request;
 
-/* Opens a step: room for the new tokens of every sequence, all or nothing. On a
- * GPU this copies tables to it, so it has no place in a captured graph; append
- * and attend have. The step's rows are the new tokens of its sequences, in the
- * order of `requests`. A sequence is in one step at a time; at most four steps
- * are open at once. */
+/* Opens a step: room for the new tokens of every sequence, all or nothing.
+ * KVC_OUT_OF_PAGES if pages are short now, KVC_SEQUENCE_FULL if a sequence
+ * would pass max_tokens_per_seq. On a GPU this copies tables to it, so it has
+ * no place in a captured graph; append and attend have. The step's rows are the
+ * new tokens of its sequences, in the order of `requests`. A sequence is in one
+ * step at a time; at most four steps are open at once. */
 KVC_API kvc_status kvc_cache_reserve(kvc_cache *cache,
                                      const kvc_slot_request *requests,
                                      uint32_t count, kvc_step *step);

@@ -192,6 +192,14 @@ public:
   Status attend(uint32_t store, const kvc_attend_args &args) const {
     return kvc_attend(get(), store, &args);
   }
+  /// The arena for so many cached tokens, see kvc_cache_arena_bytes.
+  Result<uint64_t> arenaBytes(const kvc_cache_options &options,
+                              uint64_t tokens) const {
+    uint64_t bytes = 0;
+    if (Status s = kvc_cache_arena_bytes(get(), &options, tokens, &bytes); !s)
+      return s;
+    return bytes;
+  }
   kvc_program *get() const { return handle.get(); }
 
 private:

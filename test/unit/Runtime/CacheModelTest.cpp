@@ -173,7 +173,9 @@ private:
       seen.push_back(keys[i]);
       uint32_t n = requests[i].new_tokens;
       rows += n;
-      if (n < 1 || n > kTokens - s.length || rows > kStepTokens)
+      if (n > kTokens - s.length)
+        return KVC_SEQUENCE_FULL;
+      if (n < 1 || rows > kStepTokens)
         return KVC_INVALID_ARGUMENT;
       for (uint32_t store : {0, 1})
         need[store] +=

@@ -121,6 +121,86 @@ TEST_F(Caches, TooSmallAnArenaIsRefused) {
   create(o);
 }
 
+/// Shares `tokens` among sequences so that pages of `page` tokens hold as few
+/// as they can: every sequence ends one token into its last page.
+static std::vector<kvc_slot_request>
+spreadThin(const std::vector<kvc_seq> &sequences, uint32_t tokens,
+           uint32_t most, uint32_t page) {
+  std::vector<kvc_slot_request> requests;
+  for (kvc_seq seq : sequences)
+    if (tokens)
+      requests.push_back({seq, 1}), --tokens;
+  // Whole pages first, and then what is left wherever there is room.
+  for (uint32_t grain : {page, 1u})
+    for (kvc_slot_request &request : requests)
+      while (tokens >= grain && request.new_tokens + grain <= most)
+        request.new_tokens += grain, tokens -= grain;
+  return requests;
+}
+
+TEST_F(Caches, ArenaBytesAreEnoughAndNoMore) {
+  std::mt19937 random(7);
+  for (unsigned round = 0; round < 200; ++round) {
+    kvc_cache_options o = options();
+    o.max_sequences = o.max_batch = 1 + random() % 4;
+    o.max_tokens_per_seq = 1 + random() % kSlotTokens;
+    o.max_step_tokens = o.max_sequences * o.max_tokens_per_seq;
+    uint32_t tokens = 1 + random() % o.max_step_tokens;
+    uint64_t bytes = 0;
+    ASSERT_EQ(kvc_cache_arena_bytes(loaded.program, &o, tokens, &bytes).code,
+              KVC_OK)
+        << kvc_error_text();
+    for (uint32_t less : {0, 1}) {
+      o.arena_bytes = bytes - less;
+      kvc_status created = kvc_cache_create(loaded.program, &o, &cache);
+      if (less && created.code == KVC_INVALID_ARGUMENT)
+        continue; // Not even a page of each store fits.
+      ASSERT_EQ(created.code, KVC_OK) << kvc_error_text();
+      std::vector<kvc_seq> sequences(o.max_sequences);
+      for (kvc_seq &seq : sequences)
+        seq = open();
+      unsigned refused = 0;
+      for (uint32_t page : {4, 8}) {
+        auto requests =
+            spreadThin(sequences, tokens, o.max_tokens_per_seq, page);
+        kvc_step step;
+        kvc_status s = kvc_cache_reserve(cache, requests.data(),
+                                         uint32_t(requests.size()), &step);
+        if (s.code == KVC_OK)
+          s = kvc_cache_abandon(cache, step);
+        else
+          refused += s.code == KVC_OUT_OF_PAGES;
+      }
+      EXPECT_EQ(refused != 0, less != 0)
+          << o.max_sequences << " sequences of " << o.max_tokens_per_seq << ", "
+          << tokens << " tokens";
+      kvc_cache_destroy(cache);
+      cache = nullptr;
+    }
+  }
+  kvc_cache_options o = options();
+  uint64_t bytes = 77;
+  for (uint64_t tokens : {uint64_t(0), uint64_t(4 * kSlotTokens + 1)})
+    EXPECT_EQ(kvc_cache_arena_bytes(loaded.program, &o, tokens, &bytes).code,
+              KVC_INVALID_ARGUMENT);
+  EXPECT_EQ(bytes, 77u);
+}
+
+TEST_F(Caches, AFullSequenceHasACodeOfItsOwn) {
+  create(options());
+  kvc_seq seq = open();
+  kvc_slot_request request = {seq, 60};
+  ASSERT_EQ(kvc_cache_commit(cache, reserve({request}), nullptr).code, KVC_OK);
+  kvc_step step = {};
+  request.new_tokens = 5;
+  EXPECT_EQ(kvc_cache_reserve(cache, &request, 1, &step).code,
+            KVC_SEQUENCE_FULL);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("60 of at most 64"));
+  EXPECT_STREQ(kvc_code_name(KVC_SEQUENCE_FULL), "sequence full");
+  request.new_tokens = 4;
+  EXPECT_EQ(kvc_cache_reserve(cache, &request, 1, &step).code, KVC_OK);
+}
+
 TEST_F(Caches, WrongOptionsAreRefused) {
   struct {
     const char *text;
@@ -239,8 +319,8 @@ TEST_F(Caches, WrongRequestsChangeNothing) {
     std::vector<kvc_slot_request> requests;
   } cases[] = {{KVC_INVALID_ARGUMENT, {}},
                {KVC_INVALID_ARGUMENT, {{a, 0}}},
-               {KVC_INVALID_ARGUMENT, {{a, kSlotTokens + 1}}},
-               {KVC_INVALID_ARGUMENT, {{a, UINT32_MAX}}},
+               {KVC_SEQUENCE_FULL, {{a, kSlotTokens + 1}}},
+               {KVC_SEQUENCE_FULL, {{a, UINT32_MAX}}},
                {KVC_INVALID_ARGUMENT, {{a, 1}, {a, 1}, {a, 1}, {a, 1}}},
                {KVC_BUSY, {{a, 1}, {a, 1}}},
                {KVC_BUSY, {{a, 1}, {b, 1}}},
