@@ -33,6 +33,8 @@ const char *kvc_code_name(uint32_t code) {
     return "invalid argument";
   case KVC_UNSUPPORTED:
     return "unsupported";
+  case KVC_OUT_OF_MEMORY:
+    return "out of memory";
   case KVC_IO_ERROR:
     return "i/o error";
   case KVC_CORRUPT:
@@ -55,7 +57,7 @@ const char *kvc_error_text(void) { return errorText(); }
 //===----------------------------------------------------------------------===//
 
 kvc_status kvc_device_create_cpu(const kvc_cpu_options *options,
-                                 kvc_device **device) {
+                                 kvc_device **device) try {
   kvc_cpu_options known = {};
   if (options)
     if (kvc_status s = readStruct(options, "kvc_cpu_options", known); !isOk(s))
@@ -67,10 +69,12 @@ kvc_status kvc_device_create_cpu(const kvc_cpu_options *options,
     return s;
   *device = wrap(created);
   return ok();
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_device_create_cuda(const kvc_cuda_options *options,
-                                  kvc_device **device) {
+                                  kvc_device **device) try {
   kvc_cuda_options known = {};
   if (options)
     if (kvc_status s = readStruct(options, "kvc_cuda_options", known); !isOk(s))
@@ -82,10 +86,12 @@ kvc_status kvc_device_create_cuda(const kvc_cuda_options *options,
     return s;
   *device = wrap(created);
   return ok();
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_device_create_sim(const kvc_sim_options *options,
-                                 kvc_device **device) {
+                                 kvc_device **device) try {
   kvc_sim_options known = {};
   if (kvc_status s = readStruct(options, "kvc_sim_options", known); !isOk(s))
     return s;
@@ -96,6 +102,8 @@ kvc_status kvc_device_create_sim(const kvc_sim_options *options,
     return s;
   *device = wrap(created);
   return ok();
+} catch (...) {
+  return caught();
 }
 
 /// The emulated GPU behind a handle; null, with a status, if it is none.
@@ -107,22 +115,26 @@ static SimDriver *simOf(const kvc_device *device, kvc_status &status) {
 }
 
 kvc_status kvc_sim_allow(kvc_device *device, const void *base, size_t bytes,
-                         int writable) {
+                         int writable) try {
   kvc_status status = ok();
   if (SimDriver *driver = simOf(device, status))
     driver->allow(base, bytes, writable != 0);
   return status;
+} catch (...) {
+  return caught();
 }
 
-kvc_status kvc_sim_forget(kvc_device *device, const void *base) {
+kvc_status kvc_sim_forget(kvc_device *device, const void *base) try {
   kvc_status status = ok();
   if (SimDriver *driver = simOf(device, status))
     driver->forget(base);
   return status;
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_sim_get_counters(const kvc_device *device,
-                                kvc_sim_counters *counters) {
+                                kvc_sim_counters *counters) try {
   kvc_sim_counters ofCpu = {};
   if (device && unwrap(const_cast<kvc_device *>(device))->count(ofCpu)) {
     ofCpu.size = sizeof(ofCpu);
@@ -133,6 +145,8 @@ kvc_status kvc_sim_get_counters(const kvc_device *device,
   if (!driver)
     return status;
   return writeStruct(driver->counters(), "kvc_sim_counters", counters);
+} catch (...) {
+  return caught();
 }
 
 void kvc_device_release(kvc_device *device) {
@@ -145,7 +159,7 @@ void kvc_device_release(kvc_device *device) {
 //===----------------------------------------------------------------------===//
 
 kvc_status kvc_program_load(kvc_device *device, const void *bytes, size_t size,
-                            kvc_program **program) {
+                            kvc_program **program) try {
   if (!device)
     return noHandle("device");
   if (!program)
@@ -159,10 +173,12 @@ kvc_status kvc_program_load(kvc_device *device, const void *bytes, size_t size,
     return s;
   *program = wrap(loaded);
   return ok();
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_program_load_file(kvc_device *device, const char *path,
-                                 kvc_program **program) {
+                                 kvc_program **program) try {
   if (!device)
     return noHandle("device");
   if (!program)
@@ -175,6 +191,8 @@ kvc_status kvc_program_load_file(kvc_device *device, const char *path,
     return s;
   *program = wrap(loaded);
   return ok();
+} catch (...) {
+  return caught();
 }
 
 void kvc_program_release(kvc_program *program) {
@@ -191,7 +209,7 @@ const char *kvc_program_target(const kvc_program *program) {
 }
 
 kvc_status kvc_program_get_model(const kvc_program *program,
-                                 kvc_model_info *info) {
+                                 kvc_model_info *info) try {
   if (!program)
     return noHandle("program");
   const artifact::ModelInfo &model = unwrap(program)->manifest().model;
@@ -205,6 +223,8 @@ kvc_status kvc_program_get_model(const kvc_program *program,
   out.softmax_scale = model.softmaxScale;
   out.logit_softcap = model.logitSoftcap.value_or(0);
   return writeStruct(out, "kvc_model_info", info);
+} catch (...) {
+  return caught();
 }
 
 uint32_t kvc_program_store_count(const kvc_program *program) {
@@ -222,7 +242,7 @@ static kvc_status checkStore(const kvc_program *program, uint32_t store) {
 }
 
 kvc_status kvc_program_get_store(const kvc_program *program, uint32_t store,
-                                 kvc_store_info *info) {
+                                 kvc_store_info *info) try {
   if (kvc_status s = checkStore(program, store); !isOk(s))
     return s;
   const artifact::StoreInfo &from = unwrap(program)->manifest().stores[store];
@@ -248,6 +268,8 @@ kvc_status kvc_program_get_store(const kvc_program *program, uint32_t store,
     to.page_offset = plane.pageOffset;
   }
   return writeStruct(out, "kvc_store_info", info);
+} catch (...) {
+  return caught();
 }
 
 //===----------------------------------------------------------------------===//
@@ -255,18 +277,20 @@ kvc_status kvc_program_get_store(const kvc_program *program, uint32_t store,
 //===----------------------------------------------------------------------===//
 
 kvc_status kvc_append(const kvc_program *program, uint32_t store,
-                      const kvc_append_args *args) {
+                      const kvc_append_args *args) try {
   if (kvc_status s = checkStore(program, store); !isOk(s))
     return s;
   kvc_append_args known;
   if (kvc_status s = readStruct(args, "kvc_append_args", known); !isOk(s))
     return s;
   return unwrap(program)->append(store, known);
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_attend_workspace(const kvc_program *program, uint32_t store,
                                 uint32_t batch, uint32_t rows, uint32_t kv_len,
-                                size_t *bytes) {
+                                size_t *bytes) try {
   if (kvc_status s = checkStore(program, store); !isOk(s))
     return s;
   if (!bytes)
@@ -274,14 +298,18 @@ kvc_status kvc_attend_workspace(const kvc_program *program, uint32_t store,
   *bytes =
       unwrap(program)->executable().attendWorkspace(store, batch, rows, kv_len);
   return ok();
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_attend(const kvc_program *program, uint32_t store,
-                      const kvc_attend_args *args) {
+                      const kvc_attend_args *args) try {
   if (kvc_status s = checkStore(program, store); !isOk(s))
     return s;
   kvc_attend_args known;
   if (kvc_status s = readStruct(args, "kvc_attend_args", known); !isOk(s))
     return s;
   return unwrap(program)->attend(store, known);
+} catch (...) {
+  return caught();
 }

@@ -14,7 +14,7 @@ static const Cache *unwrap(const kvc_cache *cache) {
 
 kvc_status kvc_cache_create(kvc_program *program,
                             const kvc_cache_options *options,
-                            kvc_cache **cache) {
+                            kvc_cache **cache) try {
   if (!program)
     return noHandle("program");
   if (!cache)
@@ -27,6 +27,8 @@ kvc_status kvc_cache_create(kvc_program *program,
     return s;
   *cache = reinterpret_cast<kvc_cache *>(created);
   return ok();
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_cache_arena_bytes(const kvc_program *program,
@@ -44,72 +46,95 @@ kvc_status kvc_cache_arena_bytes(const kvc_program *program,
 
 void kvc_cache_destroy(kvc_cache *cache) { delete unwrap(cache); }
 
-kvc_status kvc_cache_open(kvc_cache *cache, kvc_seq *seq) {
+kvc_status kvc_cache_open(kvc_cache *cache, kvc_seq *seq) try {
   if (!cache)
     return noHandle("cache");
   if (!seq)
     return noOutput("seq");
   return unwrap(cache)->open(*seq);
+} catch (...) {
+  return caught();
 }
 
-kvc_status kvc_cache_release(kvc_cache *cache, kvc_seq seq) {
+kvc_status kvc_cache_release(kvc_cache *cache, kvc_seq seq) try {
   return cache ? unwrap(cache)->release(seq) : noHandle("cache");
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_cache_length(const kvc_cache *cache, kvc_seq seq,
-                            uint32_t *tokens) {
+                            uint32_t *tokens) try {
   if (!cache)
     return noHandle("cache");
   if (!tokens)
     return noOutput("tokens");
   return unwrap(cache)->length(seq, *tokens);
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_cache_reserve(kvc_cache *cache, const kvc_slot_request *requests,
-                             uint32_t count, kvc_step *step) {
+                             uint32_t count, kvc_step *step) try {
   if (!cache)
     return noHandle("cache");
   if (!step)
     return noOutput("step");
   return unwrap(cache)->reserve(requests, count, *step);
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_cache_view(const kvc_cache *cache, kvc_step step, uint32_t store,
-                          uint32_t layer, kvc_batch_view *view) {
+                          uint32_t layer, kvc_batch_view *view) try {
   if (!cache)
     return noHandle("cache");
   kvc_batch_view out;
   if (kvc_status s = unwrap(cache)->view(step, store, layer, out); !isOk(s))
     return s;
   return writeStruct(out, "kvc_batch_view", view);
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step, uint32_t layer,
-                            const void *k, const void *v) {
+                            const void *k, const void *v) try {
   return cache ? unwrap(cache)->append(step, layer, k, v) : noHandle("cache");
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_cache_attend(kvc_cache *cache, kvc_step step, uint32_t layer,
-                            const void *q, void *out, float *lse) {
+                            const void *q, void *out, float *lse) try {
   return cache ? unwrap(cache)->attend(step, layer, q, out, lse)
                : noHandle("cache");
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_cache_commit(kvc_cache *cache, kvc_step step,
-                            const uint32_t *accepted) {
+                            const uint32_t *accepted) try {
   return cache ? unwrap(cache)->commit(step, accepted) : noHandle("cache");
+} catch (...) {
+  return caught();
 }
 
-kvc_status kvc_cache_abandon(kvc_cache *cache, kvc_step step) {
+kvc_status kvc_cache_abandon(kvc_cache *cache, kvc_step step) try {
   return cache ? unwrap(cache)->abandon(step) : noHandle("cache");
+} catch (...) {
+  return caught();
 }
 
-kvc_status kvc_cache_get_stats(const kvc_cache *cache, kvc_cache_stats *stats) {
+kvc_status kvc_cache_get_stats(const kvc_cache *cache,
+                               kvc_cache_stats *stats) try {
   if (!cache)
     return noHandle("cache");
   return writeStruct(unwrap(cache)->stats(), "kvc_cache_stats", stats);
+} catch (...) {
+  return caught();
 }
 
-kvc_status kvc_cache_check(kvc_cache *cache, uint32_t level) {
+kvc_status kvc_cache_check(kvc_cache *cache, uint32_t level) try {
   return cache ? unwrap(cache)->check(level) : noHandle("cache");
+} catch (...) {
+  return caught();
 }

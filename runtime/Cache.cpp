@@ -14,7 +14,7 @@ using namespace kvc::rt;
 //===----------------------------------------------------------------------===//
 
 static kvc_status noMemory(const char *what) {
-  return fail(KVC_DEVICE_ERROR, 502, "not enough memory for %s", what);
+  return fail(KVC_OUT_OF_MEMORY, 502, "not enough memory for %s", what);
 }
 
 static kvc_status checkOptions(const Program &program,

@@ -31,7 +31,8 @@ kvc_status Program::loadFile(Device &device, const char *path,
   return load(device, file->bytes(), program);
 }
 
-kvc_status Program::append(uint32_t store, const kvc_append_args &args) const {
+kvc_status Program::append(uint32_t store, const kvc_append_args &args) const
+    try {
   if (args.rows == 0)
     return ok();
   if (kvc_status s = checkAppend(info.model, info.stores[store], args,
@@ -39,9 +40,12 @@ kvc_status Program::append(uint32_t store, const kvc_append_args &args) const {
       !isOk(s))
     return s;
   return kernels->append(store, args);
+} catch (...) {
+  return caught();
 }
 
-kvc_status Program::attend(uint32_t store, const kvc_attend_args &args) const {
+kvc_status Program::attend(uint32_t store, const kvc_attend_args &args) const
+    try {
   if (args.batch == 0)
     return ok();
   if (kvc_status s = checkAttend(info.model, info.stores[store], args,
@@ -49,4 +53,6 @@ kvc_status Program::attend(uint32_t store, const kvc_attend_args &args) const {
       !isOk(s))
     return s;
   return kernels->attend(store, args);
+} catch (...) {
+  return caught();
 }

@@ -22,7 +22,8 @@ public:
   Executable &executable() const { return *kernels; }
   uint32_t stores() const { return uint32_t(info.stores.size()); }
 
-  /// The checked forms of kvc_append and kvc_attend; `store` < stores().
+  /// The checked forms of kvc_append and kvc_attend; `store` < stores(). They
+  /// throw nothing.
   kvc_status append(uint32_t store, const kvc_append_args &args) const;
   kvc_status attend(uint32_t store, const kvc_attend_args &args) const;
 

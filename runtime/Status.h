@@ -15,6 +15,19 @@ inline bool isOk(const kvc_status &status) { return status.code == KVC_OK; }
 [[gnu::format(printf, 3, 4)]] kvc_status fail(kvc_code code, uint32_t where,
                                               const char *format, ...);
 
+/// What a thrown exception comes to: KVC_OUT_OF_MEMORY if memory ran out. To be
+/// called while it is handled. Every function of the C ABI ends so, as nothing
+/// may be thrown past it:
+///
+///   kvc_status kvc_something() try {
+///     ...
+///   } catch (...) {
+///     return caught();
+///   }
+///
+/// Only the unwinding of a thread that is cancelled goes on.
+kvc_status caught();
+
 /// The text of this thread's last fail(); "" if none.
 const char *errorText();
 

@@ -89,7 +89,7 @@ void kvc::amx::install() {
   sigaction(SIGILL, &ours, nullptr);
 }
 
-std::string kvc::amx::finish() {
+std::string_view kvc::amx::finish() {
   if (tiles.configured())
     tiles.find("tiles are configured at the end of the kernel: expected a "
                "tilerelease");

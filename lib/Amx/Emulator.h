@@ -17,7 +17,6 @@
 
 #include "lib/Amx/Decode.h"
 
-#include <string>
 #include <string_view>
 
 namespace kvc::amx {
@@ -35,8 +34,9 @@ bool emulates(std::string_view feature);
 void install();
 
 /// To be called where a kernel ends, by the thread that ran it: the first thing
-/// that it did wrong, in one line; "" if nothing. Releases the thread's tiles.
-std::string finish();
+/// that it did wrong, in one line; "" if nothing. The text is the thread's,
+/// until its next kernel. Releases the thread's tiles.
+std::string_view finish();
 
 /// What was executed since the process began, by all threads.
 struct Counters {

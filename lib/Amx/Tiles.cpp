@@ -5,6 +5,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 using namespace kvc::amx;
 
@@ -63,7 +64,7 @@ void multiplyBytes(uint8_t *row, const uint8_t *a, const uint8_t (*b)[64],
 
 void Tiles::find(const char *format, ...) {
   std::memset(data, 0xff, sizeof(data));
-  if (text[0])
+  if (std::exchange(found, true))
     return;
   va_list arguments;
   va_start(arguments, format);
@@ -71,10 +72,8 @@ void Tiles::find(const char *format, ...) {
   va_end(arguments);
 }
 
-std::string Tiles::take() {
-  std::string taken = text;
-  text[0] = 0;
-  return taken;
+std::string_view Tiles::take() {
+  return std::exchange(found, false) ? text : "";
 }
 
 void Tiles::release() {

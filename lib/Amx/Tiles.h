@@ -4,7 +4,7 @@
 
 #include "lib/Amx/Decode.h"
 
-#include <string>
+#include <string_view>
 
 namespace kvc::amx {
 
@@ -20,8 +20,9 @@ public:
 
   bool configured() const { return palette; }
   void release();
-  /// The first finding, which is forgotten; "" if there is none.
-  std::string take();
+  /// The first finding since the last call, valid until the next finding; "" if
+  /// there is none.
+  std::string_view take();
   [[gnu::format(printf, 2, 3)]] void find(const char *format, ...);
 
 private:
@@ -42,6 +43,7 @@ private:
   uint8_t palette = 0;
   Shape shapes[8];
   alignas(64) Tile data[8] = {};
+  bool found = false;
   char text[192] = {};
 };
 

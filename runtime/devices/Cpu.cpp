@@ -9,6 +9,7 @@
 #include "runtime/devices/ThreadPool.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <mutex>
 #include <sched.h>
@@ -110,7 +111,7 @@ struct Job {
   /// The caller's parallel for gave a worker that does not exist.
   std::atomic<bool> misused = false;
   std::mutex lock;
-  std::string finding; ///< the emulator's first; guarded by `lock`
+  char finding[256] = ""; ///< the emulator's first; guarded by `lock`
 
   bool begin(uint32_t worker, KvcWorkItem &item) {
     if (worker >= workers) {
@@ -122,12 +123,13 @@ struct Job {
   }
   /// A kernel has returned, on this thread.
   void end(const char *kernel) {
-    std::string found = emulates ? amx::finish() : "";
+    std::string_view found = emulates ? amx::finish() : "";
     if (found.empty())
       return;
     std::lock_guard guard(lock);
-    if (finding.empty())
-      finding = kernel + (": " + found);
+    if (!*finding)
+      snprintf(finding, sizeof(finding), "%s: %.*s", kernel, int(found.size()),
+               found.data());
   }
   kvc_status status() const {
     if (misused.load(std::memory_order_relaxed))
@@ -135,13 +137,15 @@ struct Job {
           KVC_DEVICE_ERROR, 401,
           "the caller's parallel for gave a worker beyond its %u workers",
           workers);
-    if (!finding.empty())
-      return fail(KVC_DEVICE_ERROR, 404, "%s", finding.c_str());
+    if (*finding)
+      return fail(KVC_DEVICE_ERROR, 404, "%s", finding);
     return ok();
   }
 };
 
-void attendTask(void *arg, uint32_t index, uint32_t worker) {
+// Tasks run on threads that nobody catches anything for: they throw nothing.
+
+void attendTask(void *arg, uint32_t index, uint32_t worker) noexcept {
   auto &job = *static_cast<Job *>(arg);
   KvcWorkItem item = {};
   if (!job.begin(worker, item))
@@ -152,7 +156,7 @@ void attendTask(void *arg, uint32_t index, uint32_t worker) {
   job.end("attend");
 }
 
-void mergeTask(void *arg, uint32_t index, uint32_t worker) {
+void mergeTask(void *arg, uint32_t index, uint32_t worker) noexcept {
   auto &job = *static_cast<Job *>(arg);
   KvcWorkItem item = {};
   if (!job.begin(worker, item))
@@ -163,7 +167,7 @@ void mergeTask(void *arg, uint32_t index, uint32_t worker) {
   job.end("merge");
 }
 
-void appendTask(void *arg, uint32_t index, uint32_t worker) {
+void appendTask(void *arg, uint32_t index, uint32_t worker) noexcept {
   auto &job = *static_cast<Job *>(arg);
   KvcWorkItem item = {};
   if (!job.begin(worker, item))
@@ -197,7 +201,7 @@ public:
     appendScratch = device.allocate(appendScratchBytes);
     return appendScratch
                ? ok()
-               : fail(KVC_DEVICE_ERROR, 402,
+               : fail(KVC_OUT_OF_MEMORY, 402,
                       "no memory for %zu bytes of scratch", appendScratchBytes);
   }
 
@@ -344,7 +348,7 @@ kvc_status kvc::rt::createCpuDevice(const kvc_cpu_options &options,
                                              parallel, loader, level);
   // Fewer than asked for would be a silent loss of speed.
   if (!parallel && created->workers() < std::min(threads, kMaxWorkers))
-    return fail(KVC_DEVICE_ERROR, 203, "the system gave %u of %u threads",
+    return fail(KVC_OUT_OF_MEMORY, 203, "the system gave %u of %u threads",
                 created->workers(), threads);
   device = created.release();
   return ok();

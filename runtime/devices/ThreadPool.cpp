@@ -2,7 +2,6 @@
 #include "runtime/devices/ThreadPool.h"
 
 #include <algorithm>
-#include <new>
 
 using namespace kvc::rt;
 
@@ -25,10 +24,7 @@ static uint32_t waitWhile(std::atomic<uint32_t> &word, uint32_t value) {
   return word.load(std::memory_order_acquire);
 }
 
-ThreadPool::ThreadPool(uint32_t workers)
-    : threads(new (std::nothrow) Thread[workers]) {
-  if (!threads)
-    return;
+ThreadPool::ThreadPool(uint32_t workers) : threads(new Thread[workers]) {
   for (uint32_t worker = 1; worker < workers; ++worker) {
     Thread &thread = threads[threadCount];
     thread.pool = this;

@@ -18,7 +18,7 @@ public:
   using Task = void (*)(void *arg, uint32_t index, uint32_t worker);
 
   /// At most `workers` workers; fewer if the system refuses threads, which
-  /// workers() tells. `workers` >= 1.
+  /// workers() tells. `workers` >= 1. Tasks must throw nothing.
   explicit ThreadPool(uint32_t workers);
   ~ThreadPool();
   ThreadPool(const ThreadPool &) = delete;

@@ -1,5 +1,5 @@
 # How every target of kvc is compiled: warnings are errors, the root is the
-# include directory, no exceptions (LLVM has none, and none may cross the C ABI).
+# include directory, no exceptions (LLVM has none), but in what the runtime links.
 
 set(KVC_WARNINGS -Wall -Wextra -Werror)
 
@@ -24,6 +24,14 @@ function(kvc_add_library name)
   kvc_compile_options(${name})
   target_compile_options(${name} PRIVATE -fno-exceptions)
   target_link_libraries(${name} PUBLIC ${ARG_LINK})
+endfunction()
+
+# The same for what the runtime links: memory that runs out is thrown as the
+# standard library throws it, and becomes a status in the C ABI. A step cleans up
+# by destructors alone.
+function(kvc_add_runtime_library name)
+  kvc_add_library(${name} ${ARGN})
+  target_compile_options(${name} PRIVATE -fexceptions)
 endfunction()
 
 # LLVM's support library only (file access, hashing, caret printing).

@@ -17,6 +17,9 @@
  * - Every function that can fail returns kvc_status. Any code but KVC_OK,
  *   KVC_DEVICE_ERROR and KVC_POISONED leaves all state as it was before the
  *   call. kvc_error_text() explains the last failure on this thread.
+ * - Running out of memory is KVC_OUT_OF_MEMORY, never the end of the process:
+ *   the call may be made again. An emulator needs memory in append and attend
+ *   too, which may then have written some of the rows they were to write.
  * - Structs that may grow start with `size`; set it to sizeof(the struct).
  *   Fields beyond the caller's size read as 0.
  * - Strides are in bytes. Rows of q, k, v and out are dense inside, that is
@@ -69,7 +72,9 @@ typedef enum kvc_code {
                                attend of the step is under way */
   KVC_INVALID_ARGUMENT = 6,
   KVC_UNSUPPORTED = 7, /* no variant of the artifact runs here */
-  KVC_IO_ERROR = 9,    /* a file could not be read */
+  KVC_OUT_OF_MEMORY = 8, /* the host, or the device, has no more memory or
+                            threads to give now */
+  KVC_IO_ERROR = 9,      /* a file could not be read */
   KVC_CORRUPT = 10,    /* an artifact that is damaged or hostile */
   KVC_DEVICE_ERROR = 11,
   KVC_POISONED = 12,     /* an invariant broke earlier; only stats, check and

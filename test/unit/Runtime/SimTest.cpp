@@ -310,7 +310,7 @@ TEST(SimCache, FailedCreationLeavesTheCallersMemoryLent) {
   lent.writes(arena.get(), options.arena_bytes);
   kvc_cache *cache = nullptr;
   ASSERT_EQ(kvc_cache_create(loaded.program, &options, &cache).code,
-            KVC_DEVICE_ERROR);
+            KVC_OUT_OF_MEMORY);
   EXPECT_STREQ(kvc_error_text(), "not enough memory for the workspace");
   Rows k(1, kHeads, kDimK), v(1, kHeads, kDimV);
   int64_t slot = 0;

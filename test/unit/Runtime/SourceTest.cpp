@@ -1,4 +1,4 @@
-//===- SourceTest.cpp - kvc_status::where names one place -----------------===//
+//===- SourceTest.cpp - what the runtime's sources keep to ----------------===//
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
@@ -6,22 +6,45 @@
 #include <regex>
 #include <sstream>
 
-TEST(Source, EveryWhereNumberStandsOnce) {
-  std::map<std::string, std::string> places;
-  std::regex call("fail\\(\\s*KVC_[A-Z_]+,\\s*([0-9]+),");
+/// Path and text of every file of the runtime.
+static std::map<std::string, std::string> sources() {
+  std::map<std::string, std::string> files;
   for (const auto &entry : std::filesystem::recursive_directory_iterator(
            KVC_SOURCE_DIR "/runtime")) {
     std::ifstream file(entry.path());
     std::stringstream text;
     text << file.rdbuf();
-    std::string content = text.str();
+    files[entry.path()] = text.str();
+  }
+  return files;
+}
+
+TEST(Source, EveryWhereNumberStandsOnce) {
+  std::map<std::string, std::string> places;
+  std::regex call("fail\\(\\s*KVC_[A-Z_]+,\\s*([0-9]+),");
+  for (const auto &[path, content] : sources())
     for (std::sregex_iterator i(content.begin(), content.end(), call), end;
          i != end; ++i) {
       std::string number = (*i)[1];
       EXPECT_EQ(places.count(number), 0u)
-          << number << " in " << entry.path() << " and " << places[number];
-      places[number] = entry.path();
+          << number << " in " << path << " and " << places[number];
+      places[number] = path;
     }
-  }
   EXPECT_GT(places.size(), 50u);
+}
+
+// Most of them cannot throw today, so that no test would notice.
+TEST(Source, EveryFunctionOfTheAbiCatches) {
+  size_t functions = 0;
+  std::regex head("\nkvc_status (kvc_[a-z_]+)\\([^{;]*\\{\n");
+  for (const auto &[path, content] : sources())
+    for (std::sregex_iterator i(content.begin(), content.end(), head), end;
+         i != end; ++i, ++functions) {
+      std::string text = content.substr(size_t(i->position()) + 1);
+      text.resize(text.find("\n}\n") + 3);
+      EXPECT_TRUE(i->str().ends_with(") try {\n") &&
+                  text.ends_with("\n} catch (...) {\n  return caught();\n}\n"))
+          << (*i)[1] << " in " << path;
+    }
+  EXPECT_GE(functions, 25u);
 }
