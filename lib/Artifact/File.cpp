@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <ctime>
 #include <fcntl.h>
@@ -29,6 +30,34 @@ struct Descriptor {
       ::close(number);
   }
 };
+
+/// Keeps SIGXFSZ from the calling thread, which is the one that it is sent to.
+class NoFileSizeSignal {
+public:
+  NoFileSizeSignal() {
+    sigset_t pending;
+    sigpending(&pending);
+    wasPending = sigismember(&pending, SIGXFSZ);
+    sigemptyset(&signal);
+    sigaddset(&signal, SIGXFSZ);
+    pthread_sigmask(SIG_BLOCK, &signal, &before);
+  }
+  ~NoFileSizeSignal() {
+    int error = errno;
+    constexpr timespec kNow{};
+    if (!wasPending)
+      while (sigtimedwait(&signal, nullptr, &kNow) < 0 && errno == EINTR)
+        ;
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    errno = error;
+  }
+  NoFileSizeSignal(const NoFileSizeSignal &) = delete;
+  NoFileSizeSignal &operator=(const NoFileSizeSignal &) = delete;
+
+private:
+  sigset_t signal, before;
+  bool wasPending;
+};
 } // namespace
 
 /// Creates a file beside `path` that nobody else has; sets `name`.
@@ -50,9 +79,10 @@ static int createBeside(const std::string &path, std::string &name) {
   return -1;
 }
 
-static bool writeAll(int number, std::span<const uint8_t> bytes) {
+bool kvc::artifact::writeAll(int file, std::span<const uint8_t> bytes) {
+  NoFileSizeSignal guard;
   while (!bytes.empty()) {
-    ssize_t done = ::write(number, bytes.data(), bytes.size());
+    ssize_t done = ::write(file, bytes.data(), bytes.size());
     if (done < 0 && errno == EINTR)
       continue;
     if (done < 0)

@@ -10,6 +10,11 @@
 
 namespace kvc::artifact {
 
+/// Writes all of `bytes` to an open file; false, with errno, on an error. Past
+/// the process's limit of a file's size that is EFBIG, and no SIGXFSZ, which
+/// would end the process: a library has no say in its host's signals.
+bool writeAll(int file, std::span<const uint8_t> bytes);
+
 /// Writes a file whole or not at all: another process, or this one after a
 /// crash, sees the old file or the new one. On failure `path` is as it was,
 /// nothing is left beside it, and `error` is set to one line. Refuses to

@@ -1,6 +1,9 @@
 //===- Cache.cpp - artifacts on disk, by all that changed them ------------===//
 #include "lib/Compiler/Cache.h"
 
+#include "lib/Artifact/File.h"
+
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/BLAKE3.h"
@@ -8,6 +11,7 @@
 #include "llvm/Support/Endian.h"
 #include "llvm/Support/Error.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
 
@@ -17,6 +21,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <random>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,7 +30,9 @@ using llvm::StringRef;
 
 // llvm::pruneCache() touches no file of another name.
 static constexpr StringRef kEntryPrefix = "llvmcache-";
-static constexpr StringRef kTempPrefix = "llvmcache-tmp-";
+// What llvm::pruneCache() keeps to know when it came last.
+static constexpr const char *kTimestamp = "llvmcache.timestamp";
+static constexpr const char *kTempDirectory = "tmp";
 static constexpr StringRef kMagic = "KVCCACHE";
 static constexpr uint32_t kHeaderFormat = 1;
 static constexpr size_t kHeaderBytes = 88;
@@ -53,6 +60,13 @@ static bool isOurs(const struct stat &info) {
          !(info.st_mode & (S_IWGRP | S_IWOTH));
 }
 
+/// As chmod takes it.
+static std::string octal(mode_t mode) {
+  char text[16];
+  snprintf(text, sizeof(text), "%o", unsigned(mode));
+  return text;
+}
+
 Cache::Cache(std::string directory, Diagnostics &diagnostics)
     : path(std::move(directory)) {
   if (path.empty())
@@ -60,7 +74,7 @@ Cache::Cache(std::string directory, Diagnostics &diagnostics)
   (void)llvm::sys::fs::create_directories(path, /*IgnoreExisting=*/true,
                                           llvm::sys::fs::owner_all);
   auto refuse = [&](const std::string &why) {
-    diagnostics.report(Severity::Warning, "W-CACHE-DIR", {},
+    diagnostics.report(Severity::Remark, "R-CACHE-DIR", {},
                        "kernel cache `" + path + "` is not used: " + why);
     if (fd >= 0)
       close(fd);
@@ -71,10 +85,12 @@ Cache::Cache(std::string directory, Diagnostics &diagnostics)
   if (fd < 0 || fstat(fd, &info))
     refuse(errno == ELOOP ? "it is a symbolic link" : std::strerror(errno));
   else if (!isOurs(info))
-    refuse("expected a directory of this user that nobody else may write, "
-           "found owner " +
-           std::to_string(info.st_uid) + " and mode " +
-           llvm::utohexstr(info.st_mode & 07777, true) + " (hex)");
+    refuse(llvm::formatv(
+        "it holds code that will run, and others may write it: expected a "
+        "directory of user {0} with mode 0700, found one of user {1} with mode "
+        "0{2}; set KVC_CACHE_DIR to another, or make this one yours",
+        geteuid(), info.st_uid, octal(info.st_mode & 07777)));
+  swept = sweep(/*all=*/false);
 }
 
 Cache::~Cache() {
@@ -109,18 +125,6 @@ static bool readAll(int file, uint8_t *to, size_t bytes) {
       return false;
     if (n > 0)
       to += n, bytes -= size_t(n);
-  }
-  return true;
-}
-
-static bool writeAll(int file, const void *from, size_t bytes) {
-  const auto *at = static_cast<const uint8_t *>(from);
-  while (bytes) {
-    ssize_t n = write(file, at, bytes);
-    if (n < 0 && errno != EINTR)
-      return false;
-    if (n > 0)
-      at += n, bytes -= size_t(n);
   }
   return true;
 }
@@ -164,23 +168,104 @@ std::optional<std::vector<uint8_t>> Cache::lookup(const CacheKey &key) {
 bool Cache::store(const CacheKey &key, std::span<const uint8_t> payload) {
   if (!isOpen() || payload.size() > kMaxPayload)
     return false;
-  std::random_device random;
-  std::string temp = (kTempPrefix + std::to_string(getpid()) + "-" +
-                      llvm::utohexstr(random()) + llvm::utohexstr(random()))
-                         .str();
-  int file = openat(fd, temp.c_str(),
-                    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  std::string temporary;
+  int file = createTemporary(temporary);
   if (file < 0)
     return false;
   // Not synced: an entry that a power cut tears is found damaged.
   std::string head = header(key, payload);
-  bool written = writeAll(file, head.data(), head.size()) &&
-                 writeAll(file, payload.data(), payload.size());
-  written &= close(file) == 0;
-  if (written && !renameat(fd, temp.c_str(), fd, entryName(key).c_str()))
+  bool done = artifact::writeAll(file, llvm::arrayRefFromStringRef(head)) &&
+              artifact::writeAll(file, payload);
+  // Closing a copy brings what a network's file system says only then, and
+  // keeps the lock.
+  int copy = done ? fcntl(file, F_DUPFD_CLOEXEC, 0) : -1;
+  done = copy >= 0 && close(copy) == 0 &&
+         renameat(fd, temporary.c_str(), fd, entryName(key).c_str()) == 0;
+  if (!done)
+    unlinkat(fd, temporary.c_str(), 0);
+  close(file);
+  return done;
+}
+
+//===----------------------------------------------------------------------===//
+// Files that are being written
+//===----------------------------------------------------------------------===//
+
+static bool lock(int file, int how) {
+  int result;
+  do
+    result = flock(file, how);
+  while (result != 0 && errno == EINTR);
+  return result == 0;
+}
+
+int Cache::createTemporary(std::string &name) {
+  std::random_device random;
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    (void)mkdirat(fd, kTempDirectory, 0700);
+    name = std::string(kTempDirectory) + "/" + std::to_string(getpid()) + "-" +
+           llvm::utohexstr(random()) + llvm::utohexstr(random());
+    int file =
+        openat(fd, name.c_str(),
+               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (file < 0 && errno == ENOENT) // clear() took the directory away
+      continue;
+    if (file < 0)
+      return -1;
+    // Where there are no locks, age decides. Whoever sweeps may have come
+    // before the lock did; then the name is gone.
+    struct stat info;
+    (void)lock(file, LOCK_EX);
+    if (fstat(file, &info) == 0 && info.st_nlink > 0)
+      return file;
+    close(file);
+  }
+  return -1;
+}
+
+/// Whether nobody is writing a file. Where the file system has no locks:
+/// whether it is so old that nobody can be.
+static bool isAbandoned(int file) {
+  constexpr time_t kLongerThanAnyWrite = 3600;
+  struct stat info;
+  if (lock(file, LOCK_EX | LOCK_NB))
     return true;
-  unlinkat(fd, temp.c_str(), 0);
-  return false;
+  return errno != EWOULDBLOCK && fstat(file, &info) == 0 &&
+         info.st_mtime < time(nullptr) - kLongerThanAnyWrite;
+}
+
+/// The names in a directory, which it closes; none if it is -1.
+static std::vector<std::string> namesIn(int number) {
+  std::vector<std::string> names;
+  DIR *directory = number < 0 ? nullptr : fdopendir(number);
+  if (!directory)
+    return names;
+  while (const dirent *entry = readdir(directory))
+    if (StringRef name = entry->d_name; name != "." && name != "..")
+      names.push_back(name.str());
+  closedir(directory);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+unsigned Cache::sweep(bool all) {
+  constexpr int kFolder = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  int folder = isOpen() ? openat(fd, kTempDirectory, kFolder) : -1;
+  if (folder < 0)
+    return 0;
+  unsigned removed = 0;
+  for (const std::string &name : namesIn(openat(folder, ".", kFolder))) {
+    int file = openat(folder, name.c_str(),
+                      O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    // Under the lock: a writer that comes for it now sees that the name is
+    // gone.
+    if (all || (file >= 0 && isAbandoned(file)))
+      removed += !unlinkat(folder, name.c_str(), 0);
+    if (file >= 0)
+      close(file);
+  }
+  close(folder);
+  return removed;
 }
 
 //===----------------------------------------------------------------------===//
@@ -188,17 +273,11 @@ bool Cache::store(const CacheKey &key, std::span<const uint8_t> payload) {
 //===----------------------------------------------------------------------===//
 
 std::vector<std::string> Cache::fileNames() {
-  std::vector<std::string> names;
-  int copy =
-      isOpen() ? openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-  DIR *directory = copy < 0 ? nullptr : fdopendir(copy);
-  if (!directory)
-    return names;
-  while (const dirent *entry = readdir(directory))
-    if (StringRef(entry->d_name).starts_with(kEntryPrefix))
-      names.push_back(entry->d_name);
-  closedir(directory);
-  std::sort(names.begin(), names.end());
+  std::vector<std::string> names = namesIn(
+      isOpen() ? openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1);
+  llvm::erase_if(names, [](const std::string &name) {
+    return !StringRef(name).starts_with(kEntryPrefix);
+  });
   return names;
 }
 
@@ -224,6 +303,11 @@ unsigned Cache::clear() {
   unsigned removed = 0;
   for (const std::string &name : fileNames())
     removed += !unlinkat(fd, name.c_str(), 0);
+  removed += sweep(/*all=*/true);
+  if (isOpen()) {
+    unlinkat(fd, kTempDirectory, AT_REMOVEDIR);
+    unlinkat(fd, kTimestamp, 0);
+  }
   return removed;
 }
 
@@ -241,5 +325,14 @@ void Cache::prune(bool now, Diagnostics &diagnostics) {
   }
   if (now)
     policy->Interval = std::chrono::seconds(0);
+  // Or LLVM would create it, for all to read; older than any interval.
+  int stamp =
+      openat(fd, kTimestamp,
+             O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  constexpr timespec kLongAgo[2] = {};
+  if (stamp >= 0) {
+    futimens(stamp, kLongAgo);
+    close(stamp);
+  }
   llvm::pruneCache(path, *policy);
 }

@@ -15,8 +15,12 @@
 // An entry is code that will run, so the directory must be the user's own:
 // owned by the user (or root) and writable by nobody else. An entry is read
 // once, into memory, and believed only if all of the header fits; a damaged one
-// is a miss and is removed. Entries appear whole by rename: processes may race,
-// and die at any point. A directory that cannot be written still serves.
+// is a miss and is removed. A directory that cannot be written still serves.
+//
+// Entries appear whole by rename: processes may race, and die at any point. A
+// writer's file stands in the subdirectory `tmp` until then, locked by flock:
+// the kernel unlocks what a killed writer left, and whoever opens the cache
+// next removes it. Directories are 0700 and files 0600.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_LIB_COMPILER_CACHE_H
@@ -60,9 +64,11 @@ public:
   /// (no home).
   static std::string defaultDirectory();
 
-  /// Opens, and creates if need be, the cache in `directory`. A directory that
-  /// is not the user's own is refused with W-CACHE-DIR; then, and if there is
-  /// none, the cache is closed: every lookup misses, nothing is stored.
+  /// Opens, and creates if need be, the cache in `directory`, and removes what
+  /// killed writers left. A directory that is not the user's own is refused
+  /// with the remark R-CACHE-DIR; then, and if there is none, the cache is
+  /// closed: every lookup misses, nothing is stored. Not a warning: it is about
+  /// the machine, and every artifact is the same without a cache.
   Cache(std::string directory, Diagnostics &diagnostics);
   ~Cache();
   Cache(const Cache &) = delete;
@@ -83,8 +89,10 @@ public:
   };
   /// The intact entries, ordered by key.
   std::vector<EntryInfo> list();
-  /// Removes every entry and every leftover of a killed writer; returns how
-  /// many files went.
+  /// How many files of killed writers opening found and removed.
+  unsigned leftovers() const { return swept; }
+  /// Removes every entry, and what else a cache keeps; returns how many files
+  /// went. A writer at work loses its file, and its store() fails.
   unsigned clear();
   /// Applies $KVC_CACHE_POLICY (llvm::parseCachePruningPolicy; default
   /// "cache_size_bytes=2g:prune_after=720h") at most every 20 minutes, or now.
@@ -93,9 +101,15 @@ public:
 
 private:
   std::vector<std::string> fileNames();
+  /// A new file of `tmp`, locked, and its name in the cache; -1 on an error.
+  int createTemporary(std::string &name);
+  /// Removes the files of `tmp` that no living writer has, or all; returns how
+  /// many went.
+  unsigned sweep(bool all);
 
   std::string path;
   int fd = -1; ///< of the directory: what was checked is what is used
+  unsigned swept = 0;
 };
 
 } // namespace kvc

@@ -243,11 +243,16 @@ std::optional<CompileOutput> Compilation::run() {
     return std::nullopt;
   key = makeKey();
   std::optional<Cache> cache;
+  // What is said of the machine's cache stays out of the artifact's remarks.
+  Diagnostics opening;
   if (cacheable())
-    cache.emplace(Cache::defaultDirectory(), diagnostics);
+    cache.emplace(Cache::defaultDirectory(), opening);
   if (cache && fromCache(*cache))
     return std::move(output);
-  if (!compileAll())
+  bool compiled = compileAll();
+  for (const Diagnostic &found : opening.all())
+    diagnostics.report(found.severity, found.code, found.loc, found.message);
+  if (!compiled)
     return std::nullopt;
   if (cache && cache->store(key, output.artifact))
     cache->prune(/*now=*/false, diagnostics);

@@ -43,6 +43,19 @@ static void list(llvm::raw_ostream &os, Cache &cache) {
   table.print(os);
 }
 
+static void prune(llvm::raw_ostream &os, Cache &cache,
+                  Diagnostics &diagnostics) {
+  size_t before = cache.list().size();
+  cache.prune(/*now=*/true, diagnostics);
+  std::vector<Cache::EntryInfo> left = cache.list();
+  uint64_t bytes = 0;
+  for (const Cache::EntryInfo &entry : left)
+    bytes += entry.bytes;
+  os << "removed " << before - std::min(before, left.size()) << " entries and "
+     << cache.leftovers() << " files of killed writers; " << left.size()
+     << " entries with " << bytes << " bytes are left\n";
+}
+
 static int runCache() {
   Diagnostics diagnostics;
   auto wanted = parseAction();
@@ -75,7 +88,7 @@ static int runCache() {
   if (*wanted == Action::List)
     list(os, cache);
   else if (*wanted == Action::Prune)
-    cache.prune(/*now=*/true, diagnostics);
+    prune(os, cache, diagnostics);
   else
     os << "removed " << cache.clear() << " files\n";
   writeOutput("-", text, diagnostics);
@@ -83,7 +96,9 @@ static int runCache() {
 }
 
 const Verb kvc::cli::cacheVerb{&command, runCache, R"(
-`prune` removes what KVC_CACHE_POLICY says, `clear` everything.
+`prune` removes what KVC_CACHE_POLICY says, `clear` everything. Files of killed
+writers go whenever the cache is opened. A directory that others may write is
+not used, for its entries are code that will run.
 
 EXAMPLE:
   kvc cache list

@@ -21,6 +21,7 @@
 #include <thread>
 
 using namespace kvc;
+using testing::AllOf;
 using testing::Contains;
 using testing::Field;
 using testing::HasSubstr;
@@ -360,11 +361,19 @@ TEST_F(CachedCompiler, ADamagedEntryIsCompiledAnew) {
   EXPECT_TRUE(compiled(spec, options).fromCache);
 }
 
-TEST_F(CachedCompiler, AnUnsafeDirectoryIsAWarningNotAFailure) {
+TEST_F(CachedCompiler, AnUnsafeDirectoryIsARemarkAndChangesNoArtifact) {
+  std::vector<uint8_t> expected =
+      compiled(example("smollm2"), options).artifact;
   llvm::sys::fs::setPermissions(directory, llvm::sys::fs::all_all);
   Diagnostics diagnostics;
+  options.emitRemarks = true;
   auto output = compile(example("smollm2"), options, diagnostics);
   ASSERT_TRUE(output);
+  EXPECT_FALSE(output->fromCache);
   EXPECT_THAT(diagnostics.all(),
-              Contains(Field(&Diagnostic::code, "W-CACHE-DIR")));
+              Contains(AllOf(
+                  Field(&Diagnostic::code, "R-CACHE-DIR"),
+                  Field(&Diagnostic::severity, Severity::Remark),
+                  Field(&Diagnostic::message, HasSubstr("with mode 0777;")))));
+  EXPECT_EQ(output->artifact, expected);
 }
