@@ -208,6 +208,10 @@ const char *kvc_program_target(const kvc_program *program) {
   return program ? unwrap(program)->executable().target().c_str() : "";
 }
 
+const char *kvc_program_remarks(const kvc_program *program) {
+  return program ? unwrap(program)->executable().remarks() : "";
+}
+
 kvc_status kvc_program_get_model(const kvc_program *program,
                                  kvc_model_info *info) try {
   if (!program)

@@ -24,6 +24,9 @@ public:
   virtual ~Executable() = default;
   /// The variant's name: "x86-64-v4".
   virtual const std::string &target() const = 0;
+  /// What a user should know of how the kernels were loaded, in lines; "" if
+  /// nothing.
+  virtual const char *remarks() const { return ""; }
   virtual kvc_status append(uint32_t store, const kvc_append_args &args) = 0;
   /// Bytes that suffice for any attend() within these bounds.
   virtual size_t attendWorkspace(uint32_t store, uint32_t batch, uint32_t rows,

@@ -1,135 +1,25 @@
 //===- Cuda.cpp - a CUDA GPU as a device ----------------------------------===//
-//
-// The driver API by its ABI: libcuda.so.1 is opened when a device is created,
-// so that one build serves machines with and without a GPU. Prototypes as in
-// the driver's documentation; handles are pointers, an address of device memory
-// is a 64-bit integer.
-//
-//===----------------------------------------------------------------------===//
 #include "runtime/devices/Cuda.h"
 
+#include "runtime/devices/CudaApi.h"
 #include "runtime/devices/Gpu.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
-#include <dlfcn.h>
 
 using namespace kvc;
 using namespace kvc::rt;
+using namespace kvc::rt::cuda;
 using artifact::KernelInfo;
 
 namespace {
-
-using Result = int; // CUresult; 0 is success
-using Handle = void *;
-using DevicePtr = unsigned long long;
-
-constexpr int kMultiprocessors = 16, kMajor = 75, kMinor = 76;
-constexpr int kMaxDynamicShared = 8;
-
-/// The functions that are used, as the library names them.
-struct Driver {
-  Result (*cuInit)(unsigned);
-  Result (*cuGetErrorString)(Result, const char **);
-  Result (*cuDeviceGetCount)(int *);
-  Result (*cuDeviceGet)(int *, int);
-  Result (*cuDeviceGetAttribute)(int *, int, int);
-  Result (*cuDevicePrimaryCtxRetain)(Handle *, int);
-  Result (*cuDevicePrimaryCtxRelease_v2)(int);
-  Result (*cuCtxPushCurrent_v2)(Handle);
-  Result (*cuCtxPopCurrent_v2)(Handle *);
-  Result (*cuCtxSynchronize)();
-  Result (*cuModuleLoadData)(Handle *, const void *);
-  Result (*cuModuleUnload)(Handle);
-  Result (*cuModuleGetFunction)(Handle *, Handle, const char *);
-  Result (*cuFuncSetAttribute)(Handle, int, int);
-  Result (*cuOccupancyMaxActiveBlocksPerMultiprocessor)(int *, Handle, int,
-                                                        size_t);
-  Result (*cuLaunchKernel)(Handle, unsigned, unsigned, unsigned, unsigned,
-                           unsigned, unsigned, unsigned, Handle, void **,
-                           void **);
-  Result (*cuMemAlloc_v2)(DevicePtr *, size_t);
-  Result (*cuMemFree_v2)(DevicePtr);
-  Result (*cuMemsetD8_v2)(DevicePtr, unsigned char, size_t);
-  Result (*cuMemcpyHtoDAsync_v2)(DevicePtr, const void *, size_t, Handle);
-  Result (*cuMemcpyDtoH_v2)(void *, DevicePtr, size_t);
-
-  /// The library, opened once and never closed; null with a status.
-  static const Driver *open(kvc_status &status);
-};
-
-const Driver *Driver::open(kvc_status &status) {
-  static Driver driver;
-  static const char *missing = nullptr;
-  static const bool loaded = [] {
-    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (!library)
-      return false;
-    auto load = [&](auto &function, const char *name) {
-      void *address = dlsym(library, name);
-      if (!address && !missing)
-        missing = name;
-      function = reinterpret_cast<std::decay_t<decltype(function)>>(address);
-    };
-#define KVC_LOAD(NAME) load(driver.NAME, #NAME)
-    KVC_LOAD(cuInit);
-    KVC_LOAD(cuGetErrorString);
-    KVC_LOAD(cuDeviceGetCount);
-    KVC_LOAD(cuDeviceGet);
-    KVC_LOAD(cuDeviceGetAttribute);
-    KVC_LOAD(cuDevicePrimaryCtxRetain);
-    KVC_LOAD(cuDevicePrimaryCtxRelease_v2);
-    KVC_LOAD(cuCtxPushCurrent_v2);
-    KVC_LOAD(cuCtxPopCurrent_v2);
-    KVC_LOAD(cuCtxSynchronize);
-    KVC_LOAD(cuModuleLoadData);
-    KVC_LOAD(cuModuleUnload);
-    KVC_LOAD(cuModuleGetFunction);
-    KVC_LOAD(cuFuncSetAttribute);
-    KVC_LOAD(cuOccupancyMaxActiveBlocksPerMultiprocessor);
-    KVC_LOAD(cuLaunchKernel);
-    KVC_LOAD(cuMemAlloc_v2);
-    KVC_LOAD(cuMemFree_v2);
-    KVC_LOAD(cuMemsetD8_v2);
-    KVC_LOAD(cuMemcpyHtoDAsync_v2);
-    KVC_LOAD(cuMemcpyDtoH_v2);
-#undef KVC_LOAD
-    return true;
-  }();
-  if (!loaded)
-    status = fail(KVC_DEVICE_ERROR, 421,
-                  "there is no CUDA driver here: libcuda.so.1 was not found");
-  else if (missing)
-    status = fail(KVC_DEVICE_ERROR, 422,
-                  "the CUDA driver here is too old: it has no `%s`", missing);
-  return loaded && !missing ? &driver : nullptr;
-}
-
-kvc_status failed(const Driver &cuda, Result result, const char *what) {
-  const char *text = nullptr;
-  if (cuda.cuGetErrorString(result, &text) || !text)
-    text = "unknown error";
-  return fail(KVC_DEVICE_ERROR, 423, "%s: %s (CUDA error %d)", what, text,
-              result);
-}
-
-/// Makes a context current for as long as it lives.
-class Current {
-public:
-  Current(const Driver &cuda, Handle context)
-      : cuda(cuda), result(cuda.cuCtxPushCurrent_v2(context)) {}
-  ~Current() {
-    Handle popped;
-    if (!result)
-      cuda.cuCtxPopCurrent_v2(&popped);
-  }
-  const Driver &cuda;
-  const Result result;
-};
 
 /// What a GPU is, and its context.
 struct Gpu {
   const Driver *cuda = nullptr;
   int device = 0, major = 0, minor = 0, multiprocessors = 0;
+  int sharedPerCta = 0; ///< the most that a kernel may ask for
   Handle context = nullptr;
   bool primary = false; ///< the context is the primary one, retained here
 };
@@ -152,18 +42,18 @@ kvc_status CudaModule::find(const KernelInfo &info, GpuFunction &function) {
   const Driver &cuda = *gpu.cuda;
   Current current(cuda, gpu.context);
   if (current.result)
-    return failed(cuda, current.result, "cuCtxPushCurrent");
+    return cuda.failed(current.result, "cuCtxPushCurrent");
   Handle handle = nullptr;
   if (Result r = cuda.cuModuleGetFunction(&handle, module, info.symbol.c_str()))
-    return failed(cuda, r, info.symbol.c_str());
+    return cuda.failed(r, info.symbol.c_str());
   if (info.sharedBytes > 48 * 1024)
     if (Result r = cuda.cuFuncSetAttribute(handle, kMaxDynamicShared,
                                            int(info.sharedBytes)))
-      return failed(cuda, r, "shared memory of a kernel");
+      return cuda.failed(r, "shared memory of a kernel");
   int perSm = 0;
   if (Result r = cuda.cuOccupancyMaxActiveBlocksPerMultiprocessor(
           &perSm, handle, int(info.threads), info.sharedBytes))
-    return failed(cuda, r, "occupancy of a kernel");
+    return cuda.failed(r, "occupancy of a kernel");
   function.info = &info;
   function.handle = handle;
   function.module = this;
@@ -180,9 +70,14 @@ public:
   }
 
   const char *kind() const override { return "cuda"; }
+  std::string name() const override {
+    return "sm_" + std::to_string(gpu.major) + std::to_string(gpu.minor);
+  }
+  uint32_t sharedPerCta() const override { return uint32_t(gpu.sharedPerCta); }
   uint32_t fit(const KernelInfo &info, std::string &why) const override;
   kvc_status load(const KernelInfo &info, const artifact::Bundle &bundle,
-                  std::unique_ptr<GpuModule> &module) override;
+                  std::unique_ptr<GpuModule> &module,
+                  std::string &remark) override;
   kvc_status launch(const GpuFunction &function, uint32_t grid,
                     const void *params, size_t paramBytes,
                     void *stream) override;
@@ -200,6 +95,8 @@ public:
   kvc_status download(void *to, const void *from, size_t bytes) override;
 
 private:
+  Result loadImage(const artifact::Bundle &bundle, const std::string &entry,
+                   Handle &module, std::string &why) const;
   Result clear(DevicePtr memory, size_t bytes);
 
   Gpu gpu;
@@ -215,13 +112,16 @@ bool parse(const std::string &target, int &version, bool &exact) {
   return version > 0;
 }
 
+/// Beyond every version: any binary comes before any PTX.
+static constexpr int kBinaryFit = 1 << 20;
+
 uint32_t CudaDriver::fit(const KernelInfo &info, std::string &why) const {
   int version = 0;
   bool exact = false;
   parse(info.target, version, exact);
   // A binary before PTX, a later architecture before an earlier one.
   if (!info.blob.empty() && cubinRunsOn(info.target, gpu.major, gpu.minor))
-    return uint32_t(2 * version + 1);
+    return uint32_t(kBinaryFit + version);
   if (ptxRunsOn(info.target, gpu.major, gpu.minor))
     return uint32_t(version);
   why = "does not run on compute capability " + std::to_string(gpu.major) +
@@ -229,22 +129,56 @@ uint32_t CudaDriver::fit(const KernelInfo &info, std::string &why) const {
   return 0;
 }
 
-kvc_status CudaDriver::load(const KernelInfo &info,
-                            const artifact::Bundle &bundle,
-                            std::unique_ptr<GpuModule> &module) {
-  const Driver &cuda = *gpu.cuda;
-  bool binary =
-      !info.blob.empty() && cubinRunsOn(info.target, gpu.major, gpu.minor);
-  const std::string &entry = binary ? info.blob : info.ptx;
+/// `why` gets what the driver says of an entry that it refuses.
+Result CudaDriver::loadImage(const artifact::Bundle &bundle,
+                             const std::string &entry, Handle &module,
+                             std::string &why) const {
   // Bundle::open checked that it is there. PTX must end with a zero.
   auto bytes = *bundle.find(entry);
   std::string text(reinterpret_cast<const char *>(bytes.data()), bytes.size());
+  char log[512] = {};
+  int options[] = {kJitErrorLog, kJitErrorLogBytes};
+  void *values[] = {log, reinterpret_cast<void *>(sizeof(log) - 1)};
+  Result result =
+      gpu.cuda->cuModuleLoadDataEx(&module, text.c_str(), 2, options, values);
+  if (!result)
+    return result;
+  why = "`" + entry + "`: " + gpu.cuda->explain(result);
+  std::string words = log;
+  while (!words.empty() && std::isspace(uint8_t(words.back())))
+    words.pop_back();
+  std::replace(words.begin(), words.end(), '\n', ' ');
+  if (!words.empty())
+    why += ": " + words;
+  return result;
+}
+
+/// The binary, or where the driver refuses it (one of another CUDA release, or
+/// damaged) the PTX of the same kernels, which the driver compiles. What runs a
+/// binary takes its PTX.
+kvc_status CudaDriver::load(const KernelInfo &info,
+                            const artifact::Bundle &bundle,
+                            std::unique_ptr<GpuModule> &module,
+                            std::string &remark) {
+  const Driver &cuda = *gpu.cuda;
   Current current(cuda, gpu.context);
   if (current.result)
-    return failed(cuda, current.result, "cuCtxPushCurrent");
+    return cuda.failed(current.result, "cuCtxPushCurrent");
   Handle loaded = nullptr;
-  if (Result r = cuda.cuModuleLoadData(&loaded, text.c_str()))
-    return failed(cuda, r, entry.c_str());
+  std::string reason = "there is no binary for " + name(), why;
+  if (!info.blob.empty() && cubinRunsOn(info.target, gpu.major, gpu.minor)) {
+    Result r = loadImage(bundle, info.blob, loaded, reason);
+    if (r == kOutOfMemory)
+      return fail(KVC_DEVICE_ERROR, 429, "%s", reason.c_str());
+    if (r)
+      reason = "the driver refused " + reason;
+  }
+  if (!loaded) {
+    if (Result r = loadImage(bundle, info.ptx, loaded, why))
+      return fail(r == kOutOfMemory ? KVC_DEVICE_ERROR : KVC_UNSUPPORTED, 428,
+                  "%s; and %s", reason.c_str(), why.c_str());
+    remark = "the driver compiled `" + info.ptx + "`: " + reason;
+  }
   module = std::make_unique<CudaModule>(gpu, loaded);
   return ok();
 }
@@ -256,13 +190,13 @@ kvc_status CudaDriver::launch(const GpuFunction &function, uint32_t grid,
   const Driver &cuda = *gpu.cuda;
   Current current(cuda, gpu.context);
   if (current.result)
-    return failed(cuda, current.result, "cuCtxPushCurrent");
+    return cuda.failed(current.result, "cuCtxPushCurrent");
   void *arguments[] = {const_cast<void *>(params)};
   const KernelInfo &info = *function.info;
   Result r =
       cuda.cuLaunchKernel(function.handle, grid, 1, 1, info.threads, 1, 1,
                           info.sharedBytes, stream, arguments, nullptr);
-  return r ? failed(cuda, r, info.name.c_str()) : ok();
+  return r ? cuda.failed(r, info.name.c_str()) : ok();
 }
 
 /// From memory that is not pinned: the driver has read it when it returns.
@@ -271,20 +205,20 @@ kvc_status CudaDriver::upload(void *to, const void *from, size_t bytes,
   const Driver &cuda = *gpu.cuda;
   Current current(cuda, gpu.context);
   if (current.result)
-    return failed(cuda, current.result, "cuCtxPushCurrent");
+    return cuda.failed(current.result, "cuCtxPushCurrent");
   Result r = cuda.cuMemcpyHtoDAsync_v2(DevicePtr(to), from, bytes, stream);
-  return r ? failed(cuda, r, "cuMemcpyHtoDAsync") : ok();
+  return r ? cuda.failed(r, "cuMemcpyHtoDAsync") : ok();
 }
 
 kvc_status CudaDriver::download(void *to, const void *from, size_t bytes) {
   const Driver &cuda = *gpu.cuda;
   Current current(cuda, gpu.context);
   if (current.result)
-    return failed(cuda, current.result, "cuCtxPushCurrent");
+    return cuda.failed(current.result, "cuCtxPushCurrent");
   if (Result r = cuda.cuCtxSynchronize())
-    return failed(cuda, r, "cuCtxSynchronize");
+    return cuda.failed(r, "cuCtxSynchronize");
   Result r = cuda.cuMemcpyDtoH_v2(to, DevicePtr(from), bytes);
-  return r ? failed(cuda, r, "cuMemcpyDtoH") : ok();
+  return r ? cuda.failed(r, "cuMemcpyDtoH") : ok();
 }
 
 /// Waits for it: the caller's streams need not wait for the default one.
@@ -333,10 +267,10 @@ kvc_status kvc::rt::createCudaDevice(const kvc_cuda_options &options,
     return status;
   const Driver &cuda = *gpu.cuda;
   if (Result r = cuda.cuInit(0))
-    return failed(cuda, r, "cuInit");
+    return cuda.failed(r, "cuInit");
   int count = 0;
   if (Result r = cuda.cuDeviceGetCount(&count))
-    return failed(cuda, r, "cuDeviceGetCount");
+    return cuda.failed(r, "cuDeviceGetCount");
   if (count == 0)
     return fail(KVC_DEVICE_ERROR, 425, "there is no CUDA GPU here");
   if (options.ordinal < 0 || options.ordinal >= count)
@@ -344,16 +278,17 @@ kvc_status kvc::rt::createCudaDevice(const kvc_cuda_options &options,
                 "`ordinal`: expected 0 to %d, the GPUs here, found %d",
                 count - 1, options.ordinal);
   if (Result r = cuda.cuDeviceGet(&gpu.device, options.ordinal))
-    return failed(cuda, r, "cuDeviceGet");
+    return cuda.failed(r, "cuDeviceGet");
   for (auto [value, attribute] : {std::pair{&gpu.major, kMajor},
                                   {&gpu.minor, kMinor},
-                                  {&gpu.multiprocessors, kMultiprocessors}})
+                                  {&gpu.multiprocessors, kMultiprocessors},
+                                  {&gpu.sharedPerCta, kSharedPerBlockOptIn}})
     if (Result r = cuda.cuDeviceGetAttribute(value, attribute, gpu.device))
-      return failed(cuda, r, "cuDeviceGetAttribute");
+      return cuda.failed(r, "cuDeviceGetAttribute");
   gpu.context = options.context;
   if (!gpu.context) {
     if (Result r = cuda.cuDevicePrimaryCtxRetain(&gpu.context, gpu.device))
-      return failed(cuda, r, "cuDevicePrimaryCtxRetain");
+      return cuda.failed(r, "cuDevicePrimaryCtxRetain");
     gpu.primary = true;
   }
   device = new GpuDevice(std::make_unique<CudaDriver>(gpu));

@@ -78,6 +78,8 @@ public:
   kvc_status find(const KernelInfo &info, GpuFunction &function);
   std::vector<std::unique_ptr<GpuModule>> take() { return std::move(modules); }
 
+  std::string remarks; ///< of the entries, a line each
+
 private:
   GpuDriver &driver;
   const artifact::Bundle &bundle;
@@ -89,11 +91,13 @@ class GpuExecutable : public Executable {
 public:
   GpuExecutable(GpuDriver &driver,
                 std::vector<std::unique_ptr<GpuModule>> modules,
-                const std::string &target, std::vector<GpuStore> stores)
+                const std::string &target, std::string remarks,
+                std::vector<GpuStore> stores)
       : driver(driver), modules(std::move(modules)), name(target),
-        stores(std::move(stores)) {}
+        said(std::move(remarks)), stores(std::move(stores)) {}
 
   const std::string &target() const override { return name; }
+  const char *remarks() const override { return said.c_str(); }
   kvc_status append(uint32_t store, const kvc_append_args &args) override;
   size_t attendWorkspace(uint32_t store, uint32_t batch, uint32_t rows,
                          uint32_t kvLen) const override {
@@ -110,7 +114,7 @@ private:
 
   GpuDriver &driver; ///< the program keeps its device alive
   std::vector<std::unique_ptr<GpuModule>> modules;
-  std::string name;
+  std::string name, said;
   std::vector<GpuStore> stores;
 };
 
@@ -123,8 +127,12 @@ kvc_status GpuModules::find(const KernelInfo &info, GpuFunction &function) {
   size_t index = size_t(known - first.begin());
   if (index == modules.size()) {
     std::unique_ptr<GpuModule> module;
-    if (kvc_status status = driver.load(info, bundle, module); !isOk(status))
+    std::string remark;
+    if (kvc_status status = driver.load(info, bundle, module, remark);
+        !isOk(status))
       return status;
+    if (!remark.empty())
+      remarks += remark + "\n";
     first.push_back(&info);
     modules.push_back(std::move(module));
   }
@@ -291,37 +299,63 @@ kvc_status GpuExecutable::launchAttend(const GpuStore &s,
 // Loading
 //===----------------------------------------------------------------------===//
 
-/// A kernel of the target that fits best; null and a status if none does.
-const KernelInfo *choose(const GpuDriver &driver, const Manifest &manifest,
-                         kvc_status &status) {
-  const KernelInfo *best = nullptr;
-  uint32_t bestFit = 0;
-  std::string reasons;
-  std::vector<std::string> seen;
+/// Kernels of one target.
+struct Candidate {
+  const KernelInfo *first; ///< names it
+  uint32_t fit;
+};
+
+bool isOf(const KernelInfo &kernel, const KernelInfo &first) {
+  return kernel.device == first.device && kernel.target == first.target;
+}
+
+/// Why a target's kernels do not run at all; "" if they may.
+std::string whyNot(const GpuDriver &driver, const Manifest &manifest,
+                   const KernelInfo &first, uint32_t &fit) {
+  std::string why;
+  if (first.device != driver.kind())
+    return "is for a device of kind `" + first.device + "`";
+  fit = driver.fit(first, why);
+  if (fit == 0)
+    return why;
+  for (const KernelInfo &kernel : manifest.kernels)
+    if (isOf(kernel, first) && kernel.sharedBytes > driver.sharedPerCta())
+      return "needs " + std::to_string(kernel.sharedBytes) +
+             " bytes of shared memory for a CTA of `" + kernel.name +
+             "`, this GPU (" + driver.name() + ") has " +
+             std::to_string(driver.sharedPerCta());
+  return "";
+}
+
+void addReason(std::string &reasons, const KernelInfo &first,
+               const std::string &why) {
+  reasons += (reasons.empty() ? "`" : "; `") + first.target + "` " + why;
+}
+
+/// The targets that may run here, the best first; `reasons` says why the others
+/// do not.
+std::vector<Candidate> rank(const GpuDriver &driver, const Manifest &manifest,
+                            std::string &reasons) {
+  std::vector<Candidate> ranked;
+  std::vector<const KernelInfo *> seen;
   for (const KernelInfo &kernel : manifest.kernels) {
-    std::string id = kernel.device + ":" + kernel.target;
-    if (std::find(seen.begin(), seen.end(), id) != seen.end())
+    if (std::any_of(seen.begin(), seen.end(), [&](const KernelInfo *other) {
+          return isOf(kernel, *other);
+        }))
       continue;
-    seen.push_back(id);
-    std::string why;
+    seen.push_back(&kernel);
     uint32_t fit = 0;
-    if (kernel.device != driver.kind())
-      why = "is for a device of kind `" + kernel.device + "`";
-    else
-      fit = driver.fit(kernel, why);
-    if (fit > bestFit) {
-      best = &kernel;
-      bestFit = fit;
-    } else if (fit == 0) {
-      reasons += (reasons.empty() ? "`" : "; `") + kernel.target + "` " + why;
+    std::string why = whyNot(driver, manifest, kernel, fit);
+    if (!why.empty()) {
+      addReason(reasons, kernel, why);
+      continue;
     }
+    auto at = std::upper_bound(
+        ranked.begin(), ranked.end(), fit,
+        [](uint32_t fit, const Candidate &other) { return fit > other.fit; });
+    ranked.insert(at, {&kernel, fit});
   }
-  if (!best)
-    status =
-        fail(KVC_UNSUPPORTED, 331, "no variant of `%s` runs on this GPU: %s",
-             manifest.specName.c_str(),
-             reasons.empty() ? "there are no kernels" : reasons.c_str());
-  return best;
+  return ranked;
 }
 
 /// Puts a kernel where its store has it.
@@ -370,19 +404,7 @@ kvc_status check(const Manifest &manifest, const std::string &target,
   return ok();
 }
 
-} // namespace
-
-kvc_status GpuDevice::load(const Manifest &manifest,
-                           const artifact::Bundle &bundle,
-                           std::unique_ptr<Executable> &executable) {
-  kvc_status status = ok();
-  const KernelInfo *chosen = choose(*gpu, manifest, status);
-  if (!chosen)
-    return status;
-  if (manifest.gpuAbi != KVC_GPU_ABI)
-    return fail(KVC_UNSUPPORTED, 332,
-                "the kernels of `%s` have GPU ABI %u, this runtime calls %u",
-                manifest.specName.c_str(), manifest.gpuAbi, KVC_GPU_ABI);
+std::vector<GpuStore> storesOf(const Manifest &manifest) {
   std::vector<GpuStore> stores;
   for (const artifact::StoreInfo &info : manifest.stores) {
     GpuStore &store = stores.emplace_back();
@@ -396,9 +418,18 @@ kvc_status GpuDevice::load(const Manifest &manifest,
     store.shape.recent = info.recent;
     store.pageTokens = info.paged ? info.page : 0;
   }
-  GpuModules modules(*gpu, bundle);
+  return stores;
+}
+
+/// The kernels of one target.
+kvc_status loadTarget(GpuDriver &driver, const Manifest &manifest,
+                      const artifact::Bundle &bundle, const KernelInfo &first,
+                      std::string remarks,
+                      std::unique_ptr<Executable> &executable) {
+  std::vector<GpuStore> stores = storesOf(manifest);
+  GpuModules modules(driver, bundle);
   for (const KernelInfo &kernel : manifest.kernels) {
-    if (kernel.device != chosen->device || kernel.target != chosen->target)
+    if (!isOf(kernel, first))
       continue;
     GpuFunction function;
     if (kvc_status s = modules.find(kernel, function); !isOk(s))
@@ -406,9 +437,39 @@ kvc_status GpuDevice::load(const Manifest &manifest,
     if (kvc_status s = place(manifest, kernel, function, stores); !isOk(s))
       return s;
   }
-  if (kvc_status s = check(manifest, chosen->target, stores); !isOk(s))
+  if (kvc_status s = check(manifest, first.target, stores); !isOk(s))
     return s;
-  executable = std::make_unique<GpuExecutable>(
-      *gpu, modules.take(), chosen->target, std::move(stores));
+  remarks += modules.remarks;
+  if (!remarks.empty())
+    remarks.pop_back(); // the last line's end
+  executable =
+      std::make_unique<GpuExecutable>(driver, modules.take(), first.target,
+                                      std::move(remarks), std::move(stores));
   return ok();
+}
+
+} // namespace
+
+kvc_status GpuDevice::load(const Manifest &manifest,
+                           const artifact::Bundle &bundle,
+                           std::unique_ptr<Executable> &executable) {
+  std::string reasons, remarks;
+  std::vector<Candidate> ranked = rank(*gpu, manifest, reasons);
+  if (!ranked.empty() && manifest.gpuAbi != KVC_GPU_ABI)
+    return fail(KVC_UNSUPPORTED, 332,
+                "the kernels of `%s` have GPU ABI %u, this runtime calls %u",
+                manifest.specName.c_str(), manifest.gpuAbi, KVC_GPU_ABI);
+  for (const Candidate &candidate : ranked) {
+    kvc_status status = loadTarget(*gpu, manifest, bundle, *candidate.first,
+                                   remarks, executable);
+    // What this GPU's driver refuses, another target's kernels need not be.
+    if (status.code != KVC_UNSUPPORTED)
+      return status;
+    std::string why = errorText();
+    addReason(reasons, *candidate.first, "is refused: " + why);
+    remarks += "`" + candidate.first->target + "` is refused: " + why + "\n";
+  }
+  return fail(KVC_UNSUPPORTED, 331, "no variant of `%s` runs on this GPU: %s",
+              manifest.specName.c_str(),
+              reasons.empty() ? "there are no kernels" : reasons.c_str());
 }

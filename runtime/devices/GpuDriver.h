@@ -36,15 +36,22 @@ public:
   virtual ~GpuDriver() = default;
   /// KernelInfo::device of the kernels that it runs.
   virtual const char *kind() const = 0;
-  /// How well the kernels of `info.target` fit: 0 not at all (`why` says it),
+  /// The GPU's architecture: "sm_86".
+  virtual std::string name() const = 0;
+  /// Bytes of dynamic shared memory that a kernel may ask for at most.
+  virtual uint32_t sharedPerCta() const = 0;
+  /// How well code for `info.target` fits: 0 not at all (`why` says it),
   /// otherwise the more the better.
   virtual uint32_t fit(const artifact::KernelInfo &info,
                        std::string &why) const = 0;
   /// Loads the entries that `info` says its kernel is in. Strings of `info`
-  /// must outlive the module.
+  /// must outlive the module. `remark` gets what a user should know of how it
+  /// went, if anything: a slower way that was taken. KVC_UNSUPPORTED: the GPU
+  /// or its driver refuses this code; others may do.
   virtual kvc_status load(const artifact::KernelInfo &info,
                           const artifact::Bundle &bundle,
-                          std::unique_ptr<GpuModule> &module) = 0;
+                          std::unique_ptr<GpuModule> &module,
+                          std::string &remark) = 0;
   /// Launches on a stream; `params` is copied.
   virtual kvc_status launch(const GpuFunction &function, uint32_t grid,
                             const void *params, size_t paramBytes,

@@ -58,7 +58,7 @@ uint32_t SimDriver::fit(const KernelInfo &info, std::string &why) const {
 
 kvc_status SimDriver::load(const KernelInfo &info,
                            const artifact::Bundle &bundle,
-                           std::unique_ptr<GpuModule> &module) {
+                           std::unique_ptr<GpuModule> &module, std::string &) {
   auto loaded = std::make_unique<SimModule>();
   std::string error;
   // Bundle::open checked that both are there.

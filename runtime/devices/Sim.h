@@ -18,11 +18,15 @@ public:
   }
 
   const char *kind() const override { return "sim"; }
+  std::string name() const override { return target; }
+  /// The compiler knows the limit of every architecture that is emulated.
+  uint32_t sharedPerCta() const override { return UINT32_MAX; }
   uint32_t fit(const artifact::KernelInfo &info,
                std::string &why) const override;
   kvc_status load(const artifact::KernelInfo &info,
                   const artifact::Bundle &bundle,
-                  std::unique_ptr<GpuModule> &module) override;
+                  std::unique_ptr<GpuModule> &module,
+                  std::string &remark) override;
   kvc_status launch(const GpuFunction &function, uint32_t grid,
                     const void *params, size_t paramBytes,
                     void *stream) override;

@@ -23,6 +23,7 @@ struct Row {
   std::string name, device;
   std::vector<std::string> features;
   std::string whyNot; ///< it does not run here; "" if it does
+  std::string remark; ///< of how it runs here: a slower way, say
 };
 
 } // namespace
@@ -37,8 +38,9 @@ static std::string firstLine() {
 }
 
 /// Whether kernels for a target load on a GPU: what a user would see. Returns
-/// the reason if not, or "".
-static std::string tryToLoad(kvc_device *gpu, const std::string &target) {
+/// the reason if not, or "" and what the runtime remarks.
+static std::string tryToLoad(kvc_device *gpu, const std::string &target,
+                             std::string &remark) {
   constexpr const char *kSmall =
       R"({"kvc": "0.1", "name": "probe", "model": {"layers": 1, "q_heads": 1, )"
       R"("kv_heads": 1, "head_dim": 64, "dtype": "bf16"}, "streams": {)"
@@ -56,6 +58,7 @@ static std::string tryToLoad(kvc_device *gpu, const std::string &target) {
                        &program)
           .code != KVC_OK)
     return firstLine();
+  remark = kvc_program_remarks(program);
   kvc_program_release(program);
   return "";
 }
@@ -69,11 +72,13 @@ static void addGpus(std::vector<Row> &rows) {
     if (gpu)
       kvc_device_release(gpu);
   });
+  for (const std::string &name : gpuTargetNames()) {
+    Row &row = rows.emplace_back(Row{name, deviceOf(name), {}, none, ""});
+    if (gpu)
+      row.whyNot = tryToLoad(gpu, name, row.remark);
+  }
   for (const std::string &name : gpuTargetNames())
-    rows.push_back(
-        {name, deviceOf(name), {}, gpu ? tryToLoad(gpu, name) : none});
-  for (const std::string &name : gpuTargetNames())
-    rows.push_back({"sim:" + name, deviceOf("sim:" + name), {}, ""});
+    rows.push_back({"sim:" + name, deviceOf("sim:" + name), {}, "", ""});
 }
 
 //===----------------------------------------------------------------------===//
@@ -95,6 +100,7 @@ static std::string json(llvm::ArrayRef<Row> rows) {
           os.attribute("device", row.device);
           os.attribute("runs_here", row.whyNot.empty());
           os.attribute("why_not", row.whyNot);
+          os.attribute("remark", row.remark);
           os.attributeArray("features", [&] {
             for (const std::string &feature : row.features)
               os.value(feature);
@@ -106,14 +112,19 @@ static std::string json(llvm::ArrayRef<Row> rows) {
   return text;
 }
 
+static std::string here(const Row &row) {
+  if (!row.whyNot.empty())
+    return "no: " + row.whyNot;
+  auto lines = llvm::split(row.remark, '\n');
+  return row.remark.empty() ? "yes" : "yes: " + llvm::join(lines, "; ");
+}
+
 static std::string table(llvm::ArrayRef<Row> rows) {
   std::string text;
   llvm::raw_string_ostream os(text);
   Table table({"target", "device", "here", "needs"});
   for (const Row &row : rows)
-    table.row({row.name, row.device,
-               row.whyNot.empty() ? "yes" : "no: " + row.whyNot,
-               llvm::join(row.features, " ")});
+    table.row({row.name, row.device, here(row), llvm::join(row.features, " ")});
   table.print(os);
   std::string native = nativeTarget();
   os << "native is " << (native.empty() ? "none of them" : native)
@@ -126,9 +137,9 @@ static int runTargets() {
   Diagnostics diagnostics;
   std::vector<Row> rows;
   for (const CpuTargetInfo &target : cpuTargets())
-    rows.push_back({target.name, "cpu", target.features, target.whyNot});
+    rows.push_back({target.name, "cpu", target.features, target.whyNot, ""});
   for (const CpuTargetInfo &target : emulatedCpuTargets())
-    rows.push_back({target.name, "sim", target.features, target.whyNot});
+    rows.push_back({target.name, "sim", target.features, target.whyNot, ""});
   addGpus(rows);
   writeOutput("-", asJson ? json(rows) : table(rows), diagnostics);
   return finish(diagnostics);

@@ -272,6 +272,10 @@ KVC_API void kvc_program_release(kvc_program *program);
 KVC_API const char *kvc_program_name(const kvc_program *program);
 /* The variant that was picked: "x86-64-v4". */
 KVC_API const char *kvc_program_target(const kvc_program *program);
+/* What a user should know of how it was loaded, one remark a line: a variant or
+ * a binary that the GPU's driver refused, PTX that it compiled instead. "" if
+ * all went the fastest way. */
+KVC_API const char *kvc_program_remarks(const kvc_program *program);
 KVC_API kvc_status kvc_program_get_model(const kvc_program *program,
                                          kvc_model_info *info);
 KVC_API uint32_t kvc_program_store_count(const kvc_program *program);

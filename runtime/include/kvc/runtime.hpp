@@ -162,6 +162,7 @@ public:
 
   const char *name() const { return kvc_program_name(get()); }
   const char *target() const { return kvc_program_target(get()); }
+  const char *remarks() const { return kvc_program_remarks(get()); }
   kvc_model_info model() const {
     kvc_model_info info = {};
     info.size = sizeof(info);

@@ -7,6 +7,7 @@
 
 #include "lib/Artifact/GpuAbi.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -18,6 +19,7 @@ using CUresult = int;
 using CUdevice = int;
 using CUdevice_attribute = int;
 using CUfunction_attribute = int;
+using CUjit_option = int;
 using CUcontext = struct CUctx_st *;
 using CUmodule = struct CUmod_st *;
 using CUfunction = struct CUfunc_st *;
@@ -133,6 +135,9 @@ KVC_FAKE CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute,
   case 16:
     *value = fake.multiprocessors;
     break;
+  case 97:
+    *value = fake.sharedPerCta;
+    break;
   case 75:
     *value = fake.major;
     break;
@@ -187,11 +192,22 @@ KVC_FAKE CUresult cuCtxSynchronize() {
   return result(code);
 }
 
-KVC_FAKE CUresult cuModuleLoadData(CUmodule *module, const void *image) {
+KVC_FAKE CUresult cuModuleLoadDataEx(CUmodule *module, const void *image,
+                                     unsigned count, CUjit_option *options,
+                                     void **values) {
   int code = enter("cuModuleLoadData");
   fake.image = static_cast<const char *>(image);
+  fake.images.push_back(fake.image);
   if (code == Success)
     code = checkImage(fake.image);
+  for (const auto &[image, refusal] : fake.refusals)
+    if (image == fake.image)
+      code = refusal;
+  // The driver's compiler has a word to say of PTX, in the caller's buffer.
+  if (code != Success && fake.image.starts_with("PTX") && count == 2 &&
+      int(options[0]) == 5 && int(options[1]) == 6)
+    std::snprintf(static_cast<char *>(values[0]),
+                  reinterpret_cast<size_t>(values[1]), "%s", fake.words);
   if (code == Success) {
     *module = reinterpret_cast<CUmodule>(new Module());
     ++fake.modules;
@@ -223,7 +239,7 @@ KVC_FAKE CUresult cuFuncSetAttribute(CUfunction function,
                                      CUfunction_attribute attribute,
                                      int value) {
   int code = enter("cuFuncSetAttribute");
-  if (code == Success && (int(attribute) != 8 || value > 227 * 1024))
+  if (code == Success && (int(attribute) != 8 || value > fake.sharedPerCta))
     code = InvalidValue;
   if (code == Success)
     reinterpret_cast<Function *>(function)->maxShared = value;

@@ -26,14 +26,19 @@ struct CudaLaunch {
 struct FakeCuda {
   // What it pretends.
   int devices = 2, major = 8, minor = 0, multiprocessors = 10;
+  int sharedPerCta = 227 * 1024;
+  /// Images that are refused, and with which code; what is said of PTX.
+  std::vector<std::pair<std::string, int>> refusals;
+  const char *words = "";
   const char *failing = ""; ///< the function that fails
   int code = 0;             ///< how
   bool noting = true;       ///< launches
 
   // What was done.
   std::vector<CudaLaunch> launches;
-  std::string image; ///< that was loaded last
-  int retained = 0;  ///< primary contexts
+  std::string image;               ///< that was loaded last
+  std::vector<std::string> images; ///< that were tried
+  int retained = 0;                ///< primary contexts
   int modules = 0, memories = 0;
   int unfinished = 0;         ///< memsets that nobody has waited for
   std::vector<void *> copies; ///< to the GPU: their streams

@@ -31,6 +31,8 @@ struct Launched {
 struct Notes {
   std::map<std::string, uint32_t> fits; ///< by target
   std::map<std::string, uint32_t> resident;
+  uint32_t sharedPerCta = 200 * 1024;
+  std::string refused, remarked;    ///< targets
   std::string loaded;               ///< target
   std::vector<std::string> entries; ///< that were loaded
   std::string missing;              ///< symbol that the module has not
@@ -77,13 +79,20 @@ class FakeDriver : public rt::GpuDriver {
 public:
   explicit FakeDriver(Notes &notes) : notes(notes) {}
   const char *kind() const override { return "cuda"; }
+  std::string name() const override { return "fake"; }
+  uint32_t sharedPerCta() const override { return notes.sharedPerCta; }
   uint32_t fit(const artifact::KernelInfo &info,
                std::string &why) const override {
     why = "has no home";
     return notes.fits[info.target];
   }
   kvc_status load(const artifact::KernelInfo &info, const artifact::Bundle &,
-                  std::unique_ptr<rt::GpuModule> &module) override {
+                  std::unique_ptr<rt::GpuModule> &module,
+                  std::string &remark) override {
+    if (info.target == notes.refused)
+      return rt::fail(KVC_UNSUPPORTED, 4, "`%s` is refused", info.blob.c_str());
+    if (info.target == notes.remarked)
+      remark = "`" + info.blob + "` took long";
     notes.loaded = info.target;
     notes.entries.push_back(info.blob);
     module = std::make_unique<FakeModule>(notes, info.blob);

@@ -50,6 +50,25 @@ TEST(GpuPrograms, TheBestFitIsPicked) {
   EXPECT_EQ(notes.loaded, "sm_90a");
 }
 
+TEST(GpuPrograms, TheNextBestIsTakenWhereOneIsRefused) {
+  artifact::Manifest manifest = cudaManifest({"sm_80", "sm_89"});
+  Notes notes;
+  notes.fits = {{"sm_80", 80}, {"sm_89", 89}};
+  notes.refused = "sm_89";
+  notes.remarked = "sm_80";
+  Loaded loaded(fakeDevice(notes), packGpu(manifest));
+  EXPECT_STREQ(kvc_program_target(loaded.program), "sm_80");
+  EXPECT_STREQ(kvc_program_remarks(loaded.program),
+               "`sm_89` is refused: `cuda/sm_89.0.cubin` is refused\n"
+               "`cuda/sm_80.0.cubin` took long\n"
+               "`cuda/sm_80.1.cubin` took long");
+  notes.fits["sm_80"] = 0;
+  EXPECT_EQ(load(notes, manifest).code, KVC_UNSUPPORTED);
+  EXPECT_STREQ(kvc_error_text(),
+               "no variant of `fixture` runs on this GPU: `sm_80` has no home; "
+               "`sm_89` is refused: `cuda/sm_89.0.cubin` is refused");
+}
+
 TEST(GpuPrograms, NoVariantListsWhyNoneFits) {
   Notes notes;
   artifact::Manifest manifest = cudaManifest({"sm_80", "sm_90a"});

@@ -1,0 +1,85 @@
+//===- CudaApi.h - the CUDA driver's functions ------------------*- C++ -*-===//
+//
+// The driver API by its ABI: libcuda.so.1 is opened when a device is created,
+// so that one build serves machines with and without a GPU. Prototypes as in
+// the driver's documentation; handles are pointers, an address of device memory
+// is a 64-bit integer.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_RUNTIME_DEVICES_CUDAAPI_H
+#define KVC_RUNTIME_DEVICES_CUDAAPI_H
+
+#include "runtime/Status.h"
+
+#include <string>
+
+namespace kvc::rt::cuda {
+
+using Result = int; // CUresult; 0 is success
+using Handle = void *;
+using DevicePtr = unsigned long long;
+
+// Numbers of the driver's documentation.
+inline constexpr Result kOutOfMemory = 2;
+inline constexpr int kMultiprocessors = 16, kMajor = 75, kMinor = 76;
+inline constexpr int kSharedPerBlockOptIn = 97;
+inline constexpr int kMaxDynamicShared = 8;
+inline constexpr int kJitErrorLog = 5, kJitErrorLogBytes = 6;
+
+/// The functions that are used, as the library names them.
+struct Driver {
+  Result (*cuInit)(unsigned);
+  Result (*cuGetErrorString)(Result, const char **);
+  Result (*cuDeviceGetCount)(int *);
+  Result (*cuDeviceGet)(int *, int);
+  Result (*cuDeviceGetAttribute)(int *, int, int);
+  Result (*cuDevicePrimaryCtxRetain)(Handle *, int);
+  Result (*cuDevicePrimaryCtxRelease_v2)(int);
+  Result (*cuCtxPushCurrent_v2)(Handle);
+  Result (*cuCtxPopCurrent_v2)(Handle *);
+  Result (*cuCtxSynchronize)();
+  Result (*cuModuleLoadDataEx)(Handle *, const void *, unsigned, int *,
+                               void **);
+  Result (*cuModuleUnload)(Handle);
+  Result (*cuModuleGetFunction)(Handle *, Handle, const char *);
+  Result (*cuFuncSetAttribute)(Handle, int, int);
+  Result (*cuOccupancyMaxActiveBlocksPerMultiprocessor)(int *, Handle, int,
+                                                        size_t);
+  Result (*cuLaunchKernel)(Handle, unsigned, unsigned, unsigned, unsigned,
+                           unsigned, unsigned, unsigned, Handle, void **,
+                           void **);
+  Result (*cuMemAlloc_v2)(DevicePtr *, size_t);
+  Result (*cuMemFree_v2)(DevicePtr);
+  Result (*cuMemsetD8_v2)(DevicePtr, unsigned char, size_t);
+  Result (*cuMemcpyHtoDAsync_v2)(DevicePtr, const void *, size_t, Handle);
+  Result (*cuMemcpyDtoH_v2)(void *, DevicePtr, size_t);
+
+  /// The library, opened once and never closed; null with a status.
+  static const Driver *open(kvc_status &status);
+
+  /// "out of memory (CUDA error 2)".
+  std::string explain(Result result) const;
+  /// KVC_DEVICE_ERROR: "WHAT: out of memory (CUDA error 2)".
+  kvc_status failed(Result result, const char *what) const;
+};
+
+/// Makes a context current for as long as it lives.
+class Current {
+public:
+  Current(const Driver &cuda, Handle context)
+      : cuda(cuda), result(cuda.cuCtxPushCurrent_v2(context)) {}
+  ~Current() {
+    Handle popped;
+    if (!result)
+      cuda.cuCtxPopCurrent_v2(&popped);
+  }
+  Current(const Current &) = delete;
+  Current &operator=(const Current &) = delete;
+
+  const Driver &cuda;
+  const Result result;
+};
+
+} // namespace kvc::rt::cuda
+
+#endif // KVC_RUNTIME_DEVICES_CUDAAPI_H
