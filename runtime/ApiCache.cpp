@@ -33,7 +33,7 @@ kvc_status kvc_cache_create(kvc_program *program,
 
 kvc_status kvc_cache_arena_bytes(const kvc_program *program,
                                  const kvc_cache_options *options,
-                                 uint64_t tokens, uint64_t *bytes) {
+                                 uint64_t tokens, uint64_t *bytes) try {
   if (!program)
     return noHandle("program");
   if (!bytes)
@@ -42,6 +42,8 @@ kvc_status kvc_cache_arena_bytes(const kvc_program *program,
   if (kvc_status s = readStruct(options, "kvc_cache_options", known); !isOk(s))
     return s;
   return arenaBytes(unwrap(program)->manifest(), known, tokens, *bytes);
+} catch (...) {
+  return caught();
 }
 
 void kvc_cache_destroy(kvc_cache *cache) { delete unwrap(cache); }

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstring>
 #include <elf.h>
+#include <new>
 #include <sys/mman.h>
 #include <vector>
 
@@ -218,7 +220,7 @@ bool ElfLoader::layOut() {
   void *base = mmap(nullptr, end, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED)
-    return fail("cannot map " + std::to_string(end) + " bytes for code");
+    throw std::bad_alloc();
   image->base = static_cast<uint8_t *>(base);
   image->size = end;
   return true;
@@ -352,11 +354,15 @@ bool ElfLoader::apply(const Section &target, const Elf64_Rela &relocation) {
 }
 
 bool ElfLoader::protect() {
+  errno = 0;
   if (mprotect(image->base, codeBytes, PROT_READ | PROT_EXEC) != 0 ||
       (image->size > codeBytes &&
        mprotect(image->base + codeBytes, image->size - codeBytes, PROT_READ) !=
-           0))
+           0)) {
+    if (errno == ENOMEM) // a process has only so many mappings
+      throw std::bad_alloc();
     return fail("the system does not let memory become executable");
+  }
   return true;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <ctime>
 #include <fcntl.h>
+#include <new>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <system_error>
@@ -162,10 +163,8 @@ std::optional<MappedFile> MappedFile::open(const std::string &path,
   MappedFile out;
   void *base = ::mmap(nullptr, size_t(info.st_size), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (base == MAP_FAILED) {
-    error = systemError("map", path);
-    return std::nullopt;
-  }
+  if (base == MAP_FAILED)
+    throw std::bad_alloc();
   out.base = static_cast<uint8_t *>(base);
   out.size = size_t(info.st_size);
   if (!readAll(file.number, {out.base, out.size}) ||

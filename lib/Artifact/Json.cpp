@@ -1,13 +1,14 @@
 //===- Json.cpp - strict JSON for untrusted text --------------------------===//
 #include "lib/Artifact/Json.h"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <set>
 
 using namespace kvc::artifact;
-using nlohmann::json;
 
 /// Text from outside, cut and made printable, for one line.
 static std::string printable(std::string_view text) {
@@ -49,23 +50,25 @@ static unsigned nestingDepth(std::string_view text) {
 }
 
 namespace {
-/// Reads through the document without building it: nlohmann's own builder lets
-/// the last of two equal keys win.
-struct Scan {
+/// Builds the document from nlohmann's events. Its own builder lets the last of
+/// two equal keys win, and its values allocate when they die.
+struct Builder {
   struct Frame {
+    JsonValue value;
     std::set<std::string> keys;
     std::string at; ///< pointer token of the member being read
-    size_t index = 0;
-    bool array = false;
   };
   std::vector<Frame> frames;
+  JsonValue root;
   std::string error;
   unsigned values = 0;
 
   std::string pointer() const {
     std::string out;
     for (const Frame &frame : frames)
-      out += '/' + (frame.array ? std::to_string(frame.index) : frame.at);
+      out += '/' + (frame.value.kind == JsonValue::Array
+                        ? std::to_string(frame.value.values.size())
+                        : frame.at);
     return out;
   }
   bool fail(const std::string &message) {
@@ -77,43 +80,61 @@ struct Scan {
            fail("expected at most " + std::to_string(kMaxJsonValues) +
                 " values");
   }
-  bool leaf() {
-    if (!frames.empty() && frames.back().array)
-      ++frames.back().index;
-    return count();
+  bool put(JsonValue value) {
+    if (frames.empty())
+      root = std::move(value);
+    else
+      frames.back().value.values.push_back(std::move(value));
+    return true;
   }
-  bool open(bool array) {
-    frames.push_back({});
-    frames.back().array = array;
+  bool leaf(JsonValue::Kind kind, double number = 0, uint64_t integer = 0) {
+    JsonValue value;
+    value.kind = kind;
+    value.number = number;
+    value.integer = integer;
+    return count() && put(std::move(value));
+  }
+  bool open(JsonValue::Kind kind) {
+    frames.emplace_back().value.kind = kind;
     return count();
   }
   bool close() {
+    JsonValue done = std::move(frames.back().value);
     frames.pop_back();
-    if (!frames.empty() && frames.back().array)
-      ++frames.back().index;
-    return true;
+    return put(std::move(done));
   }
 
   // nlohmann's SAX interface.
-  bool null() { return leaf(); }
-  bool boolean(bool) { return leaf(); }
-  bool number_integer(int64_t) { return leaf(); }
-  bool number_unsigned(uint64_t) { return leaf(); }
+  bool null() { return leaf(JsonValue::Null); }
+  bool boolean(bool) { return leaf(JsonValue::Boolean); }
+  bool number_integer(int64_t number) {
+    return leaf(JsonValue::Number, double(number));
+  }
+  bool number_unsigned(uint64_t number) {
+    return leaf(JsonValue::Unsigned, double(number), number);
+  }
   bool number_float(double number, const std::string &) {
     return std::isfinite(number)
-               ? leaf()
+               ? leaf(JsonValue::Number, number)
                : fail(pointer() + ": expected a finite number");
   }
-  bool string(std::string &) { return leaf(); }
-  bool binary(json::binary_t &) { return leaf(); }
-  bool start_object(size_t) { return open(false); }
+  bool string(std::string &text) {
+    JsonValue value;
+    value.kind = JsonValue::String;
+    value.text = std::move(text);
+    return count() && put(std::move(value));
+  }
+  bool binary(nlohmann::json::binary_t &) { return leaf(JsonValue::Null); }
+  bool start_object(size_t) { return open(JsonValue::Object); }
   bool key(std::string &key) {
-    frames.back().at = pointerToken(key);
-    return frames.back().keys.insert(key).second ||
+    Frame &frame = frames.back();
+    frame.at = pointerToken(key);
+    frame.value.keys.push_back(key);
+    return frame.keys.insert(std::move(key)).second ||
            fail(pointer() + ": duplicate key");
   }
   bool end_object() { return close(); }
-  bool start_array(size_t) { return open(true); }
+  bool start_array(size_t) { return open(JsonValue::Array); }
   bool end_array() { return close(); }
   bool parse_error(size_t position, const std::string &,
                    const nlohmann::detail::exception &what) {
@@ -126,20 +147,27 @@ struct Scan {
 };
 } // namespace
 
-std::optional<json> kvc::artifact::parseJson(std::string_view text,
-                                             std::string &error) {
-  Scan scan;
+std::optional<JsonValue> kvc::artifact::parseJson(std::string_view text,
+                                                  std::string &error) {
+  Builder builder;
   if (text.size() > kMaxJsonBytes)
-    scan.fail("expected at most " + std::to_string(kMaxJsonBytes) +
-              " bytes, found " + std::to_string(text.size()));
+    builder.fail("expected at most " + std::to_string(kMaxJsonBytes) +
+                 " bytes, found " + std::to_string(text.size()));
   else if (unsigned depth = nestingDepth(text); depth > kMaxJsonDepth)
-    scan.fail("expected a nesting of at most " + std::to_string(kMaxJsonDepth) +
-              ", found " + std::to_string(depth));
-  else if (json::sax_parse(text.begin(), text.end(), &scan))
-    return json::parse(text.begin(), text.end(), nullptr,
-                       /*allow_exceptions=*/false);
-  error = scan.error;
+    builder.fail("expected a nesting of at most " +
+                 std::to_string(kMaxJsonDepth) + ", found " +
+                 std::to_string(depth));
+  else if (nlohmann::json::sax_parse(text.begin(), text.end(), &builder))
+    return std::move(builder.root);
+  error = builder.error;
   return std::nullopt;
+}
+
+const JsonValue *JsonValue::find(std::string_view key) const {
+  for (size_t i = 0; i < keys.size(); ++i)
+    if (keys[i] == key)
+      return &values[i];
+  return nullptr;
 }
 
 void JsonNode::fail(const std::string &message) const {
@@ -149,11 +177,10 @@ void JsonNode::fail(const std::string &message) const {
 }
 
 JsonNode JsonNode::get(const char *key) const {
-  const json *found = nullptr;
-  if (value && value->is_object()) {
-    if (auto it = value->find(key); it != value->end())
-      found = &*it;
-    else
+  const JsonValue *found = nullptr;
+  if (value && value->kind == JsonValue::Object) {
+    found = value->find(key);
+    if (!found)
       fail("expected a key `" + std::string(key) + "`");
   } else {
     fail("expected an object");
@@ -162,21 +189,21 @@ JsonNode JsonNode::get(const char *key) const {
 }
 
 bool JsonNode::has(const char *key) const {
-  if (!value || !value->is_object())
+  if (!value || value->kind != JsonValue::Object)
     return false;
-  auto it = value->find(key);
-  return it != value->end() && !it->is_null();
+  const JsonValue *found = value->find(key);
+  return found && found->kind != JsonValue::Null;
 }
 
 std::vector<JsonNode> JsonNode::items(size_t least, size_t most) const {
   std::vector<JsonNode> out;
-  if (!value || !value->is_array()) {
+  if (!value || value->kind != JsonValue::Array) {
     fail("expected an array");
-  } else if (value->size() < least || value->size() > most) {
+  } else if (value->values.size() < least || value->values.size() > most) {
     fail("expected " + std::to_string(least) + " to " + std::to_string(most) +
-         " elements, found " + std::to_string(value->size()));
+         " elements, found " + std::to_string(value->values.size()));
   } else {
-    for (const json &element : *value)
+    for (const JsonValue &element : value->values)
       out.push_back(
           {&element, pointer + '/' + std::to_string(out.size()), *error});
   }
@@ -186,8 +213,8 @@ std::vector<JsonNode> JsonNode::items(size_t least, size_t most) const {
 uint64_t JsonNode::integer(uint64_t low, uint64_t high) const {
   std::string range = "expected an integer of " + std::to_string(low) + " to " +
                       std::to_string(high);
-  if (value && value->is_number_unsigned()) {
-    uint64_t number = value->get<uint64_t>();
+  if (value && value->kind == JsonValue::Unsigned) {
+    uint64_t number = value->integer;
     if (number >= low && number <= high)
       return number;
     fail(range + ", found " + std::to_string(number));
@@ -198,18 +225,18 @@ uint64_t JsonNode::integer(uint64_t low, uint64_t high) const {
 }
 
 double JsonNode::positive() const {
-  if (value && value->is_number())
-    if (double number = value->get<double>(); number > 0)
-      return number;
+  if (value &&
+      (value->kind == JsonValue::Unsigned || value->kind == JsonValue::Number))
+    if (value->number > 0)
+      return value->number;
   fail("expected a number greater than 0");
   return 1;
 }
 
 std::string JsonNode::string(size_t least, size_t most) const {
-  if (value && value->is_string())
-    if (std::string text = value->get<std::string>();
-        text.size() >= least && text.size() <= most)
-      return text;
+  if (value && value->kind == JsonValue::String)
+    if (value->text.size() >= least && value->text.size() <= most)
+      return value->text;
   fail("expected a string of " + std::to_string(least) + " to " +
        std::to_string(most) + " bytes");
   return {};
@@ -238,12 +265,10 @@ std::string JsonNode::text(size_t most) const {
 
 std::string JsonNode::oneOf(std::initializer_list<const char *> legal) const {
   std::string list;
-  if (value && value->is_string()) {
-    std::string found = value->get<std::string>();
+  if (value && value->kind == JsonValue::String)
     for (const char *choice : legal)
-      if (found == choice)
-        return found;
-  }
+      if (value->text == choice)
+        return value->text;
   for (const char *choice : legal)
     list += (list.empty() ? "`" : ", `") + std::string(choice) + '`';
   fail("expected one of " + list);

@@ -7,8 +7,6 @@
 #ifndef KVC_LIB_ARTIFACT_JSON_H
 #define KVC_LIB_ARTIFACT_JSON_H
 
-#include <nlohmann/json.hpp>
-
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -22,18 +20,42 @@ inline constexpr size_t kMaxJsonBytes = 4u << 20;
 inline constexpr unsigned kMaxJsonDepth = 32;
 inline constexpr unsigned kMaxJsonValues = 200000;
 
+/// A value of a document, its members in the order of the text. Dies without
+/// memory, unlike nlohmann's: what a load leaves behind when memory runs out
+/// must not need any.
+struct JsonValue {
+  enum Kind : uint8_t {
+    Null,
+    Boolean,
+    Number,
+    Unsigned,
+    String,
+    Array,
+    Object
+  };
+
+  Kind kind = Null;
+  uint64_t integer = 0;          ///< Unsigned
+  double number = 0;             ///< Unsigned, Number
+  std::string text;              ///< String
+  std::vector<std::string> keys; ///< Object: of `values`, all different
+  std::vector<JsonValue> values; ///< Array, Object
+
+  /// The member of an object; null if there is none of that key.
+  const JsonValue *find(std::string_view key) const;
+};
+
 /// Parses one JSON document. Refuses what is too large or too deep before any
 /// parser sees it, then duplicate keys, too many values and numbers that are
 /// not finite. On failure returns nullopt and sets `error` to one line.
-std::optional<nlohmann::json> parseJson(std::string_view text,
-                                        std::string &error);
+std::optional<JsonValue> parseJson(std::string_view text, std::string &error);
 
 /// A value of a document and its JSON pointer. The first failure is kept in the
 /// caller's `error`; after it, reads give zeros and empty strings, so that a
 /// reader needs one check at its end. `value` and `error` must outlive this.
 class JsonNode {
 public:
-  JsonNode(const nlohmann::json *value, std::string pointer, std::string &error)
+  JsonNode(const JsonValue *value, std::string pointer, std::string &error)
       : value(value), pointer(std::move(pointer)), error(&error) {}
 
   /// The member `key`; a failure if there is none.
@@ -63,7 +85,7 @@ public:
 private:
   std::string string(size_t least, size_t most) const;
 
-  const nlohmann::json *value; ///< null after a failure
+  const JsonValue *value; ///< null after a failure
   std::string pointer;
   std::string *error;
 };

@@ -5,6 +5,8 @@
 #include "lib/Artifact/KernelAbi.h"
 #include "lib/Artifact/ManifestCheck.h"
 
+#include <nlohmann/json.hpp>
+
 using namespace kvc::artifact;
 using Ordered = nlohmann::ordered_json;
 
@@ -208,7 +210,7 @@ static KernelInfo readKernel(const JsonNode &node) {
 std::optional<Manifest> kvc::artifact::read(std::string_view text,
                                             std::string &error) {
   error.clear();
-  std::optional<nlohmann::json> json = parseJson(text, error);
+  std::optional<JsonValue> json = parseJson(text, error);
   if (!json)
     return std::nullopt;
   JsonNode root(&*json, "", error);

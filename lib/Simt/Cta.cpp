@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 using namespace kvc::simt;
 
@@ -11,8 +12,7 @@ using namespace kvc::simt;
 // Running
 //===----------------------------------------------------------------------===//
 
-/// False if there is no memory for stacks.
-bool Cta::prepare(const Launch &newLaunch, uint32_t newIndex) {
+void Cta::prepare(const Launch &newLaunch, uint32_t newIndex) {
   launch = &newLaunch;
   index = newIndex;
   finding = std::string();
@@ -46,21 +46,18 @@ bool Cta::prepare(const Launch &newLaunch, uint32_t newIndex) {
     thread.inFlight = {};
     thread.fenced.reset();
     thread.fencedClock = 0;
-    std::byte *stack = stacks.top(i);
-    if (!stack)
-      return false;
-    thread.fiber.prepare(stack, start, &thread);
+    thread.fiber.prepare(stacks.top(i), start, &thread);
   }
-  return true;
 }
 
 std::string Cta::run(const Launch &newLaunch, uint32_t newIndex,
                      std::mt19937_64 &newRandom, Released &newReleased) {
   random = &newRandom;
   released = &newReleased;
-  if (!prepare(newLaunch, newIndex))
-    return launch->name + ": no memory for the stacks of its threads";
+  prepare(newLaunch, newIndex);
   schedule();
+  if (thrown)
+    std::rethrow_exception(std::exchange(thrown, nullptr));
   for (uint32_t w = 0; w < warps.size(); ++w)
     traffic.flush(w);
   countUp();
@@ -71,22 +68,37 @@ std::string Cta::run(const Launch &newLaunch, uint32_t newIndex,
   return launch->name + ", CTA " + std::to_string(index) + ": " + finding;
 }
 
+/// Runs what a thread does outside of its kernel. What that throws ends here,
+/// as kernels are no code that can be unwound, and a fiber's stack has no
+/// caller; the scheduler's loop goes on. Only then are stacks changed: the C++
+/// runtime knows of threads, not of fibers, which exception is being handled.
+template <class Body> void Cta::enter(Thread &thread, Body body) noexcept {
+  Cta &cta = *thread.cta;
+  try {
+    return body(cta);
+  } catch (...) {
+    cta.thrown = std::current_exception();
+  }
+  cta.scheduler.enter(thread.fiber);
+}
+
 void Cta::start(void *argument) {
   auto &thread = *static_cast<Thread *>(argument);
-  Cta &cta = *thread.cta;
-  Warp &warp = cta.warps[thread.warp];
-  cta.launch->kernel(&thread.abi, cta.launch->params);
-  if (!thread.copies.empty())
-    cta.fail(thread, format("ends while its copy from `%s` is under way",
-                            cta.sites(thread.copies[0].site)));
-  --cta.live;
-  warp.ready &= ~(uint32_t(1) << thread.lane);
-  warp.exited |= uint32_t(1) << thread.lane;
-  if (warp.arrived)
-    cta.fail(thread,
-             format("ends while lane %d of its warp waits in `%s`",
-                    std::countr_zero(warp.arrived), cta.sites(warp.site)));
-  cta.leave(thread);
+  thread.cta->launch->kernel(&thread.abi, thread.cta->launch->params);
+  enter(thread, [&](Cta &cta) {
+    Warp &warp = cta.warps[thread.warp];
+    if (!thread.copies.empty())
+      cta.fail(thread, format("ends while its copy from `%s` is under way",
+                              cta.sites(thread.copies[0].site)));
+    --cta.live;
+    warp.ready &= ~(uint32_t(1) << thread.lane);
+    warp.exited |= uint32_t(1) << thread.lane;
+    if (warp.arrived)
+      cta.fail(thread,
+               format("ends while lane %d of its warp waits in `%s`",
+                      std::countr_zero(warp.arrived), cta.sites(warp.site)));
+    cta.leave(thread);
+  });
 }
 
 /// A thread of the warp that can go on: the next lane, so that all come to
@@ -113,7 +125,7 @@ void Cta::leave(Thread &thread) {
 
 /// Threads switch to each other; here is who is left when none can go on.
 void Cta::schedule() {
-  while (live && finding.empty()) {
+  while (live && finding.empty() && !thrown) {
     if (Thread *next = pick(uint32_t((*random)() % warps.size())))
       next->fiber.enter(scheduler);
     else if (!finishBulk() && finding.empty())
@@ -171,21 +183,22 @@ void Cta::opEntry(KvcSimThread *abi, uint32_t op, uint32_t site) {
   auto &thread = *reinterpret_cast<Thread *>(abi);
   thread.op = op;
   thread.site = site;
-  Instructions{*thread.cta, thread}.execute();
+  enter(thread, [&](Cta &cta) { Instructions{cta, thread}.execute(); });
 }
 
 void Cta::accessEntry(KvcSimThread *abi, const void *address, uint32_t bytes,
                       uint32_t flags, uint32_t site) {
   auto &thread = *reinterpret_cast<Thread *>(abi);
-  Cta &cta = *thread.cta;
   thread.site = site;
   auto at = reinterpret_cast<uintptr_t>(address);
   bool write = flags & KVC_SIM_WRITE;
-  Agent agent = cta.agent(thread);
-  cta.check(thread, write ? cta.global.write(at, bytes, agent)
-                          : cta.global.read(at, bytes, agent));
-  (write ? cta.counters.bytesWritten : cta.counters.bytesRead) += bytes;
-  cta.note(thread, Traffic::Space::Global, at, bytes);
+  enter(thread, [&](Cta &cta) {
+    Agent agent = cta.agent(thread);
+    cta.check(thread, write ? cta.global.write(at, bytes, agent)
+                            : cta.global.read(at, bytes, agent));
+    (write ? cta.counters.bytesWritten : cta.counters.bytesRead) += bytes;
+    cta.note(thread, Traffic::Space::Global, at, bytes);
+  });
 }
 
 /// Waits for all lanes of the warp at the same instruction; the last to arrive

@@ -8,6 +8,7 @@
 #include "lib/Simt/Traffic.h"
 
 #include <algorithm>
+#include <exception>
 #include <random>
 
 namespace kvc::simt {
@@ -97,7 +98,8 @@ public:
   /// What atomics released, by address and CTA.
   using Released = std::map<uintptr_t, std::map<uint32_t, Seen>>;
 
-  /// Runs CTA `index` of a launch. "" or a finding.
+  /// Runs CTA `index` of a launch. "" or a finding. What instructions throw is
+  /// thrown here: the CTA may be run again then, or another.
   std::string run(const Launch &launch, uint32_t index, std::mt19937_64 &random,
                   Released &released);
 
@@ -106,6 +108,8 @@ public:
     traffic.addTo(counters.sites, launch.sites);
     counters.distinctSectors += traffic.takeDistinct();
   }
+  /// Forgets those of a launch that came to no end.
+  void forgetSiteCounters() { traffic.forget(); }
 
   bool counting = false; ///< by site
 
@@ -116,7 +120,8 @@ private:
   static void opEntry(KvcSimThread *thread, uint32_t op, uint32_t site);
   static void accessEntry(KvcSimThread *thread, const void *address,
                           uint32_t bytes, uint32_t flags, uint32_t site);
-  bool prepare(const Launch &launch, uint32_t index);
+  template <class Body> static void enter(Thread &thread, Body body) noexcept;
+  void prepare(const Launch &launch, uint32_t index);
   void schedule();
   Thread *pick(uint32_t warp);
   void leave(Thread &thread);
@@ -193,6 +198,7 @@ private:
   Fiber scheduler;
   uint32_t live = 0;
   std::string finding;
+  std::exception_ptr thrown; ///< by an instruction
 };
 
 } // namespace kvc::simt

@@ -1,6 +1,7 @@
 //===- Fiber.cpp - threads of an emulated CTA -----------------------------===//
 #include "lib/Simt/Fiber.h"
 
+#include <new>
 #include <sys/mman.h>
 #if __has_include(<sanitizer/asan_interface.h>)
 #include <sanitizer/asan_interface.h>
@@ -71,12 +72,17 @@ StackPool::~StackPool() {
 
 std::byte *StackPool::top(size_t i) {
   while (stacks.size() <= i) {
+    stacks.reserve(i + 1); // so that nothing fails once there is memory
     void *memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
-      return nullptr;
-    mprotect(memory, 4096, PROT_NONE);
+      throw std::bad_alloc();
     stacks.push_back(static_cast<std::byte *>(memory));
+    if (mprotect(memory, 4096, PROT_NONE)) {
+      stacks.pop_back();
+      munmap(memory, kBytes);
+      throw std::bad_alloc(); // a process has only so many mappings
+    }
   }
   // A fiber that never ended leaves marks of AddressSanitizer behind.
   ASAN_UNPOISON_MEMORY_REGION(stacks[i] + 4096, kBytes - 4096);

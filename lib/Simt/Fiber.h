@@ -26,7 +26,7 @@ class StackPool {
 public:
   ~StackPool();
   static constexpr size_t kBytes = 128 * 1024;
-  /// The end of the i-th stack; null if there is no memory.
+  /// The end of the i-th stack.
   std::byte *top(size_t i);
 
 private:

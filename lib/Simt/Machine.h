@@ -57,6 +57,9 @@ struct Counters {
   /// must come from memory where a cache holds the rest.
   uint64_t distinctSectors = 0;
   std::map<std::string, SiteCounters> sites; ///< by what a site says
+
+  /// Adds what came after; all or nothing.
+  void add(const Counters &later);
 };
 
 class Machine {
@@ -74,7 +77,8 @@ public:
   void forget(const void *base);
 
   /// Runs a kernel to its end. False, with `finding` set, if it did something
-  /// that a kernel must not do.
+  /// that a kernel must not do. If it throws, because memory ran out, all is as
+  /// before but what the kernel has written: it may be launched again.
   bool launch(const Launch &launch, std::string &finding);
 
   /// Whether to count what each line does (`Counters::sites`): it takes a third

@@ -126,9 +126,9 @@ std::string SharedMemory::makeBarrier(uint32_t at, const Agent &agent) {
 //===----------------------------------------------------------------------===//
 
 void GlobalMemory::allow(uintptr_t base, size_t bytes, bool writable) {
+  ranges.emplace(base, Range{base, bytes, writable});
   restricted = true;
   longest = std::max(longest, bytes);
-  ranges.emplace(base, Range{base, bytes, writable});
 }
 
 void GlobalMemory::forget(uintptr_t base) {

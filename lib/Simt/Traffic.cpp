@@ -101,6 +101,12 @@ void Traffic::countShared(SiteCounters &site, const Row &row) {
   }
 }
 
+void Traffic::forget() {
+  warps.clear();
+  counts.clear();
+  distinct.clear();
+}
+
 void Traffic::addTo(std::map<std::string, SiteCounters> &sites,
                     std::span<const std::string> names) {
   for (size_t i = 0; i < counts.size(); ++i) {

@@ -22,6 +22,9 @@ public:
   /// All lanes of the warp have met: counts what they did since they last did.
   void flush(uint32_t warp);
 
+  /// Forgets a launch that came to no end.
+  void forget();
+
   /// Adds a launch's counts to `sites`, by name, and forgets them.
   void addTo(std::map<std::string, SiteCounters> &sites,
              std::span<const std::string> names);

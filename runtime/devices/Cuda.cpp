@@ -26,34 +26,36 @@ struct Gpu {
 
 class CudaModule : public GpuModule {
 public:
-  CudaModule(const Gpu &gpu, Handle module) : gpu(gpu), module(module) {}
+  explicit CudaModule(const Gpu &gpu) : gpu(gpu) {}
   ~CudaModule() override {
     Current current(*gpu.cuda, gpu.context);
-    gpu.cuda->cuModuleUnload(module);
+    if (module)
+      gpu.cuda->cuModuleUnload(module);
   }
   kvc_status find(const KernelInfo &info, GpuFunction &function) override;
 
+  Handle module = nullptr; ///< that the driver loads
+
 private:
   const Gpu &gpu; ///< the driver's, which outlives programs
-  Handle module;
 };
 
 kvc_status CudaModule::find(const KernelInfo &info, GpuFunction &function) {
   const Driver &cuda = *gpu.cuda;
   Current current(cuda, gpu.context);
   if (current.result)
-    return cuda.failed(current.result, "cuCtxPushCurrent");
+    return cuda.notMade(current.result, "cuCtxPushCurrent");
   Handle handle = nullptr;
   if (Result r = cuda.cuModuleGetFunction(&handle, module, info.symbol.c_str()))
-    return cuda.failed(r, info.symbol.c_str());
+    return cuda.notMade(r, info.symbol.c_str());
   if (info.sharedBytes > 48 * 1024)
     if (Result r = cuda.cuFuncSetAttribute(handle, kMaxDynamicShared,
                                            int(info.sharedBytes)))
-      return cuda.failed(r, "shared memory of a kernel");
+      return cuda.notMade(r, "shared memory of a kernel");
   int perSm = 0;
   if (Result r = cuda.cuOccupancyMaxActiveBlocksPerMultiprocessor(
           &perSm, handle, int(info.threads), info.sharedBytes))
-    return cuda.failed(r, "occupancy of a kernel");
+    return cuda.notMade(r, "occupancy of a kernel");
   function.info = &info;
   function.handle = handle;
   function.module = this;
@@ -67,6 +69,13 @@ public:
   ~CudaDriver() override {
     if (gpu.primary)
       gpu.cuda->cuDevicePrimaryCtxRelease_v2(gpu.device);
+  }
+
+  /// Takes the primary context.
+  Result retain() {
+    Result r = gpu.cuda->cuDevicePrimaryCtxRetain(&gpu.context, gpu.device);
+    gpu.primary = !r;
+    return r;
   }
 
   const char *kind() const override { return "cuda"; }
@@ -163,23 +172,23 @@ kvc_status CudaDriver::load(const KernelInfo &info,
   const Driver &cuda = *gpu.cuda;
   Current current(cuda, gpu.context);
   if (current.result)
-    return cuda.failed(current.result, "cuCtxPushCurrent");
-  Handle loaded = nullptr;
+    return cuda.notMade(current.result, "cuCtxPushCurrent");
+  auto loaded = std::make_unique<CudaModule>(gpu);
   std::string reason = "there is no binary for " + name(), why;
   if (!info.blob.empty() && cubinRunsOn(info.target, gpu.major, gpu.minor)) {
-    Result r = loadImage(bundle, info.blob, loaded, reason);
+    Result r = loadImage(bundle, info.blob, loaded->module, reason);
     if (r == kOutOfMemory)
-      return fail(KVC_DEVICE_ERROR, 429, "%s", reason.c_str());
+      return fail(KVC_OUT_OF_MEMORY, 429, "%s", reason.c_str());
     if (r)
       reason = "the driver refused " + reason;
   }
-  if (!loaded) {
-    if (Result r = loadImage(bundle, info.ptx, loaded, why))
-      return fail(r == kOutOfMemory ? KVC_DEVICE_ERROR : KVC_UNSUPPORTED, 428,
+  if (!loaded->module) {
+    if (Result r = loadImage(bundle, info.ptx, loaded->module, why))
+      return fail(r == kOutOfMemory ? KVC_OUT_OF_MEMORY : KVC_UNSUPPORTED, 428,
                   "%s; and %s", reason.c_str(), why.c_str());
     remark = "the driver compiled `" + info.ptx + "`: " + reason;
   }
-  module = std::make_unique<CudaModule>(gpu, loaded);
+  module = std::move(loaded);
   return ok();
 }
 
@@ -267,10 +276,10 @@ kvc_status kvc::rt::createCudaDevice(const kvc_cuda_options &options,
     return status;
   const Driver &cuda = *gpu.cuda;
   if (Result r = cuda.cuInit(0))
-    return cuda.failed(r, "cuInit");
+    return cuda.notMade(r, "cuInit");
   int count = 0;
   if (Result r = cuda.cuDeviceGetCount(&count))
-    return cuda.failed(r, "cuDeviceGetCount");
+    return cuda.notMade(r, "cuDeviceGetCount");
   if (count == 0)
     return fail(KVC_DEVICE_ERROR, 425, "there is no CUDA GPU here");
   if (options.ordinal < 0 || options.ordinal >= count)
@@ -278,19 +287,20 @@ kvc_status kvc::rt::createCudaDevice(const kvc_cuda_options &options,
                 "`ordinal`: expected 0 to %d, the GPUs here, found %d",
                 count - 1, options.ordinal);
   if (Result r = cuda.cuDeviceGet(&gpu.device, options.ordinal))
-    return cuda.failed(r, "cuDeviceGet");
+    return cuda.notMade(r, "cuDeviceGet");
   for (auto [value, attribute] : {std::pair{&gpu.major, kMajor},
                                   {&gpu.minor, kMinor},
                                   {&gpu.multiprocessors, kMultiprocessors},
                                   {&gpu.sharedPerCta, kSharedPerBlockOptIn}})
     if (Result r = cuda.cuDeviceGetAttribute(value, attribute, gpu.device))
-      return cuda.failed(r, "cuDeviceGetAttribute");
+      return cuda.notMade(r, "cuDeviceGetAttribute");
   gpu.context = options.context;
-  if (!gpu.context) {
-    if (Result r = cuda.cuDevicePrimaryCtxRetain(&gpu.context, gpu.device))
-      return cuda.failed(r, "cuDevicePrimaryCtxRetain");
-    gpu.primary = true;
-  }
-  device = new GpuDevice(std::make_unique<CudaDriver>(gpu));
+  auto driver = std::make_unique<CudaDriver>(gpu);
+  CudaDriver &made = *driver;
+  auto created = std::make_unique<GpuDevice>(std::move(driver));
+  if (!gpu.context)
+    if (Result r = made.retain())
+      return cuda.notMade(r, "cuDevicePrimaryCtxRetain");
+  device = created.release();
   return ok();
 }

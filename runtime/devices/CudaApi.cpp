@@ -1,7 +1,9 @@
 //===- CudaApi.cpp - the CUDA driver's functions --------------------------===//
 #include "runtime/devices/CudaApi.h"
 
+#include <cerrno>
 #include <dlfcn.h>
+#include <new>
 #include <type_traits>
 
 using namespace kvc::rt;
@@ -11,7 +13,10 @@ const Driver *Driver::open(kvc_status &status) {
   static Driver driver;
   static const char *missing = nullptr;
   static const bool loaded = [] {
+    errno = 0;
     void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!library && errno == ENOMEM)
+      throw std::bad_alloc(); // so that the next call tries again
     if (!library)
       return false;
     auto load = [&](auto &function, const char *name) {
@@ -54,13 +59,26 @@ const Driver *Driver::open(kvc_status &status) {
   return loaded && !missing ? &driver : nullptr;
 }
 
-std::string Driver::explain(Result result) const {
+static const char *textOf(const Driver &cuda, Result result) {
   const char *text = nullptr;
-  if (cuGetErrorString(result, &text) || !text)
-    text = "unknown error";
-  return std::string(text) + " (CUDA error " + std::to_string(result) + ")";
+  if (cuda.cuGetErrorString(result, &text) || !text)
+    return "unknown error";
+  return text;
+}
+
+std::string Driver::explain(Result result) const {
+  return std::string(textOf(*this, result)) + " (CUDA error " +
+         std::to_string(result) + ")";
 }
 
 kvc_status Driver::failed(Result result, const char *what) const {
-  return fail(KVC_DEVICE_ERROR, 423, "%s: %s", what, explain(result).c_str());
+  return fail(KVC_DEVICE_ERROR, 423, "%s: %s (CUDA error %d)", what,
+              textOf(*this, result), result);
+}
+
+kvc_status Driver::notMade(Result result, const char *what) const {
+  kvc_status status = failed(result, what);
+  if (result == kOutOfMemory)
+    status.code = KVC_OUT_OF_MEMORY;
+  return status;
 }

@@ -59,8 +59,12 @@ struct Driver {
 
   /// "out of memory (CUDA error 2)".
   std::string explain(Result result) const;
-  /// KVC_DEVICE_ERROR: "WHAT: out of memory (CUDA error 2)".
+  /// KVC_DEVICE_ERROR: "WHAT: out of memory (CUDA error 2)". Needs no memory.
   kvc_status failed(Result result, const char *what) const;
+  /// The same before anything runs, when memory that is short has changed
+  /// nothing: KVC_OUT_OF_MEMORY. Once kernels run, a call may report what went
+  /// wrong in an earlier one.
+  kvc_status notMade(Result result, const char *what) const;
 };
 
 /// Makes a context current for as long as it lives.

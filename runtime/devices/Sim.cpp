@@ -101,7 +101,12 @@ void *SimDriver::allocate(size_t bytes) {
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED)
     return nullptr;
-  allow(memory, bytes, true);
+  try {
+    allow(memory, bytes, true);
+  } catch (...) {
+    munmap(memory, bytes);
+    throw;
+  }
   return memory;
 }
 void SimDriver::deallocate(void *memory, size_t bytes) {

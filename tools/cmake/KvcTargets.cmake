@@ -31,7 +31,7 @@ endfunction()
 # by destructors alone.
 function(kvc_add_runtime_library name)
   kvc_add_library(${name} ${ARGN})
-  target_compile_options(${name} PRIVATE -fexceptions)
+  target_compile_options(${name} PRIVATE -fexceptions -ffunction-sections -fdata-sections)
 endfunction()
 
 # LLVM's support library only (file access, hashing, caret printing).
