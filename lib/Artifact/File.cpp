@@ -145,13 +145,21 @@ static bool readAll(int number, std::span<uint8_t> to) {
   return true;
 }
 
+/// Memory that is short is no fault of the file's.
+static std::string unlessMemory(const std::string &what,
+                                const std::string &path) {
+  if (errno == ENOMEM)
+    throw std::bad_alloc();
+  return systemError(what, path);
+}
+
 std::optional<MappedFile> MappedFile::open(const std::string &path,
                                            size_t limit, std::string &error) {
   // O_NONBLOCK: a FIFO must not hang us before we see that it is one.
   Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   struct stat info;
   if (file.number < 0 || ::fstat(file.number, &info) != 0) {
-    error = systemError("open", path);
+    error = unlessMemory("open", path);
     return std::nullopt;
   }
   if (!S_ISREG(info.st_mode) || info.st_size <= 0 ||
@@ -163,13 +171,15 @@ std::optional<MappedFile> MappedFile::open(const std::string &path,
   MappedFile out;
   void *base = ::mmap(nullptr, size_t(info.st_size), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (base == MAP_FAILED)
-    throw std::bad_alloc();
+  if (base == MAP_FAILED) {
+    error = unlessMemory("map", path);
+    return std::nullopt;
+  }
   out.base = static_cast<uint8_t *>(base);
   out.size = size_t(info.st_size);
   if (!readAll(file.number, {out.base, out.size}) ||
       ::mprotect(out.base, out.size, PROT_READ) != 0) {
-    error = systemError("read", path);
+    error = unlessMemory("read", path);
     return std::nullopt;
   }
   return out;

@@ -107,7 +107,7 @@ Expected<std::unique_ptr<Code>> Code::link(StringRef object,
 }
 
 static void *load(void *context, const void *object, size_t bytes, char *error,
-                  size_t errorBytes) {
+                  size_t errorBytes) try {
   // LLVM's linker trusts an object. The runtime's loader does not, and refuses
   // first; only unwind tables it does not read.
   std::string why;
@@ -121,6 +121,9 @@ static void *load(void *context, const void *object, size_t bytes, char *error,
     std::replace(why.begin(), why.end(), '\n', ' ');
   }
   snprintf(error, errorBytes, "%s", why.c_str());
+  return nullptr;
+} catch (const std::bad_alloc &) {
+  *error = 0; // of our own; LLVM would end the process
   return nullptr;
 }
 

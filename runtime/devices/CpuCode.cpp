@@ -4,6 +4,7 @@
 #include "lib/Artifact/ElfImage.h"
 
 #include <cstdio>
+#include <new>
 
 using namespace kvc::rt;
 using kvc::artifact::ElfImage;
@@ -37,7 +38,9 @@ std::optional<CpuCode> CpuCode::load(const kvc_code_loader &loader,
                              sizeof(why));
   if (handle)
     return CpuCode(loader, handle);
+  if (!*why)
+    throw std::bad_alloc();
   why[sizeof(why) - 1] = 0; // whatever the caller's loader wrote
-  error = *why ? why : "the loader does not say why";
+  error = why;
   return std::nullopt;
 }

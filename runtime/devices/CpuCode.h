@@ -16,8 +16,8 @@ extern const kvc_code_loader kElfLoader;
 /// Code that a loader gave, and gets back when this dies.
 class CpuCode {
 public:
-  /// On failure returns nullopt and sets `error` to one line. The loader must
-  /// outlive the code.
+  /// On failure returns nullopt and sets `error` to one line; throws if memory
+  /// ran out. The loader must outlive the code.
   static std::optional<CpuCode> load(const kvc_code_loader &loader,
                                      std::span<const uint8_t> object,
                                      std::string &error);

@@ -123,7 +123,7 @@ typedef struct kvc_code_loader {
   /* Loads one x86-64 relocatable ELF object, which needs no symbol from
    * elsewhere; its bytes are the caller's again on return. Gives a handle, or
    * null after writing a line that says why into error[0 .. error_bytes), its
-   * null included. */
+   * null included; an empty one if memory ran out. */
   void *(*load)(void *context, const void *object, size_t object_bytes,
                 char *error, size_t error_bytes);
   /* The address of a global function, valid until release; null if there is

@@ -1,70 +1,18 @@
 //===- AllocationTest.cpp - no heap memory after create -------------------===//
-//
-// This program's malloc counts, also for the shared library that it tests.
-//
-//===----------------------------------------------------------------------===//
 #include "test/unit/Runtime/FakeCuda.h"
+#include "test/unit/Runtime/Faults.h"
 #include "test/unit/Runtime/GpuFixture.h"
 
-#include <atomic>
-#include <cerrno>
 #include <gtest/gtest.h>
-
-static std::atomic<bool> counting = false;
-static std::atomic<uint64_t> allocations = 0;
-
-static void note() {
-  if (counting.load(std::memory_order_relaxed))
-    allocations.fetch_add(1, std::memory_order_relaxed);
-}
-
-// Seen by the dynamic linker, although this project hides symbols.
-#pragma GCC visibility push(default)
-extern "C" {
-void *__libc_malloc(size_t);
-void *__libc_calloc(size_t, size_t);
-void *__libc_realloc(void *, size_t);
-void *__libc_memalign(size_t, size_t);
-void __libc_free(void *);
-
-void *malloc(size_t size) {
-  note();
-  return __libc_malloc(size);
-}
-void *calloc(size_t count, size_t size) {
-  note();
-  return __libc_calloc(count, size);
-}
-void *realloc(void *memory, size_t size) {
-  note();
-  return __libc_realloc(memory, size);
-}
-void *aligned_alloc(size_t alignment, size_t size) {
-  note();
-  return __libc_memalign(alignment, size);
-}
-void *memalign(size_t alignment, size_t size) {
-  note();
-  return __libc_memalign(alignment, size);
-}
-int posix_memalign(void **memory, size_t alignment, size_t size) {
-  note();
-  *memory = __libc_memalign(alignment, size);
-  return *memory ? 0 : ENOMEM;
-}
-void free(void *memory) { __libc_free(memory); }
-}
-#pragma GCC visibility pop
 
 using namespace kvc::test;
 
 TEST(Allocation, TheHookSeesTheLibrary) {
   kvc_device *device = nullptr;
-  counting = true;
+  arm("");
   kvc_status status = kvc_device_create_cpu(nullptr, &device);
-  counting = false;
+  EXPECT_GE(disarm(), 1u);
   EXPECT_EQ(status.code, KVC_OK);
-  EXPECT_GE(allocations.exchange(0), 1u);
   kvc_device_release(device);
 }
 
@@ -90,7 +38,7 @@ TEST(Allocation, NoneAfterCreate) {
   kvc_cache_stats stats = {};
   stats.size = sizeof(stats);
   auto check = [&](kvc_status status) { failed += status.code != KVC_OK; };
-  counting = true;
+  arm("");
   for (int round = 0; round < 200; ++round) {
     kvc_seq a, b;
     kvc_step step;
@@ -120,8 +68,7 @@ TEST(Allocation, NoneAfterCreate) {
     check(kvc_cache_release(cache, b));
     refused += kvc_cache_release(cache, b).code != KVC_OK;
   }
-  counting = false;
-  EXPECT_EQ(allocations.exchange(0), 0u);
+  EXPECT_EQ(disarm(), 0u);
   EXPECT_EQ(failed, 0u) << kvc_error_text();
   EXPECT_EQ(refused, 400u);
   kvc_cache_destroy(cache);
@@ -159,15 +106,14 @@ TEST(Allocation, NoneOfKernelsOnAGpu) {
   attend.workspace_bytes = size_t(1) << 30;
   attend.planes[0].base = attend.planes[1].base = memory;
   uint32_t failed = 0;
-  counting = true;
+  arm("");
   for (int round = 0; round < 10; ++round) {
     failed += kvc_append(loaded.program, kPaged, &append).code != KVC_OK;
     failed += kvc_attend(loaded.program, kPaged, &attend).code != KVC_OK;
   }
   attend.workspace_bytes = 0;
   uint32_t refused = kvc_attend(loaded.program, kPaged, &attend).code != KVC_OK;
-  counting = false;
-  EXPECT_EQ(allocations.exchange(0), 0u);
+  EXPECT_EQ(disarm(), 0u);
   EXPECT_EQ(failed, 0u) << kvc_error_text();
   EXPECT_EQ(refused, 1u);
 }

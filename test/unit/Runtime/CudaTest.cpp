@@ -285,7 +285,7 @@ TEST_F(Cuda, WhereBothAreRefusedBothReasonsAreGiven) {
 // Memory that is missing is not the binary's fault.
 TEST_F(Cuda, OutOfMemoryIsNoRefusal) {
   cuda->refusals = {{"CUBIN sm_80", 2}};
-  load(gpuManifest("cuda", {"sm_80"}), KVC_DEVICE_ERROR);
+  load(gpuManifest("cuda", {"sm_80"}), KVC_OUT_OF_MEMORY);
   EXPECT_STREQ(kvc_error_text(),
                "`cuda/sm_80.0.cubin`: out of memory (CUDA error 2)");
   EXPECT_THAT(cuda->images, ElementsAre("CUBIN sm_80"));

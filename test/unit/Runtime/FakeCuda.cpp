@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <new>
 
 #ifdef KVC_TEST_CUDA_HEADER
 #include <cuda.h>
@@ -166,12 +167,14 @@ KVC_FAKE CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
   return result(Success);
 }
 
-KVC_FAKE CUresult cuCtxPushCurrent_v2(CUcontext context) {
+KVC_FAKE CUresult cuCtxPushCurrent_v2(CUcontext context) try {
   int code = enter("cuCtxPushCurrent", false);
   if (code == Success)
     contexts.push_back(context);
   fake.depth = contexts.size();
   return result(code);
+} catch (const std::bad_alloc &) {
+  return result(OutOfMemory);
 }
 
 KVC_FAKE CUresult cuCtxPopCurrent_v2(CUcontext *context) {
@@ -194,7 +197,7 @@ KVC_FAKE CUresult cuCtxSynchronize() {
 
 KVC_FAKE CUresult cuModuleLoadDataEx(CUmodule *module, const void *image,
                                      unsigned count, CUjit_option *options,
-                                     void **values) {
+                                     void **values) try {
   int code = enter("cuModuleLoadData");
   fake.image = static_cast<const char *>(image);
   fake.images.push_back(fake.image);
@@ -213,6 +216,8 @@ KVC_FAKE CUresult cuModuleLoadDataEx(CUmodule *module, const void *image,
     ++fake.modules;
   }
   return result(code);
+} catch (const std::bad_alloc &) {
+  return result(OutOfMemory);
 }
 
 KVC_FAKE CUresult cuModuleUnload(CUmodule module) {
@@ -223,7 +228,7 @@ KVC_FAKE CUresult cuModuleUnload(CUmodule module) {
 }
 
 KVC_FAKE CUresult cuModuleGetFunction(CUfunction *function, CUmodule module,
-                                      const char *name) {
+                                      const char *name) try {
   int code = enter("cuModuleGetFunction");
   if (code == Success && std::strstr(name, "missing"))
     code = NotFound;
@@ -233,6 +238,8 @@ KVC_FAKE CUresult cuModuleGetFunction(CUfunction *function, CUmodule module,
     *function = reinterpret_cast<CUfunction>(&made);
   }
   return result(code);
+} catch (const std::bad_alloc &) {
+  return result(OutOfMemory);
 }
 
 KVC_FAKE CUresult cuFuncSetAttribute(CUfunction function,
@@ -282,7 +289,9 @@ KVC_FAKE CUresult cuLaunchKernel(CUfunction handle, unsigned gridX,
 
 KVC_FAKE CUresult cuMemAlloc_v2(CUdeviceptr *memory, size_t bytes) {
   int code = enter("cuMemAlloc");
-  void *made = code == Success ? std::malloc(bytes) : nullptr;
+  void *made = code == Success
+                   ? std::aligned_alloc(256, (bytes + 255) & ~size_t(255))
+                   : nullptr;
   if (!made)
     return result(OutOfMemory);
   std::memset(made, 0xff, bytes);
@@ -313,7 +322,8 @@ KVC_FAKE CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from,
   int code = enter("cuMemcpyHtoDAsync");
   if (code == Success) {
     std::memcpy(reinterpret_cast<void *>(to), from, bytes);
-    fake.copies.push_back(stream);
+    if (fake.noting)
+      fake.copies.push_back(stream);
   }
   return result(code);
 }

@@ -32,7 +32,7 @@ struct FakeCuda {
   const char *words = "";
   const char *failing = ""; ///< the function that fails
   int code = 0;             ///< how
-  bool noting = true;       ///< launches
+  bool noting = true;       ///< launches and copies
 
   // What was done.
   std::vector<CudaLaunch> launches;

@@ -18,6 +18,10 @@
  *   kvc_compile_free(artifact);
  *   kvc_compile_free(messages);
  *
+ * LLVM ends the process when memory runs out: a host that must not end compiles
+ * in another process, or ahead of time, and loads with kvc/runtime.h, which
+ * reports it. A kvc_orc_code_loader() is LLVM, too.
+ *
  * All functions may be called from any thread, at the same time. The library
  * writes to nothing but, if asked to, the kernel cache under $KVC_CACHE_DIR
  * (default: kvc in the user's cache directory) and the file that
