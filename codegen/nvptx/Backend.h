@@ -74,12 +74,18 @@ enum class Assembler : uint8_t { Any, JitLink, Ptxas };
 /// What Any would take, with its version: it changes code. "" if nothing is
 /// here. The first call of a process may run a program.
 std::string assemblerName();
-/// PTX to a cubin. nullopt if there is no assembler, if it refuses the PTX, or
-/// if it says that it could not overlap what is meant to overlap (then `error`
-/// has its words).
+/// PTX to a cubin. nullopt if there is no assembler, if it refuses the PTX, if
+/// what it made is no cubin of it (whyNoCubin), or if it says that it could not
+/// overlap what is meant to overlap. Then `error` has its words, or the path
+/// and the reason where a file was at fault; no file is left either way.
 std::optional<Cubin> assemble(llvm::StringRef ptx, const SmTarget &target,
                               std::string &error,
                               Assembler assembler = Assembler::Any);
+
+/// Why bytes are not what `ptx` becomes for `target`: no ELF file, for another
+/// machine or architecture, or without one of the kernels. "" if they are.
+std::string whyNoCubin(llvm::ArrayRef<uint8_t> bytes, llvm::StringRef ptx,
+                       const SmTarget &target);
 
 /// Makes an emulated kernel of the module for the host (lib/Simt/SimAbi.h), in
 /// place; consumes the PTX form. `sites` gets the lines that sites index.

@@ -6,29 +6,22 @@
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/Backend.h"
+#include "codegen/nvptx/Tool.h"
 
 #include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/StringExtras.h"
-#include "llvm/Support/FileSystem.h"
+#include "llvm/Object/ELFObjectFile.h"
 #include "llvm/Support/FormatVariadic.h"
-#include "llvm/Support/MemoryBuffer.h"
-#include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/Program.h"
 #include "llvm/Support/Regex.h"
 
-#include <chrono>
-#include <csignal>
 #include <dlfcn.h>
-#include <thread>
 
 using namespace kvc;
 using namespace kvc::nvptx;
 using llvm::ArrayRef;
 using llvm::StringRef;
-
-/// Longer than any kernel takes.
-static constexpr std::chrono::seconds kAssemblerTime(60);
 
 /// Where a CUDA toolkit may be.
 static std::vector<std::string> toolkits() {
@@ -84,6 +77,81 @@ static std::string complaint(StringRef log) {
   for (StringRef line : lines)
     if (line.contains("serialized"))
       return line.str();
+  return "";
+}
+
+//===----------------------------------------------------------------------===//
+// What the assembler makes
+//===----------------------------------------------------------------------===//
+
+/// 90 for sm_90 and for sm_90a: the flags of an ELF file's header do not say
+/// which. Not by LLVM's own function, which trusts them to name what it knows.
+static unsigned smOf(const llvm::object::ELFObjectFileBase &file) {
+  using namespace llvm::ELF;
+  unsigned flags = file.getPlatformFlags();
+  return file.getEIdentABIVersion() <= ELFABIVERSION_CUDA_V1
+             ? flags & EF_CUDA_SM
+             : (flags & EF_CUDA_SM_MASK) >> EF_CUDA_SM_OFFSET;
+}
+
+/// The kernels that a PTX text defines.
+static std::vector<StringRef> entriesOf(StringRef ptx) {
+  std::vector<StringRef> names;
+  llvm::Regex entry("\\.entry[ \t]+([A-Za-z0-9_$]+)");
+  for (llvm::SmallVector<StringRef> match; entry.match(ptx, &match);
+       ptx = ptx.substr(size_t(match[0].end() - ptx.begin())))
+    names.push_back(match[1]);
+  return names;
+}
+
+/// Whether a symbol is of code that is there.
+static llvm::Expected<bool> isCode(const llvm::object::ELFSymbolRef &symbol,
+                                   StringRef name) {
+  auto type = symbol.getType();
+  if (!type)
+    return type.takeError();
+  auto found = symbol.getName();
+  if (!found)
+    return found.takeError();
+  if (*type != llvm::object::SymbolRef::ST_Function || *found != name)
+    return false;
+  auto section = symbol.getSection();
+  if (!section)
+    return section.takeError();
+  auto code = (*section)->getContents();
+  if (!code)
+    return code.takeError();
+  return symbol.getSize() > 0 && symbol.getSize() <= code->size();
+}
+
+static bool defines(const llvm::object::ELFObjectFileBase &file,
+                    StringRef name) {
+  return llvm::any_of(file.symbols(), [&](llvm::object::ELFSymbolRef symbol) {
+    auto code = isCode(symbol, name);
+    if (code)
+      return *code;
+    llvm::consumeError(code.takeError());
+    return false;
+  });
+}
+
+std::string kvc::nvptx::whyNoCubin(ArrayRef<uint8_t> bytes, StringRef ptx,
+                                   const SmTarget &target) {
+  if (bytes.empty())
+    return "it is empty";
+  auto elf = llvm::object::ELF64LEObjectFile::create(
+      {llvm::toStringRef(bytes), "cubin"});
+  if (!elf)
+    return "it is no ELF file of 64 bits: " + llvm::toString(elf.takeError());
+  const llvm::object::ELFObjectFileBase &file = *elf;
+  if (file.getEMachine() != llvm::ELF::EM_CUDA)
+    return llvm::formatv("it is for machine {0} and not for CUDA",
+                         file.getEMachine());
+  if (unsigned sm = smOf(file); sm != target.version)
+    return llvm::formatv("it is for sm_{0} and not for {1}", sm, target.name);
+  for (StringRef name : entriesOf(ptx))
+    if (!defines(file, name))
+      return "it has no kernel `" + name.str() + "`";
   return "";
 }
 
@@ -191,7 +259,13 @@ static std::optional<Cubin> byJitLink(const JitLink &link, StringRef ptx,
     return std::nullopt;
   Cubin cubin;
   cubin.bytes.resize(bytes);
-  link.cubin(handle, cubin.bytes.data());
+  if (link.cubin(handle, cubin.bytes.data()))
+    cubin.bytes.clear();
+  error = whyNoCubin(cubin.bytes, ptx, target);
+  if (!error.empty()) {
+    error = link.name() + " made no cubin: " + error;
+    return std::nullopt;
+  }
   cubin.kernels = parseReport(log);
   cubin.assembler = link.name();
   return cubin;
@@ -213,63 +287,16 @@ static std::string findPtxas() {
   return "";
 }
 
-namespace {
-
-/// A file that is gone when this is.
-struct TemporaryFile {
-  llvm::SmallString<128> path;
-  explicit TemporaryFile(StringRef suffix) {
-    if (llvm::sys::fs::createTemporaryFile("kvc", suffix, path))
-      path.clear();
-  }
-  ~TemporaryFile() {
-    if (!path.empty())
-      llvm::sys::fs::remove(path);
-  }
-  std::string read() const {
-    auto buffer = llvm::MemoryBuffer::getFile(path);
-    return buffer ? (*buffer)->getBuffer().str() : "";
-  }
-};
-
-} // namespace
-
-/// Runs a program with its output in a file; its exit status, or what is not 0
-/// and a reason. Not llvm::sys::ExecuteAndWait: its time limit is the process's
-/// one alarm, and kernels are assembled side by side.
-static int run(ArrayRef<StringRef> args, StringRef log, std::string &why) {
-  std::optional<StringRef> streams[] = {StringRef(""), log, log};
-  llvm::sys::ProcessInfo process = llvm::sys::ExecuteNoWait(
-      args.front(), args, std::nullopt, streams, 0, &why);
-  if (!process.Pid)
-    return -1;
-  auto end = std::chrono::steady_clock::now() + kAssemblerTime;
-  llvm::sys::ProcessInfo state;
-  do {
-    std::this_thread::sleep_for(std::chrono::microseconds(500));
-    state = llvm::sys::Wait(process, /*SecondsToWait=*/0, &why);
-  } while (!state.Pid && std::chrono::steady_clock::now() < end);
-  if (state.Pid)
-    return state.ReturnCode;
-  kill(process.Pid, SIGKILL);
-  llvm::sys::Wait(process, std::nullopt);
-  why = llvm::formatv("it took more than {0} s", kAssemblerTime.count());
-  return -1;
-}
-
 /// "ptxas V13.0.88", as the program says; its path if it does not. "" if there
 /// is none.
 static const std::string &ptxasName() {
   static const std::string name = []() -> std::string {
-    std::string program = findPtxas();
-    TemporaryFile out("version");
-    if (program.empty() || out.path.empty())
+    std::string program = findPtxas(), error;
+    if (program.empty())
       return program;
-    std::string why;
-    int status = run({program, "--version"}, out.path, why);
-    std::string text = out.read();
+    auto text = runTool({program, "--version"}, error);
     llvm::SmallVector<StringRef> match;
-    if (status == 0 && llvm::Regex(", (V[0-9.]+)").match(text, &match))
+    if (text && llvm::Regex(", (V[0-9.]+)").match(*text, &match))
       return "ptxas " + match[1].str();
     return program;
   }();
@@ -279,33 +306,32 @@ static const std::string &ptxasName() {
 static std::optional<Cubin> byPtxas(const std::string &program, StringRef ptx,
                                     const SmTarget &target,
                                     std::string &error) {
-  TemporaryFile input("ptx"), output("cubin"), log("log");
-  if (input.path.empty() || output.path.empty() || log.path.empty()) {
-    error = "cannot create temporary files for ptxas";
+  static constexpr const char *kInput = "kernels.ptx";
+  static constexpr const char *kOutput = "kernels.cubin";
+  ToolFolder folder(error);
+  if (!folder.isOpen() ||
+      !folder.write(kInput, llvm::arrayRefFromStringRef(ptx), error))
+    return std::nullopt;
+  auto log = runTool({program, "-arch=" + target.name, "-v",
+                      folder.path(kInput), "-o", folder.path(kOutput)},
+                     error);
+  if (!log) {
+    error = "`" + program + "` refuses the PTX: " + error;
     return std::nullopt;
   }
-  {
-    std::error_code code;
-    llvm::raw_fd_ostream os(input.path, code);
-    os << ptx;
-  }
-  std::string arch = "-arch=" + target.name;
-  std::string why;
-  int status =
-      run({program, arch, "-v", input.path, "-o", output.path}, log.path, why);
-  std::string text = log.read();
-  if (status) {
-    error = "ptxas refuses the PTX: " +
-            StringRef(why.empty() ? text : why).trim().str();
-    return std::nullopt;
-  }
-  error = complaint(text);
+  error = complaint(*log);
   if (!error.empty())
     return std::nullopt;
+  auto bytes = folder.read(kOutput, error);
+  if (bytes)
+    error = whyNoCubin(*bytes, ptx, target);
+  if (!error.empty()) {
+    error = "`" + program + "` left no cubin: " + error;
+    return std::nullopt;
+  }
   Cubin cubin;
-  std::string bytes = output.read();
-  cubin.bytes.assign(bytes.begin(), bytes.end());
-  cubin.kernels = parseReport(text);
+  cubin.bytes = std::move(*bytes);
+  cubin.kernels = parseReport(*log);
   cubin.assembler = ptxasName();
   return cubin;
 }

@@ -129,7 +129,7 @@ void TargetCompiler::assembleCuda(ObjectJob &job, const std::string &ptx,
   std::string error;
   auto cubin = nvptx::assemble(ptx, target.sm, error);
   if (!cubin)
-    return job.fail(error);
+    return job.fail(error, "E-ASSEMBLER");
   job.objectAt = clock.now();
   std::string entry = job.entry + ".cubin";
   for (KernelInfo *kernel : job.kernels) {

@@ -37,10 +37,12 @@ struct ObjectJob {
   PhaseClock clock;
   bool failed = false;
   std::string error; ///< why; "" if that is among the context's diagnostics
+  std::string errorCode;
 
-  void fail(std::string why = "") {
+  void fail(std::string why = "", std::string code = "E-INTERNAL") {
     failed = true;
     error = std::move(why);
+    errorCode = std::move(code);
   }
 };
 

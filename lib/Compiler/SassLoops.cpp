@@ -1,17 +1,12 @@
 //===- SassLoops.cpp - the loops of SASS ----------------------------------===//
+#include "codegen/nvptx/Tool.h"
 #include "lib/Compiler/Loops.h"
 
 #include "llvm/ADT/StringExtras.h"
-#include "llvm/Support/FileSystem.h"
-#include "llvm/Support/FileUtilities.h"
-#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Program.h"
-#include "llvm/Support/raw_ostream.h"
 
 using namespace kvc;
 using llvm::StringRef;
-
-static constexpr unsigned kDisassemblerSeconds = 60;
 
 /// What instructions do whose name begins so; the first that fits counts.
 static constexpr std::pair<llvm::StringLiteral, Work> kNames[] = {
@@ -117,31 +112,12 @@ std::optional<std::string> kvc::nvdisasm(llvm::ArrayRef<uint8_t> cubin,
     error = "nvdisasm is not in PATH";
     return std::nullopt;
   }
-  llvm::SmallString<128> input, output;
-  if (llvm::sys::fs::createTemporaryFile("kvc", "cubin", input) ||
-      llvm::sys::fs::createTemporaryFile("kvc", "sass", output)) {
-    error = "cannot create temporary files for nvdisasm";
+  static constexpr const char *kInput = "kernels.cubin";
+  nvptx::ToolFolder folder(error);
+  if (!folder.isOpen() || !folder.write(kInput, cubin, error))
     return std::nullopt;
-  }
-  llvm::FileRemover removeInput(input), removeOutput(output);
-  {
-    std::error_code code;
-    llvm::raw_fd_ostream os(input, code);
-    os << llvm::toStringRef(cubin);
-  }
-  StringRef args[] = {*program, "-c", input.str()};
-  std::optional<StringRef> streams[] = {StringRef(""), output.str(),
-                                        StringRef("")};
-  std::string why;
-  if (llvm::sys::ExecuteAndWait(*program, args, std::nullopt, streams,
-                                kDisassemblerSeconds, 0, &why)) {
-    error = "nvdisasm cannot read the cubin" + (why.empty() ? "" : ": " + why);
-    return std::nullopt;
-  }
-  auto buffer = llvm::MemoryBuffer::getFile(output);
-  if (!buffer) {
-    error = "nvdisasm left no output";
-    return std::nullopt;
-  }
-  return (*buffer)->getBuffer().str();
+  auto text = nvptx::runTool({*program, "-c", folder.path(kInput)}, error);
+  if (!text)
+    error = "`" + *program + "` cannot read the cubin: " + error;
+  return text;
 }

@@ -125,7 +125,7 @@ bool TargetCompiler::finish(std::vector<ObjectJob> jobs, TargetOutput &output,
   for (ObjectJob &job : jobs) {
     // One reason is enough.
     if (job.failed && !job.error.empty() && !diagnostics.hasErrors())
-      diagnostics.error("E-INTERNAL", places.at(std::string()), job.error);
+      diagnostics.error(job.errorCode, places.at(std::string()), job.error);
     else if (job.failed)
       unexplained(Level(Phase::Object));
     for (const auto &[code, message] : job.remarks)
