@@ -20,7 +20,8 @@ void kvc_compile_free(void *pointer) { std::free(pointer); }
 const kvc_code_loader *kvc_orc_code_loader(uint32_t flags) {
   if (flags & ~uint32_t(KVC_ORC_JITDUMP))
     return nullptr;
-  return orcCodeLoader(flags & KVC_ORC_JITDUMP);
+  std::string why;
+  return flags & KVC_ORC_JITDUMP ? orcDumpingCodeLoader(why) : orcCodeLoader();
 }
 
 /// A copy that the caller frees, with a null at its end.

@@ -2,6 +2,7 @@
 #include "lib/Jit/OrcLoader.h"
 
 #include "lib/Artifact/ElfImage.h"
+#include "lib/Jit/PerfDump.h"
 
 #include "llvm/ExecutionEngine/JITEventListener.h"
 #include "llvm/ExecutionEngine/Orc/ObjectFileInterface.h"
@@ -11,7 +12,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <mutex>
 
+using namespace kvc;
 using namespace llvm;
 using namespace llvm::orc;
 
@@ -113,11 +116,12 @@ static void *load(void *context, const void *object, size_t bytes, char *error,
   std::string why;
   if (kvc::artifact::ElfImage::load(
           {static_cast<const uint8_t *>(object), bytes}, why)) {
-    auto code = Code::link({static_cast<const char *>(object), bytes},
-                           static_cast<JITEventListener *>(context));
-    if (code)
+    auto *dump = static_cast<PerfDump *>(context);
+    auto code = Code::link({static_cast<const char *>(object), bytes}, dump);
+    // Whoever asked for a dump would not notice that it lacks something.
+    why = !code ? toString(code.takeError()) : dump ? dump->error() : "";
+    if (why.empty())
       return code->release();
-    why = toString(code.takeError());
     std::replace(why.begin(), why.end(), '\n', ' ');
   }
   snprintf(error, errorBytes, "%s", why.c_str());
@@ -133,17 +137,26 @@ static void *symbolOf(void *, void *code, const char *name) {
 
 static void release(void *, void *code) { delete static_cast<Code *>(code); }
 
-const kvc_code_loader *kvc::orcCodeLoader(bool jitdump) {
-  auto make = [](JITEventListener *profiler) -> kvc_code_loader {
-    // The listeners are made here, so that they die after what is loaded.
-    JITEventListener::createGDBRegistrationListener();
-    return {sizeof(kvc_code_loader), profiler, load, symbolOf, release};
-  };
-  if (!jitdump) {
-    static const kvc_code_loader plain = make(nullptr);
-    return &plain;
-  }
-  static const kvc_code_loader dumping =
-      make(JITEventListener::createPerfJITEventListener());
-  return dumping.context ? &dumping : nullptr;
+static kvc_code_loader makeLoader(PerfDump *dump) {
+  // The listener is made here, so that it dies after what is loaded.
+  JITEventListener::createGDBRegistrationListener();
+  return {sizeof(kvc_code_loader), dump, load, symbolOf, release};
+}
+
+const kvc_code_loader *kvc::orcCodeLoader() {
+  static const kvc_code_loader plain = makeLoader(nullptr);
+  return &plain;
+}
+
+const kvc_code_loader *kvc::orcDumpingCodeLoader(std::string &error) {
+  static std::mutex lock;
+  static const kvc_code_loader *dumping = nullptr;
+  std::lock_guard guard(lock);
+  if (dumping)
+    return dumping;
+  std::unique_ptr<PerfDump> dump = PerfDump::create(error);
+  // Lives as long as the process: whoever loads may do so until its end.
+  if (dump)
+    dumping = new kvc_code_loader(makeLoader(dump.release()));
+  return dumping;
 }

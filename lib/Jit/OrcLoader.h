@@ -10,13 +10,18 @@
 
 #include "kvc/runtime.h"
 
+#include <string>
+
 namespace kvc {
 
-/// For kvc_cpu_options; lives as long as the process. With `jitdump`, what it
-/// loads is also written to a file for perf, jit-PID.dump below
-/// $JITDUMPDIR/.debug/jit ($HOME if unset). Null if LLVM was built without
-/// support for perf.
-const kvc_code_loader *orcCodeLoader(bool jitdump = false);
+/// For kvc_cpu_options; lives as long as the process.
+const kvc_code_loader *orcCodeLoader();
+
+/// The same, and what it loads is also written to a file for perf, jit-PID.dump
+/// below $JITDUMPDIR/.debug/jit ($HOME if unset). Null, with path and reason in
+/// `error`, if that cannot be created. If it cannot be written later, loading
+/// fails with that reason.
+const kvc_code_loader *orcDumpingCodeLoader(std::string &error);
 
 } // namespace kvc
 

@@ -180,10 +180,11 @@ static std::optional<Input> readInput(const CompileOptions &options,
 /// Compiles the specs into subjects, to be loaded as a JIT does.
 static bool compileSubjects(Input &input, const CompileOptions &options,
                             Diagnostics &diagnostics) {
-  const kvc_code_loader *loader = orcCodeLoader(jitdumpFlag);
+  std::string error;
+  const kvc_code_loader *loader =
+      jitdumpFlag ? orcDumpingCodeLoader(error) : orcCodeLoader();
   if (!loader) {
-    diagnostics.error("E-USAGE", {},
-                      "`--jitdump`: this LLVM has no support for perf");
+    diagnostics.error("E-OUTPUT", {}, "`--jitdump`: " + error);
     return false;
   }
   for (const spec::Spec &spec : input.specs) {

@@ -92,6 +92,29 @@ TEST(CompilerCApi, FailuresSayWhy) {
   EXPECT_THAT(Result(kSpec, &options).text(), HasSubstr("E-USAGE"));
 }
 
+/// A file system or an assembler that fails is nobody's bug.
+TEST(CompilerCApi, FailingAssemblersAreFailures) {
+  const char *targets[] = {"sm_80"};
+  kvc_compile_options options = {};
+  options.size = sizeof(options);
+  options.targets = targets;
+  options.target_count = 1;
+  std::string path = getenv("PATH");
+  std::string folder = KVC_SOURCE_DIR "/test/codegen/nvptx/Inputs/refusing";
+  setenv("PATH", (folder + ":" + path).c_str(), 1);
+  Result refused(kSpec, &options);
+  EXPECT_EQ(refused.code, uint32_t(KVC_COMPILE_FAILED)) << refused.text();
+  EXPECT_THAT(refused.text(), HasSubstr("/refusing/ptxas` refuses the PTX: "));
+  EXPECT_EQ(refused.artifact, nullptr);
+  setenv("TMPDIR", "/dev/null/none", 1);
+  Result missing(kSpec, &options);
+  EXPECT_EQ(missing.code, uint32_t(KVC_COMPILE_FAILED)) << missing.text();
+  EXPECT_THAT(missing.text(), HasSubstr("cannot create a directory in "
+                                        "`/dev/null/none`: Not a directory"));
+  unsetenv("TMPDIR");
+  setenv("PATH", path.c_str(), 1);
+}
+
 TEST(CompilerCApi, RefusesMissingArguments) {
   void *artifact = &artifact;
   size_t bytes = 1;

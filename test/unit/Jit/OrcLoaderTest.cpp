@@ -9,6 +9,7 @@
 #include "llvm/ADT/ScopeExit.h"
 #include "llvm/ExecutionEngine/Orc/TargetProcess/JITLoaderGDB.h"
 #include "llvm/Object/ELFObjectFile.h"
+#include "llvm/Support/Endian.h"
 #include "llvm/Support/FileSystem.h"
 
 #include <cstdlib>
@@ -16,7 +17,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <random>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <thread>
+#include <unistd.h>
 
 using namespace kvc;
 using testing::HasSubstr;
@@ -281,15 +285,89 @@ TEST(OrcLoader, LoadsOnManyThreads) {
   EXPECT_THAT(debuggersView(), testing::IsEmpty());
 }
 
+/// Reads a dump as `perf inject` does, from its header on.
+static void checkDump(llvm::StringRef dump, const std::string &wanted) {
+  auto u32 = [&](size_t at) {
+    return llvm::support::endian::read32le(dump.data() + at);
+  };
+  auto u64 = [&](size_t at) {
+    return llvm::support::endian::read64le(dump.data() + at);
+  };
+  ASSERT_GE(dump.size(), 40u);
+  EXPECT_EQ(u32(0), 0x4A695444u);
+  EXPECT_EQ(u32(4), 1u);
+  EXPECT_EQ(u32(8), 40u);
+  EXPECT_EQ(u32(12), 62u); // EM_X86_64
+  EXPECT_EQ(u32(20), uint32_t(getpid()));
+  size_t at = 40, functions = 0;
+  bool found = false;
+  while (at < dump.size()) {
+    ASSERT_LE(at + 56, dump.size());
+    uint32_t size = u32(at + 4);
+    ASSERT_LE(at + size, dump.size());
+    EXPECT_EQ(u32(at), 0u); // code that is loaded
+    EXPECT_EQ(u64(at + 24), u64(at + 32));
+    EXPECT_EQ(u64(at + 48), functions++);
+    llvm::StringRef name = dump.data() + at + 56;
+    uint64_t bytes = u64(at + 40);
+    ASSERT_EQ(size, 56 + name.size() + 1 + bytes);
+    found |= name == wanted;
+    at += size;
+  }
+  EXPECT_TRUE(found);
+}
+
+TEST(OrcLoader, ADumpThatCannotBeWrittenFailsTheLoad) {
+  llvm::SmallString<128> directory;
+  ASSERT_FALSE(llvm::sys::fs::createUniqueDirectory("kvc-jitdump", directory));
+  llvm::scope_exit remove(
+      [&] { llvm::sys::fs::remove_directories(directory); });
+  object(); // compiled before the limit
+  pid_t child = fork();
+  if (child == 0) {
+    setenv("JITDUMPDIR", directory.c_str(), 1);
+    std::string why;
+    const kvc_code_loader *loader = orcDumpingCodeLoader(why);
+    rlimit limit{100, 100};
+    setrlimit(RLIMIT_FSIZE, &limit);
+    char error[512] = "";
+    bool loaded = loader && loader->load(loader->context, object().data(),
+                                         object().size(), error, sizeof(error));
+    llvm::StringRef text = error;
+    _exit(loaded                                                        ? 1
+          : !text.starts_with("cannot write `" + directory.str().str()) ? 2
+          : !text.ends_with(".dump`: File too large")                   ? 3
+                                                                        : 0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  std::error_code error;
+  for (llvm::sys::fs::recursive_directory_iterator at(directory, error), end;
+       at != end && !error; at.increment(error))
+    if (llvm::StringRef(at->path()).ends_with(".dump")) {
+      uint64_t bytes = 0;
+      EXPECT_FALSE(llvm::sys::fs::file_size(at->path(), bytes));
+      EXPECT_EQ(bytes, 40u); // whole records
+    }
+}
+
 TEST(OrcLoader, WritesWhatPerfReads) {
   llvm::SmallString<128> directory;
   ASSERT_FALSE(llvm::sys::fs::createUniqueDirectory("kvc-jitdump", directory));
   llvm::scope_exit remove(
       [&] { llvm::sys::fs::remove_directories(directory); });
   setenv("JITDUMPDIR", directory.c_str(), 1);
-  const kvc_code_loader *loader = orcCodeLoader(/*jitdump=*/true);
-  if (!loader)
-    GTEST_SKIP() << "LLVM without perf";
+  std::string none = std::string(directory) + "/none";
+  std::ofstream(none) << "a file";
+  setenv("JITDUMPDIR", none.c_str(), 1);
+  std::string why;
+  EXPECT_EQ(orcDumpingCodeLoader(why), nullptr);
+  EXPECT_EQ(why, "cannot create `" + none + "/.debug/jit`: Not a directory");
+  setenv("JITDUMPDIR", directory.c_str(), 1);
+  const kvc_code_loader *loader = orcDumpingCodeLoader(why);
+  ASSERT_TRUE(loader) << why;
+  EXPECT_EQ(orcDumpingCodeLoader(why), loader);
   EXPECT_TRUE(Code(object(), loader).handle);
   std::error_code error;
   std::string dump;
@@ -299,7 +377,7 @@ TEST(OrcLoader, WritesWhatPerfReads) {
       std::ifstream file(at->path());
       dump.assign(std::istreambuf_iterator<char>(file), {});
     }
-  EXPECT_THAT(dump, HasSubstr(kernel().symbol));
+  checkDump(dump, kernel().symbol);
   // The plain loader does not write.
   EXPECT_NE(orcCodeLoader(), loader);
   EXPECT_EQ(orcCodeLoader()->context, nullptr);

@@ -106,7 +106,8 @@ struct kvc_code_loader; /* kvc/runtime.h */
  * Any thread may load and release at any time. Valid for the life of the
  * process; the library must stay loaded as long as a program lives, and a
  * program must be released before exit() runs destructors. Null: a flag is
- * unknown, or LLVM was built without support for perf. */
+ * unknown, or the file of KVC_ORC_JITDUMP cannot be created. If it cannot be
+ * written later, loading fails and says so. */
 KVC_API const struct kvc_code_loader *kvc_orc_code_loader(uint32_t flags);
 
 #ifdef __cplusplus
