@@ -4,6 +4,7 @@
 #include "lib/Artifact/Json.h"
 #include "lib/Artifact/KernelAbi.h"
 #include "lib/Artifact/ManifestCheck.h"
+#include "lib/Artifact/ManifestJson.h"
 
 #include <nlohmann/json.hpp>
 
@@ -14,7 +15,7 @@ using Ordered = nlohmann::ordered_json;
 // Writing
 //===----------------------------------------------------------------------===//
 
-static Ordered toJson(const ModelInfo &model) {
+Ordered kvc::artifact::toJson(const ModelInfo &model) {
   Ordered json{{"layers", model.layers},
                {"q_heads", model.qHeads},
                {"kv_heads", model.kvHeads},
@@ -27,7 +28,7 @@ static Ordered toJson(const ModelInfo &model) {
   return json;
 }
 
-static Ordered toJson(const PlaneInfo &plane) {
+Ordered kvc::artifact::toJson(const PlaneInfo &plane) {
   return {{"stream", plane.stream},
           {"role", plane.role},
           {"type", plane.type},
@@ -38,7 +39,7 @@ static Ordered toJson(const PlaneInfo &plane) {
           {"page_offset", plane.pageOffset}};
 }
 
-static Ordered toJson(const StoreInfo &store) {
+Ordered kvc::artifact::toJson(const StoreInfo &store) {
   Ordered json{{"name", store.name},
                {"layers", {store.layerBegin, store.layerEnd}},
                {"kv_heads", {store.headBegin, store.headEnd}},
@@ -54,11 +55,12 @@ static Ordered toJson(const StoreInfo &store) {
   return json;
 }
 
-static Ordered toJson(const KernelInfo &kernel) {
+Ordered kvc::artifact::toJson(const KernelInfo &kernel) {
   Ordered json{{"name", kernel.name},
                {"kind", kernel.kind},
                {"store", kernel.store},
                {"target", kernel.target},
+               {"device", kernel.device},
                {"features", kernel.features},
                {"symbol", kernel.symbol},
                {"blob", kernel.blob},
@@ -66,10 +68,10 @@ static Ordered toJson(const KernelInfo &kernel) {
                {"min_queries", kernel.minQueries},
                {"max_queries", kernel.maxQueries},
                {"split", kernel.split},
+               {"tile_tokens", kernel.tileTokens},
                {"schedule", kernel.schedule}};
   if (kernel.device == "cpu")
     return json;
-  json["device"] = kernel.device;
   json["threads"] = kernel.threads;
   json["shared_bytes"] = kernel.sharedBytes;
   json["rows"] = kernel.rows;
@@ -86,14 +88,13 @@ std::string kvc::artifact::write(const Manifest &manifest) {
       {"format",
        {{"major", manifest.formatMajor}, {"minor", manifest.formatMinor}}},
       {"cpu_abi", manifest.cpuAbi},
+      {"gpu_abi", manifest.gpuAbi},
       {"producer", manifest.producer},
       {"spec_name", manifest.specName},
       {"key", manifest.key},
       {"model", toJson(manifest.model)},
       {"stores", Ordered::array()},
       {"kernels", Ordered::array()}};
-  if (manifest.gpuAbi)
-    json["gpu_abi"] = manifest.gpuAbi;
   for (const StoreInfo &store : manifest.stores)
     json["stores"].push_back(toJson(store));
   for (const KernelInfo &kernel : manifest.kernels)
@@ -108,6 +109,7 @@ std::string kvc::artifact::write(const Manifest &manifest) {
 
 static constexpr uint32_t kMaxLayers = 4096, kMaxHeads = 4096, kMaxDim = 4096;
 static constexpr uint32_t kMaxTokens = INT32_MAX; ///< kernels count in int32
+static constexpr uint32_t kMaxTile = 4096;
 static constexpr uint64_t kMaxScratch = 1u << 30;
 static constexpr const char *kNameChars = "_.-";
 
@@ -171,9 +173,6 @@ static StoreInfo readStore(const JsonNode &node) {
 
 /// What a kernel has that is not for the CPU.
 static void readGpuKernel(const JsonNode &node, KernelInfo &kernel) {
-  kernel.device = node.get("device").oneOf({"cpu", "cuda", "sim"});
-  if (kernel.device == "cpu")
-    return;
   kernel.threads = node.get("threads").integer32(32, 1024);
   kernel.sharedBytes = node.get("shared_bytes").integer32(0, 1u << 20);
   bool attend = kernel.kind == "attend";
@@ -191,6 +190,7 @@ static KernelInfo readKernel(const JsonNode &node) {
   kernel.kind = node.get("kind").oneOf({"attend", "merge", "append", "plan"});
   kernel.store = node.get("store").word(1, 64, kNameChars);
   kernel.target = node.get("target").word(1, 64, kNameChars);
+  kernel.device = node.get("device").oneOf({"cpu", "cuda", "sim"});
   for (const JsonNode &feature : node.get("features").items(0, 64))
     kernel.features.push_back(feature.word(1, 32, kNameChars));
   kernel.symbol = node.get("symbol").word(1, 256, "_");
@@ -201,8 +201,10 @@ static KernelInfo readKernel(const JsonNode &node) {
   kernel.minQueries = node.get("min_queries").integer32(least, most);
   kernel.maxQueries = node.get("max_queries").integer32(least, most);
   kernel.split = node.get("split").integer32(0, most);
+  kernel.tileTokens =
+      node.get("tile_tokens").integer32(attend, attend ? kMaxTile : 0);
   kernel.schedule = node.get("schedule").text(4096);
-  if (node.has("device"))
+  if (kernel.device != "cpu")
     readGpuKernel(node, kernel);
   return kernel;
 }
@@ -217,12 +219,17 @@ std::optional<Manifest> kvc::artifact::read(std::string_view text,
   Manifest manifest;
   JsonNode format = root.get("format");
   // First: in another major nothing below need hold.
-  manifest.formatMajor =
-      format.get("major").integer32(kFormatMajor, kFormatMajor);
+  manifest.formatMajor = format.get("major").integer32(0, UINT32_MAX);
+  if (error.empty() && manifest.formatMajor != kFormatMajor)
+    format.get("major").fail(
+        "expected an artifact of format " + std::to_string(kFormatMajor) +
+        ", found " + std::to_string(manifest.formatMajor) +
+        (manifest.formatMajor < kFormatMajor
+             ? ", of an earlier kvc: compile its spec again"
+             : ", of a later kvc"));
   manifest.formatMinor = format.get("minor").integer32(0, UINT32_MAX);
   manifest.cpuAbi = root.get("cpu_abi").integer32(0, UINT32_MAX);
-  if (root.has("gpu_abi"))
-    manifest.gpuAbi = root.get("gpu_abi").integer32(0, UINT32_MAX);
+  manifest.gpuAbi = root.get("gpu_abi").integer32(0, UINT32_MAX);
   manifest.producer = root.get("producer").text(256);
   manifest.specName = root.get("spec_name").word(1, 64, kNameChars);
   manifest.key = root.get("key").word(1, 128, "");

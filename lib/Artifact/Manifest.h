@@ -16,7 +16,9 @@
 
 namespace kvc::artifact {
 
-inline constexpr unsigned kFormatMajor = 1, kFormatMinor = 1;
+/// 2: symbols end in keys (KernelKey.h). What format 1 wrote is refused:
+/// nothing in it shows that code and manifest belong together.
+inline constexpr unsigned kFormatMajor = 2, kFormatMinor = 0;
 
 /// One plane of a store's page: the codes or the scales of one stream.
 struct PlaneInfo {
@@ -56,8 +58,10 @@ struct KernelInfo {
   std::string device = "cpu";
   /// CPU features that must all be there ("avx2", "fma", "amx-bf16", ...).
   std::vector<std::string> features;
-  std::string symbol; ///< C name in the blob
-  std::string blob;   ///< entry of the artifact: "cpu/x86-64-v3.0.o"
+  /// C name in the blob, which ends in the kernel's key. Kernels that are the
+  /// same share one.
+  std::string symbol;
+  std::string blob; ///< entry of the artifact: "cpu/x86-64-v3.0.o"
   uint64_t scratchBytes = 0;
   /// attend: a sequence with n query tokens uses the store's attend kernel with
   /// the largest minQueries <= n, in items of at most maxQueries tokens each.
@@ -66,6 +70,9 @@ struct KernelInfo {
   /// attend: tokens per split at absolute multiples, 0 = never split. Fixed
   /// by the schedule, not by the batch: results stay batch-invariant.
   uint32_t split = 0;
+  /// attend: tokens of one tile of all that work on an item. A split is whole
+  /// tiles.
+  uint32_t tileTokens = 0;
   std::string schedule; ///< printed #kvc.schedule
   // Not for the CPU:
   uint32_t threads = 0;     ///< per CTA
@@ -89,10 +96,10 @@ struct ModelInfo {
 
 struct Manifest {
   uint32_t formatMajor = kFormatMajor;
-  uint32_t formatMinor = 0; ///< 1 where there are kernels for GPUs
-  uint32_t cpuAbi = 0;      ///< KVC_CPU_ABI of the CPU kernels
-  uint32_t gpuAbi = 0;      ///< KVC_GPU_ABI of the others; 0: there are none
-  std::string producer;     ///< "kvc 0.1.0, LLVM 22.1.8"
+  uint32_t formatMinor = kFormatMinor;
+  uint32_t cpuAbi = 0;  ///< KVC_CPU_ABI of the CPU kernels
+  uint32_t gpuAbi = 0;  ///< KVC_GPU_ABI of the others; 0: there are none
+  std::string producer; ///< "kvc 0.1.0, LLVM 22.1.8"
   std::string specName;
   std::string key; ///< hex: everything that changed the code
   ModelInfo model;
@@ -105,9 +112,9 @@ struct Manifest {
 std::string write(const Manifest &manifest);
 
 /// Reads and checks: sizes, ranges, overlaps of scopes, geometry that adds up,
-/// kernels that name stores and blobs. Unknown keys are ignored, a newer major
-/// is refused. On failure returns nullopt and sets `error` (one line, names the
-/// JSON pointer).
+/// kernels that name stores and blobs, symbols that end in the kernel's key.
+/// Unknown keys are ignored, another major is refused. On failure returns
+/// nullopt and sets `error` (one line, names the JSON pointer).
 std::optional<Manifest> read(std::string_view json, std::string &error);
 
 } // namespace kvc::artifact

@@ -1,12 +1,15 @@
 //===- ManifestCheck.cpp - whether a manifest adds up ---------------------===//
 #include "lib/Artifact/ManifestCheck.h"
 
+#include "lib/Artifact/KernelKey.h"
+
 #include <set>
 #include <tuple>
 
 using namespace kvc::artifact;
 
 static constexpr uint64_t kPlaneAlignment = 64;
+static constexpr uint32_t kWarpLanes = 32;
 
 static std::string expected(const std::string &at, const std::string &what,
                             uint64_t wanted, uint64_t found) {
@@ -73,8 +76,23 @@ static std::string checkPlanes(const ModelInfo &model, const StoreInfo &store,
     if (store.planes[next].elements != dim)
       return expected(plane + "/elements", "the head dim ", dim,
                       store.planes[next].elements);
+    // What is stored as integers means nothing without its scales, and what is
+    // stored as floats has none.
+    bool needsScales = store.planes[next].type == "i8";
     next += 1;
-    next += is(stream, "scales");
+    if (is(stream, "scales") != needsScales)
+      return at + "/planes/" + std::to_string(next) + ": expected " +
+             (needsScales ? "the" : "no") + " scales of " + stream +
+             ", whose " + "codes are " + store.planes[next - 1].type;
+    if (!needsScales)
+      continue;
+    plane = at + "/planes/" + std::to_string(next);
+    if (store.planes[next].type == "i8")
+      return plane + "/type: expected scales to be floats, found `i8`";
+    if (store.planes[next].elements != 1)
+      return expected(plane + "/elements", "a scale per token and head: ", 1,
+                      store.planes[next].elements);
+    next += 1;
   }
   if (next != store.planes.size())
     return at + "/planes/" + std::to_string(next) +
@@ -134,6 +152,37 @@ static std::string checkScopes(const Manifest &manifest) {
                         covered);
 }
 
+/// How a kernel is launched, and how an attend kernel's work is cut.
+static std::string checkShape(const KernelInfo &kernel, const std::string &at) {
+  if (kernel.blob.empty() && kernel.device != "cuda")
+    return at + "/blob: expected an entry's name, found none";
+  if (kernel.kind == "plan" && kernel.device == "cpu")
+    return at + "/kind: the CPU has no kernels of kind `plan`";
+  if (kernel.threads % kWarpLanes)
+    return expected(at + "/threads", "whole warps, so a multiple of ",
+                    kWarpLanes, kernel.threads);
+  if (kernel.tileTokens && kernel.split % kernel.tileTokens)
+    return expected(at + "/split", "whole tiles, so a multiple of ",
+                    kernel.tileTokens, kernel.split);
+  return "";
+}
+
+/// Whether code and manifest belong together, as far as the manifest shows: an
+/// entry has a function of a symbol, or it has not.
+static std::string checkKeys(const Manifest &manifest) {
+  KernelKeys keys(manifest);
+  for (size_t i = 0; i < manifest.kernels.size(); ++i) {
+    const KernelInfo &kernel = manifest.kernels[i];
+    std::string key = keys.of(kernel);
+    if (kernel.symbol != boundSymbol(unboundSymbol(kernel.symbol), key))
+      return "/kernels/" + std::to_string(i) + "/symbol: expected the key " +
+             key + " of what the manifest says of `" + kernel.name +
+             "`, found `" + kernel.symbol +
+             "`: its code was compiled for something else";
+  }
+  return "";
+}
+
 /// A kernel is found by (store, target, kind) and, for attend, the number of
 /// query tokens: two that answer to the same would make the choice arbitrary.
 static std::string checkKernels(const Manifest &manifest) {
@@ -150,10 +199,8 @@ static std::string checkKernels(const Manifest &manifest) {
     if (!stores.count(kernel.store))
       return at + "/store: expected the name of a store, found `" +
              kernel.store + "`";
-    if (kernel.blob.empty() && kernel.device != "cuda")
-      return at + "/blob: expected an entry's name, found none";
-    if (kernel.kind == "plan" && kernel.device == "cpu")
-      return at + "/kind: the CPU has no kernels of kind `plan`";
+    if (std::string error = checkShape(kernel, at); !error.empty())
+      return error;
     if (!names.insert({kernel.device, kernel.target, kernel.name}).second)
       return at + "/name: `" + kernel.name + "` is there twice for `" +
              kernel.target + "`";
@@ -182,5 +229,7 @@ std::string kvc::artifact::check(const Manifest &manifest) {
   }
   if (std::string error = checkScopes(manifest); !error.empty())
     return error;
-  return checkKernels(manifest);
+  if (std::string error = checkKernels(manifest); !error.empty())
+    return error;
+  return checkKeys(manifest);
 }

@@ -10,9 +10,11 @@ inline constexpr uint32_t kMaxStores = 256, kMaxKernels = 4096;
 inline constexpr uint64_t kMaxPageBytes = 1u << 30;
 
 /// Checks what no single value shows: scopes that overlap or leave holes,
-/// strides and offsets of planes, references between kernels and stores, unique
-/// names. Every value must already be in the range that read() gives it.
-/// Returns an empty string or one line that starts with a JSON pointer.
+/// strides and offsets of planes, codes without the scales that they need,
+/// tiles and warps that are not whole, references between kernels and stores,
+/// unique names, and last the kernels' keys. Every value must already be in the
+/// range that read() gives it. Returns an empty string or one line that starts
+/// with a JSON pointer.
 std::string check(const Manifest &manifest);
 
 } // namespace kvc::artifact

@@ -159,10 +159,8 @@ bool Compilation::pack(TargetCompiler &compiler) {
   clock.begin(Phase::Artifact);
   artifact::Manifest manifest;
   manifest.cpuAbi = KVC_CPU_ABI;
-  if (llvm::any_of(targets, [](const Target &t) { return t.isGpu(); })) {
+  if (llvm::any_of(targets, [](const Target &t) { return t.isGpu(); }))
     manifest.gpuAbi = KVC_GPU_ABI;
-    manifest.formatMinor = artifact::kFormatMinor;
-  }
   manifest.producer = producer();
   manifest.specName = spec.name;
   manifest.key = key.hex();

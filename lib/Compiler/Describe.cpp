@@ -100,8 +100,27 @@ std::vector<artifact::KernelInfo> kvc::describeKernels(ModuleOp module,
     info.maxQueries = op.getSchedule().getQueries();
     nextQueries[info.store] = info.minQueries + info.maxQueries;
     info.split = op.getSchedule().getSplit();
+    info.tileTokens = op.getSchedule().getTokens();
+    // Warps that do not share rows take tokens side by side.
+    if (!op.getSchedule().getByRows())
+      info.tileTokens *= std::max<int64_t>(op.getSchedule().getWarps(), 1);
     if (target.isGpu())
       info.rows = op.getSchedule().getRows();
+  }
+  return kernels;
+}
+
+std::vector<artifact::KernelInfo> kvc::describePlans(ModuleOp module,
+                                                     const Target &target) {
+  std::vector<artifact::KernelInfo> kernels;
+  for (auto store : module.getOps<StoreOp>()) {
+    artifact::KernelInfo &info = kernels.emplace_back();
+    info.name = (store.getSymName() + ".plan").str();
+    info.kind = "plan";
+    info.store = store.getSymName().str();
+    info.target = target.sm.name;
+    info.device = target.deviceName();
+    info.symbol = nvptx::symbolName(info.name);
   }
   return kernels;
 }

@@ -2,6 +2,7 @@
 #include "lib/Compiler/GpuReport.h"
 
 #include "codegen/nvptx/Backend.h"
+#include "lib/Artifact/KernelKey.h"
 
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/MathExtras.h"
@@ -79,11 +80,13 @@ GpuReport kvc::reportGpu(const artifact::Bundle &bundle) {
   if (auto entry = bundle.find(kRemarksName))
     remarks = readRemarks(textOf(*entry));
   llvm::StringMap<llvm::StringMap<std::vector<Loop>>> sass; // by blob, symbol
-  for (const KernelInfo &kernel : bundle.manifest().kernels) {
+  for (auto [info, stores] : artifact::distinctKernels(bundle.manifest())) {
+    const KernelInfo &kernel = *info;
     if (kernel.device == "cpu")
       continue;
     GpuKernelReport &row = report.kernels.emplace_back();
     row.kernel = kernel;
+    row.stores = stores;
     row.occupancy = occupancyOf(kernel);
     if (kernel.registers)
       row.spills = spillsOf(kernel, remarks);

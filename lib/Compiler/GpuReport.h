@@ -21,8 +21,9 @@ struct Spills {
 };
 
 struct GpuKernelReport {
-  artifact::KernelInfo kernel;
-  unsigned tokens = 0; ///< of a warp's tile; 0: it has none
+  artifact::KernelInfo kernel; ///< the first store's
+  size_t stores = 1;           ///< that share it
+  unsigned tokens = 0;         ///< of a warp's tile; 0: it has none
   /// Known where an assembler saw the kernel.
   std::optional<Occupancy> occupancy;
   std::optional<Spills> spills;
@@ -46,8 +47,8 @@ std::string spillRemark(const artifact::KernelInfo &kernel,
 Spills spillsOf(const artifact::KernelInfo &kernel,
                 llvm::ArrayRef<Remark> remarks);
 
-/// Of all kernels for GPUs, emulated ones included. Runs `nvdisasm` if there is
-/// a cubin.
+/// Of each distinct kernel for GPUs, emulated ones included. Runs `nvdisasm` if
+/// there is a cubin.
 GpuReport reportGpu(const artifact::Bundle &bundle);
 
 } // namespace kvc

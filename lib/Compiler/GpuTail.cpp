@@ -9,20 +9,6 @@ using namespace mlir;
 using namespace kvc;
 using artifact::KernelInfo;
 
-/// What the manifest says of a plan kernel, which no tile op stands for.
-static void describePlans(ModuleOp module, const Target &target,
-                          std::vector<KernelInfo> &kernels) {
-  for (auto store : module.getOps<StoreOp>()) {
-    KernelInfo &info = kernels.emplace_back();
-    info.name = (store.getSymName() + ".plan").str();
-    info.kind = "plan";
-    info.store = store.getSymName().str();
-    info.target = target.sm.name;
-    info.device = target.deviceName();
-    info.symbol = nvptx::symbolName(info.name);
-  }
-}
-
 static void setLaunches(const nvptx::LaunchInfos &launches,
                         std::vector<KernelInfo> &kernels) {
   for (KernelInfo &kernel : kernels) {
@@ -43,13 +29,13 @@ static constexpr Level kPtx(Phase::Object, "ptx", "ptx");
 static constexpr Level kCubin(Phase::Object, "object", "cubin");
 
 bool TargetCompiler::runGpu(ModuleOp module, const Target &target,
-                            TargetOutput &output) {
+                            KernelSharing &sharing, TargetOutput &output) {
   clock.begin(kGpu);
-  describePlans(module, target, output.kernels);
   nvptx::LaunchInfos launches;
   if (failed(nvptx::lowerTileToGpu(module, target.sm, launches)))
     return unexplained(kGpu);
   setLaunches(launches, output.kernels);
+  sharing.bind(module, output.kernels);
   if (target.device == Target::Device::Cuda && !checkAssembler(target))
     return false;
   std::string entry = std::string(target.deviceName()) + "/" + target.sm.name;

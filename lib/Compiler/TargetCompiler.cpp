@@ -2,6 +2,7 @@
 #include "lib/Compiler/TargetCompiler.h"
 
 #include "lib/Artifact/File.h"
+#include "lib/Artifact/GpuAbi.h"
 #include "lib/Import/SpecToKvc.h"
 #include "passes/Pipeline.h"
 
@@ -179,13 +180,14 @@ void TargetCompiler::makeObject(ObjectJob &job,
 }
 
 bool TargetCompiler::runCpu(ModuleOp module, const cpu::CpuTarget &target,
-                            TargetOutput &output) {
+                            KernelSharing &sharing, TargetOutput &output) {
   clock.begin(Phase::Cpu);
   cpu::ScratchSizes scratch;
   if (failed(cpu::lowerTileToCpu(module, target, scratch)))
     return unexplained(Level(Phase::Cpu));
   for (artifact::KernelInfo &kernel : output.kernels)
     kernel.scratchBytes = scratch.lookup(kernel.name);
+  sharing.bind(module, output.kernels);
   clock.end();
   if (reached(Level(Phase::Cpu), target.name, output,
               [&] { return textOf(module); }))
@@ -198,20 +200,38 @@ bool TargetCompiler::runCpu(ModuleOp module, const cpu::CpuTarget &target,
                 output, [&](ObjectJob &job) { makeObject(job, target); });
 }
 
+artifact::Manifest TargetCompiler::describe(ModuleOp module,
+                                            const Target &target) const {
+  artifact::Manifest manifest;
+  manifest.cpuAbi = KVC_CPU_ABI;
+  manifest.gpuAbi = KVC_GPU_ABI;
+  manifest.model = describeModel(spec.model);
+  manifest.stores = stores();
+  manifest.kernels = describeKernels(module, target);
+  if (target.isGpu())
+    llvm::append_range(manifest.kernels, describePlans(module, target));
+  return manifest;
+}
+
 std::optional<TargetOutput> TargetCompiler::run(const Target &target) {
   TargetOutput output;
   clock.begin(Phase::Tile);
   OwningOpRef<ModuleOp> module(kvcModule->clone());
   if (!plan(*module, target))
     return std::nullopt;
-  output.kernels = describeKernels(*module, target);
+  KernelSharing sharing(describe(*module, target));
+  if (failed(sharing.shareStores(*module)))
+    return std::nullopt;
+  output.kernels = sharing.distinct();
   remarkFolds(*module);
   clock.end();
-  bool done = reached(Level(Phase::Tile), target.name, output,
-                      [&] { return textOf(*module); }) ||
-              (target.isGpu() ? runGpu(*module, target, output)
-                              : runCpu(*module, target.cpu, output));
+  bool ends = reached(Level(Phase::Tile), target.name, output,
+                      [&] { return textOf(*module); });
+  bool done =
+      ends || (target.isGpu() ? runGpu(*module, target, sharing, output)
+                              : runCpu(*module, target.cpu, sharing, output));
   if (!done || diagnostics.hasErrors())
     return std::nullopt;
+  output.kernels = sharing.expand(output.kernels);
   return output;
 }

@@ -6,6 +6,7 @@
 #include "lib/Compiler/Describe.h"
 #include "lib/Compiler/Locations.h"
 #include "lib/Compiler/Objects.h"
+#include "lib/Compiler/Sharing.h"
 #include "lib/Compiler/Target.h"
 
 #include "mlir/IR/MLIRContext.h"
@@ -40,13 +41,17 @@ public:
   const SpecPlaces &specPlaces() const { return places; }
 
 private:
+  /// What the manifest will say of a module at the tile level, as far as it is
+  /// known there.
+  artifact::Manifest describe(mlir::ModuleOp module,
+                              const Target &target) const;
   /// kvc -> tile.
   bool plan(mlir::ModuleOp module, const Target &target);
   /// tile -> as far as the options say. False after an error.
   bool runCpu(mlir::ModuleOp module, const cpu::CpuTarget &target,
-              TargetOutput &output);
+              KernelSharing &sharing, TargetOutput &output);
   bool runGpu(mlir::ModuleOp module, const Target &target,
-              TargetOutput &output);
+              KernelSharing &sharing, TargetOutput &output);
   /// Says what comes of it if no assembler is here; false if nothing can.
   bool checkAssembler(const Target &target);
   /// From the LLVM dialect to an object for this machine's kind of CPU.

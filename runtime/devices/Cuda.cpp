@@ -47,7 +47,10 @@ kvc_status CudaModule::find(const KernelInfo &info, GpuFunction &function) {
     return cuda.notMade(current.result, "cuCtxPushCurrent");
   Handle handle = nullptr;
   if (Result r = cuda.cuModuleGetFunction(&handle, module, info.symbol.c_str()))
-    return cuda.notMade(r, info.symbol.c_str());
+    return r == kNotFound ? fail(KVC_CORRUPT, 426,
+                                 "the code for `%s` has no function `%s`",
+                                 info.target.c_str(), info.symbol.c_str())
+                          : cuda.notMade(r, info.symbol.c_str());
   if (info.sharedBytes > 48 * 1024)
     if (Result r = cuda.cuFuncSetAttribute(handle, kMaxDynamicShared,
                                            int(info.sharedBytes)))

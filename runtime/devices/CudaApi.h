@@ -20,7 +20,7 @@ using Handle = void *;
 using DevicePtr = unsigned long long;
 
 // Numbers of the driver's documentation.
-inline constexpr Result kOutOfMemory = 2;
+inline constexpr Result kOutOfMemory = 2, kNotFound = 500;
 inline constexpr int kMultiprocessors = 16, kMajor = 75, kMinor = 76;
 inline constexpr int kSharedPerBlockOptIn = 97;
 inline constexpr int kMaxDynamicShared = 8;

@@ -1,5 +1,6 @@
 //===- Explain.cpp - kvc explain: what a spec costs, and how it runs ------===//
 #include "lib/Artifact/Bundle.h"
+#include "lib/Artifact/KernelKey.h"
 #include "lib/Compiler/Remarks.h"
 #include "lib/Spec/Reader.h"
 #include "lib/Spec/Size.h"
@@ -185,10 +186,13 @@ static std::string queriesOf(const artifact::Manifest &manifest,
 
 static void printKernels(llvm::raw_ostream &os, const Explanation &all) {
   Table table({"kernel", "target", "new tokens", "schedule"});
-  for (const artifact::KernelInfo &kernel : all.manifest.kernels)
-    table.row({kernel.name, kernel.target,
+  for (const artifact::DistinctKernel &distinct :
+       artifact::distinctKernels(all.manifest)) {
+    const artifact::KernelInfo &kernel = *distinct.info;
+    table.row({artifact::nameOf(distinct), kernel.target,
                kernel.kind == "attend" ? queriesOf(all.manifest, kernel) : "",
                kernel.kind == "attend" ? kernel.schedule : ""});
+  }
   table.print(os);
 }
 

@@ -1,5 +1,6 @@
 //===- Inspect.cpp - kvc inspect: what is in an artifact ------------------===//
 #include "lib/Artifact/Bundle.h"
+#include "lib/Artifact/KernelKey.h"
 #include "lib/Compiler/Remarks.h"
 #include "tools/kvc/Cli.h"
 #include "tools/kvc/InspectGpu.h"
@@ -59,14 +60,16 @@ static void printStores(llvm::raw_ostream &os, const artifact::Manifest &m) {
 static void printKernels(llvm::raw_ostream &os, const artifact::Manifest &m) {
   Table table(
       {"kernel", "target", "device", "queries", ">scratch", "schedule"});
-  for (const artifact::KernelInfo &kernel : m.kernels)
-    table.row({kernel.name, kernel.target, kernel.device,
+  for (const artifact::DistinctKernel &distinct : distinctKernels(m)) {
+    const artifact::KernelInfo &kernel = *distinct.info;
+    table.row({nameOf(distinct), kernel.target, kernel.device,
                kernel.kind != "attend"
                    ? ""
                    : std::to_string(kernel.minQueries) + "+, by " +
                          std::to_string(kernel.maxQueries),
                std::to_string(kernel.scratchBytes) + " B",
                kernel.kind == "attend" ? kernel.schedule : ""});
+  }
   table.print(os);
 }
 

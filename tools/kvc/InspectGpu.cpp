@@ -1,6 +1,7 @@
 //===- InspectGpu.cpp - the GPU kernels of an artifact --------------------===//
 #include "tools/kvc/InspectGpu.h"
 
+#include "lib/Artifact/KernelKey.h"
 #include "tools/kvc/Cli.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -16,6 +17,10 @@ static std::string orDash(unsigned value) {
   return value ? std::to_string(value) : "-";
 }
 
+static std::string nameOf(const GpuKernelReport &row) {
+  return artifact::nameOf({&row.kernel, row.stores});
+}
+
 static void printResources(llvm::raw_ostream &os, const GpuReport &report) {
   Table table({"GPU kernel", "target", "device", ">registers", ">spills",
                ">stack", ">shared", ">threads", ">CTAs/SM", "limit"});
@@ -29,7 +34,7 @@ static void printResources(llvm::raw_ostream &os, const GpuReport &report) {
       ctas = std::to_string(row.occupancy->ctas);
       limit = row.occupancy->limit;
     }
-    table.row({row.kernel.name, row.kernel.target, row.kernel.device,
+    table.row({nameOf(row), row.kernel.target, row.kernel.device,
                orDash(row.kernel.registers), spills, stack,
                std::to_string(row.kernel.sharedBytes) + " B",
                std::to_string(row.kernel.threads), ctas, limit});
@@ -56,7 +61,7 @@ static std::vector<std::string> heading(const char *first,
 static std::vector<std::string> cells(const GpuKernelReport &row,
                                       const Loop &loop,
                                       std::vector<std::string> last) {
-  std::vector<std::string> cells{row.kernel.name, row.kernel.target};
+  std::vector<std::string> cells{nameOf(row), row.kernel.target};
   for (unsigned count : loop.counts)
     cells.push_back(std::to_string(count));
   llvm::append_range(cells, last);
@@ -122,6 +127,7 @@ static void printLoop(llvm::json::OStream &os, const GpuKernelReport &row,
 static void printKernel(llvm::json::OStream &os, const GpuKernelReport &row) {
   os.object([&] {
     os.attribute("name", row.kernel.name);
+    os.attribute("stores", uint64_t(row.stores));
     os.attribute("target", row.kernel.target);
     os.attribute("device", row.kernel.device);
     os.attribute("threads", row.kernel.threads);

@@ -1,6 +1,8 @@
 //===- ManifestTest.cpp - what read() takes and refuses -------------------===//
 #include "Sample.h"
 
+#include "lib/Artifact/KernelKey.h"
+
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 #include <rapidcheck/gtest.h>
@@ -48,29 +50,12 @@ TEST(Manifest, RoundTripOfGpuKernels) {
   EXPECT_EQ(back->gpuAbi, 1u);
 }
 
-// What version 1.0 wrote names no device, and 1.1 writes it so, too.
-TEST(Manifest, KernelsOfNoDeviceAreForTheCpu) {
-  std::string text = write(sampleManifest()), error;
-  EXPECT_EQ(text.find("\"device\""), text.npos);
-  EXPECT_EQ(text.find("gpu_abi"), text.npos);
-  std::optional<Manifest> manifest = read(text, error);
-  ASSERT_TRUE(manifest) << error;
-  EXPECT_EQ(manifest->gpuAbi, 0u);
-  for (const KernelInfo &kernel : manifest->kernels)
-    EXPECT_EQ(kernel.device, "cpu");
-  json document = json::parse(text);
-  for (json &kernel : document["kernels"])
-    kernel["device"] = "cpu";
-  std::optional<Manifest> named = read(document.dump(), error);
-  EXPECT_EQ(named, manifest) << error;
-}
-
 TEST(Manifest, KeysAreInAFixedOrder) {
   std::string text = write(sampleManifest());
   size_t last = 0;
   for (const char *key :
-       {"\"format\"", "\"cpu_abi\"", "\"producer\"", "\"spec_name\"", "\"key\"",
-        "\"model\"", "\"stores\"", "\"kernels\""}) {
+       {"\"format\"", "\"cpu_abi\"", "\"gpu_abi\"", "\"producer\"",
+        "\"spec_name\"", "\"key\"", "\"model\"", "\"stores\"", "\"kernels\""}) {
     size_t at = text.find(key);
     ASSERT_NE(at, text.npos) << key;
     EXPECT_GE(at, last) << key;
@@ -87,7 +72,7 @@ TEST(Manifest, UnknownKeysAreIgnored) {
   std::optional<Manifest> back = read(document.dump(), error);
   ASSERT_TRUE(back) << error;
   EXPECT_EQ(back->formatMinor, 7u);
-  back->formatMinor = 0;
+  back->formatMinor = kFormatMinor;
   EXPECT_EQ(*back, sampleManifest());
 }
 
@@ -113,8 +98,10 @@ static void expectRefused(const std::vector<Change> &changes,
 
 TEST(Manifest, RefusesValuesOutOfRange) {
   expectRefused({
-      {"/format/major", 2, "/format/major: expected an integer of 1 to 1"},
-      {"/format/major", 0, "/format/major"},
+      {"/format/major", 3,
+       "/format/major: expected an artifact of format 2, found 3, of a later"},
+      {"/format/major", 0, "/format/major: expected an artifact of format 2"},
+      {"/format/major", "2", "/format/major: expected an integer"},
       {"/cpu_abi", -1, "/cpu_abi"},
       {"/cpu_abi", 1.0, "/cpu_abi: expected an integer"},
       {"/cpu_abi", 4294967296, "/cpu_abi"},
@@ -175,6 +162,14 @@ TEST(Manifest, RefusesGpuKernelsThatCannotBe) {
           {"/kernels/1/device", "tpu", "/kernels/1/device: expected one of"},
           {"/kernels/1/threads", 31, "/kernels/1/threads"},
           {"/kernels/1/threads", 1025, "/kernels/1/threads"},
+          {"/kernels/1/threads", 129,
+           "/kernels/1/threads: expected whole warps, so a multiple of 32, "
+           "found 129"},
+          {"/kernels/2/tile_tokens", 96,
+           "/kernels/2/split: expected whole tiles, so a multiple of 96"},
+          {"/kernels/2/tile_tokens", 0, "/kernels/2/tile_tokens"},
+          {"/kernels/1/tile_tokens", 1, "/kernels/1/tile_tokens"},
+          {"/kernels/2/split", 250, "/kernels/2/split: expected whole tiles"},
           {"/kernels/1/rows", 1, "/kernels/1/rows"},
           {"/kernels/2/rows", 0, "/kernels/2/rows"},
           {"/kernels/2/rows", 1025, "/kernels/2/rows"},
@@ -237,7 +232,15 @@ TEST(Manifest, RefusesWhatDoesNotAddUp) {
       {"/stores/1/planes/1/page_offset", 64,
        "/stores/1/planes/1/page_offset: expected 0"},
       {"/stores/0/order", "NHD", "/stores/0/planes/0/token_stride"},
-      {"/stores/0/planes/0/type", "f16", "/stores/0/planes/0/token_bytes"},
+      {"/stores/1/planes/0/type", "f32", "/stores/1/planes/0/token_bytes"},
+      {"/stores/0/planes/0/type", "f16",
+       "/stores/0/planes/1: expected no scales of K, whose codes are f16"},
+      {"/stores/0/planes/2/type", "i8",
+       "/stores/0/planes/3: expected the scales of V, whose codes are i8"},
+      {"/stores/0/planes/1/type", "i8",
+       "/stores/0/planes/1/type: expected scales to be floats, found `i8`"},
+      {"/stores/0/planes/1/elements", 2,
+       "/stores/0/planes/1/elements: expected a scale per token and head: 1"},
       {"/stores/0/planes/0/elements", 32,
        "/stores/0/planes/0/elements: expected the head dim 64"},
       {"/model/head_dim_v", 40,
@@ -251,6 +254,14 @@ TEST(Manifest, RefusesWhatDoesNotAddUp) {
       {"/kernels/1/kind", "append", "/kernels/1: a second append"},
       {"/kernels/3/min_queries", 1, "/kernels/3: a second attend"},
   });
+}
+
+TEST(Manifest, RefusesIntegersWithoutTheirScales) {
+  Manifest manifest = sampleManifest();
+  manifest.stores[0].planes.erase(manifest.stores[0].planes.begin() + 1);
+  bindSymbols(manifest);
+  EXPECT_EQ(errorOf(write(manifest)), "/stores/0/planes/1: expected the scales "
+                                      "of K, whose codes are i8");
 }
 
 /// Calls `visit` with the pointer of every value of `node`.
@@ -272,8 +283,7 @@ TEST(Manifest, EveryKeyIsNeeded) {
     json changed = document;
     json &parent = changed[Pointer(at.substr(0, slash))];
     std::string key = at.substr(slash + 1);
-    if (!parent.is_object() || key == "logit_softcap" || key == "window" ||
-        key == "device" || key == "gpu_abi")
+    if (!parent.is_object() || key == "logit_softcap" || key == "window")
       return;
     parent.erase(key);
     ++removed;
@@ -362,6 +372,8 @@ static StoreInfo randomStore(const ModelInfo &model) {
     store.recent = *rc::gen::inRange(1u, 1u << 31);
   auto add = [&](const char *stream, const char *role, uint32_t elements) {
     auto [type, size] = *rc::gen::elementOf(types);
+    while (type == "i8" && std::string(role) == "scales")
+      std::tie(type, size) = *rc::gen::elementOf(types);
     uint32_t row = elements * size;
     bool hnd = store.order == "HND";
     store.planes.push_back({stream, role, type, elements, row,
@@ -375,8 +387,8 @@ static StoreInfo randomStore(const ModelInfo &model) {
   };
   for (const char *stream : {"K", "V"}) {
     add(stream, "codes", *stream == 'K' ? model.headDimK : model.headDimV);
-    if (*rc::gen::arbitrary<bool>())
-      add(stream, "scales", *rc::gen::inRange(1u, 5u));
+    if (store.planes.back().type == "i8")
+      add(stream, "scales", 1);
   }
   return store;
 }
@@ -400,6 +412,7 @@ RC_GTEST_PROP(Manifest, AnyValidManifestRoundTrips, ()) {
     m.stores.back().layerEnd = layer;
   }
   m.model.layers = layer;
+  bindSymbols(m);
   std::string error;
   std::optional<Manifest> back = read(write(m), error);
   RC_LOG(error);

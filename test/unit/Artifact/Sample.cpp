@@ -1,6 +1,8 @@
 //===- Sample.cpp - a small valid artifact for tests ----------------------===//
 #include "Sample.h"
 
+#include "lib/Artifact/KernelKey.h"
+
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -61,19 +63,19 @@ Manifest kvc::artifact::sampleManifest() {
     m.kernels.push_back(kernel);
     kernel.kind = "attend", kernel.name = prefix + "attend.decode";
     kernel.scratchBytes = 8192;
-    kernel.split = 512;
+    kernel.split = 512, kernel.tileTokens = 16;
     kernel.minQueries = 1, kernel.maxQueries = 16;
     m.kernels.push_back(kernel);
     kernel.name = prefix + "attend.prefill";
     kernel.minQueries = 17, kernel.maxQueries = 64;
     m.kernels.push_back(kernel);
   }
+  bindSymbols(m);
   return m;
 }
 
 Manifest kvc::artifact::gpuSampleManifest() {
   Manifest m = sampleManifest();
-  m.formatMinor = 1;
   m.gpuAbi = 1;
   m.kernels.erase(m.kernels.begin() + 1, m.kernels.end());
   KernelInfo binary, ptx, sim;
@@ -94,12 +96,13 @@ Manifest kvc::artifact::gpuSampleManifest() {
       if (kernel.kind == "attend") {
         kernel.schedule = "#kvc.schedule<block = 64>";
         kernel.minQueries = 1, kernel.maxQueries = 21;
-        kernel.split = 256;
+        kernel.split = 256, kernel.tileTokens = 64;
         kernel.sharedBytes = 100000;
         kernel.rows = 64;
       }
       m.kernels.push_back(kernel);
     }
+  bindSymbols(m);
   return m;
 }
 

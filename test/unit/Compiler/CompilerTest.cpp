@@ -202,7 +202,7 @@ TEST(Compiler, LevelsStopWhereAsked) {
   options.stopAfter = Phase::Object;
   options.disassemble = true;
   CompileOutput output = compiled(spec, options);
-  EXPECT_THAT(output.text, HasSubstr("_append:\n"));
+  EXPECT_THAT(output.text, HasSubstr("_append_"));
   EXPECT_THAT(output.text, HasSubstr("ret"));
   std::set<std::string> defined, undefined;
   readSymbols(output.artifact, defined, undefined);

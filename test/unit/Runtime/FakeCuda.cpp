@@ -86,9 +86,9 @@ int checkImage(const std::string &image) {
 
 /// How long the parameter of a kernel is; a driver knows it from the kernel.
 size_t paramBytes(const std::string &function) {
-  if (function.ends_with("_plan"))
+  if (function.find("_plan_") != function.npos)
     return sizeof(KvcGpuPlanParams);
-  if (function.ends_with("_append"))
+  if (function.find("_append_") != function.npos)
     return sizeof(KvcGpuAppendParams);
   return sizeof(KvcGpuAttendParams);
 }

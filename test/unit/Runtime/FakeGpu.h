@@ -2,6 +2,7 @@
 #ifndef KVC_TEST_UNIT_RUNTIME_FAKEGPU_H
 #define KVC_TEST_UNIT_RUNTIME_FAKEGPU_H
 
+#include "lib/Artifact/KernelKey.h"
 #include "runtime/Api.h"
 #include "runtime/devices/Gpu.h"
 
@@ -35,9 +36,9 @@ struct Notes {
   std::string refused, remarked;    ///< targets
   std::string loaded;               ///< target
   std::vector<std::string> entries; ///< that were loaded
-  std::string missing;              ///< symbol that the module has not
-  std::string foreign;              ///< device whose kernels it has not
-  std::string failing;              ///< kernel that does not launch
+  std::string missing; ///< symbol, without its key, that the module has not
+  std::string foreign; ///< device whose kernels it has not
+  std::string failing; ///< kernel that does not launch
   std::vector<Launched> launches;
   std::map<uintptr_t, size_t> memories; ///< that were allocated
   std::vector<void *> uploads;          ///< their streams
@@ -60,9 +61,10 @@ public:
       : notes(notes), entry(std::move(entry)) {}
   kvc_status find(const artifact::KernelInfo &info,
                   rt::GpuFunction &function) override {
-    if (info.symbol == notes.missing || info.device == notes.foreign ||
+    std::string name(artifact::unboundSymbol(info.symbol));
+    if (name == notes.missing || info.device == notes.foreign ||
         info.blob != entry)
-      return rt::fail(KVC_CORRUPT, 1, "no `%s`", info.symbol.c_str());
+      return rt::fail(KVC_CORRUPT, 1, "no `%s`", name.c_str());
     function.info = &info;
     function.handle = &notes;
     function.module = this;

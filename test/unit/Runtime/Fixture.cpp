@@ -3,6 +3,8 @@
 
 #include "lib/Artifact/File.h"
 #include "lib/Artifact/KernelAbi.h"
+#include "lib/Artifact/KernelKey.h"
+#include "test/unit/Runtime/Aliases.h"
 
 #include <cmath>
 #include <cstdio>
@@ -59,6 +61,7 @@ static KernelInfo kernel(const char *store, const char *kind,
   info.minQueries = minQueries;
   info.maxQueries = maxQueries;
   info.split = split;
+  info.tileTokens = info.kind == "attend";
   return info;
 }
 
@@ -85,12 +88,23 @@ artifact::Manifest kvc::test::fixtureManifest() {
   return m;
 }
 
-std::vector<uint8_t> kvc::test::pack(const artifact::Manifest &manifest) {
+std::vector<uint8_t>
+kvc::test::withSymbols(std::span<const uint8_t> object,
+                       const artifact::Manifest &manifest) {
+  std::vector<std::pair<std::string, std::string>> symbols;
+  for (const KernelInfo &kernel : manifest.kernels)
+    symbols.emplace_back(artifact::unboundSymbol(kernel.symbol), kernel.symbol);
+  return withAliases(object, symbols);
+}
+
+std::vector<uint8_t> kvc::test::pack(artifact::Manifest manifest) {
+  artifact::bindSymbols(manifest);
   std::string error;
   auto object = artifact::MappedFile::open(KVC_TEST_KERNELS, 1u << 20, error);
   std::vector<uint8_t> bytes;
   if (object) {
-    artifact::Entry entry = {"cpu/generic.o", object->bytes()};
+    std::vector<uint8_t> named = withSymbols(object->bytes(), manifest);
+    artifact::Entry entry = {"cpu/generic.o", named};
     bytes = artifact::pack(manifest, {&entry, 1}, error);
   }
   if (bytes.empty()) {

@@ -27,8 +27,11 @@ inline constexpr uint32_t kPaged = 0, kWindow = 1, kFlat = 2;
 
 artifact::Manifest fixtureManifest();
 /// An artifact of the manifest, whose kernels may name the blob
-/// "cpu/generic.o".
-std::vector<uint8_t> pack(const artifact::Manifest &manifest);
+/// "cpu/generic.o". Symbols get their keys here, in manifest and object.
+std::vector<uint8_t> pack(artifact::Manifest manifest);
+/// An object of kernels by hand with the symbols of a manifest's kernels.
+std::vector<uint8_t> withSymbols(std::span<const uint8_t> object,
+                                 const artifact::Manifest &manifest);
 
 /// A device with so many threads and the program of fixtureManifest().
 struct Loaded {

@@ -3,6 +3,7 @@
 
 #include "lib/Artifact/File.h"
 #include "lib/Artifact/GpuAbi.h"
+#include "lib/Artifact/KernelKey.h"
 #include "lib/Simt/InstructionSet.h"
 
 #include <cstdio>
@@ -57,6 +58,7 @@ void kvc::test::addGpuTarget(artifact::Manifest &manifest,
     info.maxQueries = attend.rows / (kQueryHeads / kHeads);
     info.rows = attend.rows;
     info.split = attend.split;
+    info.tileTokens = 1;
     info.sharedBytes = device == "cuda" ? 100 * 1024 : 0;
     manifest.kernels.push_back(info);
   }
@@ -70,14 +72,14 @@ kvc::test::gpuManifest(const std::string &device,
                        const std::vector<std::string> &targets) {
   artifact::Manifest manifest = fixtureManifest();
   manifest.kernels.clear();
-  manifest.formatMinor = 1;
   manifest.gpuAbi = KVC_GPU_ABI;
   for (const std::string &target : targets)
     addGpuTarget(manifest, device, target);
   return manifest;
 }
 
-std::vector<uint8_t> kvc::test::packGpu(const artifact::Manifest &manifest) {
+std::vector<uint8_t> kvc::test::packGpu(artifact::Manifest manifest) {
+  artifact::bindSymbols(manifest);
   std::string error;
   auto host = artifact::MappedFile::open(KVC_TEST_KERNELS, 1u << 20, error);
   auto object =
@@ -90,8 +92,10 @@ std::vector<uint8_t> kvc::test::packGpu(const artifact::Manifest &manifest) {
     texts[kernel.ptx] = "PTX " + kernel.target;
     texts[kernel.blob] = "CUBIN " + kernel.target;
     const auto &from = kernel.device == "cpu" ? host : object;
-    if (from && kernel.blob.ends_with(".o"))
-      texts[kernel.blob].assign(from->bytes().begin(), from->bytes().end());
+    if (from && kernel.blob.ends_with(".o")) {
+      auto named = withSymbols(from->bytes(), manifest);
+      texts[kernel.blob].assign(named.begin(), named.end());
+    }
   }
   texts.erase("");
   std::vector<artifact::Entry> entries;

@@ -29,8 +29,8 @@ artifact::Manifest gpuManifest(const std::string &device,
 inline constexpr const char *kStrangeSites = "sim/strange.sites";
 /// An artifact with all entries that the kernels name. An object is that of
 /// kernels.c or gpu_kernels.c, any other binary's bytes are "CUBIN sm_90a",
-/// those of PTX "PTX sm_90a".
-std::vector<uint8_t> packGpu(const artifact::Manifest &manifest);
+/// those of PTX "PTX sm_90a". Symbols get their keys here.
+std::vector<uint8_t> packGpu(artifact::Manifest manifest);
 
 /// An emulated sm_80 with the program of gpuManifest("sim", {"sm_80"}).
 struct LoadedSim : Loaded {

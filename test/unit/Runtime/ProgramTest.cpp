@@ -151,7 +151,7 @@ TEST_F(Programs, IncompleteVariantsAreRefused) {
   artifact::Manifest manifest = fixtureManifest();
   manifest.kernels[0].symbol = "not_there";
   EXPECT_EQ(load(pack(manifest)).code, KVC_CORRUPT);
-  EXPECT_THAT(kvc_error_text(), HasSubstr("has no function `not_there`"));
+  EXPECT_THAT(kvc_error_text(), HasSubstr("has no function `not_there_"));
 }
 
 TEST_F(Programs, HostileBytesAreRefused) {
@@ -276,7 +276,7 @@ TEST_F(CodeLoaders, GetCodeBackThatIsOfNoUse) {
   artifact::Manifest manifest = fixtureManifest();
   manifest.kernels.back().symbol = "not_there";
   EXPECT_EQ(load(manifest).code, KVC_CORRUPT);
-  EXPECT_THAT(kvc_error_text(), HasSubstr("has no function `not_there`"));
+  EXPECT_THAT(kvc_error_text(), HasSubstr("has no function `not_there_"));
   EXPECT_EQ(counting.loaded, 1);
   EXPECT_EQ(counting.released, 1);
 }

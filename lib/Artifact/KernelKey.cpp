@@ -1,0 +1,125 @@
+//===- KernelKey.cpp - what a kernel's code was compiled for --------------===//
+#include "lib/Artifact/KernelKey.h"
+
+#include "lib/Artifact/ManifestJson.h"
+
+#include <bit>
+
+using namespace kvc::artifact;
+using Ordered = nlohmann::ordered_json;
+
+static constexpr size_t kKeyDigits = 32;
+static constexpr std::string_view kDigits = "0123456789abcdef";
+
+void Fnv128::add(std::string_view bytes) {
+  constexpr auto prime =
+      (static_cast<unsigned __int128>(1) << 88) | (1u << 8) | 0x3b;
+  for (char byte : bytes)
+    state = (state ^ uint8_t(byte)) * prime;
+}
+
+std::string Fnv128::hex() const {
+  std::string text;
+  for (int shift = 124; shift >= 0; shift -= 4)
+    text += kDigits[size_t(state >> shift) & 15];
+  return text;
+}
+
+/// Strings that are no UTF-8 are refused elsewhere; here they must not abort.
+static std::string textOf(const Ordered &json) {
+  return json.dump(-1, ' ', false, Ordered::error_handler_t::replace);
+}
+
+static std::string textOf(const ModelInfo &model) {
+  Ordered json = toJson(model);
+  json.erase("layers"); // a kernel is given the planes of one layer
+  // How a double is printed is a library's choice, its bits are not.
+  for (Ordered &value : json)
+    if (value.is_number_float())
+      value = std::bit_cast<uint64_t>(value.get<double>());
+  return textOf(json);
+}
+
+static std::string textOf(const StoreInfo &store) {
+  Ordered json = toJson(store);
+  for (const char *field : {"name", "layers"})
+    json.erase(field);
+  return textOf(json);
+}
+
+static std::string textOf(const KernelInfo &kernel) {
+  Ordered json = toJson(kernel);
+  for (const char *field :
+       {"name", "store", "symbol", "blob", "ptx", "sites", "registers"})
+    json.erase(field);
+  return textOf(json);
+}
+
+KernelKeys::KernelKeys(const Manifest &manifest)
+    : cpuAbi(manifest.cpuAbi), gpuAbi(manifest.gpuAbi) {
+  Fnv128 model;
+  model.add("kvc kernel " + std::to_string(manifest.formatMajor) + "\n");
+  model.add(textOf(manifest.model) + "\n");
+  for (const StoreInfo &info : manifest.stores) {
+    Fnv128 store = model;
+    store.add(textOf(info) + "\n");
+    stores.emplace(info.name, store);
+  }
+  for (const KernelInfo &kernel : manifest.kernels)
+    if (kernel.kind == "attend")
+      attends[groupOf(kernel)].emplace(kernel.minQueries, textOf(kernel));
+}
+
+std::string KernelKeys::of(const KernelInfo &kernel) const {
+  auto store = stores.find(kernel.store);
+  if (store == stores.end())
+    return "";
+  Fnv128 key = store->second;
+  key.add(textOf(kernel) + "\n");
+  key.add(std::to_string(kernel.device == "cpu" ? cpuAbi : gpuAbi) + "\n");
+  auto planned = attends.find(groupOf(kernel));
+  if (kernel.kind == "plan" && planned != attends.end())
+    for (const auto &[queries, text] : planned->second)
+      key.add(text + "\n");
+  return key.hex();
+}
+
+std::string kvc::artifact::boundSymbol(std::string_view name,
+                                       std::string_view key) {
+  return std::string(name) + "_" + std::string(key);
+}
+
+std::string_view kvc::artifact::unboundSymbol(std::string_view symbol) {
+  if (symbol.size() <= kKeyDigits)
+    return symbol;
+  size_t name = symbol.size() - kKeyDigits - 1;
+  bool bound = symbol[name] == '_' &&
+               symbol.find_first_not_of(kDigits, name + 1) == symbol.npos;
+  return bound ? symbol.substr(0, name) : symbol;
+}
+
+void kvc::artifact::bindSymbols(Manifest &manifest) {
+  KernelKeys keys(manifest);
+  for (KernelInfo &kernel : manifest.kernels)
+    kernel.symbol = boundSymbol(unboundSymbol(kernel.symbol), keys.of(kernel));
+}
+
+std::vector<DistinctKernel>
+kvc::artifact::distinctKernels(const Manifest &manifest) {
+  std::vector<DistinctKernel> list;
+  std::map<std::tuple<std::string, std::string, std::string>, size_t> known;
+  for (const KernelInfo &kernel : manifest.kernels) {
+    auto [at, isNew] = known.try_emplace(
+        {kernel.device, kernel.target, kernel.symbol}, list.size());
+    if (isNew)
+      list.push_back({&kernel});
+    else
+      ++list[at->second].stores;
+  }
+  return list;
+}
+
+std::string kvc::artifact::nameOf(const DistinctKernel &kernel) {
+  return kernel.info->name +
+         (kernel.stores > 1 ? " x" + std::to_string(kernel.stores) : "");
+}

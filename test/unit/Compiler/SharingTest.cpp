@@ -1,0 +1,155 @@
+//===- SharingTest.cpp - each distinct kernel is compiled once ------------===//
+#include "lib/Artifact/Bundle.h"
+#include "lib/Artifact/KernelKey.h"
+#include "lib/Compiler/Compiler.h"
+#include "lib/Spec/Reader.h"
+
+#include "llvm/ADT/StringRef.h"
+#include "llvm/Object/ELFObjectFile.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+using namespace kvc;
+using testing::HasSubstr;
+
+namespace {
+
+/// `count` stores of a layer each, of which every `period`-th has a window.
+std::string specOf(unsigned count, unsigned period = 0) {
+  std::string layers = std::to_string(count);
+  std::string text = R"({"kvc": "0.1", "name": "many", "model": {"layers": )" +
+                     layers + R"(, "q_heads": 4, "kv_heads": 2,
+    "head_dim": 64, "dtype": "bf16"}, "stores": [)";
+  for (unsigned i = 0; i < count; ++i)
+    text += std::string(i ? "," : "") + R"({"name": "layer)" +
+            std::to_string(i) + R"(", "scope": {"layers": [)" +
+            std::to_string(i) + "," + std::to_string(i + 1) +
+            R"(]}, "layout": {"kind": "paged", "page": 16}, "reads": )" +
+            (period && i % period == 0
+                 ? R"({"kind": "window", "sink": 4, "recent": 128}})"
+                 : R"("all"})");
+  return text + "]}";
+}
+
+struct Compiled {
+  Diagnostics diagnostics;
+  CompileOutput output;
+  artifact::Manifest manifest;
+  size_t functions = 0; ///< in all entries
+
+  Compiled(const std::string &text, const std::string &target,
+           std::vector<ScheduleOverride> schedule = {}) {
+    auto spec = spec::read(text, "test.json", diagnostics);
+    CompileOptions options;
+    options.targets = {target};
+    options.schedule = std::move(schedule);
+    auto result = compile(*spec, options, diagnostics);
+    EXPECT_TRUE(result);
+    output = std::move(*result);
+    std::string error;
+    auto bundle = artifact::Bundle::open(output.artifact, error);
+    EXPECT_TRUE(bundle) << error;
+    manifest = bundle->manifest();
+    for (const artifact::Entry &entry : bundle->entries())
+      functions += count(entry);
+  }
+
+  size_t remarks(const std::string &code) const {
+    return llvm::count_if(diagnostics.all(),
+                          [&](auto &each) { return each.code == code; });
+  }
+
+private:
+  /// Functions of an object, kernels of PTX.
+  static size_t count(const artifact::Entry &entry) {
+    llvm::StringRef bytes(reinterpret_cast<const char *>(entry.bytes.data()),
+                          entry.bytes.size());
+    if (llvm::StringRef(entry.name).ends_with(".ptx"))
+      return bytes.count(".visible .entry");
+    if (!llvm::StringRef(entry.name).ends_with(".o"))
+      return 0;
+    auto object = llvm::object::ObjectFile::createELFObjectFile({bytes, ""});
+    EXPECT_TRUE(bool(object));
+    return llvm::count_if((*object)->symbols(), [](const auto &symbol) {
+      auto flags = symbol.getFlags();
+      return flags && *flags & llvm::object::SymbolRef::SF_Global;
+    });
+  }
+};
+
+class Sharing : public testing::TestWithParam<const char *> {
+protected:
+  size_t kernels() const { return GetParam()[0] == 'x' ? 4 : 5; }
+};
+
+} // namespace
+
+TEST_P(Sharing, StoresThatAreAlikeAreCompiledOnce) {
+  Compiled one(specOf(1), GetParam()), many(specOf(36), GetParam());
+  EXPECT_EQ(one.functions, kernels());
+  EXPECT_EQ(many.functions, one.functions);
+  EXPECT_EQ(many.output.objectTimes.size(), one.output.objectTimes.size());
+  ASSERT_EQ(many.manifest.kernels.size(), 36 * kernels());
+  auto distinct = artifact::distinctKernels(many.manifest);
+  ASSERT_EQ(distinct.size(), kernels());
+  for (const artifact::DistinctKernel &kernel : distinct) {
+    EXPECT_EQ(kernel.stores, 36u);
+    EXPECT_EQ(kernel.info->store, "layer0");
+  }
+  // A kernel of a model with one layer is the same as of one with 36.
+  auto single = artifact::distinctKernels(one.manifest);
+  for (size_t i = 0; i < kernels(); ++i)
+    EXPECT_EQ(distinct[i].info->symbol, single[i].info->symbol);
+  EXPECT_EQ(many.remarks("R-SHARED"), 1u);
+  EXPECT_EQ(one.remarks("R-SHARED"), 0u);
+  for (const Diagnostic &each : one.diagnostics.all())
+    EXPECT_EQ(many.remarks(each.code), one.remarks(each.code)) << each.code;
+}
+
+TEST_P(Sharing, StoresThatDifferAreNot) {
+  Compiled two(specOf(6, 2), GetParam());
+  EXPECT_EQ(two.functions, 2 * kernels());
+  EXPECT_EQ(two.remarks("R-SHARED"), 2u);
+  for (const artifact::KernelInfo &kernel : two.manifest.kernels) {
+    bool window = (kernel.store.back() - '0') % 2 == 0;
+    EXPECT_THAT(kernel.symbol, HasSubstr(window ? "layer0_" : "layer1_"));
+  }
+}
+
+// Of a store with one kernel of its own the others are shared, but for the
+// plan.
+TEST_P(Sharing, KernelsThatAreAlikeAreCompiledOnce) {
+  Compiled three(specOf(3), GetParam(),
+                 {{"layer1.attend.decode", "split", 512}});
+  bool planned = kernels() == 5;
+  EXPECT_EQ(three.functions, kernels() + 1 + planned);
+  std::map<std::string, std::string> symbols;
+  for (const artifact::KernelInfo &kernel : three.manifest.kernels)
+    symbols[kernel.name] = kernel.symbol;
+  for (const char *name : {".append", ".merge", ".attend.prefill"})
+    for (const char *store : {"layer1", "layer2"})
+      EXPECT_EQ(symbols[std::string(store) + name],
+                symbols[std::string("layer0") + name]);
+  EXPECT_NE(symbols["layer1.attend.decode"], symbols["layer0.attend.decode"]);
+  EXPECT_EQ(symbols["layer2.attend.decode"], symbols["layer0.attend.decode"]);
+  EXPECT_EQ(symbols["layer2.plan"], symbols["layer0.plan"]);
+  EXPECT_EQ(symbols["layer1.plan"] != symbols["layer0.plan"], planned);
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, Sharing,
+                         testing::Values("x86-64-v3", "sm_80", "sim:sm_80"),
+                         [](const auto &info) {
+                           std::string name = info.param;
+                           for (char &c : name)
+                             c = isalnum(c) ? c : '_';
+                           return name;
+                         });
+
+TEST(Sharing, ManyStoresFitAnArtifact) {
+  Compiled most(specOf(256), "x86-64-v3");
+  EXPECT_EQ(most.functions, 4u);
+  EXPECT_EQ(most.manifest.stores.size(), 256u);
+}
