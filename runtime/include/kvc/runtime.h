@@ -259,6 +259,14 @@ typedef struct kvc_store_info {
   kvc_plane_info planes[KVC_MAX_PLANES];
 } kvc_store_info;
 
+/* An artifact is machine code: to load one from a stranger is to run his
+ * program. Loading is safe for any bytes, and refuses (KVC_CORRUPT) what is
+ * damaged, does not add up, or whose code was compiled for something else than
+ * its manifest says: page, heads, dims, codecs, window, scale, scratch, threads
+ * and the rest are in a key that each kernel's symbol ends in. That is against
+ * mistakes and damage. It is no signature, and what the code does is not looked
+ * at: SECURITY.md. */
+
 /* Loads an artifact from memory (copied) or a file and picks, of the variants
  * that this device can run, the best. KVC_UNSUPPORTED: kvc_error_text() lists
  * every variant and what it lacks. */
