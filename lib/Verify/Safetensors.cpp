@@ -2,6 +2,9 @@
 #include "lib/Verify/Safetensors.h"
 #include "dialect/codecs/HostFloat.h"
 
+#include "llvm/Support/Error.h"
+#include "llvm/Support/FileSystem.h"
+
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -17,6 +20,67 @@ using Tensor = Safetensors::Tensor;
 static constexpr size_t kPrefix = 8;
 /// {"name": {"shape": [..]}} is three deep.
 static constexpr unsigned kMaxDepth = 4;
+
+/// Elements that are widened at a time.
+static constexpr size_t kPiece = 1 << 16;
+
+class Safetensors::Source {
+public:
+  virtual ~Source() = default;
+  virtual uint64_t size() const = 0;
+  /// Copies what lies within size(); false, with `error` set, if it cannot.
+  virtual bool read(uint64_t at, void *to, size_t bytes,
+                    std::string &error) const = 0;
+};
+
+namespace {
+
+class MemorySource : public Safetensors::Source {
+public:
+  explicit MemorySource(std::vector<uint8_t> bytes) : bytes(std::move(bytes)) {}
+  uint64_t size() const override { return bytes.size(); }
+  bool read(uint64_t at, void *to, size_t count, std::string &) const override {
+    if (count)
+      std::memcpy(to, bytes.data() + at, count);
+    return true;
+  }
+
+private:
+  std::vector<uint8_t> bytes;
+};
+
+/// Not a mapping, whose file another process could cut short under us.
+class FileSource : public Safetensors::Source {
+public:
+  explicit FileSource(llvm::sys::fs::file_t file) : file(file) {
+    if (llvm::sys::fs::status(file, info))
+      info = llvm::sys::fs::file_status();
+  }
+  ~FileSource() override { llvm::sys::fs::closeFile(file); }
+  bool isRegular() const { return llvm::sys::fs::is_regular_file(info); }
+  uint64_t size() const override { return info.getSize(); }
+  bool read(uint64_t at, void *to, size_t count,
+            std::string &error) const override {
+    llvm::MutableArrayRef<char> rest(static_cast<char *>(to), count);
+    while (!rest.empty()) {
+      auto done = llvm::sys::fs::readNativeFileSlice(file, rest, at);
+      if (!done)
+        return error = "cannot read: " + llvm::toString(done.takeError()),
+               false;
+      if (*done == 0)
+        return error = "cannot read: the file became shorter", false;
+      rest = rest.drop_front(*done);
+      at += *done;
+    }
+    return true;
+  }
+
+private:
+  llvm::sys::fs::file_t file;
+  llvm::sys::fs::file_status info;
+};
+
+} // namespace
 
 /// Whether `text` nests no deeper than a header may. Brackets in strings do not
 /// count. A parser is not asked before this.
@@ -69,7 +133,7 @@ static std::optional<spec::DType> dtypeFrom(const json &name) {
 }
 
 /// Fills `tensor` but for the place of the data; an error text if it cannot.
-static std::string readTensor(const json &entry, size_t dataBytes,
+static std::string readTensor(const json &entry, uint64_t dataBytes,
                               Tensor &tensor) {
   if (!entry.is_object() || entry.size() != 3 || !entry.contains("dtype") ||
       !entry.contains("shape") || !entry.contains("data_offsets"))
@@ -84,7 +148,7 @@ static std::string readTensor(const json &entry, size_t dataBytes,
            std::to_string(Safetensors::kMaxRank) + " axes";
   // No product below exceeds the file by more than a factor of it, so none
   // overflows.
-  size_t size = spec::bytes(*dtype);
+  uint64_t size = spec::bytes(*dtype);
   for (const json &axis : shape) {
     if (!axis.is_number_unsigned())
       return "expected a shape of whole numbers";
@@ -111,12 +175,12 @@ static std::string readTensor(const json &entry, size_t dataBytes,
 
 /// Whether the tensors lie one after the other and fill the data.
 static bool isTight(const std::map<std::string, Tensor> &tensors,
-                    size_t dataBytes) {
-  std::vector<std::pair<size_t, size_t>> ranges;
+                    uint64_t dataBytes) {
+  std::vector<std::pair<uint64_t, uint64_t>> ranges;
   for (const auto &[name, tensor] : tensors)
     ranges.emplace_back(tensor.begin, tensor.end);
   std::sort(ranges.begin(), ranges.end());
-  size_t at = 0;
+  uint64_t at = 0;
   for (auto [begin, end] : ranges) {
     if (begin != at)
       return false;
@@ -126,20 +190,22 @@ static bool isTight(const std::map<std::string, Tensor> &tensors,
 }
 
 /// The header as JSON; discarded, with `error` set, if it is not one.
-static json readHeader(const std::vector<uint8_t> &bytes, size_t &headerBytes,
+static json readHeader(const Safetensors::Source &source, size_t &headerBytes,
                        std::string &error) {
   json none(json::value_t::discarded);
   uint64_t length = 0;
-  if (bytes.size() < kPrefix)
+  if (source.size() < kPrefix)
     return error = "shorter than a safetensors file can be", none;
-  std::memcpy(&length, bytes.data(), kPrefix); // little endian
-  if (length > Safetensors::kMaxHeader || length > bytes.size() - kPrefix)
+  if (!source.read(0, &length, kPrefix, error)) // little endian
+    return none;
+  if (length > Safetensors::kMaxHeader || length > source.size() - kPrefix)
     return error = "a header of " + std::to_string(length) +
                    " bytes: not a safetensors file, or cut off",
            none;
   headerBytes = length;
-  std::string_view text(reinterpret_cast<const char *>(bytes.data() + kPrefix),
-                        headerBytes);
+  std::string text(headerBytes, 0);
+  if (!source.read(kPrefix, text.data(), headerBytes, error))
+    return none;
   if (!isShallow(text))
     return error = "the header is nested too deeply", none;
   json header = parse(text);
@@ -151,15 +217,15 @@ static json readHeader(const std::vector<uint8_t> &bytes, size_t &headerBytes,
   return header;
 }
 
-std::optional<Safetensors> Safetensors::read(std::vector<uint8_t> bytes,
+std::optional<Safetensors> Safetensors::from(std::unique_ptr<Source> source,
                                              std::string &error) {
-  Safetensors file;
+  Safetensors file(std::move(source));
   size_t headerBytes = 0;
-  json header = readHeader(bytes, headerBytes, error);
+  json header = readHeader(*file.source, headerBytes, error);
   if (header.is_discarded())
     return std::nullopt;
   size_t dataBegin = kPrefix + headerBytes;
-  size_t dataBytes = bytes.size() - dataBegin;
+  uint64_t dataBytes = file.source->size() - dataBegin;
   for (const auto &[name, entry] : header.items()) {
     if (name == "__metadata__") {
       if (!entry.is_object())
@@ -181,24 +247,53 @@ std::optional<Safetensors> Safetensors::read(std::vector<uint8_t> bytes,
            std::nullopt;
   for (auto &[name, tensor] : file.table)
     tensor.begin += dataBegin, tensor.end += dataBegin;
-  file.bytes = std::move(bytes);
   return file;
 }
 
-std::vector<float> Safetensors::values(const Tensor &tensor) const {
-  size_t width = spec::bytes(tensor.dtype);
-  std::vector<float> values((tensor.end - tensor.begin) / width);
-  const uint8_t *from = bytes.data() + tensor.begin;
+std::optional<Safetensors> Safetensors::open(const std::string &path,
+                                             std::string &error) {
+  auto file = llvm::sys::fs::openNativeFileForRead(path);
+  if (!file)
+    return error = "cannot read: " + llvm::toString(file.takeError()),
+           std::nullopt;
+  auto source = std::make_unique<FileSource>(*file);
+  if (!source->isRegular())
+    return error = "not a regular file; a pipe is read as `-`", std::nullopt;
+  return from(std::move(source), error);
+}
+
+std::optional<Safetensors> Safetensors::read(std::vector<uint8_t> bytes,
+                                             std::string &error) {
+  return from(std::make_unique<MemorySource>(std::move(bytes)), error);
+}
+
+Safetensors::Safetensors(std::unique_ptr<Source> source)
+    : source(std::move(source)) {}
+Safetensors::Safetensors(Safetensors &&) = default;
+Safetensors &Safetensors::operator=(Safetensors &&) = default;
+Safetensors::~Safetensors() = default;
+
+std::optional<std::vector<float>>
+Safetensors::values(const Tensor &tensor, uint64_t most,
+                    std::string &error) const {
+  uint64_t width = spec::bytes(tensor.dtype);
+  std::vector<float> values(
+      std::min(most, (tensor.end - tensor.begin) / width));
   if (tensor.dtype == spec::DType::F32) {
-    if (!values.empty())
-      std::memcpy(values.data(), from, values.size() * sizeof(float));
+    if (!source->read(tensor.begin, values.data(),
+                      values.size() * sizeof(float), error))
+      return std::nullopt;
     return values;
   }
-  for (float &x : values) {
-    uint16_t bits;
-    std::memcpy(&bits, from, 2);
-    x = tensor.dtype == spec::DType::F16 ? fromF16(bits) : fromBF16(bits);
-    from += 2;
+  std::vector<uint16_t> bits(std::min(values.size(), kPiece));
+  for (size_t at = 0; at < values.size(); at += bits.size()) {
+    size_t count = std::min(values.size() - at, bits.size());
+    if (!source->read(tensor.begin + at * width, bits.data(), count * width,
+                      error))
+      return std::nullopt;
+    for (size_t i = 0; i < count; ++i)
+      values[at + i] = tensor.dtype == spec::DType::F16 ? fromF16(bits[i])
+                                                        : fromBF16(bits[i]);
   }
   return values;
 }

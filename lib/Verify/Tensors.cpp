@@ -15,6 +15,9 @@ using namespace kvc::verify;
 
 /// Query tokens of one step of a prefill.
 static constexpr int64_t kChunk = 500;
+/// Numbers that are taken from a file, of all layers: 2 GiB as f32. The
+/// reference takes hours before this.
+static constexpr uint64_t kMostElements = uint64_t(1) << 29;
 
 static float roundTo(spec::DType dtype, float x) {
   switch (dtype) {
@@ -43,8 +46,10 @@ static bool take(const Safetensors &file, const std::string &name,
                                  name, tokens, heads, dim,
                                  llvm::make_range(shape.begin(), shape.end())),
            false;
-  to = file.values(found->second);
-  to.resize(tokens * heads * dim);
+  auto values = file.values(found->second, tokens * heads * dim, error);
+  if (!values)
+    return error = "`" + name + "`: " + error, false;
+  to = std::move(*values);
   for (float &x : to)
     x = roundTo(dtype, x);
   return true;
@@ -66,6 +71,7 @@ std::optional<std::vector<LayerTensors>>
 verify::takeLayers(const Safetensors &file, const spec::Model &model,
                    int64_t limit, std::string &error) {
   std::vector<LayerTensors> layers;
+  uint64_t elements = 0;
   for (unsigned layer : layersOf(file)) {
     std::string prefix = "layers." + std::to_string(layer) + ".";
     if (layer >= model.layers)
@@ -79,6 +85,13 @@ verify::takeLayers(const Safetensors &file, const spec::Model &model,
       to.tokens = std::min<uint64_t>(q->second.shape[0], INT32_MAX);
     if (limit)
       to.tokens = std::min(to.tokens, limit);
+    elements += to.tokens * (model.qHeads * model.headDimK +
+                             model.kvHeads * (model.headDimK + model.headDimV));
+    if (elements > kMostElements)
+      return error = llvm::formatv("`{0}*`: with {1} tokens it makes more than "
+                                   "{2} numbers: ask for fewer `--tokens`",
+                                   prefix, to.tokens, kMostElements),
+             std::nullopt;
     if (!take(file, prefix + "q", model.qHeads, model.headDimK, model.dtype,
               to.tokens, to.q, error) ||
         !take(file, prefix + "k", model.kvHeads, model.headDimK, model.dtype,

@@ -12,7 +12,8 @@ using namespace kvc;
 using namespace kvc::cli;
 namespace cl = llvm::cl;
 
-static constexpr uint64_t kMaxTensorBytes = uint64_t(4) << 30;
+/// Of standard input; a file of any size is read where it is asked for.
+static constexpr uint64_t kMaxTensorBytes = uint64_t(1) << 30;
 
 static cl::SubCommand command("verify", "Prove kernels right against float64");
 static cl::opt<std::string> file(cl::Positional,
@@ -93,12 +94,16 @@ static std::optional<std::vector<verify::LayerTensors>>
 readTensors(const spec::Spec &spec, Diagnostics &diagnostics) {
   if (tensors.empty())
     return verify::makeLayers(spec, tokens ? tokens : 300, seed);
-  auto bytes = readInput(tensors, kMaxTensorBytes, diagnostics);
-  if (!bytes)
-    return std::nullopt;
   std::string error;
-  auto opened =
-      verify::Safetensors::read({bytes->begin(), bytes->end()}, error);
+  std::optional<verify::Safetensors> opened;
+  if (tensors == "-") {
+    auto bytes = readInput(tensors, kMaxTensorBytes, diagnostics);
+    if (!bytes)
+      return std::nullopt;
+    opened = verify::Safetensors::read({bytes->begin(), bytes->end()}, error);
+  } else {
+    opened = verify::Safetensors::open(tensors, error);
+  }
   std::optional<std::vector<verify::LayerTensors>> layers;
   if (opened)
     layers = verify::takeLayers(*opened, spec.model, tokens, error);

@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <fcntl.h>
+#include <unistd.h>
 
 using namespace kvc;
 using namespace kvc::verify;
@@ -36,11 +38,12 @@ TEST(Safetensors, ReadsEveryType) {
   auto file = Safetensors::read(fileOf(kHeader, kData), error);
   ASSERT_TRUE(file) << error;
   auto values = [&](const char *name) {
-    return file->values(file->tensors().at(name));
+    return *file->values(file->tensors().at(name), UINT64_MAX, error);
   };
   EXPECT_THAT(values("f"), ElementsAre(1, -2));
   EXPECT_THAT(values("h"), ElementsAre(1, -3));
   EXPECT_THAT(values("b"), ElementsAre(3));
+  EXPECT_THAT(*file->values(file->tensors().at("h"), 1, error), ElementsAre(1));
   EXPECT_TRUE(values("none").empty());
   EXPECT_THAT(file->tensors().at("f").shape, ElementsAre(2, 1));
   EXPECT_EQ(file->metadata().at("model"), "m");
@@ -144,7 +147,8 @@ TEST(Safetensors, SurvivesMutations) {
       continue;
     ++accepted;
     for (const auto &[name, tensor] : file->tensors())
-      EXPECT_EQ(file->values(tensor).size() * spec::bytes(tensor.dtype),
+      EXPECT_EQ(file->values(tensor, UINT64_MAX, error)->size() *
+                    spec::bytes(tensor.dtype),
                 tensor.end - tensor.begin);
   }
   EXPECT_GT(accepted, 100u); // changed names and values are no errors
@@ -157,4 +161,67 @@ TEST(Safetensors, RefusesAHugeHeader) {
   std::string error;
   EXPECT_FALSE(Safetensors::read(bytes, error));
   EXPECT_THAT(error, HasSubstr("a header of"));
+}
+
+namespace {
+/// A file of 5 GiB and a bit, of which the disk holds the ends.
+struct SparseFile {
+  static constexpr uint64_t kBytes = uint64_t(5) << 30;
+
+  SparseFile() {
+    std::string end = std::to_string(kBytes);
+    std::string header =
+        R"({"a":{"dtype":"F32","shape":[)" + std::to_string(kBytes / 4) +
+        R"(],"data_offsets":[0,)" + end +
+        R"(]},"b":{"dtype":"F16","shape":[2],)" + R"("data_offsets":[)" + end +
+        "," + std::to_string(kBytes + 4) + "]}}";
+    std::vector<uint8_t> head = fileOf(header, {});
+    const uint8_t tail[] = {0, 0x3c, 0, 0xc2};
+    last = off_t(head.size() + kBytes);
+    EXPECT_EQ(pwrite(file, head.data(), head.size(), 0), ssize_t(head.size()));
+    EXPECT_EQ(pwrite(file, tail, sizeof(tail), last), ssize_t(sizeof(tail)));
+  }
+  ~SparseFile() {
+    close(file);
+    unlink(path.c_str());
+  }
+
+  std::string path = testing::TempDir() + "sparse-XXXXXX";
+  int file = mkstemp(path.data());
+  off_t last = 0; ///< where the second tensor is
+};
+} // namespace
+
+TEST(Safetensors, ReadsOfALargeFileWhatIsAskedFor) {
+  SparseFile sparse;
+  std::string error;
+  auto file = Safetensors::open(sparse.path, error);
+  ASSERT_TRUE(file) << error;
+  const auto &tensors = file->tensors();
+  EXPECT_THAT(*file->values(tensors.at("a"), 3, error), ElementsAre(0, 0, 0));
+  EXPECT_THAT(*file->values(tensors.at("b"), UINT64_MAX, error),
+              ElementsAre(1, -3));
+  // Another process may cut it short.
+  ASSERT_EQ(ftruncate(sparse.file, sparse.last + 2), 0);
+  EXPECT_FALSE(file->values(tensors.at("b"), UINT64_MAX, error));
+  EXPECT_THAT(error, HasSubstr("became shorter"));
+  EXPECT_FALSE(Safetensors::open(sparse.path, error));
+  EXPECT_THAT(error, HasSubstr("outside of the file"));
+}
+
+TEST(Safetensors, ALargeFileOfSomethingElseIsRefusedByItsHeader) {
+  SparseFile sparse;
+  uint64_t length = SparseFile::kBytes;
+  ASSERT_EQ(pwrite(sparse.file, &length, 8, 0), 8);
+  std::string error;
+  EXPECT_FALSE(Safetensors::open(sparse.path, error));
+  EXPECT_THAT(error, HasSubstr("a header of 5368709120 bytes"));
+}
+
+TEST(Safetensors, OpensRegularFiles) {
+  std::string error;
+  EXPECT_FALSE(Safetensors::open("/no/such/file", error));
+  EXPECT_THAT(error, HasSubstr("cannot read: "));
+  EXPECT_FALSE(Safetensors::open("/dev/zero", error));
+  EXPECT_THAT(error, HasSubstr("not a regular file"));
 }
