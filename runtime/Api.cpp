@@ -45,6 +45,8 @@ const char *kvc_code_name(uint32_t code) {
     return "poisoned";
   case KVC_SEQUENCE_FULL:
     return "sequence full";
+  case KVC_NOT_APPENDED:
+    return "not appended";
   default:
     return "unknown code";
   }

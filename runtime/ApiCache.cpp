@@ -113,6 +113,11 @@ kvc_status kvc_cache_attend(kvc_cache *cache, kvc_step step, uint32_t layer,
   return caught();
 }
 
+kvc_status kvc_cache_mark_appended(kvc_cache *cache, kvc_step step,
+                                   uint32_t layer) {
+  return cache ? unwrap(cache)->markAppended(step, layer) : noHandle("cache");
+}
+
 kvc_status kvc_cache_commit(kvc_cache *cache, kvc_step step,
                             const uint32_t *accepted) try {
   return cache ? unwrap(cache)->commit(step, accepted) : noHandle("cache");

@@ -21,9 +21,10 @@ static kvc_status checkOptions(const Program &program,
                                const kvc_cache_options &options) {
   if (kvc_status s = checkBounds(program.manifest(), options); !isOk(s))
     return s;
-  if (options.flags & ~uint32_t(KVC_SINGLE_OWNER))
+  if (options.flags & ~uint32_t(KVC_SINGLE_OWNER | KVC_SCRUB))
     return fail(KVC_INVALID_ARGUMENT, 504,
-                "`flags`: expected KVC_SINGLE_OWNER or 0, found %u",
+                "`flags`: expected any of KVC_SINGLE_OWNER and KVC_SCRUB, "
+                "found %u",
                 options.flags);
   if (uintptr_t(options.arena) % 64)
     return fail(KVC_INVALID_ARGUMENT, 505,
@@ -102,6 +103,7 @@ bool Cache::initStep(Step &step) {
   size_t batch = options.max_batch;
   Device &device = program->device();
   if (!step.sequences.allocate(batch) || !step.owners.allocate(batch) ||
+      !step.writtenIn.allocate(program->manifest().model.layers) ||
       !step.cuQ.allocate(device, batch + 1) ||
       !step.kvLen.allocate(device, batch))
     return false;
@@ -118,6 +120,11 @@ bool Cache::initStep(Step &step) {
 
 Cache::~Cache() {
   Device &device = program->device();
+  // An arena of its own goes back to the system, which shows it to nobody.
+  if (lent && options.flags & KVC_SCRUB)
+    for (uint32_t slot = 0; slot < options.max_sequences; ++slot)
+      if (sequences[slot].isOpen())
+        empty(slot);
   // Not what the caller has lent itself.
   if (lent)
     device.takeBack(arena);
@@ -203,7 +210,7 @@ kvc_status Cache::release(kvc_seq seq) {
                 "sequence {%u, %u} is in an open step; commit or abandon it "
                 "first",
                 seq.slot, seq.generation);
-  shrink(seq.slot, sequence.length, 0);
+  empty(seq.slot);
   sequence.length = 0;
   sequence.generation += 1;
   freeSequences[freeSequenceCount++] = seq.slot;
@@ -220,22 +227,62 @@ kvc_status Cache::length(kvc_seq seq, uint32_t &tokens) const {
   return ok();
 }
 
+/// Zeroes a page or slot in every layer, if the cache does that.
+void Cache::scrub(const StoreLayout &store, uint32_t outer) {
+  if (!(options.flags & KVC_SCRUB))
+    return;
+  for (uint32_t layer = 0; layer < store.layers(); ++layer)
+    if (kvc_status s = program->device().scrub(
+            arena + store.offset + layer * store.layerBytes +
+                outer * store.outerBytes,
+            store.outerBytes, options.stream);
+        !isOk(s))
+      poison(s);
+}
+
+/// Frees a page of a sequence's table.
+void Cache::giveBack(Store &store, int32_t &entry) {
+  if (store.pool.give(entry))
+    scrub(store.layout, uint32_t(entry));
+  else
+    poison(fail(KVC_POISONED, 516,
+                "page %d of `%s` was given back but is not live", entry,
+                store.name()));
+  entry = kZeroPage;
+}
+
 /// Gives back the pages that `from` tokens need and `to` do not.
 void Cache::shrink(uint32_t sequence, uint32_t from, uint32_t to) {
   for (Remembered &remembered : sequences[sequence].remembered)
     remembered.intact = std::min(remembered.intact, to);
   for (auto &store : stores) {
-    if (!store->layout.paged())
+    const StoreLayout &layout = store->layout;
+    if (!layout.paged())
       continue;
     int32_t *table = store->table(sequence);
-    uint32_t keep = store->layout.pagesFor(to);
-    for (uint32_t i = store->layout.pagesFor(from); i > keep; --i) {
-      if (!store->pool.give(table[i - 1]))
-        poison(fail(KVC_POISONED, 516,
-                    "page %d of `%s` was given back but is not live",
-                    table[i - 1], store->name()));
-      table[i - 1] = kZeroPage;
-    }
+    PageRange gone = layout.unseen(sequences[sequence].length);
+    uint32_t keep = layout.pagesFor(to);
+    for (uint32_t i = layout.pagesFor(from); i > keep; --i)
+      if (!gone.holds(i - 1))
+        giveBack(*store, table[i - 1]);
+  }
+}
+
+/// Gives back all that a sequence holds.
+void Cache::empty(uint32_t sequence) {
+  shrink(sequence, sequences[sequence].tokens(), 0);
+  for (auto &store : stores)
+    if (!store->layout.paged())
+      scrub(store->layout, sequence);
+}
+
+/// Gives back the pages that nobody sees any more when a sequence of `from`
+/// committed tokens has `to`.
+void Cache::slide(uint32_t sequence, uint32_t from, uint32_t to) {
+  for (auto &store : stores) {
+    uint32_t end = store->layout.unseen(to).end;
+    for (uint32_t i = store->layout.unseen(from).end; i < end; ++i)
+      giveBack(*store, store->table(sequence)[i]);
   }
 }
 
@@ -337,6 +384,7 @@ kvc_status Cache::reserve(const kvc_slot_request *requests, uint32_t count,
   // Nothing below can fail, but for a device that does not work.
   Step &step = steps[index];
   step.generation += 1;
+  step.written = 0;
   step.batch = count;
   for (uint32_t i = 0; i < count; ++i) {
     step.sequences[i] = requests[i].seq.slot;
@@ -361,13 +409,12 @@ kvc_status Cache::fillStep(uint32_t index) {
     bool same = step.owners[row] == slot + 1 && remembered.row == row;
     step.cuQ[row] = int32_t(step.rows);
     step.kvLen[row] = int32_t(sequence.tokens());
+    Remembered kept = same ? remembered : Remembered();
     for (uint32_t store = 0; store < stores.size(); ++store)
-      if (kvc_status s =
-              fillTable(step, store, row, same ? remembered.intact : 0);
-          !isOk(s))
+      if (kvc_status s = fillTable(step, store, row, kept); !isOk(s))
         return s;
     step.owners[row] = slot + 1;
-    remembered = {row, sequence.tokens()};
+    remembered = {row, sequence.tokens(), sequence.length};
     step.rows += sequence.reserved;
   }
   step.cuQ[step.batch] = int32_t(step.rows);
@@ -380,10 +427,10 @@ kvc_status Cache::fillStep(uint32_t index) {
   return step.cuQ.upload(0, step.batch + 1, options.stream);
 }
 
-/// The pages of the first `intact` tokens are in the table. Of a GPU's copy,
-/// only what changes is written: in most rows of most steps, nothing.
+/// The table has what is `kept` of the sequence. Of a GPU's copy, only what
+/// changes is written: in most rows of most steps, nothing.
 kvc_status Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
-                            uint32_t intact) {
+                            const Remembered &kept) {
   Store &store = *stores[storeIndex];
   StepTable &to = step.tables[storeIndex];
   uint32_t slot = step.sequences[row];
@@ -402,8 +449,19 @@ kvc_status Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
   for (uint32_t i = store.layout.pagesFor(sequence.length); i < pages; ++i)
     table[i] = store.pool.take();
   int32_t *entries = to.table.data() + size_t(row) * store.layout.tableWidth;
-  uint32_t first = store.layout.pagesFor(intact);
+  uint32_t first = store.layout.pagesFor(kept.intact);
   std::copy(table + first, table + pages, entries + first);
+  // Pages below that were given back since: they are somebody else's.
+  uint32_t gone = store.layout.unseen(kept.settled).end;
+  uint32_t goneEnd = std::min(first, store.layout.unseen(sequence.length).end);
+  if (gone < goneEnd) {
+    std::fill(entries + gone, entries + goneEnd, kZeroPage);
+    if (kvc_status s =
+            to.table.upload(size_t(row) * store.layout.tableWidth + gone,
+                            goneEnd - gone, options.stream);
+        !isOk(s))
+      return s;
+  }
   // Entries of the step that used this row before.
   uint32_t changed = std::max(to.filled[row], pages);
   std::fill(entries + pages, entries + changed, kZeroPage);
@@ -416,14 +474,25 @@ kvc_status Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
                          changed - first, options.stream);
 }
 
+/// The failure of a commit that would keep rows that nobody wrote.
+static kvc_status unwritten(const Step &step) {
+  uint32_t layer = 0;
+  while (step.isWritten(layer))
+    ++layer;
+  return fail(KVC_NOT_APPENDED, 532,
+              "%u of the step's %zu layers are appended, and layer %u is not",
+              step.written, step.writtenIn.size(), layer);
+}
+
 /// Ends a step of whose new tokens row i keeps kept(i).
 template <class Kept> void Cache::end(Step &step, Kept kept) {
   for (uint32_t row = 0; row < step.batch; ++row) {
     uint32_t slot = step.sequences[row];
     Sequence &sequence = sequences[slot];
-    uint32_t length = sequence.length + kept(row);
-    shrink(slot, sequence.tokens(), length);
-    sequence.length = length;
+    uint32_t before = sequence.length, after = before + kept(row);
+    shrink(slot, sequence.tokens(), after);
+    slide(slot, before, after);
+    sequence.length = after;
     sequence.reserved = 0;
     sequence.step = 0;
   }
@@ -438,6 +507,7 @@ kvc_status Cache::commit(kvc_step handle, const uint32_t *accepted) {
   if (kvc_status s = findIdle(handle); !isOk(s))
     return s;
   Step &step = steps[handle.slot];
+  bool keeps = !accepted;
   for (uint32_t row = 0; accepted && row < step.batch; ++row) {
     uint32_t reserved = sequences[step.sequences[row]].reserved;
     if (accepted[row] > reserved)
@@ -445,7 +515,10 @@ kvc_status Cache::commit(kvc_step handle, const uint32_t *accepted) {
                   "`accepted[%u]`: expected at most the %u new tokens, found "
                   "%u",
                   row, reserved, accepted[row]);
+    keeps |= accepted[row] != 0;
   }
+  if (keeps && step.written != step.writtenIn.size())
+    return unwritten(step);
   end(step, [&](uint32_t row) {
     return accepted ? accepted[row] : sequences[step.sequences[row]].reserved;
   });

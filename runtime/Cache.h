@@ -1,11 +1,19 @@
 //===- Cache.h - sequences, steps and their pages ---------------*- C++ -*-===//
 //
 // A sequence owns its pages; a step owns nothing, it only marks its sequences,
-// whose new tokens commit makes theirs or gives back. How many pages a sequence
+// whose new tokens commit makes theirs or gives back. Which pages a sequence
 // holds follows from its tokens, so there is no count to go wrong:
 //
-//   committed tokens | reserved by its open step
-//   <- length -----> | <- reserved ----------->     ceil(sum / page) pages
+//   committed tokens                     | reserved by its open step
+//   <- length -------------------------> | <- reserved ----------->
+//   sink | unseen | seen by later queries                  ceil(sum / page)
+//   pages
+//          pages given back (StoreLayout::unseen): their entries are page 0
+//
+// What no later query sees follows from the committed tokens alone, so that a
+// rejected draft needs nothing that is gone. Committed tokens have been written
+// in every layer: a step counts the layers that were, and neither attend nor
+// commit takes another.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_RUNTIME_CACHE_H
@@ -17,17 +25,16 @@
 #include "runtime/Program.h"
 
 #include <mutex>
+#include <optional>
 
 namespace kvc::rt {
 
-/// Steps that may be open at once.
-inline constexpr uint32_t kMaxSteps = 4;
-
 /// What a step's tables still hold of a sequence that was in it: its first
-/// `intact` tokens' pages, in row `row` if that is still the sequence's. Saves
-/// copying long tables for every step.
+/// `intact` tokens' pages, less those unseen when it had `settled` ones, in row
+/// `row` if that is still the sequence's. Saves copying long tables for every
+/// step.
 struct Remembered {
-  uint32_t row = 0, intact = 0;
+  uint32_t row = 0, intact = 0, settled = 0;
 };
 
 struct Sequence {
@@ -52,12 +59,22 @@ struct Step {
   uint32_t generation = 0; ///< odd: open
   uint32_t batch = 0, rows = 0;
   uint32_t running = 0;          ///< append and attend calls under way
+  uint32_t written = 0;          ///< layers of which the rows are written
+  HostArray<uint32_t> writtenIn; ///< [layers] the last generation in which a
+                                 ///< layer was
   HostArray<uint32_t> sequences; ///< [max_batch] slots
   HostArray<uint32_t> owners;    ///< [max_batch] 1 + slot of a row's last user
   KernelArray<int32_t> cuQ, kvLen;
   std::vector<StepTable> tables; ///< one per store
 
   bool isOpen() const { return generation & 1; }
+  bool isWritten(uint32_t layer) const {
+    return writtenIn[layer] == generation;
+  }
+  void setWritten(uint32_t layer) {
+    written += !isWritten(layer);
+    writtenIn[layer] = generation;
+  }
 };
 
 /// Locks a mutex, if there is one.
@@ -95,6 +112,8 @@ public:
                     const void *v);
   kvc_status attend(kvc_step step, uint32_t layer, const void *q, void *out,
                     float *lse);
+  /// The caller vouches for the rows of a layer, or KVC_ALL_LAYERS.
+  kvc_status markAppended(kvc_step step, uint32_t layer);
   /// `accepted` null: all.
   kvc_status commit(kvc_step step, const uint32_t *accepted);
   kvc_status abandon(kvc_step step);
@@ -137,19 +156,26 @@ private:
   kvc_status checkPages(const kvc_slot_request *requests, uint32_t count);
   kvc_status fillStep(uint32_t index);
   kvc_status fillTable(Step &step, uint32_t store, uint32_t row,
-                       uint32_t intact);
+                       const Remembered &kept);
   bool covers(uint32_t store, uint32_t layer) const;
-  kvc_status begin(kvc_step step, uint32_t layer, bool pointers);
-  void finish(kvc_step step, const kvc_status &status);
+  kvc_status checkLayer(uint32_t layer) const;
+  kvc_status begin(kvc_step step, uint32_t layer, bool pointers, bool reads);
+  void finish(kvc_step step, const kvc_status &status,
+              std::optional<uint32_t> wrote = std::nullopt);
   kvc_batch_view viewOf(const Step &step, uint32_t store, uint32_t layer) const;
   kvc_attend_args attendArgs(const kvc_batch_view &view) const;
   template <class Kept> void end(Step &step, Kept kept);
   void shrink(uint32_t sequence, uint32_t from, uint32_t to);
+  void empty(uint32_t sequence);
+  void slide(uint32_t sequence, uint32_t from, uint32_t to);
+  void giveBack(Store &store, int32_t &entry);
+  void scrub(const StoreLayout &store, uint32_t outer);
   kvc_status poison(const kvc_status &status);
 
   kvc_status audit(uint32_t level) const;
   kvc_status auditSequences() const;
   kvc_status auditSteps() const;
+  kvc_status auditStepTables(const Step &step) const;
   kvc_status auditTable(const Store &store, uint32_t slot) const;
   kvc_status auditStore(const Store &store) const;
   kvc_status auditZeroPage(const Store &store) const;

@@ -5,7 +5,10 @@
 //   [2] a page is live iff exactly one table of an open sequence holds it
 //   [3] a page is in the free list iff it is not live, and once
 //   [5] committed <= committed + reserved <= capacity
+//   [6] a step counts the layers that were written in it
+//   [7] a step's tables are those of its sequences
 //   [8] sentinels are in no table's used part and page 0 is zero
+//   [9] pages that no later query sees are given back
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/Cache.h"
@@ -63,6 +66,9 @@ kvc_status Cache::audit(uint32_t level) const {
     if (store->layout.paged())
       if (kvc_status s = auditStore(*store); !isOk(s))
         return s;
+  for (const Step &step : steps)
+    if (kvc_status s = auditStepTables(step); !isOk(s))
+      return s;
   return ok();
 }
 
@@ -94,12 +100,38 @@ kvc_status Cache::auditSequences() const {
 }
 
 kvc_status Cache::auditSteps() const {
-  for (uint32_t i = 0; i < kMaxSteps; ++i)
-    for (uint32_t row = 0; row < steps[i].batch; ++row)
-      if (!steps[i].isOpen() ||
-          sequences[steps[i].sequences[row]].step != i + 1)
+  for (uint32_t i = 0; i < kMaxSteps; ++i) {
+    const Step &step = steps[i];
+    for (uint32_t row = 0; row < step.batch; ++row)
+      if (!step.isOpen() || sequences[step.sequences[row]].step != i + 1)
         return fail(KVC_POISONED, 567, "[5] step %u and sequence %u disagree",
-                    i, steps[i].sequences[row]);
+                    i, step.sequences[row]);
+    uint32_t written = 0;
+    for (uint32_t layer = 0; layer < step.writtenIn.size(); ++layer)
+      written += step.isWritten(layer);
+    if (step.isOpen() && written != step.written)
+      return fail(KVC_POISONED, 572,
+                  "[6] step %u has %u layers written, but counts %u", i,
+                  written, step.written);
+  }
+  return ok();
+}
+
+kvc_status Cache::auditStepTables(const Step &step) const {
+  for (uint32_t i = 0; i < stores.size(); ++i)
+    for (uint32_t row = 0; row < step.batch; ++row) {
+      const StoreLayout &layout = stores[i]->layout;
+      auto slot = int32_t(step.sequences[row]);
+      const int32_t *held =
+          layout.paged() ? stores[i]->table(uint32_t(slot)) : &slot;
+      const int32_t *shown =
+          step.tables[i].table.data() + size_t(row) * layout.tableWidth;
+      if (!std::equal(held, held + layout.tableWidth, shown))
+        return fail(KVC_POISONED, 573,
+                    "[7] `%s`: row %u of a step is not the table of its "
+                    "sequence %d",
+                    stores[i]->name(), row, slot);
+    }
   return ok();
 }
 
@@ -107,10 +139,13 @@ kvc_status Cache::auditSteps() const {
 kvc_status Cache::auditTable(const Store &store, uint32_t slot) const {
   const int32_t *table = store.table(slot);
   uint32_t held = store.layout.pagesFor(sequences[slot].tokens());
+  PageRange unseen = store.layout.unseen(sequences[slot].length);
   for (uint32_t i = 0; i < store.layout.tableWidth; ++i) {
     const char *wrong = nullptr;
     if (i >= held)
       wrong = table[i] == kZeroPage ? nullptr : "[8] beyond its tokens";
+    else if (unseen.holds(i))
+      wrong = table[i] == kZeroPage ? nullptr : "[9] seen by no query";
     else if (table[i] < kFirstPage)
       wrong = "[8] a sentinel";
     else if (!store.pool.isLive(table[i]))
@@ -129,7 +164,8 @@ kvc_status Cache::auditStore(const Store &store) const {
   std::fill_n(store.marks.data(), store.marks.size(), uint8_t(0));
   uint64_t held = 0;
   for (uint32_t slot = 0; slot < options.max_sequences; ++slot) {
-    held += store.layout.pagesFor(sequences[slot].tokens());
+    const Sequence &sequence = sequences[slot];
+    held += store.layout.held(sequence.length, sequence.tokens());
     if (kvc_status s = auditTable(store, slot); !isOk(s))
       return s;
   }
@@ -187,6 +223,8 @@ uint64_t Cache::digest() const {
     for (uint32_t value :
          {step.generation, step.batch, step.rows, step.running})
       add(value);
+    for (uint32_t layer = 0; layer < step.writtenIn.size(); ++layer)
+      add(step.isOpen() && step.isWritten(layer));
     for (uint32_t row = 0; row < step.batch; ++row)
       add(step.sequences[row]);
     for (size_t store = 0; store < stores.size(); ++store) {

@@ -75,13 +75,43 @@ static Wide bytesPerOuter(const StoreLayout &store) {
   return Wide(store.outerBytes) * store.layers();
 }
 
+PageRange StoreLayout::unseen(uint32_t settled) const {
+  if (!paged() || !info->window)
+    return {};
+  // The query at position p sees the tokens from p - recent + 1 on, and a token
+  // to be written is not seen before but needs its page.
+  uint64_t before = std::max<uint32_t>(info->recent, 1) - 1;
+  uint64_t oldest = settled - std::min<uint64_t>(settled, before);
+  uint32_t begin = pagesFor(info->sink);
+  return {begin, std::max(begin, uint32_t(oldest / outerTokens))};
+}
+
+/// Pages that all sequences together can hold, whatever steps are open.
+static uint64_t mostPages(const StoreLayout &store,
+                          const kvc_cache_options &options) {
+  uint64_t whole = uint64_t(options.max_sequences) * store.tableWidth;
+  if (!store.info->window)
+    return whole;
+  // Of each sequence the sink, and a window that begins within a page; of the
+  // steps their new tokens, each sequence's from within a page.
+  uint64_t page = store.outerTokens;
+  uint64_t recent = std::max<uint32_t>(store.info->recent, 1);
+  uint64_t window = (recent + 2 * page - 3) / page;
+  uint64_t settled =
+      options.max_sequences * (store.pagesFor(store.info->sink) + window);
+  uint64_t stepping = std::min<uint64_t>(
+      options.max_sequences, kMaxSteps * uint64_t(options.max_batch));
+  uint64_t reserved =
+      (kMaxSteps * uint64_t(options.max_step_tokens)) / page + stepping;
+  return std::min(whole, settled + reserved);
+}
+
 /// Pages beside the sentinels if every paged store holds about `tokens`; no
-/// more than all sequences can fill.
+/// more than all sequences can hold.
 static uint64_t pagesFor(const StoreLayout &store, uint64_t tokens,
                          const kvc_cache_options &options) {
-  uint64_t most = uint64_t(options.max_sequences) * store.tableWidth;
-  return std::min(
-      {tokens / store.outerTokens, most, uint64_t(INT32_MAX - kFirstPage)});
+  return std::min({tokens / store.outerTokens, mostPages(store, options),
+                   uint64_t(INT32_MAX - kFirstPage)});
 }
 
 static Wide bytesFor(const std::vector<StoreLayout> &stores, uint64_t tokens,
@@ -115,9 +145,9 @@ static uint64_t tokensThatFit(const std::vector<StoreLayout> &stores,
 /// every sequence but the longest may end one token into a page.
 static uint64_t pagesAtWorst(const StoreLayout &store, uint64_t tokens,
                              const kvc_cache_options &options) {
-  uint64_t most = uint64_t(options.max_sequences) * store.tableWidth;
   uint64_t sequences = std::min<uint64_t>(options.max_sequences, tokens);
-  return std::min(most, sequences + (tokens - sequences) / store.outerTokens);
+  return std::min(mostPages(store, options),
+                  sequences + (tokens - sequences) / store.outerTokens);
 }
 
 kvc_status kvc::rt::arenaBytes(const artifact::Manifest &manifest,

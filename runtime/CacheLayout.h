@@ -23,6 +23,17 @@ namespace kvc::rt {
 kvc_status checkBounds(const artifact::Manifest &manifest,
                        const kvc_cache_options &options);
 
+/// Steps that may be open at once.
+inline constexpr uint32_t kMaxSteps = 4;
+
+/// Pages [begin, end) of a sequence's table.
+struct PageRange {
+  uint32_t begin = 0, end = 0;
+
+  uint32_t count() const { return end - begin; }
+  bool holds(uint32_t page) const { return page >= begin && page < end; }
+};
+
 struct StoreLayout {
   const artifact::StoreInfo *info = nullptr;
   uint64_t offset = 0;      ///< of the store in the arena
@@ -39,6 +50,15 @@ struct StoreLayout {
   /// Pages that hold so many tokens of one sequence.
   uint32_t pagesFor(uint32_t tokens) const {
     return uint32_t((uint64_t(tokens) + outerTokens - 1) / outerTokens);
+  }
+  /// Pages all of whose tokens no query at position `settled` or later sees:
+  /// those between the sink and the window. Pages that tokens from `settled` on
+  /// go to are never among them.
+  PageRange unseen(uint32_t settled) const;
+  /// Pages that a sequence of `settled` committed and some more reserved
+  /// tokens, `tokens` in all, holds.
+  uint32_t held(uint32_t settled, uint32_t tokens) const {
+    return pagesFor(tokens) - unseen(settled).count();
   }
   /// The planes of a layer that the store covers.
   void planes(uint8_t *arena, uint32_t layer,

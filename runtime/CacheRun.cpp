@@ -48,34 +48,68 @@ kvc_status Cache::view(kvc_step handle, uint32_t store, uint32_t layer,
   return ok();
 }
 
+kvc_status Cache::checkLayer(uint32_t layer) const {
+  uint32_t layers = program->manifest().model.layers;
+  if (layer < layers)
+    return ok();
+  return fail(KVC_INVALID_ARGUMENT, 542, "`layer`: expected below %u, found %u",
+              layers, layer);
+}
+
 /// Checks what append and attend have in common and marks the step.
-kvc_status Cache::begin(kvc_step handle, uint32_t layer, bool pointers) {
+kvc_status Cache::begin(kvc_step handle, uint32_t layer, bool pointers,
+                        bool reads) {
   Guard guard(shared(stateLock));
   if (kvc_status s = usable(); !isOk(s))
     return s;
   if (kvc_status s = find(handle); !isOk(s))
     return s;
-  uint32_t layers = program->manifest().model.layers;
-  if (layer >= layers)
-    return fail(KVC_INVALID_ARGUMENT, 542,
-                "`layer`: expected below %u, found %u", layers, layer);
+  if (kvc_status s = checkLayer(layer); !isOk(s))
+    return s;
   if (!pointers)
     return fail(KVC_INVALID_ARGUMENT, 543,
                 "expected buffers of rows, found null");
+  // The new tokens' places hold what others left there.
+  if (reads && !steps[handle.slot].isWritten(layer))
+    return fail(KVC_NOT_APPENDED, 544,
+                "the step's rows of layer %u are not appended", layer);
   steps[handle.slot].running += 1;
   return ok();
 }
 
-void Cache::finish(kvc_step handle, const kvc_status &status) {
+/// Ends a call; `wrote` is the layer whose rows it has written, if it could.
+void Cache::finish(kvc_step handle, const kvc_status &status,
+                   std::optional<uint32_t> wrote) {
   Guard guard(shared(stateLock));
-  steps[handle.slot].running -= 1;
+  Step &step = steps[handle.slot];
+  step.running -= 1;
+  if (wrote && isOk(status))
+    step.setWritten(*wrote);
   if (status.code == KVC_DEVICE_ERROR)
     poison(status);
 }
 
+kvc_status Cache::markAppended(kvc_step handle, uint32_t layer) {
+  Guard guard(shared(stateLock));
+  if (kvc_status s = usable(); !isOk(s))
+    return s;
+  if (kvc_status s = find(handle); !isOk(s))
+    return s;
+  Step &step = steps[handle.slot];
+  if (layer == KVC_ALL_LAYERS) {
+    for (uint32_t i = 0; i < step.writtenIn.size(); ++i)
+      step.setWritten(i);
+    return ok();
+  }
+  if (kvc_status s = checkLayer(layer); !isOk(s))
+    return s;
+  step.setWritten(layer);
+  return ok();
+}
+
 kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
                          const void *v) {
-  if (kvc_status s = begin(handle, layer, k && v); !isOk(s))
+  if (kvc_status s = begin(handle, layer, k && v, /*reads=*/false); !isOk(s))
     return s;
   const artifact::ModelInfo &model = program->manifest().model;
   size_t element = elementBytes(model);
@@ -97,7 +131,7 @@ kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
     std::copy(std::begin(view.planes), std::end(view.planes), args.planes);
     status = program->append(store, args);
   }
-  finish(handle, status);
+  finish(handle, status, layer);
   return status;
 }
 
@@ -122,7 +156,7 @@ kvc_attend_args Cache::attendArgs(const kvc_batch_view &view) const {
 
 kvc_status Cache::attend(kvc_step handle, uint32_t layer, const void *q,
                          void *out, float *lse) {
-  if (kvc_status s = begin(handle, layer, q && out); !isOk(s))
+  if (kvc_status s = begin(handle, layer, q && out, /*reads=*/true); !isOk(s))
     return s;
   const artifact::ModelInfo &model = program->manifest().model;
   size_t element = elementBytes(model);

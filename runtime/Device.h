@@ -62,6 +62,8 @@ public:
   virtual void deallocate(void *memory, size_t bytes) = 0;
   /// Zeroes memory that kernels can reach.
   virtual void zero(void *memory, size_t bytes) = 0;
+  /// The same in the order of the stream.
+  virtual kvc_status scrub(void *memory, size_t bytes, void *stream) = 0;
   /// Of a GPU: copies to its memory, in the order of the stream. The host's
   /// memory may be written again when it returns.
   virtual kvc_status upload(void *to, const void *from, size_t bytes,

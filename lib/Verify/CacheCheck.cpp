@@ -278,8 +278,13 @@ void CacheCheck::judge(const StoreSubject &store, const Step &step,
              report);
 }
 
-/// Commits all rows, or some, or none.
+/// Commits all rows, or some, or none. Layers that are not under test hold
+/// whatever they held.
 bool CacheCheck::finish(const Step &step) {
+  if (!ArenaCache::ok(
+          kvc_cache_mark_appended(cache->cache, step.handle, KVC_ALL_LAYERS),
+          "kvc_cache_mark_appended", report))
+    return false;
   bool abandon = random.percent(10), draft = random.percent(25);
   std::vector<uint32_t> accepted = step.tokens;
   for (uint32_t &count : accepted)

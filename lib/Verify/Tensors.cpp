@@ -205,7 +205,10 @@ bool Replay::runStep(kvc_cache *cache, kvc_seq seq, int64_t first,
                         "kvc_cache_attend", report))
       return false;
   }
-  return ArenaCache::ok(kvc_cache_commit(cache, handle, nullptr),
+  // A file of tensors may hold some layers only.
+  return ArenaCache::ok(kvc_cache_mark_appended(cache, handle, KVC_ALL_LAYERS),
+                        "kvc_cache_mark_appended", report) &&
+         ArenaCache::ok(kvc_cache_commit(cache, handle, nullptr),
                         "kvc_cache_commit", report);
 }
 

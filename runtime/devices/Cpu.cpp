@@ -85,6 +85,10 @@ public:
   void zero(void *memory, size_t bytes) override {
     std::memset(memory, 0, bytes);
   }
+  kvc_status scrub(void *memory, size_t bytes, void *) override {
+    zero(memory, bytes);
+    return ok();
+  }
 
   std::mutex lock;
 

@@ -102,6 +102,7 @@ public:
     Current current(*gpu.cuda, gpu.context);
     clear(DevicePtr(memory), bytes);
   }
+  kvc_status scrub(void *memory, size_t bytes, void *stream) override;
   kvc_status upload(void *to, const void *from, size_t bytes,
                     void *stream) override;
   kvc_status download(void *to, const void *from, size_t bytes) override;
@@ -209,6 +210,15 @@ kvc_status CudaDriver::launch(const GpuFunction &function, uint32_t grid,
       cuda.cuLaunchKernel(function.handle, grid, 1, 1, info.threads, 1, 1,
                           info.sharedBytes, stream, arguments, nullptr);
   return r ? cuda.failed(r, info.name.c_str()) : ok();
+}
+
+kvc_status CudaDriver::scrub(void *memory, size_t bytes, void *stream) {
+  const Driver &cuda = *gpu.cuda;
+  Current current(cuda, gpu.context);
+  if (current.result)
+    return cuda.failed(current.result, "cuCtxPushCurrent");
+  Result r = cuda.cuMemsetD8Async(DevicePtr(memory), 0, bytes, stream);
+  return r ? cuda.failed(r, "cuMemsetD8Async") : ok();
 }
 
 /// From memory that is not pinned: the driver has read it when it returns.

@@ -45,6 +45,7 @@ const Driver *Driver::open(kvc_status &status) {
     KVC_LOAD(cuMemAlloc_v2);
     KVC_LOAD(cuMemFree_v2);
     KVC_LOAD(cuMemsetD8_v2);
+    KVC_LOAD(cuMemsetD8Async);
     KVC_LOAD(cuMemcpyHtoDAsync_v2);
     KVC_LOAD(cuMemcpyDtoH_v2);
 #undef KVC_LOAD

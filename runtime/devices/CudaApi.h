@@ -51,6 +51,7 @@ struct Driver {
   Result (*cuMemAlloc_v2)(DevicePtr *, size_t);
   Result (*cuMemFree_v2)(DevicePtr);
   Result (*cuMemsetD8_v2)(DevicePtr, unsigned char, size_t);
+  Result (*cuMemsetD8Async)(DevicePtr, unsigned char, size_t, Handle);
   Result (*cuMemcpyHtoDAsync_v2)(DevicePtr, const void *, size_t, Handle);
   Result (*cuMemcpyDtoH_v2)(void *, DevicePtr, size_t);
 

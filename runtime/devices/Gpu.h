@@ -67,6 +67,9 @@ public:
     gpu->deallocate(memory, bytes);
   }
   void zero(void *memory, size_t bytes) override { gpu->zero(memory, bytes); }
+  kvc_status scrub(void *memory, size_t bytes, void *stream) override {
+    return gpu->scrub(memory, bytes, stream);
+  }
   kvc_status upload(void *to, const void *from, size_t bytes,
                     void *stream) override {
     return gpu->upload(to, from, bytes, stream);

@@ -61,6 +61,7 @@ public:
   virtual void deallocate(void *memory, size_t bytes) = 0;
   virtual void zero(void *memory, size_t bytes) = 0;
   /// As of Device.
+  virtual kvc_status scrub(void *memory, size_t bytes, void *stream) = 0;
   virtual kvc_status upload(void *to, const void *from, size_t bytes,
                             void *stream) = 0;
   virtual kvc_status download(void *to, const void *from, size_t bytes) = 0;

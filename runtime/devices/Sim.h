@@ -33,6 +33,10 @@ public:
   void *allocate(size_t bytes) override;
   void deallocate(void *memory, size_t bytes) override;
   void zero(void *memory, size_t bytes) override;
+  kvc_status scrub(void *memory, size_t bytes, void *) override {
+    zero(memory, bytes);
+    return ok();
+  }
 
   kvc_status upload(void *to, const void *from, size_t bytes,
                     void *stream) override;

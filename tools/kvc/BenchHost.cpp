@@ -189,6 +189,7 @@ static std::optional<double> runSteps(kvc_cache *cache, unsigned sequences) {
     kvc_step step;
     if (kvc_cache_reserve(cache, requests.data(), sequences, &step).code !=
             KVC_OK ||
+        kvc_cache_mark_appended(cache, step, KVC_ALL_LAYERS).code != KVC_OK ||
         kvc_cache_commit(cache, step, nullptr).code != KVC_OK)
       return std::nullopt;
   }

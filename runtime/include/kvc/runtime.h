@@ -77,10 +77,11 @@ typedef enum kvc_code {
   KVC_IO_ERROR = 9,      /* a file could not be read */
   KVC_CORRUPT = 10,    /* an artifact that is damaged or hostile */
   KVC_DEVICE_ERROR = 11,
-  KVC_POISONED = 12,     /* an invariant broke earlier; only stats, check and
-                            destroy still work */
-  KVC_SEQUENCE_FULL = 13 /* more tokens than max_tokens_per_seq: this sequence
-                            can never have them */
+  KVC_POISONED = 12,      /* an invariant broke earlier; only stats, check and
+                             destroy still work */
+  KVC_SEQUENCE_FULL = 13, /* more tokens than max_tokens_per_seq: this sequence
+                             can never have them */
+  KVC_NOT_APPENDED = 14   /* the step's rows of a layer are not written */
 } kvc_code;
 
 typedef struct kvc_status {
@@ -379,7 +380,15 @@ typedef struct kvc_step {
   uint32_t slot, generation;
 } kvc_step;
 
-enum { KVC_SINGLE_OWNER = 1 };
+enum {
+  KVC_SINGLE_OWNER = 1,
+  /* Zeroes pages and slots when they are given back, in all layers and in the
+   * order of the stream, before another sequence can have them: for sequences
+   * of users who must not see each other's bytes by any means. Costs a write of
+   * every byte. Destroying a cache in a lent arena zeroes what is still held.
+   */
+  KVC_SCRUB = 2
+};
 
 typedef struct kvc_cache_options {
   size_t size;
@@ -390,7 +399,7 @@ typedef struct kvc_cache_options {
   uint32_t max_batch;       /* sequences of one step */
   uint32_t max_step_tokens; /* new tokens of one step */
   uint32_t max_tokens_per_seq;
-  uint32_t flags; /* KVC_SINGLE_OWNER */
+  uint32_t flags; /* KVC_SINGLE_OWNER, KVC_SCRUB */
   void *stream;   /* GPU: the CUstream that all its work is in the order of;
                      null: the default stream */
 } kvc_cache_options;
@@ -446,7 +455,9 @@ typedef struct kvc_batch_view {
   uint32_t batch, rows;
   const int32_t *cu_q;   /* [batch + 1] */
   const int32_t *kv_len; /* [batch], new tokens included */
-  const int32_t *table;  /* as in kvc_attend_args; unused entries are 0 */
+  const int32_t *table;  /* as in kvc_attend_args; unused entries are 0, also
+                            those of pages that were given back because no
+                            query sees them any more */
   int64_t table_stride;
   const int64_t *write_slot; /* [rows] */
   int64_t outers, slot_tokens;
@@ -456,18 +467,28 @@ KVC_API kvc_status kvc_cache_view(const kvc_cache *cache, kvc_step step,
                                   uint32_t store, uint32_t layer,
                                   kvc_batch_view *view);
 
-/* Encodes the step's rows of one layer into every store that covers it. */
+/* Encodes the step's rows of one layer into every store that covers it. May be
+ * called again before the step ends, which writes the rows again. */
 KVC_API kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step,
                                     uint32_t layer, const void *k,
                                     const void *v);
-/* Attends the step's rows over one layer; append its rows first. lse may be
- * null. Everything is dense: [rows][q_heads][dim]. */
+/* Says that the step's rows of a layer, or of KVC_ALL_LAYERS, are written by
+ * other means than kvc_cache_append, in the order of the stream: by kernels of
+ * the engine's own on a view, or by a graph that is replayed. */
+#define KVC_ALL_LAYERS UINT32_MAX
+KVC_API kvc_status kvc_cache_mark_appended(kvc_cache *cache, kvc_step step,
+                                           uint32_t layer);
+/* Attends the step's rows over one layer. KVC_NOT_APPENDED if they are not
+ * appended: their places hold what others left there. lse may be null.
+ * Everything is dense: [rows][q_heads][dim]. */
 KVC_API kvc_status kvc_cache_attend(kvc_cache *cache, kvc_step step,
                                     uint32_t layer, const void *q, void *out,
                                     float *lse);
 
-/* Ends the step: sequence i keeps its first accepted[i] new tokens (null: all);
- * pages that this leaves empty are free again. */
+/* Ends the step: sequence i keeps its first accepted[i] new tokens (null: all).
+ * KVC_NOT_APPENDED if a token is kept whose rows are not appended in every
+ * layer. Pages that this leaves empty are free again, and under a window those
+ * that no later query sees. */
 KVC_API kvc_status kvc_cache_commit(kvc_cache *cache, kvc_step step,
                                     const uint32_t *accepted);
 /* Ends the step as if it had not been. */

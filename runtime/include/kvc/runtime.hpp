@@ -265,6 +265,9 @@ public:
   Status append(kvc_step step, uint32_t layer, const void *k, const void *v) {
     return kvc_cache_append(get(), step, layer, k, v);
   }
+  Status markAppended(kvc_step step, uint32_t layer = KVC_ALL_LAYERS) {
+    return kvc_cache_mark_appended(get(), step, layer);
+  }
   Status attend(kvc_step step, uint32_t layer, const void *q, void *out,
                 float *lse = nullptr) {
     return kvc_cache_attend(get(), step, layer, q, out, lse);

@@ -1,10 +1,15 @@
 //===- CacheModelTest.cpp - random operations against a plain model -------===//
 //
 // The model predicts the status of every call, owns every page by name, and
-// says what a view must hold. The pool is small: many reserves find no pages.
+// says what a view must hold and what attention must find. The pool is small:
+// many reserves find no pages.
+//
+// With queries of zeros every visible token weighs the same, so that a head's
+// result is the mean of the V that its store shows. A token's V is a number of
+// its own: bytes of another sequence, layer or step would be seen.
 //
 //===----------------------------------------------------------------------===//
-#include "runtime/Cache.h"
+#include "test/unit/Runtime/CachePeer.h"
 #include "test/unit/Runtime/FakeGpu.h"
 #include "test/unit/Runtime/GpuFixture.h"
 
@@ -25,27 +30,39 @@ uint32_t pagesFor(uint32_t store, uint32_t tokens) {
   return (tokens + kPage[store] - 1) / kPage[store];
 }
 
+/// Page `page` of `window` holds no token that a query from `settled` on sees.
+bool isUnseen(uint32_t store, uint32_t settled, uint32_t page) {
+  constexpr uint32_t kSink = 3, kRecent = 6;
+  return store == 1 && page * kPage[1] >= kSink &&
+         (page + 1) * kPage[1] + kRecent <= settled + 1;
+}
+
 struct ModelSequence {
   kvc_seq handle = {};
   uint32_t length = 0, reserved = 0;
   bool inStep = false;
-  std::vector<int32_t> pages[2];
+  std::vector<int32_t> pages[2];  ///< 0: given back
+  std::vector<double> v[kLayers]; ///< NaN: whatever was there
 };
 
 struct ModelStep {
   kvc_step handle = {};
   std::vector<size_t> sequences; ///< keys
+  bool written[kLayers] = {};
 };
 
 class Model {
 public:
-  Model(uint32_t seed, Loaded &loaded) : random(seed) {
+  /// `runs`: kernels run, so what they find is checked.
+  Model(uint32_t seed, Loaded &loaded, bool runs, uint32_t flags)
+      : random(seed), runs(runs), flags(flags) {
     kvc_cache_options o = {};
     o.size = sizeof(o);
     o.max_sequences = kSequences;
     o.max_batch = kBatch;
     o.max_step_tokens = kStepTokens;
     o.max_tokens_per_seq = kTokens;
+    o.flags = flags;
     o.arena_bytes = kSequences * kTokens * 96 + (kPages[0] + 2) * 768 +
                     (kPages[1] + 2) * 768;
     EXPECT_EQ(kvc_cache_create(loaded.program, &o, &cache).code, KVC_OK)
@@ -69,7 +86,7 @@ public:
     audit();
   }
 
-  uint64_t reserves = 0, refused = 0, failures = 0;
+  uint64_t reserves = 0, refused = 0, failures = 0, compared = 0, unseen = 0;
 
 private:
   uint64_t digest() {
@@ -89,7 +106,7 @@ private:
   }
 
   kvc_status operation() {
-    switch (pick(16)) {
+    switch (pick(22)) {
     case 0:
     case 1:
       return openOne();
@@ -110,6 +127,14 @@ private:
       return commitOne();
     case 14:
       return abandonOne();
+    case 15:
+    case 16:
+    case 17:
+    case 18:
+      return writeOne();
+    case 19:
+    case 20:
+      return attendOne();
     default:
       return lengthOfOne();
     }
@@ -246,6 +271,7 @@ private:
       ASSERT_EQ(pages.size(), pagesFor(store, s.length));
       for (uint32_t p = 0; p < view.table_stride; ++p) {
         if (p < pages.size()) {
+          ASSERT_EQ(pages[p] == 0, isUnseen(store, s.length, p));
           ASSERT_EQ(table[p], pages[p]) << "a live page moved";
         } else if (p < pagesFor(store, tokens)) {
           ASSERT_GE(table[p], 2);
@@ -268,9 +294,116 @@ private:
   void shrink(ModelSequence &s, uint32_t tokens) {
     for (uint32_t store : {0, 1})
       while (s.pages[store].size() > pagesFor(store, tokens)) {
-        owner[store].erase(s.pages[store].back());
+        if (int32_t page = s.pages[store].back())
+          owner[store].erase(page);
         s.pages[store].pop_back();
       }
+    for (auto &v : s.v)
+      v.resize(tokens);
+  }
+
+  /// Gives back what nobody sees.
+  void slide(ModelSequence &s) {
+    for (uint32_t store : {0, 1})
+      for (uint32_t p = 0; p < s.pages[store].size(); ++p)
+        if (s.pages[store][p] && isUnseen(store, s.length, p)) {
+          owner[store].erase(s.pages[store][p]);
+          s.pages[store][p] = 0;
+          ++unseen;
+        }
+  }
+
+  uint32_t rowsOf(const ModelStep &step) {
+    uint32_t rows = 0;
+    for (size_t key : step.sequences)
+      rows += open[key].reserved;
+    return rows;
+  }
+
+  /// Appends a layer of a step, or says that it is.
+  kvc_status write(ModelStep &step, uint32_t layer, bool mark) {
+    bool legal = layer < kLayers || (mark && layer == KVC_ALL_LAYERS);
+    Rows k(rowsOf(step), kHeads, kDimK), v(rowsOf(step), kHeads, kDimV);
+    size_t row = 0;
+    for (size_t key : step.sequences) {
+      ModelSequence &s = open[key];
+      for (uint32_t i = 0; i < kLayers && legal; ++i)
+        if (layer == i || layer == KVC_ALL_LAYERS)
+          s.v[i].resize(s.length + s.reserved, NAN);
+      for (uint32_t t = 0; t < s.reserved && !mark && legal; ++t, ++row) {
+        auto value = float(pick(1u << 20));
+        s.v[layer][s.length + t] = value;
+        std::fill_n(v.row(row), v.width, value);
+      }
+    }
+    kvc_status status =
+        mark ? kvc_cache_mark_appended(cache, step.handle, layer)
+             : kvc_cache_append(cache, step.handle, layer, k.values.data(),
+                                v.values.data());
+    EXPECT_EQ(status.code, uint32_t(legal ? KVC_OK : KVC_INVALID_ARGUMENT));
+    for (uint32_t i = 0; i < kLayers && legal; ++i)
+      step.written[i] |= layer == i || layer == KVC_ALL_LAYERS;
+    return status;
+  }
+
+  kvc_status writeOne() {
+    float nothing = 0;
+    if (steps.empty() || pick(16) == 0) {
+      kvc_step handle = staleStep();
+      kvc_status status =
+          pick(2) ? kvc_cache_append(cache, handle, 0, &nothing, &nothing)
+                  : kvc_cache_mark_appended(cache, handle, 0);
+      EXPECT_EQ(status.code, uint32_t(KVC_STALE));
+      return status;
+    }
+    ModelStep &step = steps[pick(uint32_t(steps.size()))];
+    if (pick(20) == 0)
+      return write(step, pick(2) ? kLayers + pick(3) : KVC_ALL_LAYERS, pick(2));
+    return write(step, pick(kLayers), pick(12) == 0);
+  }
+
+  kvc_status attendOne() {
+    if (steps.empty()) {
+      float nothing = 0;
+      kvc_status status =
+          kvc_cache_attend(cache, staleStep(), 0, &nothing, &nothing, nullptr);
+      EXPECT_EQ(status.code, uint32_t(KVC_STALE));
+      return status;
+    }
+    ModelStep &step = steps[pick(uint32_t(steps.size()))];
+    uint32_t layer = pick(kLayers), rows = rowsOf(step);
+    Rows q(rows, kQueryHeads, kDimK), out(rows, kQueryHeads, kDimV);
+    kvc_status status = kvc_cache_attend(
+        cache, step.handle, layer, q.values.data(), out.values.data(), nullptr);
+    EXPECT_EQ(status.code,
+              uint32_t(step.written[layer] ? KVC_OK : KVC_NOT_APPENDED));
+    size_t row = 0;
+    for (size_t key : step.sequences) {
+      const ModelSequence &s = open[key];
+      for (uint32_t t = 0; t < s.reserved && status.code == KVC_OK && runs; ++t)
+        compare(s.v[layer], layer, s.length + t, out.row(row++));
+    }
+    return status;
+  }
+
+  /// The result of the query at `position`.
+  void compare(const std::vector<double> &v, uint32_t layer, uint32_t position,
+               const float *out) {
+    for (int head : {0, 2}) {
+      double sum = 0;
+      int count = 0;
+      for (uint32_t t = 0; t <= position; ++t)
+        if (layer == 0 || head == 2 || t < 3 || t + 6 > position) {
+          sum += v[t];
+          ++count;
+        }
+      if (std::isnan(sum))
+        continue;
+      ASSERT_NEAR(out[head * kDimV] * count, sum, 1e-6 * sum + 1)
+          << "layer " << layer << ", head " << head << ", position "
+          << position;
+      ++compared;
+    }
   }
 
   void finish(size_t index, const std::vector<uint32_t> &accepted) {
@@ -280,6 +413,7 @@ private:
       s.reserved = 0;
       s.inStep = false;
       shrink(s, s.length);
+      slide(s);
     }
     ended.push_back(steps[index].handle);
     if (ended.size() > 20)
@@ -292,7 +426,10 @@ private:
       return endStale(true);
     size_t index = pick(uint32_t(steps.size()));
     std::vector<uint32_t> accepted;
-    bool all = pick(2), wrong = false;
+    bool all = pick(2), wrong = false, keeps = all;
+    for (uint32_t layer = 0; layer < kLayers && pick(8); ++layer)
+      if (!steps[index].written[layer])
+        write(steps[index], layer, pick(12) == 0);
     for (size_t key : steps[index].sequences) {
       uint32_t n = open[key].reserved;
       accepted.push_back(all ? n : pick(n + 1));
@@ -300,13 +437,22 @@ private:
         accepted.back() = n + 1 + pick(3);
         wrong = true;
       }
+      keeps |= accepted.back() != 0;
     }
+    uint64_t before = digest();
+    bool unwritten =
+        keeps && !(steps[index].written[0] && steps[index].written[1]);
     kvc_status status = kvc_cache_commit(cache, steps[index].handle,
                                          all ? nullptr : accepted.data());
-    EXPECT_EQ(status.code, uint32_t(wrong ? KVC_INVALID_ARGUMENT : KVC_OK));
+    EXPECT_EQ(status.code, uint32_t(wrong       ? KVC_INVALID_ARGUMENT
+                                    : unwritten ? KVC_NOT_APPENDED
+                                                : KVC_OK));
     if (status.code == KVC_OK)
       finish(index, accepted);
-    return status;
+    else
+      EXPECT_EQ(digest(), before) << "a failure changed something";
+    // Whatever was written before it changed something.
+    return {};
   }
 
   kvc_status abandonOne() {
@@ -319,9 +465,13 @@ private:
     return status;
   }
 
+  kvc_step staleStep() {
+    return ended.empty() ? kvc_step{pick(8), pick(9) * 2}
+                         : ended[pick(uint32_t(ended.size()))];
+  }
+
   kvc_status endStale(bool commit) {
-    kvc_step handle = ended.empty() ? kvc_step{pick(8), pick(9) * 2}
-                                    : ended[pick(uint32_t(ended.size()))];
+    kvc_step handle = staleStep();
     kvc_status status = commit ? kvc_cache_commit(cache, handle, nullptr)
                                : kvc_cache_abandon(cache, handle);
     EXPECT_EQ(status.code, uint32_t(KVC_STALE));
@@ -330,6 +480,9 @@ private:
 
   void audit() {
     ASSERT_EQ(kvc_cache_check(cache, 2).code, KVC_OK) << kvc_error_text();
+    if (flags & KVC_SCRUB)
+      ASSERT_TRUE(kvc::rt::CacheTestPeer::freeIsZero(
+          *reinterpret_cast<kvc::rt::Cache *>(cache)));
     kvc_cache_stats stats = {};
     stats.size = sizeof(stats);
     ASSERT_EQ(kvc_cache_get_stats(cache, &stats).code, KVC_OK);
@@ -342,6 +495,8 @@ private:
   }
 
   std::mt19937 random;
+  const bool runs;
+  const uint32_t flags;
   kvc_cache *cache = nullptr;
   size_t nextKey = 0;
   std::map<size_t, ModelSequence> open;
@@ -354,21 +509,25 @@ private:
 } // namespace
 
 TEST(CacheModel, AMillionRandomOperations) {
-  uint64_t reserves = 0, refused = 0, failures = 0;
+  uint64_t reserves = 0, refused = 0, failures = 0, compared = 0, unseen = 0;
   for (uint32_t seed = 1; seed <= 4; ++seed) {
     SCOPED_TRACE(seed);
     Loaded loaded(1);
-    Model model(seed, loaded);
+    Model model(seed, loaded, /*runs=*/true, seed % 2 ? 0 : KVC_SCRUB);
     model.run(260000);
     ASSERT_FALSE(HasFailure());
     reserves += model.reserves;
     refused += model.refused;
     failures += model.failures;
+    compared += model.compared;
+    unseen += model.unseen;
   }
   // The test means something only if the pool was often empty.
   EXPECT_GT(refused, reserves / 20);
   EXPECT_LT(refused, reserves / 2);
   EXPECT_GT(failures, 100000u);
+  EXPECT_GT(compared, 100000u);
+  EXPECT_GT(unseen, 10000u);
   RecordProperty("reserves", std::to_string(reserves));
   RecordProperty("refused", std::to_string(refused));
 }
@@ -379,8 +538,8 @@ TEST(CacheModel, AGpusCopiesAreUpToDate) {
   notes.fits["sm_80"] = 1;
   Loaded loaded(fakeDevice(notes), packGpu(gpuManifest("cuda", {"sm_80"})));
   {
-    Model model(9, loaded);
-    model.run(60000);
+    Model model(9, loaded, /*runs=*/false, KVC_SCRUB);
+    model.run(80000);
     EXPECT_GT(model.reserves, 10000u);
     EXPECT_LT(notes.uploaded, model.reserves * kBatch * 4 * 20);
   }

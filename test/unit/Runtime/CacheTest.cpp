@@ -1,5 +1,5 @@
 //===- CacheTest.cpp - sequences, steps, pages ----------------------------===//
-#include "runtime/Cache.h"
+#include "test/unit/Runtime/CachePeer.h"
 #include "test/unit/Runtime/Fixture.h"
 
 #include <cmath>
@@ -13,19 +13,6 @@
 using namespace kvc::test;
 using testing::HasSubstr;
 
-/// Breaks what no call can break.
-namespace kvc::rt {
-struct CacheTestPeer {
-  static void losePage(Cache &cache) { cache.stores[0]->pool.take(); }
-  static void holdTwice(Cache &cache, uint32_t from, uint32_t to) {
-    cache.stores[0]->table(to)[0] = cache.stores[0]->table(from)[0];
-  }
-  static void writeZeroPage(Cache &cache) {
-    cache.arena[cache.stores[0]->layout.offset] = 1;
-  }
-  static void loseSequence(Cache &cache) { cache.freeSequenceCount -= 1; }
-};
-} // namespace kvc::rt
 using Peer = kvc::rt::CacheTestPeer;
 
 namespace {
@@ -72,6 +59,12 @@ struct Caches : testing::Test {
               KVC_OK)
         << kvc_error_text();
     return step;
+  }
+  /// Of a step whose rows nobody reads.
+  kvc_status commit(kvc_step step, const uint32_t *accepted = nullptr) {
+    EXPECT_EQ(kvc_cache_mark_appended(cache, step, KVC_ALL_LAYERS).code,
+              KVC_OK);
+    return kvc_cache_commit(cache, step, accepted);
   }
   uint32_t length(kvc_seq seq) {
     uint32_t tokens = UINT32_MAX;
@@ -190,7 +183,7 @@ TEST_F(Caches, AFullSequenceHasACodeOfItsOwn) {
   create(options());
   kvc_seq seq = open();
   kvc_slot_request request = {seq, 60};
-  ASSERT_EQ(kvc_cache_commit(cache, reserve({request}), nullptr).code, KVC_OK);
+  ASSERT_EQ(commit(reserve({request})).code, KVC_OK);
   kvc_step step = {};
   request.new_tokens = 5;
   EXPECT_EQ(kvc_cache_reserve(cache, &request, 1, &step).code,
@@ -210,7 +203,7 @@ TEST_F(Caches, WrongOptionsAreRefused) {
       {"`max_batch`", [](auto &o) { o.max_batch = 0; }},
       {"`max_step_tokens`", [](auto &o) { o.max_step_tokens = UINT32_MAX; }},
       {"`max_tokens_per_seq`", [](auto &o) { o.max_tokens_per_seq = 0; }},
-      {"`flags`", [](auto &o) { o.flags = 2; }},
+      {"`flags`", [](auto &o) { o.flags = 4; }},
       {"`arena`", [](auto &o) { o.arena = reinterpret_cast<void *>(8); }},
       {"kvc_cache_options", [](auto &o) { o.size = 1; }}};
   for (auto &c : cases) {
@@ -249,7 +242,7 @@ TEST_F(Caches, AStepReservesCommitsAndGivesBack) {
   EXPECT_EQ(v.planes[0].head_stride, kSlotTokens * 32);
 
   uint32_t accepted[] = {4, 1};
-  ASSERT_EQ(kvc_cache_commit(cache, step, accepted).code, KVC_OK);
+  ASSERT_EQ(commit(step, accepted).code, KVC_OK);
   EXPECT_EQ(length(a), 4u);
   EXPECT_EQ(length(b), 1u);
   EXPECT_EQ(stats().pages_live, 1u + 1 + 1 + 1);
@@ -279,8 +272,7 @@ TEST_F(Caches, OutOfPagesSaysHowManyAndChangesNothing) {
   kvc_status s = kvc_cache_reserve(cache, requests, 2, &step);
   EXPECT_EQ(s.code, KVC_INVALID_ARGUMENT) << "85 tokens in a step of 60";
   requests[0].new_tokens = 44;
-  EXPECT_EQ(kvc_cache_commit(cache, reserve({requests[0]}), nullptr).code,
-            KVC_OK);
+  EXPECT_EQ(commit(reserve({requests[0]})).code, KVC_OK);
   uint64_t before = inside(cache).digest();
   requests[0] = {a, 20};
   requests[1] = {b, 20};
@@ -346,7 +338,7 @@ TEST_F(Caches, StaleHandlesStayStale) {
   create(options());
   kvc_seq a = open();
   kvc_step step = reserve({{a, 2}});
-  ASSERT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK);
+  ASSERT_EQ(commit(step).code, KVC_OK);
   EXPECT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_STALE);
   EXPECT_EQ(kvc_cache_abandon(cache, step).code, KVC_STALE);
   float row[64] = {};
@@ -382,7 +374,8 @@ TEST_F(Caches, ViewsAndLayersAreChecked) {
             KVC_INVALID_ARGUMENT);
   EXPECT_EQ(kvc_cache_attend(cache, step, 0, nullptr, row, nullptr).code,
             KVC_INVALID_ARGUMENT);
-  EXPECT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK)
+  EXPECT_EQ(kvc_cache_mark_appended(cache, step, 2).code, KVC_INVALID_ARGUMENT);
+  EXPECT_EQ(commit(step).code, KVC_OK)
       << "no failed call left the step running";
 }
 
@@ -395,7 +388,10 @@ TEST_F(Caches, BrokenInvariantsPoison) {
       {"`paged`: entry 0 of sequence 1, page 2: [2] held twice",
        [](auto &c) { Peer::holdTwice(c, 0, 1); }},
       {"[8] `paged`: page 0 was written", Peer::writeZeroPage},
-      {"[3] 2 open and 1 free sequences are not all 4", Peer::loseSequence}};
+      {"[3] 2 open and 1 free sequences are not all 4", Peer::loseSequence},
+      {"[6] step 0 has 0 layers written, but counts 1", Peer::countALayer},
+      {"[7] `window`: row 0 of a step is not the table of its sequence 0",
+       Peer::showAnotherPage}};
   for (auto &c : cases) {
     create(options());
     kvc_seq a = open(), b = open();
@@ -413,6 +409,136 @@ TEST_F(Caches, BrokenInvariantsPoison) {
   }
   create(options());
   EXPECT_EQ(kvc_cache_check(cache, 3).code, KVC_INVALID_ARGUMENT);
+}
+
+TEST_F(Caches, OnlyWhatWasWrittenIsServed) {
+  create(options(4, 3));
+  Rows secret = Rows::random(9, kHeads, kDimV, 1);
+  Rows q = Rows::random(9, kQueryHeads, kDimK, 2);
+  Rows out(9, kQueryHeads, kDimV);
+  auto append = [&](kvc_step step, uint32_t layer) {
+    return kvc_cache_append(cache, step, layer, secret.values.data(),
+                            secret.values.data())
+        .code;
+  };
+  auto attend = [&](kvc_step step, uint32_t layer) {
+    return kvc_cache_attend(cache, step, layer, q.values.data(),
+                            out.values.data(), nullptr)
+        .code;
+  };
+  kvc_seq a = open();
+  kvc_step step = reserve({{a, 9}});
+  ASSERT_EQ(append(step, 0), uint32_t(KVC_OK));
+  ASSERT_EQ(append(step, 1), uint32_t(KVC_OK));
+  ASSERT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK);
+  ASSERT_EQ(kvc_cache_release(cache, a).code, KVC_OK);
+
+  kvc_seq b = open();
+  step = reserve({{b, 9}});
+  uint64_t before = inside(cache).digest();
+  EXPECT_EQ(attend(step, 0), uint32_t(KVC_NOT_APPENDED));
+  EXPECT_STREQ(kvc_error_text(), "the step's rows of layer 0 are not appended");
+  EXPECT_EQ(out.values, std::vector<float>(out.values.size()))
+      << "the released sequence's V";
+  EXPECT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_NOT_APPENDED);
+  EXPECT_EQ(inside(cache).digest(), before);
+  ASSERT_EQ(append(step, 0), uint32_t(KVC_OK));
+  EXPECT_EQ(attend(step, 0), uint32_t(KVC_OK));
+  EXPECT_EQ(attend(step, 1), uint32_t(KVC_NOT_APPENDED));
+  ASSERT_EQ(append(step, 0), uint32_t(KVC_OK)) << "again";
+  uint32_t one = 1;
+  EXPECT_EQ(kvc_cache_commit(cache, step, &one).code, KVC_NOT_APPENDED);
+  EXPECT_STREQ(kvc_error_text(), "1 of the step's 2 layers are appended, and "
+                                 "layer 1 is not");
+  EXPECT_EQ(kvc_cache_check(cache, 2).code, KVC_OK) << kvc_error_text();
+  uint32_t none = 0;
+  EXPECT_EQ(kvc_cache_commit(cache, step, &none).code, KVC_OK)
+      << "keeps nothing";
+
+  // What an earlier step with this number wrote is forgotten.
+  step = reserve({{b, 1}});
+  EXPECT_EQ(attend(step, 0), uint32_t(KVC_NOT_APPENDED));
+  ASSERT_EQ(kvc_cache_mark_appended(cache, step, 1).code, KVC_OK);
+  EXPECT_EQ(attend(step, 1), uint32_t(KVC_OK)) << "the caller vouches";
+  EXPECT_EQ(attend(step, 0), uint32_t(KVC_NOT_APPENDED));
+  ASSERT_EQ(append(step, 0), uint32_t(KVC_OK));
+  EXPECT_EQ(kvc_cache_check(cache, 2).code, KVC_OK) << kvc_error_text();
+  EXPECT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK);
+  EXPECT_EQ(kvc_cache_mark_appended(cache, step, 1).code, KVC_STALE);
+}
+
+// Bytes of a sequence are gone from pages and slots before another has them.
+TEST_F(Caches, ScrubbingLeavesNoBytes) {
+  for (uint32_t flags : {0, int(KVC_SCRUB)}) {
+    kvc_cache_options o = options();
+    std::vector<uint8_t> memory(o.arena_bytes + 64);
+    uint8_t *arena = memory.data() + (64 - uintptr_t(memory.data()) % 64) % 64;
+    o.arena = arena;
+    o.flags = flags;
+    create(o);
+    Rows rows(40, kHeads, kDimV);
+    std::fill(rows.values.begin(), rows.values.end(), 7.f);
+    kvc_seq a = open(), b = open();
+    kvc_step step = reserve({{a, 40}, {b, 3}});
+    for (uint32_t layer : {0, 1})
+      ASSERT_EQ(kvc_cache_append(cache, step, layer, rows.values.data(),
+                                 rows.values.data())
+                    .code,
+                KVC_OK);
+    uint32_t accepted[] = {9, 0};
+    ASSERT_EQ(kvc_cache_commit(cache, step, accepted).code, KVC_OK);
+    EXPECT_EQ(Peer::freeIsZero(inside(cache)), flags != 0) << "rejected";
+    ASSERT_EQ(kvc_cache_release(cache, a).code, KVC_OK);
+    ASSERT_EQ(kvc_cache_release(cache, b).code, KVC_OK);
+    EXPECT_EQ(Peer::freeIsZero(inside(cache)), flags != 0) << "released";
+    step = reserve({{open(), 40}});
+    for (uint32_t layer : {0, 1})
+      ASSERT_EQ(kvc_cache_append(cache, step, layer, rows.values.data(),
+                                 rows.values.data())
+                    .code,
+                KVC_OK);
+    kvc_cache_destroy(cache);
+    cache = nullptr;
+    bool zero = std::all_of(arena, arena + o.arena_bytes,
+                            [](uint8_t byte) { return byte == 0; });
+    EXPECT_EQ(zero, flags != 0) << "destroyed";
+  }
+}
+
+TEST_F(Caches, PagesThatNobodySeesAreFree) {
+  create(options());
+  kvc_seq a = open();
+  // Of `window`: a sink of 3 and 6 recent tokens, in pages of 8; `paged` sees
+  // all. Pages of `window` for so many committed tokens.
+  uint32_t held[65] = {};
+  for (uint32_t n = 1; n <= 64; ++n)
+    held[n] = n <= 8   ? 1
+              : n < 21 ? (n + 7) / 8
+                       : 1 + (n % 8 == 0 || n % 8 > 4 ? 1 : 2);
+  for (uint32_t n = 1; n <= 64; ++n) {
+    kvc_step step = reserve({{a, 1}});
+    ASSERT_LE(stats().pages_live, (n + 3) / 4 + 3);
+    ASSERT_EQ(kvc_cache_check(cache, 2).code, KVC_OK) << kvc_error_text();
+    ASSERT_EQ(commit(step).code, KVC_OK);
+    ASSERT_EQ(stats().pages_live, (n + 3) / 4 + held[n]) << n;
+    ASSERT_EQ(kvc_cache_check(cache, 2).code, KVC_OK) << kvc_error_text();
+  }
+  ASSERT_EQ(kvc_cache_release(cache, a).code, KVC_OK);
+  EXPECT_EQ(stats().pages_live, 0u);
+
+  // A draft that is rejected takes no page with it.
+  a = open();
+  ASSERT_EQ(commit(reserve({{a, 20}})).code, KVC_OK);
+  uint64_t before = stats().pages_live;
+  for (uint32_t draft : {1, 12, 40}) {
+    ASSERT_EQ(kvc_cache_abandon(cache, reserve({{a, draft}})).code, KVC_OK);
+    ASSERT_EQ(stats().pages_live, before);
+    ASSERT_EQ(kvc_cache_check(cache, 2).code, KVC_OK) << kvc_error_text();
+  }
+  ASSERT_EQ(commit(reserve({{a, 20}})).code, KVC_OK);
+  Peer::keepUnseen(inside(cache), kWindow, a.slot, 1);
+  EXPECT_EQ(kvc_cache_check(cache, 2).code, KVC_POISONED);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("[9] seen by no query"));
 }
 
 TEST_F(Caches, GivingAPageBackTwicePoisons) {

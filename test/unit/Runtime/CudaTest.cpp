@@ -174,6 +174,26 @@ TEST_F(Cuda, MemoryIsZeroedBeforeAnyStreamUsesIt) {
   kvc_device_release(handle);
 }
 
+TEST_F(Cuda, PagesAreScrubbedInTheOrderOfTheStream) {
+  kvc_device *handle = create();
+  rt::Device &device = *rt::unwrap(handle);
+  auto *memory = static_cast<uint8_t *>(device.allocate(64));
+  ASSERT_TRUE(memory);
+  std::fill(memory, memory + 64, uint8_t(1));
+  int stream;
+  cuda->copies.clear();
+  EXPECT_EQ(device.scrub(memory + 8, 40, &stream).code, KVC_OK);
+  EXPECT_EQ(std::count(memory + 8, memory + 48, 0), 40);
+  EXPECT_EQ(std::count(memory, memory + 64, 1), 24);
+  EXPECT_THAT(cuda->copies, testing::ElementsAre(&stream));
+  failure("cuMemsetD8Async", 700);
+  EXPECT_EQ(device.scrub(memory, 8, &stream).code, KVC_DEVICE_ERROR);
+  EXPECT_THAT(kvc_error_text(), testing::HasSubstr("cuMemsetD8Async"));
+  failure("", 0);
+  device.deallocate(memory, 64);
+  kvc_device_release(handle);
+}
+
 TEST_F(Cuda, CopiesAreInTheOrderOfTheStream) {
   kvc_device *handle = create();
   rt::Device &device = *rt::unwrap(handle);

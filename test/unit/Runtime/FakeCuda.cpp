@@ -317,6 +317,16 @@ KVC_FAKE CUresult cuMemsetD8_v2(CUdeviceptr memory, unsigned char value,
   return result(code);
 }
 
+KVC_FAKE CUresult cuMemsetD8Async(CUdeviceptr memory, unsigned char value,
+                                  size_t bytes, CUstream stream) {
+  int code = enter("cuMemsetD8Async");
+  if (code == Success) {
+    std::memset(reinterpret_cast<void *>(memory), value, bytes);
+    fake.copies.push_back(stream);
+  }
+  return result(code);
+}
+
 KVC_FAKE CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from,
                                        size_t bytes, CUstream stream) {
   int code = enter("cuMemcpyHtoDAsync");

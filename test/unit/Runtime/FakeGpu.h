@@ -42,6 +42,7 @@ struct Notes {
   std::vector<Launched> launches;
   std::map<uintptr_t, size_t> memories; ///< that were allocated
   std::vector<void *> uploads;          ///< their streams
+  std::vector<void *> scrubs;           ///< their streams
   size_t uploaded = 0;                  ///< bytes
   bool uploadsFail = false;
 
@@ -125,6 +126,14 @@ public:
   }
   void zero(void *memory, size_t bytes) override {
     std::memset(memory, 0, bytes);
+  }
+  kvc_status scrub(void *memory, size_t bytes, void *stream) override {
+    if (notes.uploadsFail)
+      return rt::fail(KVC_DEVICE_ERROR, 4, "zeroing failed");
+    EXPECT_TRUE(notes.holds(memory, bytes)) << "of " << bytes << " bytes";
+    std::memset(memory, 0, bytes);
+    notes.scrubs.push_back(stream);
+    return rt::ok();
   }
   kvc_status upload(void *to, const void *from, size_t bytes,
                     void *stream) override {

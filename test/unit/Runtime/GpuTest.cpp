@@ -400,6 +400,8 @@ TEST_F(GpuCache, StepsRunInTheOrderOfItsStream) {
       << kvc_error_text();
   ASSERT_EQ(kvc_cache_attend(cache, step, 0, rows, rows, nullptr).code, KVC_OK)
       << kvc_error_text();
+  ASSERT_EQ(kvc_cache_append(cache, step, 1, rows, rows).code, KVC_OK)
+      << kvc_error_text();
   ASSERT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK);
   ASSERT_FALSE(notes.launches.empty());
   for (const Launched &launch : notes.launches)
@@ -416,12 +418,44 @@ TEST_F(GpuCache, OnlyNewPagesAreCopied) {
   for (uint32_t token = 0; token < 12; ++token) {
     size_t before = notes.uploaded;
     ASSERT_EQ(reserve(1).code, KVC_OK) << kvc_error_text();
+    ASSERT_EQ(kvc_cache_mark_appended(cache, step, KVC_ALL_LAYERS).code,
+              KVC_OK);
     ASSERT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK);
     size_t few = 8 + 4 + 3 * 8; // cu_q, kv_len, a slot of each store
     // Pages of 4 and of 8 tokens; the flat store's slot is 0, as memory was.
     size_t pages = 4 * ((token % 4 == 0) + (token % 8 == 0));
     EXPECT_EQ(notes.uploaded - before, few + pages) << token;
   }
+}
+
+TEST_F(GpuCache, PagesAreScrubbedInTheOrderOfItsStream) {
+  kvc_cache_options options = {};
+  options.size = sizeof(options);
+  options.arena_bytes = 1 << 20;
+  options.max_sequences = 4, options.max_batch = 2;
+  options.max_step_tokens = 8, options.max_tokens_per_seq = 64;
+  options.stream = kStream;
+  kvc_cache_destroy(cache);
+  for (uint32_t flags : {0, int(KVC_SCRUB)}) {
+    options.flags = flags;
+    ASSERT_EQ(kvc_cache_create(loaded->program, &options, &cache).code, KVC_OK);
+    ASSERT_EQ(kvc_cache_open(cache, &seq).code, KVC_OK);
+    ASSERT_EQ(reserve(5).code, KVC_OK) << kvc_error_text();
+    ASSERT_EQ(kvc_cache_abandon(cache, step).code, KVC_OK);
+    // Two pages of `paged`, one of `window`.
+    EXPECT_EQ(notes.scrubs, std::vector<void *>(flags ? 3 : 0, kStream));
+    ASSERT_EQ(kvc_cache_release(cache, seq).code, KVC_OK);
+    EXPECT_EQ(notes.scrubs, std::vector<void *>(flags ? 4 : 0, kStream))
+        << "and the slot";
+    notes.scrubs.clear();
+    if (!flags)
+      kvc_cache_destroy(cache);
+  }
+  ASSERT_EQ(kvc_cache_open(cache, &seq).code, KVC_OK);
+  ASSERT_EQ(reserve(1).code, KVC_OK);
+  notes.uploadsFail = true;
+  EXPECT_EQ(kvc_cache_abandon(cache, step).code, KVC_POISONED);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("zeroing failed"));
 }
 
 TEST_F(GpuCache, ACopyThatFailsPoisons) {
