@@ -473,8 +473,7 @@ std::optional<StreamKind> kvc::cpu::scaledBy(ArrayRef<Transform> transforms) {
 Value AttendKernel::softcap(Value x, tile::SoftcapOp op) {
   double cap = op.getCap().convertToDouble();
   Value inner = kit.fmul(x, kit.constant(1 / cap, x.getType()));
-  Value t = math::TanhOp::create(kit.b, kit.loc, inner);
-  return kit.fmul(t, kit.constant(cap * M_LOG2E, x.getType()));
+  return kit.fmul(kit.tanh(inner), kit.constant(cap * M_LOG2E, x.getType()));
 }
 
 Value AttendKernel::scaleProbability(Value p, Value scale) {

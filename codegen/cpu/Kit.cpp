@@ -3,6 +3,8 @@
 
 #include "dialect/KvcDialect.h"
 
+#include "mlir/Dialect/Math/IR/Math.h"
+
 #include "llvm/Support/MathExtras.h"
 
 #include <bit>
@@ -272,6 +274,8 @@ Value Kit::exp2(Value x) {
   bits = arith::ShLIOp::create(b, loc, bits, i32s(n, 23));
   return fmul(p, arith::BitcastOp::create(b, loc, type, bits));
 }
+
+Value Kit::tanh(Value x) { return math::TanhOp::create(b, loc, x); }
 
 /// Calls the product of that name; x and y are vectors of `element`.
 static Value product(Kit &kit, StringRef name, Type element, Value sum, Value x,

@@ -103,6 +103,8 @@ public:
   mlir::Value fcmp(mlir::arith::CmpFPredicate p, mlir::Value x, mlir::Value y);
   /// 2^x to 2 ulp for x < 128; below 2^-126 it may be 0, NaN stays NaN.
   mlir::Value exp2(mlir::Value x);
+  /// tanh to about 2^-22 of itself, for every x.
+  mlir::Value tanh(mlir::Value x);
 
   //===--- products that sum over neighbours ---------------------------------//
   // sum[i] + x[2i] y[2i] + x[2i+1] y[2i+1]: x and y have twice as many elements

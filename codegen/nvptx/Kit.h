@@ -130,7 +130,7 @@ public:
   Value ex2(Value x, Here here = Here::current());
   Value lg2(Value x, Here here = Here::current());
   Value rcp(Value x, Here here = Here::current());
-  /// tanh to about 2^-22 absolute.
+  /// tanh to about 2^-22 of itself, for every x.
   Value tanh(Value x, Here here = Here::current());
 
   //===--- control ----------------------------------------------------------//

@@ -38,7 +38,7 @@ AttendResult AttendResult::empty(const AttendProblem &problem, int64_t rows,
     shape.push_back(*parts);
   shape.append({rows, problem.qHeads});
   AttendResult result;
-  result.lse = Tensor(shape, -kInf);
+  result.lse = result.largest = Tensor(shape, -kInf);
   shape.push_back(problem.cache.getDimV());
   result.o = Tensor(shape, 0);
   return result;
@@ -155,6 +155,7 @@ void Attention::store(int64_t r, int64_t part) {
   for (int64_t j = 0; j < dimV; ++j)
     result.o.data[at * dimV + j] = sums[r * dimV + j] / total[r];
   result.lse.data[at] = largest[r] + std::log(total[r]);
+  result.largest.data[at] = largest[r];
 }
 
 void Attention::run(int64_t first, Span span, int64_t part) {

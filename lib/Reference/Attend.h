@@ -34,6 +34,7 @@ struct AttendProblem {
 /// o = 0 and lse = -inf.
 struct AttendResult {
   Tensor o, lse;
+  Tensor largest; ///< attend(): each row's largest logit, like lse
 
   /// All rows empty; with a leading axis of `parts` if given.
   static AttendResult empty(const AttendProblem &problem, int64_t rows,

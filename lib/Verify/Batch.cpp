@@ -89,10 +89,11 @@ std::pair<int64_t, int64_t> Sizes::draw() {
 DataKind randomKind(const StoreSubject &store, Random &random) {
   if (random.percent(55))
     return DataKind::Normal;
-  DataKind kind = random.pick(
-      {DataKind::Sharp, DataKind::Channels, DataKind::Equal, DataKind::Dominant,
-       DataKind::Decreasing, DataKind::Huge, DataKind::Denormal, DataKind::Zero,
-       DataKind::InfiniteV, DataKind::InfiniteK});
+  DataKind kind =
+      random.pick({DataKind::Sharp, DataKind::Channels, DataKind::Uneven,
+                   DataKind::Uneven, DataKind::Equal, DataKind::Dominant,
+                   DataKind::Decreasing, DataKind::Huge, DataKind::Denormal,
+                   DataKind::Zero, DataKind::InfiniteV, DataKind::InfiniteK});
   // An integer codec clamps infinities: to the largest float, which says
   // nothing about the kernel.
   bool infinite = kind == DataKind::InfiniteV || kind == DataKind::InfiniteK;

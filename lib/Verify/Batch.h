@@ -12,9 +12,10 @@ inline constexpr int64_t kEmulatedSplit = 128;
 
 /// What a sequence's numbers look like.
 enum class DataKind : uint8_t {
-  Normal,     ///< logits of variance about 1
+  Normal,     ///< logits of variance about 1, or plain numbers
   Sharp,      ///< eight times that
   Channels,   ///< a few strong channels in K, as models have them
+  Uneven,     ///< small tokens and channels in V, small channels in q
   Equal,      ///< one key for all tokens
   Dominant,   ///< one token's logit far above the rest
   Decreasing, ///< logits that fall from -5e4
@@ -35,8 +36,9 @@ struct Member {
   DataKind kind = DataKind::Normal;
   int64_t length = 0, queries = 0;
   std::vector<float> k, v, q; ///< [tokens][heads][dim]
-  /// Addresses: the token that each (query token, q head) picks.
-  std::vector<int32_t> picks;
+  /// Addresses: the token that each (query token, q head) picks; -1: none can
+  /// be told from all others, or none is seen. And the tokens' codes.
+  std::vector<int32_t> picks, codes;
   /// Per plane of the store: [head][token][rowBytes].
   std::vector<std::vector<uint8_t>> planes;
 
@@ -51,6 +53,8 @@ void encode(const StoreSubject &store, Member &member);
 Member makeMember(const StoreSubject &store, DataKind kind, int64_t length,
                   int64_t queries, Random &random);
 
+/// Addresses: bits of a code, as many as tokens need or channels of K can say.
+int64_t addressBits(const StoreSubject &store, int64_t length);
 /// Addresses: what V holds. Channel `channel` of the row of (kv head of the
 /// store, token) is a digit, at most 127 and so exact in every codec.
 float addressDigit(int64_t head, int64_t token, int64_t channel, int64_t dim);

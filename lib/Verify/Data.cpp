@@ -3,18 +3,22 @@
 #include "lib/Reference/Sequence.h"
 #include "lib/Verify/Batch.h"
 
+#include <cfloat>
 #include <cmath>
+#include <tuple>
 
 using namespace kvc;
 using namespace kvc::verify;
 
 static constexpr float kInf = std::numeric_limits<float>::infinity();
+/// By how much a logit wins: more than enough for all others to weigh nothing.
+static constexpr double kWins = 1024, kLeastWins = 160;
 
 const char *verify::name(DataKind kind) {
   static constexpr const char *names[] = {
-      "normal",     "sharp",     "channels", "equal", "dominant",
-      "decreasing", "huge",      "denormal", "zero",  "infinite-v",
-      "infinite-k", "addresses", "mean"};
+      "normal",     "sharp",      "channels",  "uneven",   "equal",
+      "dominant",   "decreasing", "huge",      "denormal", "zero",
+      "infinite-v", "infinite-k", "addresses", "mean"};
   return names[unsigned(kind)];
 }
 
@@ -30,24 +34,54 @@ float verify::addressDigit(int64_t head, int64_t token, int64_t channel,
 
 namespace {
 
-/// Fills one member.
+/// The largest magnitude that values of a type can have.
+double largestOf(mlir::Type type) {
+  if (type.isF16())
+    return 65504;
+  return type.isBF16() ? 0x1.fep127 : double(FLT_MAX);
+}
+
+/// The largest that survives a codec: one whose scale is a number, too.
+double largestOf(CodecAttrInterface codec) {
+  mlir::Type code = codec.getCodeType();
+  if (mlir::isa<mlir::FloatType>(code))
+    return largestOf(code);
+  return 64 * largestOf(codec.getScaleType());
+}
+
+/// Fills one member. Whatever the model's scale, softcap and types are, q and K
+/// are finite and logits as the kind says, or as near as finite numbers come.
 class Filler {
 public:
   Filler(const StoreSubject &store, Member &member, Random &random)
       : store(store), member(member), random(random),
         dimK(store.cache().getDimK()), dimV(store.cache().getDimV()),
-        kvHeads(store.kvHeads()) {}
+        kvHeads(store.kvHeads()), mostQ(largestOf(store.problem.dtype)),
+        mostK(std::min(mostQ, largestOf(codec(StreamKind::K)))),
+        mostV(std::min(mostQ, largestOf(codec(StreamKind::V)))) {}
 
   void fill();
 
 private:
+  CodecAttrInterface codec(StreamKind kind) const {
+    return store.cache().stream(kind).codec;
+  }
   void fillNormal();
   void fillAddresses();
+  void drawPicks(int64_t bits);
+  int64_t pickFor(int64_t query);
+  double winsBy(double product, int64_t bits) const;
+  double winning(int64_t bits) const;
   void fillMean();
-  /// Every key is `key(token)` in all channels, every query `query`, so that
-  /// the logits are scale * dim * query * key(token).
-  template <typename Key> void fillFlat(float query, Key key);
+  /// Every key is `key(token)` in all channels, every query one number, so that
+  /// the logits are `logit` * key(token); keys are up to `mostKey`.
+  template <typename Key> void fillFlat(double logit, double mostKey, Key key);
+  void unbalance();
   void spoil();
+  /// Factors of q and of K, powers of two, with that product or as near as it
+  /// may be where values are up to `query` and `key` times their factors.
+  std::pair<double, double> share(double product, double query,
+                                  double key) const;
   float *k(int64_t t, int64_t head) {
     return &member.k[(t * kvHeads + head) * dimK];
   }
@@ -62,57 +96,136 @@ private:
   Member &member;
   Random &random;
   const int64_t dimK, dimV, kvHeads;
+  const double mostQ, mostK, mostV; ///< largest finite values
+  double sizeQ = 1, sizeK = 1;      ///< of fillNormal()
 };
 
+std::pair<double, double> Filler::share(double product, double query,
+                                        double key) const {
+  int exponent = std::ilogb(product);
+  // Halves of a small product: f16 has few negative exponents.
+  if (exponent <= 0)
+    return {std::ldexp(1, exponent / 2),
+            std::ldexp(1, exponent - exponent / 2)};
+  int roomQ = std::ilogb(mostQ / query), roomK = std::ilogb(mostK / key);
+  int q = std::min(exponent, roomQ);
+  return {std::ldexp(1, q), std::ldexp(1, std::clamp(exponent - q, 0, roomK))};
+}
+
+/// Logits of variance 1, or as the model's scale makes them of plain numbers.
 void Filler::fillNormal() {
-  for (auto *values : {&member.q, &member.k, &member.v})
-    for (float &x : *values)
-      x = random.normal();
-}
-
-template <typename Key> void Filler::fillFlat(float query, Key key) {
+  double size = store.problem.scale * std::sqrt(double(dimK));
+  if ((size < 1. / 16 || size > 16) && !random.percent(20))
+    std::tie(sizeQ, sizeK) = share(1 / size, 8, 64);
   for (float &x : member.q)
-    x = query;
-  for (int64_t t = 0; t < member.length; ++t)
-    std::fill_n(k(t, 0), kvHeads * dimK, key(t));
+    x = float(random.normal() * sizeQ);
+  for (float &x : member.k)
+    x = float(random.normal() * sizeK);
+  for (float &x : member.v)
+    x = random.normal();
 }
 
-/// Bit j of a token's number is in every channel that is j modulo the number
-/// of bits, so that the token a query names beats all others by 2^10.
+template <typename Key>
+void Filler::fillFlat(double logit, double mostKey, Key key) {
+  double product = logit / (store.problem.scale * dimK);
+  double size = share(product, 1, mostKey).second;
+  std::fill(member.q.begin(), member.q.end(),
+            float(std::min(product / size, mostQ)));
+  for (int64_t t = 0; t < member.length; ++t)
+    std::fill_n(k(t, 0), kvHeads * dimK, float(size * key(t)));
+}
+
+/// By how much a code's logit beats all others where q * K is `product`: codes
+/// have that many bits, and some channels say each.
+double Filler::winsBy(double product, int64_t bits) const {
+  double top = store.problem.scale * dimK * product;
+  double next = top - 2 * (dimK / bits) * store.problem.scale * product;
+  if (!store.problem.softcap)
+    return top - next;
+  double cap = *store.problem.softcap;
+  return cap * (std::tanh(top / cap) - std::tanh(next / cap));
+}
+
+/// The least q * K for which that is kWins, or else, under a softcap, that for
+/// which it is most.
+double Filler::winning(int64_t bits) const {
+  double best = 1, most = 0;
+  for (int exponent = 0; exponent < 60 && most < kWins; ++exponent) {
+    double wins = winsBy(std::ldexp(1, exponent), bits);
+    if (wins > most)
+      most = wins, best = std::ldexp(1, exponent);
+  }
+  for (int exponent = -1; exponent > -60 && store.problem.softcap; --exponent) {
+    double wins = winsBy(std::ldexp(1, exponent), bits);
+    if (wins > most)
+      most = wins, best = std::ldexp(1, exponent);
+  }
+  return best;
+}
+
+/// A token that the query sees; -1: none.
+int64_t Filler::pickFor(int64_t query) {
+  int64_t p = member.position(query);
+  reference::Visible visible = reference::visibleTo(store.problem, p, p);
+  llvm::SmallVector<reference::Span, 2> spans;
+  for (reference::Span span : {visible.sink, visible.recent})
+    if (span.begin < span.end)
+      spans.push_back(span);
+  if (spans.empty())
+    return -1;
+  reference::Span span = spans[random.below(spans.size())];
+  return random.pick(
+      {span.begin, span.end - 1, random.range(span.begin, span.end - 1)});
+}
+
+/// Draws what each query row picks, and the codes of tokens: their numbers, or
+/// where there are fewer codes 0 for all that are never picked.
+void Filler::drawPicks(int64_t bits) {
+  int64_t most = int64_t(1) << bits, used = 0;
+  bool few = most < member.length;
+  member.codes.assign(member.length, 0);
+  for (int64_t t = 0; !few && t < member.length; ++t)
+    member.codes[t] = int32_t(t);
+  for (int64_t i = 0; i < member.queries; ++i) {
+    int64_t first = -1;
+    for (int64_t head = 0; head < store.problem.qHeads; ++head) {
+      int64_t pick = pickFor(i);
+      if (few && pick >= 0 && !member.codes[pick]) {
+        // One is kept for each query to come.
+        if (first < 0 || used + member.queries - i < most)
+          member.codes[pick] = int32_t(++used);
+        else
+          pick = first;
+      }
+      if (first < 0)
+        first = pick;
+      member.picks.push_back(int32_t(pick));
+    }
+  }
+}
+
+/// Bit j of a token's code is in every channel that is j modulo the number of
+/// bits, so that the token a query names beats all others.
 void Filler::fillAddresses() {
-  int64_t bits = std::max<int64_t>(
-      1, llvm::Log2_64_Ceil(uint64_t(std::max<int64_t>(2, member.length))));
-  double margin = 2 * (dimK / bits) * store.problem.scale;
-  float size = std::exp2(std::ceil(std::log2(1024 / margin)));
+  int64_t bits = addressBits(store, member.length);
+  drawPicks(bits);
+  auto [sizeQ, sizeK] = share(winning(bits), 1, 1);
+  if (winsBy(sizeQ * sizeK, bits) < kLeastWins)
+    std::fill(member.picks.begin(), member.picks.end(), -1);
   auto sign = [&](int64_t t, int64_t c) {
-    return (t >> (c % bits)) & 1 ? 1.f : -1.f;
+    return (member.codes[t] >> (c % bits)) & 1 ? 1.f : -1.f;
   };
   for (int64_t t = 0; t < member.length; ++t)
     for (int64_t head = 0; head < kvHeads; ++head) {
       for (int64_t c = 0; c < dimK; ++c)
-        k(t, head)[c] = sign(t, c);
+        k(t, head)[c] = float(sizeK) * sign(t, c);
       for (int64_t c = 0; c < dimV; ++c)
         v(t, head)[c] = addressDigit(head, t, c, dimV);
     }
-  for (int64_t i = 0; i < member.queries; ++i) {
-    int64_t p = member.position(i);
-    reference::Visible visible = reference::visibleTo(store.problem, p, p);
-    llvm::SmallVector<reference::Span, 2> spans;
-    for (reference::Span span : {visible.sink, visible.recent})
-      if (span.begin < span.end)
-        spans.push_back(span);
-    for (int64_t head = 0; head < store.problem.qHeads; ++head) {
-      int64_t pick = 0;
-      if (!spans.empty()) {
-        reference::Span span = spans[random.below(spans.size())];
-        pick = random.pick(
-            {span.begin, span.end - 1, random.range(span.begin, span.end - 1)});
-      }
-      member.picks.push_back(pick);
+  for (int64_t row = 0; row < int64_t(member.picks.size()); ++row)
+    if (int64_t pick = member.picks[row]; pick >= 0)
       for (int64_t c = 0; c < dimK; ++c)
-        q(i, head)[c] = size * sign(pick, c);
-    }
-  }
+        member.q[row * dimK + c] = float(sizeQ) * sign(pick, c);
 }
 
 void Filler::fillMean() {
@@ -124,11 +237,24 @@ void Filler::fillMean() {
         v(t, head)[c] = c == dimV - 1 ? 127 : float(random.range(-127, 127));
 }
 
+/// Tokens and channels of V of very different sizes, and channels of K that are
+/// strong where those of q are weak.
+void Filler::unbalance() {
+  for (int64_t row = 0; row < member.length * kvHeads; ++row) {
+    double token = std::ldexp(1, -int(random.below(9)));
+    for (int64_t c = 0; c < dimV; ++c)
+      member.v[row * dimV + c] *= float(std::ldexp(token, -int(c % 11)));
+    for (int64_t c = 0; c < dimK; ++c)
+      member.k[row * dimK + c] *= float(std::ldexp(1, int(c % 6)));
+  }
+  for (size_t i = 0; i < member.q.size(); ++i)
+    member.q[i] *= float(std::ldexp(1, -int(i % dimK % 6)));
+}
+
 /// Changes what fillNormal() left.
 void Filler::spoil() {
   if (!member.length)
     return;
-  double flat = 1 / (store.problem.scale * dimK); // query for logits of 1
   switch (member.kind) {
   case DataKind::Sharp:
     for (float &x : member.q)
@@ -139,6 +265,9 @@ void Filler::spoil() {
       for (int64_t c = 3; c < dimK; c += 23)
         member.k[row * dimK + c] *= 10;
     break;
+  case DataKind::Uneven:
+    unbalance();
+    break;
   case DataKind::Equal:
     for (int64_t t = 1; t < member.length; ++t)
       std::copy_n(k(0, 0), kvHeads * dimK, k(t, 0));
@@ -146,15 +275,17 @@ void Filler::spoil() {
   case DataKind::Dominant: {
     int64_t t = random.below(member.length);
     for (float &x : member.q)
-      x = std::fabs(x) + 0.5f;
-    std::fill_n(k(t, 0), kvHeads * dimK, float(40 * flat));
+      x = float(std::fabs(x) + 0.5 * sizeQ);
+    std::fill_n(k(t, 0), kvHeads * dimK,
+                float(40 / (store.problem.scale * dimK * sizeQ)));
     break;
   }
   case DataKind::Decreasing:
-    fillFlat(6e4 / 4 * flat, [](int64_t t) { return -4 - t / 64.f; });
+    fillFlat(6e4 / 4, 4 + member.length / 64.,
+             [](int64_t t) { return -4 - t / 64.; });
     break;
   case DataKind::Huge:
-    fillFlat(1e4 * flat, [&](int64_t) { return random.pick({-1.f, 1.f}); });
+    fillFlat(1e4, 1, [&](int64_t) { return random.pick({-1., 1.}); });
     break;
   case DataKind::Denormal: {
     float size = store.problem.dtype.isF16() ? 1e-6f : 1e-39f;
@@ -190,12 +321,24 @@ void Filler::fill() {
     fillNormal();
     spoil();
   }
-  for (auto *values : {&member.q, &member.k, &member.v})
-    for (float &x : *values)
+  auto round = [&](std::vector<float> &values, double most) {
+    for (float &x : values) {
+      if (std::isfinite(x))
+        x = std::clamp(x, float(-most), float(most));
       x = reference::roundTo(store.problem.dtype, x);
+    }
+  };
+  round(member.q, mostQ);
+  round(member.k, mostK);
+  round(member.v, mostV);
 }
 
 } // namespace
+
+int64_t verify::addressBits(const StoreSubject &store, int64_t length) {
+  int64_t bits = llvm::Log2_64_Ceil(uint64_t(std::max<int64_t>(2, length)));
+  return std::min(bits, store.cache().getDimK());
+}
 
 void verify::encode(const StoreSubject &store, Member &member) {
   int64_t kvHeads = store.kvHeads();
@@ -227,6 +370,10 @@ Member verify::makeMember(const StoreSubject &store, DataKind kind,
   member.kind = kind;
   member.length = length;
   member.queries = queries;
+  // Where codes are fewer than tokens, each query wants one of its own.
+  if (kind == DataKind::Addresses)
+    member.queries =
+        std::min(queries, (int64_t(1) << addressBits(store, length)) - 1);
   Filler(store, member, random).fill();
   encode(store, member);
   return member;

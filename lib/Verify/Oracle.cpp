@@ -35,9 +35,11 @@ struct FloatFormat {
   }
 };
 
-/// Clears the sign of every element of V: the same weights, over |V|.
-void makePositive(Stage &stage) {
+/// V as elements are weighed by (see Oracle.h): |V|, or of integers in a 16-bit
+/// model the largest that their scale has.
+void makeWeighed(Stage &stage) {
   const StoreSubject &store = stage.store;
+  bool whole = !store.problem.dtype.isF32();
   unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
   mlir::Type type = store.planes[codes].type;
   int64_t width = type.getIntOrFloatBitWidth() / 8;
@@ -47,7 +49,7 @@ void makePositive(Stage &stage) {
         uint8_t *row = stage.row(codes, b, head, t);
         for (int64_t i = 0; i < store.planes[codes].rowBytes; i += width) {
           if (type.isInteger())
-            row[i] = uint8_t(std::abs(int8_t(row[i])));
+            row[i] = whole ? 127 : uint8_t(std::abs(int8_t(row[i])));
           else
             row[i + width - 1] &= 0x7f;
         }
@@ -75,6 +77,15 @@ double keyNorm(Stage &stage, size_t member, int64_t head) {
     if (std::isfinite(size))
       largest = std::max(largest, size);
   }
+  return largest;
+}
+
+/// The largest |V| of a sequence that is a number.
+double largestValue(const Member &member) {
+  double largest = 0;
+  for (float x : member.v)
+    if (std::isfinite(x))
+      largest = std::max(largest, std::fabs(double(x)));
   return largest;
 }
 
@@ -108,16 +119,13 @@ Oracle::Oracle(const StoreSubject &store,
            plain);
   if (!valid)
     return;
-  bool byElement = store.problem.dtype.isF32();
   for (size_t b = 0; b < members.size(); ++b) {
+    values.push_back(largestValue(*members[b]));
     keyNorms.emplace_back();
     for (int64_t head = 0; head < store.heads(); ++head)
       keyNorms[b].push_back(keyNorm(stage, b, head));
-    byElement |= !plainIsFinite(b);
   }
-  if (!byElement)
-    return;
-  makePositive(stage);
+  makeWeighed(stage);
   valid =
       take(reference::attend(store.problem, rows, stage.cache, stage.batch()),
            weights);
@@ -133,8 +141,10 @@ std::string Oracle::where(size_t member, int64_t query, int64_t head) const {
 
 /// How far rounding may take the row's logits, sums and values.
 struct Oracle::Bounds {
-  double logit = 0; ///< absolute error of a logit
-  double sum = 0;   ///< relative error of a sum over the tokens, in f32
+  double f32 = 0;     ///< absolute error of a logit, in f32
+  double logit = 0;   ///< the same, with what else kernels may do to it
+  double sum = 0;     ///< relative error of a sum over the tokens, in f32
+  double flushed = 0; ///< error of o where small probabilities become 0
 };
 
 Oracle::Bounds Oracle::boundsOf(size_t member, int64_t query,
@@ -150,15 +160,25 @@ Oracle::Bounds Oracle::boundsOf(size_t member, int64_t query,
   double largest = problem.scale * queryNorm *
                    keyNorms[member][head / problem.group - problem.firstHead];
   Bounds bounds;
-  bounds.logit = 2 * kUnit * std::sqrt(double(dim)) * largest;
-  // Kernels for 16-bit models may round the query once more to 16 bits, for the
-  // machine's dot products.
+  bounds.f32 = 2 * kUnit * std::sqrt(double(dim)) * largest;
+  bounds.logit = bounds.f32;
   if (!problem.dtype.isF32())
-    bounds.logit += 2 * FloatFormat::of(problem.dtype).unit() * largest /
-                    std::sqrt(double(dim));
-  if (problem.softcap)
-    bounds.logit += 8 * kUnit * *problem.softcap;
+    bounds.logit += 0x1p-16 * largest;
+  if (double cap = problem.softcap.value_or(kInf); std::isfinite(cap)) {
+    bounds.f32 = std::min(bounds.f32, 2 * cap);
+    bounds.logit = std::min(bounds.logit, 2 * cap);
+    bounds.logit += 8 * kUnit * std::min(cap, largest);
+  }
   bounds.sum = kUnit * (2 * std::sqrt(tokens) + 17);
+  // Least normal numbers: of f32, and of f16 for probabilities.
+  bounds.flushed = FLT_MIN * values[member] * at.length;
+  if (problem.dtype.isBF16())
+    bounds.flushed += 2 * FLT_MIN;
+  int64_t row = rowIndex(member, query, head);
+  double peak = std::exp(ref.largest.data[row] - ref.lse.data[row]);
+  if (!problem.dtype.isF32() && peak <= 1) // no NaN
+    bounds.flushed +=
+        kDoubt * 0x1p-25 * std::sqrt(tokens) * peak * values[member];
   return bounds;
 }
 
@@ -208,15 +228,27 @@ bool Oracle::plainIsFinite(size_t member) const {
   return true;
 }
 
-/// What judging one member gathers.
-struct Oracle::Judgement {
-  bool byElement = false; ///< N2, otherwise N1
-  double flushed = 0;     ///< what is lost where denormals are taken for 0
-  double largest = 0;     ///< |ref|
-  double plainError = 0;
-  /// The worst element so far: by error over bound, or by error.
+namespace {
+/// The element that is furthest off, by error over bound or by error.
+struct Worst {
   double score = -1, error = 0, bound = 0, expected = 0, found = 0;
   int64_t query = 0, head = 0, channel = 0;
+
+  void note(double newScore, const Worst &element) {
+    if (!(newScore > score))
+      return;
+    *this = element;
+    score = newScore;
+  }
+};
+} // namespace
+
+/// What judging one member gathers.
+struct Oracle::Judgement {
+  double flushed = 0;    ///< what is lost where small numbers are taken for 0
+  double largest = 0;    ///< |ref|
+  double plainError = 0; ///< or what f32 cannot tell, if that is more
+  Worst byElement, byRow;
 };
 
 void Oracle::judgeRow(size_t member, int64_t query, int64_t head,
@@ -224,78 +256,72 @@ void Oracle::judgeRow(size_t member, int64_t query, int64_t head,
   FloatFormat format = FloatFormat::of(store.problem.dtype);
   double unit = store.problem.dtype.isF32() ? 0 : format.unit();
   Bounds bounds = boundsOf(member, query, head);
-  double relative = kDoubt * (bounds.logit + bounds.sum + unit);
+  double relative = std::expm1(kDoubt * (bounds.logit + bounds.sum)) + 2 * unit;
+  double untold = std::expm1(kDoubt * bounds.f32);
+  judgement.flushed = std::max(judgement.flushed, bounds.flushed);
   int64_t at = rowIndex(member, query, head) * o.size();
   for (auto [j, found] : llvm::enumerate(o)) {
-    double expected = ref.o.data[at + j], bound = 0, error = 0;
+    double expected = ref.o.data[at + j], weight = weights.o.data[at + j];
+    Worst element;
+    element.expected = expected, element.found = found;
+    element.query = query, element.head = head, element.channel = j;
     bool same =
         found == expected || (std::isnan(found) && std::isnan(expected));
     if (!same)
-      error = std::isfinite(found) ? std::fabs(found - expected) : kInf;
+      element.error = std::isfinite(found) ? std::fabs(found - expected) : kInf;
     if (std::isfinite(expected)) {
       judgement.largest = std::max(judgement.largest, std::fabs(expected));
       judgement.plainError = std::max(
-          judgement.plainError, std::fabs(plain.o.data[at + j] - expected));
+          {judgement.plainError, std::fabs(plain.o.data[at + j] - expected),
+           std::isfinite(weight) ? untold * weight : 0});
+      element.bound = bounds.flushed + 2 * format.halfUlp(expected);
+      if (std::isfinite(weight))
+        element.bound += relative * weight;
     }
-    if (std::isfinite(expected) && judgement.byElement)
-      bound = relative * weights.o.data[at + j] + 2 * format.halfUlp(expected) +
-              judgement.flushed;
-    double score = error;
-    if (judgement.byElement && error > 0)
-      score = bound > 0 ? error / bound : kInf;
-    if (score > judgement.score) {
-      judgement.score = score;
-      judgement.error = error, judgement.bound = bound;
-      judgement.expected = expected, judgement.found = found;
-      judgement.query = query, judgement.head = head, judgement.channel = j;
-    }
+    judgement.byRow.note(element.error, element);
+    judgement.byElement.note(
+        element.error > 0 ? element.error / element.bound : 0, element);
   }
 }
 
 void Oracle::conclude(size_t member, const Judgement &judgement,
                       Report &report) const {
-  FloatFormat format = FloatFormat::of(store.problem.dtype);
-  double bound = judgement.bound;
-  if (!judgement.byElement)
-    bound = judgement.plainError + format.halfUlp(judgement.largest) +
-            judgement.flushed;
-  if (judgement.error > 0 && std::isfinite(judgement.error))
-    report.output = std::max(report.output, judgement.error / bound);
-  if (judgement.error > bound)
-    report.fail(judgement.byElement ? "N2" : "N1",
-                llvm::formatv("{0}, o[{1}]: expected {2}, found {3}, an error "
-                              "of {4} where {5} is allowed",
-                              where(member, judgement.query, judgement.head),
-                              judgement.channel, number(judgement.expected),
-                              number(judgement.found), number(judgement.error),
-                              number(bound)));
-}
-
-/// Probabilities below the least normal f32 may become 0, and the machine's dot
-/// products of bf16 take any denormal for 0.
-static double flushed(const Member &member, mlir::Type dtype) {
-  double largest = 0;
-  for (float x : member.v)
-    if (std::isfinite(x))
-      largest = std::max(largest, std::fabs(double(x)));
-  double least = FLT_MIN;
-  return least * largest * member.length + (dtype.isBF16() ? 2 * least : 0);
+  auto hold = [&](const char *rule, const Worst &worst, double bound,
+                  double &ratio) {
+    if (worst.error > 0 && std::isfinite(worst.error) && bound > 0)
+      ratio = std::max(ratio, worst.error / bound);
+    if (worst.error > bound)
+      report.fail(
+          rule,
+          llvm::formatv("{0}, o[{1}]: expected {2}, found {3}, an error of {4} "
+                        "where {5} is allowed",
+                        where(member, worst.query, worst.head), worst.channel,
+                        number(worst.expected), number(worst.found),
+                        number(worst.error), number(bound)));
+  };
+  mlir::Type dtype = store.problem.dtype;
+  hold("N2", judgement.byElement, judgement.byElement.bound,
+       dtype.isF32() ? report.output : report.element);
+  // A plain program that overflows says nothing about how near one must be.
+  if (!dtype.isF32() && plainIsFinite(member))
+    hold("N1", judgement.byRow,
+         judgement.plainError +
+             FloatFormat::of(dtype).halfUlp(judgement.largest) +
+             judgement.flushed,
+         report.output);
 }
 
 void Oracle::judgeMember(size_t member, const MemberOutput &output,
                          Report &report) const {
-  mlir::Type dtype = store.problem.dtype;
   Judgement judgement;
-  // A plain program that overflows says nothing about how near one must be.
-  judgement.byElement = dtype.isF32() || !plainIsFinite(member);
-  judgement.flushed = flushed(*members[member], dtype);
   std::vector<float> o(store.cache().getDimV());
   int64_t row = 0, first = store.firstQuery();
   for (int64_t query = 0; query < members[member]->queries; ++query)
     for (int64_t head = first; head < first + store.queryHeads();
          ++head, ++row) {
       for (size_t j = 0; j < o.size(); ++j)
-        o[j] = element(dtype, output.o.data(), row * o.size() + j);
+        o[j] =
+            element(store.problem.dtype, output.o.data(), row * o.size() + j);
       if (!output.lse.empty())
         judgeLse(member, query, head, output.lse[row], report);
       if (judgeEmpty(member, query, head, o, report))

@@ -2,19 +2,30 @@
 //
 // The numerics contract:
 //
-//   N1  max |o - ref| <= max |plain - ref| + half an ulp at max |ref|, over all
-//       rows of a sequence; f16 and bf16
-//   N2  |o_j - ref_j| <= 4 (2u sqrt(n) + 17u + 2u sqrt(d) A) W_j for every
-//       element, u = 2^-24, n tokens seen, d = dim k, A = the largest possible
-//       |logit|, W_j = sum_i p_i |v_ij|; f32, where a plain program's error is
-//       luck. Half of it would be met nearly always; 4 is never exceeded but by
-//       a bug.
-//   both: 2^-126 n max |v| more, as probabilities that are denormal in f32 may
-//       become 0; bf16 2^-125 more, as in the machine's dot products
-//   lse |lse - ref| <= 4 (2u sqrt(d) A + 2u sqrt(n) + 17u + 2u |ref|), from the
-//       same: logits are off by the first term, their sum by the next two, and
-//       the result is rounded. f16 and bf16: 2 u_T A / sqrt(d) more, for a
-//       query that was rounded once more to the type
+//   N1  max |o - ref| <= max(max |plain - ref|, C W) + half an ulp at max |ref|
+//       + F, over all rows of a sequence; f16 and bf16. C is N2's term of A,
+//       which counts only where logits are so large that f32 cannot tell them
+//       apart: a plain program is then right or wrong by luck
+//   N2  |o_j - ref_j| <= (e^(4 (L + 2u sqrt(n) + 17u)) - 1 + 2 u_T) W_j
+//       + 1 ulp of ref_j + F, for every element; n tokens seen.
+//       u = 2^-24, u_T = 2^-8 (bf16), 2^-11 (f16) or 0 (f32).
+//       W_j = sum_i p_i |v_ij|. In 16-bit models with integer codes of V, the
+//       largest that row i's scale can say stands for |v_ij|: the codec itself
+//       moves each element by up to 1/254 of that, so kernels may take
+//       probabilities in fixed point. A channel that is small beside the rest
+//       of its rows is then right to a fraction of its codec's step, and else
+//       to as many digits as any other.
+//       L = 2u sqrt(d) A + 2^-16 A (16-bit models: q in fixed point or as two
+//       bf16) + 8u min(cap, A), the first two together at most 2 cap;
+//       d = dim k, A = the largest possible |logit|. The softcap's own error is
+//       relative to the logit: no cap is large enough to hide one.
+//       4: the statistical bound of f32 sums is never exceeded but by a bug.
+//   F   what small numbers may lose by becoming 0: 2^-126 n max |v|, as
+//       probabilities that are denormal in f32; bf16 2^-125 more, as in the
+//       machine's dot products; f16 and bf16 4 2^-25 sqrt(n) max p max |v|
+//       more, for probabilities in f16
+//   lse |lse - ref| <= 4 (L + 2u sqrt(n) + 17u + 2u |ref|): logits are off by
+//       the first term, their sum by the next two, and the result is rounded
 //   N6  a row that sees nothing has o = 0 and lse = -inf
 //
 // ref is float64 over the decoded cache (N4).
@@ -71,7 +82,8 @@ private:
   std::vector<int32_t> firstRow;
   /// Per member and kv head of the store: the largest norm of a key.
   std::vector<llvm::SmallVector<double>> keyNorms;
-  reference::AttendResult ref, plain, weights; ///< weights: over |V|
+  std::vector<double> values;                  ///< per member: the largest |V|
+  reference::AttendResult ref, plain, weights; ///< weights: W of N2
 };
 
 } // namespace kvc::verify

@@ -19,6 +19,19 @@ public:
 
 private:
   unsigned dim();
+  unsigned groupSize();
+  /// 10^x, x evenly from the whole of the range that scales and caps have.
+  double anySize() {
+    // Few digits: texts are read by people.
+    double digits = 0.01 * double(random.range(100, 999));
+    return std::clamp(digits * std::pow(10., double(random.range(-6, 5))), 1e-6,
+                      1e6);
+  }
+  /// Evenly by its number of bits.
+  unsigned anyCount(unsigned most) {
+    uint64_t power = uint64_t(1) << random.range(0, llvm::Log2_64_Ceil(most));
+    return unsigned(std::min<uint64_t>(most, random.range(power / 2, power)));
+  }
   spec::DType dtype() {
     return random.pick({spec::DType::F32, spec::DType::F16, spec::DType::BF16});
   }
@@ -37,26 +50,40 @@ private:
 /// are rare: they cost most and add least.
 unsigned Generator::dim() {
   if (random.percent(50))
-    return random.pick({32u, 64u, 64u, 80u, 96u, 128u, 128u, 192u, 256u});
-  return 8 * random.range(4, random.percent(15) ? 72 : 24);
+    return random.pick(
+        {8u, 32u, 64u, 64u, 80u, 96u, 128u, 128u, 192u, 256u, 512u, 576u});
+  return 8 * random.range(1, random.percent(15) ? 72 : 24);
+}
+
+/// Those that models have, any up to 128, and rarely all that there may be.
+unsigned Generator::groupSize() {
+  if (random.percent(85))
+    return random.pick(
+        {1u, 1u, 2u, 3u, 4u, 4u, 5u, 6u, 7u, 8u, 8u, 9u, 12u, 16u});
+  return random.range(1, random.percent(5) ? 1024 : 128);
 }
 
 void Generator::drawModel(spec::Model &model) {
   model.layers = random.range(1, 4);
-  unsigned group =
-      random.pick({1u, 1u, 2u, 3u, 4u, 4u, 5u, 6u, 7u, 8u, 8u, 9u, 12u, 16u});
+  unsigned group = groupSize();
   model.kvHeads = random.range(1, group > 8 ? 2 : 4);
   if (random.percent(5)) // as with one latent row for all heads
-    model.kvHeads = 1, group = random.pick({16u, 32u, 64u});
+    model.kvHeads = 1, group = random.pick({16u, 32u, 64u, 128u});
+  if (random.percent(3))
+    model.kvHeads = random.range(1, std::max(1u, 32 / group));
+  model.kvHeads = std::min(model.kvHeads, 1024 / group);
   model.qHeads = model.kvHeads * group;
   model.headDimK = dim();
   model.headDimV = random.percent(60) ? model.headDimK : dim();
   model.dtype = dtype();
   model.softmaxScale = 1 / std::sqrt(double(model.headDimK));
-  if (random.percent(25))
-    model.softmaxScale = random.range(20, 250) * 1e-3;
   if (random.percent(20))
-    model.logitSoftcap = random.pick({5.0, 20.0, 30.0, 50.0});
+    model.softmaxScale = random.range(20, 250) * 1e-3;
+  else if (random.percent(20))
+    model.softmaxScale = anySize();
+  if (random.percent(25))
+    model.logitSoftcap =
+        random.percent(50) ? random.pick({5.0, 20.0, 30.0, 50.0}) : anySize();
 }
 
 spec::Codec Generator::codec() {
@@ -85,6 +112,10 @@ spec::Read Generator::read() {
   window.sink = random.pick({0u, 0u, 1u, 4u, 16u, 100u});
   window.recent = random.percent(50) ? random.range(1, 40)
                                      : random.pick({64, 128, 500, 4096});
+  if (random.percent(10))
+    window.sink = anyCount(INT32_MAX);
+  if (random.percent(10))
+    window.recent = std::max(1u, anyCount(INT32_MAX));
   read.window = window;
   return read;
 }

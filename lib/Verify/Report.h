@@ -16,9 +16,13 @@ struct Failure {
 
 /// Errors over their bounds, each the largest seen, and what failed.
 struct Report {
-  double output = 0; ///< of o: N1, for f32 N2
-  double lse = 0;    ///< of lse
-  uint64_t rows = 0; ///< of o that were compared with the reference
+  double output = 0;  ///< of o: N1, for f32 N2
+  double element = 0; ///< of o in 16-bit models: N2
+  double lse = 0;     ///< of lse
+  uint64_t rows = 0;  ///< of o that were compared with the reference
+  /// Rows of o that were to be a token's V exactly, and those for which numbers
+  /// of the model's types make no logit win by enough.
+  uint64_t exactRows = 0, unnamedRows = 0;
   std::vector<Failure> failures;
 
   void fail(std::string rule, std::string detail) {
@@ -30,8 +34,11 @@ struct Report {
 
   void add(Report other) {
     output = std::max(output, other.output);
+    element = std::max(element, other.element);
     lse = std::max(lse, other.lse);
     rows += other.rows;
+    exactRows += other.exactRows;
+    unnamedRows += other.unnamedRows;
     for (Failure &failure : other.failures)
       fail(std::move(failure.rule), std::move(failure.detail));
   }

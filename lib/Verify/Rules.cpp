@@ -55,6 +55,7 @@ private:
                                  const Placement &placement);
   Members context(unsigned number);
   int64_t heaviest(const Member &member, int64_t head);
+  float weightlessQuery(const Member &member) const;
 
   const Subject &subject;
   const StoreSubject &store;
@@ -230,6 +231,31 @@ void StoreCheck::checkBadQuery() {
   }
 }
 
+/// By what to multiply the key -60000 so that in no row its logit has a weight,
+/// whatever that row's others are; 0 if nothing is large enough.
+float StoreCheck::weightlessQuery(const Member &member) const {
+  auto norm = [](const std::vector<float> &values, int64_t dim) {
+    double largest = 0;
+    for (size_t row = 0; row < values.size(); row += dim) {
+      double sum = 0;
+      for (int64_t c = 0; c < dim; ++c)
+        sum += double(values[row + c]) * values[row + c];
+      largest = std::max(largest, sum);
+    }
+    return std::sqrt(largest);
+  };
+  int64_t dim = store.cache().getDimK();
+  double scale = store.problem.scale;
+  double others = scale * norm(member.q, dim) * norm(member.k, dim);
+  double wanted = (2 * others + 200) / scale;
+  // A softcap takes both keys to its bound.
+  if (store.problem.softcap)
+    wanted = std::max(wanted, (20 * *store.problem.softcap + others) / scale);
+  double query = std::exp2(std::ceil(std::log2(std::max(1., wanted / 60000))));
+  return query <= (store.problem.dtype.isF16() ? 0x1p15 : 0x1p60) ? float(query)
+                                                                  : 0;
+}
+
 /// N7: a key whose product is -infinity weighs as little as one whose product
 /// is very negative: nothing.
 void StoreCheck::checkInfiniteKey() {
@@ -241,12 +267,17 @@ void StoreCheck::checkInfiniteKey() {
     if (!member.queries || member.position(0) < 1 ||
         member.kind != DataKind::Normal)
       continue;
+    float query = weightlessQuery(member);
+    if (query == 0)
+      continue;
     // A token before all queries, so that each sees another: its own.
     int64_t token = random.below(member.position(0));
     int64_t channel = random.below(dim);
     Member infinite = member;
     for (size_t row = 0; row < infinite.q.size() / dim; ++row)
-      infinite.q[row * dim + channel] = 1;
+      infinite.q[row * dim + channel] = query;
+    for (size_t row = 0; row < infinite.k.size() / dim; ++row)
+      infinite.k[row * dim + channel] = 0;
     Member finite = infinite;
     for (int64_t head = 0; head < store.kvHeads(); ++head) {
       int64_t at = (token * store.kvHeads() + head) * dim + channel;
@@ -365,6 +396,11 @@ void StoreCheck::checkAddresses(const Member &member,
       continue;
     int64_t pick =
         member.picks[query * store.problem.qHeads + store.firstQuery() + head];
+    if (pick < 0) {
+      ++report.unnamedRows;
+      continue;
+    }
+    ++report.exactRows;
     int64_t kvHead = store.problem.firstHead + head / store.problem.group;
     for (int64_t c = 0; c < dim; ++c) {
       float expected = addressDigit(kvHead, pick, c, dim);
@@ -415,9 +451,6 @@ void StoreCheck::checkMeans(const Member &member, const MemberOutput &output) {
 }
 
 void StoreCheck::checkExact() {
-  // No logit can win by 2^10 under a softcap.
-  if (store.problem.softcap)
-    return;
   std::vector<Member> exact = exactBatch(store, random);
   Members members;
   for (const Member &member : exact)

@@ -75,7 +75,10 @@ public:
     summary.failed += report.failed();
     summary.worstOutput = std::max(summary.worstOutput, report.output);
     summary.worstLse = std::max(summary.worstLse, report.lse);
+    summary.worstElement = std::max(summary.worstElement, report.element);
     summary.rows += report.rows;
+    summary.exactRows += report.exactRows;
+    summary.unnamedRows += report.unnamedRows;
     for (Failure &failure : report.failures)
       failures.emplace(index, CaseFailure{index, std::move(failure),
                                           spec ? spec->canonical : ""});

@@ -31,10 +31,12 @@ struct CaseFailure {
 };
 
 struct Summary {
-  uint64_t cases = 0;                   ///< that ran
-  uint64_t failed = 0;                  ///< of them
-  double worstOutput = 0, worstLse = 0; ///< errors over their bounds
-  uint64_t rows = 0;                    ///< compared with the reference
+  uint64_t cases = 0;                      ///< that ran
+  uint64_t failed = 0;                     ///< of them
+  double worstOutput = 0, worstLse = 0;    ///< errors over their bounds
+  double worstElement = 0;                 ///< the same, of one element (N2)
+  uint64_t rows = 0;                       ///< compared with the reference
+  uint64_t exactRows = 0, unnamedRows = 0; ///< see Report
   std::vector<CaseFailure> failures; ///< in order of index; a few of each case
   std::vector<LayerReport> layers;   ///< of verifyTensors()
   double seconds = 0;

@@ -27,8 +27,11 @@ void kvc::cli::merge(verify::Summary &to, verify::Summary from) {
   to.cases += from.cases;
   to.failed += from.failed;
   to.rows += from.rows;
+  to.exactRows += from.exactRows;
+  to.unnamedRows += from.unnamedRows;
   to.seconds += from.seconds;
   to.worstOutput = std::max(to.worstOutput, from.worstOutput);
+  to.worstElement = std::max(to.worstElement, from.worstElement);
   to.worstLse = std::max(to.worstLse, from.worstLse);
   std::move(from.failures.begin(), from.failures.end(),
             std::back_inserter(to.failures));
@@ -49,8 +52,11 @@ void kvc::cli::printJson(llvm::raw_ostream &os, const verify::Summary &summary,
     json.attribute("cases", int64_t(summary.cases));
     json.attribute("failures", int64_t(summary.failed));
     json.attribute("worst_error_ratio", summary.worstOutput);
+    json.attribute("worst_element_ratio", summary.worstElement);
     json.attribute("worst_lse_ratio", summary.worstLse);
     json.attribute("rows", int64_t(summary.rows));
+    json.attribute("exact_rows", int64_t(summary.exactRows));
+    json.attribute("unnamed_rows", int64_t(summary.unnamedRows));
     json.attribute("seed", int64_t(seed));
     json.attribute("seconds", summary.seconds);
     json.attributeArray("layers", [&] {
@@ -107,10 +113,16 @@ void kvc::cli::printText(llvm::raw_ostream &os, const verify::Summary &summary,
   if (summary.failures.size() > kShown)
     os << "... and " << summary.failures.size() - kShown << " more\n";
   os << summary.cases << " cases, " << summary.failed << " failed; worst error "
-     << llvm::format("%.3f of its bound, lse %.3f", summary.worstOutput,
+     << llvm::format("%.3f of its bound, of one element %.3f, lse %.3f",
+                     summary.worstOutput, summary.worstElement,
                      summary.worstLse)
-     << "; " << summary.rows << " rows against float64; seed " << seed << "; "
-     << llvm::format("%.1f s", summary.seconds) << "\n";
+     << "; " << summary.rows << " rows against float64, " << summary.exactRows
+     << " exact addresses";
+  if (summary.unnamedRows)
+    os << " (not of " << summary.unnamedRows
+       << " rows, where no logit can win)";
+  os << "; seed " << seed << "; " << llvm::format("%.1f s", summary.seconds)
+     << "\n";
 }
 
 bool kvc::cli::printPlanted(llvm::raw_ostream &os,

@@ -11,6 +11,7 @@
 #include "gmock/gmock.h"
 
 #include <bit>
+#include <cmath>
 
 using namespace kvc;
 using namespace kvc::nvptx;
@@ -294,6 +295,41 @@ TEST(Sim, EveryRowCompiles) {
                          #NAME " BackendTest\\.cpp:[0-9]+")));
 #include "lib/Simt/Ops.def"
 #undef KVC_PTX_OP
+}
+
+/// As a softcap needs it: logits far below the cap must keep their digits.
+TEST(Sim, TanhKeepsItsDigits) {
+  constexpr uint32_t kThreads = 32;
+  Emulated kernel(
+      [](Kit &kit, Value memory, Value number) {
+        Value count = kit.div(kit.narrow(number), kThreads);
+        kit.loop(kit.i32(0), count, kit.i32(1), [&](Value round) {
+          Value index = kit.add(kit.mul(round, kThreads), kit.threadId());
+          Value at = kit.ptr(memory, kit.mul(index, 4));
+          kit.store(kit.tanh(kit.load(kit.f32(), at, 4)), at, 4);
+        });
+      },
+      {kThreads, 0});
+  // Every exponent and sign, and of its significands every 2^17th.
+  std::vector<uint32_t> memory;
+  for (uint32_t bits = 0; bits < 0x80000000; bits += 0x1ffff)
+    for (uint32_t sign : {0u, 0x80000000u})
+      memory.push_back(bits | sign);
+  memory.resize(memory.size() / kThreads * kThreads);
+  std::vector<uint32_t> given = memory;
+  ASSERT_EQ(kernel.run(memory), "");
+  for (size_t i = 0; i < memory.size(); ++i) {
+    float x = std::bit_cast<float>(given[i]);
+    float found = std::bit_cast<float>(memory[i]);
+    double expected = std::tanh(double(x));
+    if (std::isnan(x))
+      ASSERT_TRUE(std::isnan(found)) << given[i];
+    else
+      ASSERT_NEAR(found, expected,
+                  std::max(0x1p-22 * std::fabs(expected), 0x1p-150))
+          << given[i];
+    ASSERT_TRUE(found * x >= 0 || std::isnan(x)) << given[i];
+  }
 }
 
 TEST(Sim, OperandsAndResultsFindTheirPlaces) {

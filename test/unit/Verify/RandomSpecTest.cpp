@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <map>
 #include <set>
 
 using namespace kvc;
@@ -29,6 +31,8 @@ TEST(RandomSpec, CoversWhatTheContractNames) {
   std::set<spec::DType> dtypes;
   unsigned oddDims = 0, unlikeDims = 0, windows = 0, softcaps = 0,
            contiguous = 0, tokenMajor = 0, byLayer = 0, byHead = 0;
+  std::map<int, unsigned> scales, caps; // by powers of ten
+  unsigned widest = 0, longestSink = 0;
   for (uint64_t index = 0; index < 2000; ++index) {
     auto spec = draw(1, index);
     ASSERT_TRUE(spec);
@@ -39,6 +43,9 @@ TEST(RandomSpec, CoversWhatTheContractNames) {
     oddDims += model.headDimK % 16 == 8;
     unlikeDims += model.headDimK != model.headDimV;
     softcaps += model.logitSoftcap.has_value();
+    ++scales[int(std::floor(std::log10(model.softmaxScale)))];
+    if (model.logitSoftcap)
+      ++caps[int(std::floor(std::log10(*model.logitSoftcap)))];
     for (const spec::Store &store : spec->stores) {
       auto number = [](const spec::Codec &codec) {
         if (const auto *stored = std::get_if<spec::FloatCodec>(&codec))
@@ -51,6 +58,10 @@ TEST(RandomSpec, CoversWhatTheContractNames) {
       contiguous += !store.layout.paged;
       tokenMajor += store.layout.order == spec::PageOrder::NHD;
       windows += store.read.window.has_value();
+      if (store.read.window) {
+        widest = std::max(widest, store.read.window->recent);
+        longestSink = std::max(longestSink, store.read.window->sink);
+      }
       byLayer += store.scope.layerBegin > 0;
       byHead += store.scope.headBegin > 0;
     }
@@ -61,8 +72,18 @@ TEST(RandomSpec, CoversWhatTheContractNames) {
   EXPECT_EQ(codecPairs.size(), 25u);
   EXPECT_TRUE(pages.contains(1) && pages.contains(256));
   EXPECT_GT(pages.size(), 100u);
-  EXPECT_EQ(*dims.begin(), 32u);
-  EXPECT_GT(*dims.rbegin(), 500u);
+  EXPECT_EQ(*dims.begin(), 8u);
+  EXPECT_EQ(*dims.rbegin(), 576u);
+  EXPECT_GT(dims.size(), 60u); // of 72
+  unsigned to128 = std::distance(groups.begin(), groups.upper_bound(128));
+  EXPECT_GT(to128, 90u);
+  EXPECT_GT(*groups.rbegin(), 512u);
+  for (int power = -6; power < 6; ++power) {
+    EXPECT_GT(scales[power], 10u) << power;
+    EXPECT_GT(caps[power], 5u) << power;
+  }
+  EXPECT_GT(widest, 1u << 29);
+  EXPECT_GT(longestSink, 1u << 29);
   for (unsigned count : {oddDims, unlikeDims, windows, softcaps, contiguous,
                          tokenMajor, byLayer, byHead})
     EXPECT_GT(count, 100u);
