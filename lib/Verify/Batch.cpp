@@ -1,20 +1,17 @@
 //===- Batch.cpp - sequences drawn at random ------------------------------===//
 #include "lib/Verify/Batch.h"
+#include "lib/Verify/BoundCheck.h"
 
 using namespace kvc;
 using namespace kvc::verify;
 
 namespace {
 
-/// Tokens at which parts of an attention are cut, and where a decoding sequence
-/// becomes a prefill: lengths next to them are worth more than others.
-constexpr int64_t kSplit = 2048, kDecode = 16;
-
 /// Draws sizes while a budget lasts.
 class Sizes {
 public:
   Sizes(const StoreSubject &store, Random &random)
-      : store(store), random(random) {
+      : store(store), visits(boundsOf(store).visits), random(random) {
     int64_t dims = store.cache().getDimK() + store.cache().getDimV();
     tokenCost = store.kvHeads() * dims;
     pairCost = store.problem.qHeads * dims;
@@ -32,6 +29,7 @@ private:
   int64_t queries(int64_t length);
 
   const StoreSubject &store;
+  std::vector<Visit> visits; ///< lengths that are worth more than others
   Random &random;
   int64_t tokenCost, pairCost;
   /// Left of the budget: cached elements, and multiplications.
@@ -51,8 +49,7 @@ int64_t Sizes::length() {
   case 3:
     return random.pick({16, 32, 64, 128}) + near;
   case 4:
-    return (store.emulated ? kEmulatedSplit : kSplit) * random.range(1, 2) +
-           near;
+    return visits[random.below(visits.size())].tokens;
   case 5:
     return random.percent(20) ? 10'000 + near : random.range(200, 1000);
   default:
@@ -65,7 +62,8 @@ int64_t Sizes::queries(int64_t length) {
       std::max<int64_t>(1, macs / std::max<int64_t>(1, pairCost * length));
   int64_t count = 1;
   if (random.percent(25))
-    count = random.range(2, kDecode);
+    count = random.range(
+        2, std::min<int64_t>(16, store.variants[0].maxQueries + 1));
   else if (random.percent(25))
     count = random.pick({random.range(17, 64), random.range(17, 300), length});
   else if (random.percent(4))
@@ -130,9 +128,12 @@ std::vector<Member> verify::exactBatch(const StoreSubject &store,
     members.push_back(
         makeMember(store, DataKind::Addresses, tokens, queries, random));
   }
-  // Within the shortest split that is ever drawn: parts are divided by their
-  // own sums, and a mean over several is not exact.
+  // Within one split: parts are divided by their own sums, and a mean over
+  // several is not exact.
+  int64_t split = store.variantFor(1).split;
   int64_t power = int64_t(1) << random.range(0, store.emulated ? 7 : 9);
+  while (split && power > split)
+    power /= 2;
   int64_t most =
       100'000 /
       (store.kvHeads() * (store.cache().getDimK() + store.cache().getDimV()));

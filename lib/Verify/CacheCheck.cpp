@@ -12,6 +12,11 @@
 using namespace kvc;
 using namespace kvc::verify;
 
+/// Steps of a case; rows of one that a sequence with a prefix gets at most, as
+/// float64 goes over all of it; and rows that a prefix is appended in.
+static constexpr unsigned kSteps = 5;
+static constexpr int64_t kLongRows = 4, kChunk = 512;
+
 bool ArenaCache::ok(kvc_status status, const char *call, Report &report) {
   if (status.code == KVC_OK)
     return true;
@@ -29,7 +34,8 @@ static size_t storeBytes(const StoreSubject &store,
     row += plane.rowBytes * store.heads() + 64; // each plane is aligned
   size_t tokens = llvm::alignTo(limits.tokens, page) + 2 * page;
   size_t layers = store.spec->scope.layerEnd - store.spec->scope.layerBegin;
-  return tokens * (limits.sequences + 2) * row * layers;
+  size_t sequences = limits.tight ? limits.sequences : limits.sequences + 2;
+  return tokens * sequences * row * layers;
 }
 
 std::unique_ptr<ArenaCache> ArenaCache::create(const Subject &subject,
@@ -39,7 +45,7 @@ std::unique_ptr<ArenaCache> ArenaCache::create(const Subject &subject,
   std::unique_ptr<ArenaCache> made(new ArenaCache);
   size_t bytes = 1 << 16;
   for (const StoreSubject &store : subject.stores)
-    bytes += 2 * storeBytes(store, limits);
+    bytes += (limits.tight ? 1 : 2) * storeBytes(store, limits);
   bool own = random.percent(30);
   if (!own) {
     made->arena.resize(bytes);
@@ -104,15 +110,22 @@ struct Step {
 
 class CacheCheck {
 public:
-  CacheCheck(const Subject &subject, uint64_t seed, uint64_t index)
-      : subject(subject), model(subject.spec.model), random(seed, index, 'C') {}
+  CacheCheck(const Subject &subject, uint64_t seed, uint64_t index,
+             Visits visits)
+      : subject(subject), model(subject.spec.model), random(seed, index, 'C'),
+        visits(visits), index(index) {}
   Report run();
 
 private:
   void plan();
+  int64_t drawPrefix();
+  bool appendPrefix();
+  bool appendChunk(int64_t count);
+  bool runSteps();
   bool openOne(size_t at);
   bool replaceOne();
   std::optional<Step> reserve();
+  bool runLayers(const Step &step);
   bool runLayer(const Step &step, size_t layer);
   std::vector<float> rows(int64_t count);
   std::vector<uint8_t> packed(llvm::ArrayRef<float> values) const;
@@ -125,8 +138,11 @@ private:
   const Subject &subject;
   const spec::Model &model;
   Random random;
+  const Visits visits;
+  const uint64_t index;
   Report report;
   std::unique_ptr<ArenaCache> cache;
+  int64_t prefix = 0; ///< tokens that sequence 0 begins with
   unsigned device = 0;
   ArenaCache::Limits limits;
   std::vector<unsigned> layers;
@@ -149,6 +165,76 @@ void CacheCheck::plan() {
   limits.tokens = std::clamp<int64_t>(most, 20, 150);
   limits.sequences = random.range(1, 3);
   limits.stepTokens = limits.sequences * limits.tokens;
+  prefix = drawPrefix();
+  if (!prefix)
+    return;
+  limits.tokens = prefix + kSteps * kLongRows;
+  limits.sequences = std::min(limits.sequences, 2u);
+  limits.stepTokens = kChunk;
+  limits.tight = true;
+}
+
+/// Tokens with which steps begin next to a split or a window, where the cache
+/// of all layers is not too large for that; otherwise 0.
+int64_t CacheCheck::drawPrefix() {
+  std::vector<int64_t> splits, windows;
+  for (const StoreSubject &store : subject.stores) {
+    if (int64_t split = store.variantFor(1).split)
+      splits.push_back(split);
+    if (store.spec->read.window)
+      windows.push_back(store.problem.sink + store.problem.recent);
+  }
+  bool wanted = visits == Visits::Sample ? random.percent(15) : index % 2 == 0;
+  // All splits, then all windows, from case to case.
+  std::vector<int64_t> all = splits;
+  llvm::append_range(all, windows);
+  if (!wanted || all.empty())
+    return 0;
+  int64_t at = visits == Visits::Sample ? all[random.below(all.size())]
+                                        : all[index / 2 % all.size()];
+  int64_t tokens = at + random.range(-1, 1);
+  int64_t most = subject.emulators[0]       ? 2'000'000
+                 : visits == Visits::Sample ? 4'000'000
+                                            : 300'000'000;
+  int64_t elements =
+      (model.headDimK + model.headDimV) * model.kvHeads * int64_t(model.layers);
+  return tokens > limits.tokens && tokens * elements <= most ? tokens : 0;
+}
+
+/// Appends `count` rows to sequence 0 and commits them.
+bool CacheCheck::appendChunk(int64_t count) {
+  kvc_slot_request request{shadows[0].handle, uint32_t(count)};
+  kvc_step step = {};
+  if (!ArenaCache::ok(kvc_cache_reserve(cache->cache, &request, 1, &step),
+                      "kvc_cache_reserve", report))
+    return false;
+  for (auto [layer, to] : llvm::zip(layers, shadows[0].layers)) {
+    std::vector<float> kRows = rows(count * model.kvHeads * model.headDimK),
+                       vRows = rows(count * model.kvHeads * model.headDimV);
+    llvm::append_range(to.k, kRows);
+    llvm::append_range(to.v, vRows);
+    std::vector<uint8_t> k = packed(kRows), v = packed(vRows);
+    Lent lent(subject.emulators[device]);
+    lent.read(k.data(), k.size());
+    lent.read(v.data(), v.size());
+    if (!ArenaCache::ok(
+            kvc_cache_append(cache->cache, step, layer, k.data(), v.data()),
+            "kvc_cache_append", report))
+      return false;
+  }
+  shadows[0].length += count;
+  return ArenaCache::ok(
+             kvc_cache_mark_appended(cache->cache, step, KVC_ALL_LAYERS),
+             "kvc_cache_mark_appended", report) &&
+         ArenaCache::ok(kvc_cache_commit(cache->cache, step, nullptr),
+                        "kvc_cache_commit", report);
+}
+
+bool CacheCheck::appendPrefix() {
+  for (int64_t done = 0; done < prefix; done += kChunk)
+    if (!appendChunk(std::min<int64_t>(kChunk, prefix - done)))
+      return false;
+  return true;
 }
 
 bool CacheCheck::openOne(size_t at) {
@@ -161,6 +247,8 @@ bool CacheCheck::openOne(size_t at) {
 /// Ends a sequence; another takes its place, and in time its pages.
 bool CacheCheck::replaceOne() {
   size_t at = random.below(shadows.size());
+  if (prefix && at == 0)
+    return true;
   return ArenaCache::ok(kvc_cache_release(cache->cache, shadows[at].handle),
                         "kvc_cache_release", report) &&
          openOne(at);
@@ -171,11 +259,14 @@ std::optional<Step> CacheCheck::reserve() {
   std::vector<kvc_slot_request> requests;
   for (size_t i = 0; i < shadows.size(); ++i) {
     int64_t room = limits.tokens - shadows[i].length;
-    if (room < 1 || (random.percent(30) && i + 1 < shadows.size()))
+    bool isLong = prefix && i == 0;
+    if (room < 1 || (random.percent(30) && i + 1 < shadows.size() && !isLong))
       continue;
     int64_t count = random.percent(60)   ? random.range(1, 4)
                     : random.percent(70) ? random.range(1, 16)
                                          : random.range(17, 60);
+    if (isLong)
+      count = std::min(count, kLongRows);
     count = std::min(count, room);
     step.shadows.push_back(i);
     step.tokens.push_back(count);
@@ -202,6 +293,13 @@ std::vector<uint8_t> CacheCheck::packed(llvm::ArrayRef<float> values) const {
                             (dtype().getIntOrFloatBitWidth() / 8));
   pack(dtype(), values, bits.data());
   return bits;
+}
+
+bool CacheCheck::runLayers(const Step &step) {
+  for (size_t layer = 0; layer < layers.size(); ++layer)
+    if (!runLayer(step, layer))
+      return false;
+  return true;
 }
 
 bool CacheCheck::runLayer(const Step &step, size_t layer) {
@@ -264,6 +362,11 @@ void CacheCheck::judge(const StoreSubject &store, const Step &step,
     views.push_back(&member);
     row += member.queries;
   }
+  for (const Member *member : views) {
+    report.longest = std::max(report.longest, member->length);
+    report.splits = std::max(report.splits,
+                             store.splitsOf(member->length, member->queries));
+  }
   Oracle(store, views, report).judge(output, report);
   Placement placement;
   placement.scatter = true;
@@ -319,6 +422,17 @@ bool CacheCheck::finish(const Step &step) {
   return !report.full();
 }
 
+bool CacheCheck::runSteps() {
+  for (unsigned number = 0; number < kSteps; ++number) {
+    if (random.percent(20) && !replaceOne())
+      return false;
+    auto step = reserve();
+    if (step && (!runLayers(*step) || !finish(*step)))
+      return false;
+  }
+  return true;
+}
+
 Report CacheCheck::run() {
   plan();
   device = random.below(Devices::kCount);
@@ -329,23 +443,12 @@ Report CacheCheck::run() {
   for (size_t i = 0; i < shadows.size(); ++i)
     if (!openOne(i))
       return report;
-  for (unsigned number = 0; number < 5; ++number) {
-    if (random.percent(20) && !replaceOne())
-      return report;
-    auto step = reserve();
-    if (!step)
-      continue;
-    for (size_t layer = 0; layer < layers.size(); ++layer)
-      if (!runLayer(*step, layer))
-        return report;
-    if (!finish(*step))
-      return report;
-  }
-  ArenaCache::ok(kvc_cache_check(cache->cache, 2), "kvc_cache_check", report);
+  if (appendPrefix() && runSteps())
+    ArenaCache::ok(kvc_cache_check(cache->cache, 2), "kvc_cache_check", report);
   return report;
 }
 
-Report verify::checkCache(const Subject &subject, uint64_t seed,
-                          uint64_t index) {
-  return CacheCheck(subject, seed, index).run();
+Report verify::checkCache(const Subject &subject, uint64_t seed, uint64_t index,
+                          Visits visits) {
+  return CacheCheck(subject, seed, index, visits).run();
 }

@@ -2,7 +2,7 @@
 #ifndef KVC_LIB_VERIFY_CACHECHECK_H
 #define KVC_LIB_VERIFY_CACHECHECK_H
 
-#include "lib/Verify/Launch.h"
+#include "lib/Verify/BoundCheck.h"
 
 namespace kvc::verify {
 
@@ -11,6 +11,7 @@ class ArenaCache {
 public:
   struct Limits {
     uint32_t sequences = 1, stepTokens = 1, tokens = 1; ///< tokens: of each
+    bool tight = false; ///< no pages beyond those, as they are many
   };
   /// The cache of a subject's program on `device`, with pages for all that
   /// `limits` allow; null, and "setup" reported, if it could not be made.
@@ -42,8 +43,11 @@ MemberOutput outputOf(const StoreSubject &store, const Member &member,
 /// Random steps of several sequences: chunks, drafts that are partly accepted,
 /// steps that are abandoned, sequences that end and others that take their
 /// pages. Every attend is judged against float64 and must be, bit for bit, what
-/// kvc_attend gives on the harness's own pages.
-Report checkCache(const Subject &subject, uint64_t seed, uint64_t index);
+/// kvc_attend gives on the harness's own pages. In some cases one sequence
+/// begins with as many tokens, appended and not attended over, as bring it next
+/// to a split or a window of some store; of kShares cases of a spec, two do.
+Report checkCache(const Subject &subject, uint64_t seed, uint64_t index,
+                  Visits visits);
 
 } // namespace kvc::verify
 

@@ -326,7 +326,12 @@ void Oracle::judgeMember(size_t member, const MemberOutput &output,
         judgeLse(member, query, head, output.lse[row], report);
       if (judgeEmpty(member, query, head, o, report))
         continue;
-      ++report.rows;
+      llvm::ArrayRef<double> expected =
+          llvm::ArrayRef(ref.o.data)
+              .slice(rowIndex(member, query, head) * o.size(), o.size());
+      bool anyFinite =
+          llvm::any_of(expected, [](double x) { return std::isfinite(x); });
+      ++(anyFinite ? report.rows : report.notFinite);
       judgeRow(member, query, head, o, judgement);
     }
   conclude(member, judgement, report);
@@ -339,15 +344,21 @@ void Oracle::judge(const Output &output, Report &report) const {
     judgeMember(b, output[b], report);
 }
 
-bool Oracle::vacuous() const {
+std::string Oracle::vacuous() const {
   std::optional<double> first;
-  for (double x : ref.o.data)
-    if (x != 0) {
-      if (first && *first != x)
-        return false;
-      first = x;
-    }
-  return true;
+  bool anyFinite = false;
+  for (double x : ref.o.data) {
+    anyFinite |= std::isfinite(x);
+    if (x == 0 || !std::isfinite(x))
+      continue;
+    if (first && *first != x)
+      return "";
+    first = x;
+  }
+  if (first)
+    return "the reference is " + number(*first) + " everywhere";
+  return anyFinite ? "the reference is 0 everywhere"
+                   : "the reference is NaN or infinite everywhere";
 }
 
 /// The same store with codecs that lose nothing.

@@ -46,9 +46,9 @@ public:
 
   /// Judges every member's rows.
   void judge(const Output &output, Report &report) const;
-  /// Whether the reference says anything: it is not all zeros, and two of its
-  /// elements differ.
-  bool vacuous() const;
+  /// Why the reference says nothing, where no two of its numbers differ: those
+  /// that are NaN or infinite count for none. "" if it says something.
+  std::string vacuous() const;
 
   /// N4: how far the codecs move o, over the largest |o|: float64 over the
   /// decoded cache against float64 over K and V as they were given. 0, for

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,13 @@ struct Report {
   /// Rows of o that were to be a token's V exactly, and those for which numbers
   /// of the model's types make no logit win by enough.
   uint64_t exactRows = 0, unnamedRows = 0;
+  /// Rows that the reference has nothing but NaN and infinities for: a kernel
+  /// is only held to the same.
+  uint64_t notFinite = 0;
+  int64_t longest = 0; ///< tokens of the longest sequence attended over
+  int64_t splits = 0;  ///< that some sequence was cut into, at most
+  /// (store, number) of the visits of visitsOf() that were made.
+  std::set<std::pair<uint32_t, size_t>> visited;
   std::vector<Failure> failures;
 
   void fail(std::string rule, std::string detail) {
@@ -39,6 +47,10 @@ struct Report {
     rows += other.rows;
     exactRows += other.exactRows;
     unnamedRows += other.unnamedRows;
+    notFinite += other.notFinite;
+    longest = std::max(longest, other.longest);
+    splits = std::max(splits, other.splits);
+    visited.merge(other.visited);
     for (Failure &failure : other.failures)
       fail(std::move(failure.rule), std::move(failure.detail));
   }

@@ -1,9 +1,13 @@
 //===- Subject.cpp - a spec compiled and loaded, to be judged -------------===//
 #include "lib/Verify/Subject.h"
+#include "lib/Artifact/Bundle.h"
+#include "lib/Compiler/Describe.h"
 #include "lib/Import/SpecToKvc.h"
 #include "lib/Spec/Canonical.h"
 
 #include "llvm/Support/FormatVariadic.h"
+
+#include <nlohmann/json.hpp>
 
 using namespace kvc;
 using namespace kvc::verify;
@@ -54,6 +58,97 @@ Subject::~Subject() {
       kvc_program_release(program);
 }
 
+const StoreSubject::Variant &StoreSubject::variantFor(int64_t queries) const {
+  const Variant *chosen = &variants.front();
+  for (const Variant &variant : variants)
+    if (variant.minQueries <= queries)
+      chosen = &variant;
+  return *chosen;
+}
+
+/// Where a manifest's model and stores are not those of `compiled`; empty if
+/// nowhere.
+static std::string compareManifest(const artifact::Manifest &manifest,
+                                   const spec::Spec &compiled,
+                                   mlir::MLIRContext &context) {
+  artifact::Manifest expected = manifest;
+  expected.model = describeModel(compiled.model);
+  expected.stores = describeStores(*importSpec(context, compiled));
+  auto parse = [](const artifact::Manifest &from) {
+    return nlohmann::json::parse(artifact::write(from), nullptr,
+                                 /*allow_exceptions=*/false);
+  };
+  nlohmann::json want = parse(expected), found = parse(manifest);
+  nlohmann::json differences = nlohmann::json::diff(want, found);
+  if (differences.empty())
+    return "";
+  std::string path = differences.front()["path"];
+  nlohmann::json::json_pointer pointer(path);
+  auto textAt = [&](const nlohmann::json &of) {
+    return of.contains(pointer) ? of[pointer].dump() : "nothing";
+  };
+  return llvm::formatv("the manifest is of another spec: {0}: expected {1}, "
+                       "found {2}",
+                       path, textAt(want), textAt(found));
+}
+
+/// What a printed schedule says of `field`; nullopt if nothing.
+static std::optional<int64_t> scheduled(llvm::StringRef schedule,
+                                        llvm::StringRef field) {
+  llvm::SmallVector<llvm::StringRef, 16> entries;
+  schedule.split(entries, ", ");
+  for (llvm::StringRef entry : entries) {
+    int64_t value;
+    if (entry.consume_front(field) && entry.consume_front(" = ") &&
+        !entry.getAsInteger(10, value))
+      return value;
+  }
+  return std::nullopt;
+}
+
+/// Where a kernel's numbers are not those of the schedule that it was compiled
+/// with; empty if nowhere.
+static std::string compareSchedule(const artifact::KernelInfo &kernel) {
+  std::pair<const char *, int64_t> fields[] = {{"split", kernel.split},
+                                               {"queries", kernel.maxQueries},
+                                               {"rows", kernel.rows}};
+  for (auto [field, value] : llvm::ArrayRef(fields).take_front(
+           kernel.device == "cpu" ? 2 : 3)) // CPUs are told no rows
+    if (auto expected = scheduled(kernel.schedule, field);
+        expected != std::optional(value))
+      return llvm::formatv("the manifest contradicts itself: kernel `{0}` has "
+                           "{1} = {2}, and in its schedule {3}",
+                           kernel.name, field, value,
+                           expected ? std::to_string(*expected) : "none");
+  return "";
+}
+
+/// The attend kernels of a store for what `program` picked, by minQueries.
+static std::string takeVariants(const artifact::Manifest &manifest,
+                                const kvc_program *program,
+                                StoreSubject &store) {
+  llvm::StringRef target = kvc_program_target(program);
+  for (const artifact::KernelInfo &kernel : manifest.kernels) {
+    if (kernel.kind != "attend" || kernel.store != store.spec->name ||
+        kernel.target != target ||
+        kernel.device != (store.emulated ? "sim" : "cpu"))
+      continue;
+    std::string difference = compareSchedule(kernel);
+    if (!difference.empty())
+      return difference;
+    store.variants.push_back({kernel.name.substr(kernel.store.size() + 1),
+                              kernel.minQueries, kernel.maxQueries,
+                              kernel.split});
+  }
+  llvm::sort(store.variants, [](const auto &a, const auto &b) {
+    return a.minQueries < b.minQueries;
+  });
+  if (store.variants.empty())
+    return llvm::formatv("the manifest has no attend kernel of `{0}` for {1}",
+                         store.spec->name, target);
+  return "";
+}
+
 /// Where the manifest, as the runtime reads it, and the dialect disagree about
 /// a store; empty if nowhere.
 static std::string compareGeometry(const StoreSubject &store,
@@ -80,7 +175,7 @@ static std::string compareGeometry(const StoreSubject &store,
   return "";
 }
 
-bool Subject::describe(std::string &error) {
+bool Subject::describe(const artifact::Manifest &manifest, std::string &error) {
   uint32_t count = kvc_program_store_count(programs[0]);
   for (const spec::Store &store : spec.stores) {
     auto function = module->lookupSymbol<mlir::func::FuncOp>(
@@ -105,6 +200,8 @@ bool Subject::describe(std::string &error) {
     if (subject.index == count)
       return error = "the program has no store `" + store.name + "`", false;
     std::string difference = compareGeometry(subject, info);
+    if (difference.empty())
+      difference = takeVariants(manifest, programs[0], subject);
     if (!difference.empty())
       return error = "store `" + store.name + "`: " + difference, false;
     stores.push_back(std::move(subject));
@@ -113,6 +210,7 @@ bool Subject::describe(std::string &error) {
 }
 
 std::unique_ptr<Subject> Subject::create(const spec::Spec &spec,
+                                         const spec::Spec &compiled,
                                          llvm::ArrayRef<uint8_t> artifact,
                                          const Devices &devices, Fault fault,
                                          std::string &error) {
@@ -122,6 +220,13 @@ std::unique_ptr<Subject> Subject::create(const spec::Spec &spec,
   subject->context = std::make_unique<mlir::MLIRContext>(
       mlir::MLIRContext::Threading::DISABLED);
   subject->module = importSpec(*subject->context, subject->spec);
+  auto bundle =
+      artifact::Bundle::open({artifact.data(), artifact.size()}, error);
+  if (!bundle)
+    return nullptr;
+  error = compareManifest(bundle->manifest(), compiled, *subject->context);
+  if (!error.empty())
+    return nullptr;
   for (unsigned i = 0; i < Devices::kCount; ++i) {
     if (devices.emulated)
       subject->emulators[i] = devices.device[i];
@@ -131,7 +236,8 @@ std::unique_ptr<Subject> Subject::create(const spec::Spec &spec,
     if (status.code != KVC_OK)
       return error = kvc_error_text(), nullptr;
   }
-  return subject->describe(error) ? std::move(subject) : nullptr;
+  return subject->describe(bundle->manifest(), error) ? std::move(subject)
+                                                      : nullptr;
 }
 
 spec::Spec verify::plant(spec::Spec spec, Fault fault) {

@@ -2,6 +2,7 @@
 #ifndef KVC_LIB_VERIFY_SUBJECT_H
 #define KVC_LIB_VERIFY_SUBJECT_H
 
+#include "lib/Artifact/Manifest.h"
 #include "lib/Reference/Attend.h"
 #include "lib/Spec/Spec.h"
 #include "lib/Verify/Fault.h"
@@ -72,6 +73,14 @@ struct StoreSubject {
   };
   llvm::SmallVector<Plane, 4> planes;
 
+  /// An attend kernel, as the manifest has it.
+  struct Variant {
+    std::string name; ///< "attend.decode"
+    int64_t minQueries = 0, maxQueries = 0;
+    int64_t split = 0; ///< tokens; 0: never split
+  };
+  llvm::SmallVector<Variant, 2> variants; ///< by minQueries
+
   CacheType cache() const { return problem.cache; }
   int64_t heads() const { return problem.cache.getHeads(); }
   int64_t kvHeads() const { return problem.qHeads / problem.group; }
@@ -83,14 +92,25 @@ struct StoreSubject {
   bool covers(unsigned layer) const {
     return layer >= spec->scope.layerBegin && layer < spec->scope.layerEnd;
   }
+  /// The kernel that a sequence with that many query tokens gets.
+  const Variant &variantFor(int64_t queries) const;
+  /// How many splits its kernel cuts a sequence into, those that no query sees
+  /// included.
+  int64_t splitsOf(int64_t tokens, int64_t queries) const {
+    int64_t split = variantFor(queries).split;
+    return split ? (tokens + split - 1) / split : 1;
+  }
 };
 
 /// Owns the program, once per device, and the IR that says what it means.
 class Subject {
 public:
-  /// Loads `artifact`, the compiled `spec`. On failure returns null and sets
-  /// `error`; a manifest whose geometry is not the spec's is a failure.
+  /// Loads `artifact`, which must be `compiled` by its manifest: model, stores
+  /// and page geometry are compared. It is judged as `spec`, whose bytes must
+  /// lie in the same places; only tests give it another. On failure returns
+  /// null and sets `error`.
   static std::unique_ptr<Subject> create(const spec::Spec &spec,
+                                         const spec::Spec &compiled,
                                          llvm::ArrayRef<uint8_t> artifact,
                                          const Devices &devices, Fault fault,
                                          std::string &error);
@@ -104,7 +124,7 @@ public:
   kvc_device *emulators[Devices::kCount] = {};
 
 private:
-  bool describe(std::string &error);
+  bool describe(const artifact::Manifest &manifest, std::string &error);
 
   std::unique_ptr<mlir::MLIRContext> context;
   mlir::OwningOpRef<mlir::ModuleOp> module;

@@ -267,8 +267,13 @@ verify::replay(const Subject &subject,
       for (auto *pass : {&*single, &*chunked})
         oracle.judge({outputOf(store, member, 0, (*pass)[i].o, (*pass)[i].lse)},
                      to.report);
-      if (oracle.vacuous())
-        to.report.fail("N14", "the reference has no two different values");
+      if (std::string why = oracle.vacuous(); !why.empty())
+        to.report.fail("N14",
+                       llvm::formatv("layer {0}, store `{1}`: nothing was "
+                                     "compared: {2}",
+                                     layer.layer, to.store, why));
+      to.report.longest = layer.tokens;
+      to.report.splits = store.splitsOf(layer.tokens, 1);
       to.loss = oracle.quantisationLoss(to.report);
     }
   return reports;

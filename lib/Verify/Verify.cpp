@@ -2,6 +2,7 @@
 #include "lib/Verify/Verify.h"
 #include "lib/Jit/OrcLoader.h"
 #include "lib/Verify/Batch.h"
+#include "lib/Verify/BoundCheck.h"
 #include "lib/Verify/CacheCheck.h"
 #include "lib/Verify/RandomSpec.h"
 #include "lib/Verify/Rules.h"
@@ -26,14 +27,18 @@ static std::string textOf(const Diagnostics &diagnostics) {
   return text;
 }
 
-/// The bytes to load: given ones, or those of the compiler.
-static std::vector<uint8_t> build(const spec::Spec &spec,
+/// What kernels are compiled from: the spec, but for planted bugs.
+static spec::Spec compiledFrom(const spec::Spec &spec, const Options &options) {
+  return plant(options.impostor ? *options.impostor : spec, options.fault);
+}
+
+/// The bytes to load.
+static std::vector<uint8_t> build(const spec::Spec &compiled,
                                   const Options &options, Report &report) {
   Diagnostics diagnostics;
   CompileOptions compileOptions = options.compile;
   compileOptions.emitRemarks = false;
-  auto output =
-      compile(plant(spec, options.fault), compileOptions, diagnostics);
+  auto output = compile(compiled, compileOptions, diagnostics);
   if (output && !diagnostics.hasErrors())
     return std::move(output->artifact);
   report.fail("setup", "compile: " + textOf(diagnostics));
@@ -44,23 +49,28 @@ static std::unique_ptr<Subject> load(const spec::Spec &spec,
                                      std::vector<uint8_t> artifact,
                                      const Devices &devices,
                                      const Options &options, Report &report) {
+  spec::Spec compiled = compiledFrom(spec, options);
   if (artifact.empty())
-    artifact = build(spec, options, report);
+    artifact = build(compiled, options, report);
   if (report.failed())
     return nullptr;
   std::string error;
-  auto subject = Subject::create(spec, artifact, devices, options.fault, error);
+  auto subject =
+      Subject::create(spec, compiled, artifact, devices, options.fault, error);
   if (!subject)
     report.fail("setup", "load: " + error);
   return subject;
 }
 
 /// The kernels of every store on the harness's buffers, then through a cache.
-static Report runCase(const Subject &subject, uint64_t seed, uint64_t index) {
+static Report runCase(const Subject &subject, uint64_t seed, uint64_t index,
+                      Visits visits) {
   Report report;
-  for (const StoreSubject &store : subject.stores)
+  for (const StoreSubject &store : subject.stores) {
     report.add(checkStore(subject, store, seed, index));
-  report.add(checkCache(subject, seed, index));
+    report.add(checkBounds(subject, store, seed, index, visits));
+  }
+  report.add(checkCache(subject, seed, index, visits));
   return report;
 }
 
@@ -79,6 +89,10 @@ public:
     summary.rows += report.rows;
     summary.exactRows += report.exactRows;
     summary.unnamedRows += report.unnamedRows;
+    summary.notFinite += report.notFinite;
+    summary.longest = std::max(summary.longest, report.longest);
+    summary.splits = std::max(summary.splits, report.splits);
+    summary.visited.merge(report.visited);
     for (Failure &failure : report.failures)
       failures.emplace(index, CaseFailure{index, std::move(failure),
                                           spec ? spec->canonical : ""});
@@ -146,7 +160,8 @@ static void runRandomCase(uint64_t index, const Devices &devices,
     drawn.compile.schedule =
         randomSchedule(options.seed, index, options.compile.targets.front());
   if (auto subject = load(*spec, {}, devices, drawn, report))
-    report.add(runCase(*subject, options.seed, index));
+    report.add(runCase(*subject, options.seed, index,
+                       options.allBounds ? Visits::All : Visits::Sample));
   collector.add(index, &*spec, std::move(report));
 }
 
@@ -165,6 +180,21 @@ Summary verify::verifyRandom(const Options &options,
   return collector.take();
 }
 
+/// Says which bounds of a store no case stood next to on every side.
+static void listUnreached(uint32_t store, const Bounds &bounds,
+                          Summary &summary) {
+  for (const Bound &bound : bounds.bounds) {
+    UnreachedBound missed{bounds.store, bound.name, 0};
+    for (size_t number : bound.visits) {
+      const Visit &visit = bounds.visits[number];
+      if (!summary.visited.contains({store, number}))
+        missed.tokens = std::max(missed.tokens, visit.tokens);
+    }
+    if (missed.tokens)
+      summary.unreached.push_back(std::move(missed));
+  }
+}
+
 Summary verify::verifySpec(const spec::Spec &spec,
                            const std::vector<uint8_t> &artifact,
                            const Options &options) {
@@ -177,19 +207,30 @@ Summary verify::verifySpec(const spec::Spec &spec,
       options.compile.schedule.empty())
     compiled.compile.schedule.push_back({"*.decode", "split", kEmulatedSplit});
   if (bytes.empty())
-    bytes = build(spec, compiled, built);
+    bytes = build(compiledFrom(spec, options), compiled, built);
   if (built.failed()) {
     collector.add(options.first, &spec, std::move(built));
     return collector.take();
   }
+  std::mutex mutex;
+  std::map<uint32_t, Bounds> bounds; ///< by the store's index
   forCases(options, loaderFor(artifact), collector,
            [&](uint64_t index, const Devices &devices) {
              Report report;
-             if (auto subject = load(spec, bytes, devices, options, report))
-               report.add(runCase(*subject, options.seed, index));
+             if (auto subject = load(spec, bytes, devices, options, report)) {
+               report.add(
+                   runCase(*subject, options.seed, index,
+                           options.allBounds ? Visits::All : Visits::Share));
+               std::lock_guard lock(mutex);
+               for (const StoreSubject &store : subject->stores)
+                 bounds[store.index] = boundsOf(store);
+             }
              collector.add(index, &spec, std::move(report));
            });
-  return collector.take();
+  Summary summary = collector.take();
+  for (const auto &[store, all] : bounds)
+    listUnreached(store, all, summary);
+  return summary;
 }
 
 Summary verify::verifyTensors(const spec::Spec &spec,
@@ -198,13 +239,24 @@ Summary verify::verifyTensors(const spec::Spec &spec,
                               const Options &options) {
   Collector collector;
   std::vector<LayerReport> reports;
+  std::map<uint32_t, Bounds> bounds; ///< by the store's index
+  std::set<std::pair<uint32_t, size_t>> passed;
   Options single = options;
   single.first = 0, single.cases = single.jobs = 1;
   forCases(single, loaderFor(artifact), collector,
            [&](uint64_t index, const Devices &devices) {
              Report report;
-             if (auto subject = load(spec, artifact, devices, options, report))
+             if (auto subject =
+                     load(spec, artifact, devices, options, report)) {
                reports = replay(*subject, layers);
+               for (const StoreSubject &store : subject->stores) {
+                 const Bounds &all = bounds[store.index] = boundsOf(store);
+                 // Every length on the way was attended over.
+                 for (auto [number, visit] : llvm::enumerate(all.visits))
+                   if (visit.tokens <= layers.front().tokens)
+                     passed.emplace(store.index, number);
+               }
+             }
              if (report.failed())
                collector.add(index, &spec, std::move(report));
            });
@@ -212,6 +264,9 @@ Summary verify::verifyTensors(const spec::Spec &spec,
     collector.add(each.layer, &spec, each.report);
   Summary summary = collector.take();
   summary.layers = std::move(reports);
+  summary.visited = std::move(passed);
+  for (const auto &[store, all] : bounds)
+    listUnreached(store, all, summary);
   return summary;
 }
 

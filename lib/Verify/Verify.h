@@ -12,6 +12,7 @@
 #include "lib/Verify/Tensors.h"
 
 #include <functional>
+#include <set>
 
 namespace kvc::verify {
 
@@ -21,6 +22,9 @@ struct Options {
   uint64_t first = 0, cases = 1; ///< case indices [first, first + cases)
   unsigned jobs = 2;             ///< cases at once
   Fault fault = Fault::None;     ///< planted; tests only
+  /// Kernels are compiled from this spec and judged as the other; tests only.
+  std::optional<spec::Spec> impostor;
+  bool allBounds = false; ///< every case visits every bound that it can afford
 };
 
 /// A failure of one case, with what makes it again.
@@ -30,6 +34,13 @@ struct CaseFailure {
   std::string spec; ///< canonical JSON
 };
 
+/// A bound that no case stood next to on every side, as it would take too long,
+/// or as too few batches were asked for.
+struct UnreachedBound {
+  std::string store, bound;
+  int64_t tokens = 0; ///< of the longest sequence that was not tried
+};
+
 struct Summary {
   uint64_t cases = 0;                      ///< that ran
   uint64_t failed = 0;                     ///< of them
@@ -37,6 +48,12 @@ struct Summary {
   double worstElement = 0;                 ///< the same, of one element (N2)
   uint64_t rows = 0;                       ///< compared with the reference
   uint64_t exactRows = 0, unnamedRows = 0; ///< see Report
+  uint64_t notFinite = 0; ///< rows that had no number to compare with
+  int64_t longest = 0;    ///< tokens of the longest sequence attended over
+  int64_t splits = 0;     ///< that some sequence was cut into, at most
+  /// Of verifySpec(): what Report::visited says, and what is missing there.
+  std::set<std::pair<uint32_t, size_t>> visited;
+  std::vector<UnreachedBound> unreached;
   std::vector<CaseFailure> failures; ///< in order of index; a few of each case
   std::vector<LayerReport> layers;   ///< of verifyTensors()
   double seconds = 0;

@@ -29,7 +29,10 @@ void kvc::cli::merge(verify::Summary &to, verify::Summary from) {
   to.rows += from.rows;
   to.exactRows += from.exactRows;
   to.unnamedRows += from.unnamedRows;
+  to.notFinite += from.notFinite;
   to.seconds += from.seconds;
+  to.longest = std::max(to.longest, from.longest);
+  to.unreached = std::move(from.unreached);
   to.worstOutput = std::max(to.worstOutput, from.worstOutput);
   to.worstElement = std::max(to.worstElement, from.worstElement);
   to.worstLse = std::max(to.worstLse, from.worstLse);
@@ -57,6 +60,16 @@ void kvc::cli::printJson(llvm::raw_ostream &os, const verify::Summary &summary,
     json.attribute("rows", int64_t(summary.rows));
     json.attribute("exact_rows", int64_t(summary.exactRows));
     json.attribute("unnamed_rows", int64_t(summary.unnamedRows));
+    json.attribute("rows_not_finite", int64_t(summary.notFinite));
+    json.attribute("longest_context", summary.longest);
+    json.attributeArray("bounds_not_reached", [&] {
+      for (const verify::UnreachedBound &each : summary.unreached)
+        json.object([&] {
+          json.attribute("store", each.store);
+          json.attribute("bound", each.bound);
+          json.attribute("tokens", each.tokens);
+        });
+    });
     json.attribute("seed", int64_t(seed));
     json.attribute("seconds", summary.seconds);
     json.attributeArray("layers", [&] {
@@ -65,6 +78,8 @@ void kvc::cli::printJson(llvm::raw_ostream &os, const verify::Summary &summary,
           json.attribute("layer", int64_t(layer.layer));
           json.attribute("store", layer.store);
           json.attribute("tokens", layer.tokens);
+          json.attribute("rows", int64_t(layer.report.rows));
+          json.attribute("rows_not_finite", int64_t(layer.report.notFinite));
           json.attribute("error_ratio", layer.report.output);
           json.attribute("lse_ratio", layer.report.lse);
           json.attribute("codec_loss", layer.loss);
@@ -93,6 +108,12 @@ static void printLayers(llvm::raw_ostream &os,
     os << llvm::format("%5u  %-12s %7lld %7.3f %11.3f %12.2e\n", layer.layer,
                        layer.store.c_str(), (long long)layer.tokens,
                        layer.report.output, layer.report.lse, layer.loss);
+  for (const verify::LayerReport &layer : layers)
+    if (uint64_t rows = layer.report.notFinite)
+      os << "layer " << layer.layer << ", store `" << layer.store
+         << "`: " << rows << " of " << rows + layer.report.rows
+         << " rows are NaN or infinite in the reference: compared in nothing "
+            "but that\n";
   os << "\n";
 }
 
@@ -112,6 +133,9 @@ void kvc::cli::printText(llvm::raw_ostream &os, const verify::Summary &summary,
   }
   if (summary.failures.size() > kShown)
     os << "... and " << summary.failures.size() - kShown << " more\n";
+  for (const verify::UnreachedBound &each : summary.unreached)
+    os << "not reached: store `" << each.store << "`, " << each.bound << ": "
+       << "a sequence of " << each.tokens << " tokens\n";
   os << summary.cases << " cases, " << summary.failed << " failed; worst error "
      << llvm::format("%.3f of its bound, of one element %.3f, lse %.3f",
                      summary.worstOutput, summary.worstElement,
@@ -121,8 +145,8 @@ void kvc::cli::printText(llvm::raw_ostream &os, const verify::Summary &summary,
   if (summary.unnamedRows)
     os << " (not of " << summary.unnamedRows
        << " rows, where no logit can win)";
-  os << "; seed " << seed << "; " << llvm::format("%.1f s", summary.seconds)
-     << "\n";
+  os << "; longest context " << summary.longest << " tokens; seed " << seed
+     << "; " << llvm::format("%.1f s", summary.seconds) << "\n";
 }
 
 bool kvc::cli::printPlanted(llvm::raw_ostream &os,

@@ -22,7 +22,8 @@ std::string reproduceFlags(uint64_t seed, const CompileOptions &compile);
 void merge(verify::Summary &to, verify::Summary from);
 
 /// One object: cases, failures (of them), worst_error_ratio, worst_lse_ratio,
-/// rows, seed, seconds, layers[], failed[].
+/// rows, rows_not_finite, longest_context, bounds_not_reached[], seed, seconds,
+/// layers[], failed[].
 void printJson(llvm::raw_ostream &os, const verify::Summary &summary,
                uint64_t seed, const Reproduce &reproduce);
 void printText(llvm::raw_ostream &os, const verify::Summary &summary,

@@ -1,0 +1,417 @@
+//===- BoundCheck.cpp - lengths next to every bound of a store ------------===//
+#include "lib/Verify/BoundCheck.h"
+#include "lib/Reference/Plain.h"
+#include "lib/Reference/Sequence.h"
+#include "lib/Verify/Oracle.h"
+
+#include "llvm/Support/FormatVariadic.h"
+
+#include <cmath>
+#include <cstring>
+#include <map>
+
+using namespace kvc;
+using namespace kvc::verify;
+
+//===----------------------------------------------------------------------===//
+// Bounds
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// Gathers the bounds of one store.
+class Finder {
+public:
+  explicit Finder(const StoreSubject &store) : store(store) {}
+  Bounds find();
+
+private:
+  void addLengths(const StoreSubject::Variant &variant);
+  void addQueries(const StoreSubject::Variant &variant);
+  void add(const std::string &what, const StoreSubject::Variant &variant,
+           int64_t at, llvm::ArrayRef<Visit> visits);
+
+  const StoreSubject &store;
+  Bounds found;
+  std::map<std::pair<int64_t, int64_t>, size_t> numbers; ///< of visits
+};
+
+void Finder::add(const std::string &what, const StoreSubject::Variant &variant,
+                 int64_t at, llvm::ArrayRef<Visit> visits) {
+  Bound bound{llvm::formatv("{0} {1} of {2}", what, at, variant.name), at, {}};
+  for (const Visit &visit : visits) {
+    if (visit.queries < 1 || visit.tokens < visit.queries ||
+        visit.tokens > INT32_MAX / 2)
+      continue;
+    auto [number, isNew] =
+        numbers.try_emplace({visit.tokens, visit.queries}, found.visits.size());
+    if (isNew)
+      found.visits.push_back(visit);
+    bound.visits.push_back(number->second);
+  }
+  if (!bound.visits.empty())
+    found.bounds.push_back(std::move(bound));
+}
+
+/// One page, split and window, and each twice: what is right at the first may
+/// be wrong at the next.
+void Finder::addLengths(const StoreSubject::Variant &variant) {
+  int64_t queries = std::max<int64_t>(1, variant.minQueries);
+  auto around = [&](const char *what, int64_t at) {
+    add(what, variant, at,
+        {{at - 1, queries}, {at, queries}, {at + 1, queries}});
+  };
+  if (store.paged())
+    for (int64_t times : {1, 2})
+      around("page", times * store.page());
+  // A prefill kernel's splits are long, and its first query tokens few.
+  for (int64_t times : {1, 2})
+    if (variant.split && (times == 1 || variant.split <= 4096))
+      around("split", times * variant.split);
+  if (!store.spec->read.window)
+    return;
+  int64_t sink = store.problem.sink, recent = store.problem.recent;
+  if (sink)
+    around("sink", sink);
+  around("window", recent);
+  around("sink and window", sink + recent);
+  if (variant.split) // one that nobody sees, between sink and window
+    add("hidden split", variant, variant.split,
+        {{sink + recent + 2 * variant.split + 1, queries}});
+}
+
+void Finder::addQueries(const StoreSubject::Variant &variant) {
+  auto around = [&](const char *what, int64_t at) {
+    llvm::SmallVector<Visit, 3> visits;
+    for (int64_t queries : {at - 1, at, at + 1})
+      visits.push_back({queries + store.page() / 2 + 3, queries});
+    add(what, variant, at, visits);
+  };
+  if (variant.minQueries > 1)
+    around("least queries", variant.minQueries);
+  around("most queries", variant.maxQueries);
+}
+
+Bounds Finder::find() {
+  found.store = store.spec->name;
+  for (const StoreSubject::Variant &variant : store.variants) {
+    addLengths(variant);
+    addQueries(variant);
+  }
+  return std::move(found);
+}
+
+} // namespace
+
+Bounds verify::boundsOf(const StoreSubject &store) {
+  return Finder(store).find();
+}
+
+//===----------------------------------------------------------------------===//
+// Sequences that cost little
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// A few rows of K and V, encoded, of which long sequences are made.
+class Pool {
+public:
+  Pool(const StoreSubject &store, DataKind kind, int64_t queries,
+       Random &random)
+      : store(store), kind(kind), queries(queries),
+        rows(makeMember(store, DataKind::Normal, std::max(kRows, queries),
+                        queries, random)) {
+    if (kind != DataKind::Mean)
+      return;
+    // Integers that every codec has: 127 makes the scale of a symmetric one 1.
+    int64_t dim = store.cache().getDimV();
+    for (size_t i = 0; i < rows.v.size(); ++i)
+      rows.v[i] =
+          int64_t(i) % dim == dim - 1 ? 127 : float(random.range(-127, 127));
+    std::fill(rows.q.begin(), rows.q.end(), 0.f);
+    encode(store, rows);
+  }
+
+  Member sequence(int64_t tokens, Random &random);
+  /// Elements [kv heads of the store][dim v] of the V that a token got.
+  const float *v(int64_t token) const {
+    return &rows.v[(from[token] * store.kvHeads() + store.problem.firstHead) *
+                   store.cache().getDimV()];
+  }
+
+private:
+  static constexpr int64_t kRows = 61;
+
+  const StoreSubject &store;
+  DataKind kind;
+  int64_t queries;
+  Member rows;
+  std::vector<int32_t> from; ///< row of each token
+};
+
+/// Its k and v are those of the pool: enough for the largest of them.
+Member Pool::sequence(int64_t tokens, Random &random) {
+  Member member;
+  member.kind = kind;
+  member.length = tokens;
+  member.queries = queries;
+  member.q = rows.q;
+  member.k = rows.k;
+  member.v = rows.v;
+  from.resize(tokens);
+  for (int32_t &row : from)
+    row = random.below(rows.length);
+  for (auto [plane, made] : llvm::zip(store.planes, rows.planes)) {
+    std::vector<uint8_t> &to = member.planes.emplace_back();
+    to.resize(store.heads() * tokens * plane.rowBytes);
+    for (int64_t head = 0; head < store.heads(); ++head)
+      for (int64_t t = 0; t < tokens; ++t)
+        std::memcpy(&to[(head * tokens + t) * plane.rowBytes],
+                    &made[(head * rows.length + from[t]) * plane.rowBytes],
+                    plane.rowBytes);
+  }
+  return member;
+}
+
+//===----------------------------------------------------------------------===//
+// Checks
+//===----------------------------------------------------------------------===//
+
+/// What one visit costs: of one kernel, multiplications; and cached elements.
+struct Cost {
+  int64_t macs, elements;
+};
+Cost costOf(const StoreSubject &store, const Visit &visit) {
+  int64_t dims = store.cache().getDimK() + store.cache().getDimV();
+  int64_t seen = visit.tokens;
+  if (store.spec->read.window)
+    seen = std::min(seen,
+                    store.problem.sink + store.problem.recent + visit.queries);
+  return {visit.queries * seen * store.queryHeads() * dims,
+          visit.tokens * store.heads() * dims};
+}
+
+/// Above these a visit is not made, by who runs the kernels and for how long.
+Cost limitOf(const StoreSubject &store, Visits which) {
+  if (store.emulated)
+    return which == Visits::Sample ? Cost{300'000, 150'000}
+                                   : Cost{3'000'000, 2'000'000};
+  return which == Visits::Sample ? Cost{20'000'000, 2'000'000}
+                                 : Cost{10'000'000'000, 80'000'000};
+}
+
+/// One visit, with all that is drawn for it from `random`.
+class BoundCheck {
+public:
+  BoundCheck(const Subject &subject, const StoreSubject &store,
+             const Visit &visit, Random random, Report &report)
+      : subject(subject), store(store), visit(visit),
+        cost(costOf(store, visit)), random(random), report(report) {}
+  void run();
+
+private:
+  void checkCounts();
+  void judgeCounts(const Pool &pool, const Member &member,
+                   const MemberOutput &output);
+  void judgeCount(int64_t row, int64_t seen, double lse);
+  void judgeMean(int64_t row, llvm::ArrayRef<double> sums, int64_t seen,
+                 const MemberOutput &output);
+  void checkNamed();
+  void checkNumbers();
+  std::optional<MemberOutput> attendTo(const Member &member, Poison poison,
+                                       bool scatter, unsigned device);
+  std::string where(int64_t row) const;
+
+  const Subject &subject;
+  const StoreSubject &store;
+  const Visit visit;
+  const Cost cost;
+  Random random;
+  Report &report;
+};
+
+std::optional<MemberOutput> BoundCheck::attendTo(const Member &member,
+                                                 Poison poison, bool scatter,
+                                                 unsigned device) {
+  Placement placement;
+  placement.poison = poison;
+  placement.scatter = scatter;
+  placement.salt = random.next();
+  placement.device = device;
+  Stage stage(store, &member, placement);
+  auto output = attend(subject, stage, report);
+  return output ? std::optional(std::move(output->front())) : std::nullopt;
+}
+
+std::string BoundCheck::where(int64_t row) const {
+  return llvm::formatv("store `{0}`, {1} tokens, query {2} of {3}, q head {4}",
+                       store.spec->name, visit.tokens, row / store.queryHeads(),
+                       visit.queries,
+                       row % store.queryHeads() + store.firstQuery());
+}
+
+/// With logits of 0 lse is log(tokens seen), to which no rounding comes near
+/// that of one token more or less.
+void BoundCheck::judgeCount(int64_t row, int64_t seen, double lse) {
+  double expected = std::log(double(seen));
+  double bound = 32 * 0x1p-24 * (1 + expected);
+  if (!(std::fabs(lse - expected) <= bound))
+    report.fail("N5", llvm::formatv("{0}: sees {1} tokens, its lse counts {2}",
+                                    where(row), seen, number(std::exp(lse))));
+}
+
+void BoundCheck::judgeMean(int64_t row, llvm::ArrayRef<double> sums,
+                           int64_t seen, const MemberOutput &output) {
+  int64_t dim = store.cache().getDimV();
+  int64_t head = row % store.queryHeads() / store.problem.group;
+  mlir::Type dtype = store.problem.dtype;
+  double unit = dtype.isF32() ? 0x1p-24 : dtype.isF16() ? 0x1p-11 : 0x1p-8;
+  for (int64_t c = 0; c < dim; ++c) {
+    double mean = sums[head * dim + c] / double(seen);
+    double found = element(dtype, output.o.data(), row * dim + c);
+    // 2^-9: the least that integers over a few thousand tokens differ by is
+    // well above, and what probabilities in fixed point lose is well below.
+    double bound = unit * std::fabs(mean) + 0x1p-9;
+    if (!(std::fabs(found - mean) <= bound))
+      return report.fail("N5",
+                         llvm::formatv("{0}, o[{1}]: the mean over {2} tokens "
+                                       "is {3}, expected {4} +- {5}",
+                                       where(row), c, seen, number(found),
+                                       number(mean), number(bound)));
+  }
+}
+
+void BoundCheck::judgeCounts(const Pool &pool, const Member &member,
+                             const MemberOutput &output) {
+  int64_t width = store.heads() * store.cache().getDimV();
+  for (int64_t query = 0; query < visit.queries && !report.full(); ++query) {
+    std::vector<double> sums(width);
+    int64_t p = member.position(query), seen = 0;
+    reference::visibleTo(store.problem, p, p).forEach([&](int64_t t) {
+      ++seen;
+      const float *v = pool.v(t);
+      for (int64_t i = 0; i < width; ++i)
+        sums[i] += v[i];
+    });
+    for (int64_t head = 0; head < store.queryHeads(); ++head) {
+      int64_t row = query * store.queryHeads() + head;
+      judgeCount(row, seen, output.lse[row]);
+      judgeMean(row, sums, seen, output);
+    }
+  }
+}
+
+/// Which tokens are seen, and each once: those that are not are NaN.
+void BoundCheck::checkCounts() {
+  Pool pool(store, DataKind::Mean, visit.queries, random);
+  Member member = pool.sequence(visit.tokens, random);
+  if (auto output =
+          attendTo(member, Poison::NaN, true, random.below(Devices::kCount)))
+    judgeCounts(pool, member, *output);
+}
+
+/// Where each seen token is.
+void BoundCheck::checkNamed() {
+  Member member = makeMember(store, DataKind::Addresses, visit.tokens,
+                             visit.queries, random);
+  if (auto output =
+          attendTo(member, Poison::Random, true, random.below(Devices::kCount)))
+    checkAddresses(store, member, *output, report);
+}
+
+/// What is computed from them, and that it depends on no page.
+void BoundCheck::checkNumbers() {
+  Pool pool(store, DataKind::Normal, visit.queries, random);
+  Member member = pool.sequence(visit.tokens, random);
+  auto home = attendTo(member, Poison::Zero, false, 0);
+  if (!home)
+    return;
+  const Member *only = &member;
+  Oracle(store, only, report).judge({*home}, report);
+  auto other = attendTo(member, Poison::MinusInfinity, true, 1);
+  if (other)
+    sameBits(store, *home, *other, "N11",
+             llvm::formatv("{0} tokens in other pages", visit.tokens), report);
+}
+
+void BoundCheck::run() {
+  // A float64 reference does some hundred million multiplications a second.
+  static constexpr Cost kQuick{100'000'000, 24'000'000};
+  report.longest = std::max(report.longest, visit.tokens);
+  report.splits =
+      std::max(report.splits, store.splitsOf(visit.tokens, visit.queries));
+  checkCounts();
+  if (cost.elements <= kQuick.elements)
+    checkNamed();
+  if (cost.macs <= kQuick.macs && cost.elements <= kQuick.elements)
+    checkNumbers();
+}
+
+/// The visits of a case, by number.
+std::vector<size_t> choose(const StoreSubject &store, const Bounds &bounds,
+                           uint64_t index, Visits which, Random &random) {
+  static constexpr size_t kSamples = 3;
+  Cost limit = limitOf(store, which);
+  std::vector<size_t> chosen;
+  for (size_t number = 0; number < bounds.visits.size(); ++number) {
+    Cost cost = costOf(store, bounds.visits[number]);
+    if (cost.macs > limit.macs || cost.elements > limit.elements ||
+        (which == Visits::Share && number % kShares != index % kShares))
+      continue;
+    chosen.push_back(number);
+  }
+  if (which == Visits::Sample) {
+    random.shuffle(chosen);
+    chosen.resize(std::min(chosen.size(), kSamples));
+  }
+  return chosen;
+}
+
+} // namespace
+
+void verify::checkAddresses(const StoreSubject &store, const Member &member,
+                            const MemberOutput &output, Report &report) {
+  int64_t dim = store.cache().getDimV(), heads = store.queryHeads();
+  for (int64_t i = 0; i < member.queries * heads; ++i) {
+    int64_t query = i / heads, head = i % heads;
+    if (!member.length)
+      continue;
+    int64_t pick =
+        member.picks[query * store.problem.qHeads + store.firstQuery() + head];
+    if (pick < 0) {
+      ++report.unnamedRows;
+      continue;
+    }
+    ++report.exactRows;
+    int64_t kvHead = store.problem.firstHead + head / store.problem.group;
+    for (int64_t c = 0; c < dim; ++c) {
+      float expected = addressDigit(kvHead, pick, c, dim);
+      float found = element(store.problem.dtype, output.o.data(), i * dim + c);
+      if (found == expected)
+        continue;
+      return report.fail(
+          "N5", llvm::formatv("store `{0}`, {1} tokens, query {2} of {3}, q "
+                              "head {4}, picks token {5}: o[{6}] is {7}, "
+                              "expected exactly {8}",
+                              store.spec->name, member.length, query,
+                              member.queries, head + store.firstQuery(), pick,
+                              c, number(found), number(expected)));
+    }
+  }
+}
+
+Report verify::checkBounds(const Subject &subject, const StoreSubject &store,
+                           uint64_t seed, uint64_t index, Visits which) {
+  Report report;
+  Random random(seed, index, 'V' + (uint64_t(store.index) << 8));
+  Bounds bounds = boundsOf(store);
+  for (size_t number : choose(store, bounds, index, which, random)) {
+    if (report.full())
+      break;
+    BoundCheck(subject, store, bounds.visits[number],
+               Random(random.next(), number), report)
+        .run();
+    report.visited.emplace(store.index, number);
+  }
+  return report;
+}
