@@ -115,6 +115,9 @@ std::vector<Member> verify::randomBatch(const StoreSubject &store,
     DataKind kind = randomKind(store, random);
     members.push_back(makeMember(store, kind, tokens, queries, random));
   }
+  // Padding rows, which see nothing.
+  members.push_back(
+      makeMember(store, DataKind::Normal, 0, random.range(1, 3), random));
   random.shuffle(members);
   return members;
 }

@@ -20,6 +20,7 @@ namespace kvc::verify {
   KVC_FAULT(NoSink, "no-sink", "hides the last sink token")                    \
   KVC_FAULT(ShortLength, "short-length", "stops one token early")              \
   KVC_FAULT(LongLength, "long-length", "reads one token of the page's tail")   \
+  KVC_FAULT(LostSplit, "lost-split", "forgets the last split of a sequence")   \
   KVC_FAULT(TableEntry, "table-entry", "reads a neighbour's first page")       \
   KVC_FAULT(HeadStride, "head-stride", "steps one token short between heads")  \
   KVC_FAULT(QueryHeads, "query-heads", "maps q heads to kv heads off by one")  \

@@ -13,6 +13,17 @@ static bool hasTail(const Stage &stage, const Member &member) {
   return member.length % stage.cache.outerTokens != 0;
 }
 
+/// Tokens of `member` in all splits but the last; all of them where the queries
+/// need more.
+static int64_t withoutLastSplit(const StoreSubject &store,
+                                const Member &member) {
+  int64_t split = store.variantFor(member.queries).split;
+  if (!split || member.length <= split)
+    return member.length;
+  int64_t rest = (member.length - 1) / split * split;
+  return rest < member.queries ? member.length : rest;
+}
+
 /// Turns every query token's heads by one.
 static void turnHeads(AttendMemory &memory) {
   const StoreSubject &store = memory.stage.store;
@@ -34,6 +45,8 @@ void verify::plantBeforeAttend(Fault fault, AttendMemory &memory) {
       --memory.kvLen[b];
     if (fault == Fault::LongLength && hasTail(stage, member))
       ++memory.kvLen[b];
+    if (fault == Fault::LostSplit)
+      memory.kvLen[b] = withoutLastSplit(store, member);
   }
   int64_t last = stage.members.size() - 1;
   if (fault == Fault::TableEntry && last > 0 && stage.members[0]->length &&

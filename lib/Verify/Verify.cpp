@@ -270,39 +270,73 @@ Summary verify::verifyTensors(const spec::Spec &spec,
   return summary;
 }
 
+/// What one case gives with a fault, or with none.
+static Summary runOne(const Options &options, const spec::Spec *spec,
+                      uint64_t index, Fault fault) {
+  Options one = options;
+  one.first = index;
+  one.cases = one.jobs = 1;
+  one.fault = fault;
+  one.allBounds = true;
+  return spec ? verifySpec(*spec, {}, one) : verifyRandom(one, [](uint64_t) {});
+}
+
+/// Whether a fault that changes what a sequence sees can show, in a run whose
+/// longest sequences were those of `summary`.
+static bool isWithinReach(Fault fault, const spec::Spec &spec,
+                          const Summary &summary) {
+  if (fault == Fault::LostSplit)
+    return summary.splits > 1;
+  if (fault != Fault::WideWindow && fault != Fault::NoSink)
+    return true;
+  return llvm::any_of(spec.stores, [&](const spec::Store &store) {
+    const auto &window = store.read.window;
+    return window && (fault == Fault::WideWindow || window->sink) &&
+           summary.longest > int64_t(window->sink) + window->recent;
+  });
+}
+
 /// Tries cases until one fails with the fault and passes without it.
-static Planted tryFault(const FaultInfo &fault, const Options &options) {
+static Planted tryFault(const FaultInfo &fault, const spec::Spec *given,
+                        const Options &options) {
   Planted planted;
   planted.fault = fault;
-  Options one = options;
-  one.cases = one.jobs = 1;
-  auto ignore = [](uint64_t) {};
+  bool isCertain =
+      fault.fault == Fault::WideWindow || fault.fault == Fault::NoSink;
   for (uint64_t index = options.first; index < options.first + options.cases;
        ++index) {
     Diagnostics diagnostics;
-    auto spec = randomSpec(options.seed, index, diagnostics);
+    std::optional<spec::Spec> spec =
+        given ? *given : randomSpec(options.seed, index, diagnostics);
     if (!spec || !applies(fault.fault, *spec))
       continue;
-    ++planted.tried;
-    one.first = index;
-    one.fault = fault.fault;
-    Summary broken = verifyRandom(one, ignore);
-    one.fault = Fault::None;
-    if (!broken.failed || verifyRandom(one, ignore).failed)
+    Summary broken = runOne(options, given, index, fault.fault);
+    if (!broken.failed && !isWithinReach(fault.fault, *spec, broken)) {
+      ++planted.outOfReach;
       continue;
+    }
+    ++planted.tried;
+    if (!broken.failed || runOne(options, given, index, Fault::None).failed) {
+      if (isCertain && !planted.missed)
+        planted.missed = index;
+      continue;
+    }
+    if (!planted.caught)
+      planted.failure = broken.failures.front();
     planted.caught = true;
-    planted.failure = broken.failures.front();
-    break;
+    if (!isCertain || given)
+      break;
   }
   return planted;
 }
 
-std::vector<Planted> verify::verifyPlanted(const Options &options) {
+std::vector<Planted> verify::verifyPlanted(const Options &options,
+                                           const spec::Spec *spec) {
   std::vector<Planted> all(std::size(kFaults));
   std::atomic<size_t> next = 0;
   auto work = [&] {
     for (size_t i; (i = next++) < all.size();)
-      all[i] = tryFault(kFaults[i], options);
+      all[i] = tryFault(kFaults[i], spec, options);
   };
   std::vector<std::thread> threads;
   for (unsigned i = 1; i < options.jobs; ++i)

@@ -78,13 +78,19 @@ Summary verifyTensors(const spec::Spec &spec,
 /// What became of one planted bug.
 struct Planted {
   FaultInfo fault;
-  bool caught = false;
-  uint64_t tried = 0;  ///< cases that the bug could show in
-  CaseFailure failure; ///< that caught it
+  bool caught = false;     ///< in some case
+  uint64_t tried = 0;      ///< cases that the bug could show in
+  uint64_t outOfReach = 0; ///< cases whose window or split was too far out
+  CaseFailure failure;     ///< that caught it
+  /// Faults that no case may miss: the first that did.
+  std::optional<uint64_t> missed;
 };
-/// Plants every fault in turn and tries cases until one fails that does not
-/// fail without it.
-std::vector<Planted> verifyPlanted(const Options &options);
+/// Plants every fault in turn, into `spec` or, if that is null, into random
+/// ones, and tries `options.cases` cases until one fails that does not fail
+/// without it. What changes a window has to be caught in every case. Of `spec`,
+/// faults that cannot make any difference under it are tried in no case.
+std::vector<Planted> verifyPlanted(const Options &options,
+                                   const spec::Spec *spec);
 
 } // namespace kvc::verify
 

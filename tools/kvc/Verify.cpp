@@ -46,10 +46,9 @@ static cl::opt<uint64_t>
             cl::cat(verbOptions()));
 static cl::opt<bool> asJson("json", cl::desc("Print one JSON object"),
                             cl::sub(command), cl::cat(verbOptions()));
-static cl::opt<bool>
-    plant("plant", cl::Hidden,
-          cl::desc("Check that every planted bug is caught within N cases"),
-          cl::sub(command), cl::cat(verbOptions()));
+static cl::opt<bool> plant("plant", cl::Hidden,
+                           cl::desc("Check that every planted bug is caught"),
+                           cl::sub(command), cl::cat(verbOptions()));
 static CompileFlags compileFlags(command);
 
 namespace {
@@ -158,10 +157,24 @@ static int runRandom(const CompileOptions &compile, Diagnostics &diagnostics) {
                     diagnostics);
 }
 
-static int runPlanted(const CompileOptions &compile) {
-  verify::Options options = optionsFor(compile, randomCases);
-  std::vector<verify::Planted> all = verify::verifyPlanted(options);
-  return printPlanted(llvm::outs(), all) ? ExitOk : ExitFailed;
+static int runPlanted(const CompileOptions &compile, Diagnostics &diagnostics) {
+  if (file.empty()) {
+    if (!checkTargets(compile, diagnostics))
+      return finish(diagnostics, ExitFailed);
+    auto all = verify::verifyPlanted(optionsFor(compile, randomCases), nullptr);
+    return printPlanted(llvm::outs(), all, /*ofSpec=*/false) ? ExitOk
+                                                             : ExitFailed;
+  }
+  auto input = readInputFile(diagnostics);
+  if (input && !input->artifact.empty())
+    diagnostics.error("E-USAGE", {},
+                      "`--plant` compiles what it breaks, found an artifact");
+  if (diagnostics.hasErrors())
+    return finish(diagnostics, input ? ExitUsage : ExitFailed);
+  if (!kvc::compile(input->spec, compile, diagnostics))
+    return finish(diagnostics, ExitFailed);
+  auto all = verify::verifyPlanted(optionsFor(compile, batches), &input->spec);
+  return printPlanted(llvm::outs(), all, /*ofSpec=*/true) ? ExitOk : ExitFailed;
 }
 
 static std::string replayFlags() {
@@ -209,7 +222,11 @@ static void checkFlags(Diagnostics &diagnostics) {
   if (!tensors.empty() && onlyCase.getNumOccurrences())
     diagnostics.error("E-USAGE", {},
                       "`--case` selects generated data, found `--tensors`");
+  if (plant && !tensors.empty())
+    diagnostics.error("E-USAGE", {},
+                      "`--plant` needs generated data, found `--tensors`");
   check(jobs, jobs, 256);
+  check(batches, int64_t(std::min<uint64_t>(batches, INT64_MAX)), 1 << 20);
   check(tokens, tokens, 1 << 20);
   check(randomCases, int64_t(std::min<uint64_t>(randomCases, INT64_MAX)),
         int64_t(1) << 32);
@@ -224,7 +241,7 @@ static int runVerify() {
   if (diagnostics.hasErrors())
     return finish(diagnostics, ExitUsage);
   if (plant)
-    return runPlanted(*compile);
+    return runPlanted(*compile, diagnostics);
   return randomCases.getNumOccurrences() ? runRandom(*compile, diagnostics)
                                          : runSpec(*compile, diagnostics);
 }

@@ -149,17 +149,42 @@ void kvc::cli::printText(llvm::raw_ostream &os, const verify::Summary &summary,
      << "; " << llvm::format("%.1f s", summary.seconds) << "\n";
 }
 
+/// The line's words on what became of it; whether that is as it should be.
+static bool sayPlanted(llvm::raw_ostream &os, const verify::Planted &planted,
+                       bool ofSpec) {
+  if (planted.missed) {
+    os << "MISSED by case " << *planted.missed;
+    return false;
+  }
+  if (planted.caught) {
+    os << "caught by " << planted.failure.failure.rule << " in case "
+       << planted.failure.index;
+    if (planted.tried > 1)
+      os << ", " << planted.tried << " tried";
+    if (planted.outOfReach)
+      os << ", out of reach in " << planted.outOfReach;
+    return true;
+  }
+  if (planted.tried) {
+    os << "NOT CAUGHT in " << planted.tried << " cases";
+    return false;
+  }
+  if (planted.outOfReach) {
+    os << "NOT TRIED: out of reach in all cases that it applies to";
+    return false;
+  }
+  os << (ofSpec ? "cannot show under this spec"
+                : "NOT TRIED: applies to no drawn case");
+  return ofSpec;
+}
+
 bool kvc::cli::printPlanted(llvm::raw_ostream &os,
-                            const std::vector<verify::Planted> &all) {
+                            const std::vector<verify::Planted> &all,
+                            bool ofSpec) {
   bool caught = true;
   for (const verify::Planted &planted : all) {
-    caught &= planted.caught;
     os << llvm::format("%-14s ", planted.fault.name);
-    if (planted.caught)
-      os << "caught by " << planted.failure.failure.rule << " in case "
-         << planted.failure.index;
-    else
-      os << "NOT CAUGHT in " << planted.tried << " cases";
+    caught &= sayPlanted(os, planted, ofSpec);
     os << " (" << planted.fault.what << ")\n";
   }
   return caught;

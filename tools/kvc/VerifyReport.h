@@ -29,9 +29,10 @@ void printJson(llvm::raw_ostream &os, const verify::Summary &summary,
 void printText(llvm::raw_ostream &os, const verify::Summary &summary,
                uint64_t seed, const Reproduce &reproduce);
 
-/// A line per planted bug; whether all were caught.
+/// A line per planted bug; whether all were caught. One that was tried in no
+/// case is a failure; of a spec, it is named as one that cannot show there.
 bool printPlanted(llvm::raw_ostream &os,
-                  const std::vector<verify::Planted> &all);
+                  const std::vector<verify::Planted> &all, bool ofSpec);
 
 } // namespace kvc::cli
 
