@@ -29,6 +29,8 @@ namespace kvc::verify {
   KVC_FAULT(Log2Lse, "log2-lse", "leaves lse in base 2")                       \
   KVC_FAULT(EmptyNan, "empty-nan", "divides 0 by 0 for empty sequences")       \
   KVC_FAULT(LowPrecision, "low-precision", "rounds f32 outputs to bf16")       \
+  KVC_FAULT(OneStep, "one-step",                                               \
+            "rounds a 16-bit row in steps of its largest")                     \
   KVC_FAULT(Flaky, "flaky", "differs in the last bit from run to run")         \
   KVC_FAULT(BatchOdd, "batch-odd", "differs in the last bit if batch is odd")  \
   KVC_FAULT(RowOverrun, "row-overrun", "writes beyond the rows of out")        \

@@ -1,5 +1,6 @@
 //===- Plant.cpp - faults in what a kernel is given and leaves ------------===//
 #include "lib/Verify/Plant.h"
+#include "lib/Verify/Launch.h"
 
 #include <atomic>
 #include <cmath>
@@ -83,6 +84,32 @@ static void roundOutputs(AttendMemory &memory) {
   });
 }
 
+/// Elements become multiples of an ulp of their row's largest: an error that no
+/// norm of the row can see, and the end of its small channels.
+static void roundToOneStep(AttendMemory &memory) {
+  const StoreSubject &store = memory.stage.store;
+  mlir::Type dtype = store.problem.dtype;
+  if (dtype.isF32())
+    return;
+  int64_t dim = store.cache().getDimV(), bits = dtype.isF16() ? 10 : 7;
+  std::vector<uint8_t *> row;
+  forOutputs(memory, [&](int64_t, uint8_t *at) {
+    row.push_back(at);
+    if (int64_t(row.size()) < dim)
+      return;
+    float largest = 0;
+    for (const uint8_t *x : row)
+      largest = std::fmax(largest, std::fabs(element(dtype, x, 0)));
+    if (largest > 0 && std::isfinite(largest)) {
+      double step = std::ldexp(1, std::ilogb(largest) - bits);
+      for (uint8_t *x : row)
+        pack(dtype, float(std::nearbyint(element(dtype, x, 0) / step) * step),
+             x);
+    }
+    row.clear();
+  });
+}
+
 static void leakTail(AttendMemory &memory) {
   Stage &stage = memory.stage;
   for (size_t b = 0; b < stage.members.size(); ++b) {
@@ -125,6 +152,8 @@ void verify::plantAfterAttend(Fault fault, AttendMemory &memory) {
   switch (fault) {
   case Fault::LowPrecision:
     return roundOutputs(memory);
+  case Fault::OneStep:
+    return roundToOneStep(memory);
   case Fault::TailLeak:
     return leakTail(memory);
   case Fault::Log2Lse:

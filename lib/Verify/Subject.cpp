@@ -317,6 +317,8 @@ bool verify::applies(Fault fault, const spec::Spec &spec) {
     });
   case Fault::LowPrecision:
     return spec.model.dtype == spec::DType::F32;
+  case Fault::OneStep:
+    return spec.model.dtype != spec::DType::F32;
   default:
     return true;
   }

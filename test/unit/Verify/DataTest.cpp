@@ -1,0 +1,197 @@
+//===- DataTest.cpp - data and bounds hold for every legal model ----------===//
+#include "lib/Compiler/Compiler.h"
+#include "lib/Import/SpecToKvc.h"
+#include "lib/Reference/Sequence.h"
+#include "lib/Spec/Canonical.h"
+#include "lib/Verify/Batch.h"
+#include "lib/Verify/Oracle.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+using namespace kvc;
+using namespace kvc::verify;
+using spec::DType;
+
+namespace {
+
+spec::Spec specOf(DType dtype, spec::Codec codecK, unsigned dim, double scale,
+                  std::optional<double> cap) {
+  spec::Spec spec;
+  spec.name = "data";
+  spec.model.layers = 1;
+  spec.model.qHeads = 4, spec.model.kvHeads = 2;
+  spec.model.headDimK = spec.model.headDimV = dim;
+  spec.model.dtype = dtype;
+  spec.model.softmaxScale = scale;
+  spec.model.logitSoftcap = cap;
+  spec::Store store;
+  store.name = "main";
+  store.scope.layerEnd = 1, store.scope.headEnd = 2;
+  store.k = {dim, codecK, {}, {}};
+  store.v = {dim, spec::FloatCodec{dtype}, {}, {}};
+  spec.stores = {store};
+  spec.canonical = canonicalText(spec);
+  return spec;
+}
+
+/// A spec's only store, without a program.
+struct Described {
+  explicit Described(spec::Spec given) : spec(std::move(given)) {
+    module = importSpec(context, spec);
+    auto function = module->lookupSymbol<mlir::func::FuncOp>("main.attend");
+    store.spec = &spec.stores[0];
+    store.problem =
+        reference::AttendProblem::of(*function.getOps<AttendOp>().begin());
+    for (const PlaneGeometry &plane : store.cache().planes())
+      store.planes.push_back(
+          {plane.stream, plane.type,
+           plane.elements * plane.type.getIntOrFloatBitWidth() / 8,
+           plane.tokenStride});
+  }
+  spec::Spec spec;
+  mlir::MLIRContext context{mlir::MLIRContext::Threading::DISABLED};
+  mlir::OwningOpRef<mlir::ModuleOp> module;
+  StoreSubject store;
+};
+
+double logit(const StoreSubject &store, const Member &member, int64_t query,
+             int64_t head, int64_t token) {
+  int64_t dim = store.cache().getDimK();
+  const float *q = &member.q[(query * store.problem.qHeads + head) * dim];
+  const float *k =
+      &member.k[(token * store.kvHeads() + head / store.problem.group) * dim];
+  double sum = 0;
+  for (int64_t c = 0; c < dim; ++c)
+    sum += double(q[c]) * k[c];
+  sum *= store.problem.scale;
+  return store.problem.softcap
+             ? *store.problem.softcap * std::tanh(sum / *store.problem.softcap)
+             : sum;
+}
+
+/// Every row names a token that it sees, which beats all others.
+void expectWinners(const StoreSubject &store, int64_t length, int64_t queries) {
+  Random random(7, uint64_t(length));
+  Member member =
+      makeMember(store, DataKind::Addresses, length, queries, random);
+  ASSERT_GE(member.queries, std::min<int64_t>(queries, 255));
+  for (int64_t i = 0; i < member.queries; ++i)
+    for (int64_t head = 0; head < store.problem.qHeads; ++head) {
+      int64_t pick = member.picks[i * store.problem.qHeads + head];
+      int64_t p = member.position(i);
+      auto seen = reference::visibleTo(store.problem, p, p);
+      ASSERT_TRUE(pick >= 0 && seen.contains(pick)) << i << " " << pick;
+      double best = logit(store, member, i, head, pick);
+      ASSERT_TRUE(std::isfinite(best));
+      seen.forEach([&](int64_t t) {
+        if (t != pick)
+          ASSERT_GE(best - logit(store, member, i, head, t), 160) << t;
+      });
+    }
+}
+
+constexpr DataKind kFinite[] = {
+    DataKind::Normal,     DataKind::Sharp, DataKind::Channels,
+    DataKind::Uneven,     DataKind::Equal, DataKind::Dominant,
+    DataKind::Decreasing, DataKind::Huge,  DataKind::Denormal,
+    DataKind::Addresses,  DataKind::Mean};
+
+/// q and K, as encoded too, are numbers, and not all of them 0.
+void expectNumbers(const StoreSubject &store, DataKind kind) {
+  Random random(3, uint64_t(kind));
+  Member member = makeMember(store, kind, 40, 3, random);
+  for (const auto *values : {&member.q, &member.k, &member.v})
+    for (float x : *values)
+      ASSERT_TRUE(std::isfinite(x)) << name(kind);
+  StreamInfo info = store.cache().stream(StreamKind::K);
+  std::vector<float> row(info.dim);
+  bool scaled = bool(info.codec.getScaleType());
+  for (int64_t t = 0; t < 40; ++t) {
+    info.codec.decodeRow(
+        &member.planes[0][t * store.planes[0].rowBytes],
+        scaled ? &member.planes[1][t * store.planes[1].rowBytes] : nullptr,
+        row);
+    for (float x : row)
+      ASSERT_TRUE(std::isfinite(x)) << name(kind);
+  }
+  auto isZero = [](float x) { return x == 0; };
+  if (kind != DataKind::Mean)
+    EXPECT_FALSE(llvm::all_of(member.q, isZero)) << name(kind);
+}
+
+TEST(Data, HoldsForEveryScaleAndType) {
+  for (DType dtype : {DType::F32, DType::F16, DType::BF16})
+    for (spec::Codec codec : {spec::Codec(spec::FloatCodec{dtype}),
+                              spec::Codec(spec::FloatCodec{DType::F16}),
+                              spec::Codec(spec::IntCodec{8, DType::F16})})
+      for (unsigned dim : {8u, 80u, 576u})
+        for (double scale : {1e-6, 1e-3, 1., 1e6})
+          for (std::optional<double> cap :
+               {std::optional<double>(), std::optional<double>(1e6)}) {
+            SCOPED_TRACE(spec::name(dtype) + (" " + std::to_string(dim)) + " " +
+                         std::to_string(scale) + (cap ? " capped" : ""));
+            Described described(specOf(dtype, codec, dim, scale, cap));
+            expectWinners(described.store, 1, 1);
+            expectWinners(described.store, 20, 3);
+            if (dim == 8) // which has fewer codes than tokens
+              expectWinners(described.store, 300, 300);
+            for (DataKind kind : kFinite)
+              expectNumbers(described.store, kind);
+          }
+}
+
+/// Without a finite logit that wins, rows say so.
+TEST(Data, NamesNoTokenUnderASmallSoftcap) {
+  Described described(
+      specOf(DType::F32, spec::FloatCodec{DType::F32}, 64, 0.125, 30));
+  Random random(7);
+  Member member =
+      makeMember(described.store, DataKind::Addresses, 20, 2, random);
+  EXPECT_THAT(member.picks, testing::Each(-1));
+}
+
+//===----------------------------------------------------------------------===//
+// Bounds
+//===----------------------------------------------------------------------===//
+
+/// The rules that rows of uneven data break, right or with a fault.
+std::vector<std::string> brokenRules(const spec::Spec &spec, Fault fault) {
+  Diagnostics diagnostics;
+  auto output = compile(spec, CompileOptions(), diagnostics);
+  std::string error;
+  auto devices = Devices::create({"native"}, nullptr, error);
+  std::vector<std::string> rules;
+  EXPECT_TRUE(output && devices);
+  auto subject =
+      Subject::create(spec, output->artifact, *devices, fault, error);
+  EXPECT_TRUE(subject) << error;
+  const StoreSubject &store = subject->stores[0];
+  Random random(1);
+  Member member = makeMember(store, DataKind::Uneven, 300, 2, random);
+  Report report;
+  Oracle oracle(store, &member, report);
+  Placement placement;
+  Stage stage(store, &member, placement);
+  auto result = attend(*subject, stage, report);
+  EXPECT_TRUE(result);
+  oracle.judge(*result, report);
+  for (const Failure &failure : report.failures)
+    rules.push_back(failure.rule);
+  return rules;
+}
+
+// An error that is nothing beside its row's largest element is all of a small
+// channel: only a bound of each element sees it.
+TEST(Oracle, SmallChannelsCount) {
+  for (DType dtype : {DType::F16, DType::BF16}) {
+    spec::Spec spec =
+        specOf(dtype, spec::FloatCodec{dtype}, 64, 0.125, std::nullopt);
+    EXPECT_THAT(brokenRules(spec, Fault::None), testing::IsEmpty());
+    EXPECT_THAT(brokenRules(spec, Fault::OneStep), testing::ElementsAre("N2"));
+  }
+}
+
+} // namespace
