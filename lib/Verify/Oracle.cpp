@@ -176,7 +176,9 @@ Oracle::Bounds Oracle::boundsOf(size_t member, int64_t query,
     bounds.flushed += 2 * FLT_MIN;
   int64_t row = rowIndex(member, query, head);
   double peak = std::exp(ref.largest.data[row] - ref.lse.data[row]);
-  if (!problem.dtype.isF32() && peak <= 1) // no NaN
+  mlir::Type codeV = store.cache().stream(StreamKind::V).codec.getCodeType();
+  bool inF16 = !problem.dtype.isF32() && (codeV.isF16() || codeV.isInteger());
+  if (inF16 && peak <= 1) // no NaN
     bounds.flushed +=
         kDoubt * 0x1p-25 * std::sqrt(tokens) * peak * values[member];
   return bounds;

@@ -22,8 +22,8 @@
 //       4: the statistical bound of f32 sums is never exceeded but by a bug.
 //   F   what small numbers may lose by becoming 0: 2^-126 n max |v|, as
 //       probabilities that are denormal in f32; bf16 2^-125 more, as in the
-//       machine's dot products; f16 and bf16 4 2^-25 sqrt(n) max p max |v|
-//       more, for probabilities in f16
+//       machine's dot products; 16-bit models whose V is f16 or integers
+//       4 2^-25 sqrt(n) max p max |v| more, for probabilities in f16
 //   lse |lse - ref| <= 4 (L + 2u sqrt(n) + 17u + 2u |ref|): logits are off by
 //       the first term, their sum by the next two, and the result is rounded
 //   N6  a row that sees nothing has o = 0 and lse = -inf
