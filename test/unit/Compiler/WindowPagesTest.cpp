@@ -1,0 +1,265 @@
+//===- WindowPagesTest.cpp - windows hold the pages that are seen ---------===//
+//
+// Sequences under a window, in a cache that gives pages back as the window
+// leaves them, and in pages of the test's own that are all kept: the results
+// must be the same bits. Page 0, which tables name where a page is gone, and
+// all free pages hold NaN: whatever a kernel took of them would be seen.
+//
+//===----------------------------------------------------------------------===//
+#include "kvc/runtime.hpp"
+#include "lib/Compiler/Compiler.h"
+#include "lib/Spec/Reader.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <gtest/gtest.h>
+#include <random>
+
+using namespace kvc;
+
+namespace {
+
+constexpr uint32_t kHeads = 2, kQueryHeads = 4, kDim = 32, kPage = 16,
+                   kRecent = 22, kStepTokens = 40;
+
+std::string specOf(uint32_t sink, const char *codec, const char *order) {
+  return R"({"kvc": "0.1", "name": "window",
+    "model": {"layers": 1, "q_heads": 4, "kv_heads": 2, "head_dim": 32,
+              "dtype": "f16"},
+    "streams": {"k": {"codec": ")" +
+         std::string(codec) + R"("}, "v": {"codec": "f16"}},
+    "layout": {"kind": "paged", "page": 16, "order": ")" +
+         order + R"("},
+    "reads": {"kind": "window", "sink": )" +
+         std::to_string(sink) + R"(, "recent": 22}})";
+}
+
+struct Free {
+  void operator()(void *memory) const { std::free(memory); }
+};
+using Memory = std::unique_ptr<uint8_t, Free>;
+
+/// Bytes that are NaN of every float type, with room for a GPU's rows.
+Memory nans(size_t bytes) {
+  bytes = (bytes + 63) / 64 * 64;
+  Memory memory(static_cast<uint8_t *>(std::aligned_alloc(64, bytes)));
+  std::memset(memory.get(), 0xff, bytes);
+  return memory;
+}
+
+/// Rows of f16 from 0.25 to 4, either sign.
+class Rows {
+public:
+  Rows(const Device &device, uint32_t heads)
+      : device(device), width(heads * kDim),
+        memory(nans(kStepTokens * width * 2)) {
+    kvc_sim_allow(device.get(), memory.get(), kStepTokens * width * 2, true);
+  }
+  ~Rows() { kvc_sim_forget(device.get(), memory.get()); }
+
+  void randomize(std::mt19937 &random) {
+    for (uint32_t i = 0; i < kStepTokens * width; ++i)
+      data()[i] = uint16_t((random() & 0x8fff) | 0x3400);
+  }
+  uint16_t *data() { return reinterpret_cast<uint16_t *>(memory.get()); }
+  std::vector<uint16_t> first(uint32_t rows) {
+    return {data(), data() + rows * width};
+  }
+  int64_t stride() const { return width * 2; }
+
+private:
+  const Device &device;
+  uint32_t width;
+  Memory memory;
+};
+
+/// All tokens of one sequence, in pages of the test's own.
+class Kept {
+public:
+  Kept(const Device &device, const Program &program, uint32_t tokens)
+      : device(device), program(program), info(*program.store(0)) {
+    uint32_t pages = (tokens + kPage - 1) / kPage;
+    for (uint32_t i = 0; i < pages; ++i)
+      table.push_back(int32_t(pages - 1 - i));
+    slots.resize(kStepTokens);
+    workspaceBytes =
+        *program.attendWorkspace(0, 1, kStepTokens, uint32_t(tokens));
+    workspace = nans(workspaceBytes);
+    memory = nans(pages * info.page_bytes);
+    allow(memory.get(), pages * info.page_bytes);
+    allow(workspace.get(), workspaceBytes);
+    allow(table.data(), table.size() * 4);
+    allow(slots.data(), slots.size() * 8);
+    allow(cuQ, sizeof(cuQ));
+    allow(&length, sizeof(length));
+  }
+  ~Kept() {
+    for (const void *base : allowed)
+      kvc_sim_forget(device.get(), base);
+  }
+
+  Status append(uint32_t from, uint32_t rows, Rows &k, Rows &v) {
+    kvc_append_args args = {};
+    args.size = sizeof(args);
+    args.rows = rows;
+    args.k = k.data(), args.v = v.data();
+    args.k_row_stride = k.stride(), args.v_row_stride = v.stride();
+    for (uint32_t i = 0; i < rows; ++i)
+      slots[i] =
+          table[(from + i) / kPage] * int64_t(kPage) + (from + i) % kPage;
+    args.slot = slots.data();
+    planes(args.planes);
+    return program.append(0, args);
+  }
+  Status attend(uint32_t tokens, uint32_t rows, Rows &q, Rows &out) {
+    kvc_attend_args args = {};
+    args.size = sizeof(args);
+    args.batch = 1;
+    args.q = q.data(), args.out = out.data();
+    args.q_row_stride = q.stride(), args.out_row_stride = out.stride();
+    cuQ[1] = int32_t(rows), length = int32_t(tokens);
+    args.cu_q = cuQ, args.kv_len = &length;
+    args.table = table.data(), args.table_stride = int64_t(table.size());
+    args.rows = rows, args.max_kv_len = tokens;
+    args.workspace = workspace.get(), args.workspace_bytes = workspaceBytes;
+    planes(args.planes);
+    return program.attend(0, args);
+  }
+
+private:
+  void allow(void *base, size_t bytes) {
+    kvc_sim_allow(device.get(), base, bytes, true);
+    allowed.push_back(base);
+  }
+  void planes(kvc_plane (&to)[KVC_MAX_PLANES]) const {
+    for (uint32_t p = 0; p < info.plane_count; ++p)
+      to[p] = {memory.get() + info.planes[p].page_offset,
+               int64_t(info.page_bytes), info.planes[p].head_stride};
+  }
+
+  const Device &device;
+  const Program &program;
+  kvc_store_info info;
+  std::vector<int32_t> table;
+  std::vector<int64_t> slots;
+  int32_t cuQ[2] = {}, length = 0;
+  size_t workspaceBytes = 0;
+  Memory memory, workspace;
+  std::vector<const void *> allowed;
+};
+
+/// One sequence in a cache and in pages that are kept.
+class Twins {
+public:
+  Twins(const Device &device, const Program &program, uint32_t sink,
+        uint32_t tokens)
+      : program(program), kept(device, program, tokens + kStepTokens),
+        sinkPages((sink + kPage - 1) / kPage), k(device, kHeads),
+        v(device, kHeads), q(device, kQueryHeads), out(device, kQueryHeads),
+        wanted(device, kQueryHeads) {
+    kvc_cache_options options = {};
+    options.size = sizeof(options);
+    options.max_sequences = options.max_batch = 1;
+    options.max_step_tokens = kStepTokens;
+    options.max_tokens_per_seq = tokens + kStepTokens;
+    size_t page = program.store(0)->page_bytes;
+    options.arena_bytes = 40 * page;
+    arena = nans(options.arena_bytes);
+    options.arena = arena.get();
+    cache = *Cache::create(program, options);
+    std::memset(arena.get(), 0xff, page); // page 0
+    seq = *cache.open();
+  }
+
+  /// Steps until `tokens` are committed. `mixed`: of several tokens, of which
+  /// some are rejected; otherwise of one.
+  void run(uint32_t tokens, bool mixed) {
+    while (length < tokens && !testing::Test::HasFailure()) {
+      uint32_t count = 1;
+      if (mixed && random() % 2)
+        count = 1 + random() % (random() % 2 ? 5 : kStepTokens);
+      step(count, mixed && random() % 3 == 0 ? random() % (count + 1) : count);
+    }
+  }
+
+private:
+  void step(uint32_t count, uint32_t accepted) {
+    kvc_slot_request request = {seq, count};
+    auto step = cache.reserve({&request, 1});
+    ASSERT_TRUE(step) << step.status().text();
+    // A window, which begins within a page, and the new tokens.
+    uint32_t most =
+        sinkPages + (kRecent - 1 + count + kPage - 1 + kPage - 1) / kPage;
+    ASSERT_LE(cache.stats().pages_live, most) << length;
+    if (count == 1)
+      ASSERT_LE(cache.stats().pages_live, sinkPages + 3) << length;
+    for (Rows *rows : {&k, &v, &q})
+      rows->randomize(random);
+    ASSERT_TRUE(cache.append(*step, 0, k.data(), v.data()));
+    Status attended = cache.attend(*step, 0, q.data(), out.data());
+    ASSERT_TRUE(attended) << attended.text();
+    ASSERT_TRUE(kept.append(length, count, k, v));
+    attended = kept.attend(length + count, count, q, wanted);
+    ASSERT_TRUE(attended) << attended.text();
+    ASSERT_EQ(out.first(count), wanted.first(count)) << length;
+    for (uint16_t bits : out.first(count))
+      ASSERT_LT(bits & 0x7fff, 0x7c00) << "not a number at " << length;
+    ASSERT_TRUE(cache.commit(*step, {&accepted, 1}));
+    length += accepted;
+    ASSERT_LE(cache.stats().pages_live, sinkPages + 3) << length;
+  }
+
+  const Program &program;
+  Memory arena; ///< before its cache dies
+  Kept kept;
+  uint32_t sinkPages, length = 0;
+  Rows k, v, q, out, wanted;
+  Cache cache;
+  kvc_seq seq = {};
+  std::mt19937 random{1};
+};
+
+class WindowPages : public testing::TestWithParam<const char *> {};
+
+} // namespace
+
+TEST_P(WindowPages, OfThreeHoldTenThousandTokens) {
+  std::string target = GetParam();
+  bool emulated = llvm::StringRef(target).starts_with("sim:");
+  struct {
+    uint32_t sink;
+    const char *codec, *order;
+    bool mixed;
+  } cases[] = {{0, "f16", "HND", false},
+               {20, "int8", "NHD", false},
+               {5, "int8", "HND", true}};
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.sink);
+    Diagnostics diagnostics;
+    auto spec =
+        spec::read(specOf(c.sink, c.codec, c.order), "window", diagnostics);
+    ASSERT_TRUE(spec);
+    CompileOptions options;
+    options.targets = {target};
+    auto output = compile(*spec, options, diagnostics);
+    ASSERT_TRUE(output);
+    auto device = emulated ? Device::sim(target.c_str() + 4) : Device::cpu(1);
+    ASSERT_TRUE(device) << device.status().text();
+    auto program =
+        Program::load(*device, std::as_bytes(std::span(output->artifact)));
+    std::string_view why = program.status().text();
+    if (!program && why.find("lacks avx") != why.npos)
+      GTEST_SKIP() << program.status().text();
+    ASSERT_TRUE(program) << program.status().text();
+    // Emulated threads take some 10,000 times longer.
+    uint32_t tokens = emulated ? 250 : 10000;
+    Twins twins(*device, *program, c.sink, tokens);
+    twins.run(tokens, c.mixed);
+    ASSERT_FALSE(HasFailure());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, WindowPages,
+                         testing::Values("x86-64-v3", "native",
+                                         "sim:x86-64-v4-amx", "sim:sm_80",
+                                         "sim:sm_90a"));
