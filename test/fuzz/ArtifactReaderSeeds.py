@@ -1,18 +1,20 @@
 """Cuts a golden artifact into seeds for ArtifactReaderFuzzer.cpp.
 
-ArtifactReaderSeeds.py GOLDEN BUNDLE MANIFEST OBJECT
+ArtifactReaderSeeds.py GOLDEN BUNDLE MANIFEST OBJECT MENDED
 
-The last three are written: the whole file, its manifest and its first object,
-each behind the byte that selects its reader.
+The last four are written: the whole file, its manifest, its first object and the
+whole file for the reader that mends checksums, each behind the byte that selects
+its reader.
 """
 
 import pathlib
 import sys
 import zipfile
 
-golden, bundle, manifest, obj = map(pathlib.Path, sys.argv[1:])
+golden, bundle, manifest, obj, mended = map(pathlib.Path, sys.argv[1:])
 with zipfile.ZipFile(golden) as archive:
     first = next(n for n in archive.namelist() if n.endswith(".o"))
     bundle.write_bytes(b"\0" + golden.read_bytes())
     manifest.write_bytes(b"\1" + archive.read("manifest.json"))
+    mended.write_bytes(b"\3" + golden.read_bytes())
     obj.write_bytes(b"\2" + archive.read(first))

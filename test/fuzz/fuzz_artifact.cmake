@@ -1,12 +1,12 @@
 # All that reads an artifact: container, manifest, objects.
 find_program(KVC_PYTHON3 python3 REQUIRED)
 file(GLOB goldens CONFIGURE_DEPENDS
-  ${PROJECT_SOURCE_DIR}/test/unit/Artifact/golden-*.kvca)
+  ${PROJECT_SOURCE_DIR}/test/unit/Artifact/golden-2.*.kvca)
 set(artifact_seeds)
 foreach(golden ${goldens})
   get_filename_component(stem ${golden} NAME_WLE)
   set(seeds)
-  foreach(kind bundle manifest object)
+  foreach(kind bundle manifest object mended)
     list(APPEND seeds ${CMAKE_CURRENT_BINARY_DIR}/${stem}-${kind}.seed)
   endforeach()
   add_custom_command(OUTPUT ${seeds}
