@@ -110,10 +110,10 @@ kvc_status kvc_device_create_sim(const kvc_sim_options *options,
 
 /// The emulated GPU behind a handle; null, with a status, if it is none.
 static SimDriver *simOf(const kvc_device *device, kvc_status &status) {
-  if (device)
-    return simDriver(unwrap(const_cast<kvc_device *>(device)), status);
-  status = noHandle("device");
-  return nullptr;
+  status = checkHandle(device);
+  return isOk(status)
+             ? simDriver(unwrap(const_cast<kvc_device *>(device)), status)
+             : nullptr;
 }
 
 kvc_status kvc_sim_allow(kvc_device *device, const void *base, size_t bytes,
@@ -152,7 +152,7 @@ kvc_status kvc_sim_get_counters(const kvc_device *device,
 }
 
 void kvc_device_release(kvc_device *device) {
-  if (device)
+  if (device && !isLeft(*unwrap(device), *unwrap(device)))
     unwrap(device)->release();
 }
 
@@ -162,8 +162,8 @@ void kvc_device_release(kvc_device *device) {
 
 kvc_status kvc_program_load(kvc_device *device, const void *bytes, size_t size,
                             kvc_program **program) try {
-  if (!device)
-    return noHandle("device");
+  if (kvc_status s = checkHandle(device); !isOk(s))
+    return s;
   if (!program)
     return noOutput("program");
   if (!bytes)
@@ -181,8 +181,8 @@ kvc_status kvc_program_load(kvc_device *device, const void *bytes, size_t size,
 
 kvc_status kvc_program_load_file(kvc_device *device, const char *path,
                                  kvc_program **program) try {
-  if (!device)
-    return noHandle("device");
+  if (kvc_status s = checkHandle(device); !isOk(s))
+    return s;
   if (!program)
     return noOutput("program");
   if (!path)
@@ -198,7 +198,7 @@ kvc_status kvc_program_load_file(kvc_device *device, const char *path,
 }
 
 void kvc_program_release(kvc_program *program) {
-  if (program)
+  if (program && !isLeft(*unwrap(program), unwrap(program)->device()))
     unwrap(program)->release();
 }
 
@@ -238,8 +238,8 @@ uint32_t kvc_program_store_count(const kvc_program *program) {
 }
 
 static kvc_status checkStore(const kvc_program *program, uint32_t store) {
-  if (!program)
-    return noHandle("program");
+  if (kvc_status s = checkHandle(program); !isOk(s))
+    return s;
   uint32_t stores = unwrap(program)->stores();
   if (store >= stores)
     return fail(KVC_INVALID_ARGUMENT, 153,
@@ -315,6 +315,11 @@ kvc_status kvc_attend(const kvc_program *program, uint32_t store,
   kvc_attend_args known;
   if (kvc_status s = readStruct(args, "kvc_attend_args", known); !isOk(s))
     return s;
+  // Of a caller who knows no bounds 0 rows are not its word.
+  if (args->size <= offsetof(kvc_attend_args, rows) && known.batch != 0 &&
+      unwrap(program)->device().isGpu())
+    return fail(KVC_INVALID_ARGUMENT, 154,
+                "`size`: a GPU expects a kvc_attend_args with `rows`");
   return unwrap(program)->attend(store, known);
 } catch (...) {
   return caught();

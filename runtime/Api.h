@@ -31,6 +31,32 @@ inline kvc_status noOutput(const char *name) {
               "`%s`: expected a place for the result, found null", name);
 }
 
+/// An object made before fork() has no threads here, and its locks may be held
+/// by them: nothing but its release is safe.
+inline kvc_status madeByParent(const char *name) {
+  return fail(KVC_STALE, 155,
+              "`%s` was made before fork(): in the child it can only be "
+              "released",
+              name);
+}
+inline kvc_status checkHandle(const kvc_device *device) {
+  if (!device)
+    return noHandle("device");
+  return unwrap(const_cast<kvc_device *>(device))->isParents()
+             ? madeByParent("device")
+             : ok();
+}
+inline kvc_status checkHandle(const kvc_program *program) {
+  if (!program)
+    return noHandle("program");
+  return unwrap(program)->isParents() ? madeByParent("program") : ok();
+}
+/// Whether what `object` has on `device` must stay as it is: a GPU's driver
+/// does not work in a child of fork().
+inline bool isLeft(const RefCounted &object, const Device &device) {
+  return object.isParents() && device.isGpu();
+}
+
 } // namespace kvc::rt
 
 #endif // KVC_RUNTIME_API_H

@@ -12,11 +12,17 @@ static const Cache *unwrap(const kvc_cache *cache) {
   return reinterpret_cast<const Cache *>(cache);
 }
 
+static kvc_status checkHandle(const kvc_cache *cache) {
+  if (!cache)
+    return noHandle("cache");
+  return unwrap(cache)->isParents() ? madeByParent("cache") : ok();
+}
+
 kvc_status kvc_cache_create(kvc_program *program,
                             const kvc_cache_options *options,
                             kvc_cache **cache) try {
-  if (!program)
-    return noHandle("program");
+  if (kvc_status s = checkHandle(program); !isOk(s))
+    return s;
   if (!cache)
     return noOutput("cache");
   kvc_cache_options known;
@@ -46,11 +52,14 @@ kvc_status kvc_cache_arena_bytes(const kvc_program *program,
   return caught();
 }
 
-void kvc_cache_destroy(kvc_cache *cache) { delete unwrap(cache); }
+void kvc_cache_destroy(kvc_cache *cache) {
+  if (cache && !unwrap(cache)->isLeft())
+    delete unwrap(cache);
+}
 
 kvc_status kvc_cache_open(kvc_cache *cache, kvc_seq *seq) try {
-  if (!cache)
-    return noHandle("cache");
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
   if (!seq)
     return noOutput("seq");
   return unwrap(cache)->open(*seq);
@@ -59,15 +68,17 @@ kvc_status kvc_cache_open(kvc_cache *cache, kvc_seq *seq) try {
 }
 
 kvc_status kvc_cache_release(kvc_cache *cache, kvc_seq seq) try {
-  return cache ? unwrap(cache)->release(seq) : noHandle("cache");
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  return unwrap(cache)->release(seq);
 } catch (...) {
   return caught();
 }
 
 kvc_status kvc_cache_length(const kvc_cache *cache, kvc_seq seq,
                             uint32_t *tokens) try {
-  if (!cache)
-    return noHandle("cache");
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
   if (!tokens)
     return noOutput("tokens");
   return unwrap(cache)->length(seq, *tokens);
@@ -77,8 +88,8 @@ kvc_status kvc_cache_length(const kvc_cache *cache, kvc_seq seq,
 
 kvc_status kvc_cache_reserve(kvc_cache *cache, const kvc_slot_request *requests,
                              uint32_t count, kvc_step *step) try {
-  if (!cache)
-    return noHandle("cache");
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
   if (!step)
     return noOutput("step");
   return unwrap(cache)->reserve(requests, count, *step);
@@ -88,8 +99,8 @@ kvc_status kvc_cache_reserve(kvc_cache *cache, const kvc_slot_request *requests,
 
 kvc_status kvc_cache_view(const kvc_cache *cache, kvc_step step, uint32_t store,
                           uint32_t layer, kvc_batch_view *view) try {
-  if (!cache)
-    return noHandle("cache");
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
   kvc_batch_view out;
   if (kvc_status s = unwrap(cache)->view(step, store, layer, out); !isOk(s))
     return s;
@@ -100,48 +111,61 @@ kvc_status kvc_cache_view(const kvc_cache *cache, kvc_step step, uint32_t store,
 
 kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step, uint32_t layer,
                             const void *k, const void *v) try {
-  return cache ? unwrap(cache)->append(step, layer, k, v) : noHandle("cache");
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  return unwrap(cache)->append(step, layer, k, v);
 } catch (...) {
   return caught();
 }
 
 kvc_status kvc_cache_attend(kvc_cache *cache, kvc_step step, uint32_t layer,
                             const void *q, void *out, float *lse) try {
-  return cache ? unwrap(cache)->attend(step, layer, q, out, lse)
-               : noHandle("cache");
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  return unwrap(cache)->attend(step, layer, q, out, lse);
 } catch (...) {
   return caught();
 }
 
 kvc_status kvc_cache_mark_appended(kvc_cache *cache, kvc_step step,
-                                   uint32_t layer) {
-  return cache ? unwrap(cache)->markAppended(step, layer) : noHandle("cache");
+                                   uint32_t layer) try {
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  return unwrap(cache)->markAppended(step, layer);
+} catch (...) {
+  return caught();
 }
 
 kvc_status kvc_cache_commit(kvc_cache *cache, kvc_step step,
                             const uint32_t *accepted) try {
-  return cache ? unwrap(cache)->commit(step, accepted) : noHandle("cache");
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  return unwrap(cache)->commit(step, accepted);
 } catch (...) {
   return caught();
 }
 
 kvc_status kvc_cache_abandon(kvc_cache *cache, kvc_step step) try {
-  return cache ? unwrap(cache)->abandon(step) : noHandle("cache");
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  return unwrap(cache)->abandon(step);
 } catch (...) {
   return caught();
 }
 
 kvc_status kvc_cache_get_stats(const kvc_cache *cache,
                                kvc_cache_stats *stats) try {
-  if (!cache)
-    return noHandle("cache");
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
   return writeStruct(unwrap(cache)->stats(), "kvc_cache_stats", stats);
 } catch (...) {
   return caught();
 }
 
 kvc_status kvc_cache_check(kvc_cache *cache, uint32_t level) try {
-  return cache ? unwrap(cache)->check(level) : noHandle("cache");
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  return unwrap(cache)->check(level);
 } catch (...) {
   return caught();
 }

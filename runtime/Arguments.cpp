@@ -8,6 +8,23 @@ using namespace kvc::rt;
 using artifact::ModelInfo;
 using artifact::StoreInfo;
 
+kvc_status kvc::rt::checkSize(size_t size, const char *name,
+                              std::span<const Field> fields, size_t whole) {
+  if (size < fields.front().end || size > (1u << 20))
+    return fail(KVC_INVALID_ARGUMENT, 102,
+                "%s: expected `size` to be %zu, found %zu", name, whole, size);
+  for (const Field &field : fields)
+    if (size < field.begin ||
+        (size < field.end && (size - field.begin) % field.element))
+      return fail(KVC_INVALID_ARGUMENT, 105,
+                  "%s: `size` %zu ends inside `%s`, which is at %zu to %zu of "
+                  "%zu",
+                  name, size, field.name, field.begin, field.end, whole);
+    else if (size <= field.end)
+      break;
+  return ok();
+}
+
 size_t kvc::rt::elementBytes(const ModelInfo &model) {
   return model.dtype == "f32" ? 4 : 2;
 }
@@ -187,6 +204,9 @@ kvc_status kvc::rt::checkAttend(const ModelInfo &model, const StoreInfo &store,
     return s;
   if (kvc_status s = checkBatch(store, args, ifHost); !isOk(s))
     return s;
+  // A batch without rows, for which there may be no buffers.
+  if (ifHost ? args.cu_q[args.batch] == 0 : args.rows == 0)
+    return ok();
   size_t element = elementBytes(model);
   if (kvc_status s = checkRows("q", args.q, args.q_row_stride, model.qHeads,
                                model.headDimK, element);

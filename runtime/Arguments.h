@@ -4,12 +4,17 @@
 
 #include "lib/Artifact/Manifest.h"
 #include "runtime/Status.h"
+#include "runtime/StructFields.h"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
 
 namespace kvc::rt {
+
+/// Whether a caller's `size` ends where some field does; 1xx if not.
+kvc_status checkSize(size_t size, const char *name,
+                     std::span<const Field> fields, size_t whole);
 
 /// Reads a struct that starts with `size`, of this version's length, an older's
 /// or a newer's: fields beyond the caller's read as 0, fields that are not
@@ -21,10 +26,8 @@ kvc_status readStruct(const T *from, const char *name, T &to) {
     return fail(KVC_INVALID_ARGUMENT, 101, "%s: expected a struct, found null",
                 name);
   size_t size = from->size;
-  if (size < sizeof(size_t) || size > (1u << 20))
-    return fail(KVC_INVALID_ARGUMENT, 102,
-                "%s: expected `size` to be %zu, found %zu", name, sizeof(T),
-                size);
+  if (kvc_status s = checkSize(size, name, fieldsOf<T>(), sizeof(T)); !isOk(s))
+    return s;
   auto *bytes = reinterpret_cast<const unsigned char *>(from);
   for (size_t i = sizeof(T); i < size; ++i)
     if (bytes[i])
@@ -43,10 +46,8 @@ kvc_status writeStruct(const T &from, const char *name, T *to) {
     return fail(KVC_INVALID_ARGUMENT, 104, "%s: expected a struct, found null",
                 name);
   size_t size = to->size;
-  if (size < sizeof(size_t))
-    return fail(KVC_INVALID_ARGUMENT, 105,
-                "%s: expected `size` to be %zu, found %zu", name, sizeof(T),
-                size);
+  if (kvc_status s = checkSize(size, name, fieldsOf<T>(), sizeof(T)); !isOk(s))
+    return s;
   std::memcpy(to, &from, std::min(sizeof(T), size));
   to->size = size;
   return ok();
@@ -56,7 +57,7 @@ kvc_status writeStruct(const T &from, const char *name, T *to) {
 size_t elementBytes(const artifact::ModelInfo &model);
 
 /// Whether a kernel may be called with these; they touch nothing yet. Arrays
-/// are read only `ifHost`.
+/// are read only `ifHost`. Of a batch without rows no buffer is asked for.
 kvc_status checkAppend(const artifact::ModelInfo &model,
                        const artifact::StoreInfo &store,
                        const kvc_append_args &args, bool ifHost);

@@ -120,8 +120,9 @@ bool Cache::initStep(Step &step) {
 
 Cache::~Cache() {
   Device &device = program->device();
-  // An arena of its own goes back to the system, which shows it to nobody.
-  if (lent && options.flags & KVC_SCRUB)
+  // An arena of its own goes back to the system, which shows it to nobody. One
+  // that is shared with the parent is the parent's to zero.
+  if (lent && options.flags & KVC_SCRUB && !isParents())
     for (uint32_t slot = 0; slot < options.max_sequences; ++slot)
       if (sequences[slot].isOpen())
         empty(slot);

@@ -120,6 +120,12 @@ public:
   kvc_cache_stats stats() const;
   kvc_status check(uint32_t level);
 
+  /// Whether it was made before fork(), by the parent of this process.
+  bool isParents() const { return origin.isParent(); }
+  /// Whether its memory must stay as it is, too: a GPU's driver does not work
+  /// in a child of fork().
+  bool isLeft() const { return isParents() && program->device().isGpu(); }
+
   /// A hash of everything that calls can see or depend on, but for `refused`.
   uint64_t digest() const;
 
@@ -180,6 +186,7 @@ private:
   kvc_status auditStore(const Store &store) const;
   kvc_status auditZeroPage(const Store &store) const;
 
+  Origin origin;
   Ref<Program> program;
   kvc_cache_options options;
   uint8_t *arena = nullptr;

@@ -2,6 +2,8 @@
 #ifndef KVC_RUNTIME_REFCOUNTED_H
 #define KVC_RUNTIME_REFCOUNTED_H
 
+#include "runtime/Fork.h"
+
 #include <atomic>
 #include <cstdint>
 
@@ -11,6 +13,8 @@ namespace kvc::rt {
 class RefCounted {
 public:
   virtual ~RefCounted() = default;
+  /// Whether it was made before fork(), by the parent of this process.
+  bool isParents() const { return origin.isParent(); }
   void retain() { count.fetch_add(1, std::memory_order_relaxed); }
   void release() {
     if (count.fetch_sub(1, std::memory_order_acq_rel) == 1)
@@ -19,6 +23,7 @@ public:
 
 private:
   std::atomic<uint32_t> count = 1;
+  Origin origin;
 };
 
 /// Holds one reference.

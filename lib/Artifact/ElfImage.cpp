@@ -361,7 +361,11 @@ bool ElfLoader::protect() {
            0)) {
     if (errno == ENOMEM) // a process has only so many mappings
       throw std::bad_alloc();
-    return fail("the system does not let memory become executable");
+    int refused = errno;
+    fail("the system does not let memory become executable: " +
+         std::string(std::strerror(refused)));
+    errno = refused;
+    return false;
   }
   return true;
 }
@@ -369,6 +373,7 @@ bool ElfLoader::protect() {
 std::unique_ptr<ElfImage> ElfImage::load(std::span<const uint8_t> object,
                                          std::string &error) {
   error.clear();
+  errno = 0;
   return ElfLoader(object, error).run();
 }
 

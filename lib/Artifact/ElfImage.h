@@ -26,7 +26,9 @@ public:
   /// Copies code and constants, applies the relocations and makes code
   /// executable and constants read-only; nothing is ever writable and
   /// executable at once. `object` is not needed afterwards. On failure returns
-  /// null and sets `error` to one line.
+  /// null and sets `error` to one line; `errno` is then EACCES or EPERM if the
+  /// system has a policy against code that is made at run time, and neither if
+  /// the object is at fault.
   static std::unique_ptr<ElfImage> load(std::span<const uint8_t> object,
                                         std::string &error);
   ~ElfImage();

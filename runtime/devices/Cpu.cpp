@@ -4,6 +4,7 @@
 #include "lib/Amx/Emulator.h"
 #include "runtime/Arguments.h"
 #include "runtime/AttendPlan.h"
+#include "runtime/devices/CpuCount.h"
 #include "runtime/devices/CpuFeatures.h"
 #include "runtime/devices/CpuVariant.h"
 #include "runtime/devices/ThreadPool.h"
@@ -12,7 +13,6 @@
 #include <cstdio>
 #include <cstring>
 #include <mutex>
-#include <sched.h>
 #include <sys/mman.h>
 #include <xmmintrin.h>
 
@@ -21,7 +21,7 @@ using namespace kvc::rt;
 
 namespace {
 
-constexpr uint32_t kMaxWorkers = 1024;
+constexpr uint32_t kMaxWorkers = 8192;
 /// Rows of one append item: some 100 KB of a usual model, and a decode step of
 /// a few sequences stays on the calling thread.
 constexpr uint32_t kAppendRows = 16;
@@ -316,19 +316,14 @@ void *CpuDevice::allocate(size_t bytes) {
   return memory;
 }
 
-uint32_t allowedCpus() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set))
-    return 1;
-  return std::max(1, CPU_COUNT(&set));
-}
-
 } // namespace
 
 kvc_status kvc::rt::createCpuDevice(const kvc_cpu_options &options,
                                     Device *&device, const char *level) {
-  uint32_t threads = options.threads ? options.threads : allowedCpus();
   const kvc_parallel *parallel = options.parallel;
+  uint32_t threads = parallel          ? 1
+                     : options.threads ? options.threads
+                                       : defaultThreads();
   if (parallel && (!parallel->run || parallel->workers == 0 ||
                    parallel->workers > kMaxWorkers))
     return fail(KVC_INVALID_ARGUMENT, 201,

@@ -3,6 +3,7 @@
 
 #include "lib/Artifact/ElfImage.h"
 
+#include <cerrno>
 #include <cstdio>
 #include <new>
 
@@ -32,12 +33,14 @@ const kvc_code_loader kvc::rt::kElfLoader = {sizeof(kvc_code_loader), nullptr,
 
 std::optional<CpuCode> CpuCode::load(const kvc_code_loader &loader,
                                      std::span<const uint8_t> object,
-                                     std::string &error) {
+                                     std::string &error, bool &refused) {
   char why[512] = "";
+  errno = 0;
   void *handle = loader.load(loader.context, object.data(), object.size(), why,
                              sizeof(why));
   if (handle)
     return CpuCode(loader, handle);
+  refused = errno == EACCES || errno == EPERM;
   if (!*why)
     throw std::bad_alloc();
   why[sizeof(why) - 1] = 0; // whatever the caller's loader wrote

@@ -98,7 +98,11 @@ kvc_status Loader::symbol(const KernelInfo &kernel, CpuKernel &function) {
       return fail(KVC_CORRUPT, 321, "the artifact has no `%s`",
                   kernel.blob.c_str());
     std::string error;
-    std::optional<CpuCode> code = CpuCode::load(loader, *bytes, error);
+    bool refused = false;
+    std::optional<CpuCode> code = CpuCode::load(loader, *bytes, error, refused);
+    if (!code && refused)
+      return fail(KVC_DEVICE_ERROR, 327, "`%s`: %s", kernel.blob.c_str(),
+                  error.c_str());
     if (!code)
       return fail(KVC_CORRUPT, 322, "`%s`: %s", kernel.blob.c_str(),
                   error.c_str());

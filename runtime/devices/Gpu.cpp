@@ -205,17 +205,18 @@ kvc_status GpuExecutable::append(uint32_t store, const kvc_append_args &args) {
 
 kvc_status GpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
   const GpuStore &s = stores[store];
+  if (args.rows == 0)
+    return ok();
   // Rows of a kv head are counted in 32 bits.
-  if (args.rows == 0 || args.rows > INT32_MAX / s.group)
+  if (args.rows > INT32_MAX / s.group)
     return fail(KVC_INVALID_ARGUMENT, 414,
-                "`rows`: a GPU expects the number of rows of q, 1 to %u, found "
-                "%u",
+                "`rows`: a GPU expects the number of rows of q, at most %u, "
+                "found %u",
                 INT32_MAX / s.group, args.rows);
-  // 0 is no bound, though it is what a caller leaves who gives none.
-  if (args.max_kv_len == 0 || args.max_kv_len > KVC_MAX_TOKENS)
+  if (args.max_kv_len > KVC_MAX_TOKENS)
     return fail(KVC_INVALID_ARGUMENT, 415,
                 "`max_kv_len`: a GPU expects the most cached tokens of a "
-                "sequence, 1 to %d, found %u",
+                "sequence, at most %d, found %u",
                 KVC_MAX_TOKENS, args.max_kv_len);
   if (kvc_status status = checkAligned("q", args.q, args.q_row_stride);
       !isOk(status))

@@ -6,6 +6,7 @@
 #include "runtime/devices/Cpu.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <string_view>
 #include <sys/mman.h>
@@ -63,6 +64,9 @@ kvc_status SimDriver::load(const KernelInfo &info,
   std::string error;
   // Bundle::open checked that both are there.
   loaded->image = ElfImage::load(*bundle.find(info.blob), error);
+  if (!loaded->image && (errno == EACCES || errno == EPERM))
+    return fail(KVC_DEVICE_ERROR, 446, "`%s`: %s", info.blob.c_str(),
+                error.c_str());
   if (!loaded->image)
     return fail(KVC_CORRUPT, 442, "`%s`: %s", info.blob.c_str(), error.c_str());
   loaded->sites = splitLines(*bundle.find(info.sites));

@@ -1,7 +1,10 @@
 //===- ThreadPool.cpp - a parallel for on persistent threads --------------===//
 #include "runtime/devices/ThreadPool.h"
 
+#include "runtime/devices/CpuCount.h"
+
 #include <algorithm>
+#include <sched.h>
 
 using namespace kvc::rt;
 
@@ -24,18 +27,60 @@ static uint32_t waitWhile(std::atomic<uint32_t> &word, uint32_t value) {
   return word.load(std::memory_order_acquire);
 }
 
+namespace {
+/// How threads of a pool are made.
+class Attributes {
+public:
+  /// Threads that may run on `cpus`; empty: where their maker may.
+  explicit Attributes(const CpuList &cpus) {
+    made = !cpus.empty() && pthread_attr_init(&attributes) == 0;
+    if (!made)
+      return;
+    size_t bytes = CPU_ALLOC_SIZE(cpus.back() + 1);
+    // Sets of the C library's own size end at CPU 1,023.
+    if (cpu_set_t *set = CPU_ALLOC(cpus.back() + 1)) {
+      CPU_ZERO_S(bytes, set);
+      for (uint32_t cpu : cpus)
+        CPU_SET_S(cpu, bytes, set);
+      pthread_attr_setaffinity_np(&attributes, bytes, set);
+      CPU_FREE(set);
+    }
+  }
+  ~Attributes() {
+    if (made)
+      pthread_attr_destroy(&attributes);
+  }
+  Attributes(const Attributes &) = delete;
+  Attributes &operator=(const Attributes &) = delete;
+  const pthread_attr_t *get() const { return made ? &attributes : nullptr; }
+
+private:
+  pthread_attr_t attributes;
+  bool made;
+};
+} // namespace
+
 ThreadPool::ThreadPool(uint32_t workers) : threads(new Thread[workers]) {
+  bool room = workers == 1 || callerCpus().size() >= workers;
+  Attributes attributes(room ? CpuList() : processCpus());
   for (uint32_t worker = 1; worker < workers; ++worker) {
     Thread &thread = threads[threadCount];
     thread.pool = this;
     thread.worker = worker;
-    if (pthread_create(&thread.handle, nullptr, threadMain, &thread))
+    // CPUs may have been taken away since they were asked for.
+    if (!start(thread, attributes.get()) && !start(thread, nullptr))
       return;
     threadCount += 1;
   }
 }
 
+bool ThreadPool::start(Thread &thread, const pthread_attr_t *attributes) {
+  return pthread_create(&thread.handle, attributes, threadMain, &thread) == 0;
+}
+
 ThreadPool::~ThreadPool() {
+  if (origin.isParent())
+    return; // whose threads they are
   stopping.store(true, std::memory_order_relaxed);
   jobs.fetch_add(1, std::memory_order_release);
   jobs.notify_all();

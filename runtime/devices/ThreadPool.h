@@ -2,6 +2,8 @@
 #ifndef KVC_RUNTIME_DEVICES_THREADPOOL_H
 #define KVC_RUNTIME_DEVICES_THREADPOOL_H
 
+#include "runtime/Fork.h"
+
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -17,6 +19,9 @@ class ThreadPool {
 public:
   using Task = void (*)(void *arg, uint32_t index, uint32_t worker);
 
+  /// Threads run where the caller may if that is room for all of them,
+  /// otherwise where any thread of the process may: callers are often pinned.
+  ///
   /// At most `workers` workers; fewer if the system refuses threads, which
   /// workers() tells. `workers` >= 1. Tasks must throw nothing.
   explicit ThreadPool(uint32_t workers);
@@ -34,12 +39,14 @@ private:
     uint32_t worker;
   };
 
+  bool start(Thread &thread, const pthread_attr_t *attributes);
   static void *threadMain(void *thread);
   void work(uint32_t worker);
   bool join();
   void leave();
   void closeAndWait();
 
+  Origin origin;
   uint32_t threadCount = 0;
   std::unique_ptr<Thread[]> threads;
 

@@ -21,7 +21,13 @@
  *   the call may be made again. An emulator needs memory in append and attend
  *   too, which may then have written some of the rows they were to write.
  * - Structs that may grow start with `size`; set it to sizeof(the struct).
- *   Fields beyond the caller's size read as 0.
+ *   Fields beyond the caller's size read as 0. A size that ends inside a field
+ *   is KVC_INVALID_ARGUMENT.
+ * - A batch without rows does nothing and needs no buffers.
+ * - Handles do not survive fork(). In the child those of the parent can only be
+ *   released (kvc_device_release, kvc_program_release, kvc_cache_destroy);
+ * every other call is KVC_STALE. The child makes its own, also while the parent
+ * was in a call. What the parent had on a GPU is left as it is.
  * - Strides are in bytes. Rows of q, k, v and out are dense inside, that is
  *   [heads][dim] of the model's dtype with all heads of the model; a store
  *   touches its own only.
@@ -67,15 +73,16 @@ typedef enum kvc_code {
   KVC_WOULD_BLOCK = 1,  /* enough pages exist, but work in flight reads them */
   KVC_OUT_OF_PAGES = 2, /* release something; need > total: never */
   KVC_OUT_OF_SEQUENCES = 3, /* the table of sequences or steps is full */
-  KVC_STALE = 4,            /* the handle names something released */
+  KVC_STALE = 4,            /* the handle names something released, or made
+                               before fork() */
   KVC_BUSY = 5,             /* the sequence is in an open step, or an append or
                                attend of the step is under way */
   KVC_INVALID_ARGUMENT = 6,
-  KVC_UNSUPPORTED = 7, /* no variant of the artifact runs here */
+  KVC_UNSUPPORTED = 7,   /* no variant of the artifact runs here */
   KVC_OUT_OF_MEMORY = 8, /* the host, or the device, has no more memory or
                             threads to give now */
   KVC_IO_ERROR = 9,      /* a file could not be read */
-  KVC_CORRUPT = 10,    /* an artifact that is damaged or hostile */
+  KVC_CORRUPT = 10,      /* an artifact that is damaged or hostile */
   KVC_DEVICE_ERROR = 11,
   KVC_POISONED = 12,      /* an invariant broke earlier; only stats, check and
                              destroy still work */
@@ -123,22 +130,26 @@ typedef struct kvc_code_loader {
   void *context;
   /* Loads one x86-64 relocatable ELF object, which needs no symbol from
    * elsewhere; its bytes are the caller's again on return. Gives a handle, or
-   * null after writing a line that says why into error[0 .. error_bytes), its
-   * null included; an empty one if memory ran out. */
+   * null with errno EACCES or EPERM if a policy of the system refuses code that
+   * is made at run time, or any other if the object is at fault; after writing
+   * a line that says why into error[0 .. error_bytes), its null included; an
+   * empty one if memory ran out. */
   void *(*load)(void *context, const void *object, size_t object_bytes,
                 char *error, size_t error_bytes);
   /* The address of a global function, valid until release; null if there is
    * none of that name. */
   void *(*symbol)(void *context, void *code, const char *name);
   /* Called once for each handle: when its program dies, or could not be loaded
-   * whole. */
+   * whole. Not in a child of fork(), where the loader's locks may be held. */
   void (*release)(void *context, void *code);
 } kvc_code_loader;
 
 typedef struct kvc_cpu_options {
   size_t size;
-  uint32_t threads;             /* of an own pool; 0: as many as the process may
-                                   run on */
+  uint32_t threads;             /* of an own pool, at most 8,192; 0: as many as
+                                   keep busy the CPUs that the threads of the
+                                   process may run on, within the quota of its
+                                   control groups */
   const kvc_parallel *parallel; /* instead of an own pool; copied */
   const kvc_code_loader *code_loader; /* for all programs of the device, instead
                                          of the runtime's own; copied */
@@ -346,9 +357,9 @@ typedef struct kvc_attend_args {
   kvc_plane planes[KVC_MAX_PLANES];
   void *stream; /* GPU: a CUstream, null: the default stream */
   /* GPU: bounds of what cu_q and kv_len hold; the CPU reads those instead. */
-  uint32_t rows;        /* of q, in all */
+  uint32_t rows;        /* of q, in all; 0: nothing is done */
   uint32_t max_queries; /* query tokens of a sequence; 0: as many as rows */
-  uint32_t max_kv_len;  /* longer sequences are cut to it; not 0 */
+  uint32_t max_kv_len;  /* longer sequences are cut to it; 0: all are empty */
 } kvc_attend_args;
 
 /* Bytes of workspace that suffice for any kvc_attend of `store` with at most

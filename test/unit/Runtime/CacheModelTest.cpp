@@ -380,7 +380,7 @@ private:
     size_t row = 0;
     for (size_t key : step.sequences) {
       const ModelSequence &s = open[key];
-      for (uint32_t t = 0; t < s.reserved && status.code == KVC_OK && runs; ++t)
+      for (uint32_t t = 0; t < s.reserved && step.written[layer] && runs; ++t)
         compare(s.v[layer], layer, s.length + t, out.row(row++));
     }
     return status;

@@ -297,11 +297,11 @@ TEST(Devices, WrongOptionsAreRefused) {
   EXPECT_EQ(kvc_device_create_cpu(&options, &device).code,
             KVC_INVALID_ARGUMENT);
   options.size = sizeof(options);
-  options.threads = 5000;
+  options.threads = 9000;
   EXPECT_EQ(kvc_device_create_cpu(&options, &device).code,
             KVC_INVALID_ARGUMENT);
   EXPECT_STREQ(kvc_error_text(),
-               "`threads`: expected at most 1024, found 5000");
+               "`threads`: expected at most 8192, found 9000");
   kvc_parallel parallel = {};
   options.threads = 0;
   options.parallel = &parallel;

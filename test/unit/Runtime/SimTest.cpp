@@ -151,7 +151,7 @@ TEST_P(Sims, BrokenPromisesStayInBounds) {
                 KVC_OK);
       Result result = batch.attend([&](kvc_attend_args &a) {
         a.rows = rows;
-        a.max_kv_len = std::max(1u, length); // 0 is no bound
+        a.max_kv_len = length;
         a.workspace_bytes = bytes;
       });
       EXPECT_EQ(result.status.code, KVC_OK)
