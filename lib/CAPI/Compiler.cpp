@@ -86,6 +86,14 @@ static uint32_t codeOf(const Diagnostics &diagnostics) {
   return diagnostics.hasErrors() ? KVC_COMPILE_FAILED : KVC_COMPILE_OK;
 }
 
+/// Whether a caller's struct ends where a field does: half a pointer is none.
+static bool endsAtAField(size_t size) {
+  size_t last = offsetof(kvc_compile_options, use_cache);
+  return size >= sizeof(size_t) &&
+         (size <= last ? size % sizeof(void *) == 0
+                       : size >= last + sizeof(uint32_t));
+}
+
 uint32_t kvc_compile(const char *spec, size_t spec_bytes,
                      const kvc_compile_options *options, void **artifact,
                      size_t *artifact_bytes, void **messages,
@@ -99,10 +107,11 @@ uint32_t kvc_compile(const char *spec, size_t spec_bytes,
   if (message_bytes)
     *message_bytes = 0;
   kvc_compile_options given = {};
+  if (options && !endsAtAField(options->size))
+    return KVC_COMPILE_INVALID_ARGUMENT;
   if (options)
     std::memcpy(&given, options, std::min(options->size, sizeof(given)));
-  if (!spec || !artifact || !artifact_bytes || (options && !options->size) ||
-      !isComplete(given))
+  if (!spec || !artifact || !artifact_bytes || !isComplete(given))
     return KVC_COMPILE_INVALID_ARGUMENT;
 
   Diagnostics diagnostics;

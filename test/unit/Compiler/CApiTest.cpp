@@ -73,6 +73,21 @@ TEST(CompilerCApi, OptionsArrive) {
   EXPECT_EQ(older.key(), plain.key());
 }
 
+// Half a pointer is none.
+TEST(CompilerCApi, OptionsEndWhereAFieldDoes) {
+  for (size_t size = 0; size <= sizeof(kvc_compile_options); ++size) {
+    kvc_compile_options options = {};
+    options.size = size;
+    // The last field has 4 bytes, and padding behind it.
+    bool legal = size >= 8 && (size % 8 == 0 || size >= 52);
+    Result result("{", &options);
+    EXPECT_EQ(result.code, uint32_t(legal ? KVC_COMPILE_FAILED
+                                          : KVC_COMPILE_INVALID_ARGUMENT))
+        << size;
+  }
+  EXPECT_EQ(sizeof(kvc_compile_options), 56u);
+}
+
 TEST(CompilerCApi, FailuresSayWhy) {
   kvc_compile_options options = {};
   options.size = sizeof(options);

@@ -57,7 +57,7 @@ typedef enum kvc_compile_code {
   KVC_COMPILE_OK = 0,
   KVC_COMPILE_FAILED = 1,           /* the messages say why */
   KVC_COMPILE_INVALID_ARGUMENT = 2, /* a null pointer where none may be, or
-                                       options of size 0 */
+                                       options whose size ends inside a field */
   KVC_COMPILE_BUG = 3               /* kvc's own fault; the messages say more */
 } kvc_compile_code;
 
