@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <gtest/gtest.h>
+#include <optional>
 #include <random>
 
 using namespace kvc;
@@ -221,11 +222,41 @@ private:
 
 class WindowPages : public testing::TestWithParam<const char *> {};
 
+/// Compiles a spec and loads it; null, and a reason to skip the test, if the
+/// CPU lacks something.
+std::optional<Program> load(const Device &device, const std::string &target,
+                            const std::string &text, std::string &skip) {
+  Diagnostics diagnostics;
+  auto spec = spec::read(text, "window", diagnostics);
+  CompileOptions options;
+  options.targets = {target};
+  auto output = compile(*spec, options, diagnostics);
+  if (!output)
+    return std::nullopt;
+  auto program =
+      Program::load(device, std::as_bytes(std::span(output->artifact)));
+  if (program)
+    return std::move(*program);
+  std::string why = program.status().text();
+  if (why.find("lacks avx") != why.npos)
+    skip = why;
+  else
+    ADD_FAILURE() << why;
+  return std::nullopt;
+}
+
+Device deviceOf(const std::string &target) {
+  auto device = llvm::StringRef(target).starts_with("sim:")
+                    ? Device::sim(target.c_str() + 4)
+                    : Device::cpu(1);
+  EXPECT_TRUE(device) << device.status().text();
+  return std::move(*device);
+}
+
 } // namespace
 
 TEST_P(WindowPages, OfThreeHoldTenThousandTokens) {
-  std::string target = GetParam();
-  bool emulated = llvm::StringRef(target).starts_with("sim:");
+  std::string target = GetParam(), skip;
   struct {
     uint32_t sink;
     const char *codec, *order;
@@ -235,28 +266,41 @@ TEST_P(WindowPages, OfThreeHoldTenThousandTokens) {
                {5, "int8", "HND", true}};
   for (const auto &c : cases) {
     SCOPED_TRACE(c.sink);
-    Diagnostics diagnostics;
-    auto spec =
-        spec::read(specOf(c.sink, c.codec, c.order), "window", diagnostics);
-    ASSERT_TRUE(spec);
-    CompileOptions options;
-    options.targets = {target};
-    auto output = compile(*spec, options, diagnostics);
-    ASSERT_TRUE(output);
-    auto device = emulated ? Device::sim(target.c_str() + 4) : Device::cpu(1);
-    ASSERT_TRUE(device) << device.status().text();
-    auto program =
-        Program::load(*device, std::as_bytes(std::span(output->artifact)));
-    std::string_view why = program.status().text();
-    if (!program && why.find("lacks avx") != why.npos)
-      GTEST_SKIP() << program.status().text();
-    ASSERT_TRUE(program) << program.status().text();
+    Device device = deviceOf(target);
+    auto program = load(device, target, specOf(c.sink, c.codec, c.order), skip);
+    if (!skip.empty())
+      GTEST_SKIP() << skip;
+    ASSERT_TRUE(program);
     // Emulated threads take some 10,000 times longer.
-    uint32_t tokens = emulated ? 250 : 10000;
-    Twins twins(*device, *program, c.sink, tokens);
+    uint32_t tokens =
+        llvm::StringRef(target).starts_with("sim:sm") ? 150 : 10000;
+    if (target == "sim:x86-64-v4-amx")
+      tokens = 1000;
+    Twins twins(device, *program, c.sink, tokens);
     twins.run(tokens, c.mixed);
     ASSERT_FALSE(HasFailure());
   }
+}
+
+TEST_P(WindowPages, EmptyBatchesAreLegalEverywhere) {
+  std::string target = GetParam(), skip;
+  Device device = deviceOf(target);
+  auto program = load(device, target, specOf(5, "int8", "HND"), skip);
+  if (!skip.empty())
+    GTEST_SKIP() << skip;
+  ASSERT_TRUE(program);
+  Kept kept(device, *program, kStepTokens);
+  Rows k(device, kHeads), q(device, kQueryHeads), out(device, kQueryHeads);
+  std::vector<uint16_t> untouched = out.first(3);
+  Status status = kept.append(0, 0, k, k);
+  EXPECT_TRUE(status) << status.text();
+  status = kept.attend(0, 0, q, out);
+  EXPECT_TRUE(status) << status.text();
+  EXPECT_EQ(out.first(3), untouched) << "no rows";
+  status = kept.attend(0, 3, q, out);
+  EXPECT_TRUE(status) << status.text();
+  EXPECT_EQ(out.first(3), std::vector<uint16_t>(untouched.size()))
+      << "rows that see nothing";
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, WindowPages,
