@@ -154,7 +154,7 @@ class Twins {
 public:
   Twins(const Device &device, const Program &program, uint32_t sink,
         uint32_t tokens)
-      : program(program), kept(device, program, tokens + kStepTokens),
+      : kept(device, program, tokens + kStepTokens),
         sinkPages((sink + kPage - 1) / kPage), k(device, kHeads),
         v(device, kHeads), q(device, kQueryHeads), out(device, kQueryHeads),
         wanted(device, kQueryHeads) {
@@ -167,7 +167,9 @@ public:
     options.arena_bytes = 40 * page;
     arena = nans(options.arena_bytes);
     options.arena = arena.get();
-    cache = *Cache::create(program, options);
+    auto created = Cache::create(program, options);
+    EXPECT_TRUE(created) << created.status().text();
+    cache = std::move(*created);
     std::memset(arena.get(), 0xff, page); // page 0
     seq = *cache.open();
   }
@@ -210,7 +212,6 @@ private:
     ASSERT_LE(cache.stats().pages_live, sinkPages + 3) << length;
   }
 
-  const Program &program;
   Memory arena; ///< before its cache dies
   Kept kept;
   uint32_t sinkPages, length = 0;
@@ -245,7 +246,7 @@ std::optional<Program> load(const Device &device, const std::string &target,
   return std::nullopt;
 }
 
-Device deviceOf(const std::string &target) {
+Device makeDevice(const std::string &target) {
   auto device = llvm::StringRef(target).starts_with("sim:")
                     ? Device::sim(target.c_str() + 4)
                     : Device::cpu(1);
@@ -266,7 +267,7 @@ TEST_P(WindowPages, OfThreeHoldTenThousandTokens) {
                {5, "int8", "HND", true}};
   for (const auto &c : cases) {
     SCOPED_TRACE(c.sink);
-    Device device = deviceOf(target);
+    Device device = makeDevice(target);
     auto program = load(device, target, specOf(c.sink, c.codec, c.order), skip);
     if (!skip.empty())
       GTEST_SKIP() << skip;
@@ -284,7 +285,7 @@ TEST_P(WindowPages, OfThreeHoldTenThousandTokens) {
 
 TEST_P(WindowPages, EmptyBatchesAreLegalEverywhere) {
   std::string target = GetParam(), skip;
-  Device device = deviceOf(target);
+  Device device = makeDevice(target);
   auto program = load(device, target, specOf(5, "int8", "HND"), skip);
   if (!skip.empty())
     GTEST_SKIP() << skip;

@@ -532,6 +532,19 @@ TEST(CacheModel, AMillionRandomOperations) {
   RecordProperty("refused", std::to_string(refused));
 }
 
+// Of tools/soak, which draws the seed.
+TEST(CacheModel, DISABLED_ForLong) {
+  auto seed = uint32_t(testing::UnitTest::GetInstance()->random_seed());
+  ASSERT_NE(seed, 0u) << "give --gtest_shuffle and --gtest_random_seed";
+  Loaded loaded(1);
+  for (uint32_t round = 0; round < 40 && !HasFailure(); ++round) {
+    SCOPED_TRACE(round);
+    Model model(seed * 40 + round, loaded, /*runs=*/true,
+                round % 2 ? 0 : KVC_SCRUB);
+    model.run(1000000);
+  }
+}
+
 // What a view shows is the GPU's copy, of which only changes were written.
 TEST(CacheModel, AGpusCopiesAreUpToDate) {
   Notes notes;
