@@ -253,7 +253,8 @@ own and checks the numerics contract: errors below those of a plain program
 (N1, N2), encoded bytes (N3), exact addresses (N5), empty rows (N6), extreme
 values (N7), poison in all bytes that nobody owns (N8, N9), equal bits from run
 to run (N10) and in any batch (N11). `error` is the worst over its bound: more
-than 1 fails.
+than 1 fails. Four batches together stand next to every page, split and window
+of the spec; those that would take too long are listed as `not reached`.
 
 EXAMPLE:
   kvc verify specs/examples/smollm2.json
