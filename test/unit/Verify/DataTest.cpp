@@ -166,7 +166,7 @@ std::vector<std::string> brokenRules(const spec::Spec &spec, Fault fault) {
   std::vector<std::string> rules;
   EXPECT_TRUE(output && devices);
   auto subject =
-      Subject::create(spec, output->artifact, *devices, fault, error);
+      Subject::create(spec, spec, output->artifact, *devices, fault, error);
   EXPECT_TRUE(subject) << error;
   const StoreSubject &store = subject->stores[0];
   Random random(1);
