@@ -37,7 +37,7 @@ struct Member {
   int64_t length = 0, queries = 0;
   std::vector<float> k, v, q; ///< [tokens][heads][dim]
   /// Addresses: the token that each (query token, q head) picks; -1: none can
-  /// be told from all others, or none is seen. And the tokens' codes.
+  /// be told from all others, or there is none. And the tokens' codes.
   std::vector<int32_t> picks, codes;
   /// Per plane of the store: [head][token][rowBytes].
   std::vector<std::vector<uint8_t>> planes;
@@ -53,8 +53,6 @@ void encode(const StoreSubject &store, Member &member);
 Member makeMember(const StoreSubject &store, DataKind kind, int64_t length,
                   int64_t queries, Random &random);
 
-/// Addresses: bits of a code, as many as tokens need or channels of K can say.
-int64_t addressBits(const StoreSubject &store, int64_t length);
 /// Addresses: what V holds. Channel `channel` of the row of (kv head of the
 /// store, token) is a digit, at most 127 and so exact in every codec.
 float addressDigit(int64_t head, int64_t token, int64_t channel, int64_t dim);

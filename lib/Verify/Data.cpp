@@ -29,7 +29,8 @@ float verify::addressDigit(int64_t head, int64_t token, int64_t channel,
     return 127;
   int64_t address = token * 64 + head,
           digits[] = {1, 64, 64 * 64, 64 * 64 * 64};
-  return float(address / digits[channel % 4] % 64);
+  // Not 0: what others may still weigh under a softcap is lost beside it.
+  return float(address / digits[channel % 4] % 64 + 1);
 }
 
 namespace {
@@ -67,11 +68,14 @@ private:
     return store.cache().stream(kind).codec;
   }
   void fillNormal();
+  void chooseCodes();
   void fillAddresses();
-  void drawPicks(int64_t bits);
+  void drawPicks();
   int64_t pickFor(int64_t query);
-  double winsBy(double product, int64_t bits) const;
-  double winning(int64_t bits) const;
+  double winsBy(double product) const;
+  double winning() const;
+  void chooseOrthogonal();
+  double codeAt(int64_t code, int64_t channel) const;
   void fillMean();
   /// Every key is `key(token)` in all channels, every query one number, so that
   /// the logits are `logit` * key(token); keys are up to `mostKey`.
@@ -97,7 +101,10 @@ private:
   Random &random;
   const int64_t dimK, dimV, kvHeads;
   const double mostQ, mostK, mostV; ///< largest finite values
-  double sizeQ = 1, sizeK = 1;      ///< of fillNormal()
+  double sizeQ = 1, sizeK = 1;      ///< of fillNormal(), or of codes
+  /// Bits of a token's code, each in some channels; 0: codes are orthogonal.
+  int64_t bits = 0;
+  int64_t codes = 0; ///< how many; 0: no logit can win
 };
 
 std::pair<double, double> Filler::share(double product, double query,
@@ -135,9 +142,9 @@ void Filler::fillFlat(double logit, double mostKey, Key key) {
     std::fill_n(k(t, 0), kvHeads * dimK, float(size * key(t)));
 }
 
-/// By how much a code's logit beats all others where q * K is `product`: codes
-/// have that many bits, and some channels say each.
-double Filler::winsBy(double product, int64_t bits) const {
+/// By how much a code's logit beats all others where q * K is `product`, if
+/// codes are in bits.
+double Filler::winsBy(double product) const {
   double top = store.problem.scale * dimK * product;
   double next = top - 2 * (dimK / bits) * store.problem.scale * product;
   if (!store.problem.softcap)
@@ -148,19 +155,63 @@ double Filler::winsBy(double product, int64_t bits) const {
 
 /// The least q * K for which that is kWins, or else, under a softcap, that for
 /// which it is most.
-double Filler::winning(int64_t bits) const {
+double Filler::winning() const {
   double best = 1, most = 0;
   for (int exponent = 0; exponent < 60 && most < kWins; ++exponent) {
-    double wins = winsBy(std::ldexp(1, exponent), bits);
+    double wins = winsBy(std::ldexp(1, exponent));
     if (wins > most)
       most = wins, best = std::ldexp(1, exponent);
   }
   for (int exponent = -1; exponent > -60 && store.problem.softcap; --exponent) {
-    double wins = winsBy(std::ldexp(1, exponent), bits);
+    double wins = winsBy(std::ldexp(1, exponent));
     if (wins > most)
       most = wins, best = std::ldexp(1, exponent);
   }
   return best;
+}
+
+/// How tokens are told from each other: by codes in bits, or by orthogonal ones
+/// where a softcap wants logits far apart.
+void Filler::chooseCodes() {
+  bits = llvm::Log2_64_Ceil(uint64_t(std::max<int64_t>(2, member.length)));
+  bits = std::min(bits, dimK);
+  codes = int64_t(1) << bits;
+  std::tie(sizeQ, sizeK) = share(winning(), 1, 1);
+  if (winsBy(sizeQ * sizeK) < kLeastWins)
+    chooseOrthogonal();
+  // Where codes are fewer than tokens, each query wants one of its own.
+  if (codes)
+    member.queries = std::min(member.queries, codes - 1);
+}
+
+/// Rows of a Hadamard matrix: the cap is between a code's logit and all other
+/// codes', twice the cap between it and those of tokens that are never picked.
+/// That is enough where what the others weigh is rounded away beside it.
+void Filler::chooseOrthogonal() {
+  bits = 0;
+  int64_t size = llvm::bit_floor(uint64_t(dimK));
+  double cap = *store.problem.softcap, unit = store.problem.scale * size;
+  std::tie(sizeQ, sizeK) =
+      share(std::exp2(std::ceil(std::log2(16 * cap / unit))), 1, double(size));
+  double wins = cap * std::tanh(unit * sizeQ * sizeK / cap);
+  double digits = store.problem.dtype.isF32() ? 26 : 14;
+  double wanted = std::log(127.) + digits * M_LN2;
+  bool wide = wins >= wanted + std::log(double(size)) &&
+              2 * wins >= wanted + std::log(double(member.length + 1));
+  codes = wide ? size + 1 : 0;
+}
+
+/// What channel `channel` of keys, and of queries that pick them, says.
+double Filler::codeAt(int64_t code, int64_t channel) const {
+  if (bits)
+    return (code >> (channel % bits)) & 1 ? 1 : -1;
+  int64_t size = llvm::bit_floor(uint64_t(dimK));
+  if (channel >= size)
+    return 0;
+  // Less the sum of all rows: as far from each of them.
+  if (code == 0)
+    return channel == 0 ? -double(size) : 0;
+  return llvm::popcount(uint64_t(code - 1) & uint64_t(channel)) % 2 ? -1 : 1;
 }
 
 /// A token that the query sees; -1: none.
@@ -180,19 +231,19 @@ int64_t Filler::pickFor(int64_t query) {
 
 /// Draws what each query row picks, and the codes of tokens: their numbers, or
 /// where there are fewer codes 0 for all that are never picked.
-void Filler::drawPicks(int64_t bits) {
-  int64_t most = int64_t(1) << bits, used = 0;
-  bool few = most < member.length;
+void Filler::drawPicks() {
+  int64_t used = 0;
+  bool few = codes < member.length || !bits;
   member.codes.assign(member.length, 0);
   for (int64_t t = 0; !few && t < member.length; ++t)
     member.codes[t] = int32_t(t);
   for (int64_t i = 0; i < member.queries; ++i) {
     int64_t first = -1;
     for (int64_t head = 0; head < store.problem.qHeads; ++head) {
-      int64_t pick = pickFor(i);
+      int64_t pick = codes ? pickFor(i) : -1;
       if (few && pick >= 0 && !member.codes[pick]) {
         // One is kept for each query to come.
-        if (first < 0 || used + member.queries - i < most)
+        if (first < 0 || used + member.queries - i < codes)
           member.codes[pick] = int32_t(++used);
         else
           pick = first;
@@ -204,28 +255,19 @@ void Filler::drawPicks(int64_t bits) {
   }
 }
 
-/// Bit j of a token's code is in every channel that is j modulo the number of
-/// bits, so that the token a query names beats all others.
 void Filler::fillAddresses() {
-  int64_t bits = addressBits(store, member.length);
-  drawPicks(bits);
-  auto [sizeQ, sizeK] = share(winning(bits), 1, 1);
-  if (winsBy(sizeQ * sizeK, bits) < kLeastWins)
-    std::fill(member.picks.begin(), member.picks.end(), -1);
-  auto sign = [&](int64_t t, int64_t c) {
-    return (member.codes[t] >> (c % bits)) & 1 ? 1.f : -1.f;
-  };
+  drawPicks();
   for (int64_t t = 0; t < member.length; ++t)
     for (int64_t head = 0; head < kvHeads; ++head) {
       for (int64_t c = 0; c < dimK; ++c)
-        k(t, head)[c] = float(sizeK) * sign(t, c);
+        k(t, head)[c] = float(sizeK * codeAt(member.codes[t], c));
       for (int64_t c = 0; c < dimV; ++c)
         v(t, head)[c] = addressDigit(head, t, c, dimV);
     }
   for (int64_t row = 0; row < int64_t(member.picks.size()); ++row)
     if (int64_t pick = member.picks[row]; pick >= 0)
       for (int64_t c = 0; c < dimK; ++c)
-        member.q[row * dimK + c] = float(sizeQ) * sign(pick, c);
+        member.q[row * dimK + c] = float(sizeQ * codeAt(member.codes[pick], c));
 }
 
 void Filler::fillMean() {
@@ -310,6 +352,8 @@ void Filler::spoil() {
 }
 
 void Filler::fill() {
+  if (member.kind == DataKind::Addresses)
+    chooseCodes();
   member.q.assign(member.queries * store.problem.qHeads * dimK, 0);
   member.k.assign(member.length * kvHeads * dimK, 0);
   member.v.assign(member.length * kvHeads * dimV, 0);
@@ -334,11 +378,6 @@ void Filler::fill() {
 }
 
 } // namespace
-
-int64_t verify::addressBits(const StoreSubject &store, int64_t length) {
-  int64_t bits = llvm::Log2_64_Ceil(uint64_t(std::max<int64_t>(2, length)));
-  return std::min(bits, store.cache().getDimK());
-}
 
 void verify::encode(const StoreSubject &store, Member &member) {
   int64_t kvHeads = store.kvHeads();
@@ -370,10 +409,6 @@ Member verify::makeMember(const StoreSubject &store, DataKind kind,
   member.kind = kind;
   member.length = length;
   member.queries = queries;
-  // Where codes are fewer than tokens, each query wants one of its own.
-  if (kind == DataKind::Addresses)
-    member.queries =
-        std::min(queries, (int64_t(1) << addressBits(store, length)) - 1);
   Filler(store, member, random).fill();
   encode(store, member);
   return member;

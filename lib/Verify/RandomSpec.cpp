@@ -6,6 +6,7 @@
 #include "lib/Verify/Random.h"
 
 #include <cmath>
+#include <cstdlib>
 
 using namespace kvc;
 using namespace kvc::verify;
@@ -20,12 +21,12 @@ public:
 private:
   unsigned dim();
   unsigned groupSize();
-  /// 10^x, x evenly from the whole of the range that scales and caps have.
+  /// Evenly by its power of ten, from the whole of the range that scales and
+  /// caps have; of few digits, since texts are read by people.
   double anySize() {
-    // Few digits: texts are read by people.
-    double digits = 0.01 * double(random.range(100, 999));
-    return std::clamp(digits * std::pow(10., double(random.range(-6, 5))), 1e-6,
-                      1e6);
+    std::string text = std::to_string(random.range(100, 999)) + "e" +
+                       std::to_string(random.range(-8, 3));
+    return std::clamp(std::strtod(text.c_str(), nullptr), 1e-6, 1e6);
   }
   /// Evenly by its number of bits.
   unsigned anyCount(unsigned most) {
