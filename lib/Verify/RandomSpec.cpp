@@ -65,7 +65,7 @@ unsigned Generator::groupSize() {
 }
 
 void Generator::drawModel(spec::Model &model) {
-  model.layers = random.range(1, 4);
+  model.layers = random.range(1, random.percent(3) ? 24 : 4);
   unsigned group = groupSize();
   model.kvHeads = random.range(1, group > 8 ? 2 : 4);
   if (random.percent(5)) // as with one latent row for all heads
@@ -121,22 +121,26 @@ spec::Read Generator::read() {
   return read;
 }
 
-/// One store for all, or two that share the layers or the heads.
+/// One store for all, or up to four that share the layers or the heads.
 void Generator::drawScopes(spec::Spec &spec) {
   const spec::Model &model = spec.model;
   bool byLayer = random.percent(50);
   unsigned size = byLayer ? model.layers : model.kvHeads;
-  bool two = size > 1 && random.percent(30);
-  unsigned cut = two ? random.range(1, size - 1) : size;
-  for (unsigned part = 0; part < (two ? 2 : 1); ++part) {
+  unsigned parts = random.percent(30) ? random.pick({2u, 2u, 2u, 3u, 4u}) : 1;
+  parts = std::min(parts, size);
+  static constexpr const char *kNames[] = {"first", "second", "third",
+                                           "fourth"};
+  unsigned from = 0;
+  for (unsigned part = 0; part < parts; ++part) {
     spec::Store &store = spec.stores.emplace_back();
-    store.name = part ? "second" : "first";
+    store.name = kNames[part];
     store.scope.layerEnd = model.layers;
     store.scope.headEnd = model.kvHeads;
     unsigned &begin = byLayer ? store.scope.layerBegin : store.scope.headBegin;
     unsigned &end = byLayer ? store.scope.layerEnd : store.scope.headEnd;
-    begin = part ? cut : 0;
-    end = part ? size : cut;
+    unsigned later = parts - part - 1; // each wants one at least
+    begin = from;
+    end = from = later ? random.range(from + 1, size - later) : size;
     store.k = {model.headDimK, codec(), {}, {}};
     store.v = {model.headDimV, codec(), {}, {}};
     store.layout = layout();
