@@ -163,6 +163,35 @@ std::optional<JsonValue> kvc::artifact::parseJson(std::string_view text,
   return std::nullopt;
 }
 
+JsonValue JsonValue::array(std::vector<JsonValue> values) {
+  JsonValue value;
+  value.kind = Array;
+  value.values = std::move(values);
+  return value;
+}
+
+JsonValue JsonValue::object(std::initializer_list<Member> members) {
+  JsonValue value;
+  value.kind = Object;
+  for (const Member &member : members)
+    value.add(member.first, member.second);
+  return value;
+}
+
+void JsonValue::add(const char *key, JsonValue value) {
+  keys.emplace_back(key);
+  values.push_back(std::move(value));
+}
+
+void JsonValue::erase(std::string_view key) {
+  auto found = std::find(keys.begin(), keys.end(), key);
+  if (found == keys.end())
+    return;
+  auto at = found - keys.begin();
+  keys.erase(keys.begin() + at);
+  values.erase(values.begin() + at);
+}
+
 const JsonValue *JsonValue::find(std::string_view key) const {
   for (size_t i = 0; i < keys.size(); ++i)
     if (keys[i] == key)

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace kvc::artifact {
@@ -20,9 +21,9 @@ inline constexpr size_t kMaxJsonBytes = 4u << 20;
 inline constexpr unsigned kMaxJsonDepth = 32;
 inline constexpr unsigned kMaxJsonValues = 200000;
 
-/// A value of a document, its members in the order of the text. Dies without
-/// memory, unlike nlohmann's: what a load leaves behind when memory runs out
-/// must not need any.
+/// A value of a document, its members in order. Dies without memory, unlike
+/// nlohmann's: what a load leaves behind when memory runs out must not need
+/// any.
 struct JsonValue {
   enum Kind : uint8_t {
     Null,
@@ -41,8 +42,23 @@ struct JsonValue {
   std::vector<std::string> keys; ///< Object: of `values`, all different
   std::vector<JsonValue> values; ///< Array, Object
 
+  JsonValue() = default;
+  JsonValue(uint64_t integer)
+      : kind(Unsigned), integer(integer), number(double(integer)) {}
+  JsonValue(uint32_t integer) : JsonValue(uint64_t(integer)) {}
+  JsonValue(double number) : kind(Number), number(number) {}
+  JsonValue(std::string text) : kind(String), text(std::move(text)) {}
+  JsonValue(const char *text) : JsonValue(std::string(text)) {}
+  static JsonValue array(std::vector<JsonValue> values = {});
+  using Member = std::pair<const char *, JsonValue>;
+  static JsonValue object(std::initializer_list<Member> members);
+
   /// The member of an object; null if there is none of that key.
   const JsonValue *find(std::string_view key) const;
+  /// Adds a member that an object does not have.
+  void add(const char *key, JsonValue value);
+  /// Takes a member, if the object has it.
+  void erase(std::string_view key);
 };
 
 /// Parses one JSON document. Refuses what is too large or too deep before any

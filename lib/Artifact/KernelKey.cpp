@@ -6,7 +6,6 @@
 #include <bit>
 
 using namespace kvc::artifact;
-using Ordered = nlohmann::ordered_json;
 
 static constexpr size_t kKeyDigits = 32;
 static constexpr std::string_view kDigits = "0123456789abcdef";
@@ -25,30 +24,52 @@ std::string Fnv128::hex() const {
   return text;
 }
 
-/// Strings that are no UTF-8 are refused elsewhere; here they must not abort.
-static std::string textOf(const Ordered &json) {
-  return json.dump(-1, ' ', false, Ordered::error_handler_t::replace);
+/// Appends a value as JSON without spaces; of a double, which libraries print
+/// in different ways, the bits.
+static void append(std::string &text, const JsonValue &value) {
+  bool object = value.kind == JsonValue::Object;
+  if (value.kind == JsonValue::String) {
+    text += '"';
+    for (char c : value.text)
+      text += c == '"' || c == '\\' ? std::string{'\\', c} : std::string{c};
+    text += '"';
+  } else if (value.kind == JsonValue::Unsigned) {
+    text += std::to_string(value.integer);
+  } else if (value.kind == JsonValue::Number) {
+    text += std::to_string(std::bit_cast<uint64_t>(value.number));
+  } else {
+    text += object ? '{' : '[';
+    for (size_t i = 0; i < value.values.size(); ++i) {
+      text += i ? "," : "";
+      if (object)
+        text += '"' + value.keys[i] + "\":";
+      append(text, value.values[i]);
+    }
+    text += object ? '}' : ']';
+  }
+}
+
+static std::string textOf(const JsonValue &json) {
+  std::string text;
+  append(text, json);
+  return text;
 }
 
 static std::string textOf(const ModelInfo &model) {
-  Ordered json = toJson(model);
+  JsonValue json = toJson(model);
   json.erase("layers"); // a kernel is given the planes of one layer
-  // How a double is printed is a library's choice, its bits are not.
-  for (Ordered &value : json)
-    if (value.is_number_float())
-      value = std::bit_cast<uint64_t>(value.get<double>());
   return textOf(json);
 }
 
 static std::string textOf(const StoreInfo &store) {
-  Ordered json = toJson(store);
+  JsonValue json = toJson(store);
   for (const char *field : {"name", "layers"})
     json.erase(field);
   return textOf(json);
 }
 
 static std::string textOf(const KernelInfo &kernel) {
-  Ordered json = toJson(kernel);
+  JsonValue json = toJson(kernel);
   for (const char *field :
        {"name", "store", "symbol", "blob", "ptx", "sites", "registers"})
     json.erase(field);

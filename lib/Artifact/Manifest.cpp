@@ -15,92 +15,126 @@ using Ordered = nlohmann::ordered_json;
 // Writing
 //===----------------------------------------------------------------------===//
 
-Ordered kvc::artifact::toJson(const ModelInfo &model) {
-  Ordered json{{"layers", model.layers},
-               {"q_heads", model.qHeads},
-               {"kv_heads", model.kvHeads},
-               {"head_dim_k", model.headDimK},
-               {"head_dim_v", model.headDimV},
-               {"dtype", model.dtype},
-               {"softmax_scale", model.softmaxScale}};
+JsonValue kvc::artifact::toJson(const ModelInfo &model) {
+  JsonValue json = JsonValue::object({{"layers", model.layers},
+                                      {"q_heads", model.qHeads},
+                                      {"kv_heads", model.kvHeads},
+                                      {"head_dim_k", model.headDimK},
+                                      {"head_dim_v", model.headDimV},
+                                      {"dtype", model.dtype},
+                                      {"softmax_scale", model.softmaxScale}});
   if (model.logitSoftcap)
-    json["logit_softcap"] = *model.logitSoftcap;
+    json.add("logit_softcap", *model.logitSoftcap);
   return json;
 }
 
-Ordered kvc::artifact::toJson(const PlaneInfo &plane) {
-  return {{"stream", plane.stream},
-          {"role", plane.role},
-          {"type", plane.type},
-          {"elements", plane.elements},
-          {"token_bytes", plane.tokenBytes},
-          {"token_stride", plane.tokenStride},
-          {"head_stride", plane.headStride},
-          {"page_offset", plane.pageOffset}};
+JsonValue kvc::artifact::toJson(const PlaneInfo &plane) {
+  return JsonValue::object({{"stream", plane.stream},
+                            {"role", plane.role},
+                            {"type", plane.type},
+                            {"elements", plane.elements},
+                            {"token_bytes", plane.tokenBytes},
+                            {"token_stride", plane.tokenStride},
+                            {"head_stride", plane.headStride},
+                            {"page_offset", plane.pageOffset}});
 }
 
-Ordered kvc::artifact::toJson(const StoreInfo &store) {
-  Ordered json{{"name", store.name},
-               {"layers", {store.layerBegin, store.layerEnd}},
-               {"kv_heads", {store.headBegin, store.headEnd}},
-               {"layout", store.paged ? "paged" : "contiguous"},
-               {"page", store.page},
-               {"order", store.order},
-               {"page_bytes", store.pageBytes},
-               {"planes", Ordered::array()}};
+JsonValue kvc::artifact::toJson(const StoreInfo &store) {
+  JsonValue planes = JsonValue::array();
   for (const PlaneInfo &plane : store.planes)
-    json["planes"].push_back(toJson(plane));
+    planes.values.push_back(toJson(plane));
+  JsonValue json = JsonValue::object(
+      {{"name", store.name},
+       {"layers", JsonValue::array({store.layerBegin, store.layerEnd})},
+       {"kv_heads", JsonValue::array({store.headBegin, store.headEnd})},
+       {"layout", store.paged ? "paged" : "contiguous"},
+       {"page", store.page},
+       {"order", store.order},
+       {"page_bytes", store.pageBytes},
+       {"planes", std::move(planes)}});
   if (store.window)
-    json["window"] = {{"sink", store.sink}, {"recent", store.recent}};
+    json.add("window", JsonValue::object(
+                           {{"sink", store.sink}, {"recent", store.recent}}));
   return json;
 }
 
-Ordered kvc::artifact::toJson(const KernelInfo &kernel) {
-  Ordered json{{"name", kernel.name},
-               {"kind", kernel.kind},
-               {"store", kernel.store},
-               {"target", kernel.target},
-               {"device", kernel.device},
-               {"features", kernel.features},
-               {"symbol", kernel.symbol},
-               {"blob", kernel.blob},
-               {"scratch_bytes", kernel.scratchBytes},
-               {"min_queries", kernel.minQueries},
-               {"max_queries", kernel.maxQueries},
-               {"split", kernel.split},
-               {"tile_tokens", kernel.tileTokens},
-               {"schedule", kernel.schedule}};
+JsonValue kvc::artifact::toJson(const KernelInfo &kernel) {
+  JsonValue json = JsonValue::object(
+      {{"name", kernel.name},
+       {"kind", kernel.kind},
+       {"store", kernel.store},
+       {"target", kernel.target},
+       {"device", kernel.device},
+       {"features",
+        JsonValue::array({kernel.features.begin(), kernel.features.end()})},
+       {"symbol", kernel.symbol},
+       {"blob", kernel.blob},
+       {"scratch_bytes", kernel.scratchBytes},
+       {"min_queries", kernel.minQueries},
+       {"max_queries", kernel.maxQueries},
+       {"split", kernel.split},
+       {"tile_tokens", kernel.tileTokens},
+       {"schedule", kernel.schedule}});
   if (kernel.device == "cpu")
     return json;
-  json["threads"] = kernel.threads;
-  json["shared_bytes"] = kernel.sharedBytes;
-  json["rows"] = kernel.rows;
-  json["registers"] = kernel.registers;
+  json.add("threads", kernel.threads);
+  json.add("shared_bytes", kernel.sharedBytes);
+  json.add("rows", kernel.rows);
+  json.add("registers", kernel.registers);
   if (kernel.device == "cuda")
-    json["ptx"] = kernel.ptx;
+    json.add("ptx", kernel.ptx);
   else
-    json["sites"] = kernel.sites;
+    json.add("sites", kernel.sites);
   return json;
+}
+
+/// As nlohmann's, whose printer is a good one.
+static Ordered printable(const JsonValue &value) {
+  switch (value.kind) {
+  case JsonValue::Unsigned:
+    return value.integer;
+  case JsonValue::Number:
+    return value.number;
+  case JsonValue::String:
+    return value.text;
+  case JsonValue::Array: {
+    Ordered json = Ordered::array();
+    for (const JsonValue &element : value.values)
+      json.push_back(printable(element));
+    return json;
+  }
+  case JsonValue::Object: {
+    Ordered json = Ordered::object();
+    for (size_t i = 0; i < value.keys.size(); ++i)
+      json[value.keys[i]] = printable(value.values[i]);
+    return json;
+  }
+  default:
+    return nullptr; // nothing here writes others
+  }
 }
 
 std::string kvc::artifact::write(const Manifest &manifest) {
-  Ordered json{
-      {"format",
-       {{"major", manifest.formatMajor}, {"minor", manifest.formatMinor}}},
-      {"cpu_abi", manifest.cpuAbi},
-      {"gpu_abi", manifest.gpuAbi},
-      {"producer", manifest.producer},
-      {"spec_name", manifest.specName},
-      {"key", manifest.key},
-      {"model", toJson(manifest.model)},
-      {"stores", Ordered::array()},
-      {"kernels", Ordered::array()}};
+  JsonValue stores = JsonValue::array(), kernels = JsonValue::array();
   for (const StoreInfo &store : manifest.stores)
-    json["stores"].push_back(toJson(store));
+    stores.values.push_back(toJson(store));
   for (const KernelInfo &kernel : manifest.kernels)
-    json["kernels"].push_back(toJson(kernel));
+    kernels.values.push_back(toJson(kernel));
+  JsonValue json = JsonValue::object(
+      {{"format", JsonValue::object({{"major", manifest.formatMajor},
+                                     {"minor", manifest.formatMinor}})},
+       {"cpu_abi", manifest.cpuAbi},
+       {"gpu_abi", manifest.gpuAbi},
+       {"producer", manifest.producer},
+       {"spec_name", manifest.specName},
+       {"key", manifest.key},
+       {"model", toJson(manifest.model)},
+       {"stores", std::move(stores)},
+       {"kernels", std::move(kernels)}});
   // Text that is not UTF-8 must not abort: read() refuses what replaces it.
-  return json.dump(2, ' ', false, Ordered::error_handler_t::replace) + "\n";
+  return printable(json).dump(2, ' ', false,
+                              Ordered::error_handler_t::replace) +
+         "\n";
 }
 
 //===----------------------------------------------------------------------===//

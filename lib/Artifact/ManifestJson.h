@@ -7,17 +7,16 @@
 #ifndef KVC_LIB_ARTIFACT_MANIFESTJSON_H
 #define KVC_LIB_ARTIFACT_MANIFESTJSON_H
 
+#include "lib/Artifact/Json.h"
 #include "lib/Artifact/Manifest.h"
-
-#include <nlohmann/json.hpp>
 
 namespace kvc::artifact {
 
 /// Keys in a fixed order.
-nlohmann::ordered_json toJson(const ModelInfo &model);
-nlohmann::ordered_json toJson(const PlaneInfo &plane);
-nlohmann::ordered_json toJson(const StoreInfo &store);
-nlohmann::ordered_json toJson(const KernelInfo &kernel);
+JsonValue toJson(const ModelInfo &model);
+JsonValue toJson(const PlaneInfo &plane);
+JsonValue toJson(const StoreInfo &store);
+JsonValue toJson(const KernelInfo &kernel);
 
 } // namespace kvc::artifact
 
