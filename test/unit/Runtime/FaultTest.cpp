@@ -12,10 +12,12 @@
 #include "test/unit/Runtime/GpuFixture.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <gtest/gtest.h>
 #include <memory>
+#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace kvc;
@@ -32,6 +34,15 @@ struct Kind {
   bool allocates = false;
 };
 
+/// The fixture's, with kernels that want scratch to append, too.
+artifact::Manifest cpuManifest() {
+  artifact::Manifest manifest = fixtureManifest();
+  for (artifact::KernelInfo &kernel : manifest.kernels)
+    if (kernel.kind == "append")
+      kernel.scratchBytes = 256;
+  return manifest;
+}
+
 Kind cpu() {
   auto create = [](kvc_device **device) {
     kvc_cpu_options options = {};
@@ -39,7 +50,7 @@ Kind cpu() {
     options.threads = 3;
     return kvc_device_create_cpu(&options, device);
   };
-  return {"cpu", create, pack(fixtureManifest())};
+  return {"cpu", create, pack(cpuManifest())};
 }
 
 kvc_status createSim(const char *target, kvc_device **device) {
@@ -52,7 +63,7 @@ kvc_status createSim(const char *target, kvc_device **device) {
 }
 
 Kind amx() {
-  artifact::Manifest manifest = fixtureManifest();
+  artifact::Manifest manifest = cpuManifest();
   for (artifact::KernelInfo &kernel : manifest.kernels) {
     kernel.target = "x86-64-tiles";
     kernel.features = {"amx-tile", "amx-bf16"};
@@ -414,6 +425,35 @@ void compare(const Kind &kind) {
 }
 
 } // namespace
+
+/// Opens the driver, which a process does once, with the n-th call refused.
+/// 0: that succeeds, or runs out of memory and succeeds when called again.
+static int openDriver(Fault fault) {
+  kvc_device *device = nullptr;
+  arm("device_create_cuda, the first", fault);
+  kvc_status status = kvc_device_create_cuda(nullptr, &device);
+  disarm();
+  if (status.code == KVC_OUT_OF_MEMORY)
+    status = kvc_device_create_cuda(nullptr, &device);
+  return int(status.code);
+}
+
+// First of all, as it wants processes that have not opened the driver. Over
+// that of FakeCuda.cpp, with which ctest runs this.
+TEST(Faults, AGpusDriverIsOpenedInTheEnd) {
+  const char *path = std::getenv("LD_LIBRARY_PATH");
+  if (!path || !std::strstr(path, "fake-cuda"))
+    GTEST_SKIP() << "run this through ctest, which replaces libcuda.so.1";
+  for (uint64_t n = 1; n <= 16; ++n)
+    for (bool persists : {false, true}) {
+      pid_t child = fork();
+      if (child == 0)
+        _exit(openDriver({n, persists}));
+      int how = -1;
+      ASSERT_EQ(waitpid(child, &how, 0), child);
+      EXPECT_EQ(how, 0) << n;
+    }
+}
 
 TEST(Faults, OfACpu) { compare(cpu()); }
 TEST(Faults, OfAnEmulatedCpu) { compare(amx()); }
