@@ -66,6 +66,8 @@ int enter(const char *name, bool inContext = true) {
     ++fake.misuses;
     return InvalidContext;
   }
+  if (fake.callsUntilFull && --fake.callsUntilFull == 0)
+    return OutOfMemory;
   return std::strcmp(fake.failing, name) ? Success : fake.code;
 }
 

@@ -32,6 +32,7 @@ struct FakeCuda {
   const char *words = "";
   const char *failing = ""; ///< the function that fails
   int code = 0;             ///< how
+  int callsUntilFull = 0;   ///< the last of them is out of memory; 0: none
   bool noting = true;       ///< launches and copies
 
   // What was done.

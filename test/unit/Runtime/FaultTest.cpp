@@ -471,3 +471,52 @@ TEST(Faults, OfAGpu) {
   EXPECT_EQ(fake->memories, 0);
   EXPECT_EQ(fake->misuses, 0);
 }
+
+// Every n-th call of the driver that is out of memory.
+TEST(Faults, OfAGpusDriver) {
+  FakeCuda *fake = fakeCuda();
+  if (!fake)
+    GTEST_SKIP() << "run this through ctest, which replaces libcuda.so.1";
+  kvc_device *device = nullptr;
+  kvc_program *program = nullptr;
+  kvc_cache *cache = nullptr;
+  auto every = [&](const char *what, auto call) {
+    int n = 1;
+    for (;; ++n) {
+      int retained = fake->retained, modules = fake->modules,
+          memories = fake->memories;
+      fake->callsUntilFull = n;
+      kvc_status status = call();
+      fake->callsUntilFull = 0;
+      if (status.code == KVC_OK)
+        break;
+      ASSERT_EQ(status.code, KVC_OUT_OF_MEMORY)
+          << what << ": " << n << ": " << kvc_error_text();
+      EXPECT_EQ(fake->retained, retained) << what << ": " << n;
+      EXPECT_EQ(fake->modules, modules) << what << ": " << n;
+      EXPECT_EQ(fake->memories, memories) << what << ": " << n;
+    }
+    EXPECT_GT(n, 5) << what;
+  };
+  Kind kind = cuda();
+  kvc_cache_options options = {};
+  options.size = sizeof(options);
+  options.arena_bytes = 100000;
+  options.max_sequences = options.max_batch = 2;
+  options.max_step_tokens = 16;
+  options.max_tokens_per_seq = 64;
+  every("device_create", [&] { return kind.create(&device); });
+  every("load", [&] {
+    return kvc_program_load(device, kind.artifact.data(), kind.artifact.size(),
+                            &program);
+  });
+  every("cache_create",
+        [&] { return kvc_cache_create(program, &options, &cache); });
+  kvc_cache_destroy(cache);
+  kvc_program_release(program);
+  kvc_device_release(device);
+  EXPECT_EQ(fake->retained, 0);
+  EXPECT_EQ(fake->modules, 0);
+  EXPECT_EQ(fake->memories, 0);
+  EXPECT_EQ(fake->misuses, 0);
+}
