@@ -21,8 +21,8 @@ namespace kvc::cpu {
 /// One level of x86-64 (CpuTargets.def), or this machine ("native").
 struct CpuTarget {
   std::string name;                  ///< "x86-64-v3"
-  std::string cpu;                   ///< LLVM's -mcpu
-  std::vector<std::string> features; ///< that a machine must have
+  std::string tune;                  ///< LLVM's -mtune
+  std::vector<std::string> features; ///< all that LLVM may use
   /// Features of machines that have a better level than this one.
   std::vector<std::string> without;
   int64_t lanes = 8;

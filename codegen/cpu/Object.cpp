@@ -76,6 +76,10 @@ TargetAttr kvc::cpu::targetAttr(MLIRContext *context, const CpuTarget &target) {
                          /*shared=*/0);
 }
 
+/// What every x86-64 has. A level's own name would let LLVM use features that
+/// the level does not ask a machine for.
+static constexpr const char *kBaseCpu = "x86-64";
+
 static std::unique_ptr<llvm::TargetMachine>
 makeMachine(const CpuTarget &target) {
   static std::once_flag once;
@@ -91,8 +95,7 @@ makeMachine(const CpuTarget &target) {
     return nullptr;
   llvm::TargetOptions options;
   return std::unique_ptr<llvm::TargetMachine>(llvmTarget->createTargetMachine(
-      triple, target.cpu, "", options, llvm::Reloc::PIC_,
-      llvm::CodeModel::Small,
+      triple, kBaseCpu, "", options, llvm::Reloc::PIC_, llvm::CodeModel::Small,
       target.optimised ? llvm::CodeGenOptLevel::Default
                        : llvm::CodeGenOptLevel::None));
 }
@@ -116,7 +119,8 @@ std::unique_ptr<llvm::Module> kvc::cpu::emitLlvm(ModuleOp module,
   for (llvm::Function &function : *llvmModule) {
     if (function.isDeclaration())
       continue;
-    function.addFnAttr("target-cpu", target.cpu);
+    function.addFnAttr("target-cpu", kBaseCpu);
+    function.addFnAttr("tune-cpu", target.tune);
     function.addFnAttr("target-features", features);
     function.addFnAttr("prefer-vector-width",
                        std::to_string(target.lanes * 32));

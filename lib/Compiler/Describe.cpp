@@ -89,7 +89,8 @@ std::vector<artifact::KernelInfo> kvc::describeKernels(ModuleOp module,
     info.target = target.isGpu() ? target.sm.name : target.name;
     if (target.isGpu())
       info.device = target.device == Target::Device::Sim ? "sim" : "cuda";
-    else
+    // Emulated kernels are code for a CPU as well.
+    if (target.device != Target::Device::Cuda)
       info.features = target.cpu.features;
     info.symbol = target.isGpu() ? nvptx::symbolName(op.getSymName())
                                  : cpu::symbolName(op.getSymName());
@@ -120,6 +121,8 @@ std::vector<artifact::KernelInfo> kvc::describePlans(ModuleOp module,
     info.store = store.getSymName().str();
     info.target = target.sm.name;
     info.device = target.deviceName();
+    if (target.device == Target::Device::Sim)
+      info.features = target.cpu.features;
     info.symbol = nvptx::symbolName(info.name);
   }
   return kernels;

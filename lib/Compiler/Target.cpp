@@ -31,7 +31,7 @@ TargetAttr Target::facts(mlir::MLIRContext *context) const {
 void Target::addTo(CacheKeyBuilder &key) const {
   key.add("target").add(name);
   if (device != Device::Cuda) {
-    key.add(cpu.cpu).add(cpu.lanes).add(cpu.registers);
+    key.add(cpu.tune).add(cpu.lanes).add(cpu.registers);
     key.add(llvm::join(cpu.features, ",")).add(llvm::join(cpu.dot, ","));
   }
   if (isGpu())

@@ -22,6 +22,12 @@ struct Feature {
 };
 
 constexpr Feature kFeatures[] = {
+    {"sse3", 1, 0, ECX, 0, 0},
+    {"ssse3", 1, 0, ECX, 9, 0},
+    {"sse4.1", 1, 0, ECX, 19, 0},
+    {"sse4.2", 1, 0, ECX, 20, 0},
+    {"popcnt", 1, 0, ECX, 23, 0},
+    {"lzcnt", 0x80000001, 0, ECX, 5, 0},
     {"fma", 1, 0, ECX, 12, kYmm},
     {"f16c", 1, 0, ECX, 29, kYmm},
     {"avx", 1, 0, ECX, 28, kYmm},
@@ -66,6 +72,13 @@ bool mayUseTiles() {
 }
 
 } // namespace
+
+bool kvc::rt::cpuKnowsFeature(std::string_view name) {
+  for (const Feature &feature : kFeatures)
+    if (feature.name == name)
+      return true;
+  return false;
+}
 
 bool kvc::rt::cpuHasFeature(std::string_view name) {
   for (const Feature &feature : kFeatures)

@@ -10,6 +10,8 @@ namespace kvc::rt {
 /// it and the system saves its registers. For AMX, asks Linux for the right to
 /// use it. Features that are not known here count as missing.
 bool cpuHasFeature(std::string_view name);
+/// Whether cpuHasFeature() knows how to ask for a feature.
+bool cpuKnowsFeature(std::string_view name);
 
 } // namespace kvc::rt
 

@@ -4,6 +4,7 @@
 #include "lib/Artifact/ElfImage.h"
 #include "lib/Simt/InstructionSet.h"
 #include "runtime/devices/Cpu.h"
+#include "runtime/devices/CpuFeatures.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -51,10 +52,17 @@ std::vector<std::string> splitLines(std::span<const uint8_t> bytes) {
 } // namespace
 
 uint32_t SimDriver::fit(const KernelInfo &info, std::string &why) const {
-  if (info.target == target)
-    return 1;
-  why = "is not `" + target + "`";
-  return 0;
+  if (info.target != target) {
+    why = "is not `" + target + "`";
+    return 0;
+  }
+  for (const std::string &feature : info.features)
+    if (!cpuHasFeature(feature)) {
+      why = "is emulated by code that needs " + feature +
+            ", which this CPU lacks";
+      return 0;
+    }
+  return 1;
 }
 
 kvc_status SimDriver::load(const KernelInfo &info,

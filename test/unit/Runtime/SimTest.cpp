@@ -457,6 +457,20 @@ TEST(Sim, OtherTargetsAreListed) {
   kvc_program_release(program);
 }
 
+TEST(Sim, CodeForAnotherCpuIsRefused) {
+  artifact::Manifest manifest = gpuManifest("sim", {"sm_80"});
+  for (artifact::KernelInfo &kernel : manifest.kernels)
+    kernel.features = {"sse3", "avx1024"};
+  std::vector<uint8_t> bytes = packGpu(manifest);
+  kvc_device *device = createSim();
+  kvc_program *program = nullptr;
+  EXPECT_EQ(kvc_program_load(device, bytes.data(), bytes.size(), &program).code,
+            KVC_UNSUPPORTED);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("needs avx1024, which this CPU "
+                                          "lacks"));
+  kvc_device_release(device);
+}
+
 TEST(Sim, BrokenObjectsAreRefused) {
   kvc_device *device = createSim();
   kvc_program *program = nullptr;
