@@ -301,8 +301,27 @@ kvc_status kvc_attend_workspace(const kvc_program *program, uint32_t store,
     return s;
   if (!bytes)
     return noOutput("bytes");
-  *bytes =
-      unwrap(program)->executable().attendWorkspace(store, batch, rows, kv_len);
+  kvc_attend_args bounds = {};
+  bounds.batch = batch;
+  bounds.rows = rows;
+  bounds.max_kv_len = kv_len;
+  *bytes = unwrap(program)->executable().attendWorkspace(store, bounds);
+  return ok();
+} catch (...) {
+  return caught();
+}
+
+kvc_status kvc_attend_workspace_of(const kvc_program *program, uint32_t store,
+                                   const kvc_attend_args *args,
+                                   size_t *bytes) try {
+  if (kvc_status s = checkStore(program, store); !isOk(s))
+    return s;
+  kvc_attend_args known;
+  if (kvc_status s = readStruct(args, "kvc_attend_args", known); !isOk(s))
+    return s;
+  if (!bytes)
+    return noOutput("bytes");
+  *bytes = unwrap(program)->executable().attendWorkspace(store, known);
   return ok();
 } catch (...) {
   return caught();

@@ -57,10 +57,8 @@ kvc_status Cache::init() {
     if (!initStep(step))
       return noMemory("`max_batch` tables of `max_tokens_per_seq`");
   for (uint32_t i = 0; i < stores.size(); ++i)
-    workspaceBytes = std::max(workspaceBytes,
-                              program->executable().attendWorkspace(
-                                  i, options.max_batch, options.max_step_tokens,
-                                  options.max_tokens_per_seq));
+    workspaceBytes = std::max(
+        workspaceBytes, program->executable().attendWorkspace(i, boundsOf(i)));
   workspace = program->device().allocate(workspaceBytes);
   if (!workspace)
     return noMemory("the workspace");
@@ -103,19 +101,23 @@ bool Cache::initStep(Step &step) {
   size_t batch = options.max_batch;
   Device &device = program->device();
   if (!step.sequences.allocate(batch) || !step.owners.allocate(batch) ||
-      !step.writtenIn.allocate(program->manifest().model.layers) ||
-      !step.cuQ.allocate(device, batch + 1) ||
-      !step.kvLen.allocate(device, batch))
+      !step.writtenIn.allocate(program->manifest().model.layers))
     return false;
   step.tables = std::vector<StepTable>(stores.size());
+  // What changes in every step lies side by side, and long tables behind it.
+  step.cuQ.reserve(step.memory, batch + 1);
+  step.kvLen.reserve(step.memory, batch);
+  for (StepTable &table : step.tables)
+    table.slots.reserve(step.memory, options.max_step_tokens);
   for (uint32_t i = 0; i < stores.size(); ++i) {
     StepTable &table = step.tables[i];
-    if (!table.table.allocate(device, batch * stores[i]->layout.tableWidth) ||
-        !table.filled.allocate(batch) ||
-        !table.slots.allocate(device, options.max_step_tokens))
+    table.table.reserve(step.memory, batch * stores[i]->layout.tableWidth);
+    if (!table.filled.allocate(batch))
       return false;
   }
-  return true;
+  // cuQ and kvLen; the slots of each store, and of each row of its table what
+  // is gone and what is new.
+  return step.memory.allocate(device, (2 * batch + 1) * stores.size() + 2);
 }
 
 Cache::~Cache() {
@@ -402,7 +404,7 @@ kvc_status Cache::reserve(const kvc_slot_request *requests, uint32_t count,
 /// Takes the pages and writes what kernels read.
 kvc_status Cache::fillStep(uint32_t index) {
   Step &step = steps[index];
-  step.rows = 0;
+  step.rows = step.maxQueries = 0;
   for (uint32_t row = 0; row < step.batch; ++row) {
     uint32_t slot = step.sequences[row];
     Sequence &sequence = sequences[slot];
@@ -412,26 +414,24 @@ kvc_status Cache::fillStep(uint32_t index) {
     step.kvLen[row] = int32_t(sequence.tokens());
     Remembered kept = same ? remembered : Remembered();
     for (uint32_t store = 0; store < stores.size(); ++store)
-      if (kvc_status s = fillTable(step, store, row, kept); !isOk(s))
-        return s;
+      fillTable(step, store, row, kept);
     step.owners[row] = slot + 1;
     remembered = {row, sequence.tokens(), sequence.length};
     step.rows += sequence.reserved;
+    step.maxQueries = std::max(step.maxQueries, sequence.reserved);
   }
   step.cuQ[step.batch] = int32_t(step.rows);
   for (StepTable &table : step.tables)
-    if (kvc_status s = table.slots.upload(0, step.rows, options.stream);
-        !isOk(s))
-      return s;
-  if (kvc_status s = step.kvLen.upload(0, step.batch, options.stream); !isOk(s))
-    return s;
-  return step.cuQ.upload(0, step.batch + 1, options.stream);
+    table.slots.change(0, step.rows);
+  step.kvLen.change(0, step.batch);
+  step.cuQ.change(0, step.batch + 1);
+  return step.memory.upload(options.stream);
 }
 
 /// The table has what is `kept` of the sequence. Of a GPU's copy, only what
 /// changes is written: in most rows of most steps, nothing.
-kvc_status Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
-                            const Remembered &kept) {
+void Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
+                      const Remembered &kept) {
   Store &store = *stores[storeIndex];
   StepTable &to = step.tables[storeIndex];
   uint32_t slot = step.sequences[row];
@@ -443,7 +443,9 @@ kvc_status Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
     to.table[row] = int32_t(slot);
     for (uint32_t i = 0; i < sequence.reserved; ++i)
       slots[i] = slot * tokens + sequence.length + i;
-    return same ? ok() : to.table.upload(row, 1, options.stream);
+    if (!same)
+      to.table.change(row, 1);
+    return;
   }
   int32_t *table = store.table(slot);
   uint32_t pages = store.layout.pagesFor(sequence.tokens());
@@ -457,11 +459,8 @@ kvc_status Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
   uint32_t goneEnd = std::min(first, store.layout.unseen(sequence.length).end);
   if (gone < goneEnd) {
     std::fill(entries + gone, entries + goneEnd, kZeroPage);
-    if (kvc_status s =
-            to.table.upload(size_t(row) * store.layout.tableWidth + gone,
-                            goneEnd - gone, options.stream);
-        !isOk(s))
-      return s;
+    to.table.change(size_t(row) * store.layout.tableWidth + gone,
+                    goneEnd - gone);
   }
   // Entries of the step that used this row before.
   uint32_t changed = std::max(to.filled[row], pages);
@@ -471,8 +470,8 @@ kvc_status Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
     uint32_t token = sequence.length + i;
     slots[i] = table[token / tokens] * tokens + token % tokens;
   }
-  return to.table.upload(size_t(row) * store.layout.tableWidth + first,
-                         changed - first, options.stream);
+  to.table.change(size_t(row) * store.layout.tableWidth + first,
+                  changed - first);
 }
 
 /// The failure of a commit that would keep rows that nobody wrote.

@@ -64,6 +64,8 @@ struct Step {
                                  ///< layer was
   HostArray<uint32_t> sequences; ///< [max_batch] slots
   HostArray<uint32_t> owners;    ///< [max_batch] 1 + slot of a row's last user
+  uint32_t maxQueries = 0;       ///< new tokens of a sequence, at most
+  KernelMemory memory;           ///< of the arrays that kernels read
   KernelArray<int32_t> cuQ, kvLen;
   std::vector<StepTable> tables; ///< one per store
 
@@ -161,15 +163,18 @@ private:
                           uint64_t &rows) const;
   kvc_status checkPages(const kvc_slot_request *requests, uint32_t count);
   kvc_status fillStep(uint32_t index);
-  kvc_status fillTable(Step &step, uint32_t store, uint32_t row,
-                       const Remembered &kept);
+  void fillTable(Step &step, uint32_t store, uint32_t row,
+                 const Remembered &kept);
   bool covers(uint32_t store, uint32_t layer) const;
   kvc_status checkLayer(uint32_t layer) const;
   kvc_status begin(kvc_step step, uint32_t layer, bool pointers, bool reads);
   void finish(kvc_step step, const kvc_status &status,
               std::optional<uint32_t> wrote = std::nullopt);
   kvc_batch_view viewOf(const Step &step, uint32_t store, uint32_t layer) const;
-  kvc_attend_args attendArgs(const kvc_batch_view &view) const;
+  /// What all attends of a store stay within.
+  kvc_attend_args boundsOf(uint32_t store) const;
+  kvc_attend_args attendArgs(const Step &step, uint32_t store,
+                             const kvc_batch_view &view) const;
   template <class Kept> void end(Step &step, Kept kept);
   void shrink(uint32_t sequence, uint32_t from, uint32_t to);
   void empty(uint32_t sequence);

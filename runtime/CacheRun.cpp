@@ -135,8 +135,21 @@ kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
   return status;
 }
 
-kvc_attend_args Cache::attendArgs(const kvc_batch_view &view) const {
+kvc_attend_args Cache::boundsOf(uint32_t store) const {
+  const StoreLayout &layout = stores[store]->layout;
   kvc_attend_args args = {};
+  args.size = sizeof(args);
+  args.batch = options.max_batch;
+  args.rows = options.max_step_tokens;
+  args.max_kv_len = options.max_tokens_per_seq;
+  // Whatever sequences there are, their tokens are in these pages.
+  args.max_kv_tokens = uint64_t(layout.outers) * uint64_t(layout.outerTokens);
+  return args;
+}
+
+kvc_attend_args Cache::attendArgs(const Step &step, uint32_t store,
+                                  const kvc_batch_view &view) const {
+  kvc_attend_args args = boundsOf(store);
   args.batch = view.batch;
   args.cu_q = view.cu_q;
   args.kv_len = view.kv_len;
@@ -147,8 +160,8 @@ kvc_attend_args Cache::attendArgs(const kvc_batch_view &view) const {
   args.workspace_bytes = workspaceBytes;
   args.stream = options.stream;
   args.rows = view.rows;
-  args.max_queries = view.rows;
-  args.max_kv_len = options.max_tokens_per_seq;
+  // Not the rows of all: kernels for longer queries have nothing to do.
+  args.max_queries = step.maxQueries;
   // outers stays 0: the tables are our own.
   std::copy(std::begin(view.planes), std::end(view.planes), args.planes);
   return args;
@@ -165,7 +178,7 @@ kvc_status Cache::attend(kvc_step handle, uint32_t layer, const void *q,
     if (!covers(store, layer))
       continue;
     kvc_batch_view view = viewOf(steps[handle.slot], store, layer);
-    kvc_attend_args args = attendArgs(view);
+    kvc_attend_args args = attendArgs(steps[handle.slot], store, view);
     args.q = q;
     args.q_row_stride = int64_t(model.qHeads * model.headDimK * element);
     args.out = out;

@@ -28,9 +28,10 @@ public:
   /// nothing.
   virtual const char *remarks() const { return ""; }
   virtual kvc_status append(uint32_t store, const kvc_append_args &args) = 0;
-  /// Bytes that suffice for any attend() within these bounds.
-  virtual size_t attendWorkspace(uint32_t store, uint32_t batch, uint32_t rows,
-                                 uint32_t kvLen) const = 0;
+  /// Bytes that suffice for any attend() within these bounds: `batch`, `rows`,
+  /// and the fields that begin with `max_`. Nothing else of them is read.
+  virtual size_t attendWorkspace(uint32_t store,
+                                 const kvc_attend_args &bounds) const = 0;
   virtual kvc_status attend(uint32_t store, const kvc_attend_args &args) = 0;
 };
 

@@ -211,12 +211,12 @@ public:
 
   const std::string &target() const override { return variant.target; }
   kvc_status append(uint32_t store, const kvc_append_args &args) override;
-  size_t attendWorkspace(uint32_t store, uint32_t batch, uint32_t rows,
-                         uint32_t kvLen) const override {
+  size_t attendWorkspace(uint32_t store,
+                         const kvc_attend_args &bounds) const override {
     const CpuStore &s = variant.stores[store];
     return AttendPlan::workspaceBytes(
-        s.shape, stride(s.attendScratch) * device.workers(), batch, rows,
-        kvLen);
+        s.shape, stride(s.attendScratch) * device.workers(), bounds.batch,
+        bounds.rows, bounds.max_kv_len);
   }
   kvc_status attend(uint32_t store, const kvc_attend_args &args) override;
 

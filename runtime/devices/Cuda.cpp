@@ -2,6 +2,7 @@
 #include "runtime/devices/Cuda.h"
 
 #include "runtime/devices/CudaApi.h"
+#include "runtime/devices/CudaStaging.h"
 #include "runtime/devices/Gpu.h"
 
 #include <algorithm>
@@ -68,11 +69,10 @@ kvc_status CudaModule::find(const KernelInfo &info, GpuFunction &function) {
 
 class CudaDriver : public GpuDriver {
 public:
-  explicit CudaDriver(const Gpu &gpu) : gpu(gpu) {}
-  ~CudaDriver() override {
-    if (gpu.primary)
-      gpu.cuda->cuDevicePrimaryCtxRelease_v2(gpu.device);
-  }
+  explicit CudaDriver(const Gpu &gpu) : gpu(gpu), staging(*gpu.cuda) {}
+  ~CudaDriver() override;
+  /// Once, before anything else.
+  kvc_status open();
 
   /// Takes the primary context.
   Result retain() {
@@ -96,10 +96,12 @@ public:
   void *allocate(size_t bytes) override;
   void deallocate(void *memory, size_t) override {
     Current current(*gpu.cuda, gpu.context);
+    Uncaptured uncaptured(*gpu.cuda);
     gpu.cuda->cuMemFree_v2(DevicePtr(memory));
   }
   void zero(void *memory, size_t bytes) override {
     Current current(*gpu.cuda, gpu.context);
+    Uncaptured uncaptured(*gpu.cuda);
     clear(DevicePtr(memory), bytes);
   }
   kvc_status scrub(void *memory, size_t bytes, void *stream) override;
@@ -113,7 +115,37 @@ private:
   Result clear(DevicePtr memory, size_t bytes);
 
   Gpu gpu;
+  /// For what is in no order with the caller's work: the legacy default stream
+  /// would wait for all of it, and breaks captures under way.
+  Handle own = nullptr;
+  StagingRing staging;
 };
+
+kvc_status CudaDriver::open() {
+  const Driver &cuda = *gpu.cuda;
+  Current current(cuda, gpu.context);
+  if (current.result)
+    return cuda.notMade(current.result, "cuCtxPushCurrent");
+  Uncaptured uncaptured(cuda);
+  if (Result r = cuda.cuStreamCreate(&own, kStreamNonBlocking))
+    return cuda.notMade(r, "cuStreamCreate");
+  if (Result r = staging.open())
+    return cuda.notMade(r, "pinned memory for copies");
+  return ok();
+}
+
+CudaDriver::~CudaDriver() {
+  const Driver &cuda = *gpu.cuda;
+  if (gpu.context) {
+    Current current(cuda, gpu.context);
+    Uncaptured uncaptured(cuda);
+    staging.close();
+    if (own)
+      cuda.cuStreamDestroy_v2(own);
+  }
+  if (gpu.primary)
+    cuda.cuDevicePrimaryCtxRelease_v2(gpu.device);
+}
 
 /// "sm_90a" as 90 and whether there is a letter.
 bool parse(const std::string &target, int &version, bool &exact) {
@@ -221,14 +253,21 @@ kvc_status CudaDriver::scrub(void *memory, size_t bytes, void *stream) {
   return r ? cuda.failed(r, "cuMemsetD8Async") : ok();
 }
 
-/// From memory that is not pinned: the driver has read it when it returns.
 kvc_status CudaDriver::upload(void *to, const void *from, size_t bytes,
                               void *stream) {
   const Driver &cuda = *gpu.cuda;
   Current current(cuda, gpu.context);
   if (current.result)
     return cuda.failed(current.result, "cuCtxPushCurrent");
-  Result r = cuda.cuMemcpyHtoDAsync_v2(DevicePtr(to), from, bytes, stream);
+  int capturing = 0;
+  if (Result r = cuda.cuStreamIsCapturing(stream, &capturing))
+    return cuda.failed(r, "cuStreamIsCapturing");
+  // A replay would copy what is staged there by then.
+  if (capturing)
+    return fail(KVC_DEVICE_ERROR, 430,
+                "`stream` is being captured in a graph, where a copy from the "
+                "host has no place");
+  Result r = staging.copy(DevicePtr(to), from, bytes, stream);
   return r ? cuda.failed(r, "cuMemcpyHtoDAsync") : ok();
 }
 
@@ -239,20 +278,25 @@ kvc_status CudaDriver::download(void *to, const void *from, size_t bytes) {
     return cuda.failed(current.result, "cuCtxPushCurrent");
   if (Result r = cuda.cuCtxSynchronize())
     return cuda.failed(r, "cuCtxSynchronize");
-  Result r = cuda.cuMemcpyDtoH_v2(to, DevicePtr(from), bytes);
-  return r ? cuda.failed(r, "cuMemcpyDtoH") : ok();
+  if (Result r = cuda.cuMemcpyDtoHAsync_v2(to, DevicePtr(from), bytes, own))
+    return cuda.failed(r, "cuMemcpyDtoHAsync");
+  Result r = cuda.cuStreamSynchronize(own);
+  return r ? cuda.failed(r, "cuStreamSynchronize") : ok();
 }
 
-/// Waits for it: the caller's streams need not wait for the default one.
+/// Waits for it: the caller's streams need not wait for any other.
 Result CudaDriver::clear(DevicePtr memory, size_t bytes) {
-  Result result = gpu.cuda->cuMemsetD8_v2(memory, 0, bytes);
-  return result ? result : gpu.cuda->cuCtxSynchronize();
+  Result result = gpu.cuda->cuMemsetD8Async(memory, 0, bytes, own);
+  return result ? result : gpu.cuda->cuStreamSynchronize(own);
 }
 
 void *CudaDriver::allocate(size_t bytes) {
   Current current(*gpu.cuda, gpu.context);
+  if (current.result)
+    return nullptr;
+  Uncaptured uncaptured(*gpu.cuda);
   DevicePtr memory = 0;
-  if (current.result || gpu.cuda->cuMemAlloc_v2(&memory, bytes))
+  if (gpu.cuda->cuMemAlloc_v2(&memory, bytes))
     return nullptr;
   if (clear(memory, bytes)) {
     gpu.cuda->cuMemFree_v2(memory);
@@ -314,6 +358,8 @@ kvc_status kvc::rt::createCudaDevice(const kvc_cuda_options &options,
   if (!gpu.context)
     if (Result r = made.retain())
       return cuda.notMade(r, "cuDevicePrimaryCtxRetain");
+  if (kvc_status s = made.open(); !isOk(s))
+    return s;
   device = created.release();
   return ok();
 }

@@ -44,10 +44,20 @@ const Driver *Driver::open(kvc_status &status) {
     KVC_LOAD(cuLaunchKernel);
     KVC_LOAD(cuMemAlloc_v2);
     KVC_LOAD(cuMemFree_v2);
-    KVC_LOAD(cuMemsetD8_v2);
+    KVC_LOAD(cuMemHostAlloc);
+    KVC_LOAD(cuMemFreeHost);
     KVC_LOAD(cuMemsetD8Async);
     KVC_LOAD(cuMemcpyHtoDAsync_v2);
-    KVC_LOAD(cuMemcpyDtoH_v2);
+    KVC_LOAD(cuMemcpyDtoHAsync_v2);
+    KVC_LOAD(cuStreamCreate);
+    KVC_LOAD(cuStreamDestroy_v2);
+    KVC_LOAD(cuStreamSynchronize);
+    KVC_LOAD(cuStreamIsCapturing);
+    KVC_LOAD(cuThreadExchangeStreamCaptureMode);
+    KVC_LOAD(cuEventCreate);
+    KVC_LOAD(cuEventDestroy_v2);
+    KVC_LOAD(cuEventRecord);
+    KVC_LOAD(cuEventSynchronize);
 #undef KVC_LOAD
     return true;
   }();

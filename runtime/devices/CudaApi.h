@@ -25,6 +25,9 @@ inline constexpr int kMultiprocessors = 16, kMajor = 75, kMinor = 76;
 inline constexpr int kSharedPerBlockOptIn = 97;
 inline constexpr int kMaxDynamicShared = 8;
 inline constexpr int kJitErrorLog = 5, kJitErrorLogBytes = 6;
+inline constexpr unsigned kHostPortable = 1;
+inline constexpr unsigned kStreamNonBlocking = 1, kEventNoTiming = 2;
+inline constexpr int kCaptureRelaxed = 2;
 
 /// The functions that are used, as the library names them.
 struct Driver {
@@ -50,10 +53,20 @@ struct Driver {
                            void **);
   Result (*cuMemAlloc_v2)(DevicePtr *, size_t);
   Result (*cuMemFree_v2)(DevicePtr);
-  Result (*cuMemsetD8_v2)(DevicePtr, unsigned char, size_t);
+  Result (*cuMemHostAlloc)(void **, size_t, unsigned);
+  Result (*cuMemFreeHost)(void *);
   Result (*cuMemsetD8Async)(DevicePtr, unsigned char, size_t, Handle);
   Result (*cuMemcpyHtoDAsync_v2)(DevicePtr, const void *, size_t, Handle);
-  Result (*cuMemcpyDtoH_v2)(void *, DevicePtr, size_t);
+  Result (*cuMemcpyDtoHAsync_v2)(void *, DevicePtr, size_t, Handle);
+  Result (*cuStreamCreate)(Handle *, unsigned);
+  Result (*cuStreamDestroy_v2)(Handle);
+  Result (*cuStreamSynchronize)(Handle);
+  Result (*cuStreamIsCapturing)(Handle, int *);
+  Result (*cuThreadExchangeStreamCaptureMode)(int *);
+  Result (*cuEventCreate)(Handle *, unsigned);
+  Result (*cuEventDestroy_v2)(Handle);
+  Result (*cuEventRecord)(Handle, Handle);
+  Result (*cuEventSynchronize)(Handle);
 
   /// The library, opened once and never closed; null with a status.
   static const Driver *open(kvc_status &status);
@@ -83,6 +96,23 @@ public:
 
   const Driver &cuda;
   const Result result;
+};
+
+/// Allows this thread, as long as it lives, what a capture under way in some
+/// other thread forbids all of them by default: allocating, say, which has
+/// nothing to do with the stream that is captured.
+class Uncaptured {
+public:
+  explicit Uncaptured(const Driver &cuda) : cuda(cuda) {
+    cuda.cuThreadExchangeStreamCaptureMode(&mode);
+  }
+  ~Uncaptured() { cuda.cuThreadExchangeStreamCaptureMode(&mode); }
+  Uncaptured(const Uncaptured &) = delete;
+  Uncaptured &operator=(const Uncaptured &) = delete;
+
+private:
+  const Driver &cuda;
+  int mode = kCaptureRelaxed; ///< the other one, after each exchange
 };
 
 } // namespace kvc::rt::cuda

@@ -21,6 +21,57 @@ static constexpr Wide kMostItems = 1u << 30;
 
 static size_t align(size_t bytes) { return (bytes + 63) & ~size_t(63); }
 
+GpuBounds GpuBounds::of(const kvc_attend_args &args) {
+  GpuBounds bounds = {args.batch, args.rows, args.rows, args.max_kv_len, 0};
+  if (args.max_queries)
+    bounds.maxQueries = std::min(args.max_queries, args.rows);
+  bounds.maxTokens = uint64_t(args.batch) * args.max_kv_len;
+  if (args.max_kv_tokens)
+    bounds.maxTokens = std::min(bounds.maxTokens, args.max_kv_tokens);
+  return bounds;
+}
+
+namespace {
+
+/// What one attend kernel is given at most.
+struct Demand {
+  Wide items = 0, partRows = 0;
+};
+
+/// Of kernel `v`, which serves sequences of up to `most` query tokens. The
+/// names are those of GpuWorkspace's formulas.
+Demand demandOf(const GpuStore &store, size_t v, uint64_t most,
+                const GpuBounds &bounds) {
+  const AttendVariant &variant = store.shape.variants[v];
+  Wide q = most, s = variant.split;
+  Wide n =
+      std::min(bounds.batch, bounds.rows / std::max(1u, variant.minQueries));
+  Wide P =
+      Wide(std::max<int64_t>(1, mostParts(store.shape, variant.split,
+                                          int64_t(most), bounds.maxKvLen)));
+  Wide T = bounds.maxTokens, A = n * P, M = A, m = n;
+  if (P == 1) {
+    M = 0;
+  } else if (!store.shape.window) {
+    m = std::min(n, T / (s + 1));
+    A = std::min(A, T / s + n);
+    M = std::min(m * P, T / s + m);
+  }
+  Demand demand;
+  Wide R = bounds.rows;
+  demand.partRows =
+      store.shape.queryHeads * std::min(std::min(R, m * q) * P, q * M);
+  // A sequence has ceil(rows / block) blocks, of each part.
+  Wide block = store.attend[v].info->rows, group = store.group;
+  Wide rows = group * std::min(std::min(R, n * q) * P, q * A);
+  Wide blocks = std::min((rows + (block - 1) * A) / block,
+                         (q * group + block - 1) / block * A);
+  demand.items = store.shape.kvHeads * blocks;
+  return demand;
+}
+
+} // namespace
+
 bool GpuWorkspace::plan(const GpuStore &store, const GpuBounds &bounds) {
   *this = GpuWorkspace();
   size_t at = 0;
@@ -31,31 +82,22 @@ bool GpuWorkspace::plan(const GpuStore &store, const GpuBounds &bounds) {
   };
   partRow = take(size_t(bounds.batch) * sizeof(int64_t));
   for (size_t v = 0; v < store.attend.size(); ++v) {
-    const AttendVariant &variant = store.shape.variants[v];
     Variant &to = variants[v];
     to.count = take(sizeof(int32_t));
-    if (variant.minQueries > bounds.maxQueries)
+    if (store.shape.variants[v].minQueries > bounds.maxQueries)
       continue;
     // Sequences whose query tokens are within this kernel's range.
-    uint64_t most = v + 1 < store.attend.size()
-                        ? store.shape.variants[v + 1].minQueries - 1
-                        : bounds.maxQueries;
-    most = std::min<uint64_t>(most, bounds.maxQueries);
-    uint64_t rows = std::min(uint64_t(bounds.rows), bounds.batch * most);
-    auto parts = uint64_t(
-        std::max<int64_t>(1, mostParts(store.shape, variant.split,
-                                       int64_t(most), bounds.maxKvLen)));
-    uint64_t perItem = store.attend[v].info->rows;
-    uint64_t blocks = rows * store.group / perItem + bounds.batch;
-    Wide wanted = Wide(blocks) * store.shape.kvHeads * parts;
-    if (wanted > kMostItems)
+    uint64_t most = bounds.maxQueries;
+    if (v + 1 < store.attend.size())
+      most =
+          std::min<uint64_t>(most, store.shape.variants[v + 1].minQueries - 1);
+    Demand demand = demandOf(store, v, most, bounds);
+    if (demand.items > kMostItems)
       return false;
-    auto items = uint32_t(wanted);
-    to.capacity = items;
-    to.arrivals = take(size_t(items) * sizeof(uint32_t));
-    to.items = take(size_t(items) * sizeof(KvcGpuItem));
-    if (parts > 1)
-      partRows += int64_t(rows * store.shape.queryHeads * parts);
+    to.capacity = uint32_t(demand.items);
+    to.arrivals = take(size_t(to.capacity) * sizeof(uint32_t));
+    to.items = take(size_t(to.capacity) * sizeof(KvcGpuItem));
+    partRows += int64_t(demand.partRows);
   }
   lse = take(size_t(partRows) * sizeof(float));
   o = take(size_t(partRows) * store.shape.dimV * sizeof(float));
@@ -99,10 +141,10 @@ public:
   const std::string &target() const override { return name; }
   const char *remarks() const override { return said.c_str(); }
   kvc_status append(uint32_t store, const kvc_append_args &args) override;
-  size_t attendWorkspace(uint32_t store, uint32_t batch, uint32_t rows,
-                         uint32_t kvLen) const override {
+  size_t attendWorkspace(uint32_t store,
+                         const kvc_attend_args &bounds) const override {
     GpuWorkspace workspace;
-    bool fits = workspace.plan(stores[store], {batch, rows, rows, kvLen});
+    bool fits = workspace.plan(stores[store], GpuBounds::of(bounds));
     return fits ? workspace.bytes : SIZE_MAX;
   }
   kvc_status attend(uint32_t store, const kvc_attend_args &args) override;
@@ -226,9 +268,7 @@ kvc_status GpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
     return status;
   if (kvc_status status = checkPlanes(*s.info, args.planes); !isOk(status))
     return status;
-  uint32_t maxQueries = args.max_queries ? args.max_queries : args.rows;
-  GpuBounds bounds = {args.batch, args.rows, std::min(maxQueries, args.rows),
-                      args.max_kv_len};
+  GpuBounds bounds = GpuBounds::of(args);
   GpuWorkspace workspace;
   if (!workspace.plan(s, bounds))
     return fail(KVC_INVALID_ARGUMENT, 416,

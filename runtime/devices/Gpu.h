@@ -27,12 +27,30 @@ struct GpuStore {
 
 /// Bounds of an attend call.
 struct GpuBounds {
-  uint32_t batch, rows, maxQueries, maxKvLen;
+  uint32_t batch, rows;
+  uint32_t maxQueries, maxKvLen; ///< of a sequence
+  uint64_t maxTokens;            ///< cached ones, of all sequences together
+
+  static GpuBounds of(const kvc_attend_args &args);
 };
 
 /// Where things are in the workspace, as offsets from its first byte.
 ///
 ///   part_row | per kernel: count, arrivals, items | lse of parts | o of parts
+///
+/// It holds whatever a plan within the bounds can make, and that is less than
+/// the bounds' product: long sequences are few, since their tokens are in one
+/// pool. Of the n sequences that a kernel may serve, each with at most q query
+/// tokens and P parts of s tokens, R query tokens and T cached ones in all:
+///
+///   parts                    A = min(n P, T / s + n)
+///   of those with several    M = min(m P, T / s + m), m = min(n, T / (s + 1))
+///   rows of parts            q heads * min(min(R, m q) P, q M)
+///   items                    kv heads * the sum of row blocks times parts,
+///                            a block being `rows` rows of a head
+///
+/// A window bounds P instead, and says nothing of T: its pages are freed while
+/// lengths grow.
 struct GpuWorkspace {
   /// False if there may be more items of work than kernels can count.
   bool plan(const GpuStore &store, const GpuBounds &bounds);

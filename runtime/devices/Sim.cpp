@@ -51,8 +51,16 @@ std::vector<std::string> splitLines(std::span<const uint8_t> bytes) {
 
 } // namespace
 
+/// "sm_90a" is emulated as "sm_90" is: code with the letter may do more, and
+/// no instruction of the emulator's is of that kind.
+static std::string withoutLetter(std::string name) {
+  if (name.starts_with("sm_") && (name.back() == 'a' || name.back() == 'f'))
+    name.pop_back();
+  return name;
+}
+
 uint32_t SimDriver::fit(const KernelInfo &info, std::string &why) const {
-  if (info.target != target) {
+  if (withoutLetter(info.target) != withoutLetter(target)) {
     why = "is not `" + target + "`";
     return 0;
   }
@@ -62,7 +70,7 @@ uint32_t SimDriver::fit(const KernelInfo &info, std::string &why) const {
             ", which this CPU lacks";
       return 0;
     }
-  return 1;
+  return info.target == target ? 2 : 1;
 }
 
 kvc_status SimDriver::load(const KernelInfo &info,

@@ -182,8 +182,8 @@ KVC_API kvc_status kvc_device_create_cuda(const kvc_cuda_options *options,
 
 typedef struct kvc_sim_options {
   size_t size;
-  const char *target; /* "sm_90a": runs an artifact's kernels for
-                         `sim:sm_90a`; "x86-64-v4-amx": those for that level */
+  const char *target; /* "sm_90": runs an artifact's kernels for
+                         `sim:sm_90`; "x86-64-v4-amx": those for that level */
   uint64_t seed;      /* of a GPU: in which order warps and CTAs run */
   uint32_t flags;     /* of a GPU: KVC_SIM_COUNT */
   uint32_t threads;   /* of a CPU: as in kvc_cpu_options */
@@ -360,6 +360,10 @@ typedef struct kvc_attend_args {
   uint32_t rows;        /* of q, in all; 0: nothing is done */
   uint32_t max_queries; /* query tokens of a sequence; 0: as many as rows */
   uint32_t max_kv_len;  /* longer sequences are cut to it; 0: all are empty */
+  uint64_t max_kv_tokens; /* cached tokens of all sequences together: a pool's,
+                             where no two share a page; 0: batch * max_kv_len.
+                             It keeps the workspace small, where it is not of a
+                             store with a window. */
 } kvc_attend_args;
 
 /* Bytes of workspace that suffice for any kvc_attend of `store` with at most
@@ -372,6 +376,12 @@ KVC_API kvc_status kvc_attend_workspace(const kvc_program *program,
                                         uint32_t store, uint32_t batch,
                                         uint32_t rows, uint32_t kv_len,
                                         size_t *bytes);
+/* The same for calls within the bounds of `args`: batch, rows and the fields
+ * that begin with max_. Nothing else of it is read. */
+KVC_API kvc_status kvc_attend_workspace_of(const kvc_program *program,
+                                           uint32_t store,
+                                           const kvc_attend_args *args,
+                                           size_t *bytes);
 /* Attention of a ragged batch. Query token i of sequence b stands at position
  * kv_len[b] - n + i, n its query tokens, and sees the cached tokens up to its
  * own that the store's read rule shows. The result of a row does not depend on
@@ -491,7 +501,10 @@ KVC_API kvc_status kvc_cache_mark_appended(kvc_cache *cache, kvc_step step,
                                            uint32_t layer);
 /* Attends the step's rows over one layer. KVC_NOT_APPENDED if they are not
  * appended: their places hold what others left there. lse may be null.
- * Everything is dense: [rows][q_heads][dim]. */
+ * Everything is dense: [rows][q_heads][dim]. A call that was captured in a graph
+ * may be replayed for later steps in the same slot with the same batch and rows,
+ * none of whose sequences has more new tokens than the longest of the step that
+ * was captured. */
 KVC_API kvc_status kvc_cache_attend(kvc_cache *cache, kvc_step step,
                                     uint32_t layer, const void *q, void *out,
                                     float *lse);

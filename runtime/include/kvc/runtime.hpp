@@ -113,7 +113,7 @@ public:
     Status s = kvc_device_create_cuda(&options, &device);
     return made(s, device);
   }
-  /// An emulated GPU or CPU: "sm_90a" runs what was compiled for `sim:sm_90a`,
+  /// An emulated GPU or CPU: "sm_90" runs what was compiled for `sim:sm_90`,
   /// "x86-64-v4-amx" what was compiled for that level.
   static Result<Device> sim(const char *target) {
     kvc_sim_options options = {};
@@ -187,6 +187,14 @@ public:
     if (Status s =
             kvc_attend_workspace(get(), store, batch, rows, kvLen, &bytes);
         !s)
+      return s;
+    return bytes;
+  }
+  /// For calls within the bounds of `args`.
+  Result<size_t> attendWorkspace(uint32_t store,
+                                 const kvc_attend_args &args) const {
+    size_t bytes = 0;
+    if (Status s = kvc_attend_workspace_of(get(), store, &args, &bytes); !s)
       return s;
     return bytes;
   }

@@ -554,7 +554,8 @@ TEST(CacheModel, AGpusCopiesAreUpToDate) {
     Model model(9, loaded, /*runs=*/false, KVC_SCRUB);
     model.run(80000);
     EXPECT_GT(model.reserves, 10000u);
-    EXPECT_LT(notes.uploaded, model.reserves * kBatch * 4 * 20);
+    // One copy of each step that there was room for: all is close by here.
+    EXPECT_LE(notes.uploads.size(), model.reserves);
   }
   EXPECT_TRUE(notes.memories.empty());
 }

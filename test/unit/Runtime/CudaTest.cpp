@@ -13,6 +13,7 @@
 #include <cstring>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <random>
 #include <thread>
 
 using namespace kvc;
@@ -37,6 +38,8 @@ protected:
     EXPECT_EQ(cuda->retained, 0);
     EXPECT_EQ(cuda->modules, 0);
     EXPECT_EQ(cuda->memories, 0);
+    EXPECT_EQ(cuda->streams, 0);
+    EXPECT_EQ(cuda->events, 0);
     EXPECT_EQ(cuda->depth, 0u);
     EXPECT_EQ(cuda->misuses, 0);
   }
@@ -123,11 +126,17 @@ TEST_F(Cuda, MachinesWithoutAGpuSaySo) {
 TEST_F(Cuda, EveryFailureOfTheDriverIsReported) {
   for (const char *function :
        {"cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetAttribute",
-        "cuDevicePrimaryCtxRetain"}) {
+        "cuDevicePrimaryCtxRetain", "cuStreamCreate"}) {
     failure(function, 2);
     EXPECT_FALSE(create());
     EXPECT_EQ(kvc_error_text(),
               function + std::string(": out of memory (CUDA error 2)"));
+  }
+  for (const char *function : {"cuMemHostAlloc", "cuEventCreate"}) {
+    failure(function, 2);
+    EXPECT_FALSE(create());
+    EXPECT_STREQ(kvc_error_text(),
+                 "pinned memory for copies: out of memory (CUDA error 2)");
   }
 }
 
@@ -159,14 +168,12 @@ TEST_F(Cuda, MemoryIsZeroedBeforeAnyStreamUsesIt) {
   auto *memory = static_cast<uint8_t *>(device.allocate(1000));
   ASSERT_TRUE(memory);
   EXPECT_EQ(std::count(memory, memory + 1000, 0), 1000);
-  EXPECT_EQ(cuda->unfinished, 0);
   memory[5] = memory[10] = memory[20] = 1;
   device.zero(memory + 8, 8);
   EXPECT_EQ(std::count(memory, memory + 1000, 0), 998);
-  EXPECT_EQ(cuda->unfinished, 0);
   device.deallocate(memory, 1000);
-  for (const char *function :
-       {"cuMemAlloc", "cuMemsetD8", "cuCtxSynchronize", "cuCtxPushCurrent"}) {
+  for (const char *function : {"cuMemAlloc", "cuMemsetD8Async",
+                               "cuStreamSynchronize", "cuCtxPushCurrent"}) {
     failure(function, 2);
     EXPECT_EQ(device.allocate(64), nullptr) << function;
   }
@@ -180,16 +187,37 @@ TEST_F(Cuda, PagesAreScrubbedInTheOrderOfTheStream) {
   auto *memory = static_cast<uint8_t *>(device.allocate(64));
   ASSERT_TRUE(memory);
   std::fill(memory, memory + 64, uint8_t(1));
-  int stream;
-  cuda->copies.clear();
+  int stream, other;
   EXPECT_EQ(device.scrub(memory + 8, 40, &stream).code, KVC_OK);
+  finishFake(&other);
+  EXPECT_EQ(std::count(memory, memory + 64, 1), 64) << "nobody waits";
+  finishFake(&stream);
   EXPECT_EQ(std::count(memory + 8, memory + 48, 0), 40);
   EXPECT_EQ(std::count(memory, memory + 64, 1), 24);
-  EXPECT_THAT(cuda->copies, testing::ElementsAre(&stream));
   failure("cuMemsetD8Async", 700);
   EXPECT_EQ(device.scrub(memory, 8, &stream).code, KVC_DEVICE_ERROR);
   EXPECT_THAT(kvc_error_text(), testing::HasSubstr("cuMemsetD8Async"));
   failure("", 0);
+  device.deallocate(memory, 64);
+  kvc_device_release(handle);
+}
+
+// A capture of some other stream goes on whatever is created meanwhile; the
+// fake counts what would break it.
+TEST_F(Cuda, NothingBreaksACaptureElsewhere) {
+  int stream;
+  cuda->capturing = &stream;
+  kvc_device *handle = create();
+  rt::Device &device = *rt::unwrap(handle);
+  auto *memory = static_cast<uint8_t *>(device.allocate(64));
+  ASSERT_TRUE(memory);
+  device.zero(memory, 64);
+  int other;
+  EXPECT_EQ(device.upload(memory, "abcd", 4, &other).code, KVC_OK);
+  // What is in the graph would be read again when it is replayed.
+  EXPECT_EQ(device.upload(memory, "abcd", 4, &stream).code, KVC_DEVICE_ERROR);
+  EXPECT_STREQ(kvc_error_text(), "`stream` is being captured in a graph, where "
+                                 "a copy from the host has no place");
   device.deallocate(memory, 64);
   kvc_device_release(handle);
 }
@@ -200,19 +228,24 @@ TEST_F(Cuda, CopiesAreInTheOrderOfTheStream) {
   auto *memory = static_cast<char *>(device.allocate(64));
   ASSERT_TRUE(memory);
   int stream;
-  EXPECT_EQ(device.upload(memory + 8, "abcd", 4, &stream).code, KVC_OK);
+  char text[] = "abcd";
+  EXPECT_EQ(device.upload(memory + 8, text, 4, &stream).code, KVC_OK);
+  // The driver has not read it yet, and it is the caller's again.
+  EXPECT_NE(std::memcmp(memory + 8, "abcd", 4), 0);
+  std::memset(text, 'x', 4);
   EXPECT_THAT(cuda->copies, testing::ElementsAre(&stream));
   char back[5] = {};
-  cuda->unfinished = 1; // a kernel, say
   EXPECT_EQ(device.download(back, memory + 8, 4).code, KVC_OK);
   EXPECT_STREQ(back, "abcd");
-  for (const char *function : {"cuMemcpyHtoDAsync", "cuCtxPushCurrent"}) {
+  for (const char *function :
+       {"cuMemcpyHtoDAsync", "cuCtxPushCurrent", "cuStreamIsCapturing"}) {
     failure(function, 2);
     EXPECT_EQ(device.upload(memory, "ab", 2, nullptr).code, KVC_DEVICE_ERROR);
     EXPECT_EQ(kvc_error_text(),
               function + std::string(": out of memory (CUDA error 2)"));
   }
-  for (const char *function : {"cuMemcpyDtoH", "cuCtxSynchronize"}) {
+  for (const char *function :
+       {"cuMemcpyDtoHAsync", "cuCtxSynchronize", "cuStreamSynchronize"}) {
     failure(function, 2);
     EXPECT_EQ(device.download(back, memory, 2).code, KVC_DEVICE_ERROR);
     EXPECT_EQ(kvc_error_text(),
@@ -220,6 +253,47 @@ TEST_F(Cuda, CopiesAreInTheOrderOfTheStream) {
   }
   failure("", 0);
   device.deallocate(memory, 64);
+  kvc_device_release(handle);
+}
+
+// More copies than the ring holds, in bytes and in number, on two streams, from
+// memory that is written again at once: what is read late is still what was
+// there.
+TEST_F(Cuda, WhatIsStagedStaysUntilItIsRead) {
+  kvc_device *handle = create();
+  rt::Device &device = *rt::unwrap(handle);
+  constexpr size_t kBytes = 12 << 20;
+  auto *memory = static_cast<uint8_t *>(device.allocate(kBytes));
+  ASSERT_TRUE(memory);
+  std::mt19937 random(11);
+  std::vector<uint8_t> expected(kBytes), scratch(kBytes);
+  int streams[2];
+  size_t at = 0;
+  while (at < kBytes) {
+    // Short ones, such as fill a part, and such as the ring cannot hold.
+    size_t most = random() % 4 ? 200 : random() % 3 ? 300'000 : 3'000'000;
+    size_t bytes = std::min(kBytes - at, 1 + random() % most);
+    for (size_t i = 0; i < bytes; ++i)
+      scratch[i] = expected[at + i] = uint8_t(random());
+    ASSERT_EQ(
+        device
+            .upload(memory + at, scratch.data(), bytes, &streams[random() % 2])
+            .code,
+        KVC_OK);
+    std::fill_n(scratch.data(), bytes, 0xee);
+    at += bytes;
+  }
+  EXPECT_GT(cuda->waits, 0) << "the ring was never full";
+  std::vector<uint8_t> found(kBytes);
+  ASSERT_EQ(device.download(found.data(), memory, kBytes).code, KVC_OK);
+  EXPECT_TRUE(found == expected);
+  failure("cuEventSynchronize", 2);
+  bool failed = false;
+  for (int i = 0; i < 100 && !failed; ++i)
+    failed = device.upload(memory, "abcd", 4, nullptr).code != KVC_OK;
+  EXPECT_TRUE(failed);
+  failure("", 0);
+  device.deallocate(memory, kBytes);
   kvc_device_release(handle);
 }
 

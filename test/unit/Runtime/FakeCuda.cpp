@@ -25,6 +25,9 @@ using CUcontext = struct CUctx_st *;
 using CUmodule = struct CUmod_st *;
 using CUfunction = struct CUfunc_st *;
 using CUstream = struct CUstream_st *;
+using CUevent = struct CUevent_st *;
+using CUstreamCaptureStatus = int;
+using CUstreamCaptureMode = int;
 using CUdeviceptr = unsigned long long;
 #endif
 
@@ -44,6 +47,7 @@ enum {
   UnsupportedPtx = 222,
   NotFound = 500,
   LaunchOutOfResources = 701,
+  StreamCaptureImplicit = 906,
 };
 
 struct Function {
@@ -56,7 +60,60 @@ struct Module {
 
 FakeCuda fake;
 int primary; // its address is the primary context
+
+/// What a stream has yet to do. It is done as late as may be: when somebody
+/// waits for it.
+struct Work {
+  size_t number;
+  void *stream;
+  uint8_t *to;
+  const uint8_t *from; ///< null: `value`
+  uint8_t value;
+  size_t bytes;
+};
+std::vector<Work> undone;
+size_t works = 0;
+std::map<uintptr_t, size_t> pinned; // bytes by address
+
+struct Event {
+  void *stream;
+  size_t before; ///< the number of the first work behind it
+};
+
+void perform(const Work &work) {
+  if (work.from)
+    std::memcpy(work.to, work.from, work.bytes);
+  else
+    std::memset(work.to, work.value, work.bytes);
+}
+
+/// Does what a stream, or all of them, has to do up to some work.
+void finish(const void *stream, bool all, size_t before = SIZE_MAX) {
+  std::erase_if(undone, [&](const Work &work) {
+    if ((!all && work.stream != stream) || work.number >= before)
+      return false;
+    perform(work);
+    return true;
+  });
+}
+
+/// At once where nothing is noted: no memory of this library's then.
+void add(const Work &work) {
+  if (fake.noting)
+    undone.push_back(work);
+  else
+    perform(work);
+}
+
+bool isPinned(const void *from, size_t bytes) {
+  auto next = pinned.upper_bound(uintptr_t(from));
+  if (next == pinned.begin())
+    return false;
+  auto [base, size] = *std::prev(next);
+  return uintptr_t(from) + bytes <= base + size;
+}
 thread_local std::vector<void *> contexts;
+thread_local int captureMode = 0; // global
 
 CUresult result(int code) { return CUresult(code); }
 
@@ -69,6 +126,16 @@ int enter(const char *name, bool inContext = true) {
   if (fake.callsUntilFull && --fake.callsUntilFull == 0)
     return OutOfMemory;
   return std::strcmp(fake.failing, name) ? Success : fake.code;
+}
+
+/// What a capture elsewhere forbids threads that did not ask for leave.
+int enterUncaptured(const char *name) {
+  int code = enter(name);
+  if (fake.capturing && captureMode != 2) {
+    ++fake.misuses;
+    return StreamCaptureImplicit;
+  }
+  return code;
 }
 
 /// "CUBIN sm_90a" on compute capability 9.0.
@@ -100,6 +167,7 @@ size_t paramBytes(const std::string &function) {
 #define KVC_FAKE extern "C" [[gnu::visibility("default")]]
 
 KVC_FAKE FakeCuda *kvc_fake_cuda() { return &fake; }
+KVC_FAKE void kvc_fake_finish(void *stream) { finish(stream, /*all=*/false); }
 
 KVC_FAKE CUresult cuInit(unsigned) { return result(enter("cuInit", false)); }
 
@@ -193,7 +261,7 @@ KVC_FAKE CUresult cuCtxPopCurrent_v2(CUcontext *context) {
 KVC_FAKE CUresult cuCtxSynchronize() {
   int code = enter("cuCtxSynchronize");
   if (code == Success)
-    fake.unfinished = 0;
+    finish(nullptr, /*all=*/true);
   return result(code);
 }
 
@@ -290,7 +358,7 @@ KVC_FAKE CUresult cuLaunchKernel(CUfunction handle, unsigned gridX,
 }
 
 KVC_FAKE CUresult cuMemAlloc_v2(CUdeviceptr *memory, size_t bytes) {
-  int code = enter("cuMemAlloc");
+  int code = enterUncaptured("cuMemAlloc");
   void *made = code == Success
                    ? std::aligned_alloc(256, (bytes + 255) & ~size_t(255))
                    : nullptr;
@@ -303,28 +371,95 @@ KVC_FAKE CUresult cuMemAlloc_v2(CUdeviceptr *memory, size_t bytes) {
 }
 
 KVC_FAKE CUresult cuMemFree_v2(CUdeviceptr memory) {
+  finish(nullptr, /*all=*/true); // it waits
   std::free(reinterpret_cast<void *>(memory));
   --fake.memories;
-  return result(enter("cuMemFree"));
+  return result(enterUncaptured("cuMemFree"));
 }
 
-#ifndef KVC_TEST_OLD_CUDA
-KVC_FAKE CUresult cuMemsetD8_v2(CUdeviceptr memory, unsigned char value,
-                                size_t bytes) {
-  int code = enter("cuMemsetD8");
+KVC_FAKE CUresult cuMemHostAlloc(void **memory, size_t bytes, unsigned) {
+  int code = enterUncaptured("cuMemHostAlloc");
   if (code == Success) {
-    std::memset(reinterpret_cast<void *>(memory), value, bytes);
-    ++fake.unfinished;
+    *memory = std::malloc(bytes);
+    pinned[uintptr_t(*memory)] = bytes;
+    ++fake.memories;
   }
   return result(code);
 }
 
-KVC_FAKE CUresult cuMemsetD8Async(CUdeviceptr memory, unsigned char value,
-                                  size_t bytes, CUstream stream) {
-  int code = enter("cuMemsetD8Async");
+KVC_FAKE CUresult cuMemFreeHost(void *memory) {
+  finish(nullptr, /*all=*/true);
+  fake.misuses += pinned.erase(uintptr_t(memory)) != 1;
+  std::free(memory);
+  --fake.memories;
+  return result(enterUncaptured("cuMemFreeHost"));
+}
+
+KVC_FAKE CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
+  int code = enter("cuStreamCreate");
+  fake.misuses += flags != 1; // it must not wait for the default stream
   if (code == Success) {
-    std::memset(reinterpret_cast<void *>(memory), value, bytes);
-    fake.copies.push_back(stream);
+    *stream = reinterpret_cast<CUstream>(new int);
+    ++fake.streams;
+  }
+  return result(code);
+}
+
+KVC_FAKE CUresult cuStreamDestroy_v2(CUstream stream) {
+  finish(stream, /*all=*/false);
+  delete reinterpret_cast<int *>(stream);
+  --fake.streams;
+  return result(enter("cuStreamDestroy"));
+}
+
+KVC_FAKE CUresult cuStreamSynchronize(CUstream stream) {
+  int code = enter("cuStreamSynchronize");
+  if (code == Success)
+    finish(stream, /*all=*/false);
+  return result(code);
+}
+
+KVC_FAKE CUresult cuStreamIsCapturing(CUstream stream,
+                                      CUstreamCaptureStatus *status) {
+  *status = CUstreamCaptureStatus(fake.capturing && fake.capturing == stream);
+  return result(enter("cuStreamIsCapturing"));
+}
+
+KVC_FAKE CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode) {
+  int before = captureMode;
+  captureMode = int(*mode);
+  *mode = CUstreamCaptureMode(before);
+  return result(Success);
+}
+
+KVC_FAKE CUresult cuEventCreate(CUevent *event, unsigned) {
+  int code = enter("cuEventCreate");
+  if (code == Success) {
+    *event = reinterpret_cast<CUevent>(new Event());
+    ++fake.events;
+  }
+  return result(code);
+}
+
+KVC_FAKE CUresult cuEventDestroy_v2(CUevent event) {
+  delete reinterpret_cast<Event *>(event);
+  --fake.events;
+  return result(enter("cuEventDestroy"));
+}
+
+KVC_FAKE CUresult cuEventRecord(CUevent event, CUstream stream) {
+  int code = enter("cuEventRecord");
+  if (code == Success)
+    *reinterpret_cast<Event *>(event) = {stream, works};
+  return result(code);
+}
+
+KVC_FAKE CUresult cuEventSynchronize(CUevent event) {
+  int code = enter("cuEventSynchronize");
+  auto &of = *reinterpret_cast<Event *>(event);
+  if (code == Success) {
+    finish(of.stream, /*all=*/false, of.before);
+    ++fake.waits;
   }
   return result(code);
 }
@@ -332,19 +467,35 @@ KVC_FAKE CUresult cuMemsetD8Async(CUdeviceptr memory, unsigned char value,
 KVC_FAKE CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from,
                                        size_t bytes, CUstream stream) {
   int code = enter("cuMemcpyHtoDAsync");
-  if (code == Success) {
-    std::memcpy(reinterpret_cast<void *>(to), from, bytes);
-    if (fake.noting)
-      fake.copies.push_back(stream);
-  }
+  if (code != Success)
+    return result(code);
+  // A driver reads pageable memory at once or, in a capture, whenever it likes.
+  fake.misuses += !isPinned(from, bytes);
+  add({works++, stream, reinterpret_cast<uint8_t *>(to),
+       static_cast<const uint8_t *>(from), 0, bytes});
+  if (fake.noting)
+    fake.copies.push_back(stream);
+  return result(Success);
+}
+
+KVC_FAKE CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes,
+                                       CUstream stream) {
+  int code = enter("cuMemcpyDtoHAsync");
+  fake.misuses += stream == nullptr; // the default one waits for all others
+  if (code == Success)
+    add({works++, stream, static_cast<uint8_t *>(to),
+         reinterpret_cast<const uint8_t *>(from), 0, bytes});
   return result(code);
 }
 
-KVC_FAKE CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) {
-  int code = enter("cuMemcpyDtoH");
-  fake.misuses += fake.unfinished; // it waits for the default stream only
+#ifndef KVC_TEST_OLD_CUDA
+KVC_FAKE CUresult cuMemsetD8Async(CUdeviceptr memory, unsigned char value,
+                                  size_t bytes, CUstream stream) {
+  int code = enter("cuMemsetD8Async");
+  fake.misuses += stream == nullptr;
   if (code == Success)
-    std::memcpy(to, reinterpret_cast<void *>(from), bytes);
+    add({works++, stream, reinterpret_cast<uint8_t *>(memory), nullptr, value,
+         bytes});
   return result(code);
 }
 #endif

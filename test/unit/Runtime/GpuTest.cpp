@@ -1,4 +1,5 @@
 //===- GpuTest.cpp - what a GPU is given to launch ------------------------===//
+#include "runtime/KernelArray.h"
 #include "test/unit/Runtime/FakeGpu.h"
 #include "test/unit/Runtime/GpuFixture.h"
 
@@ -144,9 +145,10 @@ TEST_F(Launches, AttendIsThePlanThenEveryKernel) {
   EXPECT_EQ(plan.max_kv_len, 100);
   // Up to 3 query tokens: 9 rows of 4 heads in 13 parts. More: 20 in 9.
   EXPECT_EQ(plan.part_rows, 9 * 4 * 13 + 20 * 4 * 9);
-  // (rows of a head / rows per item + sequences) * heads * parts
-  EXPECT_EQ(plan.variants[0].capacity, (9 * 2 / 6 + 3) * 2 * 13);
-  EXPECT_EQ(plan.variants[1].capacity, (20 * 2 / 10 + 3) * 2 * 9);
+  // heads * parts * blocks: one of 6 rows in a sequence; of 10, as many as 40
+  // rows and what two sequences leave open.
+  EXPECT_EQ(plan.variants[0].capacity, 2 * 13 * 3);
+  EXPECT_EQ(plan.variants[1].capacity, 2 * (40 * 9 + 9 * 3 * 9) / 10);
   EXPECT_EQ(notes.launches[1].grid, 50u) << "as many as run at once";
   EXPECT_EQ(notes.launches[2].grid, 7u);
   for (int v = 0; v < 2; ++v) {
@@ -421,18 +423,16 @@ TEST_F(GpuCache, StepsRunInTheOrderOfItsStream) {
   EXPECT_EQ(append.args.slot, view.write_slot);
 }
 
-// Decoding: lengths, offsets and slots, but no page that the GPU knows.
-TEST_F(GpuCache, OnlyNewPagesAreCopied) {
+// One copy has all of it: offsets, lengths, slots and what is new of the
+// tables, as they are close to each other.
+TEST_F(GpuCache, AStepIsOneCopy) {
   for (uint32_t token = 0; token < 12; ++token) {
-    size_t before = notes.uploaded;
+    notes.uploads.clear();
     ASSERT_EQ(reserve(1).code, KVC_OK) << kvc_error_text();
     ASSERT_EQ(kvc_cache_mark_appended(cache, step, KVC_ALL_LAYERS).code,
               KVC_OK);
     ASSERT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK);
-    size_t few = 8 + 4 + 3 * 8; // cu_q, kv_len, a slot of each store
-    // Pages of 4 and of 8 tokens; the flat store's slot is 0, as memory was.
-    size_t pages = 4 * ((token % 4 == 0) + (token % 8 == 0));
-    EXPECT_EQ(notes.uploaded - before, few + pages) << token;
+    EXPECT_EQ(notes.uploads.size(), 1u) << token;
   }
 }
 
@@ -464,6 +464,81 @@ TEST_F(GpuCache, PagesAreScrubbedInTheOrderOfItsStream) {
   notes.uploadsFail = true;
   EXPECT_EQ(kvc_cache_abandon(cache, step).code, KVC_POISONED);
   EXPECT_THAT(kvc_error_text(), HasSubstr("zeroing failed"));
+}
+
+// Of long tables, nothing but what changed, and what lies next to it.
+TEST_F(GpuCache, FarChangesAreCopiesOfTheirOwn) {
+  rt::KernelMemory memory;
+  rt::KernelArray<int32_t> first, second;
+  first.reserve(memory, 100);
+  second.reserve(memory, 1 << 20);
+  ASSERT_TRUE(memory.allocate(*rt::unwrap(loaded->device), 4));
+  auto upload = [&] {
+    notes.uploads.clear();
+    size_t before = notes.uploaded;
+    EXPECT_EQ(memory.upload(kStream).code, KVC_OK);
+    return notes.uploaded - before;
+  };
+  auto write = [&](rt::KernelArray<int32_t> &array, size_t at) {
+    array[at] += int32_t(at) + 1;
+    array.change(at, 1);
+  };
+  EXPECT_EQ(upload(), 0u);
+  write(second, 900000);
+  write(first, 99);
+  write(second, 500000);
+  EXPECT_EQ(upload(), 3 * 4u);
+  EXPECT_EQ(notes.uploads.size(), 3u);
+  write(second, 500010);
+  write(second, 500000);
+  EXPECT_EQ(upload(), 11 * 4u);
+  EXPECT_EQ(notes.uploads.size(), 1u);
+  // More changes than were announced are copied as one.
+  for (size_t at : {0, 200000, 400000, 600000, 800000, 1000000})
+    write(second, at);
+  upload();
+  EXPECT_EQ(notes.uploads.size(), 4u);
+  for (size_t at = 0; at < 1 << 20; ++at)
+    ASSERT_EQ(second[at], second.ofKernels()[at]) << at;
+  EXPECT_EQ(first.ofKernels()[99], 100);
+}
+
+// 20 sequences decode: kernels for more than 3 query tokens have nothing to do.
+TEST_F(GpuCache, DecodesLaunchNoPrefill) {
+  kvc_cache_options options = {};
+  options.size = sizeof(options);
+  options.arena_bytes = 1 << 20;
+  options.max_sequences = options.max_batch = 20;
+  options.max_step_tokens = 40, options.max_tokens_per_seq = 64;
+  kvc_cache *wide = nullptr;
+  ASSERT_EQ(kvc_cache_create(loaded->program, &options, &wide).code, KVC_OK)
+      << kvc_error_text();
+  auto run = [&](uint32_t longest) {
+    std::vector<kvc_slot_request> requests(20);
+    for (kvc_slot_request &request : requests) {
+      EXPECT_EQ(kvc_cache_open(wide, &request.seq).code, KVC_OK);
+      request.new_tokens = 1;
+    }
+    requests[7].new_tokens = longest;
+    EXPECT_EQ(kvc_cache_reserve(wide, requests.data(), 20, &step).code, KVC_OK)
+        << kvc_error_text();
+    auto *rows = fakeAddress<void>(0x7000);
+    EXPECT_EQ(kvc_cache_mark_appended(wide, step, KVC_ALL_LAYERS).code, KVC_OK)
+        << kvc_error_text();
+    notes.launches.clear();
+    EXPECT_EQ(kvc_cache_attend(wide, step, 0, rows, rows, nullptr).code, KVC_OK)
+        << kvc_error_text();
+    EXPECT_EQ(kvc_cache_commit(wide, step, nullptr).code, KVC_OK);
+    for (const kvc_slot_request &request : requests)
+      EXPECT_EQ(kvc_cache_release(wide, request.seq).code, KVC_OK);
+    auto list = names();
+    return std::count(list.begin(), list.end(), "paged.attend1");
+  };
+  EXPECT_EQ(run(1), 0);
+  EXPECT_EQ(run(3), 0);
+  EXPECT_EQ(run(4), 1);
+  EXPECT_EQ(run(1), 0);
+  kvc_cache_destroy(wide);
 }
 
 TEST_F(GpuCache, ACopyThatFailsPoisons) {

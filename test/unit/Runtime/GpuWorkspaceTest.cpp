@@ -48,6 +48,12 @@ struct Sequence {
   uint32_t queries, length;
 };
 
+/// Without a word of how many tokens there are in all.
+GpuBounds boundsOf(uint32_t batch, uint32_t rows, uint32_t maxQueries,
+                   uint32_t maxKvLen) {
+  return {batch, rows, maxQueries, maxKvLen, uint64_t(batch) * maxKvLen};
+}
+
 /// What a plan makes of a batch.
 struct Needed {
   uint64_t items[KVC_MAX_VARIANTS] = {};
@@ -141,7 +147,7 @@ TEST(GpuWorkspace, AnyBatchWithinTheBoundsFits) {
   for (TestStore &s : stores())
     for (int round = 0; round < 400; ++round) {
       std::vector<Sequence> batch(pick(1, 9));
-      GpuBounds bounds = {uint32_t(batch.size()), 0, 1, 0};
+      GpuBounds bounds = {uint32_t(batch.size()), 0, 1, 0, 0};
       uint32_t most = pick(0, 3) ? pick(1, 5) : pick(1, 130);
       for (Sequence &sequence : batch) {
         sequence.queries = pick(0, most);
@@ -149,8 +155,12 @@ TEST(GpuWorkspace, AnyBatchWithinTheBoundsFits) {
         bounds.rows += sequence.queries;
         bounds.maxQueries = std::max(bounds.maxQueries, sequence.queries);
         bounds.maxKvLen = std::max(bounds.maxKvLen, sequence.length);
+        bounds.maxTokens += sequence.length;
       }
       bounds.rows = std::max(bounds.rows, 1u);
+      // A window's pages are freed, so that a pool holds fewer than there are.
+      if (s.store.shape.window)
+        bounds.maxTokens /= pick(1, 9);
       GpuWorkspace plan;
       ASSERT_TRUE(plan.plan(s.store, bounds));
       Needed needed = neededBy(s.store, batch);
@@ -163,16 +173,15 @@ TEST(GpuWorkspace, AnyBatchWithinTheBoundsFits) {
   EXPECT_GT(split, 500) << "a test without parts";
 }
 
-// Of equal sequences that fill every block, a bound is what is needed, but for
-// a block of each sequence that need not be full.
+// Of equal sequences that fill every block, a bound is what is needed.
 TEST(GpuWorkspace, BoundsAreTight) {
   TestStore s = TestStore(8, 4, 128).attend(1, 16, 64);
   std::vector<Sequence> batch(6, {4, 640});
   GpuWorkspace plan;
-  ASSERT_TRUE(plan.plan(s.store, {6, 24, 4, 640}));
+  ASSERT_TRUE(plan.plan(s.store, boundsOf(6, 24, 4, 640)));
   Needed needed = neededBy(s.store, batch);
   EXPECT_EQ(plan.partRows, needed.partRows);
-  EXPECT_EQ(plan.variants[0].capacity, 2 * needed.items[0]);
+  EXPECT_EQ(plan.variants[0].capacity, needed.items[0]);
   EXPECT_EQ(needed.items[0], 6u * 8 * 10);
 }
 
@@ -185,11 +194,12 @@ TEST(GpuWorkspace, SmallerBoundsNeedNoMore) {
       uint32_t rows = 1 + uint32_t(random() % 300);
       uint32_t length = uint32_t(random() % 2000);
       GpuWorkspace large, small;
-      ASSERT_TRUE(large.plan(s.store, {batch, rows, rows, length}));
+      ASSERT_TRUE(large.plan(s.store, boundsOf(batch, rows, rows, length)));
       GpuBounds less = {1 + uint32_t(random() % batch),
                         1 + uint32_t(random() % rows), 0,
-                        uint32_t(random() % (length + 1))};
+                        uint32_t(random() % (length + 1)), 0};
       less.maxQueries = 1 + uint32_t(random() % less.rows);
+      less.maxTokens = random() % (uint64_t(less.batch) * less.maxKvLen + 1);
       ASSERT_TRUE(small.plan(s.store, less));
       ASSERT_LE(small.bytes, large.bytes);
     }
@@ -199,29 +209,29 @@ TEST(GpuWorkspace, KernelsThatNoSequenceUsesGetNothing) {
   TestStore s =
       TestStore(2, 2, 64).attend(1, 8, 16).attend(5, 8, 16).attend(9, 8, 16);
   GpuWorkspace plan;
-  ASSERT_TRUE(plan.plan(s.store, {3, 20, 5, 100}));
+  ASSERT_TRUE(plan.plan(s.store, boundsOf(3, 20, 5, 100)));
   EXPECT_GT(plan.variants[0].capacity, 0u);
   EXPECT_GT(plan.variants[1].capacity, 0u);
   EXPECT_EQ(plan.variants[2].capacity, 0u);
   // The plan kernel writes every count.
   EXPECT_NE(plan.variants[2].count, plan.variants[1].count);
   GpuWorkspace decode;
-  ASSERT_TRUE(decode.plan(s.store, {3, 20, 4, 100}));
+  ASSERT_TRUE(decode.plan(s.store, boundsOf(3, 20, 4, 100)));
   EXPECT_EQ(decode.variants[1].capacity, 0u);
   // As many rows as three sequences of four have, whatever `rows` is.
   EXPECT_EQ(decode.partRows, 12 * 4 * 7);
-  ASSERT_TRUE(decode.plan(s.store, {3, 20, 4, 100}));
+  ASSERT_TRUE(decode.plan(s.store, boundsOf(3, 20, 4, 100)));
   EXPECT_EQ(decode.partRows, 12 * 4 * 7) << "planned twice";
 }
 
 TEST(GpuWorkspace, OnePartNeedsNoRoomForParts) {
   TestStore s = TestStore(2, 2, 64).attend(1, 8, 16);
   GpuWorkspace plan;
-  ASSERT_TRUE(plan.plan(s.store, {3, 20, 4, 16}));
+  ASSERT_TRUE(plan.plan(s.store, boundsOf(3, 20, 4, 16)));
   EXPECT_EQ(plan.partRows, 0);
-  ASSERT_TRUE(plan.plan(s.store, {3, 20, 4, 17}));
+  ASSERT_TRUE(plan.plan(s.store, boundsOf(3, 20, 4, 17)));
   EXPECT_EQ(plan.partRows, 12 * 4 * 2);
-  ASSERT_TRUE(plan.plan(s.store, {3, 20, 4, 0}));
+  ASSERT_TRUE(plan.plan(s.store, boundsOf(3, 20, 4, 0)));
   EXPECT_EQ(plan.partRows, 0);
 }
 
@@ -229,24 +239,85 @@ TEST(GpuWorkspace, AWindowBoundsTheParts) {
   TestStore all = TestStore(1, 1, 64).attend(1, 8, 16);
   TestStore few = TestStore(1, 1, 64).window(4, 64).attend(1, 8, 16);
   GpuWorkspace plan, windowed;
-  ASSERT_TRUE(plan.plan(all.store, {1, 1, 1, 1 << 20}));
-  ASSERT_TRUE(windowed.plan(few.store, {1, 1, 1, 1 << 20}));
+  ASSERT_TRUE(plan.plan(all.store, boundsOf(1, 1, 1, 1 << 20)));
+  ASSERT_TRUE(windowed.plan(few.store, boundsOf(1, 1, 1, 1 << 20)));
   EXPECT_EQ(plan.partRows, 1 << 16);
   EXPECT_LE(windowed.partRows, 8);
+}
+
+// 17.5 GB were asked for where a pool of 2^20 tokens is what there is.
+TEST(GpuWorkspace, APoolBoundsTheWorkspace) {
+  TestStore s = TestStore(8, 8, 128).attend(1, 16, 1024).attend(17, 128, 0);
+  GpuBounds bounds = boundsOf(256, 8192, 8192, 128 << 10);
+  GpuWorkspace product, pool, half, decode;
+  ASSERT_TRUE(product.plan(s.store, bounds));
+  EXPECT_GT(product.bytes, size_t(17) << 30 >> 1);
+  bounds.maxTokens = 1 << 20;
+  ASSERT_TRUE(pool.plan(s.store, bounds));
+  // 16 rows of 64 heads in a part of every 1024 tokens, and one more of each
+  // sequence.
+  EXPECT_EQ(pool.partRows, 16 * 64 * (1024 + 256));
+  EXPECT_LT(pool.bytes, size_t(700) << 20);
+  bounds.maxTokens /= 4;
+  ASSERT_TRUE(half.plan(s.store, bounds));
+  EXPECT_LT(half.bytes, pool.bytes / 2);
+  // One new token of each.
+  bounds.maxTokens = 1 << 20;
+  bounds.rows = 256, bounds.maxQueries = 1;
+  ASSERT_TRUE(decode.plan(s.store, bounds));
+  EXPECT_LT(decode.bytes, size_t(50) << 20);
+}
+
+// A few long sequences among many short ones, at the bounds' corners.
+TEST(GpuWorkspace, BatchesOfAPoolFit) {
+  std::mt19937 random(17);
+  auto pick = [&](uint32_t from, uint32_t to) {
+    return from + uint32_t(random() % (to - from + 1));
+  };
+  int close = 0;
+  for (TestStore &s : stores())
+    for (int round = 0; round < 400; ++round) {
+      uint32_t most = pick(1, 20), longest = pick(1, 900);
+      GpuBounds bounds = {pick(1, 12), pick(most, 200), most, longest,
+                          pick(1, 3000)};
+      std::vector<Sequence> batch;
+      uint64_t rows = bounds.rows, tokens = bounds.maxTokens;
+      while (batch.size() < bounds.batch && rows) {
+        Sequence sequence;
+        sequence.queries = uint32_t(
+            std::min<uint64_t>(rows, pick(0, 2) ? most : pick(0, most)));
+        sequence.length = uint32_t(std::min<uint64_t>(
+            tokens, pick(0, 2) ? longest : pick(0, longest)));
+        rows -= sequence.queries;
+        // Windows may be longer than the pool, whose pages they free.
+        tokens -= s.store.shape.window ? 0 : sequence.length;
+        batch.push_back(sequence);
+      }
+      GpuWorkspace plan;
+      ASSERT_TRUE(plan.plan(s.store, bounds));
+      Needed needed = neededBy(s.store, batch);
+      for (size_t v = 0; v < s.store.attend.size(); ++v)
+        ASSERT_LE(needed.items[v], plan.variants[v].capacity);
+      ASSERT_LE(needed.partRows, plan.partRows);
+      close += needed.partRows && needed.partRows * 2 > plan.partRows;
+    }
+  EXPECT_GT(close, 200) << "bounds that nothing comes near";
 }
 
 TEST(GpuWorkspace, MoreWorkThanCanBeCountedIsRefused) {
   TestStore s = TestStore(8, 4, 128).attend(1, 16, 64);
   GpuWorkspace plan;
-  // 2^14 splits of 8 heads and (blocks + sequences).
-  EXPECT_TRUE(plan.plan(s.store, {1 << 12, 1 << 14, 1, 1 << 20}));
-  EXPECT_EQ(plan.variants[0].capacity, ((1u << 10) + (1u << 12)) << 17);
-  EXPECT_TRUE(plan.plan(s.store, {1 << 12, 1 << 14, 4, 1 << 20}));
+  // 2^14 splits of 8 heads and a block of each sequence.
+  EXPECT_TRUE(plan.plan(s.store, boundsOf(1 << 12, 1 << 14, 1, 1 << 20)));
+  EXPECT_EQ(plan.variants[0].capacity, 1u << 29);
+  EXPECT_TRUE(plan.plan(s.store, boundsOf(1 << 13, 1 << 13, 1, 1 << 20)));
   EXPECT_EQ(plan.variants[0].capacity, 1u << 30);
-  EXPECT_FALSE(plan.plan(s.store, {(1 << 12) + 1, 1 << 14, 4, 1 << 20}));
+  EXPECT_FALSE(
+      plan.plan(s.store, boundsOf((1 << 13) + 1, 1 << 14, 1, 1 << 20)));
   // Products beyond 64 bits.
   TestStore fine = TestStore(2048, 2, 128).attend(1, 1, 1);
+  EXPECT_FALSE(plan.plan(
+      fine.store, boundsOf(UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX)));
   EXPECT_FALSE(
-      plan.plan(fine.store, {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX}));
-  EXPECT_FALSE(plan.plan(fine.store, {1u << 31, 1u << 31, 1u << 31, 1u << 31}));
+      plan.plan(fine.store, boundsOf(1u << 31, 1u << 31, 1u << 31, 1u << 31)));
 }
