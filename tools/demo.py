@@ -9,7 +9,7 @@ def read(name):
 
 
 explain, verify, bench = read("explain"), read("verify"), read("bench")
-cpu, gpu = read("native"), read("sim:sm_90a")
+cpu, gpu = read("native"), read("sim:sm_90")
 compiled = next(row for row in bench["rows"] if row["op"] == "compile")
 lines = [
     ("error ratio N1",
@@ -34,7 +34,7 @@ lines += [
 for what, figure, meaning in lines:
     print(f"{what:<18} {figure:>10}  {meaning}")
 
-print(f"\n{'the same tensors':<18} {'CPU':>10} {'sm_90a, emulated':>18}")
+print(f"\n{'the same tensors':<18} {'CPU':>10} {'sm_90, emulated':>18}")
 for what, key in (("rows", "rows"), ("failures", "failures"),
                   ("error ratio N1", "worst_error_ratio")):
     left, right = (f"{side[key]:.3f}" if isinstance(side[key], float)

@@ -167,6 +167,9 @@ void BulkFill::copyItem() {
                return next(at);
              });
   });
+  // The lane that was elected comes back to the others: what follows is done
+  // by all of them together.
+  kit.op(Ptx::WarpSync, {});
 }
 
 /// Every row of a tile, page after page. Where a page ends is the same for all

@@ -15,7 +15,7 @@ namespace kvc::nvptx {
 
 /// One row of SmTable.def.
 struct SmTarget {
-  std::string name; ///< "sm_90a"
+  std::string name; ///< "sm_90"
   unsigned version; ///< 90
   unsigned ptx;     ///< PTX ISA, 80 = 8.0
   int64_t sharedPerSm, sharedPerCta;
@@ -23,6 +23,10 @@ struct SmTarget {
 };
 const std::vector<SmTarget> &smTargets();
 std::optional<SmTarget> findSmTarget(llvm::StringRef name);
+/// The row whose code a GPU of that name runs: that of the name, or another,
+/// then `note` says which and why ("sm_87", "sm_90a"). nullopt: none.
+std::optional<SmTarget> servingSmTarget(llvm::StringRef name,
+                                        std::string &note);
 
 /// The module attribute that planning reads.
 TargetAttr targetAttr(mlir::MLIRContext *context, const SmTarget &target);

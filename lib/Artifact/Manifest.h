@@ -53,7 +53,7 @@ struct KernelInfo {
   std::string name;   ///< "full.attend.decode"
   std::string kind;   ///< "attend", "merge", "append" or "plan"
   std::string store;  ///< StoreInfo::name
-  std::string target; ///< "x86-64-v3", "sm_90a", ...
+  std::string target; ///< "x86-64-v3", "sm_90", ...
   /// What runs it: "cpu" (KernelAbi.h), "cuda" or "sim" (GpuAbi.h).
   std::string device = "cpu";
   /// CPU features that must all be there ("avx2", "fma", "amx-bf16", ...).

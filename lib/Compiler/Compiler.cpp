@@ -51,6 +51,14 @@ std::string kvc::deviceOf(const std::string &name) {
   return target ? target->deviceName() : "";
 }
 
+std::optional<ServingTarget> kvc::servingTarget(const std::string &name) {
+  auto target = findTarget(name);
+  if (!target)
+    return std::nullopt;
+  return target->note.empty() ? ServingTarget{name, ""}
+                              : ServingTarget{target->name, target->note};
+}
+
 std::string kvc::nativeTarget() {
   auto target = cpu::findCpuTarget("native");
   return target ? target->name : "";
@@ -65,6 +73,9 @@ public:
       : spec(spec), options(options), diagnostics(diagnostics) {}
 
   std::optional<CompileOutput> run();
+  /// What is said of targets that serve others: of this call, not of the
+  /// artifact.
+  std::vector<std::string> notes;
 
 private:
   /// Finds the targets by name, each once.
@@ -105,6 +116,8 @@ bool Compilation::resolveTargets() {
                              {}});
       continue;
     }
+    if (!target->note.empty())
+      notes.push_back(target->note);
     if (llvm::none_of(targets, [&](const Target &known) {
           return known.name == target->name;
         }))
@@ -265,7 +278,10 @@ std::optional<CompileOutput> kvc::compile(const spec::Spec &spec,
                                           Diagnostics &diagnostics) {
   // Errors that were there before are not this call's.
   Diagnostics own;
-  auto output = Compilation(spec, options, own).run();
+  Compilation compilation(spec, options, own);
+  auto output = compilation.run();
+  for (const std::string &note : compilation.notes)
+    own.report(Severity::Remark, "R-TARGET", {}, note);
   for (const Diagnostic &diagnostic : own.all())
     if (diagnostic.severity != Severity::Remark || options.emitRemarks)
       diagnostics

@@ -34,7 +34,7 @@ struct ScheduleOverride {
 std::optional<ScheduleOverride> parseOverride(const std::string &text);
 
 struct CompileOptions {
-  /// "native", "x86-64-v3", "sm_90a", "sim:sm_90a"; several give several blobs.
+  /// "native", "x86-64-v3", "sm_90", "sim:sm_90"; several give several blobs.
   std::vector<std::string> targets = {"native"};
   std::vector<ScheduleOverride> schedule;
   Phase stopAfter = Phase::Artifact;
@@ -82,12 +82,20 @@ std::vector<CpuTargetInfo> cpuTargets();
 /// Those whose AMX can be emulated ("sim:x86-64-v4-amx"), and what they need
 /// besides.
 std::vector<CpuTargetInfo> emulatedCpuTargets();
-/// The GPU architectures that this build can emit ("sm_90a") and emulate
-/// ("sim:sm_90a").
+/// The GPU architectures that this build can emit ("sm_90") and emulate
+/// ("sim:sm_90").
 std::vector<std::string> gpuTargetNames();
 /// What runs a target's kernels, as in the manifest: "cpu", "cuda" or "sim"; ""
 /// if there is no such target.
 std::string deviceOf(const std::string &target);
+/// The target whose kernels serve what a user asked for: a GPU without an entry
+/// of its own runs another's.
+struct ServingTarget {
+  std::string name;
+  std::string note; ///< which and why; "" if it is the one asked for
+};
+/// nullopt if there is no such target. "native" stays what it is.
+std::optional<ServingTarget> servingTarget(const std::string &name);
 /// What "native" stands for on this machine; "" if nothing runs here.
 std::string nativeTarget();
 

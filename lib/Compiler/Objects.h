@@ -20,8 +20,8 @@ namespace kvc {
 
 /// One object to make, and what came of it.
 struct ObjectJob {
-  std::string name;  ///< "sim:sm_90a.0"
-  std::string entry; ///< "sim/sm_90a.0": entries are this and an extension
+  std::string name;  ///< "sim:sm_90.0"
+  std::string entry; ///< "sim/sm_90.0": entries are this and an extension
   mlir::OwningOpRef<mlir::ModuleOp> module;    ///< its functions
   std::vector<artifact::KernelInfo *> kernels; ///< someone else's
 

@@ -65,11 +65,11 @@ std::optional<Target> kvc::findTarget(llvm::StringRef name) {
     target.cpu = *cpu;
     return target;
   }
-  target.name = name.str();
   bool sim = name.consume_front(kSimPrefix);
-  auto sm = nvptx::findSmTarget(name);
+  auto sm = nvptx::servingSmTarget(name, target.note);
   if (!sm)
     return std::nullopt;
+  target.name = (sim ? kSimPrefix : "") + sm->name;
   target.device = sim ? Target::Device::Sim : Target::Device::Cuda;
   target.sm = *sm;
   if (sim) {
@@ -85,6 +85,14 @@ std::string kvc::whyNoTarget(llvm::StringRef name) {
   if (auto level = simulatedLevel(name))
     return "there is nothing to emulate of `" + level->name +
            "`, which uses no AMX";
+  llvm::StringRef sm = name;
+  unsigned version = 0;
+  sm.consume_front(kSimPrefix);
+  if (sm.consume_front("sm_") && !sm.consumeInteger(10, version) &&
+      version < nvptx::smTargets().front().version)
+    return "`" + name.str() + "` is older than `" +
+           nvptx::smTargets().front().name +
+           "`, the first GPU architecture that kernels are made for";
   return "no target named `" + name.str() + "`";
 }
 

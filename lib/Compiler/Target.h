@@ -11,7 +11,8 @@ namespace kvc {
 /// A level of a CPU, a GPU architecture, or one emulated on the CPU.
 struct Target {
   enum class Device : uint8_t { Cpu, Cuda, Sim } device = Device::Cpu;
-  std::string name;   ///< "x86-64-v3", "sm_90a", "sim:sm_90a"
+  std::string name;   ///< "x86-64-v3", "sm_90", "sim:sm_90"
+  std::string note;   ///< why it serves another name that was asked for; or ""
   cpu::CpuTarget cpu; ///< Cpu; Sim: what runs the emulated kernel
   nvptx::SmTarget sm; ///< Cuda, Sim
 
@@ -23,7 +24,8 @@ struct Target {
   void addTo(CacheKeyBuilder &key) const;
 };
 
-/// By name; "native" is the best level of this machine's CPU. The kernels of
+/// By name; "native" is the best level of this machine's CPU, and GPUs without
+/// an entry of their own are served by another's ("sm_87"). The kernels of
 /// "sim:x86-64-v4-amx" are those of that level: only what runs them differs.
 std::optional<Target> findTarget(llvm::StringRef name);
 /// Why findTarget found none.

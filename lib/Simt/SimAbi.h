@@ -1,6 +1,6 @@
 /*===- SimAbi.h - what an emulated GPU kernel calls ---------------*- C -*-===//
  *
- * A kernel for `sim:sm_90a` is the module that becomes PTX, with every
+ * A kernel for `sim:sm_90` is the module that becomes PTX, with every
  * instruction of Ops.def turned into a call through `ops`, and with a call
  * before every access to global memory. It is an x86-64 object like those of
  * KernelAbi.h: no undefined symbols, loaded by ElfImage.

@@ -344,5 +344,5 @@ EXAMPLES:
   kvc bench specs/examples/gqa_paged_bf16.json --context=8192
   kvc bench --op=decode,prefill --page-size=0,256 --json
   kvc bench --op=compile,runtime specs/examples/smollm2.json
-  kvc bench --op=compile specs/examples/gqa_paged_bf16.json --target=sm_90a
+  kvc bench --op=compile specs/examples/gqa_paged_bf16.json --target=sm_90
 )"};

@@ -124,6 +124,16 @@ CompileFlags::options(Diagnostics &diagnostics) const {
   CompileOptions options;
   if (!targets.empty())
     options.targets.assign(targets.begin(), targets.end());
+  for (std::string &name : options.targets) {
+    // An unknown target is the compiler's to report.
+    auto serving = servingTarget(name);
+    if (!serving)
+      continue;
+    name = serving->name;
+    // Whatever `--remarks` says: it is not what was asked for.
+    if (!serving->note.empty())
+      diagnostics.report(Severity::Remark, "R-TARGET", {}, serving->note);
+  }
   options.useCache = !noCache;
   options.emitRemarks = flags->remarks;
   for (const std::string &text : schedule)

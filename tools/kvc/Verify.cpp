@@ -260,5 +260,5 @@ EXAMPLE:
   kvc verify specs/examples/smollm2.json
   kvc verify specs/examples/smollm2.json --tensors test/data/smollm2.safetensors
   kvc verify --random 2000 --seed 1 --json
-  kvc verify --random 50 --target=sim:sm_90a
+  kvc verify --random 50 --target=sim:sm_90
 )"};

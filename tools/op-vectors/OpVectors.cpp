@@ -199,7 +199,8 @@ int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
   if (argc != 3)
     fail("expected TARGET FOLDER");
-  std::optional<SmTarget> sm = findSmTarget(argv[1]);
+  std::string note;
+  std::optional<SmTarget> sm = servingSmTarget(argv[1], note);
   if (!sm)
     fail(llvm::Twine("there is no target `") + argv[1] + "`");
   MLIRContext context(MLIRContext::Threading::DISABLED);

@@ -187,4 +187,4 @@ TEST_P(FarPages, GiveTheSameBits) {
 INSTANTIATE_TEST_SUITE_P(Targets, FarPages,
                          testing::Values("x86-64-v3", "native",
                                          "sim:x86-64-v4-amx", "sim:sm_80",
-                                         "sim:sm_90a"));
+                                         "sim:sm_90"));

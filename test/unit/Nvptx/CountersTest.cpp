@@ -167,7 +167,7 @@ TEST_P(Prefill, MultipliesTwicePerTokenAndSixteenRows) {
   EXPECT_EQ(runAttend(GetParam(), kPrefill).counters.mma, products);
 }
 
-INSTANTIATE_TEST_SUITE_P(Targets, Decode, testing::Values("sm_80", "sm_90a"));
-INSTANTIATE_TEST_SUITE_P(Targets, Prefill, testing::Values("sm_80", "sm_90a"));
+INSTANTIATE_TEST_SUITE_P(Targets, Decode, testing::Values("sm_80", "sm_90"));
+INSTANTIATE_TEST_SUITE_P(Targets, Prefill, testing::Values("sm_80", "sm_90"));
 
 } // namespace

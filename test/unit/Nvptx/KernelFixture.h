@@ -90,7 +90,7 @@ enum class Attends {
 class Compiled {
 public:
   Compiled(const spec::Spec &spec, std::vector<std::string> overrides,
-           Attends attends, const SmTarget &sm = *findSmTarget("sm_90a"));
+           Attends attends, const SmTarget &sm = *findSmTarget("sm_90"));
 
   CacheType cacheType() const { return type; }
 

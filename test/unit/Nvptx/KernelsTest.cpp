@@ -285,7 +285,7 @@ TEST(GpuMerge, JoinsPartsByLogSumExp) {
 std::string refusal(llvm::function_ref<void(tile::KernelOp)> change) {
   Random random(0);
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
-  SmTarget sm = *findSmTarget("sm_90a");
+  SmTarget sm = *findSmTarget("sm_90");
   auto module = planned(context, randomSpec(random), {}, sm);
   for (auto op : llvm::make_early_inc_range(module->getOps<tile::KernelOp>()))
     change(op);

@@ -59,20 +59,20 @@ static const StoreCase kStores[] = {
     {"Paged", "sm_80", DType::BF16, FloatCodec{DType::BF16},
      FloatCodec{DType::BF16}, 40, 24, paged(16, spec::PageOrder::HND),
      spec::Read(), "tokens=16 warps=2 stages=3 rows=8 split=192"},
-    {"Contiguous", "sm_90a", DType::F16, FloatCodec{DType::F16},
+    {"Contiguous", "sm_90", DType::F16, FloatCodec{DType::F16},
      FloatCodec{DType::F16}, 32, 32, contiguous(), spec::Read(),
      "tokens=32 warps=2 stages=2 rows=16 split=192",
      "NoBarSync NoWarpSync NoWait NoCommit WaitsForOneLess PlainAdd NoMask "
      "NoMasking CopiesWholeSteps NoRowClamp NoWrap WrongStride NoZfill "
      "NoTranspose OwnVote"},
     // Steps straddle pages.
-    {"Window", "sm_90a", DType::BF16, FloatCodec{DType::BF16},
+    {"Window", "sm_90", DType::BF16, FloatCodec{DType::BF16},
      FloatCodec{DType::BF16}, 32, 32, paged(5, spec::PageOrder::NHD),
      window(5, 90), "tokens=16 warps=2 stages=2 rows=8 split=192"},
     {"Int8", "sm_80", DType::BF16, IntCodec{8, DType::F32},
      IntCodec{8, DType::F16}, 40, 32, paged(32, spec::PageOrder::NHD),
      spec::Read(), "tokens=32 warps=2 stages=2 rows=8 split=192"},
-    {"Fma", "sm_90a", DType::F32, FloatCodec{DType::F32},
+    {"Fma", "sm_90", DType::F32, FloatCodec{DType::F32},
      FloatCodec{DType::F32}, 8, 64, paged(32, spec::PageOrder::HND),
      spec::Read(), "tokens=16 warps=2 stages=2 rows=4 split=128"},
     // So many parts that several are joined at a time; steps of two pages.
@@ -82,7 +82,7 @@ static const StoreCase kStores[] = {
      "NoBarSync PlainAdd NoFirstRound OneRoundMore NoUpperClamp "
      "CopiesWholeSteps"},
     // Warps that share rows, as prefills do.
-    {"Rows", "sm_90a", DType::BF16, FloatCodec{DType::BF16},
+    {"Rows", "sm_90", DType::BF16, FloatCodec{DType::BF16},
      FloatCodec{DType::BF16}, 40, 24, paged(16, spec::PageOrder::HND),
      spec::Read(), "tokens=32 warps=2 stages=2 rows=32 byRows=1 split=192", "",
      16},
@@ -98,7 +98,7 @@ static const StoreCase kStores[] = {
      "OwnVote",
      16},
     // A warp that copies.
-    {"Bulk", "sm_90a", DType::BF16, FloatCodec{DType::BF16},
+    {"Bulk", "sm_90", DType::BF16, FloatCodec{DType::BF16},
      FloatCodec{DType::BF16}, 40, 24, paged(8, spec::PageOrder::HND),
      spec::Read(), "tokens=16 warps=2 stages=3 rows=8 split=192 bulk=1",
      kOfBulk},
