@@ -32,6 +32,16 @@ def step(context):
 '''
 
 
+HANG = """import time
+
+def step(context):
+    context.row("sleep", lambda: time.sleep(600))
+"""
+LAST = """def step(context):
+    context.row("last", lambda: {"value": 1})
+"""
+
+
 def build(name, *options):
     out = WORK / name
     done = subprocess.run(
@@ -47,18 +57,21 @@ class Kit(unittest.TestCase):
     def setUpClass(cls):
         shutil.rmtree(WORK, ignore_errors=True)
         WORK.mkdir(parents=True)
-        cls.kit = build("emulated", "--targets=sim:sm_90a", "--random=1",
+        cls.kit = build("emulated", "--targets=sim:sm_90", "--random=1",
                         "--models=small-bf16,small-k8v16,random-.*")
 
-    def run_kit(self, out, only, budget=500):
+    def run_kit(self, out, only, budget=500, more=()):
         done = subprocess.run(
-            [self.kit / "run", "--out", WORK / out, "--device=sim:sm_90a",
-             f"--only={only}", f"--budget={budget}"],
+            [self.kit / "run", "--out", WORK / out, "--device=sim:sm_90",
+             f"--only={only}", f"--budget={budget}", *more],
             capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
 
+    def path(self, out, step):
+        return WORK / f"{out}.work" / f"{step}.json"
+
     def rows(self, out, step):
-        return json.loads((WORK / out / f"{step}.json").read_text())["rows"]
+        return json.loads(self.path(out, step).read_text())["rows"]
 
     def test_correct(self):
         status, text = self.run_kit("good", "20,30,40,60")
@@ -76,11 +89,15 @@ class Kit(unittest.TestCase):
         # These say why they did not run.
         self.assertIn("GPU", self.rows("good", "60-decode")["step"]["note"])
         # What is done is not done again.
-        before = (WORK / "good" / "30-correctness.json").read_text()
+        before = self.path("good", "30-correctness").read_text()
         status, text = self.run_kit("good", "30")
         self.assertIn("done before", text)
-        self.assertEqual(
-            before, (WORK / "good" / "30-correctness.json").read_text())
+        self.assertEqual(before,
+                         self.path("good", "30-correctness").read_text())
+        # All of it is in the archive, from which another run goes on.
+        status, text = self.run_kit(
+            "moved", "30", more=["--from", WORK / "good" / "results.tar.gz"])
+        self.assertIn("30-correctness: done before", text)
 
     def test_wrong_golden(self):
         """Vectors of another seed must not pass."""
@@ -110,13 +127,13 @@ class Kit(unittest.TestCase):
         kept = artifact.read_bytes()
         try:
             subprocess.run([BUILD / "bin" / "kvc", "compile",
-                            WORK / "other.json", "--target=sim:sm_90a",
+                            WORK / "other.json", "--target=sim:sm_90",
                             "-o", artifact], check=True)
             sys.path.insert(0, str(self.kit))
             import cases
             import kvc
             device = kvc.Device(kvc.Library(self.kit / "libkvc-runtime.so"),
-                                "sim:sm_90a")
+                                "sim:sm_90")
             program = kvc.Program(device, artifact)
             case = cases.Case(program, 0, 1, sequences=2, longest=40)
             self.assertEqual(cases.check(device, case)["findings"], [])
@@ -142,14 +159,37 @@ class Kit(unittest.TestCase):
         self.assertIn("ZeroDivisionError", rows["raise"]["error"])
         self.assertEqual(rows["after"]["value"], 2)
 
+    def test_a_step_that_hangs(self):
+        """It is ended, the next one is done, and the archive has both."""
+        steps = self.kit / "steps"
+        (steps / "98-hang.py").write_text(HANG)
+        (steps / "99-last.py").write_text(LAST)
+        runner = self.kit / "run"
+        kept = runner.read_text()
+        try:
+            runner.write_text(kept.replace("ALONE = 120", "ALONE = 4").replace(
+                "GRACE = 10", "GRACE = 1"))
+            status, text = self.run_kit("hang", "98,99", budget=30)
+        finally:
+            runner.write_text(kept)
+            os.remove(steps / "98-hang.py")
+            os.remove(steps / "99-last.py")
+        self.assertEqual(status, 1, text)
+        self.assertIn("98-hang: its process ended with status -1", text)
+        with tarfile.open(WORK / "hang" / "results.tar.gz") as archive:
+            row = lambda step, key: json.load(
+                archive.extractfile(f"{step}.json"))["rows"][key]
+            self.assertIn("crashed", row("98-hang", "sleep")["error"])
+            self.assertEqual(row("99-last", "last")["value"], 1)
+
     def test_no_time(self):
         status, text = self.run_kit("late", "30", budget=1)
         self.assertIn("no time left", text)
-        self.assertFalse((WORK / "late" / "30-correctness.json").exists())
+        self.assertFalse(self.path("late", "30-correctness").exists())
 
     def test_for_a_gpu(self):
         """What travels: no emulated kernels, nothing large."""
-        kit = build("real", "--targets=sm_90a", "--random=0",
+        kit = build("real", "--targets=sm_90", "--random=0",
                     "--models=small-f16,prefill-d64-bf16")
         index = json.loads((kit / "kit.json").read_text())
         self.assertEqual([m["name"] for m in index["models"]],
@@ -157,14 +197,86 @@ class Kit(unittest.TestCase):
         for model in index["models"]:
             for artifact in model["artifacts"]:
                 names = zipfile.ZipFile(kit / artifact["file"]).namelist()
-                self.assertIn("cuda/sm_90a.0.ptx", names)
+                self.assertIn("cuda/sm_90.0.ptx", names)
                 self.assertFalse([n for n in names if n.startswith("sim/")])
         self.assertTrue(index["models"][1]["artifacts"][0]["golden"])
         with tarfile.open(WORK / "real.tar.xz") as archive:
             self.assertIn("real/run", archive.getnames())
         self.assertLess((WORK / "real.tar.xz").stat().st_size, 8_000_000)
-        self.assertEqual(index["ops"], ["sm_90a"])
+        self.assertEqual(index["ops"], ["sm_90"])
+        self.assertEqual(index["refused"], [])
         self.check_ops(kit)
+        self.check_dry_run(kit, index)
+
+    def check_dry_run(self, kit, index):
+        """A lease: one call of 500 seconds at most and one of 200, in which
+        every step is begun, with all models and stand-ins for the GPU."""
+        sys.path.insert(0, str(kit))
+        import models
+        index["models"] = [
+            {"name": spec["name"], "group": group, "spec": "none",
+             "artifacts": [{"file": f"{spec['name']}.{i}", "schedule": schedule,
+                            "label": models.label(schedule),
+                            "golden": [{"file": f"{spec['name']}.{i}.{seed}",
+                                        "seed": seed} for seed in range(2)]}
+                           for i, schedule in
+                           enumerate(models.schedules(spec["name"]))]}
+            for group, specs in (
+                ("bench", models.BENCH), ("small", models.SMALL),
+                ("random", [models.drawn(1, i) for i in range(8)]))
+            for spec in specs]
+        (kit / "kit.json").write_text(json.dumps(index))
+        begun, ended = set(), 0
+        for seed in range(3):
+            first = self.dry_call(kit, seed, 1, 500)
+            second = self.dry_call(kit, seed, 2, 200, "--from",
+                                   WORK / f"dry-{seed}-1" / "results.tar.gz")
+            # The second call's archive has the first one's rows.
+            self.assertLessEqual(first["rows"], second["rows"])
+            begun |= second["steps"]
+            ended += first["ended"] + second["ended"]
+        self.assertEqual(begun, {path.stem for path in
+                                 (kit / "steps").glob("[0-9]*.py")})
+        self.assertGreater(ended, 0, "no process of a dry run ended early")
+        # Rows that are too large for what may come back.
+        for name, was, becomes in (
+                ("dry.py", "BYTES = 4000", "BYTES = 20_000"),
+                ("run", "MOST_BYTES = 15_000_000", "MOST_BYTES = 1_000_000")):
+            text = (kit / name).read_text()
+            self.assertIn(was, text)
+            (kit / name).write_text(text.replace(was, becomes))
+        text = self.dry_call(kit, 0, 1, 500, most=1_000_000)["text"]
+        self.assertIn("results.tar.gz stays as it was", text)
+
+    def dry_call(self, kit, seed, call, seconds, *more, most=16 << 20):
+        out = WORK / f"dry-{seed}-{call}"
+        for folder in (out, out.with_name(out.name + ".work")):
+            shutil.rmtree(folder, ignore_errors=True)
+        done = subprocess.run(
+            [kit / "run", "--call", str(call), f"--dry-run={seed}", "--out",
+             out, *more], capture_output=True, text=True)
+        text = done.stdout + done.stderr
+        took = re.search(r"on the counted clock: (\d+) s", text)
+        self.assertTrue(took, text)
+        # Ten seconds are for starting the kit's first process, and packing.
+        self.assertLessEqual(int(took.group(1)), seconds - 10, text)
+        self.assertNotIn("Traceback", text)
+        files = list(out.iterdir())
+        self.assertLessEqual(len(files), 8)
+        for file in files:
+            self.assertLessEqual(file.stat().st_size, most, file)
+        rows, steps = 0, set()
+        with tarfile.open(out / "results.tar.gz") as archive:
+            for member in archive.getmembers():
+                if member.name.endswith(".json"):
+                    result = json.load(archive.extractfile(member))
+                    rows += len(result["rows"])
+                    steps.add(member.name.removesuffix(".json"))
+                    for row in result["rows"].values():
+                        error = row.get("error", "crashed")
+                        self.assertIn("crashed", error, member.name)
+        return {"rows": rows, "steps": steps, "text": text,
+                "ended": text.count("its process ended")}
 
     def check_ops(self, kit):
         """Words of instructions: right ones pass, each wrong one does not."""
@@ -172,7 +284,7 @@ class Kit(unittest.TestCase):
         import kvc
         import ops
         device = kvc.Device(kvc.Library(kit / "libkvc-runtime.so"), "cpu")
-        kernels = ops.read(kit / "ops" / "sm_90a")
+        kernels = ops.read(kit / "ops" / "sm_90")
         rows = re.findall(r"^KVC_PTX_OP\((\w+), (\d+)",
                           (SOURCE / "lib" / "Simt" / "Ops.def").read_text(),
                           re.MULTILINE)

@@ -1,7 +1,7 @@
 """The C ABI of <kvc/runtime.h> by ctypes: devices, memory, programs.
 
     library = Library("libkvc-runtime.so")
-    device = Device(library, "cuda:0")        # or "cpu", or "sim:sm_90a"
+    device = Device(library, "cuda:0")        # or "cpu", or "sim:sm_90"
     program = Program(device, "model.kvca")
     program.append(0, rows=..., k=..., ...)   # fields of kvc_append_args
     program.attend(0, batch=..., q=..., ...)  # fields of kvc_attend_args
@@ -43,7 +43,7 @@ AttendArgs = struct("AttendArgs", [
     ("table_stride", I64), ("outers", I64), ("slot_tokens", I64),
     ("workspace", PTR), ("workspace_bytes", SIZE),
     ("planes", Plane * MAX_PLANES), ("stream", PTR), ("rows", U32),
-    ("max_queries", U32), ("max_kv_len", U32)])
+    ("max_queries", U32), ("max_kv_len", U32), ("max_kv_tokens", U64)])
 
 CacheOptions = struct("CacheOptions", [
     ("size", SIZE), ("arena", PTR), ("arena_bytes", SIZE),
@@ -64,6 +64,7 @@ FUNCTIONS = [
     ("kvc_program_load_file", Status, [PTR, TEXT, c.POINTER(PTR)]),
     ("kvc_program_release", None, [PTR]),
     ("kvc_program_target", TEXT, [PTR]),
+    ("kvc_program_remarks", TEXT, [PTR]),
     ("kvc_append", Status, [PTR, U32, c.POINTER(AppendArgs)]),
     ("kvc_attend_workspace", Status,
      [PTR, U32, U32, U32, U32, c.POINTER(SIZE)]),
@@ -121,7 +122,7 @@ class Device:
             options, create = None, lib.kvc_device_create_cpu
         else:
             raise Error(f"no device is called `{name}`: expected cuda:0, "
-                        "sim:sm_90a or cpu")
+                        "sim:sm_90 or cpu")
         pointer = c.addressof(options) if options else None
         library.must(create(pointer, c.byref(self.handle)))
 
@@ -275,6 +276,9 @@ class Program:
         self.library.must(self.library.lib.kvc_program_load_file(
             device.handle, str(path).encode(), c.byref(self.handle)))
         self.target = self.library.lib.kvc_program_target(self.handle).decode()
+        # Code that the driver refused or compiled, in lines.
+        self.remarks = self.library.lib.kvc_program_remarks(
+            self.handle).decode()
         self.model = self.manifest["model"]
         self.stores = self.manifest["stores"]
 

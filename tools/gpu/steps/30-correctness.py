@@ -14,7 +14,7 @@ def step(context):
         context.row(f"planted {fault}", lambda: planted(context, models[0],
                                                         fault))
     emulated = not context.device_name.startswith("cuda")
-    for seed in range(2 if emulated else 12):
+    for seed in range(2 if emulated else 6):
         for model in models:
             for index, artifact in enumerate(model["artifacts"]):
                 # Lengths that cross a split, now and then.
