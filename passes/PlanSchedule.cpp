@@ -43,7 +43,7 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
         return signalPassFailure();
     for (const Override &override : parsed)
       if (!override.used) {
-        module.emitError("schedule override `")
+        emitError(placeOf(override, module.getLoc()), "schedule override `")
             << override.text << "` matches no kernel that has a schedule";
         return signalPassFailure();
       }
@@ -73,13 +73,13 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
   /// A copy of the function in which attend makes parts as `schedule` says.
   LogicalResult emitVariant(func::FuncOp function, const std::string &name,
                             ScheduleAttr schedule) {
-    schedule = applyOverrides(function.getLoc(), name, schedule);
-    if (!schedule)
-      return failure();
     OpBuilder b(function);
     auto variant = cast<func::FuncOp>(b.clone(*function));
     variant.setSymName(name);
     auto attend = cast<AttendOp>(getOnlyOp(variant));
+    schedule = applyOverrides(attend, name, schedule);
+    if (!schedule)
+      return failure();
     attend.setParts(schedule.getSplit() ? schedule.getSplit() : INT64_MAX);
     attend.setScheduleAttr(schedule);
     for (Value result : attend.getResults())
@@ -112,6 +112,7 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
   }
 
   struct Override {
+    int64_t index; ///< among all, in the order that they were given in
     std::string text;
     llvm::GlobPattern kernel;
     std::string field;
@@ -119,9 +120,16 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     bool used = false;
   };
 
+  /// `loc`, with the override's index for whoever gave it.
+  static Location placeOf(const Override &override, Location loc) {
+    Builder b(loc.getContext());
+    return FusedLoc::get({loc}, b.getI64IntegerAttr(override.index),
+                         loc.getContext());
+  }
+
   LogicalResult parseOverrides(ModuleOp module) {
     parsed.clear();
-    for (const std::string &text : overrides) {
+    for (auto [index, text] : llvm::enumerate(overrides)) {
       auto [path, valueText] = StringRef(text).split('=');
       auto [glob, field] = path.rsplit('.');
       auto kernel = llvm::GlobPattern::create(glob);
@@ -131,13 +139,15 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
         return module.emitError("schedule override `")
                << text << "` is not KERNEL.FIELD=VALUE";
       }
-      parsed.push_back({text, std::move(*kernel), field.str(), value});
+      parsed.push_back(
+          {int64_t(index), text, std::move(*kernel), field.str(), value});
     }
     return success();
   }
 
-  /// Applies the overrides that name this kernel; null after an error.
-  ScheduleAttr applyOverrides(Location loc, StringRef kernel,
+  /// Applies the overrides that name this kernel; null after an error. From
+  /// then on the op is placed at the last of them, for a backend may refuse it.
+  ScheduleAttr applyOverrides(AttendOp op, StringRef kernel,
                               ScheduleAttr schedule) {
     SmallVector<ScheduleAttr::Field> fields;
     SmallVector<StringRef> texts;
@@ -147,9 +157,10 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
       override.used = true;
       fields.push_back({override.field, override.value});
       texts.push_back(override.text);
+      op->setLoc(placeOf(override, op.getLoc()));
     }
     auto refuse = [&] {
-      return emitError(loc)
+      return emitError(op.getLoc())
              << "schedule override `" << llvm::join(texts, "`, `") << "` of "
              << schedule << ": ";
     };

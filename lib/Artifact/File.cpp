@@ -1,10 +1,8 @@
 //===- File.cpp - artifacts on disk ---------------------------------------===//
 #include "lib/Artifact/File.h"
 
-#include <atomic>
 #include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <ctime>
 #include <fcntl.h>
 #include <new>
@@ -61,25 +59,6 @@ private:
 };
 } // namespace
 
-/// Creates a file beside `path` that nobody else has; sets `name`.
-static int createBeside(const std::string &path, std::string &name) {
-  static std::atomic<uint32_t> counter{0};
-  for (int attempt = 0; attempt < 100; ++attempt) {
-    timespec now{};
-    clock_gettime(CLOCK_REALTIME, &now);
-    char suffix[64];
-    std::snprintf(suffix, sizeof(suffix), ".%d-%u-%lx.tmp", int(getpid()),
-                  counter++, now.tv_nsec);
-    name = path + suffix;
-    // O_EXCL follows no link and opens nothing that is already there.
-    int number =
-        ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (number >= 0 || errno != EEXIST)
-      return number;
-  }
-  return -1;
-}
-
 bool kvc::artifact::writeAll(int file, std::span<const uint8_t> bytes) {
   NoFileSizeSignal guard;
   while (!bytes.empty()) {
@@ -90,43 +69,6 @@ bool kvc::artifact::writeAll(int file, std::span<const uint8_t> bytes) {
       return false;
     bytes = bytes.subspan(size_t(done));
   }
-  return true;
-}
-
-/// Makes a rename last through a power loss. Failure is not an error: the file
-/// is whole either way, and some file systems cannot sync a directory.
-static void syncDirectoryOf(const std::string &path) {
-  size_t slash = path.rfind('/');
-  std::string folder =
-      slash == path.npos ? "." : path.substr(0, slash ? slash : 1);
-  Descriptor directory{::open(folder.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (directory.number >= 0)
-    ::fsync(directory.number);
-}
-
-bool kvc::artifact::writeFileAtomically(const std::string &path,
-                                        std::span<const uint8_t> bytes,
-                                        std::string &error) {
-  struct stat existing;
-  if (::stat(path.c_str(), &existing) == 0 && !S_ISREG(existing.st_mode)) {
-    error = "cannot replace `" + path + "`: not a regular file";
-    return false;
-  }
-  std::string name;
-  Descriptor file{createBeside(path, name)};
-  if (file.number < 0) {
-    error = systemError("create", name);
-    return false;
-  }
-  bool ok = writeAll(file.number, bytes) && ::fsync(file.number) == 0 &&
-            ::close(std::exchange(file.number, -1)) == 0 &&
-            ::rename(name.c_str(), path.c_str()) == 0;
-  if (!ok) {
-    error = systemError("write", path);
-    ::unlink(name.c_str());
-    return false;
-  }
-  syncDirectoryOf(path);
   return true;
 }
 

@@ -15,13 +15,6 @@ namespace kvc::artifact {
 /// would end the process: a library has no say in its host's signals.
 bool writeAll(int file, std::span<const uint8_t> bytes);
 
-/// Writes a file whole or not at all: another process, or this one after a
-/// crash, sees the old file or the new one. On failure `path` is as it was,
-/// nothing is left beside it, and `error` is set to one line. Refuses to
-/// replace what is not a regular file. Safe from many threads and processes.
-bool writeFileAtomically(const std::string &path,
-                         std::span<const uint8_t> bytes, std::string &error);
-
 /// The bytes of a file as they were at open(), read-only, page-aligned. They
 /// are a copy: in a mapping of the file itself, another process could change
 /// what has just been checked, or cut it short and kill us by SIGBUS.

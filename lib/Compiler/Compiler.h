@@ -29,6 +29,7 @@ std::optional<Phase> phaseFromName(const std::string &text);
 struct ScheduleOverride {
   std::string kernel, key;
   int64_t value = 0;
+  SourceLoc loc = {}; ///< where it was given, for messages
 };
 /// nullopt if `text` is not of that form.
 std::optional<ScheduleOverride> parseOverride(const std::string &text);

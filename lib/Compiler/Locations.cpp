@@ -1,18 +1,28 @@
 //===- Locations.cpp - MLIR's diagnostics at JSON locations ---------------===//
 #include "lib/Compiler/Locations.h"
 
+#include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/Location.h"
 
 using namespace kvc;
 using llvm::StringRef;
 
-SpecPlaces::SpecPlaces(const spec::Spec &spec) : file(spec.file) {
+SpecPlaces::SpecPlaces(const spec::Spec &spec,
+                       llvm::ArrayRef<ScheduleOverride> schedule)
+    : file(spec.file), schedule(schedule) {
   places.push_back(spec.model.loc);
   for (const spec::Store &store : spec.stores)
     for (const SourceLoc &loc :
          {store.loc, store.scope.loc, store.k.loc, store.k.codecLoc,
           store.v.loc, store.v.codecLoc, store.layout.loc, store.read.loc})
       places.push_back(loc);
+}
+
+const ScheduleOverride *SpecPlaces::overrideAt(mlir::Location loc) const {
+  // The pass that applies overrides marks what it says of one by its index.
+  auto marked = loc->findInstanceOf<mlir::FusedLocWith<mlir::IntegerAttr>>();
+  uint64_t index = marked ? marked.getMetadata().getInt() : schedule.size();
+  return index < schedule.size() ? &schedule[index] : nullptr;
 }
 
 SourceLoc SpecPlaces::at(mlir::Location loc) const {
@@ -78,8 +88,17 @@ void DiagnosticBridge::report(mlir::Diagnostic &diagnostic) {
   const char *fallback = severity == Severity::Error     ? "E-LOWER"
                          : severity == Severity::Warning ? "W-LOWER"
                                                          : "R-LOWER";
-  std::string code = takeCode(message, fallback);
   SourceLoc loc = places.at(diagnostic.getLocation());
+  // What an override leads to may be slow, and that is the spec's affair; if it
+  // is wrong, the override is.
+  const ScheduleOverride *entry =
+      severity == Severity::Error ? places.overrideAt(diagnostic.getLocation())
+                                  : nullptr;
+  if (entry) {
+    loc = entry->loc;
+    fallback = "E-SCHEDULE";
+  }
+  std::string code = takeCode(message, fallback);
   for (const Diagnostic &known : diagnostics.all())
     if (known.code == code && known.message == message &&
         known.loc.line == loc.line && known.loc.column == loc.column)

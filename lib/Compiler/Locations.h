@@ -2,26 +2,31 @@
 #ifndef KVC_LIB_COMPILER_LOCATIONS_H
 #define KVC_LIB_COMPILER_LOCATIONS_H
 
-#include "lib/Spec/Spec.h"
+#include "lib/Compiler/Compiler.h"
 
 #include "mlir/IR/Diagnostics.h"
 
 namespace kvc {
 
-/// The places of a spec that the compiler's messages point at.
+/// The places of a spec and its schedule that the compiler's messages point at.
 class SpecPlaces {
 public:
-  explicit SpecPlaces(const spec::Spec &spec);
+  /// `schedule` must outlive it.
+  explicit SpecPlaces(const spec::Spec &spec,
+                      llvm::ArrayRef<ScheduleOverride> schedule = {});
 
   /// The place that stands there, with its JSON pointer; without one where the
   /// spec has none.
   SourceLoc at(mlir::Location loc) const;
+  /// The override that `loc` names, or null.
+  const ScheduleOverride *overrideAt(mlir::Location loc) const;
   /// The place of a pointer; only the pointer where the spec has none.
   SourceLoc at(const std::string &pointer) const;
 
 private:
   std::string file;
   std::vector<SourceLoc> places;
+  llvm::ArrayRef<ScheduleOverride> schedule;
 };
 
 /// While it lives, errors, warnings and remarks of the context become ours. A

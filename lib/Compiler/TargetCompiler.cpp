@@ -1,8 +1,8 @@
 //===- TargetCompiler.cpp - a spec through the levels ---------------------===//
 #include "lib/Compiler/TargetCompiler.h"
 
-#include "lib/Artifact/File.h"
 #include "lib/Artifact/GpuAbi.h"
+#include "lib/Artifact/OutputFile.h"
 #include "lib/Import/SpecToKvc.h"
 #include "passes/Pipeline.h"
 
@@ -35,8 +35,8 @@ bool kvc::dumpLevel(const std::string &directory, const Level &level,
   std::string error;
   if (std::error_code code = llvm::sys::fs::create_directories(directory))
     error = directory + ": " + code.message();
-  else if (artifact::writeFileAtomically(
-               path, {bytes.bytes_begin(), bytes.size()}, error))
+  else if (artifact::writeOutputFile(path, {bytes.bytes_begin(), bytes.size()},
+                                     error))
     return true;
   diagnostics.error("E-OUTPUT", {}, error);
   return false;
@@ -50,7 +50,7 @@ TargetCompiler::TargetCompiler(const spec::Spec &spec,
                                const CompileOptions &options,
                                Diagnostics &diagnostics, PhaseClock &clock)
     : spec(spec), options(options), diagnostics(diagnostics), clock(clock),
-      places(spec), context(MLIRContext::Threading::DISABLED),
+      places(spec, options.schedule), context(MLIRContext::Threading::DISABLED),
       bridge(context, places, diagnostics) {
   // What jobs register and load as well, but side by side.
   registerBuiltinDialectTranslation(context);

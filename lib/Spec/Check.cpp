@@ -1,5 +1,6 @@
 //===- Check.cpp - rules between fields -----------------------------------===//
 #include "lib/Spec/Check.h"
+#include "lib/Spec/Size.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
@@ -24,6 +25,7 @@ public:
   /// Whether every scope lies in the model.
   bool checkScopes();
   void checkCoverage();
+  void checkPages();
 
 private:
   SourceLoc at(StringRef pointer) {
@@ -178,11 +180,33 @@ void Checker::checkCoverage() {
                    "head belongs to exactly one");
 }
 
+/// Bounds on each field alone allow a page of more than an artifact describes.
+void Checker::checkPages() {
+  for (const Store &store : spec.stores) {
+    uint64_t bytes = pageBytes(store);
+    if (bytes <= kMaxPageBytes)
+      continue;
+    Store smaller = store;
+    while (pageBytes(smaller) > kMaxPageBytes)
+      --smaller.layout.page;
+    Diagnostic &diagnostic =
+        context.error("E-PAGE-BYTES", store.layout.loc,
+                      "a page has at most " + std::to_string(kMaxPageBytes) +
+                          " bytes, found " + std::to_string(bytes) + ": " +
+                          number(store.layout.page) + " tokens of " +
+                          std::to_string(tokenBytes(store)) + " bytes");
+    Context::addHelp(diagnostic,
+                     "use a `page` of at most " + number(smaller.layout.page));
+  }
+}
+
 void spec::check(Context &context, const Spec &spec) {
   Checker checker(context, spec);
   checker.checkHeads();
   checker.checkNames();
   checker.checkSymbols();
-  if (checker.checkScopes())
-    checker.checkCoverage();
+  if (!checker.checkScopes())
+    return;
+  checker.checkCoverage();
+  checker.checkPages();
 }

@@ -17,25 +17,67 @@ using llvm::StringRef;
 static constexpr StringLiteral kLaterPrimitives[] = {
     "position", "state", "score", "evict", "tiers", "sharing"};
 
-std::string spec::quote(StringRef text) {
-  constexpr size_t longest = 48;
-  std::string quoted = "`";
-  size_t end = std::min(text.size(), longest);
-  while (end < text.size() && end && (text[end] & 0xc0) == 0x80)
-    --end; // not inside a UTF-8 sequence
-  for (char c : text.take_front(end))
-    quoted += uint8_t(c) < 0x20 || c == 0x7f ? '?' : c;
-  return quoted + (end < text.size() ? "...`" : "`");
-}
+/// What other programs call a key or a value.
+static constexpr std::pair<StringLiteral, StringLiteral> kOtherNames[] = {
+    {"size", "recent"},
+    {"length", "recent"},
+    {"window", "recent"},
+    {"window_size", "recent"},
+    {"sliding_window", "recent"},
+    {"sinks", "sink"},
+    {"sink_size", "sink"},
+    {"type", "kind"},
+    {"block", "page"},
+    {"size", "page"},
+    {"page_size", "page"},
+    {"block_size", "page"},
+    {"tokens", "page"},
+    {"num_hidden_layers", "layers"},
+    {"num_layers", "layers"},
+    {"n_layers", "layers"},
+    {"num_attention_heads", "q_heads"},
+    {"num_heads", "q_heads"},
+    {"n_heads", "q_heads"},
+    {"heads", "q_heads"},
+    {"num_key_value_heads", "kv_heads"},
+    {"num_kv_heads", "kv_heads"},
+    {"n_kv_heads", "kv_heads"},
+    {"head_size", "head_dim"},
+    {"head_dimension", "head_dim"},
+    {"torch_dtype", "dtype"},
+    {"scale", "softmax_scale"},
+    {"sm_scale", "softmax_scale"},
+    {"scaling", "softmax_scale"},
+    {"softcap", "logit_softcap"},
+    {"attn_logit_softcapping", "logit_softcap"},
+    {"version", "kvc"},
+    {"cache", "streams"},
+    {"window", "reads"},
+    {"sliding_window", "reads"},
+    {"attention", "reads"},
+    {"page", "layout"},
+    {"page_size", "layout"},
+    {"block_size", "layout"},
+    {"scale_type", "scale"},
+    {"scale_dtype", "scale"},
+    {"bfloat16", "bf16"},
+    {"float16", "f16"},
+    {"half", "f16"},
+    {"float32", "f32"},
+    {"float", "f32"},
+    {"i8", "int8"},
+    {"q8_0", "int8"},
+    {"full", "all"},
+    {"causal", "all"},
+    {"sliding", "window"},
+    {"sliding_window", "window"},
+    {"block", "paged"},
+    {"dense", "contiguous"},
+    {"linear", "contiguous"},
+};
 
-std::string spec::quoteAll(ArrayRef<StringLiteral> names) {
-  std::string text;
-  for (auto [index, name] : llvm::enumerate(names)) {
-    if (index)
-      text += index + 1 == names.size() ? " or " : ", ";
-    text += quote(name);
-  }
-  return text;
+static std::string anyOf(ArrayRef<StringLiteral> names) {
+  return quoteAll(llvm::SmallVector<StringRef>(names));
 }
 
 Diagnostic &Context::error(const char *code, SourceLoc loc,
@@ -131,62 +173,65 @@ std::optional<std::string> spec::readName(Context &context, const Node &node) {
   return node.string;
 }
 
-/// The one of `names` that `word` was probably meant to be, or "".
-static StringRef nearestName(StringRef word, ArrayRef<StringLiteral> names) {
-  StringRef best;
-  unsigned bestDistance = word.size() / 3 + 1;
-  for (StringRef name : names) {
-    unsigned distance =
-        word.lower() == name.lower()
-            ? 0
-            : word.edit_distance(name, /*AllowReplacements=*/true,
-                                 /*MaxEditDistance=*/bestDistance);
-    if (distance < bestDistance || (best.empty() && distance == bestDistance)) {
-      best = name;
-      bestDistance = distance;
-    }
-  }
-  return best;
-}
-
+/// The one of `names` that `word` is a misspelling or another name of, and
+/// where that is not certain all of them.
 static void addSuggestion(Diagnostic &diagnostic, StringRef word,
                           ArrayRef<StringLiteral> names) {
-  StringRef nearest = nearestName(word, names);
+  StringRef nearest = nearestName(word, llvm::SmallVector<StringRef>(names));
+  bool misspelt = !nearest.empty();
+  for (auto [other, ours] : kOtherNames)
+    if (nearest.empty() && word.lower() == other &&
+        llvm::is_contained(names, ours))
+      nearest = ours;
   if (!nearest.empty())
     Context::addHelp(diagnostic, "did you mean " + quote(nearest) + "?");
-  else
-    Context::addHelp(diagnostic, "use " + quoteAll(names));
+  if (!misspelt)
+    Context::addHelp(diagnostic, "use " + anyOf(names));
+}
+
+static Diagnostic &notInVersion(Context &context, SourceLoc loc,
+                                StringRef word) {
+  return context.error("E-NOT-IN-VERSION", std::move(loc),
+                       quote(word) + " is not in version " + kLanguageVersion +
+                           " of the language");
 }
 
 std::optional<unsigned> spec::readEnum(Context &context, const Node &node,
-                                       ArrayRef<StringLiteral> names) {
+                                       ArrayRef<StringLiteral> names,
+                                       ArrayRef<StringLiteral> later) {
   if (node.kind != Node::Kind::String) {
-    wrongType(context, node, quoteAll(names));
+    wrongType(context, node, anyOf(names));
     return std::nullopt;
   }
   const auto *it = llvm::find(names, StringRef(node.string));
   if (it != names.end())
     return unsigned(it - names.begin());
-  Diagnostic &diagnostic =
-      context.error("E-VALUE", context.document.loc(node),
-                    "expected " + quoteAll(names) + found(context, node));
+  SourceLoc loc = context.document.loc(node);
+  if (llvm::is_contained(later, StringRef(node.string).lower())) {
+    Context::addHelp(notInVersion(context, loc, node.string),
+                     "this version has " + anyOf(names));
+    return std::nullopt;
+  }
+  Diagnostic &diagnostic = context.error(
+      "E-VALUE", loc, "expected " + anyOf(names) + found(context, node));
   addSuggestion(diagnostic, node.string, names);
   return std::nullopt;
 }
 
 std::optional<unsigned> spec::readKind(Context &context, const Node &node,
-                                       ArrayRef<StringLiteral> kinds) {
+                                       ArrayRef<StringLiteral> kinds,
+                                       ArrayRef<StringLiteral> later) {
   if (node.kind == Node::Kind::String)
-    return readEnum(context, node, kinds);
+    return readEnum(context, node, kinds, later);
   if (node.kind != Node::Kind::Object) {
-    wrongType(context, node, quoteAll(kinds) + " or an object with `kind`");
+    wrongType(context, node, anyOf(kinds) + " or an object with `kind`");
     return std::nullopt;
   }
   if (const Node *kind = node.find("kind"))
-    return readEnum(context, *kind, kinds);
+    return readEnum(context, *kind, kinds, later);
   Diagnostic &diagnostic = context.error(
       "E-MISSING-KEY", context.document.loc(node), "missing key `kind`");
-  Context::addHelp(diagnostic, "use " + quoteAll(kinds));
+  Context::addHelp(diagnostic, "use " + anyOf(kinds));
   return std::nullopt;
 }
 
@@ -205,12 +250,9 @@ Fields::Fields(Context &context, const Node &node,
       continue;
     SourceLoc loc = context.document.keyLoc(*member);
     if (llvm::is_contained(kLaterPrimitives, StringRef(member->key))) {
-      Diagnostic &diagnostic =
-          context.error("E-NOT-IN-VERSION", loc,
-                        quote(member->key) + " is not in version " +
-                            kLanguageVersion + " of the language");
-      Context::addHelp(diagnostic, "this version has `streams`, `codec`, "
-                                   "`layout` and `reads`");
+      Context::addHelp(notInVersion(context, loc, member->key),
+                       "this version has `streams`, `codec`, `layout` and "
+                       "`reads`");
       continue;
     }
     Diagnostic &diagnostic = context.error("E-UNKNOWN-KEY", loc,

@@ -8,17 +8,13 @@
 #define KVC_LIB_SPEC_FIELDS_H
 
 #include "lib/Spec/LocatedJson.h"
+#include "lib/Support/Words.h"
 
 #include "llvm/ADT/ArrayRef.h"
 
 #include <optional>
 
 namespace kvc::spec {
-
-/// `text` in backticks, cut to a readable length, control characters replaced.
-std::string quote(llvm::StringRef text);
-/// "`a`, `b` or `c`".
-std::string quoteAll(llvm::ArrayRef<llvm::StringLiteral> names);
 
 /// The document being read and where its errors go.
 class Context {
@@ -50,13 +46,18 @@ std::optional<double> readNumber(Context &context, const Node &node, double low,
                                  double high);
 /// [A-Za-z0-9_.-]{1,64}
 std::optional<std::string> readName(Context &context, const Node &node);
-/// A string out of `names`; returns its index.
-std::optional<unsigned> readEnum(Context &context, const Node &node,
-                                 llvm::ArrayRef<llvm::StringLiteral> names);
+/// A string out of `names`; returns its index. Those of `later` are names that
+/// the language will have.
+std::optional<unsigned>
+readEnum(Context &context, const Node &node,
+         llvm::ArrayRef<llvm::StringLiteral> names,
+         llvm::ArrayRef<llvm::StringLiteral> later = {});
 /// The `kind` of an object, or a string that stands for an object with that
 /// kind and defaults; returns its index in `kinds`.
-std::optional<unsigned> readKind(Context &context, const Node &node,
-                                 llvm::ArrayRef<llvm::StringLiteral> kinds);
+std::optional<unsigned>
+readKind(Context &context, const Node &node,
+         llvm::ArrayRef<llvm::StringLiteral> kinds,
+         llvm::ArrayRef<llvm::StringLiteral> later = {});
 
 /// One object whose keys are known.
 class Fields {
@@ -66,8 +67,8 @@ public:
     ObjectOrKind, ///< a string is an object with that kind and defaults
   };
   /// Reports a value of another form, and every key that is not in `known`:
-  /// keys of the language that this version lacks by name, others with the
-  /// nearest known one.
+  /// keys of the language that this version lacks by name, others with the one
+  /// that was probably meant, or all that are known.
   Fields(Context &context, const Node &node,
          llvm::ArrayRef<llvm::StringLiteral> known, Form form = Form::Object);
 

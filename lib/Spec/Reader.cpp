@@ -11,9 +11,16 @@
 using namespace kvc;
 using namespace kvc::spec;
 using llvm::StringLiteral;
+using llvm::StringRef;
 
 static constexpr StringLiteral kDTypes[] = {"f32", "f16", "bf16"};
 static constexpr StringLiteral kCodecs[] = {"f32", "f16", "bf16", "int8"};
+/// Codecs that others have, and that a later version will.
+static constexpr StringLiteral kLaterCodecs[] = {
+    "int1",     "int2",     "int3",   "int4", "int5",  "int6",  "uint2",
+    "uint4",    "uint8",    "fp8",    "f8",   "e4m3",  "e5m2",  "fp8_e4m3",
+    "fp8_e5m2", "f8e4m3fn", "f8e5m2", "fp4",  "nvfp4", "mxfp4", "mxfp6",
+    "mxfp8",    "mxint8",   "nf4",    "e2m1"};
 static constexpr StringLiteral kLayouts[] = {"paged", "contiguous"};
 static constexpr StringLiteral kOrders[] = {"HND", "NHD"};
 static constexpr StringLiteral kReads[] = {"all", "window"};
@@ -85,6 +92,15 @@ void Reader::readVersion(const Node &node) {
   Context::addHelp(diagnostic, "use `" + version + "`");
 }
 
+/// Where messages about the one store point that has no object of its own: what
+/// is said of it, or else whom it serves.
+static const Node &implicitStore(const Node &root) {
+  for (const char *key : {"streams", "layout", "reads", "model"})
+    if (const Node *node = root.find(key))
+      return *node;
+  return root;
+}
+
 void Reader::readTop(const Node &root) {
   Fields top(context, root, kTopKeys);
   if (const Node *schema = top.find("$schema"))
@@ -101,7 +117,8 @@ void Reader::readTop(const Node &root) {
   if (!stores) {
     Store &store = spec.stores.emplace_back();
     store.name = "main";
-    store.loc = store.scope.loc = at(root);
+    store.scope.loc = at(root);
+    store.loc = at(implicitStore(root));
     store.scope.layerEnd = model.layers;
     store.scope.headEnd = model.kvHeads;
     readCaching(top, store);
@@ -263,7 +280,7 @@ void Reader::readStream(const Node &node, Stream &stream) {
 }
 
 void Reader::readCodec(const Node &node, Codec &codec) {
-  std::optional<unsigned> kind = readKind(context, node, kCodecs);
+  std::optional<unsigned> kind = readKind(context, node, kCodecs, kLaterCodecs);
   if (!kind)
     return;
   if (kCodecs[*kind] != "int8") {
@@ -318,8 +335,49 @@ void Reader::readRead(const Node &node, Read &read) {
 // Entry points
 //===----------------------------------------------------------------------===//
 
+/// What a file is that was given in place of a spec, by how it begins; "" if
+/// nothing tells. Its bytes would say less than its kind.
+static std::string foreignKind(StringRef text) {
+  static constexpr std::pair<StringLiteral, StringLiteral> kKinds[] = {
+      {"PK\x03\x04", "an artifact (.kvca) or another ZIP archive"},
+      {"\x7f"
+       "ELF",
+       "an ELF file"},
+      {"GGUF", "a GGUF file"},
+      {"\x1f\x8b", "a gzip file"},
+      {"\x28\xb5\x2f\xfd", "a zstd file"},
+      {"\xff\xfe", "text in UTF-16"},
+      {"\xfe\xff", "text in UTF-16"},
+  };
+  for (auto [magic, kind] : kKinds)
+    if (text.starts_with(magic))
+      return kind.str();
+  // The length of its header, 8 bytes, and the header.
+  if (text.size() > 8 && text[8] == '{' &&
+      text.substr(4, 4) == StringRef("\0\0\0\0", 4))
+    return "a safetensors file";
+  return "";
+}
+
+static bool checkKind(StringRef text, const std::string &file,
+                      Diagnostics &diagnostics) {
+  std::string kind = foreignKind(text);
+  if (kind.empty())
+    return true;
+  SourceLoc loc;
+  loc.file = file;
+  Diagnostic &error = diagnostics.error(
+      "E-NOT-TEXT", loc, "expected a spec, JSON in UTF-8, found " + kind);
+  if (text.starts_with("PK"))
+    Context::addHelp(error, "`kvc inspect` shows what is in an artifact, its "
+                            "spec with `--extract=spec.json`");
+  return false;
+}
+
 std::optional<Spec> spec::read(std::string_view text, std::string file,
                                Diagnostics &diagnostics) {
+  if (!checkKind(StringRef(text), file, diagnostics))
+    return std::nullopt;
   diagnostics.addSource(file, std::string(text.substr(0, GateLimits::bytes)));
   size_t before = diagnostics.all().size();
   auto document = Document::parse(text, file, diagnostics);

@@ -14,6 +14,9 @@ namespace kvc::spec {
 /// Planes and pages start at multiples of this many bytes.
 inline constexpr uint64_t kPlaneAlignment = 64;
 
+/// The largest page that an artifact can describe.
+inline constexpr uint64_t kMaxPageBytes = uint64_t(1) << 30;
+
 /// Bytes of one (token, kv head) of a stream.
 struct RowBytes {
   unsigned codes = 0, scales = 0;

@@ -102,16 +102,18 @@ static void printText(llvm::raw_ostream &os, const Diagnostic &diagnostic,
   if (!diagnostic.code.empty())
     message += " [" + diagnostic.code + "]";
   std::string line = source && loc.line ? lineOf(*source, loc.line) : "";
-  if (line.empty() || line.size() > kLongestShownLine || !loc.column) {
+  bool shown = !line.empty() && line.size() <= kLongestShownLine &&
+               llvm::json::isUTF8(line);
+  if (!shown || !loc.column) {
     printPlain(os, diagnostic, message, color);
   } else {
     llvm::SourceMgr manager;
     // Of the end of a text that ends in carriage returns, which are not shown.
     unsigned begin = std::min<size_t>(loc.column - 1, line.size());
-    llvm::SMDiagnostic shown(manager, llvm::SMLoc(), loc.file, loc.line, begin,
+    llvm::SMDiagnostic whole(manager, llvm::SMLoc(), loc.file, loc.line, begin,
                              kindOf(diagnostic.severity), message, line,
                              {{begin, begin + std::max(loc.length, 1u)}});
-    manager.PrintMessage(os, shown, color);
+    manager.PrintMessage(os, whole, color);
   }
   if (!loc.pointer.empty())
     os << "  at " << loc.pointer << "\n";

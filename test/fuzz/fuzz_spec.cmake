@@ -8,6 +8,7 @@ set(spec_objects)
 kvc_fuzz_objects(spec_objects
   SpecReaderFuzzer.cpp
   ${PROJECT_SOURCE_DIR}/lib/Support/Diagnostics.cpp
+  ${PROJECT_SOURCE_DIR}/lib/Support/Words.cpp
   ${PROJECT_SOURCE_DIR}/lib/Spec/Canonical.cpp
   ${PROJECT_SOURCE_DIR}/lib/Spec/Check.cpp
   ${PROJECT_SOURCE_DIR}/lib/Spec/Fields.cpp

@@ -32,7 +32,7 @@ static cl::opt<std::string> inputFlag(cl::Positional,
                                       cl::desc("[SPEC|ARTIFACT]"),
                                       cl::sub(command),
                                       cl::cat(cli::verbOptions()));
-static cl::list<What> opFlag(
+static cli::Choices<What> opFlag(
     "op", cl::CommaSeparated, cl::desc("What to measure (default: decode)"),
     cl::values(clEnumValN(What::Decode, "decode", "one new token per sequence"),
                clEnumValN(What::Prefill, "prefill", "many new tokens"),
@@ -105,19 +105,24 @@ static std::vector<spec::Spec> builtInSpecs(Diagnostics &diagnostics) {
 
 /// The specs with each wanted page size in turn.
 static std::vector<spec::Spec> withPages(std::vector<spec::Spec> specs,
-                                         ArrayRef<unsigned> pages) {
+                                         ArrayRef<unsigned> pages,
+                                         Diagnostics &diagnostics) {
   if (pages.empty())
     return specs;
   std::vector<spec::Spec> result;
   for (const spec::Spec &spec : specs)
     for (unsigned page : pages) {
-      spec::Spec &variant = result.emplace_back(spec);
+      spec::Spec variant = spec;
       for (spec::Store &store : variant.stores) {
         store.layout.paged = page != 0;
         if (page)
           store.layout.page = page;
       }
-      variant.canonical = spec::canonicalText(variant);
+      // It is held to the rules as if it had been written.
+      std::string name = spec.file + " with pages of " + std::to_string(page);
+      if (auto read =
+              spec::read(spec::canonicalText(variant), name, diagnostics))
+        result.push_back(std::move(*read));
     }
   return result;
 }
@@ -151,7 +156,7 @@ static std::optional<Input> readInput(const CompileOptions &options,
   if (inputFlag.empty()) {
     if (pages.empty())
       pages = {0, 256, 64, 16};
-    input.specs = withPages(builtInSpecs(diagnostics), pages);
+    input.specs = withPages(builtInSpecs(diagnostics), pages, diagnostics);
     return input;
   }
   auto text = cli::readInput(inputFlag, artifact::kMaxBundleBytes, diagnostics);
@@ -159,7 +164,7 @@ static std::optional<Input> readInput(const CompileOptions &options,
     return std::nullopt;
   if (!StringRef(*text).starts_with("PK")) {
     if (auto spec = spec::read(*text, cli::nameOf(inputFlag), diagnostics))
-      input.specs = withPages({std::move(*spec)}, pages);
+      input.specs = withPages({std::move(*spec)}, pages, diagnostics);
     return input;
   }
   if (!pages.empty())
@@ -333,9 +338,15 @@ static int runBench() {
 const cli::Verb cli::benchVerb = {&command, runBench, R"(
 Without a spec, measures 32/8 heads of 128 as bf16, f16 and int8, contiguous and
 in pages of 256, 64 and 16. Rates count each cached byte once, scales included,
-and q and o; memory is cold. `of max` is the part of what the best memory reader
-(prefill: multiply unit) of this machine gave right before each repetition, with
-as many threads.
+and q and o; memory is cold.
+
+`of max` is the part of what the best memory reader (prefill: multiply unit) of
+this machine gives, with as many threads. Machines are shared: what memory gives
+moves by half within seconds. So a kernel is measured in many short windows, each
+between two windows of the readers, and divided by what its neighbours read; the
+figure is the median of these ratios, with the middle half of them in brackets.
+Compare fractions, never rates of different runs. `~` marks a row whose middle
+half spans more than 10 %; `^` one whose kernel outran the readers.
 
 Kernels that are compiled here have names in debuggers, and with --jitdump in
 perf: `perf record -k 1 kvc bench SPEC --jitdump`, then `perf inject --jit`.

@@ -1,7 +1,8 @@
 //===- Cli.cpp - what every verb of kvc shares ----------------------------===//
 #include "tools/kvc/Cli.h"
 
-#include "lib/Artifact/File.h"
+#include "lib/Artifact/OutputFile.h"
+#include "lib/Support/Words.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
@@ -63,9 +64,9 @@ struct CommonFlags {
                          clEnumValN(Color::Never, "never", "")),
               cl::init(Color::Auto), everyVerb) {}
 
-  cl::opt<Diagnostics::Format> format;
+  Choice<Diagnostics::Format> format;
   cl::opt<bool> werror, remarks;
-  cl::opt<Color> color;
+  Choice<Color> color;
 };
 
 } // namespace
@@ -77,6 +78,26 @@ void kvc::cli::addCommonFlags(llvm::ArrayRef<const Verb *> verbs) {
   flags = &instance;
 }
 
+static std::optional<CommandLine> ownCommandLine;
+
+const CommandLine &kvc::cli::commandLine() { return *ownCommandLine; }
+
+void kvc::cli::setCommandLine(CommandLine line) {
+  ownCommandLine = std::move(line);
+  // A wrong value is reported when the flags are read.
+  if (ownCommandLine->valueOf("diagnostics") == "json")
+    flags->format = Diagnostics::Format::Json;
+  if (ownCommandLine->valueOf("color") == "always")
+    flags->color = Color::Always;
+  else if (ownCommandLine->valueOf("color") == "never")
+    flags->color = Color::Never;
+}
+
+SourceLoc kvc::cli::at(const cl::Option &flag) {
+  return flag.getNumOccurrences() ? commandLine().at(flag.getPosition())
+                                  : SourceLoc();
+}
+
 static bool useColor() {
   if (flags->color != Color::Auto)
     return flags->color == Color::Always;
@@ -84,7 +105,9 @@ static bool useColor() {
          !llvm::sys::Process::GetEnv("NO_COLOR");
 }
 
-int kvc::cli::finish(const Diagnostics &diagnostics, int code) {
+int kvc::cli::finish(const Diagnostics &reported, int code) {
+  Diagnostics diagnostics = reported;
+  diagnostics.addSource(kCommandLine, commandLine().text());
   // Or LLVM would look at the stream once more.
   llvm::WithColor::setAutoDetectFunction(
       [](const llvm::raw_ostream &) { return useColor(); });
@@ -113,7 +136,8 @@ CompileFlags::CompileFlags(cl::SubCommand &command)
               cl::value_desc("A,B"), cl::sub(command), cl::cat(verbOptions())),
       schedule("schedule",
                cl::desc("Override a field of a kernel's schedule, as in "
-                        "'*.decode.split=4096'; may be repeated"),
+                        "'*.decode.split=4096'; may be repeated: see `kvc help "
+                        "schedule`"),
                cl::value_desc("KERNEL.FIELD=VALUE"), cl::sub(command),
                cl::cat(verbOptions())),
       noCache("no-cache", cl::desc("Do not touch the kernel cache"),
@@ -136,14 +160,25 @@ CompileFlags::options(Diagnostics &diagnostics) const {
   }
   options.useCache = !noCache;
   options.emitRemarks = flags->remarks;
-  for (const std::string &text : schedule)
-    if (auto entry = parseOverride(text))
-      options.schedule.push_back(*entry);
-    else
-      diagnostics.error("E-USAGE", {},
-                        "expected --schedule=KERNEL.FIELD=VALUE with a whole "
-                        "number for VALUE, found `" +
-                            text + "`");
+  for (unsigned i = 0; i < schedule.size(); ++i) {
+    SourceLoc loc = commandLine().at(schedule.getPosition(i));
+    if (auto entry = parseOverride(schedule[i])) {
+      entry->loc = std::move(loc);
+      options.schedule.push_back(std::move(*entry));
+      continue;
+    }
+    Diagnostic &error = diagnostics.error(
+        "E-USAGE", std::move(loc),
+        "expected --schedule=KERNEL.FIELD=VALUE with a whole number for VALUE, "
+        "found " +
+            quote(schedule[i]));
+    error.notes.push_back({Severity::Help,
+                           "",
+                           {},
+                           "`kvc help schedule` lists the fields and what each "
+                           "takes",
+                           {}});
+  }
   if (diagnostics.hasErrors())
     return std::nullopt;
   return options;
@@ -232,7 +267,7 @@ bool kvc::cli::writeOutput(llvm::StringRef path, llvm::StringRef bytes,
   llvm::outs().flush();
   bool written =
       path == "-" ? writeToStandardOutput(bytes, error)
-                  : artifact::writeFileAtomically(
+                  : artifact::writeOutputFile(
                         path.str(), {bytes.bytes_begin(), bytes.size()}, error);
   if (!written)
     diagnostics.error("E-OUTPUT", {}, error);

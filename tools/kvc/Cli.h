@@ -11,6 +11,7 @@
 #include "lib/Compiler/Compiler.h"
 #include "lib/Spec/Spec.h"
 #include "lib/Support/Diagnostics.h"
+#include "tools/kvc/CommandLine.h"
 
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
@@ -18,7 +19,7 @@
 
 namespace kvc::cli {
 
-/// What a script may rely on.
+/// What a script may rely on; `kvc --help` says it to users.
 enum Exit : int {
   ExitOk = 0,
   ExitFailed = 1,  ///< a diagnosed error: the input's or the user's
@@ -36,6 +37,9 @@ struct Verb {
 extern const Verb checkVerb, compileVerb, explainVerb, inspectVerb, verifyVerb,
     benchVerb, targetsVerb, cacheVerb;
 
+/// What `kvc help schedule` prints.
+extern const char *const kScheduleHelp;
+
 /// The category of the flags that --help shows: every flag of a verb has
 /// `cl::cat(verbOptions())`.
 llvm::cl::OptionCategory &verbOptions();
@@ -43,6 +47,14 @@ llvm::cl::OptionCategory &verbOptions();
 /// Gives every verb --diagnostics, -Werror, --remarks and --color; kvc.cpp
 /// calls it before it parses.
 void addCommonFlags(llvm::ArrayRef<const Verb *> verbs);
+
+/// Keeps the command line for messages, which from now on obey its
+/// --diagnostics and --color; kvc.cpp calls it before it parses.
+void setCommandLine(CommandLine line);
+const CommandLine &commandLine();
+/// Where a flag stands on the command line, the last time that it is given;
+/// nowhere if it is not given.
+SourceLoc at(const llvm::cl::Option &flag);
 
 /// The flags --schedule=KERNEL.FIELD=VALUE, --target=A,B and --no-cache of a
 /// verb that compiles.
@@ -79,8 +91,8 @@ bool checkHasCpu(const artifact::Manifest &manifest, llvm::StringRef verb,
 /// ExitBug, E-NO-DEVICE and E-NO-ASSEMBLER ExitMissing.
 int finish(const Diagnostics &diagnostics, int code = ExitOk);
 
-/// Writes to `path` ("-": standard output) whole or not at all; reports
-/// E-OUTPUT and returns false on failure.
+/// Writes to `path` ("-": standard output) as artifact::writeOutputFile() does;
+/// reports E-OUTPUT and returns false on failure.
 bool writeOutput(llvm::StringRef path, llvm::StringRef bytes,
                  Diagnostics &diagnostics);
 bool writeOutput(llvm::StringRef path, llvm::ArrayRef<uint8_t> bytes,

@@ -27,7 +27,7 @@ enum class Emit : uint8_t {
   Object,
   Artifact
 };
-static cl::opt<Emit> emit(
+static Choice<Emit> emit(
     "emit", cl::desc("What to write:"), cl::init(Emit::Artifact),
     cl::values(clEnumValN(Emit::Kvc, "kvc", "what the cache is, as MLIR"),
                clEnumValN(Emit::Tile, "tile", "kernels over tiles of tokens"),
@@ -42,12 +42,29 @@ static cl::opt<Emit> emit(
                clEnumValN(Emit::Artifact, "artifact",
                           "a .kvca of all targets (default)")),
     cl::sub(command), cl::cat(verbOptions()));
-static cl::opt<std::string>
+/// A GPU's levels go by other names: two of these are the same phase.
+enum class Stop : uint8_t {
+  Never,
+  Kvc,
+  Tile,
+  Cpu,
+  Gpu,
+  Llvm,
+  Object,
+  Artifact
+};
+static Choice<Stop>
     stopAfter("stop-after",
-              cl::desc("Go no further than kvc, tile, cpu, gpu, llvm, object "
-                       "or artifact, and write only --dump-to"),
-              cl::value_desc("PHASE"), cl::sub(command),
-              cl::cat(verbOptions()));
+              cl::desc("Go no further than this, and write only --dump-to:"),
+              cl::value_desc("phase"), cl::init(Stop::Never),
+              cl::values(clEnumValN(Stop::Kvc, "kvc", ""),
+                         clEnumValN(Stop::Tile, "tile", ""),
+                         clEnumValN(Stop::Cpu, "cpu", ""),
+                         clEnumValN(Stop::Gpu, "gpu", ""),
+                         clEnumValN(Stop::Llvm, "llvm", ""),
+                         clEnumValN(Stop::Object, "object", ""),
+                         clEnumValN(Stop::Artifact, "artifact", "")),
+              cl::sub(command), cl::cat(verbOptions()));
 static cl::opt<std::string>
     dumpTo("dump-to", cl::desc("Write every phase to a file in this directory"),
            cl::value_desc("DIR"), cl::sub(command), cl::cat(verbOptions()));
@@ -78,11 +95,32 @@ static Phase phaseOf(Emit level) {
   llvm_unreachable("no such level");
 }
 
+static Phase phaseOf(Stop stop) {
+  switch (stop) {
+  case Stop::Kvc:
+    return Phase::Kvc;
+  case Stop::Tile:
+    return Phase::Tile;
+  case Stop::Cpu:
+  case Stop::Gpu:
+    return Phase::Cpu;
+  case Stop::Llvm:
+    return Phase::Llvm;
+  case Stop::Object:
+    return Phase::Object;
+  case Stop::Artifact:
+  case Stop::Never:
+    return Phase::Artifact;
+  }
+  llvm_unreachable("no such phase");
+}
+
+/// The level of code that is asked for, if only some devices have it.
 static llvm::StringRef levelName() {
-  return emit == Emit::Cpu   ? "cpu"
-         : emit == Emit::Gpu ? "gpu"
-         : emit == Emit::Ptx ? "ptx"
-                             : "";
+  return emit == Emit::Cpu || stopAfter == Stop::Cpu   ? "cpu"
+         : emit == Emit::Gpu || stopAfter == Stop::Gpu ? "gpu"
+         : emit == Emit::Ptx                           ? "ptx"
+                                                       : "";
 }
 
 static bool isText() { return emit != Emit::Object && emit != Emit::Artifact; }
@@ -106,35 +144,31 @@ static std::string wrongLevel(llvm::StringRef level,
 
 /// The rest of the options; false if the flags do not fit together.
 static bool complete(CompileOptions &options, Diagnostics &diagnostics) {
-  auto usage = [&](const std::string &message) {
-    diagnostics.error("E-USAGE", {}, message);
+  auto usage = [&](const cl::Option &flag, const std::string &message) {
+    diagnostics.error("E-USAGE", at(flag), message);
     return false;
   };
-  options.stopAfter = phaseOf(emit);
+  bool stops = stopAfter != Stop::Never;
+  options.stopAfter = stops ? phaseOf(stopAfter) : phaseOf(emit);
   options.disassemble = emit == Emit::Asm || emit == Emit::Ptx;
   options.dumpTo = dumpTo;
-  llvm::StringRef level =
-      stopAfter.empty() ? levelName() : stopAfter.getValue();
   for (const std::string &target : options.targets)
-    if (std::string wrong = wrongLevel(level, target); !wrong.empty())
-      return usage(wrong);
-  if (!stopAfter.empty()) {
-    auto phase = phaseFromName(stopAfter);
-    if (!phase)
-      return usage("expected --stop-after=kvc, tile, cpu, gpu, llvm, object "
-                   "or artifact, found `" +
-                   stopAfter + "`");
-    if (emit.getNumOccurrences() || !output.empty())
-      return usage("--stop-after writes only --dump-to: use --emit to write a "
-                   "level to -o");
-    options.stopAfter = *phase;
+    if (std::string wrong = wrongLevel(levelName(), target); !wrong.empty())
+      return usage(stops ? (const cl::Option &)stopAfter : emit, wrong);
+  if (stops && (emit.getNumOccurrences() || !output.empty()))
+    return usage(stopAfter, "`--stop-after` writes only `--dump-to`: use "
+                            "`--emit` to write a level to `-o`");
+  if (stops && dumpTo.empty())
+    return usage(stopAfter,
+                 "`--stop-after` writes nothing without `--dump-to=DIR`; "
+                 "`--emit` writes a level to `-o`");
+  if (stops)
     return true;
-  }
   if (output.empty() && !isText())
-    return usage("expected -o FILE");
+    return usage(file, "expected -o FILE");
   if (output == "-" && !isText() &&
       llvm::sys::Process::StandardOutIsDisplayed())
-    return usage("standard output is a terminal, and this is not text");
+    return usage(output, "standard output is a terminal, and this is not text");
   return true;
 }
 
@@ -173,9 +207,9 @@ static int runCompile() {
   if (showTime)
     printTimes(*result);
   llvm::StringRef path = output.empty() ? "-" : llvm::StringRef(output);
-  if (stopAfter.empty() && isText())
+  if (stopAfter == Stop::Never && isText())
     writeOutput(path, result->text, diagnostics);
-  else if (stopAfter.empty())
+  else if (stopAfter == Stop::Never)
     writeOutput(path, result->artifact, diagnostics);
   return finish(diagnostics);
 }

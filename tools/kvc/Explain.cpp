@@ -35,6 +35,12 @@ static cl::opt<double>
                        "measures this machine's"),
               cl::value_desc("GB/S"), cl::init(0), cl::sub(command),
               cl::cat(verbOptions()));
+static cl::opt<double>
+    tflops("tflops",
+           cl::desc("Arithmetic in TFLOP/s, to see which of the two bounds a "
+                    "step: `kvc bench --op=prefill` measures this machine's"),
+           cl::value_desc("TFLOP/S"), cl::init(0), cl::sub(command),
+           cl::cat(verbOptions()));
 static CompileFlags compileFlags(command);
 
 namespace {
@@ -55,8 +61,19 @@ struct Explanation {
   std::vector<StoreCost> stores; ///< like spec.stores
   StoreCost total;
 
-  /// Milliseconds at the given bandwidth.
-  double stepMs() const { return total.stepBytes / bandwidth / 1e6; }
+  /// Milliseconds at the given rates; 0 where none is given.
+  double memoryMs() const {
+    return bandwidth > 0 ? total.stepBytes / bandwidth / 1e6 : 0;
+  }
+  double arithmeticMs() const {
+    return tflops > 0 ? total.stepFlops / tflops / 1e9 : 0;
+  }
+  /// What takes longer, if both are known.
+  const char *bound() const {
+    if (!(bandwidth > 0 && tflops > 0))
+      return nullptr;
+    return memoryMs() >= arithmeticMs() ? "memory" : "arithmetic";
+  }
 };
 
 } // namespace
@@ -215,8 +232,16 @@ static std::string asText(const Explanation &all) {
      << number("%.1f flop/B", all.total.stepFlops / all.total.stepBytes)
      << "\n";
   if (bandwidth > 0)
-    os << "bound by memory: " << number("%.3f ms", all.stepMs()) << " at "
+    os << "memory takes " << number("%.3f ms", all.memoryMs()) << " at "
        << number("%g GB/s", bandwidth) << "\n";
+  if (tflops > 0)
+    os << "arithmetic takes " << number("%.3f ms", all.arithmeticMs()) << " at "
+       << number("%g TFLOP/s", tflops) << "\n";
+  if (const char *bound = all.bound())
+    os << "bound by " << bound << "\n";
+  else if (bandwidth > 0 || tflops > 0)
+    os << "which of the two bounds it is known from --bandwidth and --tflops "
+          "together\n";
   return text;
 }
 
@@ -254,8 +279,14 @@ static std::string jsonText(const Explanation &all) {
     os.attribute("step_flops", all.total.stepFlops);
     if (bandwidth > 0) {
       os.attribute("bandwidth_gb_s", double(bandwidth));
-      os.attribute("step_ms", all.stepMs());
+      os.attribute("memory_ms", all.memoryMs());
     }
+    if (tflops > 0) {
+      os.attribute("tflop_s", double(tflops));
+      os.attribute("arithmetic_ms", all.arithmeticMs());
+    }
+    if (const char *bound = all.bound())
+      os.attribute("bound", bound);
     os.attributeArray("kernels", [&] {
       for (const artifact::KernelInfo &kernel : all.manifest.kernels)
         os.object([&] {
@@ -282,10 +313,15 @@ static std::string jsonText(const Explanation &all) {
 static int runExplain() {
   Diagnostics diagnostics;
   auto options = compileFlags.options(diagnostics);
-  if (context < 1 || batch < 1 || !std::isfinite(bandwidth) || bandwidth < 0)
-    diagnostics.error("E-USAGE", {},
-                      "expected --context and --batch of at least 1 and a "
-                      "finite --bandwidth that is not negative");
+  for (const cl::opt<unsigned> *count : {&context, &batch})
+    if (*count < 1)
+      diagnostics.error("E-USAGE", at(*count),
+                        "`--" + count->ArgStr.str() + "` is at least 1");
+  for (const cl::opt<double> *rate : {&bandwidth, &tflops})
+    if (rate->getNumOccurrences() && !(std::isfinite(*rate) && *rate > 0))
+      diagnostics.error("E-USAGE", at(*rate),
+                        "`--" + rate->ArgStr.str() +
+                            "` is a finite number above 0");
   if (!options || diagnostics.hasErrors())
     return finish(diagnostics, ExitUsage);
   if (auto all = explain(diagnostics, *options))
@@ -294,6 +330,8 @@ static int runExplain() {
 }
 
 const Verb kvc::cli::explainVerb{&command, runExplain, R"(
+`kvc help schedule` says what the fields of a schedule mean.
+
 EXAMPLE:
   kvc explain specs/examples/smollm2.json --context=32768 --bandwidth=20
 )"};
