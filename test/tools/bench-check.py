@@ -1,6 +1,8 @@
 """Checks what `kvc bench --json` printed for specs/examples/window_layers.json:
-the bytes that a rate counts are the visible ones, and fractions are ratios."""
+the bytes that a rate counts are the visible ones, and fractions are medians of
+the ratios of windows that stand side by side."""
 import json
+import statistics
 import sys
 
 out = json.load(open(sys.argv[1]))
@@ -42,10 +44,27 @@ for store, decode, prefill, append in zip(spec["stores"], rows[0:2], rows[2:4],
     assert near(prefill["tflop_s"] * prefill["us"] * 1e6, flops)
     assert near(append["gb_s"] * append["us"] * 1e3,
                 2 * batch * queries * cached)
-    for row, rate in ((decode, "gb_s"), (append, "gb_s")):
-        assert near(row["fraction_of_ceiling"] * row["ceiling_gb_s"], row[rate])
-    assert near(prefill["fraction_of_peak"] * prefill["peak_tflop_s"],
-                prefill["tflop_s"])
+    for row, rate, ceiling in ((decode, "gb_s", "ceiling_gb_s"),
+                               (append, "gb_s", "ceiling_gb_s"),
+                               (prefill, "tflop_s", "peak_tflop_s")):
+        windows = row["windows"]
+        assert len(windows) == row["samples"] >= 1
+        ratios = [w[rate] / w[ceiling] for w in windows]
+        fraction = row["fraction"]
+        name = "fraction_of_peak" if row is prefill else "fraction_of_ceiling"
+        assert row[name] == fraction["median"]
+        assert near(fraction["median"], statistics.median(ratios))
+        assert near(fraction["min"], min(ratios))
+        assert near(fraction["max"], max(ratios))
+        assert fraction["low"] <= fraction["median"] <= fraction["high"]
+        assert near(row[ceiling],
+                    statistics.median(w[ceiling] for w in windows))
+        assert near(row[rate], statistics.median(w[rate] for w in windows))
+        assert row["above_ceiling"] == (fraction["median"] > 1)
+        spread = (fraction["high"] - fraction["low"]) / fraction["median"]
+        assert row["windows_disagree"] == (spread > 0.1), (spread, row)
+    # A window is at least 16 MiB, and calls of less are repeated in it.
+    assert append["samples"] == 8 and decode["samples"] >= 4
 
 compiled, runtime = rows[6:]
 assert compiled["cold_ms"]["median"] > 0 < compiled["cached_ms"]["median"]

@@ -129,7 +129,7 @@ ReadCeiling::ReadCeiling(Arena &arena, const std::vector<unsigned> &threads)
 
 /// Rounds over all readers, so that a disturbance hits each alike.
 void ReadCeiling::tryAll(Trial &trial) {
-  constexpr unsigned kRounds = 5, kKept = 4;
+  constexpr unsigned kRounds = 9, kKept = 4;
   std::vector<std::vector<double>> rates(all.size());
   for (unsigned round = 0; round < kRounds; ++round)
     for (size_t i = 0; i < all.size(); ++i)
@@ -163,11 +163,14 @@ const std::vector<Reader> &ReadCeiling::kept(unsigned threads) const {
   return trials.at(threads).kept;
 }
 
-std::vector<double> ReadCeiling::sample(unsigned threads) {
+std::vector<double> ReadCeiling::sample(unsigned threads, unsigned regions) {
   Trial &trial = trials.at(threads);
-  std::vector<double> rates;
-  for (const Reader &reader : trial.kept)
-    rates.push_back(measure(*trial.team, reader));
+  std::vector<double> rates(trial.kept.size()); // first the seconds of a byte
+  for (unsigned region = 0; region < regions; ++region)
+    for (size_t i = 0; i < rates.size(); ++i)
+      rates[i] += 1 / measure(*trial.team, trial.kept[i]);
+  for (double &rate : rates)
+    rate = regions / rate;
   return rates;
 }
 

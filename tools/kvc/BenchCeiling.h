@@ -3,13 +3,14 @@
 // The yardsticks of `kvc bench`: the read bandwidth of memory and the peak of
 // the multiply units. A naive reader loses a quarter of the bandwidth, and
 // which reader wins depends on the machine, the day and the placement of its
-// code, so all are tried, and the best few run beside every kernel.
+// code, so all are tried, and the best few run beside every window of a kernel.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_TOOLS_KVC_BENCHCEILING_H
 #define KVC_TOOLS_KVC_BENCHCEILING_H
 
 #include "tools/kvc/BenchMemory.h"
+#include "tools/kvc/BenchWindows.h"
 
 #include <map>
 #include <memory>
@@ -37,8 +38,8 @@ public:
 
   /// The best few with that many threads, best first.
   const std::vector<Reader> &kept(unsigned threads) const;
-  /// Reads one region with each of kept(threads); bytes/s of each.
-  std::vector<double> sample(unsigned threads);
+  /// Reads `regions` with each of kept(threads) in turn; bytes/s of each.
+  std::vector<double> sample(unsigned threads, unsigned regions);
   /// Bytes/s of the naive reader when all were tried: how far off it is.
   double naive(unsigned threads) const;
   size_t tried() const { return all.size(); }

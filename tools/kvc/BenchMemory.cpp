@@ -10,16 +10,6 @@
 
 using namespace kvc::bench;
 
-Spread kvc::bench::spread(std::vector<double> samples) {
-  if (samples.empty())
-    return {};
-  std::sort(samples.begin(), samples.end());
-  size_t n = samples.size();
-  double median =
-      n % 2 ? samples[n / 2] : (samples[n / 2 - 1] + samples[n / 2]) / 2;
-  return {samples.front(), median, samples.back()};
-}
-
 double kvc::bench::now() {
   using namespace std::chrono;
   return duration<double>(steady_clock::now().time_since_epoch()).count();

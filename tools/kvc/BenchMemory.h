@@ -14,12 +14,6 @@
 
 namespace kvc::bench {
 
-/// Of several samples of one quantity; zeros if there are none.
-struct Spread {
-  double min = 0, median = 0, max = 0;
-};
-Spread spread(std::vector<double> samples);
-
 /// Seconds, of a clock that never goes back.
 double now();
 
@@ -58,7 +52,7 @@ private:
 /// on: whatever comes has not been touched for nearly a whole arena.
 class Arena {
 public:
-  static constexpr size_t kRegion = size_t(64) << 20;
+  static constexpr size_t kRegion = size_t(16) << 20;
 
   /// At least `bytes`, 1.5 GiB and three times the last-level cache.
   explicit Arena(size_t bytes);

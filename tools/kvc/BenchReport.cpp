@@ -40,19 +40,49 @@ static std::string spreadText(const Spread &spread, double one) {
                  spread.min / one, spread.max / one);
 }
 
+/// "55.2 % (53.1 .. 57.0)": the median of the ratios and their quartiles.
+static std::string fractionText(const Row &row) {
+  if (!row.fraction)
+    return "";
+  const Spread &spread = row.fraction->spread;
+  return formatv("{0:f1} % ({1:f1} .. {2:f1})", spread.median * 100,
+                 spread.low * 100, spread.high * 100);
+}
+
+static std::string flagsOf(const Row &row) {
+  std::string flags;
+  if (row.fraction && row.fraction->disagrees())
+    flags += "~";
+  if (row.fraction && row.fraction->isAbove())
+    flags += "^";
+  return flags;
+}
+
 static void printKernels(llvm::raw_ostream &os, const std::vector<Row> &rows) {
   if (rows.empty())
     return;
   cli::Table table({"op", "spec", ">context", ">page", ">threads", ">us/call",
-                    "rate", "", ">of max"});
-  for (const Row &row : rows)
+                    "rate", "", "of max (middle half)", ""});
+  std::string seen;
+  for (const Row &row : rows) {
     table.row({name(row.op), row.spec, std::to_string(row.shape.context),
                pageText(row.page), std::to_string(row.threads),
-               formatv("{0:f1}", spread(row.seconds).median * 1e6),
-               spreadText(spread(row.rates), unit(row)),
-               row.op == Op::Prefill ? "TFLOP/s" : "GB/s",
-               formatv("{0:f1} %", row.fraction() * 100)});
+               formatv("{0:f1}", row.seconds() * 1e6),
+               spreadText(spread(row.windows.kernel()), unit(row)),
+               row.op == Op::Prefill ? "TFLOP/s" : "GB/s", fractionText(row),
+               flagsOf(row)});
+    seen += flagsOf(row);
+  }
   table.print(os);
+  if (seen.find('~') != seen.npos)
+    os << formatv("~ the windows of this row disagree: the middle half of its "
+                  "ratios spans more than {0:f0} % of their median. Others use "
+                  "the machine: run it again, or with more --reps\n",
+                  kMostDisagreement * 100);
+  if (seen.find('^') != seen.npos)
+    os << "^ the kernel outran the best yardsticks in most windows beside "
+          "them: "
+          "it is at the ceiling, which they do not show\n";
 }
 
 static void printHost(llvm::raw_ostream &os, const std::vector<HostRow> &rows) {
@@ -92,11 +122,13 @@ void kvc::bench::printTable(llvm::raw_ostream &os, const Result &result,
                             const std::vector<HostRow> &host) {
   for (const Result::Ceiling &ceiling : result.ceilings)
     os << formatv("read ceiling, {0} thread{1}: {2:f1} GB/s ({3:f1} .. "
-                  "{4:f1}), best of {5} readers: {6}; a naive loop: {7:f1}\n",
+                  "{4:f1}, middle half {8:f1} .. {9:f1}), best of {5} readers: "
+                  "{6}; a naive loop: {7:f1}\n",
                   ceiling.threads, ceiling.threads == 1 ? "" : "s",
                   ceiling.rate.median / 1e9, ceiling.rate.min / 1e9,
                   ceiling.rate.max / 1e9, ceiling.tried, ceiling.reader,
-                  ceiling.naive / 1e9);
+                  ceiling.naive / 1e9, ceiling.rate.low / 1e9,
+                  ceiling.rate.high / 1e9);
   for (const Result::Peak &peak : result.peaks)
     os << formatv("multiply peak, {0} thread{1}: {2:f3} TFLOP/s ({3:f3} .. "
                   "{4:f3}): {5}\n",
@@ -122,13 +154,35 @@ static double rounded(double value) {
 static ordered_json toJson(const Spread &spread, double one) {
   return {{"median", rounded(spread.median / one)},
           {"min", rounded(spread.min / one)},
+          {"low", rounded(spread.low / one)},
+          {"high", rounded(spread.high / one)},
           {"max", rounded(spread.max / one)}};
+}
+
+static void addFraction(ordered_json &object, const Row &row,
+                        const std::string &rate) {
+  const bool prefill = row.op == Op::Prefill;
+  const Fraction &fraction = *row.fraction;
+  const std::vector<double> &yard = row.windows.yard(fraction.best);
+  const std::string key = prefill ? "fraction_of_peak" : "fraction_of_ceiling";
+  const std::string ceiling = (prefill ? "peak_" : "ceiling_") + rate;
+  object[key] = rounded(fraction.spread.median);
+  object["fraction"] = toJson(fraction.spread, 1);
+  object["windows_disagree"] = fraction.disagrees();
+  object["above_ceiling"] = fraction.isAbove();
+  object[ceiling] = rounded(spread(yard).median / unit(row));
+  object[prefill ? "peak_unit" : "ceiling_reader"] = row.yardName;
+  ordered_json windows = ordered_json::array();
+  for (size_t i = 0; i < yard.size(); ++i)
+    windows.push_back({{rate, rounded(row.windows.kernel()[i] / unit(row))},
+                       {ceiling, rounded(yard[i] / unit(row))}});
+  object["windows"] = std::move(windows);
 }
 
 static ordered_json toJson(const Row &row) {
   const bool prefill = row.op == Op::Prefill;
   const std::string rate = prefill ? "tflop_s" : "gb_s";
-  const Spread rates = spread(row.rates);
+  const Spread rates = spread(row.windows.kernel());
   ordered_json object = {{"op", name(row.op)},
                          {"spec", row.spec},
                          {"context", row.shape.context},
@@ -136,16 +190,13 @@ static ordered_json toJson(const Row &row) {
                          {"threads", row.threads},
                          {"batch", row.shape.batch},
                          {"queries", row.shape.queries},
-                         {"reps", row.rates.size()},
-                         {"us", rounded(spread(row.seconds).median * 1e6)}};
+                         {"samples", row.windows.kernel().size()},
+                         {"us", rounded(row.seconds() * 1e6)}};
   object[rate] = rounded(rates.median / unit(row));
   object[rate + "_min"] = rounded(rates.min / unit(row));
   object[rate + "_max"] = rounded(rates.max / unit(row));
-  object[prefill ? "fraction_of_peak" : "fraction_of_ceiling"] =
-      rounded(row.fraction());
-  object[(prefill ? "peak_" : "ceiling_") + rate] =
-      rounded(row.yard / unit(row));
-  object[prefill ? "peak_unit" : "ceiling_reader"] = row.yardName;
+  if (row.fraction)
+    addFraction(object, row, rate);
   return object;
 }
 

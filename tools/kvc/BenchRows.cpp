@@ -24,7 +24,9 @@ private:
               unsigned threads);
   bool allocate();
   bool measureRow(Row &row);
-  std::vector<double> measureUnits(unsigned threads);
+  void measureYards(Row &row, unsigned times);
+  bool measureKernel(Row &row, unsigned calls);
+  std::vector<double> measureUnits(unsigned threads, unsigned times);
   void summarise();
 
   std::vector<Subject> &subjects;
@@ -114,13 +116,16 @@ bool Runner::allocate() {
   return false;
 }
 
-std::vector<double> Runner::measureUnits(unsigned threads) {
+std::vector<double> Runner::measureUnits(unsigned threads, unsigned times) {
   std::unique_ptr<Team> &team = teams[threads];
   if (!team)
     team = std::make_unique<Team>(threads);
-  std::vector<double> rates;
-  for (const Unit &unit : multipliers)
-    rates.push_back(measure(*team, unit));
+  std::vector<double> rates(multipliers.size()); // first the seconds of a flop
+  for (unsigned time = 0; time < times; ++time)
+    for (size_t i = 0; i < rates.size(); ++i)
+      rates[i] += 1 / measure(*team, multipliers[i]);
+  for (double &rate : rates)
+    rate = times / rate;
   return rates;
 }
 
@@ -141,17 +146,15 @@ static size_t bestOf(const std::vector<std::vector<double>> &series) {
   return best;
 }
 
-bool Runner::measureRow(Row &row) {
+void Runner::measureYards(Row &row, unsigned times) {
   const bool prefill = row.op == Op::Prefill;
-  std::vector<double> yards =
-      prefill ? measureUnits(row.threads) : ceiling->sample(row.threads);
-  addSample((prefill ? multiplies : reads)[row.threads], yards);
-  addSample(row.yards, yards);
+  std::vector<double> rates = prefill ? measureUnits(row.threads, times)
+                                      : ceiling->sample(row.threads, times);
+  addSample((prefill ? multiplies : reads)[row.threads], rates);
+  row.windows.addYards(rates);
+}
 
-  // Long enough for the clock: as much as a yardstick reads.
-  const double least = prefill ? 1e9 : double(Arena::kRegion);
-  const double work = prefill ? row.work->flops() : row.work->bytes();
-  const unsigned calls = unsigned(std::max(1.0, std::ceil(least / work)));
+bool Runner::measureKernel(Row &row, unsigned calls) {
   Arena &memory = row.op == Op::Append ? *written : *arena;
   double start = now();
   for (unsigned i = 0; i < calls; ++i)
@@ -161,17 +164,37 @@ bool Runner::measureRow(Row &row) {
       return false;
     }
   double seconds = (now() - start) / calls;
-  row.seconds.push_back(seconds);
-  row.rates.push_back(work / seconds);
+  row.windows.addKernel(row.amount() / seconds);
+  return true;
+}
+
+/// Windows are long enough for the clock and short enough that most of them are
+/// over before another process gets the core. A kernel whose calls are longer
+/// has fewer of them; its yardsticks then take as long as it does, or they
+/// alone would get away undisturbed.
+bool Runner::measureRow(Row &row) {
+  const bool prefill = row.op == Op::Prefill;
+  const double shortest = prefill ? 2.5e8 : double(Arena::kRegion);
+  const double work = row.amount();
+  const double window = std::max(work, shortest);
+  auto calls = unsigned(std::ceil(shortest / work));
+  auto windows = unsigned(std::clamp(8 * shortest / window, 1.0, 8.0));
+  auto times = unsigned(std::clamp(window / shortest, 1.0, prefill ? 8. : 32.));
+  measureYards(row, times);
+  for (unsigned i = 0; i < windows; ++i) {
+    if (!measureKernel(row, calls))
+      return false;
+    measureYards(row, times);
+  }
   return true;
 }
 
 void Runner::summarise() {
   for (Row &row : result.rows) {
-    if (row.yards.empty()) // prefill, on a CPU with no unit that we know
+    row.fraction = fractionOf(row.windows);
+    if (!row.fraction) // prefill, on a CPU with no unit that we know
       continue;
-    size_t best = bestOf(row.yards);
-    row.yard = spread(row.yards[best]).median;
+    size_t best = row.fraction->best;
     row.yardName = row.op == Op::Prefill
                        ? multipliers[best].name
                        : ceiling->kept(row.threads)[best].name;
@@ -199,15 +222,15 @@ bool Runner::run() {
     if (rep == 1) {
       reads.clear(), multiplies.clear();
       for (Row &row : result.rows)
-        row.rates.clear(), row.seconds.clear(), row.yards.clear();
+        row.windows = Windows();
     }
     for (Row &row : result.rows)
       if (!measureRow(row))
         return false;
   }
-  for (const Row &row : result.rows)
-    for (const std::vector<double> &yard : row.yards)
-      if (spread(yard).min <= 0)
+  for (const auto &[threads, series] : multiplies)
+    for (const std::vector<double> &rates : series)
+      if (spread(rates).min <= 0)
         error = "a multiply unit gave a wrong result";
   if (ceiling && ceiling->broken())
     error = "a reader gave a wrong checksum";

@@ -34,14 +34,18 @@ struct Row {
   Shape shape;
   std::unique_ptr<Case> work;
 
-  std::vector<double> rates, seconds; ///< one per rep; seconds of one call
-  /// Of each yardstick, one rate per rep.
-  std::vector<std::vector<double>> yards;
-  /// The best yardstick of this row: its median rate and its name.
-  double yard = 0;
-  std::string yardName;
+  Windows windows;
+  /// Set at the end; nullopt where no yardstick is known.
+  std::optional<Fraction> fraction;
+  std::string yardName; ///< of the best yardstick
 
-  double fraction() const { return yard ? spread(rates).median / yard : 0; }
+  /// Bytes of a call, or flop of a prefill's.
+  double amount() const {
+    return op == Op::Prefill ? work->flops() : work->bytes();
+  }
+  double rate() const { return spread(windows.kernel()).median; }
+  /// Of a call at that rate.
+  double seconds() const { return amount() / rate(); }
 };
 
 /// All that came out. The yardsticks are over the whole run.
@@ -65,8 +69,8 @@ struct Result {
 };
 
 /// Measures every (subject, store, op, context, threads): all rows once per
-/// rep, each right after its yardsticks. Returns false and sets `error` if a
-/// kernel cannot run or a yardstick gives a wrong result.
+/// rep, in windows between those of its yardsticks. Returns false and sets
+/// `error` if a kernel cannot run or a yardstick gives a wrong result.
 bool runRows(std::vector<Subject> &subjects, const Plan &plan, Result &result,
              std::string &error);
 
