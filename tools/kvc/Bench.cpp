@@ -345,6 +345,8 @@ this machine gives, with as many threads. Machines are shared: what memory gives
 moves by half within seconds. So a kernel is measured in many short windows, each
 between two windows of the readers, and divided by what its neighbours read; the
 figure is the median of these ratios, with the middle half of them in brackets.
+Windows in which another process had a core of ours count only if fewer than five
+are without.
 Compare fractions, never rates of different runs. `~` marks a row whose middle
 half spans more than 10 %; `^` one whose kernel outran the readers.
 

@@ -133,7 +133,7 @@ void ReadCeiling::tryAll(Trial &trial) {
   std::vector<std::vector<double>> rates(all.size());
   for (unsigned round = 0; round < kRounds; ++round)
     for (size_t i = 0; i < all.size(); ++i)
-      rates[i].push_back(measure(*trial.team, all[i]));
+      rates[i].push_back(measure(*trial.team, all[i]).rate);
   std::vector<std::pair<double, size_t>> order;
   for (size_t i = 0; i < all.size(); ++i)
     order.push_back({-spread(rates[i]).median, i});
@@ -143,7 +143,7 @@ void ReadCeiling::tryAll(Trial &trial) {
     trial.kept.push_back(all[order[i].second]);
 }
 
-double ReadCeiling::measure(Team &team, const Reader &reader) {
+Sample ReadCeiling::measure(Team &team, const Reader &reader) {
   constexpr size_t kGrain = size_t(64) << 10;
   const uint8_t *region = arena.next(Arena::kRegion);
   std::atomic<uint64_t> sum{0};
@@ -156,22 +156,24 @@ double ReadCeiling::measure(Team &team, const Reader &reader) {
   });
   if (sum != arena.checksum(region))
     wrong = true;
-  return double(Arena::kRegion) / seconds;
+  double rate = double(Arena::kRegion) / seconds;
+  return {rate, team.wasQuiet() ? rate : 0};
 }
 
 const std::vector<Reader> &ReadCeiling::kept(unsigned threads) const {
   return trials.at(threads).kept;
 }
 
-std::vector<double> ReadCeiling::sample(unsigned threads, unsigned regions) {
+std::vector<Sample> ReadCeiling::sample(unsigned threads, unsigned regions) {
   Trial &trial = trials.at(threads);
-  std::vector<double> rates(trial.kept.size()); // first the seconds of a byte
+  std::vector<std::vector<Sample>> samples(trial.kept.size());
   for (unsigned region = 0; region < regions; ++region)
-    for (size_t i = 0; i < rates.size(); ++i)
-      rates[i] += 1 / measure(*trial.team, trial.kept[i]);
-  for (double &rate : rates)
-    rate = regions / rate;
-  return rates;
+    for (size_t i = 0; i < samples.size(); ++i)
+      samples[i].push_back(measure(*trial.team, trial.kept[i]));
+  std::vector<Sample> result;
+  for (const std::vector<Sample> &reader : samples)
+    result.push_back(joined(reader));
+  return result;
 }
 
 double ReadCeiling::naive(unsigned threads) const {

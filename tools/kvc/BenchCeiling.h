@@ -39,7 +39,7 @@ public:
   /// The best few with that many threads, best first.
   const std::vector<Reader> &kept(unsigned threads) const;
   /// Reads `regions` with each of kept(threads) in turn; bytes/s of each.
-  std::vector<double> sample(unsigned threads, unsigned regions);
+  std::vector<Sample> sample(unsigned threads, unsigned regions);
   /// Bytes/s of the naive reader when all were tried: how far off it is.
   double naive(unsigned threads) const;
   size_t tried() const { return all.size(); }
@@ -52,7 +52,7 @@ private:
     std::vector<Reader> kept;
     double naive = 0;
   };
-  double measure(Team &team, const Reader &reader);
+  Sample measure(Team &team, const Reader &reader);
   void tryAll(Trial &trial);
 
   Arena &arena;
@@ -73,7 +73,7 @@ struct Unit {
 std::vector<Unit> units();
 
 /// Flop/s of a unit on all threads of a team; 0 if a result was wrong.
-double measure(Team &team, const Unit &unit);
+Sample measure(Team &team, const Unit &unit);
 
 } // namespace kvc::bench
 

@@ -30,10 +30,13 @@ public:
   /// Runs body(thread) on every thread; returns the seconds from the moment
   /// that all are awake until the last is done.
   double run(const std::function<void(unsigned)> &body);
+  /// Whether no other process had the core of a thread during the last run().
+  bool wasQuiet() const { return !interrupted.load(); }
 
 private:
   void work(unsigned thread);
   void meet(uint64_t all);
+  void runBody(unsigned thread);
 
   std::vector<std::thread> workers;
   std::mutex mutex;
@@ -42,7 +45,14 @@ private:
   uint64_t round = 0; ///< runs so far
   bool stop = false;
   std::atomic<uint64_t> awake{0}, done{0}; ///< sums over all rounds
+  std::atomic<bool> interrupted{false};
+  std::atomic<double> end{0}; ///< of the last run()
 };
+
+/// How often a thread, or all threads of the process, had to leave their core
+/// to others so far.
+long interruptionsOfThread();
+long interruptionsOfProcess();
 
 /// Memory to read from, much larger than any cache, in large pages where the
 /// system has them. Every two bytes are a finite number of moderate size as

@@ -118,12 +118,14 @@ std::vector<Unit> kvc::bench::units() {
   return list;
 }
 
-double kvc::bench::measure(Team &team, const Unit &unit) {
+Sample kvc::bench::measure(Team &team, const Unit &unit) {
   constexpr uint64_t kRounds = uint64_t(1) << 18; // 32 * 2^18 is exact in f32
   std::atomic<bool> right{true};
   double seconds = team.run([&](unsigned) {
     if (!unit.run(kRounds))
       right = false;
   });
-  return right ? unit.flops * double(kRounds) * team.size() / seconds : 0;
+  double rate =
+      right ? unit.flops * double(kRounds) * team.size() / seconds : 0;
+  return {rate, team.wasQuiet() ? rate : 0};
 }

@@ -44,7 +44,7 @@ static std::string spreadText(const Spread &spread, double one) {
 static std::string fractionText(const Row &row) {
   if (!row.fraction)
     return "";
-  const Spread &spread = row.fraction->spread;
+  const Spread &spread = row.fraction->ratio;
   return formatv("{0:f1} % ({1:f1} .. {2:f1})", spread.median * 100,
                  spread.low * 100, spread.high * 100);
 }
@@ -68,7 +68,7 @@ static void printKernels(llvm::raw_ostream &os, const std::vector<Row> &rows) {
     table.row({name(row.op), row.spec, std::to_string(row.shape.context),
                pageText(row.page), std::to_string(row.threads),
                formatv("{0:f1}", row.seconds() * 1e6),
-               spreadText(spread(row.windows.kernel()), unit(row)),
+               spreadText(row.rates, unit(row)),
                row.op == Op::Prefill ? "TFLOP/s" : "GB/s", fractionText(row),
                flagsOf(row)});
     seen += flagsOf(row);
@@ -163,26 +163,37 @@ static void addFraction(ordered_json &object, const Row &row,
                         const std::string &rate) {
   const bool prefill = row.op == Op::Prefill;
   const Fraction &fraction = *row.fraction;
-  const std::vector<double> &yard = row.windows.yard(fraction.best);
+  const std::vector<Sample> &yard = row.windows.yard(fraction.best);
   const std::string key = prefill ? "fraction_of_peak" : "fraction_of_ceiling";
   const std::string ceiling = (prefill ? "peak_" : "ceiling_") + rate;
-  object[key] = rounded(fraction.spread.median);
-  object["fraction"] = toJson(fraction.spread, 1);
+  object[key] = rounded(fraction.ratio.median);
+  object["fraction"] = toJson(fraction.ratio, 1);
   object["windows_disagree"] = fraction.disagrees();
   object["above_ceiling"] = fraction.isAbove();
-  object[ceiling] = rounded(spread(yard).median / unit(row));
+  object[ceiling] = rounded(fraction.yard.median / unit(row));
   object[prefill ? "peak_unit" : "ceiling_reader"] = row.yardName;
+  object["windows_used"] = fraction.used.size();
+  // All of them; `quiet_` rates are null where a thread was interrupted.
   ordered_json windows = ordered_json::array();
-  for (size_t i = 0; i < yard.size(); ++i)
-    windows.push_back({{rate, rounded(row.windows.kernel()[i] / unit(row))},
-                       {ceiling, rounded(yard[i] / unit(row))}});
+  auto add = [&](ordered_json &object, const std::string &key,
+                 const Sample &sample) {
+    object[key] = rounded(sample.rate / unit(row));
+    object["quiet_" + key] = nullptr;
+    if (sample.quiet())
+      object["quiet_" + key] = rounded(sample.quietRate / unit(row));
+  };
+  for (size_t i = 0; i < yard.size(); ++i) {
+    ordered_json &window = windows.emplace_back();
+    add(window, rate, row.windows.kernel()[i]);
+    add(window, ceiling, yard[i]);
+  }
   object["windows"] = std::move(windows);
 }
 
 static ordered_json toJson(const Row &row) {
   const bool prefill = row.op == Op::Prefill;
   const std::string rate = prefill ? "tflop_s" : "gb_s";
-  const Spread rates = spread(row.windows.kernel());
+  const Spread &rates = row.rates;
   ordered_json object = {{"op", name(row.op)},
                          {"spec", row.spec},
                          {"context", row.shape.context},

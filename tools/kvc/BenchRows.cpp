@@ -26,7 +26,7 @@ private:
   bool measureRow(Row &row);
   void measureYards(Row &row, unsigned times);
   bool measureKernel(Row &row, unsigned calls);
-  std::vector<double> measureUnits(unsigned threads, unsigned times);
+  std::vector<Sample> measureUnits(unsigned threads, unsigned times);
   void summarise();
 
   std::vector<Subject> &subjects;
@@ -40,7 +40,7 @@ private:
   std::unique_ptr<ReadCeiling> ceiling;
   std::map<unsigned, std::unique_ptr<Team>> teams;
   /// Per number of threads, of each kept reader or unit all samples.
-  std::map<unsigned, std::vector<std::vector<double>>> reads, multiplies;
+  std::map<unsigned, std::vector<std::vector<Sample>>> reads, multiplies;
 };
 
 } // namespace
@@ -116,46 +116,52 @@ bool Runner::allocate() {
   return false;
 }
 
-std::vector<double> Runner::measureUnits(unsigned threads, unsigned times) {
+std::vector<Sample> Runner::measureUnits(unsigned threads, unsigned times) {
   std::unique_ptr<Team> &team = teams[threads];
   if (!team)
     team = std::make_unique<Team>(threads);
-  std::vector<double> rates(multipliers.size()); // first the seconds of a flop
-  for (unsigned time = 0; time < times; ++time)
-    for (size_t i = 0; i < rates.size(); ++i)
-      rates[i] += 1 / measure(*team, multipliers[i]);
-  for (double &rate : rates)
-    rate = times / rate;
-  return rates;
+  std::vector<Sample> result;
+  for (const Unit &unit : multipliers) {
+    std::vector<Sample> samples;
+    for (unsigned time = 0; time < times; ++time) {
+      samples.push_back(measure(*team, unit));
+      if (samples.back().rate == 0)
+        error = "a multiply unit gave a wrong result";
+    }
+    result.push_back(joined(samples));
+  }
+  return result;
 }
 
-/// Adds sample i of `sample` to series i of `series`.
-static void addSample(std::vector<std::vector<double>> &series,
-                      const std::vector<double> &sample) {
-  series.resize(sample.size());
-  for (size_t i = 0; i < sample.size(); ++i)
-    series[i].push_back(sample[i]);
+/// Adds sample i of `samples` to series i of `series`.
+static void addSamples(std::vector<std::vector<Sample>> &series,
+                       const std::vector<Sample> &samples) {
+  series.resize(samples.size());
+  for (size_t i = 0; i < samples.size(); ++i)
+    series[i].push_back(samples[i]);
 }
 
 /// The series with the best median.
-static size_t bestOf(const std::vector<std::vector<double>> &series) {
+static size_t bestOf(const std::vector<std::vector<Sample>> &series) {
+  auto median = [&](size_t i) { return spread(ratesOf(series[i])).median; };
   size_t best = 0;
   for (size_t i = 1; i < series.size(); ++i)
-    if (spread(series[i]).median > spread(series[best]).median)
+    if (median(i) > median(best))
       best = i;
   return best;
 }
 
 void Runner::measureYards(Row &row, unsigned times) {
   const bool prefill = row.op == Op::Prefill;
-  std::vector<double> rates = prefill ? measureUnits(row.threads, times)
-                                      : ceiling->sample(row.threads, times);
-  addSample((prefill ? multiplies : reads)[row.threads], rates);
-  row.windows.addYards(rates);
+  std::vector<Sample> samples = prefill ? measureUnits(row.threads, times)
+                                        : ceiling->sample(row.threads, times);
+  addSamples((prefill ? multiplies : reads)[row.threads], samples);
+  row.windows.addYards(samples);
 }
 
 bool Runner::measureKernel(Row &row, unsigned calls) {
   Arena &memory = row.op == Op::Append ? *written : *arena;
+  long before = interruptionsOfProcess();
   double start = now();
   for (unsigned i = 0; i < calls; ++i)
     if (!row.work->call(memory)) {
@@ -164,7 +170,8 @@ bool Runner::measureKernel(Row &row, unsigned calls) {
       return false;
     }
   double seconds = (now() - start) / calls;
-  row.windows.addKernel(row.amount() / seconds);
+  double rate = row.amount() / seconds;
+  row.windows.addKernel({rate, interruptionsOfProcess() == before ? rate : 0});
   return true;
 }
 
@@ -191,9 +198,11 @@ bool Runner::measureRow(Row &row) {
 
 void Runner::summarise() {
   for (Row &row : result.rows) {
+    row.rates = spread(ratesOf(row.windows.kernel()));
     row.fraction = fractionOf(row.windows);
     if (!row.fraction) // prefill, on a CPU with no unit that we know
       continue;
+    row.rates = row.fraction->kernel;
     size_t best = row.fraction->best;
     row.yardName = row.op == Op::Prefill
                        ? multipliers[best].name
@@ -202,12 +211,13 @@ void Runner::summarise() {
   for (const auto &[threads, series] : reads) {
     size_t best = bestOf(series);
     result.ceilings.push_back(
-        {threads, spread(series[best]), ceiling->naive(threads),
+        {threads, spread(ratesOf(series[best])), ceiling->naive(threads),
          ceiling->kept(threads)[best].name, ceiling->tried()});
   }
   for (const auto &[threads, series] : multiplies)
     for (size_t i = 0; i < series.size(); ++i)
-      result.peaks.push_back({threads, spread(series[i]), multipliers[i].name});
+      result.peaks.push_back(
+          {threads, spread(ratesOf(series[i])), multipliers[i].name});
 }
 
 bool Runner::run() {
@@ -228,10 +238,6 @@ bool Runner::run() {
       if (!measureRow(row))
         return false;
   }
-  for (const auto &[threads, series] : multiplies)
-    for (const std::vector<double> &rates : series)
-      if (spread(rates).min <= 0)
-        error = "a multiply unit gave a wrong result";
   if (ceiling && ceiling->broken())
     error = "a reader gave a wrong checksum";
   if (!error.empty())

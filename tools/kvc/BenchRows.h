@@ -35,17 +35,17 @@ struct Row {
   std::unique_ptr<Case> work;
 
   Windows windows;
-  /// Set at the end; nullopt where no yardstick is known.
-  std::optional<Fraction> fraction;
-  std::string yardName; ///< of the best yardstick
+  // Set at the end.
+  Spread rates;                     ///< in the windows that count
+  std::optional<Fraction> fraction; ///< nullopt where no yardstick is known
+  std::string yardName;             ///< of the best yardstick
 
   /// Bytes of a call, or flop of a prefill's.
   double amount() const {
     return op == Op::Prefill ? work->flops() : work->bytes();
   }
-  double rate() const { return spread(windows.kernel()).median; }
-  /// Of a call at that rate.
-  double seconds() const { return amount() / rate(); }
+  /// Of a call at the median rate.
+  double seconds() const { return amount() / rates.median; }
 };
 
 /// All that came out. The yardsticks are over the whole run.

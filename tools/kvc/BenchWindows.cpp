@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 using namespace kvc::bench;
@@ -23,26 +24,78 @@ Spread kvc::bench::spread(std::vector<double> samples) {
           quantile(samples, 0.75), samples.back()};
 }
 
-void Windows::addYards(const std::vector<double> &rates) {
-  if (auto rate = std::exchange(pending, std::nullopt)) {
-    kernels.push_back(*rate);
-    beside.resize(rates.size());
-    // Both did the same work, so the harmonic mean is work over time.
-    for (size_t i = 0; i < rates.size(); ++i)
-      beside[i].push_back(2 / (1 / last[i] + 1 / rates[i]));
+/// Zero of none.
+static double harmonicMean(const std::vector<double> &rates) {
+  double seconds = 0;
+  for (double rate : rates)
+    seconds += 1 / rate;
+  return rates.empty() ? 0 : double(rates.size()) / seconds;
+}
+
+Sample kvc::bench::joined(const std::vector<Sample> &samples) {
+  std::vector<double> all, quiet;
+  for (const Sample &sample : samples) {
+    all.push_back(sample.rate);
+    if (sample.quiet())
+      quiet.push_back(sample.quietRate);
   }
-  last = rates;
+  return {harmonicMean(all), harmonicMean(quiet)};
+}
+
+std::vector<double> kvc::bench::ratesOf(const std::vector<Sample> &samples) {
+  std::vector<double> all, quiet;
+  for (const Sample &sample : samples) {
+    all.push_back(sample.rate);
+    if (sample.quiet())
+      quiet.push_back(sample.quietRate);
+  }
+  return quiet.size() >= kFewestQuiet ? quiet : all;
+}
+
+void Windows::addYards(const std::vector<Sample> &yards) {
+  if (auto sample = std::exchange(pending, std::nullopt)) {
+    kernels.push_back(*sample);
+    beside.resize(yards.size());
+    for (size_t i = 0; i < yards.size(); ++i)
+      beside[i].push_back(joined({last[i], yards[i]}));
+  }
+  last = yards;
+}
+
+static Fraction fractionUnder(const Windows &windows, size_t index) {
+  const std::vector<Sample> &kernel = windows.kernel(),
+                            &yard = windows.yard(index);
+  Fraction fraction;
+  fraction.best = index;
+  for (size_t i = 0; i < kernel.size(); ++i)
+    if (kernel[i].quiet() && yard[i].quiet())
+      fraction.used.push_back(i);
+  bool quiet = fraction.used.size() >= kFewestQuiet;
+  if (!quiet) {
+    fraction.used.resize(kernel.size());
+    std::iota(fraction.used.begin(), fraction.used.end(), size_t(0));
+  }
+  // Never one that was disturbed over one that was not.
+  auto rateOf = [&](const Sample &sample) {
+    return quiet ? sample.quietRate : sample.rate;
+  };
+  std::vector<double> kernels, yards, ratios;
+  for (size_t i : fraction.used) {
+    kernels.push_back(rateOf(kernel[i]));
+    yards.push_back(rateOf(yard[i]));
+    ratios.push_back(kernels.back() / yards.back());
+  }
+  fraction.kernel = spread(std::move(kernels));
+  fraction.yard = spread(std::move(yards));
+  fraction.ratio = spread(std::move(ratios));
+  return fraction;
 }
 
 std::optional<Fraction> kvc::bench::fractionOf(const Windows &windows) {
   std::optional<Fraction> least;
   for (size_t i = 0; i < windows.yards(); ++i) {
-    Fraction fraction;
-    fraction.best = i;
-    for (size_t k = 0; k < windows.kernel().size(); ++k)
-      fraction.ratios.push_back(windows.kernel()[k] / windows.yard(i)[k]);
-    fraction.spread = spread(fraction.ratios);
-    if (!least || fraction.spread.median < least->spread.median)
+    Fraction fraction = fractionUnder(windows, i);
+    if (!least || fraction.ratio.median < least->ratio.median)
       least = std::move(fraction);
   }
   return least;

@@ -4,7 +4,8 @@
 // the machine as well, so a rate alone says little, and a rate over a ceiling
 // of another moment less. A row is therefore measured in many short windows:
 // each of the kernel's stands between two of the yardsticks', and only
-// neighbours are divided.
+// neighbours are divided. Windows in which another process had our core are
+// left out, if there are enough others.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_TOOLS_KVC_BENCHWINDOWS_H
@@ -32,39 +33,55 @@ Spread spread(std::vector<double> samples);
 /// Windows that disagree by more than this make a row doubtful.
 inline constexpr double kMostDisagreement = 0.1;
 
+/// What was measured in one window, or in several one after another.
+struct Sample {
+  double rate = 0;
+  double quietRate = 0; ///< while none of our threads was interrupted; 0: never
+
+  bool quiet() const { return quietRate > 0; }
+};
+
+/// Of samples that did the same work each: work over time.
+Sample joined(const std::vector<Sample> &samples);
+
 /// Kernel and yardsticks, window by window.
 class Windows {
 public:
-  /// The rate of each yardstick in a window of theirs: before the first window
-  /// of the kernel and after each.
-  void addYards(const std::vector<double> &rates);
-  /// The kernel's rate, between two of those.
-  void addKernel(double rate) { pending = rate; }
+  /// Each yardstick in a window of theirs: before the first window of the
+  /// kernel and after each.
+  void addYards(const std::vector<Sample> &yards);
+  /// The kernel, between two of those.
+  void addKernel(Sample sample) { pending = sample; }
 
-  /// The kernel's rates.
-  const std::vector<double> &kernel() const { return kernels; }
+  const std::vector<Sample> &kernel() const { return kernels; }
   size_t yards() const { return beside.size(); }
-  /// The rates of a yardstick beside each of those: work over time of its two
-  /// neighbours.
-  const std::vector<double> &yard(size_t index) const { return beside[index]; }
+  /// A yardstick beside each window of the kernel: its two neighbours, joined.
+  const std::vector<Sample> &yard(size_t index) const { return beside[index]; }
 
 private:
-  std::optional<double> pending;
-  std::vector<double> kernels, last;
-  std::vector<std::vector<double>> beside; ///< [yardstick][window]
+  std::optional<Sample> pending;
+  std::vector<Sample> kernels, last;
+  std::vector<std::vector<Sample>> beside; ///< [yardstick][window]
 };
+
+/// With fewer quiet windows than this, the others count as well.
+inline constexpr size_t kFewestQuiet = 5;
+
+/// The rates of the quiet samples, or of all if those are too few.
+std::vector<double> ratesOf(const std::vector<Sample> &samples);
 
 /// What part of the best yardstick's rate a kernel has.
 struct Fraction {
-  size_t best = 0;            ///< the yardstick that leaves the least median
-  std::vector<double> ratios; ///< one per window
-  Spread spread;              ///< of them; the median is the fraction
+  size_t best = 0;          ///< the yardstick that leaves the least median
+  std::vector<size_t> used; ///< windows: the quiet ones, if they are enough
+  Spread ratio;             ///< in those; the median is the fraction
+  Spread kernel, yard;      ///< rates in those
 
   /// Its own windows disagree: measure again on a quieter machine.
-  bool disagrees() const { return spread.disagreement() > kMostDisagreement; }
+  bool disagrees() const { return ratio.disagreement() > kMostDisagreement; }
   /// The kernel outran all yardsticks in most windows: they are no ceiling, and
   /// the fraction says only that the kernel is at it.
-  bool isAbove() const { return spread.median > 1; }
+  bool isAbove() const { return ratio.median > 1; }
 };
 /// nullopt if there is no yardstick.
 std::optional<Fraction> fractionOf(const Windows &windows);

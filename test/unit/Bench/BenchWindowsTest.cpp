@@ -6,14 +6,25 @@
 using namespace kvc::bench;
 
 namespace {
+Sample quietSample(double rate) { return {rate, rate}; }
+Sample disturbedSample(double rate) { return {rate, 0}; }
+
+/// Quiet ones.
+std::vector<Sample> samplesOf(const std::vector<double> &rates) {
+  std::vector<Sample> samples;
+  for (double rate : rates)
+    samples.push_back(quietSample(rate));
+  return samples;
+}
+
 /// `yards` and `kernel` in the order in which they were measured.
 Windows windowsOf(const std::vector<std::vector<double>> &yards,
                   const std::vector<double> &kernel) {
   Windows windows;
-  windows.addYards(yards[0]);
+  windows.addYards(samplesOf(yards[0]));
   for (size_t i = 0; i < kernel.size(); ++i) {
-    windows.addKernel(kernel[i]);
-    windows.addYards(yards[i + 1]);
+    windows.addKernel(quietSample(kernel[i]));
+    windows.addYards(samplesOf(yards[i + 1]));
   }
   return windows;
 }
@@ -37,12 +48,16 @@ TEST(BenchWindows, SpreadHasQuartiles) {
 TEST(BenchWindows, KernelsAreDividedByTheirNeighbours) {
   // 1 / (1/20 + 1/60) * 2 = 30, and 60 beside 60.
   Windows windows = windowsOf({{20}, {60}, {60}}, {15, 30});
-  EXPECT_EQ(windows.kernel(), (std::vector<double>{15, 30}));
+  EXPECT_EQ(windows.kernel().size(), 2u);
+  EXPECT_DOUBLE_EQ(windows.yard(0)[0].rate, 30);
+  EXPECT_DOUBLE_EQ(windows.yard(0)[1].rate, 60);
   auto fraction = fractionOf(windows);
   ASSERT_TRUE(fraction);
-  ASSERT_EQ(fraction->ratios.size(), 2u);
-  EXPECT_DOUBLE_EQ(fraction->ratios[0], 0.5);
-  EXPECT_DOUBLE_EQ(fraction->ratios[1], 0.5);
+  EXPECT_EQ(fraction->used.size(), 2u);
+  EXPECT_DOUBLE_EQ(fraction->ratio.min, 0.5);
+  EXPECT_DOUBLE_EQ(fraction->ratio.max, 0.5);
+  EXPECT_DOUBLE_EQ(fraction->kernel.median, 22.5);
+  EXPECT_DOUBLE_EQ(fraction->yard.median, 45);
   EXPECT_FALSE(fraction->disagrees());
   EXPECT_FALSE(fraction->isAbove());
 }
@@ -52,14 +67,14 @@ TEST(BenchWindows, KernelsAreDividedByTheirNeighbours) {
 TEST(BenchWindows, AMachineThatSlowsDownDoesNotShow) {
   Windows windows;
   for (double speed : {1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5}) {
-    windows.addYards({100 * speed});
-    windows.addKernel(80 * speed);
-    windows.addYards({100 * speed});
+    windows.addYards(samplesOf({100 * speed}));
+    windows.addKernel(quietSample(80 * speed));
+    windows.addYards(samplesOf({100 * speed}));
   }
   auto fraction = fractionOf(windows);
   ASSERT_TRUE(fraction);
-  EXPECT_DOUBLE_EQ(fraction->spread.min, 0.8);
-  EXPECT_DOUBLE_EQ(fraction->spread.max, 0.8);
+  EXPECT_DOUBLE_EQ(fraction->ratio.min, 0.8);
+  EXPECT_DOUBLE_EQ(fraction->ratio.max, 0.8);
   EXPECT_FALSE(fraction->disagrees());
 }
 
@@ -71,10 +86,10 @@ TEST(BenchWindows, FewDisturbancesDoNotShow) {
   kernel[9] = 5;
   auto fraction = fractionOf(windowsOf(yards, kernel));
   ASSERT_TRUE(fraction);
-  EXPECT_DOUBLE_EQ(fraction->spread.median, 0.5);
+  EXPECT_DOUBLE_EQ(fraction->ratio.median, 0.5);
   EXPECT_FALSE(fraction->disagrees());
-  EXPECT_LT(fraction->spread.min, 0.1);
-  EXPECT_GT(fraction->spread.max, 2);
+  EXPECT_LT(fraction->ratio.min, 0.1);
+  EXPECT_GT(fraction->ratio.max, 2);
 }
 
 TEST(BenchWindows, TheBestYardstickCounts) {
@@ -82,7 +97,7 @@ TEST(BenchWindows, TheBestYardstickCounts) {
       windowsOf({{50, 80, 70}, {50, 80, 70}, {50, 80, 70}}, {40, 40}));
   ASSERT_TRUE(fraction);
   EXPECT_EQ(fraction->best, 1u);
-  EXPECT_DOUBLE_EQ(fraction->spread.median, 0.5);
+  EXPECT_DOUBLE_EQ(fraction->ratio.median, 0.5);
 }
 
 TEST(BenchWindows, DisagreementIsFlagged) {
@@ -114,11 +129,55 @@ TEST(BenchWindows, WithoutYardsticksThereIsNoFraction) {
 // beside its kernel.
 TEST(BenchWindows, RoundsDoNotMix) {
   Windows windows = windowsOf({{100}, {100}}, {50});
-  windows.addYards({10});
-  windows.addKernel(5);
-  windows.addYards({10});
+  windows.addYards(samplesOf({10}));
+  windows.addKernel(quietSample(5));
+  windows.addYards(samplesOf({10}));
   auto fraction = fractionOf(windows);
-  ASSERT_EQ(fraction->ratios.size(), 2u);
-  EXPECT_DOUBLE_EQ(fraction->spread.min, 0.5);
-  EXPECT_DOUBLE_EQ(fraction->spread.max, 0.5);
+  ASSERT_EQ(fraction->used.size(), 2u);
+  EXPECT_DOUBLE_EQ(fraction->ratio.min, 0.5);
+  EXPECT_DOUBLE_EQ(fraction->ratio.max, 0.5);
+}
+
+TEST(BenchWindows, JoinedIsWorkOverTime) {
+  Sample all = joined({quietSample(20), quietSample(60)});
+  EXPECT_DOUBLE_EQ(all.rate, 30);
+  EXPECT_DOUBLE_EQ(all.quietRate, 30);
+  Sample one = joined({disturbedSample(20), quietSample(60)});
+  EXPECT_DOUBLE_EQ(one.rate, 30);
+  EXPECT_DOUBLE_EQ(one.quietRate, 60);
+  Sample none = joined({disturbedSample(20), disturbedSample(60)});
+  EXPECT_DOUBLE_EQ(none.rate, 30);
+  EXPECT_FALSE(none.quiet());
+}
+
+// Where another process has the core most of the time, the few windows that it
+// leaves alone say what the kernel is worth. If they are too few, all count, of
+// kernel and yardsticks alike.
+TEST(BenchWindows, QuietWindowsCountIfTheyAreEnough) {
+  auto measured = [](size_t quiet) {
+    Windows windows;
+    // Each yardstick was disturbed in one of its two repetitions.
+    Sample yard = joined({quietSample(100), disturbedSample(100.0 / 7)});
+    EXPECT_DOUBLE_EQ(yard.rate, 25);
+    windows.addYards({yard});
+    for (size_t i = 0; i < 20; ++i) {
+      windows.addKernel(i < quiet ? quietSample(80) : disturbedSample(10));
+      windows.addYards({yard});
+    }
+    return *fractionOf(windows);
+  };
+  EXPECT_EQ(measured(kFewestQuiet).used.size(), kFewestQuiet);
+  EXPECT_DOUBLE_EQ(measured(kFewestQuiet).ratio.median, 0.8);
+  EXPECT_DOUBLE_EQ(measured(kFewestQuiet).kernel.min, 80);
+  EXPECT_EQ(measured(kFewestQuiet - 1).used.size(), 20u);
+  EXPECT_DOUBLE_EQ(measured(kFewestQuiet - 1).ratio.median, 0.4);
+}
+
+TEST(BenchWindows, RatesAreThoseOfQuietSamplesIfTheyAreEnough) {
+  std::vector<Sample> samples(kFewestQuiet - 1, quietSample(8));
+  samples.push_back(disturbedSample(1));
+  EXPECT_EQ(spread(ratesOf(samples)).min, 1);
+  samples.push_back(quietSample(7));
+  EXPECT_EQ(ratesOf(samples).size(), kFewestQuiet);
+  EXPECT_EQ(spread(ratesOf(samples)).min, 7);
 }
