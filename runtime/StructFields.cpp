@@ -56,7 +56,7 @@ FIELDS(kvc_attend_args, FIELD(size), FIELD(batch), FIELD(q),
        FIELD(lse_row_stride), FIELD(cu_q), FIELD(kv_len), FIELD(table),
        FIELD(table_stride), FIELD(outers), FIELD(slot_tokens), FIELD(workspace),
        FIELD(workspace_bytes), FIELD(planes), FIELD(stream), FIELD(rows),
-       FIELD(max_queries), FIELD(max_kv_len))
+       FIELD(max_queries), FIELD(max_kv_len), FIELD(max_kv_tokens))
 FIELDS(kvc_cache_options, FIELD(size), FIELD(arena), FIELD(arena_bytes),
        FIELD(max_sequences), FIELD(max_batch), FIELD(max_step_tokens),
        FIELD(max_tokens_per_seq), FIELD(flags), FIELD(stream))
