@@ -17,6 +17,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <random>
 
 using namespace kvc::artifact;
 
@@ -132,6 +133,50 @@ static void fuzz(uint8_t reader, std::span<const uint8_t> bytes) {
   case 3:
     return fuzzMended(bytes);
   }
+}
+
+/// The places of all values that are no object and no array.
+static void findLeaves(const nlohmann::json &json, const std::string &at,
+                       std::vector<std::string> &leaves) {
+  if (!json.is_structured())
+    return leaves.push_back(at);
+  for (const auto &[key, value] : json.items())
+    findLeaves(value, at + "/" + key, leaves);
+}
+
+extern "C" size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t most);
+
+/// Every second mutant of a manifest is JSON with one value exchanged, for
+/// another of the document or a number: bytes alone seldom make such.
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
+                                          size_t most, unsigned seed) {
+  auto plain = [&] { return LLVMFuzzerMutate(data, size, most); };
+  if (size < 2 || data[0] % 4 != 1 || seed % 2)
+    return plain();
+  using nlohmann::json;
+  json document = json::parse(data + 1, data + size, nullptr, false);
+  std::vector<std::string> leaves;
+  if (!document.is_object())
+    return plain();
+  findLeaves(document, "", leaves);
+  if (leaves.empty())
+    return plain();
+  std::minstd_rand random(seed);
+  auto leaf = [&]() -> json & {
+    return document[json::json_pointer(leaves[random() % leaves.size()])];
+  };
+  constexpr int64_t numbers[] = {-1, 0, 1, 2, 31, 64, 4096, UINT32_MAX};
+  json value = leaf();
+  if (random() % 2)
+    value = numbers[random() % std::size(numbers)];
+  else if (value.is_number_unsigned())
+    value = value.get<uint64_t>() * 2 + random() % 2;
+  leaf() = value;
+  std::string text = document.dump();
+  if (text.size() >= most)
+    return plain();
+  std::memcpy(data + 1, text.data(), text.size());
+  return text.size() + 1;
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -29,7 +29,7 @@ kvc_fuzz_objects(artifact_objects ArtifactReaderFuzzer.cpp ${artifact_sources})
 set(objects ${artifact_objects})
 kvc_fuzz_objects(objects ${loader})
 kvc_add_fuzzer(ArtifactReaderFuzzer ${objects})
-kvc_add_fuzz_test(fuzz-artifact ArtifactReaderFuzzer -runs=40000
+kvc_add_fuzz_test(fuzz-artifact ArtifactReaderFuzzer -runs=20000
   ${artifact_arguments})
 
 # The same with one bound of the loader taken away: it must be found.
