@@ -142,7 +142,8 @@ kvc_attend_args Cache::boundsOf(uint32_t store) const {
   args.batch = options.max_batch;
   args.rows = options.max_step_tokens;
   args.max_kv_len = options.max_tokens_per_seq;
-  // Whatever sequences there are, their tokens are in these pages.
+  // Whatever sequences there are, their tokens are in these pages; not under a
+  // window, whose kernels are bounded by it instead.
   args.max_kv_tokens = uint64_t(layout.outers) * uint64_t(layout.outerTokens);
   return args;
 }

@@ -85,9 +85,9 @@ TEST(StructSizes, EndWhereAFieldDoes) {
       {"kvc_append_args", 272,
        with(steps(72, 264, 24), {8, 12, 16, 24, 32, 40, 48, 56, 64, 272})});
   expectSizes<kvc_attend_args>(
-      {"kvc_attend_args", 344,
+      {"kvc_attend_args", 352,
        with(with(steps(16, 128, 8), steps(128, 320, 24)),
-            with({8, 12, 328, 332, 336}, steps(340, 344, 1)))});
+            {8, 12, 328, 332, 336, 340, 344, 352})});
   expectSizes<kvc_cache_options>(
       {"kvc_cache_options", 56, {8, 16, 24, 28, 32, 36, 40, 44, 48, 56}});
   expectSizes<kvc_batch_view>(
