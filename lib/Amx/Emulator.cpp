@@ -12,11 +12,27 @@ using namespace kvc::amx;
 
 namespace {
 
-/// In a shared library that was opened late, a thread's first use of this
-/// allocates. A handler may do that here, and format findings, because it only
-/// does for signals that one of our kernels raised by an AMX instruction:
-/// these come in the middle of no other function of the thread.
-constinit thread_local Tiles tiles;
+/// Tiles of the kernels that run now. A handler cannot ask for memory, and what
+/// is thread_local may be such memory, in a library that dlopen() opened: only
+/// a pointer is.
+struct Slot {
+  std::atomic<bool> taken = false;
+  Tiles tiles;
+};
+constinit Slot slots[1024];
+[[gnu::tls_model("initial-exec")]] constinit thread_local Slot *own = nullptr;
+
+/// The thread's, from its kernel's first AMX instruction to its end; null if
+/// more threads run kernels than there are slots.
+Slot *slotOfThread() {
+  if (own)
+    return own;
+  for (Slot &slot : slots)
+    if (!slot.taken.load(std::memory_order_relaxed) &&
+        !slot.taken.exchange(true, std::memory_order_acquire))
+      return own = &slot;
+  return nullptr;
+}
 
 std::atomic<uint64_t> executed[kOps], loaded, stored;
 
@@ -52,14 +68,15 @@ void handle(int, siginfo_t *info, void *context) {
   std::optional<Instruction> in;
   if (info->si_code > 0)
     in = decode(code, registers);
-  if (!in)
+  Slot *slot = in ? slotOfThread() : nullptr;
+  if (!slot)
     return handOn(*info);
   // Denormals are zeros, ties go to even, nothing traps. What the thread had
   // comes back with its registers.
   _mm_setcsr(0x9fc0);
   // Those that follow at once need no signals of their own.
   for (; in; in = decode(code, registers)) {
-    size_t moved = tiles.execute(*in);
+    size_t moved = slot->tiles.execute(*in);
     add(executed[size_t(in->op)], 1);
     add(in->op == Op::tilestored ? stored : loaded, moved);
     code += in->bytes;
@@ -89,12 +106,20 @@ void kvc::amx::install() {
   sigaction(SIGILL, &ours, nullptr);
 }
 
-std::string_view kvc::amx::finish() {
+Finding kvc::amx::finish() {
+  Finding finding;
+  if (!own)
+    return finding;
+  Tiles &tiles = own->tiles;
   if (tiles.configured())
     tiles.find("tiles are configured at the end of the kernel: expected a "
                "tilerelease");
   tiles.release();
-  return tiles.take();
+  std::string_view text = tiles.take();
+  text.copy(finding.text, sizeof(finding.text) - 1);
+  own->taken.store(false, std::memory_order_release);
+  own = nullptr;
+  return finding;
 }
 
 Counters kvc::amx::counters() {

@@ -33,10 +33,17 @@ bool emulates(std::string_view feature);
 /// next call.
 void install();
 
+/// What a kernel did wrong, in one line; "" if nothing.
+struct Finding {
+  char text[192] = "";
+
+  bool empty() const { return !*text; }
+  bool operator==(std::string_view other) const { return text == other; }
+};
+
 /// To be called where a kernel ends, by the thread that ran it: the first thing
-/// that it did wrong, in one line; "" if nothing. The text is the thread's,
-/// until its next kernel. Releases the thread's tiles.
-std::string_view finish();
+/// that it did wrong. Releases the thread's tiles.
+Finding finish();
 
 /// What was executed since the process began, by all threads.
 struct Counters {

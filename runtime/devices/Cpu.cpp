@@ -127,13 +127,14 @@ struct Job {
   }
   /// A kernel has returned, on this thread.
   void end(const char *kernel) {
-    std::string_view found = emulates ? amx::finish() : "";
+    amx::Finding found;
+    if (emulates)
+      found = amx::finish();
     if (found.empty())
       return;
     std::lock_guard guard(lock);
     if (!*finding)
-      snprintf(finding, sizeof(finding), "%s: %.*s", kernel, int(found.size()),
-               found.data());
+      snprintf(finding, sizeof(finding), "%s: %s", kernel, found.text);
   }
   kvc_status status() const {
     if (misused.load(std::memory_order_relaxed))
