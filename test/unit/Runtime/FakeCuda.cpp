@@ -112,8 +112,20 @@ bool isPinned(const void *from, size_t bytes) {
   auto [base, size] = *std::prev(next);
   return uintptr_t(from) + bytes <= base + size;
 }
-thread_local std::vector<void *> contexts;
-thread_local int captureMode = 0; // global
+/// A thread's stack of contexts. It needs no memory, as faults are for the
+/// runtime to meet, not for its driver.
+struct Contexts {
+  void *stack[15];
+  size_t depth;
+
+  bool empty() const { return depth == 0; }
+  size_t size() const { return depth; }
+  void *back() const { return stack[depth - 1]; }
+  void push_back(void *context) { stack[depth++] = context; }
+  void pop_back() { --depth; }
+};
+[[gnu::tls_model("initial-exec")]] thread_local Contexts contexts = {};
+[[gnu::tls_model("initial-exec")]] thread_local int captureMode = 0; // global
 
 CUresult result(int code) { return CUresult(code); }
 
@@ -237,14 +249,12 @@ KVC_FAKE CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
   return result(Success);
 }
 
-KVC_FAKE CUresult cuCtxPushCurrent_v2(CUcontext context) try {
+KVC_FAKE CUresult cuCtxPushCurrent_v2(CUcontext context) {
   int code = enter("cuCtxPushCurrent", false);
   if (code == Success)
     contexts.push_back(context);
   fake.depth = contexts.size();
   return result(code);
-} catch (const std::bad_alloc &) {
-  return result(OutOfMemory);
 }
 
 KVC_FAKE CUresult cuCtxPopCurrent_v2(CUcontext *context) {
@@ -379,12 +389,22 @@ KVC_FAKE CUresult cuMemFree_v2(CUdeviceptr memory) {
 
 KVC_FAKE CUresult cuMemHostAlloc(void **memory, size_t bytes, unsigned) {
   int code = enterUncaptured("cuMemHostAlloc");
-  if (code == Success) {
-    *memory = std::malloc(bytes);
-    pinned[uintptr_t(*memory)] = bytes;
-    ++fake.memories;
+  if (code != Success)
+    return result(code);
+  void *made = std::malloc(bytes);
+  try {
+    pinned[uintptr_t(made)] = bytes;
+  } catch (const std::bad_alloc &) {
+    std::free(made);
+    made = nullptr;
   }
-  return result(code);
+  if (!made) {
+    pinned.erase(0);
+    return result(OutOfMemory);
+  }
+  *memory = made;
+  ++fake.memories;
+  return result(Success);
 }
 
 KVC_FAKE CUresult cuMemFreeHost(void *memory) {
@@ -395,7 +415,7 @@ KVC_FAKE CUresult cuMemFreeHost(void *memory) {
   return result(enterUncaptured("cuMemFreeHost"));
 }
 
-KVC_FAKE CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
+KVC_FAKE CUresult cuStreamCreate(CUstream *stream, unsigned flags) try {
   int code = enter("cuStreamCreate");
   fake.misuses += flags != 1; // it must not wait for the default stream
   if (code == Success) {
@@ -403,6 +423,8 @@ KVC_FAKE CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
     ++fake.streams;
   }
   return result(code);
+} catch (const std::bad_alloc &) {
+  return result(OutOfMemory);
 }
 
 KVC_FAKE CUresult cuStreamDestroy_v2(CUstream stream) {
@@ -432,13 +454,15 @@ KVC_FAKE CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode) {
   return result(Success);
 }
 
-KVC_FAKE CUresult cuEventCreate(CUevent *event, unsigned) {
+KVC_FAKE CUresult cuEventCreate(CUevent *event, unsigned) try {
   int code = enter("cuEventCreate");
   if (code == Success) {
     *event = reinterpret_cast<CUevent>(new Event());
     ++fake.events;
   }
   return result(code);
+} catch (const std::bad_alloc &) {
+  return result(OutOfMemory);
 }
 
 KVC_FAKE CUresult cuEventDestroy_v2(CUevent event) {

@@ -469,6 +469,8 @@ TEST(Faults, OfAGpu) {
   EXPECT_EQ(fake->retained, 0);
   EXPECT_EQ(fake->modules, 0);
   EXPECT_EQ(fake->memories, 0);
+  EXPECT_EQ(fake->streams, 0);
+  EXPECT_EQ(fake->events, 0);
   EXPECT_EQ(fake->misuses, 0);
 }
 
@@ -484,7 +486,8 @@ TEST(Faults, OfAGpusDriver) {
     int n = 1;
     for (;; ++n) {
       int retained = fake->retained, modules = fake->modules,
-          memories = fake->memories;
+          memories = fake->memories, streams = fake->streams,
+          events = fake->events;
       fake->callsUntilFull = n;
       kvc_status status = call();
       fake->callsUntilFull = 0;
@@ -495,6 +498,8 @@ TEST(Faults, OfAGpusDriver) {
       EXPECT_EQ(fake->retained, retained) << what << ": " << n;
       EXPECT_EQ(fake->modules, modules) << what << ": " << n;
       EXPECT_EQ(fake->memories, memories) << what << ": " << n;
+      EXPECT_EQ(fake->streams, streams) << what << ": " << n;
+      EXPECT_EQ(fake->events, events) << what << ": " << n;
     }
     EXPECT_GT(n, 5) << what;
   };
@@ -518,5 +523,7 @@ TEST(Faults, OfAGpusDriver) {
   EXPECT_EQ(fake->retained, 0);
   EXPECT_EQ(fake->modules, 0);
   EXPECT_EQ(fake->memories, 0);
+  EXPECT_EQ(fake->streams, 0);
+  EXPECT_EQ(fake->events, 0);
   EXPECT_EQ(fake->misuses, 0);
 }
