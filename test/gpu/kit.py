@@ -13,10 +13,12 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tarfile
+import time
 import unittest
 import zipfile
 
@@ -238,6 +240,7 @@ class Kit(unittest.TestCase):
         self.assertEqual(begun, {path.stem for path in
                                  (kit / "steps").glob("[0-9]*.py")})
         self.assertGreater(ended, 0, "no process of a dry run ended early")
+        self.check_cut_off(kit)
         # Rows that are too large for what may come back.
         for name, was, becomes in (
                 ("dry.py", "BYTES = 4000", "BYTES = 20_000"),
@@ -247,6 +250,33 @@ class Kit(unittest.TestCase):
             (kit / name).write_text(text.replace(was, becomes))
         text = self.dry_call(kit, 0, 1, 500, most=1_000_000)["text"]
         self.assertIn("results.tar.gz stays as it was", text)
+
+    def check_cut_off(self, kit):
+        """A call that is killed leaves a whole archive of the steps so far."""
+        out = WORK / "cut"
+        for folder in (out, out.with_name(out.name + ".work")):
+            shutil.rmtree(folder, ignore_errors=True)
+        dry = kit / "dry.py"
+        kept = dry.read_text()
+        # Not what is packed when a process ends early.
+        self.assertIn("rng.random() < 0.01", kept)
+        dry.write_text(kept.replace("rng.random() < 0.01", "False").replace(
+            "slow = 3", "slow = 1"))
+        process = subprocess.Popen(
+            [kit / "run", "--call", "1", "--dry-run=0", "--out", out],
+            stdout=subprocess.DEVNULL, start_new_session=True)
+        archive = out / "results.tar.gz"
+        while not archive.exists() and process.poll() is None:
+            time.sleep(0.01)
+        cut = process.poll() is None
+        if cut:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        dry.write_text(kept)
+        self.assertTrue(cut, "there was no archive before the end")
+        with tarfile.open(archive) as tar:
+            self.assertIn("10-environment.json", tar.getnames())
+            self.assertNotIn("90-ncu.json", tar.getnames())
 
     def dry_call(self, kit, seed, call, seconds, *more, most=16 << 20):
         out = WORK / f"dry-{seed}-{call}"
@@ -271,7 +301,8 @@ class Kit(unittest.TestCase):
                 if member.name.endswith(".json"):
                     result = json.load(archive.extractfile(member))
                     rows += len(result["rows"])
-                    steps.add(member.name.removesuffix(".json"))
+                    if result["rows"]:
+                        steps.add(member.name.removesuffix(".json"))
                     for row in result["rows"].values():
                         error = row.get("error", "crashed")
                         self.assertIn("crashed", error, member.name)
