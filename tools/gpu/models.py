@@ -85,6 +85,8 @@ def schedules(name):
     if name == "small-int8":  # whose steps are of 128
         return [{**schedule, "decode.split": 128} if "decode.split" in schedule
                 else schedule for schedule in SMALL_SCHEDULES]
+    if name == "small-f32":  # whose multiply-adds take 8 rows at most
+        return SMALL_SCHEDULES[:2] + [{"decode.bulk": 1, "prefill.bulk": 1}]
     if name.startswith(("small", "random")):
         return SMALL_SCHEDULES
     return PREFILL if name.startswith("prefill") else DECODE
