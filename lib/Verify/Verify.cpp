@@ -63,14 +63,22 @@ static std::unique_ptr<Subject> load(const spec::Spec &spec,
 }
 
 /// The kernels of every store on the harness's buffers, then through a cache.
-static Report runCase(const Subject &subject, uint64_t seed, uint64_t index,
-                      Visits visits) {
+static Report runCase(const Subject &subject, const Options &options,
+                      uint64_t index, Visits visits) {
+  if (options.allBounds)
+    visits = Visits::All;
   Report report;
-  for (const StoreSubject &store : subject.stores) {
-    report.add(checkStore(subject, store, seed, index));
-    report.add(checkBounds(subject, store, seed, index, visits));
-  }
-  report.add(checkCache(subject, seed, index, visits));
+  auto add = [&](llvm::function_ref<Report()> check) {
+    if (!options.untilFailed || !report.failed())
+      report.add(check());
+  };
+  for (const StoreSubject &store : subject.stores)
+    add([&] { return checkStore(subject, store, options.seed, index); });
+  for (const StoreSubject &store : subject.stores)
+    add([&] {
+      return checkBounds(subject, store, options.seed, index, visits);
+    });
+  add([&] { return checkCache(subject, options.seed, index, visits); });
   return report;
 }
 
@@ -160,8 +168,7 @@ static void runRandomCase(uint64_t index, const Devices &devices,
     drawn.compile.schedule =
         randomSchedule(options.seed, index, options.compile.targets.front());
   if (auto subject = load(*spec, {}, devices, drawn, report))
-    report.add(runCase(*subject, options.seed, index,
-                       options.allBounds ? Visits::All : Visits::Sample));
+    report.add(runCase(*subject, options, index, Visits::Sample));
   collector.add(index, &*spec, std::move(report));
 }
 
@@ -218,9 +225,7 @@ Summary verify::verifySpec(const spec::Spec &spec,
            [&](uint64_t index, const Devices &devices) {
              Report report;
              if (auto subject = load(spec, bytes, devices, options, report)) {
-               report.add(
-                   runCase(*subject, options.seed, index,
-                           options.allBounds ? Visits::All : Visits::Share));
+               report.add(runCase(*subject, options, index, Visits::Share));
                std::lock_guard lock(mutex);
                for (const StoreSubject &store : subject->stores)
                  bounds[store.index] = boundsOf(store);
@@ -270,16 +275,41 @@ Summary verify::verifyTensors(const spec::Spec &spec,
   return summary;
 }
 
-/// What one case gives with a fault, or with none.
-static Summary runOne(const Options &options, const spec::Spec *spec,
-                      uint64_t index, Fault fault) {
-  Options one = options;
-  one.first = index;
-  one.cases = one.jobs = 1;
-  one.fault = fault;
-  one.allBounds = true;
-  return spec ? verifySpec(*spec, {}, one) : verifyRandom(one, [](uint64_t) {});
-}
+namespace {
+
+/// Cases of one spec or of random ones, with faults and without.
+class PlantedCases {
+public:
+  PlantedCases(const Options &options, const spec::Spec *spec)
+      : options(options), spec(spec) {}
+
+  const Options options;
+  const spec::Spec *const spec; ///< null: random ones
+
+  Summary run(uint64_t index, Fault fault) const {
+    Options one = options;
+    one.first = index;
+    one.cases = one.jobs = 1;
+    one.fault = fault;
+    one.allBounds = one.untilFailed = true;
+    return spec ? verifySpec(*spec, {}, one)
+                : verifyRandom(one, [](uint64_t) {});
+  }
+  /// Whether a case passes without a fault; each is run once.
+  bool isSound(uint64_t index) {
+    std::lock_guard lock(mutex);
+    auto [known, isNew] = sound.try_emplace(index, false);
+    if (isNew)
+      known->second = !run(index, Fault::None).failed;
+    return known->second;
+  }
+
+private:
+  std::mutex mutex;
+  std::map<uint64_t, bool> sound;
+};
+
+} // namespace
 
 /// Whether a fault that changes what a sequence sees can show, in a run whose
 /// longest sequences were those of `summary`.
@@ -297,8 +327,8 @@ static bool isWithinReach(Fault fault, const spec::Spec &spec,
 }
 
 /// Tries cases until one fails with the fault and passes without it.
-static Planted tryFault(const FaultInfo &fault, const spec::Spec *given,
-                        const Options &options) {
+static Planted tryFault(const FaultInfo &fault, PlantedCases &cases) {
+  const Options &options = cases.options;
   Planted planted;
   planted.fault = fault;
   bool isCertain =
@@ -307,16 +337,16 @@ static Planted tryFault(const FaultInfo &fault, const spec::Spec *given,
        ++index) {
     Diagnostics diagnostics;
     std::optional<spec::Spec> spec =
-        given ? *given : randomSpec(options.seed, index, diagnostics);
+        cases.spec ? *cases.spec : randomSpec(options.seed, index, diagnostics);
     if (!spec || !applies(fault.fault, *spec))
       continue;
-    Summary broken = runOne(options, given, index, fault.fault);
+    Summary broken = cases.run(index, fault.fault);
     if (!broken.failed && !isWithinReach(fault.fault, *spec, broken)) {
       ++planted.outOfReach;
       continue;
     }
     ++planted.tried;
-    if (!broken.failed || runOne(options, given, index, Fault::None).failed) {
+    if (!broken.failed || !cases.isSound(index)) {
       if (isCertain && !planted.missed)
         planted.missed = index;
       continue;
@@ -324,7 +354,7 @@ static Planted tryFault(const FaultInfo &fault, const spec::Spec *given,
     if (!planted.caught)
       planted.failure = broken.failures.front();
     planted.caught = true;
-    if (!isCertain || given)
+    if (!isCertain || cases.spec)
       break;
   }
   return planted;
@@ -333,10 +363,11 @@ static Planted tryFault(const FaultInfo &fault, const spec::Spec *given,
 std::vector<Planted> verify::verifyPlanted(const Options &options,
                                            const spec::Spec *spec) {
   std::vector<Planted> all(std::size(kFaults));
+  PlantedCases cases(options, spec);
   std::atomic<size_t> next = 0;
   auto work = [&] {
     for (size_t i; (i = next++) < all.size();)
-      all[i] = tryFault(kFaults[i], spec, options);
+      all[i] = tryFault(kFaults[i], cases);
   };
   std::vector<std::thread> threads;
   for (unsigned i = 1; i < options.jobs; ++i)

@@ -25,6 +25,7 @@ struct Options {
   /// Kernels are compiled from this spec and judged as the other; tests only.
   std::optional<spec::Spec> impostor;
   bool allBounds = false; ///< every case visits every bound that it can afford
+  bool untilFailed = false; ///< a case ends with the first check that fails
 };
 
 /// A failure of one case, with what makes it again.

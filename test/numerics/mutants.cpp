@@ -252,7 +252,7 @@ static Verdict judge(const spec::Spec &spec,
   verify::Options options = given;
   options.jobs = 1;
   options.cases = 1;
-  options.allBounds = true;
+  options.allBounds = options.untilFailed = true;
   for (options.first = 0; options.first < 2; ++options.first) {
     verify::Summary summary = verify::verifySpec(spec, artifact, options);
     if (summary.failed)
