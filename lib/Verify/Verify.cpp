@@ -326,6 +326,9 @@ static bool isWithinReach(Fault fault, const spec::Spec &spec,
   });
 }
 
+/// Random cases in which a fault that none may miss is tried.
+static constexpr uint64_t kCertain = 10;
+
 /// Tries cases until one fails with the fault and passes without it.
 static Planted tryFault(const FaultInfo &fault, PlantedCases &cases) {
   const Options &options = cases.options;
@@ -354,7 +357,7 @@ static Planted tryFault(const FaultInfo &fault, PlantedCases &cases) {
     if (!planted.caught)
       planted.failure = broken.failures.front();
     planted.caught = true;
-    if (!isCertain || cases.spec)
+    if (!isCertain || cases.spec || planted.tried == kCertain)
       break;
   }
   return planted;

@@ -88,8 +88,9 @@ struct Planted {
 };
 /// Plants every fault in turn, into `spec` or, if that is null, into random
 /// ones, and tries `options.cases` cases until one fails that does not fail
-/// without it. What changes a window has to be caught in every case. Of `spec`,
-/// faults that cannot make any difference under it are tried in no case.
+/// without it. What changes a window has to be caught in each of ten. Of
+/// `spec`, faults that cannot make any difference under it are tried in no
+/// case.
 std::vector<Planted> verifyPlanted(const Options &options,
                                    const spec::Spec *spec);
 
