@@ -37,14 +37,20 @@ static llvm::StringMap<std::string> keysOf(const artifact::Manifest &manifest) {
 }
 
 static void remarkSharing(const Group &group) {
-  auto names = llvm::map_range(
-      group.others, [](StoreOp store) { return store.getSymName().str(); });
-  bool one = group.others.size() == 1;
+  // A spec may have 256 stores, and the first few tell which these are.
+  constexpr size_t kNamed = 8;
+  std::string names;
+  size_t count = group.others.size();
+  for (size_t i = 0; i < std::min(count, kNamed); ++i) {
+    StoreOp store = group.others[i];
+    names += (i ? ", `" : "`") + store.getSymName().str() + "`";
+  }
+  if (count > kNamed)
+    names += " and " + std::to_string(count - kNamed) + " more";
   StoreOp first = group.first;
-  first.emitRemark(one ? "store `" : "stores `")
-      << llvm::join(names, "`, `") << (one ? "` has" : "` have")
-      << " the kernels of `" << first.getSymName()
-      << "`, which are compiled once [R-SHARED]";
+  first.emitRemark(count == 1 ? "store " : "stores ")
+      << names << (count == 1 ? " has" : " have") << " the kernels of `"
+      << first.getSymName() << "`, which are compiled once [R-SHARED]";
 }
 
 LogicalResult KernelSharing::shareStores(ModuleOp module) {

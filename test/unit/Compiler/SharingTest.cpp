@@ -2,6 +2,7 @@
 #include "lib/Artifact/Bundle.h"
 #include "lib/Artifact/KernelKey.h"
 #include "lib/Compiler/Compiler.h"
+#include "lib/Compiler/Target.h"
 #include "lib/Spec/Reader.h"
 
 #include "llvm/ADT/StringRef.h"
@@ -137,6 +138,28 @@ TEST_P(Sharing, KernelsThatAreAlikeAreCompiledOnce) {
   EXPECT_EQ(symbols["layer2.attend.decode"], symbols["layer0.attend.decode"]);
   EXPECT_EQ(symbols["layer2.plan"], symbols["layer0.plan"]);
   EXPECT_EQ(symbols["layer1.plan"] != symbols["layer0.plan"], planned);
+}
+
+// The most stores and targets that are legal: no bound of the artifact's
+// readers is in the way.
+TEST(Sharing, TheMostStoresFitForAllTargets) {
+  Diagnostics diagnostics;
+  auto spec = spec::read(specOf(256, 2), "test.json", diagnostics);
+  CompileOptions options;
+  options.targets = targetNames();
+  auto output = compile(*spec, options, diagnostics);
+  ASSERT_TRUE(output);
+  std::string error;
+  auto bundle = artifact::Bundle::open(output->artifact, error);
+  ASSERT_TRUE(bundle) << error;
+  EXPECT_GT(bundle->manifest().kernels.size(),
+            256 * 4 * options.targets.size());
+  // The message names a few of the stores that share, and counts the others.
+  auto shared = llvm::find_if(diagnostics.all(), [](const Diagnostic &each) {
+    return each.code == "R-SHARED";
+  });
+  ASSERT_NE(shared, diagnostics.all().end());
+  EXPECT_THAT(shared->message, HasSubstr("`layer16` and 119 more have"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, Sharing,
