@@ -97,6 +97,10 @@ const Harmless kHarmless[] = {
     {"Bulk", "NoWarpSync_AttendBulk_2",
      "nothing is copied to the stage of a step that is not full"},
     {"Bulk", "NoWarpSync_Attend_2", "every step ends with one"},
+    {"Bulk", "NoWarpSync_AttendBulk_3",
+     "the barrier that ends the item waits for each lane"},
+    {"BulkRows", "NoWarpSync_AttendBulk_3",
+     "the barrier that ends the item waits for each lane"},
     // Items of one step for each warp.
     {"Parts", "CopiesWholeSteps_3", "no step copies another"},
     {"Parts", "CopiesWholeSteps_4", "no step copies another"},
