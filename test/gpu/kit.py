@@ -211,7 +211,7 @@ class Kit(unittest.TestCase):
         self.check_dry_run(kit, index)
 
     def check_dry_run(self, kit, index):
-        """A lease: one call of 500 seconds at most and one of 200, in which
+        """15 minutes: one call of 500 seconds at most and one of 200, in which
         every step is begun, with all models and stand-ins for the GPU."""
         sys.path.insert(0, str(kit))
         import models

@@ -197,6 +197,32 @@ bool kvc::cli::checkArtifactFlags(const CompileOptions &options,
   return false;
 }
 
+/// Reports E-NO-DEVICE and returns false if this CPU lacks what the code of
+/// `target` needs.
+static bool checkRunsHere(llvm::StringRef target, Diagnostics &diagnostics) {
+  std::vector<CpuTargetInfo> emulated = emulatedCpuTargets();
+  std::vector<CpuTargetInfo> all = cpuTargets();
+  llvm::append_range(all, emulated);
+  for (const CpuTargetInfo &info : all) {
+    if (info.name != target || info.whyNot.empty())
+      continue;
+    Diagnostic &error = diagnostics.error(
+        "E-NO-DEVICE", {},
+        "target `" + info.name + "` cannot run here: " + info.whyNot);
+    std::string name = "sim:" + info.name;
+    for (const CpuTargetInfo &other : emulated)
+      if (other.name == name && other.whyNot.empty())
+        error.notes.push_back(
+            {Severity::Help,
+             "",
+             {},
+             "`--target=" + name + "` runs the same kernels in an emulator",
+             {}});
+    return false;
+  }
+  return true;
+}
+
 bool kvc::cli::checkDevices(const CompileOptions &options, llvm::StringRef verb,
                             llvm::ArrayRef<llvm::StringRef> devices,
                             Diagnostics &diagnostics) {
@@ -204,9 +230,13 @@ bool kvc::cli::checkDevices(const CompileOptions &options, llvm::StringRef verb,
     std::string device = deviceOf(target);
     bool emulated = llvm::StringRef(target).starts_with("sim:");
     // An unknown target is the compiler's to report.
-    if (device.empty() ||
-        llvm::is_contained(devices, emulated ? "sim" : device))
+    if (device.empty())
       continue;
+    if (llvm::is_contained(devices, emulated ? "sim" : device)) {
+      if (!checkRunsHere(target, diagnostics))
+        return false;
+      continue;
+    }
     std::string why =
         emulated
             ? std::string("an emulator's times are not a ") +

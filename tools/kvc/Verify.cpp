@@ -1,7 +1,9 @@
 //===- Verify.cpp - kvc verify: are the kernels right? --------------------===//
 #include "lib/Artifact/Bundle.h"
 #include "lib/Spec/Reader.h"
+#include "lib/Verify/Batch.h"
 #include "lib/Verify/RandomSpec.h"
+#include "lib/Verify/Subject.h"
 #include "tools/kvc/Cli.h"
 #include "tools/kvc/VerifyReport.h"
 
@@ -196,6 +198,15 @@ static int runSpec(const CompileOptions &compile, Diagnostics &diagnostics) {
   if (!layers ||
       (!isArtifact && !kvc::compile(input->spec, compile, diagnostics)))
     return finish(diagnostics, ExitFailed);
+  // An emulated thread is a thousand times slower than a core.
+  if (!isArtifact && verify::isEmulatedGpu(compile.targets.front()) &&
+      compile.schedule.empty())
+    diagnostics.report(
+        Severity::Remark, "R-SPLIT", {},
+        "verified with `--schedule=*.decode.split=" +
+            std::to_string(verify::kEmulatedSplit) +
+            "`, so that short sequences have several splits; give a schedule "
+            "to verify another, which takes longer");
   verify::Options options = optionsFor(compile, batches);
   verify::Summary summary;
   Reproduce reproduce{"kvc verify " + file + replayFlags() +

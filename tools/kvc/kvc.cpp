@@ -1,5 +1,8 @@
 //===- kvc.cpp - the verbs of kvc, and nothing else -----------------------===//
+#include "kvc/runtime.h"
+#include "lib/Artifact/GpuAbi.h"
 #include "lib/Artifact/KernelAbi.h"
+#include "lib/Spec/Reader.h"
 #include "lib/Support/Version.h"
 #include "lib/Support/Words.h"
 #include "tools/kvc/Cli.h"
@@ -52,7 +55,9 @@ EXAMPLE:
 
 static void printVersion(llvm::raw_ostream &os) {
   os << producer() << ", artifact format " << artifact::kFormatMajor << "."
-     << artifact::kFormatMinor << ", CPU kernel ABI " << KVC_CPU_ABI << "\n";
+     << artifact::kFormatMinor << ", spec language " << spec::kLanguageVersion
+     << ", runtime ABI " << KVC_RUNTIME_ABI << ", kernel ABI " << KVC_CPU_ABI
+     << " (CPU) and " << KVC_GPU_ABI << " (GPU)\n";
 }
 
 static const Verb *findVerb(llvm::StringRef name) {

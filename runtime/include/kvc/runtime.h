@@ -23,11 +23,12 @@
  * - Structs that may grow start with `size`; set it to sizeof(the struct).
  *   Fields beyond the caller's size read as 0. A size that ends inside a field
  *   is KVC_INVALID_ARGUMENT.
- * - A batch without rows does nothing and needs no buffers.
+ * - A kvc_append or kvc_attend without rows does nothing and needs no buffers; a
+ *   step of a cache has at least one.
  * - Handles do not survive fork(). In the child those of the parent can only be
  *   released (kvc_device_release, kvc_program_release, kvc_cache_destroy);
- * every other call is KVC_STALE. The child makes its own, also while the parent
- * was in a call. What the parent had on a GPU is left as it is.
+ *   every other call is KVC_STALE. The child makes its own, also while the
+ *   parent was in a call. What the parent had on a GPU is left as it is.
  * - Strides are in bytes. Rows of q, k, v and out are dense inside, that is
  *   [heads][dim] of the model's dtype with all heads of the model; a store
  *   touches its own only.
@@ -63,7 +64,7 @@ extern "C" {
 
 /* Changes when a struct or a meaning changes; kvc_runtime_abi() returns the
  * library's. */
-#define KVC_RUNTIME_ABI 2
+#define KVC_RUNTIME_ABI 3
 KVC_API uint32_t kvc_runtime_abi(void);
 
 /*===--- status -----------------------------------------------------------===*/
@@ -71,7 +72,8 @@ KVC_API uint32_t kvc_runtime_abi(void);
 typedef enum kvc_code {
   KVC_OK = 0,
   KVC_WOULD_BLOCK = 1,  /* enough pages exist, but work in flight reads them */
-  KVC_OUT_OF_PAGES = 2, /* release something; need > total: never */
+  KVC_OUT_OF_PAGES = 2, /* release something; kvc_error_text() says which store
+                           is short, and if its pages can never suffice */
   KVC_OUT_OF_SEQUENCES = 3, /* the table of sequences or steps is full */
   KVC_STALE = 4,            /* the handle names something released, or made
                                before fork() */
@@ -528,8 +530,8 @@ typedef struct kvc_cache_stats {
 } kvc_cache_stats;
 KVC_API kvc_status kvc_cache_get_stats(const kvc_cache *cache,
                                        kvc_cache_stats *stats);
-/* Audits the invariants: 0 conservation of pages, O(stores); 2 every page and
- * table, which waits for a GPU. KVC_POISONED if one is broken. */
+/* Audits the invariants: 0 and 1 conservation of pages, O(stores); 2 every page
+ * and table, which waits for a GPU. KVC_POISONED if one is broken. */
 KVC_API kvc_status kvc_cache_check(kvc_cache *cache, uint32_t level);
 
 #ifdef __cplusplus

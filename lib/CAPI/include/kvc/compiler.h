@@ -77,7 +77,8 @@ typedef struct kvc_compile_options {
 /* Compiles. `spec` need not end in a null. `options` may be null.
  *
  * On KVC_COMPILE_OK `*artifact` holds `*artifact_bytes` bytes, otherwise null
- * and 0. `*messages` always holds the diagnostics: one JSON object per line
+ * and 0. Unless it is KVC_COMPILE_INVALID_ARGUMENT, which leaves null and 0 in
+ * all of them, `*messages` holds the diagnostics: one JSON object per line
  * (severity, code, file, line, column, pointer, message, notes, fix), with
  * remarks on what was folded and on slower paths, followed by a null that
  * `*message_bytes` does not count. Free both with kvc_compile_free. `messages`
