@@ -172,7 +172,11 @@ kvc_status kvc::rt::arenaBytes(const artifact::Manifest &manifest,
                       store.outerTokens);
   }
   Wide needed = bytesFor(stores, shared, options);
-  if (needed > INT64_MAX)
+  bool fits = needed <= INT64_MAX;
+  for (const StoreLayout &store : stores)
+    fits &= !store.paged() || pagesFor(store, shared, options) >=
+                                  pagesAtWorst(store, tokens, options);
+  if (!fits)
     return fail(KVC_INVALID_ARGUMENT, 507,
                 "`tokens`: no arena can hold %llu tokens",
                 (unsigned long long)tokens);

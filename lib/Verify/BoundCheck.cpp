@@ -68,6 +68,11 @@ void Finder::addLengths(const StoreSubject::Variant &variant) {
   for (int64_t times : {1, 2})
     if (variant.split && (times == 1 || variant.split <= 4096))
       around("split", times * variant.split);
+  // Results of many splits are merged several at a time, and the last apart.
+  if (variant.split && variant.split <= 4096)
+    for (int64_t times : {11, 16})
+      add("many splits", variant, times * variant.split,
+          {{times * variant.split + 1, queries}});
   if (!store.spec->read.window)
     return;
   int64_t sink = store.problem.sink, recent = store.problem.recent;

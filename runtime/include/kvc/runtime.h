@@ -438,7 +438,8 @@ KVC_API void kvc_cache_destroy(kvc_cache *cache);
 
 /* The smallest arena_bytes with which a cache of these options holds `tokens`
  * cached tokens, new ones of open steps included, however its sequences share
- * them; sentinels and the part-filled last page of every sequence are in it. A
+ * them, and whatever steps are open (where a store has a window, fewer bytes may
+ * do for some steps); sentinels and the part-filled last page of every sequence are in it. A
  * contiguous store has max_sequences slots of max_tokens_per_seq whatever
  * `tokens` is. options->arena and arena_bytes are not read. Work memory, which
  * a cache takes beside its arena, is not in it. KVC_INVALID_ARGUMENT if tokens

@@ -304,6 +304,58 @@ TEST_P(WindowPages, EmptyBatchesAreLegalEverywhere) {
       << "rows that see nothing";
 }
 
+// A page lies in every layer of its store, and is zeroed in each.
+TEST(ScrubbedPages, AreZeroInEveryLayer) {
+  constexpr uint32_t kLayers = 5, kPages = 6, kTokens = 20;
+  Diagnostics diagnostics;
+  auto spec = spec::read(R"({"kvc": "0.1", "name": "layers",
+    "model": {"layers": 5, "q_heads": 4, "kv_heads": 2, "head_dim": 32,
+              "dtype": "f16"}})",
+                         "layers.json", diagnostics);
+  ASSERT_TRUE(spec);
+  auto output = compile(*spec, {}, diagnostics);
+  ASSERT_TRUE(output);
+  auto device = Device::cpu();
+  ASSERT_TRUE(device);
+  auto program =
+      Program::load(*device, std::as_bytes(std::span(output->artifact)));
+  ASSERT_TRUE(program);
+  size_t pageBytes = program->store(0)->page_bytes;
+  size_t layerBytes = kPages * pageBytes, bytes = kLayers * layerBytes;
+  Memory arena = nans(bytes);
+  kvc_cache_options options = {};
+  options.size = sizeof(options);
+  options.arena = arena.get(), options.arena_bytes = bytes;
+  options.max_sequences = options.max_batch = 2;
+  options.max_step_tokens = options.max_tokens_per_seq = 32;
+  options.flags = KVC_SCRUB;
+  auto cache = Cache::create(*program, options);
+  ASSERT_TRUE(cache) << kvc_error_text();
+  // Pages of a layer that hold nothing but zeros.
+  auto zeros = [&](uint32_t layer) {
+    uint32_t count = 0;
+    for (uint32_t page = 0; page < kPages; ++page) {
+      const uint8_t *first =
+          arena.get() + layer * layerBytes + page * pageBytes;
+      count += std::all_of(first, first + pageBytes,
+                           [](uint8_t byte) { return byte == 0; });
+    }
+    return count;
+  };
+  kvc_seq sequence = *cache->open();
+  kvc_slot_request request = {sequence, kTokens};
+  kvc_step step = *cache->reserve({&request, 1});
+  std::vector<uint16_t> rows(kTokens * kHeads * kDim, 0x3c00);
+  for (uint32_t layer = 0; layer < kLayers; ++layer)
+    ASSERT_TRUE(cache->append(step, layer, rows.data(), rows.data()));
+  ASSERT_TRUE(cache->commit(step));
+  for (uint32_t layer = 0; layer < kLayers; ++layer)
+    EXPECT_EQ(zeros(layer), 1u) << "layer " << layer;
+  ASSERT_TRUE(cache->release(sequence));
+  for (uint32_t layer = 0; layer < kLayers; ++layer)
+    EXPECT_EQ(zeros(layer), 3u) << "layer " << layer;
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, WindowPages,
                          testing::Values("x86-64-v3", "native",
                                          "sim:x86-64-v4-amx", "sim:sm_80",

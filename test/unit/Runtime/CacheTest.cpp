@@ -97,6 +97,13 @@ TEST_F(Caches, ArenaBytesAreEnoughAndNoMore) {
     EXPECT_EQ(kvc_cache_arena_bytes(loaded.program, &o, tokens, &bytes).code,
               KVC_INVALID_ARGUMENT);
   EXPECT_EQ(bytes, 77u);
+  // More pages than there are numbers for.
+  o.max_sequences = 1u << 24;
+  o.max_tokens_per_seq = 1u << 20;
+  EXPECT_EQ(
+      kvc_cache_arena_bytes(loaded.program, &o, uint64_t(1) << 40, &bytes).code,
+      KVC_INVALID_ARGUMENT);
+  EXPECT_EQ(bytes, 77u);
 }
 
 TEST_F(Caches, AFullSequenceHasACodeOfItsOwn) {
