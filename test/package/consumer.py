@@ -12,7 +12,7 @@ import math
 import random
 import sys
 
-KVC_OK, ABI, MAX_PLANES = 0, 2, 8
+KVC_OK, ABI, MAX_PLANES = 0, 3, 8
 
 
 def struct(name, fields):

@@ -13,7 +13,7 @@ import ctypes as c
 import json
 import zipfile
 
-ABI, MAX_PLANES = 2, 8
+ABI, MAX_PLANES = 3, 8
 
 U32, U64, I32, I64, SIZE, PTR, TEXT = (
     c.c_uint32, c.c_uint64, c.c_int32, c.c_int64, c.c_size_t, c.c_void_p,

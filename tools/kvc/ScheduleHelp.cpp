@@ -12,9 +12,10 @@ not printed has its default.
 
 overrides a field of the kernels whose names match KERNEL, a pattern with `*`
 and `?`; kernels are STORE.attend.decode (few new tokens a sequence) and
-STORE.attend.prefill (many). It may be repeated, and the later one wins. What a
-target cannot do is an error [E-SCHEDULE]. VALUE is a whole number, for a flag 0
-or 1. `kvc verify` and `kvc bench` take the same flag: whatever it is set to,
+STORE.attend.prefill (many). It may be repeated, and the later one wins. A value
+that a target cannot have is an error [E-SCHEDULE]; a field of the other kind of
+machine is kept and changes nothing. VALUE is a whole number; for a flag all but
+0 is 1. `kvc verify` and `kvc bench` take the same flag: whatever it is set to,
 results stay right, and bench says whether they come sooner.
 
 EVERY TARGET

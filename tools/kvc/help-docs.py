@@ -96,7 +96,7 @@ def completion(top, verbs):
     yield '  local word=${COMP_WORDS[COMP_CWORD]} verb=${COMP_WORDS[1]} flag='
     yield "  COMPREPLY=()"
     yield "  if ((COMP_CWORD == 1)); then"
-    yield f'    COMPREPLY=($(compgen -W "{" ".join(verbs)} --help --version" -- "$word"))'
+    yield f'    COMPREPLY=($(compgen -W "{" ".join(verbs)} help --help --version" -- "$word"))'
     yield "    return"
     yield "  fi"
     yield "  # Readline breaks words at `=`: the flag stands one or two words before."

@@ -342,13 +342,13 @@ TEST(Manifest, RefusesTextThatIsNotOneDocument) {
 TEST(Manifest, GateComesBeforeTheParser) {
   std::string deep(100000, '[');
   EXPECT_EQ(errorOf(deep), "expected a nesting of at most 32, found 100000");
-  std::string big(size_t(4) << 20, ' ');
+  std::string big(size_t(32) << 20, ' ');
   EXPECT_EQ(errorOf(big + "{}"),
-            "expected at most 4194304 bytes, found 4194306");
+            "expected at most 33554432 bytes, found 33554434");
   std::string many = "[0";
-  for (int i = 0; i < 200000; ++i)
+  for (int i = 0; i < 2000000; ++i)
     many += ",0";
-  EXPECT_EQ(errorOf(many + "]"), "expected at most 200000 values");
+  EXPECT_EQ(errorOf(many + "]"), "expected at most 2000000 values");
   // Brackets in strings do not nest, those after a string do.
   std::string brackets(40, '[');
   EXPECT_EQ(errorOf(R"({"a": "[\\\"[)" + brackets + "\"}"),
