@@ -13,6 +13,10 @@ using namespace kvc::verify;
 static constexpr float kInf = std::numeric_limits<float>::infinity();
 /// By how much a logit wins: more than enough for all others to weigh nothing.
 static constexpr double kWins = 1024, kLeastWins = 160;
+/// Logits that still have 10 bits behind the point, as powers of two. Kernels
+/// subtract a row's rounded reference; beyond this, what that rounding leaves
+/// of the largest logit moves a probability of f16 off 1.
+static constexpr double kMostLogit = 8192 * M_LN2;
 
 const char *verify::name(DataKind kind) {
   static constexpr const char *names[] = {
@@ -72,6 +76,10 @@ private:
   void fillAddresses();
   void drawPicks();
   int64_t pickFor(int64_t query);
+  /// That of equal codes where q * K is `product`, before any softcap.
+  double logitOf(double product) const {
+    return store.problem.scale * dimK * product;
+  }
   double winsBy(double product) const;
   double winning() const;
   void chooseOrthogonal();
@@ -145,7 +153,7 @@ void Filler::fillFlat(double logit, double mostKey, Key key) {
 /// By how much a code's logit beats all others where q * K is `product`, if
 /// codes are in bits.
 double Filler::winsBy(double product) const {
-  double top = store.problem.scale * dimK * product;
+  double top = logitOf(product);
   double next = top - 2 * (dimK / bits) * store.problem.scale * product;
   if (!store.problem.softcap)
     return top - next;
@@ -153,19 +161,17 @@ double Filler::winsBy(double product) const {
   return cap * (std::tanh(top / cap) - std::tanh(next / cap));
 }
 
-/// The least q * K for which that is kWins, or else, under a softcap, that for
-/// which it is most.
+/// The least q * K, a power of two, for which that is kWins, or less where
+/// logits would pass kMostLogit, or else, under a softcap, that for which it is
+/// most.
 double Filler::winning() const {
   double best = 1, most = 0;
-  for (int exponent = 0; exponent < 60 && most < kWins; ++exponent) {
-    double wins = winsBy(std::ldexp(1, exponent));
+  for (int exponent = -60; exponent < 60 && most < kWins; ++exponent) {
+    double product = std::ldexp(1, exponent), wins = winsBy(product);
+    if (most >= kLeastWins && logitOf(product) > kMostLogit)
+      break;
     if (wins > most)
-      most = wins, best = std::ldexp(1, exponent);
-  }
-  for (int exponent = -1; exponent > -60 && store.problem.softcap; --exponent) {
-    double wins = winsBy(std::ldexp(1, exponent));
-    if (wins > most)
-      most = wins, best = std::ldexp(1, exponent);
+      most = wins, best = product;
   }
   return best;
 }
