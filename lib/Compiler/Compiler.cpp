@@ -107,8 +107,9 @@ bool Compilation::resolveTargets() {
   for (const std::string &name : options.targets) {
     auto target = findTarget(name);
     if (!target) {
-      Diagnostic &error = diagnostics.error(
-          name == "native" ? "E-NO-DEVICE" : "E-TARGET", {}, whyNoTarget(name));
+      Diagnostic &error =
+          diagnostics.error(name == "native" ? "E-NO-DEVICE" : "E-TARGET",
+                            options.targetsLoc, whyNoTarget(name));
       error.notes.push_back({Severity::Help,
                              "",
                              {},
@@ -124,11 +125,12 @@ bool Compilation::resolveTargets() {
       targets.push_back(*target);
   }
   if (options.targets.empty())
-    diagnostics.error("E-TARGET", {}, "expected at least one target");
+    diagnostics.error("E-TARGET", options.targetsLoc,
+                      "expected at least one target");
   bool single = targets.size() <= 1 || options.stopAfter == Phase::Artifact ||
                 options.stopAfter == Phase::Kvc;
   if (!single)
-    diagnostics.error("E-TARGET", {},
+    diagnostics.error("E-TARGET", options.targetsLoc,
                       std::string("phase `") + name(options.stopAfter) +
                           "` is of one target, found " +
                           std::to_string(targets.size()) + " targets");

@@ -37,6 +37,7 @@ std::optional<ScheduleOverride> parseOverride(const std::string &text);
 struct CompileOptions {
   /// "native", "x86-64-v3", "sm_90", "sim:sm_90"; several give several blobs.
   std::vector<std::string> targets = {"native"};
+  SourceLoc targetsLoc; ///< where they were asked for
   std::vector<ScheduleOverride> schedule;
   Phase stopAfter = Phase::Artifact;
   std::string dumpTo;    ///< directory for every phase's text; empty: none

@@ -214,26 +214,45 @@ static bool wants(What what) {
   return opFlag.empty() ? what == What::Decode : is_contained(opFlag, what);
 }
 
+static unsigned allThreads() {
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
 /// Zero is no count, and beyond these the arithmetic or the machine ends.
 static bool checkFlags(Diagnostics &diagnostics) {
-  auto check = [&](const char *flag, unsigned value, unsigned low,
-                   unsigned high) {
+  auto check = [&](const llvm::cl::Option &flag, SourceLoc loc, unsigned value,
+                   unsigned low, unsigned high) {
     if (value < low || value > high)
-      diagnostics.error(
-          "E-USAGE", {},
-          formatv("`--{0}` is {1} to {2}, found {3}", flag, low, high, value)
-              .str());
+      diagnostics.error("E-USAGE", std::move(loc),
+                        formatv("`--{0}` is {1} to {2}, found {3}", flag.ArgStr,
+                                low, high, value)
+                            .str());
   };
-  for (unsigned context : contextFlag)
-    check("context", context, 1, 1u << 24);
-  for (unsigned threads : threadsFlag)
-    check("threads", threads, 1, 1024);
-  for (unsigned page : pageFlag)
-    check("page-size", page, 0, 256);
-  check("batch", batchFlag, batchFlag.getNumOccurrences() ? 1 : 0, 4096);
-  check("queries", queriesFlag, queriesFlag.getNumOccurrences() ? 1 : 0,
-        1u << 16);
-  check("reps", repsFlag, 1, 1000);
+  auto checkAll = [&](const llvm::cl::list<unsigned> &flag, unsigned low,
+                      unsigned high) {
+    for (unsigned i = 0; i < flag.size(); ++i)
+      check(flag, cli::commandLine().at(flag.getPosition(i)), flag[i], low,
+            high);
+  };
+  auto checkOne = [&](const llvm::cl::opt<unsigned> &flag, unsigned low,
+                      unsigned high) {
+    if (flag.getNumOccurrences())
+      check(flag, cli::at(flag), flag, low, high);
+  };
+  checkAll(contextFlag, 1, 1u << 24);
+  checkAll(threadsFlag, 1, 1024);
+  for (unsigned i = 0; i < threadsFlag.size(); ++i)
+    if (threadsFlag[i] > allThreads())
+      diagnostics.report(Severity::Warning, "W-THREADS",
+                         cli::commandLine().at(threadsFlag.getPosition(i)),
+                         formatv("{0} threads take turns on {1} CPUs: their "
+                                 "times say little",
+                                 threadsFlag[i], allThreads())
+                             .str());
+  checkAll(pageFlag, 0, 256);
+  checkOne(batchFlag, 1, 4096);
+  checkOne(queriesFlag, 1, 1u << 16);
+  checkOne(repsFlag, 1, 1000);
   return !diagnostics.hasErrors();
 }
 
@@ -247,7 +266,7 @@ static Plan makePlan() {
   plan.contexts.assign(contextFlag.begin(), contextFlag.end());
   plan.threads.assign(threadsFlag.begin(), threadsFlag.end());
   if (plan.threads.empty())
-    plan.threads = {1, std::max(1u, std::thread::hardware_concurrency())};
+    plan.threads = {1, allThreads()};
   llvm::sort(plan.threads);
   plan.threads.erase(llvm::unique(plan.threads), plan.threads.end());
   plan.batch = batchFlag ? batchFlag : 1;

@@ -60,7 +60,7 @@ static int runCache() {
   Diagnostics diagnostics;
   auto wanted = parseAction();
   if (!wanted) {
-    diagnostics.error("E-USAGE", {},
+    diagnostics.error("E-USAGE", at(action),
                       "expected path, list, prune or clear, found `" + action +
                           "`");
     return finish(diagnostics, ExitUsage);

@@ -148,6 +148,7 @@ CompileFlags::options(Diagnostics &diagnostics) const {
   CompileOptions options;
   if (!targets.empty())
     options.targets.assign(targets.begin(), targets.end());
+  options.targetsLoc = at(targets);
   for (std::string &name : options.targets) {
     // An unknown target is the compiler's to report.
     auto serving = servingTarget(name);
@@ -199,7 +200,8 @@ bool kvc::cli::checkArtifactFlags(const CompileOptions &options,
 
 /// Reports E-NO-DEVICE and returns false if this CPU lacks what the code of
 /// `target` needs.
-static bool checkRunsHere(llvm::StringRef target, Diagnostics &diagnostics) {
+static bool checkRunsHere(llvm::StringRef target, const SourceLoc &loc,
+                          Diagnostics &diagnostics) {
   std::vector<CpuTargetInfo> emulated = emulatedCpuTargets();
   std::vector<CpuTargetInfo> all = cpuTargets();
   llvm::append_range(all, emulated);
@@ -207,7 +209,7 @@ static bool checkRunsHere(llvm::StringRef target, Diagnostics &diagnostics) {
     if (info.name != target || info.whyNot.empty())
       continue;
     Diagnostic &error = diagnostics.error(
-        "E-NO-DEVICE", {},
+        "E-NO-DEVICE", loc,
         "target `" + info.name + "` cannot run here: " + info.whyNot);
     std::string name = "sim:" + info.name;
     for (const CpuTargetInfo &other : emulated)
@@ -233,7 +235,7 @@ bool kvc::cli::checkDevices(const CompileOptions &options, llvm::StringRef verb,
     if (device.empty())
       continue;
     if (llvm::is_contained(devices, emulated ? "sim" : device)) {
-      if (!checkRunsHere(target, diagnostics))
+      if (!checkRunsHere(target, options.targetsLoc, diagnostics))
         return false;
       continue;
     }
@@ -243,7 +245,7 @@ bool kvc::cli::checkDevices(const CompileOptions &options, llvm::StringRef verb,
                   (device == "cpu" ? "CPU's" : "GPU's")
             : "on a real GPU that is the work of the GPU kit, tools/gpu-kit";
     Diagnostic &error = diagnostics.error(
-        "E-USAGE", {},
+        "E-USAGE", options.targetsLoc,
         "`kvc " + verb.str() + "` cannot take target `" + target + "`: " + why);
     std::string use = llvm::is_contained(devices, "sim")
                           ? "use a CPU, or emulate it with sim:" + target

@@ -169,7 +169,7 @@ static int runPlanted(const CompileOptions &compile, Diagnostics &diagnostics) {
   }
   auto input = readInputFile(diagnostics);
   if (input && !input->artifact.empty())
-    diagnostics.error("E-USAGE", {},
+    diagnostics.error("E-USAGE", at(plant),
                       "`--plant` compiles what it breaks, found an artifact");
   if (diagnostics.hasErrors())
     return finish(diagnostics, input ? ExitUsage : ExitFailed);
@@ -222,19 +222,20 @@ static int runSpec(const CompileOptions &compile, Diagnostics &diagnostics) {
 
 static void checkFlags(Diagnostics &diagnostics) {
   if (file.empty() == !randomCases.getNumOccurrences())
-    diagnostics.error("E-USAGE", {}, "expected either a spec or --random=N");
+    diagnostics.error("E-USAGE", file.empty() ? commandLine().at(1) : at(file),
+                      "expected either a spec or --random=N");
   auto check = [&](const llvm::cl::Option &flag, int64_t value, int64_t high) {
     if (flag.getNumOccurrences() && (value < 1 || value > high))
-      diagnostics.error("E-USAGE", {},
+      diagnostics.error("E-USAGE", at(flag),
                         "`--" + flag.ArgStr.str() + "` is 1 to " +
                             std::to_string(high) + ", found " +
                             std::to_string(value));
   };
   if (!tensors.empty() && onlyCase.getNumOccurrences())
-    diagnostics.error("E-USAGE", {},
+    diagnostics.error("E-USAGE", at(onlyCase),
                       "`--case` selects generated data, found `--tensors`");
   if (plant && !tensors.empty())
-    diagnostics.error("E-USAGE", {},
+    diagnostics.error("E-USAGE", at(plant),
                       "`--plant` needs generated data, found `--tensors`");
   check(jobs, jobs, 256);
   check(batches, int64_t(std::min<uint64_t>(batches, INT64_MAX)), 1 << 20);
