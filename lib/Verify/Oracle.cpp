@@ -80,6 +80,67 @@ double keyNorm(Stage &stage, size_t member, int64_t head) {
   return largest;
 }
 
+/// The same store with other codecs.
+StoreSubject withCodecs(const StoreSubject &store, CodecAttrInterface k,
+                        CodecAttrInterface v) {
+  StoreSubject changed = store;
+  CacheType cache = store.cache();
+  changed.problem.cache =
+      CacheType::get(cache.getContext(), cache.getHeads(), cache.getDimK(), k,
+                     cache.getDimV(), v, cache.getLayout());
+  changed.planes.clear();
+  for (const PlaneGeometry &plane : changed.cache().planes())
+    changed.planes.push_back(
+        {plane.stream, plane.type,
+         plane.elements * plane.type.getIntOrFloatBitWidth() / 8,
+         plane.tokenStride});
+  return changed;
+}
+
+/// A codec that loses nothing.
+CodecAttrInterface exactCodec(const StoreSubject &store) {
+  mlir::MLIRContext *context = store.cache().getContext();
+  return FloatCodecAttr::get(context, mlir::Float32Type::get(context));
+}
+
+/// Float64 over members as a store's codecs hold them.
+llvm::Expected<reference::AttendResult>
+attendOver(const StoreSubject &store, const std::vector<Member> &members) {
+  std::vector<const Member *> views;
+  for (const Member &member : members)
+    views.push_back(&member);
+  Placement placement;
+  placement.rows = Placement::Rows::All;
+  Stage stage(store, views, placement);
+  std::vector<float> q = stage.queries();
+  return reference::attend(
+      store.problem,
+      {q, stage.rows(), store.problem.qHeads, store.cache().getDimK()},
+      stage.cache, stage.batch());
+}
+
+/// A plane of V in f32, [head][token][dim]: 1 where what the cache holds is no
+/// number, else 0.
+std::vector<float> marksOf(Stage &stage, size_t member) {
+  const StoreSubject &store = stage.store;
+  StreamInfo info = store.cache().stream(StreamKind::V);
+  bool scaled = bool(info.codec.getScaleType());
+  unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
+  int64_t tokens = stage.members[member]->length;
+  std::vector<float> marks(store.heads() * tokens * info.dim);
+  for (int64_t head = 0; head < store.heads(); ++head)
+    for (int64_t t = 0; t < tokens; ++t) {
+      llvm::MutableArrayRef<float> row(&marks[(head * tokens + t) * info.dim],
+                                       size_t(info.dim));
+      info.codec.decodeRow(
+          stage.row(codes, member, head, t),
+          scaled ? stage.row(codes + 1, member, head, t) : nullptr, row);
+      for (float &x : row)
+        x = std::isfinite(x) ? 0 : 1;
+    }
+  return marks;
+}
+
 /// The largest |V| of a sequence that is a number.
 double largestValue(const Member &member) {
   double largest = 0;
@@ -125,10 +186,35 @@ Oracle::Oracle(const StoreSubject &store,
     for (int64_t head = 0; head < store.heads(); ++head)
       keyNorms[b].push_back(keyNorm(stage, b, head));
   }
+  findSpoilt(stage, report);
   makeWeighed(stage);
   valid =
       take(reference::attend(store.problem, rows, stage.cache, stage.batch()),
            weights);
+}
+
+void Oracle::findSpoilt(Stage &stage, Report &report) {
+  unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
+  std::vector<Member> marked;
+  bool any = false;
+  for (size_t b = 0; b < members.size(); ++b) {
+    std::vector<float> marks = marksOf(stage, b);
+    any |= llvm::is_contained(marks, 1.f);
+    Member &member = marked.emplace_back(*members[b]);
+    member.planes.resize(codes); // K's
+    auto *bytes = reinterpret_cast<const uint8_t *>(marks.data());
+    member.planes.emplace_back(bytes, bytes + marks.size() * sizeof(float));
+  }
+  if (!any)
+    return;
+  auto result =
+      attendOver(withCodecs(store, store.cache().stream(StreamKind::K).codec,
+                            exactCodec(store)),
+                 marked);
+  if (result)
+    spoilt = std::move(*result);
+  else
+    report.fail("setup", llvm::toString(result.takeError()));
 }
 
 std::string Oracle::where(size_t member, int64_t query, int64_t head) const {
@@ -145,6 +231,7 @@ struct Oracle::Bounds {
   double logit = 0;   ///< the same, with what else kernels may do to it
   double sum = 0;     ///< relative error of a sum over the tokens, in f32
   double flushed = 0; ///< error of o where small probabilities become 0
+  double least = 0;   ///< weight of a token below which it may become 0
 };
 
 Oracle::Bounds Oracle::boundsOf(size_t member, int64_t query,
@@ -178,6 +265,8 @@ Oracle::Bounds Oracle::boundsOf(size_t member, int64_t query,
   double peak = std::exp(ref.largest.data[row] - ref.lse.data[row]);
   mlir::Type codeV = store.cache().stream(StreamKind::V).codec.getCodeType();
   bool inF16 = !problem.dtype.isF32() && (codeV.isF16() || codeV.isInteger());
+  bounds.least = (inF16 ? 0x1p-24 : FLT_MIN) * peak * tokens *
+                 std::exp(kDoubt * bounds.logit);
   if (inF16 && peak <= 1) // no NaN
     bounds.flushed +=
         kDoubt * 0x1p-25 * std::sqrt(tokens) * peak * values[member];
@@ -264,6 +353,9 @@ void Oracle::judgeRow(size_t member, int64_t query, int64_t head,
   int64_t at = rowIndex(member, query, head) * o.size();
   for (auto [j, found] : llvm::enumerate(o)) {
     double expected = ref.o.data[at + j], weight = weights.o.data[at + j];
+    if (!std::isfinite(expected) && !spoilt.o.data.empty() &&
+        spoilt.o.data[at + j] < bounds.least)
+      continue;
     Worst element;
     element.expected = expected, element.found = found;
     element.query = query, element.head = head, element.channel = j;
@@ -363,23 +455,6 @@ std::string Oracle::vacuous() const {
                    : "the reference is NaN or infinite everywhere";
 }
 
-/// The same store with codecs that lose nothing.
-static StoreSubject exactly(const StoreSubject &store) {
-  StoreSubject exact = store;
-  CacheType cache = store.cache();
-  mlir::MLIRContext *context = cache.getContext();
-  auto codec = FloatCodecAttr::get(context, mlir::Float32Type::get(context));
-  exact.problem.cache =
-      CacheType::get(context, cache.getHeads(), cache.getDimK(), codec,
-                     cache.getDimV(), codec, cache.getLayout());
-  exact.planes.clear();
-  for (const PlaneGeometry &plane : exact.cache().planes())
-    exact.planes.push_back({plane.stream, plane.type,
-                            plane.elements * int64_t(sizeof(float)),
-                            plane.tokenStride});
-  return exact;
-}
-
 double Oracle::quantisationLoss(Report &report) const {
   auto isLossless = [&](StreamKind kind) {
     mlir::Type code = store.cache().stream(kind).codec.getCodeType();
@@ -387,23 +462,13 @@ double Oracle::quantisationLoss(Report &report) const {
   };
   if (!valid || (isLossless(StreamKind::K) && isLossless(StreamKind::V)))
     return 0;
-  StoreSubject exact = exactly(store);
+  StoreSubject exact = withCodecs(store, exactCodec(store), exactCodec(store));
   std::vector<Member> copies;
-  std::vector<const Member *> views;
   for (const Member *member : members) {
     copies.push_back(*member);
     encode(exact, copies.back());
   }
-  for (const Member &copy : copies)
-    views.push_back(&copy);
-  Placement placement;
-  placement.rows = Placement::Rows::All;
-  Stage stage(exact, views, placement);
-  std::vector<float> q = stage.queries();
-  auto result = reference::attend(
-      exact.problem,
-      {q, stage.rows(), exact.problem.qHeads, exact.cache().getDimK()},
-      stage.cache, stage.batch());
+  auto result = attendOver(exact, copies);
   if (!result)
     return report.fail("setup", llvm::toString(result.takeError())), 0;
   double loss = 0, largest = 0;

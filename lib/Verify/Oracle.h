@@ -24,6 +24,9 @@
 //       probabilities that are denormal in f32; bf16 2^-125 more, as in the
 //       machine's dot products; 16-bit models whose V is f16 or integers
 //       4 2^-25 sqrt(n) max p max |v| more, for probabilities in f16
+//   N7  an element that tokens with infinities or NaN in V take part in is what
+//       they make it, as in float64; any, where their weight is one that F says
+//       may become 0 (0 times infinity is NaN, or what a kernel skips)
 //   lse |lse - ref| <= 4 (L + 2u sqrt(n) + 17u + 2u |ref|): logits are off by
 //       the first term, their sum by the next two, and the result is rounded
 //   N6  a row that sees nothing has o = 0 and lse = -inf
@@ -59,6 +62,8 @@ private:
   struct Bounds;    ///< of one row
   struct Judgement; ///< of one member
   Bounds boundsOf(size_t member, int64_t query, int64_t head) const;
+  /// Computes `spoilt` if the cache holds any V that is no number.
+  void findSpoilt(Stage &stage, Report &report);
   /// Whether every element of a plain program's result is a number.
   bool plainIsFinite(size_t member) const;
   void judgeMember(size_t member, const MemberOutput &output,
@@ -84,6 +89,9 @@ private:
   std::vector<llvm::SmallVector<double>> keyNorms;
   std::vector<double> values;                  ///< per member: the largest |V|
   reference::AttendResult ref, plain, weights; ///< weights: W of N2
+  /// Of each element the weight of tokens whose V is no number there; empty if
+  /// there are none.
+  reference::AttendResult spoilt;
 };
 
 } // namespace kvc::verify

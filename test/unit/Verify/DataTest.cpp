@@ -87,6 +87,7 @@ void expectWinners(const StoreSubject &store, int64_t length, int64_t queries,
       ASSERT_TRUE(pick >= 0 && seen.contains(pick)) << i << " " << pick;
       double best = logit(store, member, i, head, pick);
       ASSERT_TRUE(std::isfinite(best));
+      ASSERT_LE(std::fabs(best), 8192 * M_LN2); // bits behind f32's point
       seen.forEach([&](int64_t t) {
         if (t != pick)
           ASSERT_GE(best - logit(store, member, i, head, t), wins) << t;
@@ -205,6 +206,57 @@ TEST(Oracle, SmallChannelsCount) {
     EXPECT_THAT(brokenRules(spec, Fault::None), testing::IsEmpty());
     EXPECT_THAT(brokenRules(spec, Fault::OneStep), testing::ElementsAre("N2"));
   }
+}
+
+/// The rules that a result breaks whose o is 1 but for `found` in channel 3,
+/// where the second of two tokens, whose logit is `logit` against 0, has an
+/// infinity in V.
+std::vector<std::string> brokenByInfinity(const StoreSubject &store,
+                                          float logit, float found) {
+  Member member;
+  member.length = 2, member.queries = 1;
+  int64_t dim = store.cache().getDimK();
+  member.q.assign(store.problem.qHeads * dim, 1);
+  member.k.assign(2 * store.kvHeads() * dim, 0);
+  member.v.assign(2 * store.kvHeads() * dim, 1);
+  for (int64_t head = 0; head < store.kvHeads(); ++head) {
+    int64_t row = (store.kvHeads() + head) * dim;
+    member.k[row] = float(logit / store.problem.scale);
+    member.v[row + 3] = std::numeric_limits<float>::infinity();
+  }
+  encode(store, member);
+  std::vector<float> o(store.problem.qHeads * dim, 1);
+  for (int64_t head = 0; head < store.problem.qHeads; ++head)
+    o[head * dim + 3] = found;
+  MemberOutput output;
+  output.o.resize(o.size() * sizeof(float));
+  pack(store.problem.dtype, o, output.o.data());
+  Report report;
+  Oracle(store, &member, report).judge({output}, report);
+  std::vector<std::string> rules;
+  for (const Failure &failure : report.failures)
+    rules.push_back(failure.rule);
+  return rules;
+}
+
+// Infinity times a weight that f32 takes for 0 may be anything; any other
+// weight makes it infinity.
+TEST(Oracle, InfinitiesCountAsFarAsTheirWeightDoes) {
+  Described described(
+      specOf(DType::F32, spec::FloatCodec{DType::F32}, 8, 0.5, std::nullopt));
+  float infinity = std::numeric_limits<float>::infinity();
+  for (float found : {infinity, float(NAN), 1.f})
+    EXPECT_THAT(brokenByInfinity(described.store, -100, found),
+                testing::IsEmpty())
+        << found;
+  for (float logit : {-80.f, 1.f})
+    EXPECT_THAT(brokenByInfinity(described.store, logit, infinity),
+                testing::IsEmpty())
+        << logit;
+  for (float found : {float(NAN), 1.f})
+    EXPECT_THAT(brokenByInfinity(described.store, -80, found),
+                testing::ElementsAre("N2"))
+        << found;
 }
 
 } // namespace
