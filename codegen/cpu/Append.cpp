@@ -1,6 +1,7 @@
 //===- Append.cpp - rows encoded into the cache ---------------------------===//
 #include "codegen/cpu/Kernel.h"
 
+#include "dialect/tile/Graph.h"
 #include "lib/Artifact/KernelAbi.h"
 
 #include <cstddef>
@@ -16,12 +17,10 @@ constexpr int64_t kPlanes = offsetof(KvcAppendArgs, planes);
 class AppendKernel {
 public:
   explicit AppendKernel(Kernel &k) : k(k), kit(k.kit) {}
-  LogicalResult emit(tile::ForRowsOp loop);
+  void emit(ArrayRef<tile::StoredRow> rows);
 
 private:
-  void emitRow(tile::ForRowsOp loop, Value row, Value head);
-  void emitStream(StreamKind kind, CodecAttrInterface codec, Value row,
-                  Value head);
+  void emitRow(tile::StoredRow stored, Value row, Value head);
   Value source(StreamKind kind, Value row, Value head);
   Value target(unsigned plane, Value head);
   Value absmax(Value from, int64_t dim);
@@ -31,14 +30,7 @@ private:
   Value outer, token;
 };
 
-LogicalResult AppendKernel::emit(tile::ForRowsOp loop) {
-  for (Operation &op : loop.getBody().front().without_terminator()) {
-    if (!isa<tile::LoadRowOp, tile::EncodeOp, tile::StoreRowOp>(op))
-      return op.emitError("the CPU target has no append with this op");
-    if (auto encode = dyn_cast<tile::EncodeOp>(op))
-      if (!encode.getX().getDefiningOp<tile::LoadRowOp>())
-        return op.emitError("the CPU target encodes loaded rows only");
-  }
+void AppendKernel::emit(ArrayRef<tile::StoredRow> rows) {
   Value begin = k.itemField(offsetof(KvcWorkItem, begin));
   Value end = k.itemField(offsetof(KvcWorkItem, end));
   Value slots = kit.loadPtr(k.args, offsetof(KvcAppendArgs, slot));
@@ -54,19 +46,12 @@ LogicalResult AppendKernel::emit(tile::ForRowsOp loop) {
                    : arith::DivUIOp::create(kit.b, kit.loc, slot, slotTokens)
                          .getResult();
       token = kit.sub(slot, kit.mul(outer, slotTokens));
-      kit.loop(0, k.cache.getHeads(), 1,
-               [&](Value head) { emitRow(loop, row, head); });
+      kit.loop(0, k.cache.getHeads(), 1, [&](Value head) {
+        for (const tile::StoredRow &stored : rows)
+          emitRow(stored, row, head);
+      });
     });
   });
-  return success();
-}
-
-void AppendKernel::emitRow(tile::ForRowsOp loop, Value row, Value head) {
-  for (auto encode : loop.getBody().front().getOps<tile::EncodeOp>()) {
-    auto from = encode.getX().getDefiningOp<tile::LoadRowOp>();
-    emitStream(from.getStream(),
-               cast<CodecAttrInterface>(encode.getCodecAttr()), row, head);
-  }
 }
 
 Value AppendKernel::source(StreamKind kind, Value row, Value head) {
@@ -107,11 +92,12 @@ Value AppendKernel::absmax(Value from, int64_t dim) {
   return kit.extract(kit.fold(most, 1, larger), 0);
 }
 
-void AppendKernel::emitStream(StreamKind kind, CodecAttrInterface codec,
-                              Value row, Value head) {
+void AppendKernel::emitRow(tile::StoredRow stored, Value row, Value head) {
+  auto codec = cast<CodecAttrInterface>(stored.encode.getCodecAttr());
+  StreamKind kind = stored.store.getStream();
   int64_t dim = k.cache.stream(kind).dim;
   int64_t codeBytes = codec.getCodeType().getIntOrFloatBitWidth() / 8;
-  Value from = source(kind, row, head);
+  Value from = source(stored.load.getStream(), row, head);
   Value factor;
   if (codec.getScaleType()) {
     EncodeScale scale = codec.emitScale(kit.b, kit.loc, absmax(from, dim));
@@ -130,9 +116,9 @@ void AppendKernel::emitStream(StreamKind kind, CodecAttrInterface codec,
 } // namespace
 
 LogicalResult kvc::cpu::emitAppend(Kernel &kernel) {
-  for (Operation &op : kernel.op.getBody().front())
-    if (auto loop = dyn_cast<tile::ForRowsOp>(op))
-      if (failed(AppendKernel(kernel).emit(loop)))
-        return failure();
+  auto rows = tile::storedRows(kernel.op);
+  if (failed(rows))
+    return failure();
+  AppendKernel(kernel).emit(*rows);
   return success();
 }

@@ -5,7 +5,6 @@
 
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "llvm/ADT/SetVector.h"
-#include "llvm/ADT/TypeSwitch.h"
 #include "llvm/Support/MathExtras.h"
 
 #include <cmath>
@@ -18,36 +17,14 @@ using Pred = arith::CmpIPredicate;
 
 static constexpr int64_t kPlanes = offsetof(KvcAttendArgs, planes);
 
-Products::Products(tile::KernelOp kernel) {
-  auto operand = [](Value x) -> Operand {
-    auto decode = x.getDefiningOp<tile::DecodeOp>();
-    return {decode,
-            decode ? decode.getCodes().getDefiningOp<tile::LoadOp>() : nullptr};
-  };
-  kernel->walk([&](tile::DotOp op) {
-    k = dot ? Operand() : operand(op.getK());
-    dot = op;
-  });
-  kernel->walk([&](tile::AccumulateOp op) {
-    v = accumulate ? Operand() : operand(op.getV());
-    accumulate = op;
-  });
-}
-
-/// Elements per row of a tile.
-static int64_t rowElements(Value tile) {
-  return cast<RankedTensorType>(tile.getType()).getDimSize(1);
-}
-
-AttendKernel::AttendKernel(Kernel &kernel, Products products)
-    : k(kernel), kit(kernel.kit), schedule(kernel.op.getSchedule()),
-      dimK(rowElements(products.dot.getK())),
-      dimV(rowElements(products.accumulate.getV())), group(kernel.group()),
-      tileTokens(schedule.getTokens()),
-      planK(products.k.codec(), dimK, kit.lanes),
-      planV(products.v.codec(), dimV, kit.lanes),
-      codesK(kernel.cache.planeIndex(products.k.load.getStream(), false)),
-      codesV(kernel.cache.planeIndex(products.v.load.getStream(), false)),
+AttendKernel::AttendKernel(Kernel &kernel, tile::AttendGraph graph)
+    : k(kernel), kit(kernel.kit), graph(graph),
+      schedule(kernel.op.getSchedule()), dimK(graph.k.dim()),
+      dimV(graph.v.dim()), group(kernel.group()),
+      tileTokens(schedule.getTokens()), planK(graph.k.codec(), dimK, kit.lanes),
+      planV(graph.v.codec(), dimV, kit.lanes),
+      codesK(kernel.cache.planeIndex(graph.k.stream(), false)),
+      codesV(kernel.cache.planeIndex(graph.v.stream(), false)),
       planes(kernel.cache.planes()) {
   int64_t page = kernel.cache.layout().getPageTokens();
   even = page % tileTokens == 0; // a contiguous sequence has page 0
@@ -110,7 +87,7 @@ LogicalResult AttendKernel::checkSchedule() {
 }
 
 LogicalResult AttendKernel::emit() {
-  if (failed(checkSchedule()))
+  if (failed(checkSchedule()) || failed(checkChains()))
     return failure();
   remarkSlowPaths();
   math = schedule.getPack() ? makePackedMath(*this) : makeDirectMath(*this);
@@ -120,26 +97,10 @@ LogicalResult AttendKernel::emit() {
   if (!even)
     rowTable = k.scratch.reserve(planes.size() * tileTokens * 8);
   loadItem();
-  for (Operation &op : k.op.getBody().front()) {
-    LogicalResult result =
-        llvm::TypeSwitch<Operation *, LogicalResult>(&op)
-            .Case([&](tile::LoadQueryOp load) {
-              return math->loadQuery(load.getScale().convertToDouble()),
-                     success();
-            })
-            .Case([&](tile::SoftmaxInitOp) {
-              return math->initState(), success();
-            })
-            .Case([&](tile::ForTokensOp loop) { return emitLoop(loop); })
-            .Case([&](tile::StorePartialOp) {
-              return math->storePartial(), success();
-            })
-            .Default([](Operation *op) {
-              return op->emitError("the CPU target has no attend with this op");
-            });
-    if (failed(result))
-      return failure();
-  }
+  math->loadQuery(tile::LoadQueryOp(graph.query).getScale().convertToDouble());
+  math->initState();
+  emitLoop();
+  math->storePartial();
   return success();
 }
 
@@ -261,7 +222,8 @@ void AttendKernel::fillTable(TileRows &rows) {
   });
 }
 
-AttendKernel::Sight AttendKernel::sight(Value first, ReadAttrInterface read) {
+AttendKernel::Sight AttendKernel::sight(Value first) {
+  ReadAttrInterface read = graph.read();
   Value last = kit.add(first, tileTokens);
   Sight sight;
   sight.full = kit.both(kit.cmp(Pred::sle, last, tokensEnd),
@@ -279,74 +241,35 @@ AttendKernel::Sight AttendKernel::sight(Value first, ReadAttrInterface read) {
   return sight;
 }
 
-/// What happens to scores and to probabilities on the way, or an error.
-FailureOr<Transforms> AttendKernel::readTile(tile::ForTokensOp loop) {
-  // Steps on scores and on probabilities wait until they are read.
-  llvm::DenseMap<Value, SmallVector<Transform>> pending;
-  auto pass = [&](Value from, Operation *op) {
-    SmallVector<Transform> steps = pending.lookup(from);
-    steps.push_back({op});
-    pending[op->getResult(0)] = std::move(steps);
-  };
-  Transforms found;
-  for (Operation &op : loop.getBody().front().without_terminator()) {
-    LogicalResult result =
-        llvm::TypeSwitch<Operation *, LogicalResult>(&op)
-            // Rows are decoded where they are multiplied.
-            .Case([&](tile::LoadOp) { return success(); })
-            .Case([&](tile::DecodeOp decode) -> LogicalResult {
-              if (decode.getScales())
-                return decode.emitError(
-                    "scales must be folded first (kvc-fold-scales)");
-              return success();
-            })
-            .Case([&](tile::DotOp) { return success(); })
-            .Case([&](tile::ScaleTokensOp step) -> LogicalResult {
-              if (!step.getScales().getDefiningOp<tile::LoadOp>() ||
-                  scaledBy(pending.lookup(step.getX())))
-                return step.emitError("the CPU target scales once, by scales "
-                                      "as they are loaded");
-              return pass(step.getX(), step), success();
-            })
-            .Case<tile::SoftcapOp, tile::MaskOp>(
-                [&](auto step) { return pass(step.getX(), step), success(); })
-            .Case([&](tile::SoftmaxStepOp step) {
-              found.scores = pending.lookup(step.getScores());
-              return success();
-            })
-            .Case([&](tile::AccumulateOp step) -> LogicalResult {
-              found.probabilities = pending.lookup(step.getP());
-              for (const Transform &transform : found.probabilities)
-                if (!isa<tile::ScaleTokensOp>(transform.op))
-                  return transform.op->emitError(
-                      "the CPU target only scales probabilities");
-              return success();
-            })
-            .Default([](Operation *op) {
-              return op->emitError(
-                  "the CPU target has no tile op of this kind");
-            });
-    if (failed(result))
-      return failure();
+/// What these loops can do to scores and to probabilities.
+LogicalResult AttendKernel::checkChains() {
+  for (const tile::StreamOperand *operand : {&graph.k, &graph.v})
+    if (tile::DecodeOp decode = operand->decode; decode.getScales())
+      return decode.emitError("scales must be folded first (kvc-fold-scales)");
+  for (ArrayRef<Operation *> chain :
+       {ArrayRef(graph.scores), ArrayRef(graph.probabilities)}) {
+    bool scaled = false;
+    for (Operation *op : chain) {
+      auto scale = dyn_cast<tile::ScaleTokensOp>(op);
+      if (scale && (scaled || !scale.getScales().getDefiningOp<tile::LoadOp>()))
+        return op->emitError(
+            "the CPU target scales once, by scales as they are loaded");
+      scaled |= bool(scale);
+    }
   }
-  return found;
+  for (Operation *op : graph.probabilities)
+    if (!isa<tile::ScaleTokensOp>(op))
+      return op->emitError("the CPU target only scales probabilities");
+  return success();
 }
 
 /// Tile after tile.
-LogicalResult AttendKernel::emitLoop(tile::ForTokensOp loop) {
-  FailureOr<Transforms> transforms = readTile(loop);
-  if (failed(transforms))
-    return failure();
-  auto read = cast<ReadAttrInterface>(loop.getReadAttr());
-  if (even && !schedule.getPack()) {
-    emitPipelined(read, *transforms);
-    return success();
-  }
+void AttendKernel::emitLoop() {
+  if (even && !schedule.getPack())
+    return emitPipelined();
   kit.loop(tokensBegin, tokensEnd, tileTokens, [&](Value first) {
-    auto tile = [&](bool masked) {
-      emitTile(locate(first, masked), *transforms);
-    };
-    Sight sight = this->sight(first, read);
+    auto tile = [&](bool masked) { emitTile(locate(first, masked)); };
+    Sight sight = this->sight(first);
     auto masked = [&] {
       sight.seen ? kit.when(sight.seen, [&] { tile(true); }) : tile(true);
     };
@@ -355,7 +278,6 @@ LogicalResult AttendKernel::emitLoop(tile::ForTokensOp loop) {
     else
       kit.when(sight.full, [&] { tile(false); }, masked);
   });
-  return success();
 }
 
 /// A tile's softmax is a long chain that everything after it waits for, and a
@@ -363,13 +285,12 @@ LogicalResult AttendKernel::emitLoop(tile::ForTokensOp loop) {
 /// full tile come before the output of this one, in the other of two buffers.
 /// Both products and the exponentials between them take turns in steps, none so
 /// long that the streams of K and V wait for it.
-void AttendKernel::emitPipelined(ReadAttrInterface read,
-                                 const Transforms &transforms) {
+void AttendKernel::emitPipelined() {
   Value never =
       arith::ConstantOp::create(kit.b, kit.loc, kit.b.getBoolAttr(false));
   SmallVector<unsigned> planesV{codesV};
-  if (scaledBy(transforms.probabilities))
-    planesV.push_back(scalePlane(StreamKind::V));
+  if (auto stream = scaledBy(graph.probabilities))
+    planesV.push_back(scalePlane(*stream));
   SmallVector<Value> init{never, kit.i64(0)};
   for (unsigned plane : planesV)
     init.push_back(planeOrigin[plane]);
@@ -377,7 +298,7 @@ void AttendKernel::emitPipelined(ReadAttrInterface read,
   kit.loop(
       tokensBegin, kit.add(tokensEnd, tileTokens), tileTokens, init,
       [&](Value first, ValueRange carried) {
-        Sight sight = this->sight(first, read);
+        Sight sight = this->sight(first);
         Value exists = kit.cmp(Pred::slt, first, tokensEnd);
         TileRows rows = locate(first, /*masked=*/false);
         rows.buffer = kit.at(rows.buffer, carried[1]);
@@ -392,14 +313,13 @@ void AttendKernel::emitPipelined(ReadAttrInterface read,
         }
         kit.loop(0, tileTokens, stepTokens, [&](Value from) {
           kit.when(carried[0], [&] {
-            math->prepare(step(before, codesV, from), transforms.probabilities);
+            math->prepare(step(before, codesV, from), graph.probabilities);
           });
           kit.when(sight.full, [&] { math->dot(step(rows, codesK, from)); });
           kit.when(carried[0],
                    [&] { math->accumulate(step(before, codesV, from)); });
         });
-        kit.when(sight.full,
-                 [&] { math->softmaxStep(rows, transforms.scores); });
+        kit.when(sight.full, [&] { math->softmaxStep(rows, graph.scores); });
 
         Value partly = kit.both(exists, kit.negate(sight.full));
         if (sight.seen)
@@ -407,17 +327,16 @@ void AttendKernel::emitPipelined(ReadAttrInterface read,
         kit.when(partly, [&] {
           TileRows masked = locate(first, /*masked=*/true);
           masked.buffer = rows.buffer;
-          emitTile(masked, transforms);
+          emitTile(masked);
         });
         return next;
       });
 }
 
-void AttendKernel::emitTile(const TileRows &rows,
-                            const Transforms &transforms) {
+void AttendKernel::emitTile(const TileRows &rows) {
   math->dot(rows);
-  math->softmaxStep(rows, transforms.scores);
-  math->prepare(rows, transforms.probabilities);
+  math->softmaxStep(rows, graph.scores);
+  math->prepare(rows, graph.probabilities);
   math->accumulate(rows);
 }
 
@@ -462,11 +381,10 @@ Value AttendKernel::storePartialLse(Value row, Value m, Value l) {
   return kit.extract(inverse, 0);
 }
 
-std::optional<StreamKind> kvc::cpu::scaledBy(ArrayRef<Transform> transforms) {
-  for (const Transform &transform : transforms)
-    if (auto scale = dyn_cast<tile::ScaleTokensOp>(transform.op))
-      if (auto load = scale.getScales().getDefiningOp<tile::LoadOp>())
-        return load.getStream();
+std::optional<StreamKind> kvc::cpu::scaledBy(ArrayRef<Operation *> chain) {
+  for (Operation *op : chain)
+    if (auto scale = dyn_cast<tile::ScaleTokensOp>(op))
+      return scale.getScales().getDefiningOp<tile::LoadOp>().getStream();
   return std::nullopt;
 }
 
@@ -527,9 +445,8 @@ Value AttendKernel::visible(Value tokens, Value positions,
 }
 
 LogicalResult kvc::cpu::emitAttend(Kernel &kernel) {
-  Products products(kernel.op);
-  if (!products.valid())
-    return kernel.op.emitError("the CPU target has attends of one dot and one "
-                               "accumulate, on decoded tiles of a stream");
-  return AttendKernel(kernel, products).emit();
+  FailureOr<tile::AttendGraph> graph = tile::AttendGraph::of(kernel.op);
+  if (failed(graph))
+    return failure();
+  return AttendKernel(kernel, *graph).emit();
 }

@@ -1,17 +1,17 @@
 //===- Attend.h - the frame of an attend kernel -----------------*- C++ -*-===//
 //
 // One work item: the query rows of one sequence and kv head against the tokens
-// of one split. This class walks the tile kernel, finds the tiles and where
-// their rows stand; how a tile is multiplied is a TileMath: in registers as it
-// is decoded (few query rows), or as small matrix products (many).
+// of one split. This class finds the tiles and where their rows stand, and puts
+// what the kernel's graph says in order; how a tile is multiplied is a
+// TileMath: in registers as it is decoded (few query rows), or as small matrix
+// products (many).
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_CODEGEN_CPU_ATTEND_H
 #define KVC_CODEGEN_CPU_ATTEND_H
 
 #include "codegen/cpu/Kernel.h"
-
-#include "llvm/ADT/DenseMap.h"
+#include "dialect/tile/Graph.h"
 
 #include <memory>
 #include <optional>
@@ -40,17 +40,8 @@ public:
   llvm::SmallVector<mlir::Value, 4> ahead;
 };
 
-/// An elementwise step between the dot and its use (scale_tokens, softcap or
-/// mask), applied where the scores are read.
-struct Transform {
-  mlir::Operation *op;
-};
-/// The stream whose scales one of them multiplies with, if any.
-std::optional<StreamKind> scaledBy(llvm::ArrayRef<Transform> transforms);
-/// All of them in a tile.
-struct Transforms {
-  llvm::SmallVector<Transform> scores, probabilities;
-};
+/// The stream whose scales one of a chain's ops multiplies with, if any.
+std::optional<StreamKind> scaledBy(llvm::ArrayRef<mlir::Operation *> chain);
 
 /// How a tile is multiplied and where scores and accumulators live.
 ///
@@ -74,10 +65,10 @@ public:
   virtual void initState() = 0;
   virtual void dot(const TileRows &rows) = 0;
   virtual void softmaxStep(const TileRows &rows,
-                           llvm::ArrayRef<Transform> transforms) = 0;
+                           llvm::ArrayRef<mlir::Operation *> transforms) = 0;
   /// Makes probabilities for accumulate, with `transforms` applied.
   virtual void prepare(const TileRows &rows,
-                       llvm::ArrayRef<Transform> transforms) = 0;
+                       llvm::ArrayRef<mlir::Operation *> transforms) = 0;
   virtual void accumulate(const TileRows &rows) = 0;
   virtual void storePartial() = 0;
 };
@@ -85,33 +76,14 @@ public:
 std::unique_ptr<TileMath> makeDirectMath(AttendKernel &kernel);
 std::unique_ptr<TileMath> makePackedMath(AttendKernel &kernel);
 
-/// Where an operand of a product comes from: rows of a stream, and the codec
-/// that reads them.
-struct Operand {
-  tile::DecodeOp decode;
-  tile::LoadOp load;
-  CodecAttrInterface codec() {
-    return cast<CodecAttrInterface>(decode.getCodec());
-  }
-};
-
-/// The products of an attend kernel; each op is null if there is not one of it,
-/// with a decoded tile as its operand.
-struct Products {
-  explicit Products(tile::KernelOp kernel);
-  tile::DotOp dot;
-  tile::AccumulateOp accumulate;
-  Operand k, v;
-  bool valid() { return k.load && v.load; }
-};
-
 class AttendKernel {
 public:
-  AttendKernel(Kernel &kernel, Products products);
+  AttendKernel(Kernel &kernel, tile::AttendGraph graph);
   mlir::LogicalResult emit();
 
   Kernel &k;
   Kit &kit;
+  const tile::AttendGraph graph;
   ScheduleAttr schedule;
   int64_t dimK, dimV, group, tileTokens;
   int64_t stepTokens; ///< of a full tile, before the other product has its turn
@@ -176,11 +148,11 @@ private:
     mlir::Value full; ///< every query sees every token: no mask, no bounds
     mlir::Value seen; ///< some query sees some token; null: always
   };
-  Sight sight(mlir::Value first, ReadAttrInterface read);
-  mlir::FailureOr<Transforms> readTile(tile::ForTokensOp loop);
-  mlir::LogicalResult emitLoop(tile::ForTokensOp loop);
-  void emitPipelined(ReadAttrInterface read, const Transforms &transforms);
-  void emitTile(const TileRows &rows, const Transforms &transforms);
+  Sight sight(mlir::Value first);
+  mlir::LogicalResult checkChains();
+  void emitLoop();
+  void emitPipelined();
+  void emitTile(const TileRows &rows);
   TileRows locate(mlir::Value first, bool masked);
   TileRows step(const TileRows &rows, unsigned codes, mlir::Value from);
   /// Address of a token's row in a plane.

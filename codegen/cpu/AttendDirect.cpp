@@ -107,15 +107,15 @@ Value DirectMath::mask(Value x, const TileRows &rows, Value block, Value vector,
       x, kit.constant(-INFINITY, x.getType()));
 }
 
-Value DirectMath::applyAll(Value x, ArrayRef<Transform> transforms,
+Value DirectMath::applyAll(Value x, ArrayRef<Operation *> transforms,
                            const TileRows &rows, Value block, Value vector) {
-  for (const Transform &transform : transforms) {
-    if (isa<tile::ScaleTokensOp>(transform.op))
+  for (Operation *transform : transforms) {
+    if (isa<tile::ScaleTokensOp>(transform))
       x = kit.fmul(x, tokenScales(scaleK, vector));
-    else if (auto cap = dyn_cast<tile::SoftcapOp>(transform.op))
+    else if (auto cap = dyn_cast<tile::SoftcapOp>(transform))
       x = a.softcap(x, cap);
     else
-      x = mask(x, rows, block, vector, cast<tile::MaskOp>(transform.op));
+      x = mask(x, rows, block, vector, cast<tile::MaskOp>(transform));
   }
   return x;
 }
@@ -146,11 +146,11 @@ Value DirectMath::originOf(Value largest) {
 
 /// The largest of all scores so far; what was summed from another origin is
 /// rescaled at once, which after the first tiles is rare.
-void DirectMath::softmaxStep(const TileRows &rows, ArrayRef<Transform> all) {
-  SmallVector<Transform> transforms(all);
+void DirectMath::softmaxStep(const TileRows &rows, ArrayRef<Operation *> all) {
+  SmallVector<Operation *> transforms(all);
   if (!rows.masked)
-    llvm::erase_if(transforms, [](const Transform &transform) {
-      return isa<tile::MaskOp>(transform.op);
+    llvm::erase_if(transforms, [](Operation *transform) {
+      return isa<tile::MaskOp>(transform);
     });
   if (auto stream = scaledBy(transforms))
     a.gatherScales(rows, *stream, scaleK);

@@ -165,7 +165,8 @@ void PackedMath::scoreTile(ArrayRef<Value> keys, Value block, Value token) {
   }
 }
 
-void PackedMath::prepare(const TileRows &rows, ArrayRef<Transform> transforms) {
+void PackedMath::prepare(const TileRows &rows,
+                         ArrayRef<Operation *> transforms) {
   finite = packV(rows);
   auto stream = scaledBy(transforms);
   scaled = stream.has_value();
@@ -364,20 +365,20 @@ void PackedMath::addNonFinite(const TileRows &rows) {
 //===----------------------------------------------------------------------===//
 
 /// The steps between the dot and the softmax, for one token and all rows.
-Value PackedMath::apply(Value x, ArrayRef<Transform> transforms,
+Value PackedMath::apply(Value x, ArrayRef<Operation *> transforms,
                         const TileRows &rows, Value block, Value token) {
   int64_t n = blockRows;
   if (formK == Form::Tiles && queryScale != 1)
     x = kit.fmul(x, kit.constant(queryScale, x.getType()));
-  for (const Transform &transform : transforms) {
-    if (isa<tile::ScaleTokensOp>(transform.op)) {
+  for (Operation *transform : transforms) {
+    if (isa<tile::ScaleTokensOp>(transform)) {
       x = kit.fmul(x,
                    kit.splat(kit.load(kit.f32(), element(scaleK, token)), n));
-    } else if (auto cap = dyn_cast<tile::SoftcapOp>(transform.op)) {
+    } else if (auto cap = dyn_cast<tile::SoftcapOp>(transform)) {
       x = a.softcap(x, cap);
     } else if (rows.masked) {
-      auto read = cast<ReadAttrInterface>(
-          cast<tile::MaskOp>(transform.op).getReadAttr());
+      auto read =
+          cast<ReadAttrInterface>(cast<tile::MaskOp>(transform).getReadAttr());
       SmallVector<int32_t> lanes;
       for (int64_t lane = 0; lane < n; ++lane)
         lanes.push_back(lane);
@@ -394,7 +395,7 @@ Value PackedMath::apply(Value x, ArrayRef<Transform> transforms,
 }
 
 void PackedMath::softmaxStep(const TileRows &rows,
-                             ArrayRef<Transform> transforms) {
+                             ArrayRef<Operation *> transforms) {
   if (auto stream = scaledBy(transforms))
     a.gatherScales(rows, *stream, scaleK);
   Type type = kit.vec(blockRows);

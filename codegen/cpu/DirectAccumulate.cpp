@@ -36,7 +36,8 @@ SmallVector<int64_t> DirectMath::accOrder(const ChannelBlock &block) const {
 }
 
 /// Probabilities from the scores: their sum, and what accumulate multiplies.
-void DirectMath::prepare(const TileRows &rows, ArrayRef<Transform> transforms) {
+void DirectMath::prepare(const TileRows &rows,
+                         ArrayRef<Operation *> transforms) {
   auto stream = scaledBy(transforms);
   if (stream)
     a.gatherScales(rows, *stream, scaleV);

@@ -38,9 +38,9 @@ public:
   void initState() override;
   void dot(const TileRows &rows) override;
   void softmaxStep(const TileRows &rows,
-                   llvm::ArrayRef<Transform> transforms) override;
+                   llvm::ArrayRef<mlir::Operation *> transforms) override;
   void prepare(const TileRows &rows,
-               llvm::ArrayRef<Transform> transforms) override;
+               llvm::ArrayRef<mlir::Operation *> transforms) override;
   void accumulate(const TileRows &rows) override;
   void storePartial() override;
 
@@ -106,7 +106,7 @@ private:
   Value codesOf(Value row, int64_t chunk);
 
   //===--- softmax ----------------------------------------------------------//
-  Value applyAll(Value x, llvm::ArrayRef<Transform> transforms,
+  Value applyAll(Value x, llvm::ArrayRef<mlir::Operation *> transforms,
                  const TileRows &rows, Value block, Value vector);
   Value tokenScales(int64_t scratch, Value vector);
   Value mask(Value x, const TileRows &rows, Value block, Value vector,

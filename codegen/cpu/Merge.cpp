@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 #include "codegen/cpu/Kernel.h"
 
+#include "dialect/tile/Graph.h"
 #include "lib/Artifact/KernelAbi.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -139,14 +140,7 @@ void MergeKernel::storeOutput(Value row, Value inverse, Value from) {
 } // namespace
 
 LogicalResult kvc::cpu::emitMerge(Kernel &kernel) {
-  WalkResult known = kernel.op.getBody().walk([](Operation *op) {
-    if (isa<tile::SoftmaxInitOp, tile::ForPartsOp, tile::MergeStepOp,
-            tile::YieldOp, tile::StoreOutputOp>(op))
-      return WalkResult::advance();
-    op->emitError("the CPU target has no merge with this op");
-    return WalkResult::interrupt();
-  });
-  if (known.wasInterrupted())
+  if (failed(tile::checkMerge(kernel.op)))
     return failure();
   MergeKernel(kernel).emit();
   return success();

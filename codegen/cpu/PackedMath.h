@@ -25,9 +25,9 @@ public:
   void initState() override;
   void dot(const TileRows &rows) override;
   void softmaxStep(const TileRows &rows,
-                   llvm::ArrayRef<Transform> transforms) override;
+                   llvm::ArrayRef<mlir::Operation *> transforms) override;
   void prepare(const TileRows &rows,
-               llvm::ArrayRef<Transform> transforms) override;
+               llvm::ArrayRef<mlir::Operation *> transforms) override;
   void accumulate(const TileRows &rows) override;
   void storePartial() override;
 
@@ -99,7 +99,7 @@ private:
   void accumulateBlock(Value block);
   void addNonFinite(const TileRows &rows);
   void addNonFiniteScores(const TileRows &rows);
-  Value apply(Value x, llvm::ArrayRef<Transform> transforms,
+  Value apply(Value x, llvm::ArrayRef<mlir::Operation *> transforms,
               const TileRows &rows, Value block, Value token);
 
   //===--- PackedTiles.cpp --------------------------------------------------//

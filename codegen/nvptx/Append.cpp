@@ -6,6 +6,8 @@
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/Kernel.h"
 
+#include "dialect/tile/Graph.h"
+
 #include <cstddef>
 
 using namespace mlir;
@@ -17,9 +19,9 @@ namespace {
 constexpr int64_t kThreads = 128;
 constexpr int64_t kChannels = 8; ///< of a chunk; dims are multiples of it
 
-/// What a lane holds of a stream's row.
+/// What a lane holds of a row.
 struct StreamRow {
-  StreamKind kind;
+  StreamKind kind; ///< that it is stored to
   CodecAttrInterface codec;
   int64_t chunks;              ///< of the row
   SmallVector<Value> channels; ///< of its chunks lane, lane + 32, ...
@@ -28,11 +30,11 @@ struct StreamRow {
 class AppendKernel {
 public:
   explicit AppendKernel(Kernel &k) : k(k), kit(k.kit) {}
-  LogicalResult emit(tile::ForRowsOp loop);
+  void emit(ArrayRef<tile::StoredRow> stored);
 
 private:
-  void emitRow(ArrayRef<tile::EncodeOp> encodes, Value row, Value slot);
-  StreamRow loadRow(tile::EncodeOp encode, Value row);
+  void emitRows(ArrayRef<tile::StoredRow> rows, Value row, Value slot);
+  StreamRow loadRow(tile::StoredRow stored, Value row);
   void storeRow(const StreamRow &row);
   Value target(unsigned plane);
   Value absmax(const StreamRow &row);
@@ -44,16 +46,7 @@ private:
   Value lane, head, outer, token;
 };
 
-LogicalResult AppendKernel::emit(tile::ForRowsOp loop) {
-  for (Operation &op : loop.getBody().front().without_terminator()) {
-    if (!isa<tile::LoadRowOp, tile::EncodeOp, tile::StoreRowOp>(op))
-      return op.emitError("the GPU target has no append with this op");
-    if (auto encode = dyn_cast<tile::EncodeOp>(op))
-      if (!encode.getX().getDefiningOp<tile::LoadRowOp>())
-        return op.emitError("the GPU target encodes loaded rows only");
-  }
-  auto encodes =
-      llvm::to_vector(loop.getBody().front().getOps<tile::EncodeOp>());
+void AppendKernel::emit(ArrayRef<tile::StoredRow> stored) {
   lane = k.lane();
   Value warp = k.gridWarp(kThreads / kWarpLanes);
   Value row = kit.div(warp, k.kvHeads());
@@ -64,13 +57,12 @@ LogicalResult AppendKernel::emit(tile::ForRowsOp loop) {
     Value slot = kit.loadConst(kit.b.getI64Type(),
                                kit.ptr(slots, kit.mul(kit.wide(row), 8)), 8);
     kit.when(kit.cmp(arith::CmpIPredicate::sge, slot, kit.i64(0)),
-             [&] { emitRow(encodes, row, slot); });
+             [&] { emitRows(stored, row, slot); });
   });
-  return success();
 }
 
-void AppendKernel::emitRow(ArrayRef<tile::EncodeOp> encodes, Value row,
-                           Value slot) {
+void AppendKernel::emitRows(ArrayRef<tile::StoredRow> rows, Value row,
+                            Value slot) {
   int64_t page = k.cache.layout().getPageTokens();
   Value slotTokens =
       page ? kit.i64(page) : k.paramI64(offsetof(KvcAppendArgs, slot_tokens));
@@ -78,20 +70,19 @@ void AppendKernel::emitRow(ArrayRef<tile::EncodeOp> encodes, Value row,
   token = kit.sub(slot, kit.mul(outer, slotTokens));
   // All loads before the first use: K and V are under way together.
   SmallVector<StreamRow, 2> streams;
-  for (tile::EncodeOp encode : encodes)
-    streams.push_back(loadRow(encode, row));
+  for (const tile::StoredRow &stored : rows)
+    streams.push_back(loadRow(stored, row));
   for (const StreamRow &stream : streams)
     storeRow(stream);
 }
 
-StreamRow AppendKernel::loadRow(tile::EncodeOp encode, Value row) {
-  StreamKind kind = encode.getX().getDefiningOp<tile::LoadRowOp>().getStream();
-  int64_t dim = k.cache.stream(kind).dim;
-  StreamRow stream{kind,
-                   cast<CodecAttrInterface>(encode.getCodecAttr()),
+StreamRow AppendKernel::loadRow(tile::StoredRow stored, Value row) {
+  bool isK = stored.load.getStream() == StreamKind::K;
+  int64_t dim = k.cache.stream(stored.load.getStream()).dim;
+  StreamRow stream{stored.store.getStream(),
+                   cast<CodecAttrInterface>(stored.encode.getCodecAttr()),
                    dim / kChannels,
                    {}};
-  bool isK = kind == StreamKind::K;
   Value base =
       k.paramPtr(isK ? offsetof(KvcAppendArgs, k) : offsetof(KvcAppendArgs, v));
   Value stride = k.paramI64(isK ? offsetof(KvcAppendArgs, k_row_stride)
@@ -164,12 +155,9 @@ void AppendKernel::storeRow(const StreamRow &row) {
 
 LogicalResult kvc::nvptx::emitAppend(Kernel &kernel, LaunchInfo &launch) {
   launch.threads = kThreads;
-  for (Operation &op : kernel.op.getBody().front()) {
-    auto loop = dyn_cast<tile::ForRowsOp>(op);
-    if (!loop)
-      return op.emitError("the GPU target has no append with this op");
-    if (failed(AppendKernel(kernel).emit(loop)))
-      return failure();
-  }
+  auto rows = tile::storedRows(kernel.op);
+  if (failed(rows))
+    return failure();
+  AppendKernel(kernel).emit(*rows);
   return success();
 }

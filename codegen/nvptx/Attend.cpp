@@ -18,46 +18,44 @@ static constexpr int64_t kWork = offsetof(KvcGpuAttendParams, work);
 // What the kernel computes
 //===----------------------------------------------------------------------===//
 
-static Operand operandOf(Value x) {
-  auto decode = x.getDefiningOp<tile::DecodeOp>();
-  return {decode,
-          decode ? decode.getCodes().getDefiningOp<tile::LoadOp>() : nullptr};
-}
-
 FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
-  AttendBody body;
-  unsigned dots = 0, accumulates = 0;
-  WalkResult known = kernel.getBody().walk([&](Operation *op) {
-    if (auto load = dyn_cast<tile::LoadQueryOp>(op)) {
-      body.scale = load.getScale().convertToDouble();
-    } else if (auto loop = dyn_cast<tile::ForTokensOp>(op)) {
-      body.read = cast<ReadAttrInterface>(loop.getReadAttr());
-    } else if (auto dot = dyn_cast<tile::DotOp>(op)) {
-      body.k = operandOf(dot.getK());
-      ++dots;
-    } else if (auto accumulate = dyn_cast<tile::AccumulateOp>(op)) {
-      body.v = operandOf(accumulate.getV());
-      ++accumulates;
-    } else if (auto softcap = dyn_cast<tile::SoftcapOp>(op)) {
-      body.softcap = softcap;
-    } else if (auto scale = dyn_cast<tile::ScaleTokensOp>(op)) {
-      (scale.getX().getDefiningOp<tile::DotOp>() ? body.scaledK
-                                                 : body.scaledV) = true;
-    } else if (!isa<tile::SoftmaxInitOp, tile::LoadOp, tile::DecodeOp,
-                    tile::MaskOp, tile::SoftmaxStepOp, tile::YieldOp,
-                    tile::StorePartialOp>(op)) {
-      op->emitError("the GPU targets have no attend with this op");
-      return WalkResult::interrupt();
-    }
-    return WalkResult::advance();
-  });
-  if (known.wasInterrupted())
+  FailureOr<tile::AttendGraph> graph = tile::AttendGraph::of(kernel);
+  if (failed(graph))
     return failure();
-  if (dots != 1 || accumulates != 1 || !body.k.load || !body.v.load ||
-      !body.read)
-    return kernel.emitError("the GPU targets have attend kernels of one loop "
-                            "with one `tile.dot` and one `tile.accumulate` of "
-                            "decoded tiles");
+  AttendBody body;
+  body.k = {graph->k};
+  body.v = {graph->v};
+  body.read = graph->read();
+  body.scale = graph->query.getScale().convertToDouble();
+  for (Operand *operand : {&body.k, &body.v})
+    if (operand->decode.getScales())
+      return operand->decode.emitError(
+          "scales must be folded first (kvc-fold-scales)");
+  ArrayRef<Operation *> scores(graph->scores);
+  scores = scores.drop_back(); // the mask
+  auto scaled = [](ArrayRef<Operation *> &chain, const Operand &operand) {
+    auto scale = chain.empty() ? tile::ScaleTokensOp()
+                               : dyn_cast<tile::ScaleTokensOp>(chain.front());
+    if (!scale || !operand.hasScales(scale.getScales()))
+      return false;
+    chain = chain.drop_front();
+    return true;
+  };
+  body.scaledK = scaled(scores, body.k);
+  if (!scores.empty())
+    body.softcap = dyn_cast<tile::SoftcapOp>(scores.front());
+  if (body.softcap)
+    scores = scores.drop_front();
+  if (!scores.empty())
+    return scores.front()->emitError(
+        "the GPU targets multiply scores by the scales of K's rows, then cap "
+        "them, then mask them, each once at most and in this order");
+  ArrayRef<Operation *> probabilities(graph->probabilities);
+  body.scaledV = scaled(probabilities, body.v);
+  if (!probabilities.empty())
+    return probabilities.front()->emitError(
+        "the GPU targets multiply probabilities by the scales of V's rows, "
+        "once at most");
   return body;
 }
 
@@ -75,8 +73,8 @@ AttendKernel::AttendKernel(Kernel &kernel, AttendBody body)
       dimK(this->body.k.dim()), dimV(this->body.v.dim()),
       strideK(strideOf(this->body.k)), strideV(strideOf(this->body.v)),
       sumStride(dimV * 4 + (byRows ? 32 : 16)), planes(kernel.cache.planes()),
-      codesK(kernel.cache.planeIndex(StreamKind::K, false)),
-      codesV(kernel.cache.planeIndex(StreamKind::V, false)),
+      codesK(kernel.cache.planeIndex(this->body.k.stream(), false)),
+      codesV(kernel.cache.planeIndex(this->body.v.stream(), false)),
       pageTokens(kernel.cache.layout().getPageTokens()) {
   if (pageTokens % tokens == 0) // a contiguous sequence has page 0
     pagesPerStep = 1;
@@ -407,9 +405,9 @@ Values AttendKernel::pagesAhead(Value first) {
 
 void AttendKernel::loadScales(const Later &step, Values &to) {
   if (body.scaledK)
-    to.append(loadScale(StreamKind::K, step.first, step.pages));
+    to.append(loadScale(body.k, step.first, step.pages));
   if (body.scaledV)
-    to.append(loadScale(StreamKind::V, step.first, step.pages));
+    to.append(loadScale(body.v, step.first, step.pages));
 }
 
 /// The tiles of which this warp's step, and the one that it may copy meanwhile,

@@ -19,6 +19,7 @@
 #define KVC_CODEGEN_NVPTX_ATTEND_H
 
 #include "codegen/nvptx/Kernel.h"
+#include "dialect/tile/Graph.h"
 
 #include <memory>
 
@@ -27,27 +28,18 @@ namespace kvc::nvptx {
 class AttendKernel;
 using Values = Kit::Values;
 
-/// Where an operand of a product comes from: rows of a stream, and the codec
-/// that reads them.
-struct Operand {
-  tile::DecodeOp decode;
-  tile::LoadOp load;
-  CodecAttrInterface codec() {
-    return mlir::cast<CodecAttrInterface>(decode.getCodec());
-  }
-  int64_t dim() {
-    return mlir::cast<mlir::RankedTensorType>(decode.getX().getType())
-        .getDimSize(1);
-  }
-  unsigned rowBytes() { return dim() * codeBytes(); }
-  unsigned codeBytes() {
+/// An operand of a product, as it lies in memory.
+struct Operand : tile::StreamOperand {
+  unsigned rowBytes() const { return dim() * codeBytes(); }
+  unsigned codeBytes() const {
     return codec().getCodeType().getIntOrFloatBitWidth() / 8;
   }
 };
 
-/// What an attend kernel computes, read off its ops.
+/// What an attend kernel computes: of all that a graph may say, scores times
+/// their token's scale, then a softcap, and probabilities times a scale.
 struct AttendBody {
-  /// Fails, with an error on the op, where there is anything else in it.
+  /// Fails, with an error on the op, where the graph says anything else.
   static mlir::FailureOr<AttendBody> of(tile::KernelOp kernel);
 
   Operand k, v;
@@ -282,7 +274,8 @@ private:
   /// Page ids of a later step, if those that multiply want them.
   Values pagesAhead(mlir::Value first);
   int64_t pagesCarried() const; ///< how many those are
-  Values loadScale(StreamKind kind, mlir::Value first, mlir::ValueRange pages);
+  Values loadScale(const Operand &operand, mlir::Value first,
+                   mlir::ValueRange pages);
   void loadScales(const Later &step, Values &to);
   /// Words of a step's scales of one stream in a lane.
   int64_t scaleWords() const { return llvm::divideCeil(tokens, kWarpLanes); }

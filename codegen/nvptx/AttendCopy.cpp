@@ -80,10 +80,10 @@ Value AttendKernel::rowAddress(unsigned plane, Value page, Value token) {
 }
 
 /// The f32 scales of tokens first + 32 i + lane % tokens.
-Values AttendKernel::loadScale(StreamKind kind, Value first, ValueRange pages) {
-  Operand &operand = kind == StreamKind::K ? body.k : body.v;
+Values AttendKernel::loadScale(const Operand &operand, Value first,
+                               ValueRange pages) {
   Type type = operand.codec().getScaleType();
-  unsigned plane = k.cache.planeIndex(kind, /*scales=*/true);
+  unsigned plane = k.cache.planeIndex(operand.stream(), /*scales=*/true);
   Values scales;
   for (int64_t i = 0; i < scaleWords(); ++i) {
     Value own = kit.add(kit.rem(lane, tokens), i * kWarpLanes);

@@ -7,6 +7,8 @@
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/Kernel.h"
 
+#include "dialect/tile/Graph.h"
+
 #include <cmath>
 #include <cstddef>
 
@@ -226,14 +228,7 @@ LogicalResult kvc::nvptx::emitMerge(Kernel &kernel, LaunchInfo &launch) {
   launch.threads = kThreads;
   // Left alone, the assembler takes so few for sm_120 that some are spilled.
   launch.registers = 64;
-  WalkResult known = kernel.op.getBody().walk([](Operation *op) {
-    if (isa<tile::SoftmaxInitOp, tile::ForPartsOp, tile::MergeStepOp,
-            tile::YieldOp, tile::StoreOutputOp>(op))
-      return WalkResult::advance();
-    op->emitError("the GPU target has no merge with this op");
-    return WalkResult::interrupt();
-  });
-  if (known.wasInterrupted())
+  if (failed(tile::checkMerge(kernel.op)))
     return failure();
   emitRows(kernel);
   return success();

@@ -1,0 +1,249 @@
+//===- Graph.cpp - what a kernel's ops compute, as a graph ----------------===//
+#include "dialect/tile/Graph.h"
+
+#include "llvm/ADT/DenseSet.h"
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::tile;
+
+int64_t StreamOperand::dim() const {
+  return cast<RankedTensorType>(DecodeOp(decode).getX().getType())
+      .getDimSize(1);
+}
+
+namespace {
+
+/// Reads a kernel, and remembers what it has read.
+class GraphReader {
+public:
+  explicit GraphReader(KernelOp kernel) : kernel(kernel) {}
+
+  /// The one op of this kind in `block`.
+  template <typename OpT> OpT only(Block &block) {
+    auto found = llvm::to_vector(block.getOps<OpT>());
+    if (found.size() != 1) {
+      kernel.emitError() << kernel.getKind() << " kernels have one `"
+                         << OpT::getOperationName() << "`, found "
+                         << found.size();
+      failed = true;
+      return OpT();
+    }
+    known.insert(found[0]);
+    return found[0];
+  }
+
+  void note(Operation *op) { known.insert(op); }
+
+  /// The op of this kind that makes operand `value` of `user`.
+  template <typename OpT> OpT madeBy(Operation *user, Value value) {
+    auto op = value.getDefiningOp<OpT>();
+    if (!op) {
+      user->emitError() << "expected an operand made by `"
+                        << OpT::getOperationName() << "`";
+      failed = true;
+      return op;
+    }
+    known.insert(op);
+    return op;
+  }
+
+  void expect(bool holds, Operation *op, const Twine &what) {
+    if (holds)
+      return;
+    op->emitError(what);
+    failed = true;
+  }
+
+  /// Every op of `block` must have been read.
+  void expectKnown(Block &block) {
+    for (Operation &op : block)
+      if (!failed && !known.contains(&op)) {
+        op.emitError() << "has no part in what the " << kernel.getKind()
+                       << " kernel stores";
+        failed = true;
+      }
+  }
+
+  /// The element-wise ops between `from` and the operand `to` of `user`.
+  SmallVector<Operation *> chain(Operation *user, Value to, Value from);
+  StreamOperand operand(Operation *user, Value x, Value tokens);
+
+  KernelOp kernel;
+  bool failed = false;
+
+private:
+  llvm::DenseSet<Operation *> known;
+};
+
+} // namespace
+
+SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
+                                            Value from) {
+  SmallVector<Operation *> ops;
+  while (to != from) {
+    Operation *op = to.getDefiningOp();
+    if (!isa_and_nonnull<ScaleTokensOp, SoftcapOp, MaskOp>(op)) {
+      expect(false, user,
+             "expected an operand that element-wise ops make of `" +
+                 from.getDefiningOp()->getName().getStringRef() + "`");
+      return ops;
+    }
+    known.insert(op);
+    ops.push_back(op);
+    user = op;
+    to = op->getOperand(0);
+  }
+  std::reverse(ops.begin(), ops.end());
+  return ops;
+}
+
+StreamOperand GraphReader::operand(Operation *user, Value x, Value tokens) {
+  StreamOperand operand;
+  operand.decode = madeBy<DecodeOp>(user, x);
+  if (!operand.decode)
+    return operand;
+  operand.load = madeBy<LoadOp>(operand.decode, operand.decode.getCodes());
+  if (!operand.load)
+    return operand;
+  expect(operand.decode.getCodes() == operand.load.getCodes(), operand.decode,
+         "expected the codes that `tile.load` gives");
+  expect(!operand.decode.getScales() ||
+             operand.hasScales(operand.decode.getScales()),
+         operand.decode, "expected the scales that stand beside the codes");
+  expect(operand.load.getTokens() == tokens, operand.load,
+         "expected the tokens of the loop's round");
+  int64_t count =
+      cast<RankedTensorType>(operand.load.getCodes().getType()).getDimSize(0);
+  if (count != kernel.getSchedule().getTokens()) {
+    operand.load.emitError("tiles are of ")
+        << kernel.getSchedule().getTokens()
+        << " tokens, as the schedule says; found " << count;
+    failed = true;
+  }
+  return operand;
+}
+
+FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
+  GraphReader reader(kernel);
+  AttendGraph graph;
+  Block &body = kernel.getBody().front();
+  graph.query = reader.only<LoadQueryOp>(body);
+  auto init = reader.only<SoftmaxInitOp>(body);
+  graph.loop = reader.only<ForTokensOp>(body);
+  auto store = reader.only<StorePartialOp>(body);
+  if (reader.failed)
+    return failure();
+  reader.expect(graph.loop.getInit() == init.getState(), graph.loop,
+                "expected to begin with `tile.softmax_init`");
+  reader.expect(store.getState() == graph.loop.getResult(), store,
+                "expected the state that the loop ends with");
+  reader.expect(
+      cast<RankedTensorType>(graph.query.getQ().getType()).isDynamicDim(0),
+      graph.query, "expected `?` rows: an item has as many as it has");
+  reader.expectKnown(body);
+
+  Block &round = graph.loop.getBody().front();
+  graph.dot = reader.only<DotOp>(round);
+  graph.softmax = reader.only<SoftmaxStepOp>(round);
+  graph.accumulate = reader.only<AccumulateOp>(round);
+  auto yield = reader.only<YieldOp>(round);
+  if (reader.failed)
+    return failure();
+  Value tokens = round.getArgument(0), state = round.getArgument(1);
+  reader.expect(graph.dot.getQ() == graph.query.getQ(), graph.dot,
+                "expected the query that `tile.load_query` gives");
+  graph.k = reader.operand(graph.dot, graph.dot.getK(), tokens);
+  graph.scores = reader.chain(graph.softmax, graph.softmax.getScores(),
+                              graph.dot.getScores());
+  reader.expect(graph.softmax.getState() == state, graph.softmax,
+                "expected the state that the loop carries");
+  graph.probabilities = reader.chain(graph.accumulate, graph.accumulate.getP(),
+                                     graph.softmax.getP());
+  graph.v = reader.operand(graph.accumulate, graph.accumulate.getV(), tokens);
+  reader.expect(graph.accumulate.getState() == graph.softmax.getNext(),
+                graph.accumulate,
+                "expected the state after `tile.softmax_step`");
+  reader.expect(yield.getState()[0] == graph.accumulate.getNext(), yield,
+                "expected the state after `tile.accumulate`");
+  if (reader.failed)
+    return failure();
+  // A hidden token weighs nothing only if nothing comes between its mask and
+  // the softmax, and tiles are skipped by the loop's read alone.
+  auto mask =
+      graph.scores.empty() ? MaskOp() : dyn_cast<MaskOp>(graph.scores.back());
+  reader.expect(bool(mask), graph.softmax,
+                "expected scores that come from a `tile.mask`");
+  if (mask)
+    reader.expect(mask.getReadAttr() == graph.loop.getReadAttr(), mask,
+                  "expected the loop's read");
+  for (ArrayRef<Operation *> chain :
+       {ArrayRef(graph.scores), ArrayRef(graph.probabilities)})
+    for (Operation *op : chain)
+      reader.expect(op == mask.getOperation() || !isa<MaskOp>(op), op,
+                    "expected one mask, right before the softmax");
+  reader.expectKnown(round);
+  if (reader.failed)
+    return failure();
+  return graph;
+}
+
+LogicalResult tile::checkMerge(KernelOp kernel) {
+  GraphReader reader(kernel);
+  Block &body = kernel.getBody().front();
+  auto init = reader.only<SoftmaxInitOp>(body);
+  auto loop = reader.only<ForPartsOp>(body);
+  auto store = reader.only<StoreOutputOp>(body);
+  if (reader.failed)
+    return failure();
+  reader.expect(loop.getInit() == init.getState(), loop,
+                "expected to begin with `tile.softmax_init`");
+  reader.expect(store.getState() == loop.getResult(), store,
+                "expected the state that the loop ends with");
+  reader.expectKnown(body);
+  Block &round = loop.getBody().front();
+  auto step = reader.only<MergeStepOp>(round);
+  auto yield = reader.only<YieldOp>(round);
+  if (reader.failed)
+    return failure();
+  reader.expect(step.getPart() == round.getArgument(0) &&
+                    step.getState() == round.getArgument(1),
+                step, "expected the loop's part and state");
+  reader.expect(yield.getState()[0] == step.getNext(), yield,
+                "expected the state after `tile.merge_step`");
+  reader.expectKnown(round);
+  return failure(reader.failed);
+}
+
+FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
+  GraphReader reader(kernel);
+  Block &body = kernel.getBody().front();
+  auto loop = reader.only<ForRowsOp>(body);
+  if (!loop)
+    return failure();
+  reader.expectKnown(body);
+  Block &round = loop.getBody().front();
+  reader.only<YieldOp>(round);
+  SmallVector<StoredRow, 2> rows;
+  for (auto store : round.getOps<StoreRowOp>()) {
+    reader.note(store);
+    StoredRow row;
+    row.store = store;
+    row.encode = reader.madeBy<EncodeOp>(store, store.getCodes());
+    if (!row.encode)
+      return failure();
+    reader.expect(store.getScale() == row.encode.getScale(), store,
+                  "expected the scale that was encoded with the codes");
+    row.load = reader.madeBy<LoadRowOp>(row.encode, row.encode.getX());
+    if (!row.load)
+      return failure();
+    reader.expect(row.load.getRow() == round.getArgument(0) &&
+                      store.getRow() == round.getArgument(0),
+                  store, "expected the row of the loop's round");
+    rows.push_back(row);
+  }
+  reader.expectKnown(round);
+  if (reader.failed)
+    return failure();
+  return rows;
+}

@@ -1,0 +1,72 @@
+//===- Graph.h - what a kernel's ops compute, as a graph --------*- C++ -*-===//
+//
+// A tile kernel is what its ops say, and backends write its loop nest by hand.
+// So that none of them emits a loop that the ops do not say, each kernel is
+// read once, here: from what it stores back to what it loads. An op that is not
+// on the way, or an operand that comes from elsewhere, is an error on that op.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_DIALECT_TILE_GRAPH_H
+#define KVC_DIALECT_TILE_GRAPH_H
+
+#include "dialect/tile/TileDialect.h"
+
+namespace kvc::tile {
+
+/// An operand of a product: rows of a stream, decoded.
+struct StreamOperand {
+  LoadOp load;
+  DecodeOp decode;
+
+  StreamKind stream() const { return LoadOp(load).getStream(); }
+  CodecAttrInterface codec() const {
+    return mlir::cast<CodecAttrInterface>(DecodeOp(decode).getCodec());
+  }
+  /// Channels of a row.
+  int64_t dim() const;
+  /// Whether `scales` are those that stand beside the rows.
+  bool hasScales(mlir::Value scales) const {
+    return scales && scales == LoadOp(load).getScales();
+  }
+};
+
+/// An attend kernel:
+///
+///   s = chain(<q, k>)   p, state' = softmax(s, state)   acc += chain(p) v
+///
+/// with element-wise ops in both chains, the last one before the softmax a mask
+/// by the loop's own read.
+struct AttendGraph {
+  static mlir::FailureOr<AttendGraph> of(KernelOp kernel);
+
+  LoadQueryOp query;
+  ForTokensOp loop;
+  DotOp dot;
+  SoftmaxStepOp softmax;
+  AccumulateOp accumulate;
+  StreamOperand k, v;
+  /// The chains, in the order of the data.
+  llvm::SmallVector<mlir::Operation *> scores, probabilities;
+
+  ReadAttrInterface read() const {
+    return mlir::cast<ReadAttrInterface>(ForTokensOp(loop).getReadAttr());
+  }
+};
+
+/// Checks that a merge kernel adds every part to the state, in order, and
+/// stores it.
+mlir::LogicalResult checkMerge(KernelOp kernel);
+
+/// A row on its way into the cache.
+struct StoredRow {
+  LoadRowOp load;
+  EncodeOp encode;
+  StoreRowOp store;
+};
+
+/// The rows that an append kernel stores, in order.
+mlir::FailureOr<llvm::SmallVector<StoredRow, 2>> storedRows(KernelOp kernel);
+
+} // namespace kvc::tile
+
+#endif // KVC_DIALECT_TILE_GRAPH_H
