@@ -62,7 +62,7 @@ def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
     registers; `dot`: types of codes for which it has products of pairs or quads
     that are faster than f32 arithmetic; `matrix`: types of codes for which it
     multiplies whole tiles in registers of their own, each code as a sum of bf16.
-        `shared`: bytes of memory that the warps of one work item share, 0 where
+    `shared`: bytes of memory that the warps of one work item share, 0 where
     there are no warps but a core with caches.
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$lanes,
@@ -72,8 +72,8 @@ def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
                         DefaultValuedParameter<"int64_t", "0">:$shared);
   let assemblyFormat = [{
     `<` $name `,` `lanes` `=` $lanes `,` `registers` `=` $registers
-    (`,` `dot` `=` `[` $dot^ `]`)?
-    (`,` `matrix` `=` `[` $matrix^ `]`)? (`,` `shared` `=` $shared^)? `>`
+    (`dot` `=` `[` $dot^ `]`)? (`matrix` `=` `[` $matrix^ `]`)?
+    (`shared` `=` $shared^)? `>`
   }];
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{

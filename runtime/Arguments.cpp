@@ -3,6 +3,8 @@
 
 #include "lib/Artifact/KernelAbi.h"
 
+#include <algorithm>
+
 using namespace kvc;
 using namespace kvc::rt;
 using artifact::ModelInfo;
@@ -50,7 +52,8 @@ static kvc_status checkRows(const char *name, const void *rows, int64_t stride,
 static kvc_status checkPlanes(const StoreInfo &store, const kvc_plane *planes) {
   for (size_t i = 0; i < store.planes.size(); ++i) {
     const artifact::PlaneInfo &plane = store.planes[i];
-    size_t element = plane.tokenBytes / plane.elements;
+    // Codes under a byte share one.
+    size_t element = std::max<size_t>(1, plane.tokenBytes / plane.elements);
     if (!planes[i].base)
       return fail(KVC_INVALID_ARGUMENT, 114,
                   "`planes[%zu]` (%s %s of `%s`): expected a base, found null",

@@ -56,6 +56,11 @@ FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
     return probabilities.front()->emitError(
         "the GPU targets multiply probabilities by the scales of V's rows, "
         "once at most");
+  for (auto [operand, scaled] :
+       {std::pair(&body.k, body.scaledK), std::pair(&body.v, body.scaledV)})
+    if (bool(operand->codec().getScaleType()) != scaled)
+      return operand->load.emitError(
+          "the GPU targets multiply by all scales that they load");
   return body;
 }
 

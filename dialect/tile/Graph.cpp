@@ -59,8 +59,8 @@ public:
   void expectKnown(Block &block) {
     for (Operation &op : block)
       if (!failed && !known.contains(&op)) {
-        op.emitError() << "has no part in what the " << kernel.getKind()
-                       << " kernel stores";
+        op.emitError() << "`" << op.getName() << "` has no part in what the "
+                       << kernel.getKind() << " kernel stores";
         failed = true;
       }
   }
@@ -84,9 +84,10 @@ SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
   while (to != from) {
     Operation *op = to.getDefiningOp();
     if (!isa_and_nonnull<ScaleTokensOp, SoftcapOp, MaskOp>(op)) {
-      expect(false, user,
-             "expected an operand that element-wise ops make of `" +
-                 from.getDefiningOp()->getName().getStringRef() + "`");
+      (op ? op : user)->emitError() << "expected element-wise ops between `"
+                                    << from.getDefiningOp()->getName()
+                                    << "` and `" << user->getName() << "`";
+      failed = true;
       return ops;
     }
     known.insert(op);

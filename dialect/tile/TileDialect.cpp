@@ -83,7 +83,23 @@ LogicalResult KernelOp::verifySymbolUses(SymbolTableCollection &symbols) {
                    failed(checkPlane(op, "scales", scales,
                                      stream.codec.getScaleType(), 0)));
   };
+  auto checkCodec = [&](Operation *op, StreamKind kind, Attribute codec) {
+    Attribute wanted = cache.stream(kind).codec;
+    if (codec == wanted)
+      return success();
+    return LogicalResult(op->emitOpError("codec must be ")
+                         << wanted << ", as in the store's cache; found "
+                         << codec);
+  };
   WalkResult result = walk([&](Operation *op) -> WalkResult {
+    if (auto decode = dyn_cast<DecodeOp>(op))
+      if (auto load = decode.getCodes().getDefiningOp<LoadOp>())
+        return checkCodec(op, load.getStream(), decode.getCodecAttr());
+    if (auto store = dyn_cast<StoreRowOp>(op))
+      if (auto encode = store.getCodes().getDefiningOp<EncodeOp>())
+        if (failed(
+                checkCodec(encode, store.getStream(), encode.getCodecAttr())))
+          return failure();
     if (auto load = dyn_cast<LoadOp>(op))
       return check(op, load.getStream(), load.getCodes(), load.getScales());
     if (auto store = dyn_cast<StoreRowOp>(op))

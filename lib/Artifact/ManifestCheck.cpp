@@ -17,8 +17,11 @@ static std::string expected(const std::string &at, const std::string &what,
          std::to_string(found);
 }
 
+/// 0: no plane has elements of this type.
 static unsigned typeBits(const std::string &type) {
-  return type == "i8" ? 8 : type == "f32" ? 32 : 16;
+  if (type == "i8")
+    return 8;
+  return type == "f32" ? 32 : type == "f16" || type == "bf16" ? 16 : 0;
 }
 
 /// Strides and place of one plane; `end` is where the planes before it end, and
@@ -30,7 +33,11 @@ static std::string checkPlane(const StoreInfo &store, const PlaneInfo &plane,
   bool hnd = store.order == "HND";
   // Elements and heads are at most 4096, a page 256 tokens: no product here
   // leaves 64 bits.
-  uint64_t tokenBytes = uint64_t(plane.elements) * typeBits(plane.type) / 8;
+  unsigned bits = typeBits(plane.type);
+  if (!bits)
+    return at + "/type: expected f32, f16, bf16 or i8, found `" + plane.type +
+           "`";
+  uint64_t tokenBytes = uint64_t(plane.elements) * bits / 8;
   uint64_t tokenStride = hnd ? tokenBytes : heads * tokenBytes;
   uint64_t headStride = !store.paged ? 0
                         : hnd        ? store.page * tokenBytes

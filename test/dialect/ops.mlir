@@ -5,9 +5,9 @@
 !bf16 = !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 !mixed = !kvc.cache<heads = 1, k = 576 by #kvc.int<8, scale = f16>, v = 8 by #kvc.float<f32>, layout = #kvc.paged<256, NHD>>
 
-// CHECK: module attributes {kvc.spec = "demo", kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers = 32, dot = [bf16, i8], matrix = [bf16, f16]>}
+// CHECK: module attributes {kvc.spec = "demo", kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers = 32 dot = [bf16, i8] matrix = [bf16, f16]>}
 module attributes {kvc.spec = "demo",
-    kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers = 32, dot = [bf16, i8], matrix = [bf16, f16]>} {
+    kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers = 32 dot = [bf16, i8] matrix = [bf16, f16]>} {
 
 // CHECK: kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !bf16
@@ -62,5 +62,10 @@ func.func @merge(%po: tensor<?x?x9x64xf32>, %plse: tensor<?x?x9xf32>) -> (tensor
   // CHECK: kvc.merge @full, %[[O]], %[[LSE]] : tensor<?x?x9x64xf32>, tensor<?x?x9xf32> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
   %o, %lse = kvc.merge @full, %po, %plse : tensor<?x?x9x64xf32>, tensor<?x?x9xf32> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
   return %o, %lse : tensor<?x9x64xbf16>, tensor<?x9xf32>
+}
+
+// Facts without those between.
+// CHECK: module attributes {kvc.target = #kvc.target<"sm_80", lanes = 32, registers = 255 shared = 166912>}
+module attributes {kvc.target = #kvc.target<"sm_80", lanes = 32, registers = 255 shared = 166912>} {
 }
 }

@@ -311,8 +311,10 @@ TEST(GpuKernels, RefuseBodiesThatTheyDoNotKnow) {
           b.getF64FloatAttr(1));
     });
   };
-  EXPECT_EQ(insert("append"), "the GPU target has no append with this op");
-  EXPECT_EQ(insert("merge"), "the GPU target has no merge with this op");
+  EXPECT_EQ(insert("append"),
+            "`tile.load_query` has no part in what the append kernel stores");
+  EXPECT_EQ(insert("merge"),
+            "`tile.load_query` has no part in what the merge kernel stores");
 }
 
 TEST(GpuKernels, RefuseMoreAttendKernelsThanAPlanHasRoomFor) {

@@ -1,0 +1,61 @@
+//===- Passes.cpp - the backends' steps as passes -------------------------===//
+#include "codegen/Passes.h"
+#include "codegen/cpu/Backend.h"
+#include "codegen/nvptx/Backend.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/Pass/Pass.h"
+
+namespace kvc {
+#define GEN_PASS_DEF_LOWERTOCPU
+#define GEN_PASS_DEF_LOWERTOGPU
+#define GEN_PASS_REGISTRATION
+#include "codegen/Passes.h.inc"
+} // namespace kvc
+
+using namespace mlir;
+using namespace kvc;
+
+namespace {
+
+/// Gives the module the facts of a target; fails if there is no such target.
+template <typename Target>
+LogicalResult setTarget(ModuleOp module, StringRef name,
+                        const std::optional<Target> &target) {
+  if (!target)
+    return module.emitError("no target named `") << name << "`";
+  module->setAttr("kvc.target", targetAttr(module.getContext(), *target));
+  return success();
+}
+
+struct LowerToCpu : kvc::impl::LowerToCpuBase<LowerToCpu> {
+  using LowerToCpuBase::LowerToCpuBase;
+  void runOnOperation() override {
+    auto found = cpu::findCpuTarget(target);
+    cpu::ScratchSizes scratch;
+    if (failed(setTarget(getOperation(), target, found)) ||
+        failed(cpu::lowerTileToCpu(getOperation(), *found, scratch)))
+      signalPassFailure();
+  }
+};
+
+struct LowerToGpu : kvc::impl::LowerToGpuBase<LowerToGpu> {
+  using LowerToGpuBase::LowerToGpuBase;
+  void runOnOperation() override {
+    auto found = nvptx::findSmTarget(target);
+    nvptx::LaunchInfos launch;
+    if (failed(setTarget(getOperation(), target, found)) ||
+        failed(nvptx::lowerTileToGpu(getOperation(), *found, launch)))
+      signalPassFailure();
+  }
+};
+
+} // namespace
+
+void kvc::registerBackendPasses() { registerTileToTargetPasses(); }

@@ -1,0 +1,19 @@
+//===- Passes.h - the backends' steps as passes -----------------*- C++ -*-===//
+#ifndef KVC_CODEGEN_PASSES_H
+#define KVC_CODEGEN_PASSES_H
+
+#include "mlir/Pass/Pass.h"
+
+namespace kvc {
+
+#define GEN_PASS_DECL
+#include "codegen/Passes.h.inc"
+
+/// Registers a pass for each backend's way from the tile level to its own, for
+/// kvc-opt. lib/Compiler calls the backends itself: it wants what a module
+/// cannot carry (scratch sizes, launch shapes).
+void registerBackendPasses();
+
+} // namespace kvc
+
+#endif // KVC_CODEGEN_PASSES_H

@@ -1,0 +1,77 @@
+// Chains of scores and probabilities that the CPU target has no loop for.
+// RUN: kvc-opt %s -split-input-file -verify-diagnostics -kvc-lower-to-cpu
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+  %q = tile.load_query scale 0.125 : tensor<?x64xf32>
+  %init = tile.softmax_init : !tile.softmax<64>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
+    %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
+    // expected-error@+1 {{scales must be folded first (kvc-fold-scales)}}
+    %k = tile.decode %kc scaled by %ks with(#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
+    %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    %x = tile.softcap %d cap 30.0 : tensor<?x16xf32>
+    %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
+    %vc, %vs = tile.load V %t : tensor<16x64xi8>, tensor<16xf16>
+    %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
+    %v = tile.decode %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
+    tile.yield %a : !tile.softmax<64>
+  }
+  tile.store_partial %end : !tile.softmax<64>
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+  %q = tile.load_query scale 0.125 : tensor<?x64xf32>
+  %init = tile.softmax_init : !tile.softmax<64>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
+    %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
+    %k = tile.decode %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    %y = tile.scale_tokens %d by %ks : tensor<?x16xf32>, tensor<16xf16>
+    // expected-error@+1 {{scales once, by scales as they are loaded}}
+    %x = tile.scale_tokens %y by %ks : tensor<?x16xf32>, tensor<16xf16>
+    %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
+    %vc, %vs = tile.load V %t : tensor<16x64xi8>, tensor<16xf16>
+    %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
+    %v = tile.decode %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
+    tile.yield %a : !tile.softmax<64>
+  }
+  tile.store_partial %end : !tile.softmax<64>
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+  %q = tile.load_query scale 0.125 : tensor<?x64xf32>
+  %init = tile.softmax_init : !tile.softmax<64>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
+    %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
+    %k = tile.decode %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    %x = tile.scale_tokens %d by %ks : tensor<?x16xf32>, tensor<16xf16>
+    %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
+    %vc, %vs = tile.load V %t : tensor<16x64xi8>, tensor<16xf16>
+    %y = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
+    // expected-error@+1 {{only scales probabilities}}
+    %w = tile.softcap %y cap 30.0 : tensor<?x16xf32>
+    %v = tile.decode %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
+    tile.yield %a : !tile.softmax<64>
+  }
+  tile.store_partial %end : !tile.softmax<64>
+}

@@ -1,0 +1,312 @@
+//===- OpMutationTest.cpp - no op of a kernel may be ignored --------------===//
+//
+// Every op of every kernel is deleted, given other operands and attributes, and
+// exchanged with its neighbour in a chain, one change at a time. Then the
+// verifier or the backend refuses the kernel, or the code is another.
+//
+//===----------------------------------------------------------------------===//
+#include "codegen/cpu/Backend.h"
+#include "codegen/nvptx/Backend.h"
+#include "lib/Import/SpecToKvc.h"
+#include "passes/Pipeline.h"
+
+#include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/Dominance.h"
+#include "mlir/IR/Verifier.h"
+#include "mlir/Pass/PassManager.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "gmock/gmock.h"
+
+#include <functional>
+
+using namespace mlir;
+using namespace kvc;
+
+namespace {
+
+/// One change of one op, which stands at a place in the order of a walk.
+struct Mutation {
+  std::string name;
+  std::function<void(Operation *)> apply;
+};
+
+/// Another value that may stand for `operand`: of its type, and there before.
+std::vector<Value> othersFor(OpOperand &operand) {
+  Operation *user = operand.getOwner();
+  auto kernel = user->getParentOfType<tile::KernelOp>();
+  DominanceInfo dominance(kernel);
+  std::vector<Value> others;
+  auto note = [&](Value value) {
+    if (value != operand.get() && value.getType() == operand.get().getType() &&
+        dominance.properlyDominates(value, user))
+      others.push_back(value);
+  };
+  kernel.getBody().walk([&](Operation *op) {
+    llvm::for_each(op->getResults(), note);
+    for (Region &region : op->getRegions())
+      for (Block &block : region)
+        llvm::for_each(block.getArguments(), note);
+  });
+  return others;
+}
+
+void noteAttributes(Operation *op, std::vector<Mutation> &mutations) {
+  MLIRContext *context = op->getContext();
+  Builder b(context);
+  auto set = [&](StringAttr name, Attribute to) {
+    mutations.push_back({llvm::formatv("{0} = {1}", name.getValue(), to),
+                         [=](Operation *op) { op->setAttr(name, to); }});
+  };
+  for (NamedAttribute attribute : op->getAttrs()) {
+    StringAttr name = attribute.getName();
+    Attribute value = attribute.getValue();
+    if (auto number = dyn_cast<FloatAttr>(value)) {
+      set(name, b.getF64FloatAttr(number.getValueAsDouble() * 1.25));
+    } else if (auto stream = dyn_cast<StreamKindAttr>(value)) {
+      set(name, StreamKindAttr::get(context, stream.getValue() == StreamKind::K
+                                                 ? StreamKind::V
+                                                 : StreamKind::K));
+    } else if (auto read = dyn_cast<ReadAttrInterface>(value)) {
+      set(name, ReadWindowAttr::get(context, 5, 77));
+      if (!read.isAll())
+        set(name, ReadAllAttr::get(context));
+    } else if (isa<CodecAttrInterface>(value)) {
+      for (Type type : {Type(b.getF16Type()), Type(b.getBF16Type())})
+        if (Attribute other = FloatCodecAttr::get(context, type);
+            other != value)
+          set(name, other);
+      for (Type scale : {Type(b.getF16Type()), Type(b.getF32Type())})
+        if (Attribute other = IntCodecAttr::get(context, 8, scale);
+            other != value)
+          set(name, other);
+    }
+  }
+}
+
+/// All changes of `op`.
+std::vector<Mutation> mutationsOf(Operation *op) {
+  std::vector<Mutation> mutations;
+  noteAttributes(op, mutations);
+  for (OpOperand &operand : op->getOpOperands())
+    for (size_t i = 0; i < othersFor(operand).size(); ++i)
+      mutations.push_back({llvm::formatv("operand {0}, other {1}",
+                                         operand.getOperandNumber(), i),
+                           [=, n = operand.getOperandNumber()](Operation *op) {
+                             op->setOperand(n,
+                                            othersFor(op->getOpOperand(n))[i]);
+                           }});
+  if (op->hasTrait<OpTrait::IsTerminator>())
+    return mutations;
+  // Without the op, an operand of the type stands for each of its results.
+  bool deletable = llvm::all_of(op->getResults(), [&](Value result) {
+    return result.use_empty() ||
+           llvm::is_contained(op->getOperandTypes(), result.getType());
+  });
+  if (deletable)
+    mutations.push_back({"deleted", [](Operation *op) {
+                           for (Value result : op->getResults())
+                             for (Value operand : op->getOperands())
+                               if (operand.getType() == result.getType())
+                                 result.replaceAllUsesWith(operand);
+                           op->erase();
+                         }});
+  mutations.push_back(
+      {"twice", [](Operation *op) {
+         Operation *copy = op->clone();
+         op->getBlock()->getOperations().insertAfter(op->getIterator(), copy);
+         // In a chain, the copy comes behind; elsewhere it is idle.
+         for (auto [result, again] :
+              llvm::zip(op->getResults(), copy->getResults()))
+           if (op->getNumOperands() &&
+               op->getOperand(0).getType() == result.getType()) {
+             result.replaceAllUsesExcept(again, copy);
+             copy->setOperand(0, result);
+           }
+       }});
+  // A chain's neighbour: x -> op -> user becomes x -> user -> op.
+  if (op->getNumResults() == 1 && op->getResult(0).hasOneUse() &&
+      op->getNumOperands() &&
+      op->getOperand(0).getType() == op->getResult(0).getType()) {
+    Operation *user = *op->getResult(0).user_begin();
+    if (user->getNumResults() == 1 && user->getBlock() == op->getBlock() &&
+        user->getOperand(0) == op->getResult(0) &&
+        user->getResult(0).getType() == op->getResult(0).getType())
+      mutations.push_back({"behind its user", [](Operation *op) {
+                             Operation *user = *op->getResult(0).user_begin();
+                             user->getResult(0).replaceAllUsesWith(
+                                 op->getResult(0));
+                             user->setOperand(0, op->getOperand(0));
+                             op->setOperand(0, user->getResult(0));
+                             op->moveAfter(user);
+                           }});
+  }
+  return mutations;
+}
+
+/// A backend, and what it makes of a module; nullopt: it refused.
+struct Target {
+  std::string name;
+  std::function<TargetAttr(MLIRContext *)> facts;
+  std::function<LogicalResult(ModuleOp)> lower;
+};
+
+Target cpuTarget(const char *name) {
+  auto target = cpu::findCpuTarget(name);
+  return {
+      name,
+      [=](MLIRContext *context) { return cpu::targetAttr(context, *target); },
+      [=](ModuleOp module) {
+        cpu::ScratchSizes scratch;
+        return cpu::lowerTileToCpu(module, *target, scratch);
+      }};
+}
+
+Target gpuTarget(const char *name) {
+  auto target = nvptx::findSmTarget(name);
+  return {
+      name,
+      [=](MLIRContext *context) { return nvptx::targetAttr(context, *target); },
+      [=](ModuleOp module) {
+        nvptx::LaunchInfos launch;
+        return nvptx::lowerTileToGpu(module, *target, launch);
+      }};
+}
+
+spec::Spec specOf(spec::DType dtype, spec::Codec k, spec::Codec v,
+                  unsigned dimV, std::optional<double> softcap, bool window) {
+  spec::Spec spec;
+  spec.name = spec.file = "mutated";
+  spec.model.layers = 1, spec.model.qHeads = 8, spec.model.kvHeads = 2;
+  spec.model.headDimK = 64, spec.model.headDimV = dimV;
+  spec.model.dtype = dtype, spec.model.softmaxScale = 0.125;
+  spec.model.logitSoftcap = softcap;
+  spec::Store store;
+  store.name = "s";
+  store.scope.layerEnd = 1, store.scope.headEnd = 2;
+  store.k.dim = 64, store.k.codec = k;
+  store.v.dim = dimV, store.v.codec = v;
+  if (window)
+    store.read.window = spec::Read::Window{4, 60};
+  spec.stores = {store};
+  return spec;
+}
+
+class OpMutation : public testing::Test {
+protected:
+  OpMutation() : context(MLIRContext::Threading::DISABLED) {
+    context.loadDialect<KvcDialect, tile::TileDialect, arith::ArithDialect,
+                        cf::ControlFlowDialect, func::FuncDialect,
+                        LLVM::LLVMDialect, math::MathDialect, scf::SCFDialect,
+                        vector::VectorDialect>();
+    context.getDiagEngine().registerHandler([&](mlir::Diagnostic &diagnostic) {
+      errors += diagnostic.getSeverity() == DiagnosticSeverity::Error;
+    });
+  }
+
+  OwningOpRef<ModuleOp> tileModule(const spec::Spec &spec,
+                                   const Target &target) {
+    OwningOpRef<ModuleOp> module = importSpec(context, spec);
+    (*module)->setAttr("kvc.target", target.facts(&context));
+    PassManager pm(&context);
+    buildTilePipeline(pm, {});
+    EXPECT_TRUE(succeeded(pm.run(*module)));
+    return module;
+  }
+
+  /// The code of a module; "" if the verifier or the backend refuses it, which
+  /// must say why.
+  std::string codeOf(ModuleOp module, const Target &target) {
+    size_t before = errors;
+    if (succeeded(verify(module)) && succeeded(target.lower(module))) {
+      std::string text;
+      llvm::raw_string_ostream(text) << module;
+      return text;
+    }
+    EXPECT_GT(errors, before) << "refused without a word";
+    return "";
+  }
+
+  /// The kernel of this name alone, with its store, in a copy of `module`.
+  static tile::KernelOp alone(ModuleOp module, StringRef name) {
+    tile::KernelOp wanted;
+    for (auto kernel :
+         llvm::make_early_inc_range(module.getOps<tile::KernelOp>()))
+      if (kernel.getSymName() == name)
+        wanted = kernel;
+      else
+        kernel.erase();
+    return wanted;
+  }
+
+  static Operation *opAt(tile::KernelOp kernel, size_t place) {
+    Operation *found = nullptr;
+    kernel.getBody().walk([&](Operation *op) {
+      if (!place--)
+        found = op;
+    });
+    return found;
+  }
+
+  void mutateAll(const spec::Spec &spec, const Target &target) {
+    OwningOpRef<ModuleOp> original = tileModule(spec, target);
+    for (auto kernel : original->getOps<tile::KernelOp>())
+      mutateKernel(*original, kernel.getSymName(), target);
+  }
+
+  void mutateKernel(ModuleOp original, StringRef name, const Target &target);
+
+  MLIRContext context;
+  size_t errors = 0, refused = 0, changed = 0;
+};
+
+void OpMutation::mutateKernel(ModuleOp original, StringRef name,
+                              const Target &target) {
+  OwningOpRef<ModuleOp> copy(original.clone());
+  alone(*copy, name);
+  std::string code = codeOf(*copy, target);
+  ASSERT_FALSE(code.empty()) << name.str();
+  OwningOpRef<ModuleOp> pattern(original.clone());
+  tile::KernelOp kernel = alone(*pattern, name);
+  size_t ops = 0;
+  kernel.getBody().walk([&](Operation *) { ++ops; });
+  for (size_t place = 0; place < ops; ++place)
+    for (const Mutation &mutation : mutationsOf(opAt(kernel, place))) {
+      OwningOpRef<ModuleOp> mutant(pattern->clone());
+      auto mutated = *mutant->getOps<tile::KernelOp>().begin();
+      Operation *op = opAt(mutated, place);
+      std::string what =
+          llvm::formatv("{0}, {1}: `{2}` {3}", target.name, name,
+                        op->getName().getStringRef(), mutation.name);
+      mutation.apply(op);
+      std::string found = codeOf(*mutant, target);
+      EXPECT_TRUE(found != code) << "ignored: " << what;
+      ++(found.empty() ? refused : changed);
+    }
+}
+
+TEST_F(OpMutation, IsRefusedOrOtherCode) {
+  using spec::DType;
+  spec::FloatCodec bf16{DType::BF16}, f16{DType::F16};
+  spec::IntCodec int8{8, DType::F16};
+  const spec::Spec specs[] = {
+      specOf(DType::BF16, bf16, f16, 32, std::nullopt, false),
+      specOf(DType::F16, int8, int8, 64, 30., true),
+      specOf(DType::BF16, bf16, bf16, 64, std::nullopt, true),
+      specOf(DType::F32, f16, int8, 64, 50., false),
+  };
+  for (const Target &target :
+       {cpuTarget("x86-64-v3"), cpuTarget("x86-64-v4-amx"), gpuTarget("sm_80"),
+        gpuTarget("sm_90")})
+    for (const spec::Spec &spec : specs)
+      mutateAll(spec, target);
+  printf("%zu mutations refused, %zu give other code\n", refused, changed);
+  EXPECT_GT(refused, 100u);
+  EXPECT_GT(changed, 100u);
+}
+
+} // namespace
