@@ -1,0 +1,577 @@
+//===- TileInterpreter.cpp - the meaning of the tile ops ------------------===//
+#include "lib/Reference/TileInterpreter.h"
+#include "dialect/codecs/HostFloat.h"
+#include "lib/Reference/Sequence.h"
+
+#include "llvm/ADT/TypeSwitch.h"
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::reference;
+
+static constexpr double kInf = std::numeric_limits<double>::infinity();
+
+namespace {
+
+//===----------------------------------------------------------------------===//
+// Values
+//===----------------------------------------------------------------------===//
+
+/// f32 tensors: [rows, columns], or one row.
+struct Matrix {
+  Matrix(int64_t rows, int64_t columns)
+      : rows(rows), columns(columns), data(rows * columns) {}
+  double &at(int64_t row, int64_t column) {
+    return data[row * columns + column];
+  }
+  double at(int64_t row, int64_t column) const {
+    return data[row * columns + column];
+  }
+
+  int64_t rows, columns;
+  std::vector<double> data;
+  /// Scores that a mask hid, and what became of them; empty: none.
+  std::vector<bool> hidden;
+};
+
+/// Codes or scales as the cache holds them.
+struct Bytes {
+  Bytes(int64_t rows, int64_t rowBytes)
+      : rowBytes(rowBytes), data(rows * rowBytes) {}
+  uint8_t *row(int64_t index) { return &data[index * rowBytes]; }
+  const uint8_t *row(int64_t index) const { return &data[index * rowBytes]; }
+
+  int64_t rowBytes;
+  std::vector<uint8_t> data;
+};
+
+/// The tokens of a tile from this one on; in append, the row at hand.
+struct Tokens {
+  int64_t first;
+};
+
+/// m in powers of two.
+struct State {
+  State(int64_t rows, int64_t dim)
+      : largest(rows, -kInf), total(rows, 0), sums(rows, dim) {}
+  std::vector<double> largest, total;
+  Matrix sums;
+};
+
+using TileValue = std::variant<Matrix, Bytes, Tokens, State, int64_t>;
+
+int64_t bytesOf(Type type) { return type.getIntOrFloatBitWidth() / 8; }
+
+double widen(Type type, const uint8_t *bytes) {
+  if (type.isF32()) {
+    float x;
+    std::memcpy(&x, bytes, sizeof(x));
+    return x;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, bytes, sizeof(bits));
+  return type.isF16() ? fromF16(bits) : fromBF16(bits);
+}
+
+/// The bits of 1.
+void storeOne(Type type, uint8_t *bytes) {
+  float one = 1;
+  uint16_t half = type.isF16() ? toF16(1) : toBF16(1);
+  if (type.isF32())
+    std::memcpy(bytes, &one, sizeof(one));
+  else
+    std::memcpy(bytes, &half, sizeof(half));
+}
+
+RankedTensorType tensor(mlir::Value value) {
+  return cast<RankedTensorType>(value.getType());
+}
+
+//===----------------------------------------------------------------------===//
+// Items
+//===----------------------------------------------------------------------===//
+
+/// What ops of one item reach outside of it. Each kind of kernel has its own;
+/// an op of another kind finds its part missing.
+struct Item {
+  int64_t rows = 0; ///< of queries, or of a merge
+
+  // attend
+  const AttendProblem *problem = nullptr;
+  const HostBatch *batch = nullptr;
+  const HostCache *from = nullptr;
+  Rows q;
+  int64_t sequence = 0, head = 0;
+  Span tokens; ///< of the split
+  int64_t queryRow(int64_t row) const {
+    return batch->cuQ[sequence] + row / problem->group;
+  }
+  int64_t queryHead(int64_t row) const {
+    return (problem->firstHead + head) * problem->group + row % problem->group;
+  }
+  int64_t position(int64_t row) const {
+    return batch->kvLen[sequence] - batch->queries(sequence) +
+           row / problem->group;
+  }
+
+  // merge
+  const Tensor *partsO = nullptr, *partsLse = nullptr;
+
+  // append
+  Rows k, v;
+  HostCache *to = nullptr;
+  int64_t row = 0, modelHead = 0, slot = 0;
+
+  // What attend and merge store.
+  std::function<void(int64_t row, double lse, llvm::ArrayRef<double> o)> store;
+};
+
+/// The values of one item.
+class Run {
+public:
+  Run(tile::KernelOp kernel, const Item &item) : kernel(kernel), item(item) {}
+  LogicalResult run(Block &block);
+
+private:
+  LogicalResult run(tile::LoadQueryOp op);
+  LogicalResult run(tile::SoftmaxInitOp op);
+  LogicalResult run(tile::ForTokensOp op);
+  LogicalResult run(tile::LoadOp op);
+  LogicalResult run(tile::DecodeOp op);
+  LogicalResult run(tile::DotOp op);
+  LogicalResult run(tile::ScaleTokensOp op);
+  LogicalResult run(tile::SoftcapOp op);
+  LogicalResult run(tile::MaskOp op);
+  LogicalResult run(tile::SoftmaxStepOp op);
+  LogicalResult run(tile::AccumulateOp op);
+  LogicalResult run(tile::StorePartialOp op) { return store(op.getState()); }
+  LogicalResult run(tile::ForPartsOp op);
+  LogicalResult run(tile::MergeStepOp op);
+  LogicalResult run(tile::StoreOutputOp op) { return store(op.getState()); }
+  LogicalResult run(tile::ForRowsOp op) {
+    return round(op, {Tokens{item.row}});
+  }
+  LogicalResult run(tile::LoadRowOp op);
+  LogicalResult run(tile::EncodeOp op);
+  LogicalResult run(tile::StoreRowOp op);
+  LogicalResult run(tile::YieldOp) { return success(); }
+
+  LogicalResult store(mlir::Value state);
+  /// Runs the body of `loop` once.
+  LogicalResult round(Operation *loop, std::vector<TileValue> arguments);
+  /// What the body of `loop` yields first.
+  const TileValue &yielded(Operation *loop) {
+    return values.find(loop->getRegion(0).front().back().getOperand(0))->second;
+  }
+
+  template <typename T> const T &get(mlir::Value value) {
+    return std::get<T>(values.find(value)->second);
+  }
+  void set(mlir::Value value, TileValue bound) {
+    values.insert_or_assign(value, std::move(bound));
+  }
+
+  tile::KernelOp kernel;
+  const Item &item;
+  llvm::DenseMap<mlir::Value, TileValue> values;
+};
+
+} // namespace
+
+LogicalResult Run::run(Block &block) {
+  for (Operation &op : block) {
+    LogicalResult result =
+        llvm::TypeSwitch<Operation *, LogicalResult>(&op)
+            .Case<tile::LoadQueryOp, tile::SoftmaxInitOp, tile::ForTokensOp,
+                  tile::LoadOp, tile::DecodeOp, tile::DotOp,
+                  tile::ScaleTokensOp, tile::SoftcapOp, tile::MaskOp,
+                  tile::SoftmaxStepOp, tile::AccumulateOp, tile::StorePartialOp,
+                  tile::ForPartsOp, tile::MergeStepOp, tile::StoreOutputOp,
+                  tile::ForRowsOp, tile::LoadRowOp, tile::EncodeOp,
+                  tile::StoreRowOp, tile::YieldOp>(
+                [&](auto op) { return run(op); })
+            .Default([](Operation *op) {
+              return op->emitOpError("has no meaning to the tile interpreter");
+            });
+    if (failed(result))
+      return failure();
+  }
+  return success();
+}
+
+LogicalResult Run::round(Operation *loop, std::vector<TileValue> arguments) {
+  Block &body = loop->getRegion(0).front();
+  for (auto [argument, value] : llvm::zip(body.getArguments(), arguments))
+    set(argument, std::move(value));
+  return run(body);
+}
+
+//===----------------------------------------------------------------------===//
+// Attend
+//===----------------------------------------------------------------------===//
+
+LogicalResult Run::run(tile::LoadQueryOp op) {
+  if (!item.problem)
+    return op.emitOpError("needs the item of an attend kernel");
+  double scale = op.getScale().convertToDouble();
+  Matrix q(item.rows, item.q.dim);
+  for (int64_t row = 0; row < item.rows; ++row)
+    for (auto [c, x] :
+         llvm::enumerate(item.q.row(item.queryRow(row), item.queryHead(row))))
+      q.at(row, c) = scale * x;
+  set(op.getQ(), std::move(q));
+  return success();
+}
+
+LogicalResult Run::run(tile::SoftmaxInitOp op) {
+  set(op.getState(), State(item.rows, op.getState().getType().getDim()));
+  return success();
+}
+
+LogicalResult Run::run(tile::ForTokensOp op) {
+  if (!item.problem)
+    return op.emitOpError("needs the item of an attend kernel");
+  int64_t tile = kernel.getSchedule().getTokens();
+  TileValue state = get<State>(op.getInit());
+  for (int64_t first = item.tokens.begin / tile * tile; first < item.tokens.end;
+       first += tile) {
+    if (failed(round(op, {Tokens{first}, std::move(state)})))
+      return failure();
+    state = yielded(op);
+  }
+  set(op.getResult(), std::move(state));
+  return success();
+}
+
+LogicalResult Run::run(tile::LoadOp op) {
+  if (!item.problem)
+    return op.emitOpError("needs the item of an attend kernel");
+  HostStream stream(*item.from, op.getStream());
+  int64_t count = tensor(op.getCodes()).getDimSize(0);
+  Bytes codes(count, stream.dim() * bytesOf(stream.codec().getCodeType()));
+  Type scaleType = stream.codec().getScaleType();
+  Bytes scales(count, scaleType ? bytesOf(scaleType) : 0);
+  int64_t first = get<Tokens>(op.getTokens()).first;
+  Visible seen =
+      visibleTo(*item.problem, item.position(0), item.position(item.rows - 1))
+          .within({first, first + count});
+  seen.forEach([&](int64_t t) {
+    int64_t outer = item.batch->table[item.sequence * item.batch->tableStride +
+                                      t / item.from->outerTokens];
+    HostRow row = stream.row(outer, item.head, t % item.from->outerTokens);
+    std::memcpy(codes.row(t - first), row.codes, codes.rowBytes);
+    if (scaleType)
+      std::memcpy(scales.row(t - first), row.scale, scales.rowBytes);
+  });
+  set(op.getCodes(), std::move(codes));
+  if (op.getScales())
+    set(op.getScales(), std::move(scales));
+  return success();
+}
+
+LogicalResult Run::run(tile::DecodeOp op) {
+  auto codec = cast<CodecAttrInterface>(op.getCodecAttr());
+  const Bytes &codes = get<Bytes>(op.getCodes());
+  Matrix x(tensor(op.getX()).getDimSize(0), tensor(op.getX()).getDimSize(1));
+  Type scaleType = codec.getScaleType();
+  Bytes one(1, scaleType ? bytesOf(scaleType) : 0);
+  if (scaleType)
+    storeOne(scaleType, one.row(0));
+  std::vector<float> row(x.columns);
+  for (int64_t t = 0; t < x.rows; ++t) {
+    const uint8_t *scale = !scaleType       ? nullptr
+                           : op.getScales() ? get<Bytes>(op.getScales()).row(t)
+                                            : one.row(0);
+    codec.decodeRow(codes.row(t), scale, row);
+    llvm::copy(row, &x.at(t, 0));
+  }
+  set(op.getX(), std::move(x));
+  return success();
+}
+
+LogicalResult Run::run(tile::DotOp op) {
+  const Matrix &q = get<Matrix>(op.getQ()), &k = get<Matrix>(op.getK());
+  Matrix scores(q.rows, k.rows);
+  for (int64_t row = 0; row < q.rows; ++row)
+    for (int64_t t = 0; t < k.rows; ++t)
+      for (int64_t c = 0; c < q.columns; ++c)
+        scores.at(row, t) += q.at(row, c) * k.at(t, c);
+  set(op.getScores(), std::move(scores));
+  return success();
+}
+
+LogicalResult Run::run(tile::ScaleTokensOp op) {
+  Matrix x = get<Matrix>(op.getX());
+  const Bytes &scales = get<Bytes>(op.getScales());
+  Type type = tensor(op.getScales()).getElementType();
+  for (int64_t row = 0; row < x.rows; ++row)
+    for (int64_t t = 0; t < x.columns; ++t)
+      x.at(row, t) *= widen(type, scales.row(t));
+  set(op.getResult(), std::move(x));
+  return success();
+}
+
+LogicalResult Run::run(tile::SoftcapOp op) {
+  Matrix x = get<Matrix>(op.getX());
+  double cap = op.getCap().convertToDouble();
+  for (double &value : x.data)
+    value = cap * M_LOG2E * std::tanh(value / cap);
+  set(op.getResult(), std::move(x));
+  return success();
+}
+
+LogicalResult Run::run(tile::MaskOp op) {
+  if (!item.problem)
+    return op.emitOpError("needs the item of an attend kernel");
+  Matrix x = get<Matrix>(op.getX());
+  auto read = cast<ReadAttrInterface>(op.getReadAttr());
+  AttendProblem problem = *item.problem;
+  problem.sink = read.getSinkTokens();
+  problem.recent = read.getRecentTokens();
+  int64_t first = get<Tokens>(op.getTokens()).first;
+  x.hidden.resize(x.data.size());
+  for (int64_t row = 0; row < x.rows; ++row) {
+    Visible seen = visibleTo(problem, item.position(row), item.position(row));
+    for (int64_t t = 0; t < x.columns; ++t)
+      if (!seen.contains(first + t)) {
+        x.at(row, t) = -kInf;
+        x.hidden[row * x.columns + t] = true;
+      }
+  }
+  set(op.getResult(), std::move(x));
+  return success();
+}
+
+LogicalResult Run::run(tile::SoftmaxStepOp op) {
+  Matrix p = get<Matrix>(op.getScores());
+  State state = get<State>(op.getState());
+  for (int64_t row = 0; row < p.rows; ++row) {
+    double before = state.largest[row], largest = before;
+    for (int64_t t = 0; t < p.columns; ++t)
+      if (!(p.at(row, t) <= largest)) // NaN stays
+        largest = std::isnan(largest) ? largest : p.at(row, t);
+    // Nothing seen yet: any finite origin will do, -inf would make NaN.
+    double origin = largest == -kInf ? 0 : largest;
+    double factor = std::exp2(before - origin);
+    state.largest[row] = largest;
+    state.total[row] *= factor;
+    for (int64_t c = 0; c < state.sums.columns; ++c)
+      state.sums.at(row, c) *= factor;
+    for (int64_t t = 0; t < p.columns; ++t) {
+      p.at(row, t) = std::exp2(p.at(row, t) - origin);
+      state.total[row] += p.at(row, t);
+    }
+  }
+  set(op.getP(), std::move(p));
+  set(op.getNext(), std::move(state));
+  return success();
+}
+
+LogicalResult Run::run(tile::AccumulateOp op) {
+  const Matrix &p = get<Matrix>(op.getP()), &v = get<Matrix>(op.getV());
+  State state = get<State>(op.getState());
+  for (int64_t row = 0; row < p.rows; ++row)
+    for (int64_t t = 0; t < p.columns; ++t) {
+      if (!p.hidden.empty() && p.hidden[row * p.columns + t])
+        continue;
+      for (int64_t c = 0; c < v.columns; ++c)
+        state.sums.at(row, c) += p.at(row, t) * v.at(t, c);
+    }
+  set(op.getNext(), std::move(state));
+  return success();
+}
+
+LogicalResult Run::store(mlir::Value value) {
+  const State &state = get<State>(value);
+  for (int64_t row = 0; row < item.rows; ++row) {
+    double total = state.total[row];
+    llvm::SmallVector<double> o(state.sums.columns, 0);
+    if (total != 0)
+      for (auto [c, x] : llvm::enumerate(o))
+        x = state.sums.at(row, c) / total;
+    item.store(row,
+               total == 0 ? -kInf
+                          : M_LN2 * (state.largest[row] + std::log2(total)),
+               o);
+  }
+  return success();
+}
+
+FailureOr<AttendResult> TileInterpreter::attend(Rows q, const HostCache &cache,
+                                                const HostBatch &batch) const {
+  tile::KernelOp op = kernel;
+  auto store =
+      SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
+  AttendProblem problem;
+  problem.cache = cast<CacheType>(store.getCache());
+  problem.dtype = op.getDtype();
+  problem.firstHead = store.getHeadBegin();
+  problem.group = store.getGroup();
+  problem.qHeads = store.getQHeads();
+  problem.sink = store.read().getSinkTokens();
+  problem.recent = store.read().getRecentTokens();
+  if (llvm::Error error = check(problem, q, cache, batch))
+    return op.emitOpError() << llvm::toString(std::move(error));
+  int64_t longest = 1;
+  for (int32_t length : batch.kvLen)
+    longest = std::max<int64_t>(longest, length);
+  int64_t split = op.getSchedule().getSplit();
+  if (!split)
+    split = longest;
+  AttendResult result =
+      AttendResult::empty(problem, q.rows, (longest - 1) / split + 1);
+  Item item;
+  item.problem = &problem;
+  item.batch = &batch;
+  item.from = &cache;
+  item.q = q;
+  int64_t dim = problem.cache.getDimV(), part = 0;
+  item.store = [&](int64_t row, double lse, llvm::ArrayRef<double> o) {
+    int64_t at = (part * q.rows + item.queryRow(row)) * problem.qHeads +
+                 item.queryHead(row);
+    result.lse.data[at] = lse;
+    llvm::copy(o, &result.o.data[at * dim]);
+  };
+  for (item.sequence = 0; item.sequence < batch.sequences(); ++item.sequence) {
+    item.rows = batch.queries(item.sequence) * problem.group;
+    int64_t length = batch.kvLen[item.sequence];
+    for (item.head = 0; item.rows && item.head < problem.cache.getHeads();
+         ++item.head)
+      for (part = 0; part * split < length; ++part) {
+        item.tokens = {part * split, std::min((part + 1) * split, length)};
+        if (failed(Run(op, item).run(op.getBody().front())))
+          return failure();
+      }
+  }
+  return result;
+}
+
+//===----------------------------------------------------------------------===//
+// Merge
+//===----------------------------------------------------------------------===//
+
+LogicalResult Run::run(tile::ForPartsOp op) {
+  if (!item.partsO)
+    return op.emitOpError("needs the item of a merge kernel");
+  TileValue state = get<State>(op.getInit());
+  for (int64_t part = 0; part < item.partsLse->shape.front(); ++part) {
+    if (failed(round(op, {part, std::move(state)})))
+      return failure();
+    state = yielded(op);
+  }
+  set(op.getResult(), std::move(state));
+  return success();
+}
+
+LogicalResult Run::run(tile::MergeStepOp op) {
+  if (!item.partsO)
+    return op.emitOpError("needs the item of a merge kernel");
+  State state = get<State>(op.getState());
+  int64_t part = get<int64_t>(op.getPart()), dim = state.sums.columns;
+  for (int64_t row = 0; row < item.rows; ++row) {
+    double lse = item.partsLse->data[part * item.rows + row];
+    if (lse == -kInf) // its o never matters, be it NaN
+      continue;
+    const double *o = &item.partsO->data[(part * item.rows + row) * dim];
+    double logit = lse * M_LOG2E, before = state.largest[row];
+    double largest = logit <= before ? before : logit;
+    double factor = std::exp2(before - largest), p = std::exp2(logit - largest);
+    state.largest[row] = largest;
+    state.total[row] = state.total[row] * factor + p;
+    for (int64_t c = 0; c < dim; ++c)
+      state.sums.at(row, c) = state.sums.at(row, c) * factor + p * o[c];
+  }
+  set(op.getNext(), std::move(state));
+  return success();
+}
+
+FailureOr<AttendResult> TileInterpreter::merge(const Tensor &partsO,
+                                               const Tensor &partsLse) const {
+  tile::KernelOp op = kernel;
+  llvm::ArrayRef<int64_t> oShape = partsO.shape, lseShape = partsLse.shape;
+  AttendResult result;
+  result.o = Tensor(oShape.drop_front(), 0);
+  result.lse = Tensor(lseShape.drop_front(), -kInf);
+  Item item;
+  item.rows = result.lse.data.size();
+  item.partsO = &partsO;
+  item.partsLse = &partsLse;
+  item.store = [&](int64_t row, double lse, llvm::ArrayRef<double> o) {
+    result.lse.data[row] = lse;
+    llvm::copy(o, &result.o.data[row * oShape.back()]);
+  };
+  if (failed(Run(op, item).run(op.getBody().front())))
+    return failure();
+  return result;
+}
+
+//===----------------------------------------------------------------------===//
+// Append
+//===----------------------------------------------------------------------===//
+
+LogicalResult Run::run(tile::LoadRowOp op) {
+  if (!item.to)
+    return op.emitOpError("needs the item of an append kernel");
+  Rows rows = op.getStream() == StreamKind::K ? item.k : item.v;
+  Matrix x(1, rows.dim);
+  llvm::copy(rows.row(get<Tokens>(op.getRow()).first, item.modelHead),
+             x.data.begin());
+  set(op.getX(), std::move(x));
+  return success();
+}
+
+LogicalResult Run::run(tile::EncodeOp op) {
+  auto codec = cast<CodecAttrInterface>(op.getCodecAttr());
+  const Matrix &x = get<Matrix>(op.getX());
+  std::vector<float> row(x.data.begin(), x.data.end());
+  Type scaleType = codec.getScaleType();
+  Bytes codes(1, x.columns * bytesOf(codec.getCodeType()));
+  Bytes scale(1, scaleType ? bytesOf(scaleType) : 0);
+  codec.encodeRow(row, codes.row(0), scaleType ? scale.row(0) : nullptr);
+  set(op.getCodes(), std::move(codes));
+  if (op.getScale())
+    set(op.getScale(), std::move(scale));
+  return success();
+}
+
+LogicalResult Run::run(tile::StoreRowOp op) {
+  if (!item.to)
+    return op.emitOpError("needs the item of an append kernel");
+  HostRow to = HostStream(*item.to, op.getStream())
+                   .row(item.slot / item.to->outerTokens, item.head,
+                        item.slot % item.to->outerTokens);
+  const Bytes &codes = get<Bytes>(op.getCodes());
+  std::memcpy(to.codes, codes.row(0), codes.rowBytes);
+  if (op.getScale()) {
+    const Bytes &scale = get<Bytes>(op.getScale());
+    std::memcpy(to.scale, scale.row(0), scale.rowBytes);
+  }
+  return success();
+}
+
+LogicalResult TileInterpreter::append(Rows k, Rows v, Slots slot,
+                                      HostCache &cache) const {
+  tile::KernelOp op = kernel;
+  auto store =
+      SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
+  Item item;
+  item.k = k;
+  item.v = v;
+  item.to = &cache;
+  for (auto [row, at] : llvm::enumerate(slot)) {
+    if (at < 0)
+      continue;
+    item.row = row;
+    item.slot = at;
+    for (item.head = 0; item.head < cache.type.getHeads(); ++item.head) {
+      item.modelHead = store.getHeadBegin() + item.head;
+      if (failed(Run(op, item).run(op.getBody().front())))
+        return failure();
+    }
+  }
+  return success();
+}

@@ -1,0 +1,42 @@
+//===- TileInterpreter.h - the meaning of the tile ops ----------*- C++ -*-===//
+//
+// Runs a tile kernel on host memory, op by op, as the ops describe themselves:
+// in float64 over the codes that the cache holds. It knows no order of ops, no
+// fast path and no schedule but the size of tiles and splits, so that a pass is
+// right when what a kernel gives is the same before it and after.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_LIB_REFERENCE_TILEINTERPRETER_H
+#define KVC_LIB_REFERENCE_TILEINTERPRETER_H
+
+#include "dialect/tile/TileDialect.h"
+#include "lib/Reference/Interpreter.h"
+
+namespace kvc::reference {
+
+/// One kernel of a module that was verified, which must outlive it. An op that
+/// has no meaning here is an error at its location.
+class TileInterpreter {
+public:
+  explicit TileInterpreter(tile::KernelOp kernel) : kernel(kernel) {}
+
+  /// An attend kernel on every item: the parts of the splits that its schedule
+  /// has, as attend() gives them for `parts`. Tokens that the cache does not
+  /// hold, or that no query of their sequence sees, are zeros to it. Fails, as
+  /// attend() does, on a batch that does not fit q or the cache.
+  mlir::FailureOr<AttendResult> attend(Rows q, const HostCache &cache,
+                                       const HostBatch &batch) const;
+  /// A merge kernel on all rows of parts [parts, ...].
+  mlir::FailureOr<AttendResult> merge(const Tensor &partsO,
+                                      const Tensor &partsLse) const;
+  /// An append kernel on rows whose slots are in the cache.
+  mlir::LogicalResult append(Rows k, Rows v, Slots slot,
+                             HostCache &cache) const;
+
+private:
+  tile::KernelOp kernel;
+};
+
+} // namespace kvc::reference
+
+#endif // KVC_LIB_REFERENCE_TILEINTERPRETER_H

@@ -1,0 +1,154 @@
+//===- TileTest.cpp - the tile level means what the kvc level does --------===//
+#include "lib/Reference/TileInterpreter.h"
+#include "passes/Passes.h"
+#include "test/unit/Reference/Fixture.h"
+
+#include "mlir/AsmParser/AsmParser.h"
+#include "mlir/IR/Verifier.h"
+#include "mlir/Pass/PassManager.h"
+
+using namespace kvc;
+using namespace kvc::reference;
+
+namespace {
+
+/// The kernels of a scene.
+class TileScene {
+public:
+  /// Tiles of `tokens`, splits of `shape.parts`.
+  TileScene(const Shape &shape, int64_t tokens) : scene(shape) {
+    scene.context.loadDialect<tile::TileDialect>();
+    module = scene.module->clone();
+    for (const char *name : {"attend", "attend_and_merge"})
+      module->lookupSymbol<mlir::func::FuncOp>(name).erase();
+    std::string schedule = llvm::formatv(
+        "#kvc.schedule<tokens = {0}, split = {1}>", tokens, shape.parts);
+    module->walk([&](AttendOp op) {
+      op.setScheduleAttr(mlir::cast<ScheduleAttr>(
+          mlir::parseAttribute(schedule, &scene.context)));
+    });
+    run(createLowerToTile());
+  }
+
+  void run(std::unique_ptr<mlir::Pass> pass) {
+    mlir::PassManager pm(&scene.context);
+    pm.addPass(std::move(pass));
+    ASSERT_TRUE(mlir::succeeded(pm.run(*module)));
+  }
+
+  TileInterpreter kernel(llvm::StringRef name) {
+    return TileInterpreter(module->lookupSymbol<tile::KernelOp>(name));
+  }
+  AttendResult parts() {
+    auto result = kernel("attend_parts")
+                      .attend(scene.q(), scene.arena->cache(), scene.batch());
+    EXPECT_TRUE(mlir::succeeded(result));
+    return mlir::succeeded(result) ? *result : AttendResult();
+  }
+
+  Scene scene;
+  mlir::OwningOpRef<mlir::ModuleOp> module;
+};
+
+/// Lowered, then folded, kernels give what the kvc ops give.
+void expectSame(const Shape &shape, int64_t tokens, double tolerance = 1e-11) {
+  TileScene tiles(shape, tokens);
+  Scene &scene = tiles.scene;
+  AttendResult want = scene.attend("attend_parts");
+  expectNear(tiles.parts(), want, tolerance);
+  auto merged = tiles.kernel("merge").merge(want.o, want.lse);
+  ASSERT_TRUE(mlir::succeeded(merged));
+  expectNear(*merged, scene.attend("attend_and_merge"), tolerance);
+  tiles.run(createFoldScales());
+  expectNear(tiles.parts(), want, tolerance);
+
+  HostCache &cache = scene.arena->cache();
+  HostArena arena(cache.type, cache.outers, cache.outerTokens);
+  ASSERT_TRUE(mlir::succeeded(tiles.kernel("append").append(
+      scene.k(), scene.v(), scene.slots, arena.cache())));
+  EXPECT_EQ(arena.bytes(), scene.arena->bytes());
+}
+
+TEST(Tile, MeansWhatKvcMeans) { expectSame({.parts = 4}, 2); }
+
+TEST(Tile, TilesAndSplits) {
+  for (auto [tokens, parts] :
+       {std::pair(1, 1), {1, 3}, {3, 3}, {2, 8}, {16, 16}, {16, 1024}}) {
+    Shape shape;
+    shape.parts = parts;
+    expectSame(shape, tokens);
+  }
+}
+
+TEST(Tile, Layouts) {
+  for (int64_t page : {0, 1, 3, 16})
+    for (const char *order : {"HND", "NHD"}) {
+      Shape shape;
+      shape.page = page, shape.order = order, shape.parts = 4;
+      expectSame(shape, 4);
+    }
+}
+
+TEST(Tile, StoresOfSomeHeads) {
+  Shape shape;
+  shape.kvHeads = 4, shape.firstHead = 1, shape.heads = 2, shape.group = 3;
+  shape.dimK = 24, shape.dimV = 40, shape.parts = 4;
+  expectSame(shape, 2);
+}
+
+TEST(Tile, WindowsAndSoftcaps) {
+  for (auto [sink, recent] :
+       {std::pair(0, 1), {0, 5}, {2, 3}, {4, 100}, {100, 1}, {15, 10}})
+    for (double softcap : {0., 1.5}) {
+      Shape shape;
+      shape.lengths = {20, 7}, shape.queries = {9, 2};
+      shape.sink = sink, shape.recent = recent, shape.softcap = softcap;
+      shape.scale = softcap ? 2 : 0.25, shape.parts = 8;
+      expectSame(shape, 4);
+    }
+}
+
+// Decoding rounds code times scale to f32; folded, nothing does.
+TEST(Tile, ScalesBeforeAndAfterTheyAreFolded) {
+  for (const char *k : {"#kvc.int<8, scale = f32>", "#kvc.float<bf16>"})
+    for (const char *v : {"#kvc.int<8, scale = f16>", "#kvc.float<f16>"}) {
+      Shape shape;
+      shape.codecK = k, shape.codecV = v, shape.parts = 4;
+      shape.softcap = 3;
+      expectSame(shape, 2, 1e-6);
+    }
+}
+
+// A pass that folded the scales of the wrong stream would be seen.
+TEST(Tile, ScalesOfAnotherStreamShow) {
+  Shape shape;
+  shape.codecK = shape.codecV = "#kvc.int<8, scale = f32>";
+  shape.dimK = shape.dimV = 16, shape.parts = 4;
+  TileScene tiles(shape, 2);
+  AttendResult want = tiles.scene.attend("attend_parts");
+  tiles.run(createFoldScales());
+  tile::ScaleTokensOp last;
+  tile::LoadOp first;
+  tiles.module->walk([&](tile::ScaleTokensOp op) { last = op; });
+  tiles.module->walk([&](tile::LoadOp op) { first = first ? first : op; });
+  last->setOperand(1, first.getScales());
+  ASSERT_TRUE(mlir::succeeded(mlir::verify(*tiles.module)));
+  AttendResult got = tiles.parts();
+  double furthest = 0;
+  for (auto [a, b] : llvm::zip(got.o.data, want.o.data))
+    furthest = std::max(furthest, std::fabs(a - b));
+  EXPECT_GT(furthest, 1e-3);
+}
+
+TEST(Tile, RefusesOpsOfOtherKernels) {
+  TileScene tiles({.parts = 4}, 2);
+  std::string error;
+  mlir::ScopedDiagnosticHandler handler(
+      &tiles.scene.context,
+      [&](mlir::Diagnostic &diagnostic) { error = diagnostic.str(); });
+  EXPECT_TRUE(mlir::failed(tiles.kernel("append").attend(
+      tiles.scene.q(), tiles.scene.arena->cache(), tiles.scene.batch())));
+  EXPECT_THAT(error, testing::HasSubstr("needs the item of an append kernel"));
+}
+
+} // namespace
