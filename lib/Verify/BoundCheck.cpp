@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <set>
 
 using namespace kvc;
 using namespace kvc::verify;
@@ -126,18 +127,27 @@ public:
       : store(store), kind(kind), queries(queries),
         rows(makeMember(store, DataKind::Normal, std::max(kRows, queries),
                         queries, random)) {
-    if (kind != DataKind::Mean)
+    if (kind == DataKind::Normal)
       return;
-    // Integers that every codec has: 127 makes the scale of a symmetric one 1.
-    int64_t dim = store.cache().getDimV();
-    for (size_t i = 0; i < rows.v.size(); ++i)
-      rows.v[i] =
-          int64_t(i) % dim == dim - 1 ? 127 : float(random.range(-127, 127));
     std::fill(rows.q.begin(), rows.q.end(), 0.f);
+    // Numbers that every codec has: 127 makes the scale of a symmetric one a
+    // power of two.
+    int64_t dim = store.cache().getDimV(), row = store.kvHeads() * dim;
+    for (int64_t i = 0; i < int64_t(rows.v.size()); ++i)
+      if (kind == DataKind::Zero)
+        rows.v[i] = i < row ? kMark : 0;
+      else
+        rows.v[i] = i % dim == dim - 1 ? 127 : float(random.range(-127, 127));
     encode(store, rows);
   }
 
+  /// What V of row 0 is in every channel, of zeros.
+  static constexpr float kMark = 127 * 256;
+
   Member sequence(int64_t tokens, Random &random);
+  /// The same, row 0 for the `marked` tokens and others for the rest.
+  Member sequence(int64_t tokens, const std::set<int64_t> &marked,
+                  Random &random);
   /// Elements [kv heads of the store][dim v] of the V that a token got.
   const float *v(int64_t token) const {
     return &rows.v[(from[token] * store.kvHeads() + store.problem.firstHead) *
@@ -147,6 +157,9 @@ public:
 private:
   static constexpr int64_t kRows = 61;
 
+  /// Of the rows that `from` says.
+  Member make();
+
   const StoreSubject &store;
   DataKind kind;
   int64_t queries;
@@ -154,8 +167,26 @@ private:
   std::vector<int32_t> from; ///< row of each token
 };
 
-/// Its k and v are those of the pool: enough for the largest of them.
 Member Pool::sequence(int64_t tokens, Random &random) {
+  from.resize(tokens);
+  for (int32_t &row : from)
+    row = random.below(rows.length);
+  return make();
+}
+
+Member Pool::sequence(int64_t tokens, const std::set<int64_t> &marked,
+                      Random &random) {
+  from.resize(tokens);
+  for (int32_t &row : from)
+    row = random.range(1, rows.length - 1);
+  for (int64_t token : marked)
+    from[token] = 0;
+  return make();
+}
+
+/// Its k and v are those of the pool: enough for the largest of them.
+Member Pool::make() {
+  int64_t tokens = from.size();
   Member member;
   member.kind = kind;
   member.length = tokens;
@@ -163,9 +194,6 @@ Member Pool::sequence(int64_t tokens, Random &random) {
   member.q = rows.q;
   member.k = rows.k;
   member.v = rows.v;
-  from.resize(tokens);
-  for (int32_t &row : from)
-    row = random.below(rows.length);
   for (auto [plane, made] : llvm::zip(store.planes, rows.planes)) {
     std::vector<uint8_t> &to = member.planes.emplace_back();
     to.resize(store.heads() * tokens * plane.rowBytes);
@@ -221,6 +249,7 @@ private:
   void judgeCount(int64_t row, int64_t seen, double lse);
   void judgeMean(int64_t row, llvm::ArrayRef<double> sums, int64_t seen,
                  const MemberOutput &output);
+  void checkEdges();
   void checkNamed();
   void checkNumbers();
   std::optional<MemberOutput> attendTo(const Member &member, Poison poison,
@@ -255,8 +284,9 @@ std::string BoundCheck::where(int64_t row) const {
                        row % store.queryHeads() + store.firstQuery());
 }
 
-/// With logits of 0 lse is log(tokens seen), to which no rounding comes near
-/// that of one token more or less.
+/// With logits of 0 lse is log(tokens seen). Up to some ten thousand of them no
+/// rounding comes near that of one token more or less; beyond, checkEdges()
+/// does what this cannot.
 void BoundCheck::judgeCount(int64_t row, int64_t seen, double lse) {
   double expected = std::log(double(seen));
   double bound = 32 * 0x1p-24 * (1 + expected);
@@ -315,6 +345,43 @@ void BoundCheck::checkCounts() {
     judgeCounts(pool, member, *output);
 }
 
+/// Whether the first and the last token of each span that a query sees are:
+/// they are all that o has, however many tokens share the weight.
+void BoundCheck::checkEdges() {
+  Pool pool(store, DataKind::Zero, visit.queries, random);
+  auto seenBy = [&](int64_t query) {
+    int64_t p = visit.tokens - visit.queries + query;
+    return reference::visibleTo(store.problem, p, p);
+  };
+  std::set<int64_t> edges;
+  for (int64_t query : {int64_t(0), visit.queries - 1})
+    for (reference::Span span : {seenBy(query).sink, seenBy(query).recent})
+      if (span.begin < span.end)
+        edges.insert({span.begin, span.end - 1});
+  Member member = pool.sequence(visit.tokens, edges, random);
+  auto output =
+      attendTo(member, Poison::NaN, true, random.below(Devices::kCount));
+  if (!output)
+    return;
+  for (int64_t row = 0; row < visit.queries * store.queryHeads(); ++row) {
+    reference::Visible seen = seenBy(row / store.queryHeads());
+    int64_t count =
+        seen.sink.end - seen.sink.begin + seen.recent.end - seen.recent.begin;
+    double marks = llvm::count_if(
+        edges, [&](int64_t edge) { return seen.contains(edge); });
+    double expected = marks * Pool::kMark / double(count);
+    double found = element(store.problem.dtype, output->o.data(),
+                           row * store.cache().getDimV());
+    // One edge of five is 20 %.
+    if (!(std::fabs(found - expected) <= 0.05 * expected))
+      return report.fail(
+          "N5",
+          llvm::formatv("{0}: the {1} tokens at the edges of what is "
+                        "seen give {2}, expected {3}",
+                        where(row), marks, number(found), number(expected)));
+  }
+}
+
 /// Where each seen token is.
 void BoundCheck::checkNamed() {
   Member member = makeMember(store, DataKind::Addresses, visit.tokens,
@@ -346,6 +413,7 @@ void BoundCheck::run() {
   report.splits =
       std::max(report.splits, store.splitsOf(visit.tokens, visit.queries));
   checkCounts();
+  checkEdges();
   if (cost.elements <= kQuick.elements)
     checkNamed();
   if (cost.macs <= kQuick.macs && cost.elements <= kQuick.elements)

@@ -136,12 +136,13 @@ static void fuzz(uint8_t reader, std::span<const uint8_t> bytes) {
 }
 
 /// The places of all values that are no object and no array.
-static void findLeaves(const nlohmann::json &json, const std::string &at,
-                       std::vector<std::string> &leaves) {
+static void findLeaves(const nlohmann::json &json,
+                       const nlohmann::json::json_pointer &at,
+                       std::vector<nlohmann::json::json_pointer> &leaves) {
   if (!json.is_structured())
     return leaves.push_back(at);
   for (const auto &[key, value] : json.items())
-    findLeaves(value, at + "/" + key, leaves);
+    findLeaves(value, at / key, leaves);
 }
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t most);
@@ -155,15 +156,15 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
     return plain();
   using nlohmann::json;
   json document = json::parse(data + 1, data + size, nullptr, false);
-  std::vector<std::string> leaves;
+  std::vector<json::json_pointer> leaves;
   if (!document.is_object())
     return plain();
-  findLeaves(document, "", leaves);
+  findLeaves(document, json::json_pointer(), leaves);
   if (leaves.empty())
     return plain();
   std::minstd_rand random(seed);
   auto leaf = [&]() -> json & {
-    return document[json::json_pointer(leaves[random() % leaves.size()])];
+    return document[leaves[random() % leaves.size()]];
   };
   constexpr int64_t numbers[] = {-1, 0, 1, 2, 31, 64, 4096, UINT32_MAX};
   json value = leaf();
