@@ -64,16 +64,16 @@ int64_t ReadAllAttr::getSinkTokens() const { return 0; }
 int64_t ReadAllAttr::getRecentTokens() const { return INT64_MAX; }
 
 LogicalResult
-ReadWindowAttr::verify(function_ref<InFlightDiagnostic()> emitError,
-                       int64_t sink, int64_t recent) {
+SlidingWindowAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                          int64_t sink, int64_t recent) {
   if (sink < 0 || recent < 1 || sink > INT32_MAX || recent > INT32_MAX)
     return emitError() << "a window has sink >= 0 and recent >= 1, found sink "
                        << sink << " and recent " << recent;
   return success();
 }
-bool ReadWindowAttr::isAll() const { return false; }
-int64_t ReadWindowAttr::getSinkTokens() const { return getSink(); }
-int64_t ReadWindowAttr::getRecentTokens() const { return getRecent(); }
+bool SlidingWindowAttr::isAll() const { return false; }
+int64_t SlidingWindowAttr::getSinkTokens() const { return getSink(); }
+int64_t SlidingWindowAttr::getRecentTokens() const { return getRecent(); }
 
 //===----------------------------------------------------------------------===//
 // Targets and schedules
@@ -106,8 +106,8 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    int64_t tokens, int64_t rows, int64_t keys,
                                    int64_t queries, int64_t split,
                                    int64_t prefetch, int64_t level, bool, bool,
-                                   int64_t warps, int64_t stages, bool byRows,
-                                   bool bulk) {
+                                   int64_t warps, int64_t stages,
+                                   bool warpsSplitQ, bool bulk) {
   auto inRange = [&](StringRef field, int64_t value, int64_t low,
                      int64_t high) -> LogicalResult {
     if (value >= low && value <= high)
@@ -131,14 +131,14 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   if (split % tokens)
     return emitError() << "schedule field `tokens` (" << tokens
                        << ") must divide `split` (" << split << ")";
-  if ((byRows || bulk) && !warps)
-    return emitError() << "schedule field `" << (bulk ? "bulk" : "byRows")
-                       << "` is of work items that are done by warps";
-  if (byRows && rows != 16 * warps)
+  if ((warpsSplitQ || bulk) && !warps)
+    return emitError() << "schedule field `" << (bulk ? "bulk" : "warpsSplitQ")
+                       << "` is of work tiles that are done by warps";
+  if (warpsSplitQ && rows != 16 * warps)
     return emitError() << "warps that share rows take 16 each: schedule field "
                           "`rows` must be "
                        << 16 * warps << ", found " << rows;
-  if (warps && !byRows && split % (tokens * warps))
+  if (warps && !warpsSplitQ && split % (tokens * warps))
     return emitError() << "the tokens of a step of all warps (" << tokens
                        << " times " << warps << ") must divide `split` ("
                        << split << ")";
@@ -150,8 +150,8 @@ ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
   int64_t tokens = getTokens(), rows = getRows(), keys = getKeys(),
           queries = getQueries(), split = getSplit(), prefetch = getPrefetch(),
           level = getLevel(), pack = getPack(), dot = getDot(),
-          warps = getWarps(), stages = getStages(), byRows = getByRows(),
-          bulk = getBulk();
+          warps = getWarps(), stages = getStages(),
+          warpsSplitQ = getWarpsSplitQ(), bulk = getBulk();
   for (auto [field, value] : fields) {
     int64_t *slot = llvm::StringSwitch<int64_t *>(field)
                         .Case("tokens", &tokens)
@@ -165,20 +165,20 @@ ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
                         .Case("dot", &dot)
                         .Case("warps", &warps)
                         .Case("stages", &stages)
-                        .Case("byRows", &byRows)
+                        .Case("warpsSplitQ", &warpsSplitQ)
                         .Case("bulk", &bulk)
                         .Default(nullptr);
     if (!slot) {
       emitError() << "a schedule has no field `" << field
                   << "`; it has tokens, rows, keys, queries, split, prefetch, "
-                     "level, pack, dot, warps, stages, byRows and bulk";
+                     "level, pack, dot, warps, stages, warpsSplitQ and bulk";
       return {};
     }
     *slot = value;
   }
   return getChecked(emitError, getContext(), tokens, rows, keys, queries, split,
                     prefetch, level, pack != 0, dot != 0, warps, stages,
-                    byRows != 0, bulk != 0);
+                    warpsSplitQ != 0, bulk != 0);
 }
 
 std::string ScheduleAttr::str() const {
@@ -192,7 +192,7 @@ std::string ScheduleAttr::str() const {
      << ", dot = " << (getDot() ? "true" : "false");
   if (getWarps())
     os << ", warps = " << getWarps() << ", stages = " << getStages()
-       << ", byRows = " << (getByRows() ? "true" : "false")
+       << ", warpsSplitQ = " << (getWarpsSplitQ() ? "true" : "false")
        << ", bulk = " << (getBulk() ? "true" : "false");
   return text;
 }

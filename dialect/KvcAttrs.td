@@ -46,7 +46,7 @@ def Kvc_ReadAllAttr : Kvc_Attr<"ReadAll", "read_all",
   let summary = "a query sees every token up to its own";
 }
 
-def Kvc_ReadWindowAttr : Kvc_Attr<"ReadWindow", "read_window",
+def Kvc_SlidingWindowAttr : Kvc_Attr<"SlidingWindow", "sliding_window",
     [DeclareAttrInterfaceMethods<ReadAttrInterface>]> {
   let summary = "a query sees the first `sink` and its last `recent` tokens";
   let parameters = (ins "int64_t":$sink, "int64_t":$recent);
@@ -62,7 +62,7 @@ def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
     registers; `dot`: types of codes for which it has products of pairs or quads
     that are faster than f32 arithmetic; `matrix`: types of codes for which it
     multiplies whole tiles in registers of their own, each code as a sum of bf16.
-    `shared`: bytes of memory that the warps of one work item share, 0 where
+    `shared`: bytes of memory that the warps of one work tile share, 0 where
     there are no warps but a core with caches.
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$lanes,
@@ -95,24 +95,25 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
     - `tokens`: cached tokens per tile
     - `rows`: query rows per register tile
     - `keys`: cached tokens per register tile
-    - `queries`: most query tokens that one work item takes
-    - `split`: cached tokens per work item, at absolute multiples; 0: all
+    - `queries`: most query tokens that one work tile takes
+    - `split`: cached tokens per work tile, at absolute multiples; 0: all
     - `prefetch`: how many tokens ahead of its use a row is prefetched, and again
       when it is nearer; at most three tiles; 0: not at all
     - `level`: the cache level (1 or 2) that it is prefetched to
-    - `pack`: decode each tile once into scratch and multiply from there (many
-      rows), rather than decode in registers (few rows)
+    - `pack`: dequantize each tile once into scratch and multiply from there
+      (many rows), rather than dequantize in registers (few rows)
     - `dot`: multiply codes as they are where the target has products of their
       type; q and the probabilities are then rounded to bf16 (codes bf16), to f16
       (on warps) or to 15 bits of the largest (codes i8)
 
-    Where a work item is done by warps:
+    Where a work tile is done by warps:
     - `tokens`: cached tokens that one warp takes per step; `rows`: query rows
-      of a work item; no `keys`, `prefetch`, `level`
-    - `warps`: that share an item's work; 0: no warps
+      of a work tile; no `keys`, `prefetch`, `level`
+    - `warps`: that share a work tile's work; 0: no warps
     - `stages`: steps whose tokens are in shared memory at a time
-    - `byRows`: each warp takes 16 of an item's rows and all take part in every
-      step, rather than that each takes some of the tokens and all of the rows
+    - `warpsSplitQ`: each warp takes 16 of a work tile's rows and all take part in
+      every step, rather than that each takes some of the tokens and all of the
+      rows
     - `bulk`: one more warp copies the tokens, row by row, rather than that each
       of the others copies those that it reads
   }];
@@ -128,7 +129,7 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
     DefaultValuedParameter<"bool", "false">:$dot,
     DefaultValuedParameter<"int64_t", "0">:$warps,
     DefaultValuedParameter<"int64_t", "0">:$stages,
-    DefaultValuedParameter<"bool", "false">:$byRows,
+    DefaultValuedParameter<"bool", "false">:$warpsSplitQ,
     DefaultValuedParameter<"bool", "false">:$bulk);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;

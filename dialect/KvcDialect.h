@@ -21,13 +21,13 @@
 
 namespace kvc {
 
-/// Gives a codec's decoder a vector of `type` at `byte` bytes from the codes of
-/// the first channel it decodes.
+/// Gives a codec's dequantizer a vector of `type` at `byte` bytes from the
+/// codes of the first channel it dequantizes.
 using LoadFn =
     llvm::function_ref<mlir::Value(int64_t byte, mlir::VectorType type)>;
 
-/// What a codec's encoder makes of a row's largest absolute value.
-struct EncodeScale {
+/// What a codec's quantizer makes of a row's largest absolute value.
+struct QuantizeScale {
   mlir::Value stored; ///< of the codec's scale type
   mlir::Value factor; ///< f32: elements are multiplied with it, then rounded
 };

@@ -15,38 +15,39 @@ def CodecAttrInterface : AttrInterface<"CodecAttrInterface"> {
     How one (token, kv head) row of a stream is stored. A codec has *codes*
     (one per element) and may have one *scale* per row, in a plane of its own.
 
-    `encodeRow` and `decodeRow` are the meaning: scalar, on the host, used by the
-    interpreter. `emit*` builds the same on vectors of any width; the two must
-    agree bit for bit.
+    `quantizeRow` and `dequantizeRow` are the meaning: scalar, on the host, used
+    by the interpreter. `emit*` builds the same on vectors of any width; the two
+    must agree bit for bit.
   }];
   let methods = [
     InterfaceMethod<"Type of one code: f32, f16, bf16, i8.",
       "::mlir::Type", "getCodeType", (ins)>,
     InterfaceMethod<"Type of the row's scale, or null if there is none.",
       "::mlir::Type", "getScaleType", (ins)>,
-    InterfaceMethod<"Encodes `row` into `codes` and `scale` (little endian).",
-      "void", "encodeRow", (ins "::llvm::ArrayRef<float>":$row,
+    InterfaceMethod<"Quantizes `row` into `codes` and `scale` (little endian).",
+      "void", "quantizeRow", (ins "::llvm::ArrayRef<float>":$row,
         "uint8_t *":$codes, "uint8_t *":$scale)>,
-    InterfaceMethod<"Decodes one row.",
-      "void", "decodeRow", (ins "const uint8_t *":$codes,
+    InterfaceMethod<"Dequantizes one row.",
+      "void", "dequantizeRow", (ins "const uint8_t *":$codes,
         "const uint8_t *":$scale, "::llvm::MutableArrayRef<float>":$row)>,
 
     InterfaceMethod<[{
-        Where the decoder would like channels to come out. `channels` consecutive
-        channels of a row are decoded into `channels / lanes` vectors of `lanes`
-        f32 each; element i of their concatenation is channel order[i].
+        Where the dequantizer would like channels to come out. `channels`
+        consecutive channels of a row are dequantized into `channels / lanes`
+        vectors of `lanes` f32 each; element i of their concatenation is channel
+        order[i].
         Consumers permute the query once instead of every cached element.
       }],
       "::llvm::SmallVector<int64_t>", "getChannelOrder",
       (ins "int64_t":$channels, "int64_t":$lanes)>,
-    InterfaceMethod<"How many channels the decoder likes to take at once.",
+    InterfaceMethod<"How many channels the dequantizer likes to take at once.",
       "int64_t", "getPreferredChannels", (ins "int64_t":$lanes)>,
     InterfaceMethod<[{
-        Decodes `channels` consecutive channels (a multiple of `lanes`), without
-        the scale. `load(byte, type)` loads a vector at that many bytes from the
+        Dequantizes `channels` consecutive channels (a multiple of `lanes`),
+        without the scale. `load(byte, type)` loads a vector at that many bytes from the
         first channel's code.
       }],
-      "::llvm::SmallVector<::mlir::Value>", "emitDecode",
+      "::llvm::SmallVector<::mlir::Value>", "emitDequantize",
       (ins "::mlir::OpBuilder &":$b, "::mlir::Location":$loc,
         "::kvc::LoadFn":$load, "int64_t":$channels, "int64_t":$lanes)>,
     InterfaceMethod<[{
@@ -54,14 +55,14 @@ def CodecAttrInterface : AttrInterface<"CodecAttrInterface"> {
         scale type) and the f32 factor that each element is multiplied with
         before rounding. Not called where there is no scale.
       }],
-      "::kvc::EncodeScale", "emitScale",
+      "::kvc::QuantizeScale", "emitScale",
       (ins "::mlir::OpBuilder &":$b, "::mlir::Location":$loc,
         "::mlir::Value":$absmax)>,
     InterfaceMethod<[{
-        Encodes a vector of f32 into a vector of codes, in natural order.
+        Quantizes a vector of f32 into a vector of codes, in natural order.
         `factor` is a scalar f32, null where there is no scale.
       }],
-      "::mlir::Value", "emitEncode",
+      "::mlir::Value", "emitQuantize",
       (ins "::mlir::OpBuilder &":$b, "::mlir::Location":$loc,
         "::mlir::Value":$x, "::mlir::Value":$factor)>,
   ];

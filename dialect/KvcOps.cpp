@@ -80,10 +80,10 @@ LogicalResult AttendOp::verify() {
   if (getSoftcap() &&
       (!getSoftcap()->isFinite() || !(getSoftcap()->convertToDouble() > 0)))
     return emitOpError("softcap must be positive and finite");
-  if (getParts() && getSchedule() && getSchedule()->getSplit() &&
-      getSchedule()->getSplit() != int64_t(*getParts()))
-    return emitOpError("parts hold ")
-           << *getParts() << " tokens, its schedule "
+  if (getSplits() && getSchedule() && getSchedule()->getSplit() &&
+      getSchedule()->getSplit() != int64_t(*getSplits()))
+    return emitOpError("splits hold ")
+           << *getSplits() << " tokens, its schedule "
            << "splits at " << getSchedule()->getSplit();
   return success();
 }
@@ -98,7 +98,7 @@ LogicalResult AttendOp::verifySymbolUses(SymbolTableCollection &symbols) {
     return failure();
   SmallVector<int64_t> o{rows, heads, cache.getDimV()}, lse{rows, heads};
   Type f32 = Float32Type::get(getContext()), result = elementType(getQ());
-  if (getParts()) {
+  if (getSplits()) {
     o.insert(o.begin(), rows);
     lse.insert(lse.begin(), rows);
     result = f32;
@@ -115,10 +115,10 @@ LogicalResult MergeOp::verifySymbolUses(SymbolTableCollection &symbols) {
   int64_t any = ShapedType::kDynamic, heads = store->getQHeads();
   int64_t dim = cast<CacheType>(store->getCache()).getDimV();
   Type f32 = Float32Type::get(getContext());
-  if (failed(checkTensor(*this, "parts_o", getPartsO(), {any, any, heads, dim},
-                         f32)) ||
-      failed(checkTensor(*this, "parts_lse", getPartsLse(), {any, any, heads},
-                         f32)) ||
+  if (failed(checkTensor(*this, "partial_o", getPartialO(),
+                         {any, any, heads, dim}, f32)) ||
+      failed(checkTensor(*this, "partial_lse", getPartialLse(),
+                         {any, any, heads}, f32)) ||
       failed(checkTensor(*this, "o", getO(), {any, heads, dim})))
     return failure();
   return checkTensor(*this, "lse", getLse(), {any, heads}, f32);

@@ -43,9 +43,9 @@ def Kvc_StoreOp : Kvc_Op<"store", [Symbol]> {
 }
 
 def Kvc_AppendOp : Kvc_Op<"append", [Kvc_StoreUser]> {
-  let summary = "encodes rows of K and V into a cache";
+  let summary = "quantizes rows of K and V into a cache";
   let description = [{
-    Row i of `k` [rows, kv heads of the model, dim] and `v` is encoded by each
+    Row i of `k` [rows, kv heads of the model, dim] and `v` is quantized by each
     stream's codec and written to where `slot[i]` says
     (page * page tokens + token in page); a negative slot skips the row. Both
     are of the model's dtype.
@@ -67,18 +67,18 @@ def Kvc_AttendOp : Kvc_Op<"attend", [Kvc_StoreUser]> {
       s_t = softcap(scale * <q, k_t>)   softcap(s) = cap * tanh(s / cap), if given
       lse = log sum_t exp(s_t)          o = sum_t exp(s_t - lse) v_t
 
-    Nothing visible: o = 0, lse = -inf. lse is f32. With `parts` absent, `o` is
-    of q's dtype. With `parts n`, the tokens are cut at absolute multiples of n
-    and the results are the f32 partial o and lse of every part, for `kvc.merge`.
+    Nothing visible: o = 0, lse = -inf. lse is f32. With `splits` absent, `o` is
+    of q's dtype. With `splits n`, the tokens are cut at absolute multiples of n
+    and the results are the f32 partial o and lse of every split, for `kvc.merge`.
   }];
   let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$q,
     Kvc_CacheType:$cache, Kvc_BatchType:$batch, F64Attr:$scale,
-    OptionalAttr<F64Attr>:$softcap, OptionalAttr<Kvc_Count>:$parts,
+    OptionalAttr<F64Attr>:$softcap, OptionalAttr<Kvc_Count>:$splits,
     OptionalAttr<Kvc_ScheduleAttr>:$schedule);
   let results = (outs AnyRankedTensor:$o, AnyRankedTensor:$lse);
   let assemblyFormat = [{
     $store `,` $q `,` $cache `,` $batch `scale` $scale (`softcap` $softcap^)?
-    (`parts` $parts^)? (`schedule` $schedule^)? attr-dict
+    (`splits` $splits^)? (`schedule` $schedule^)? attr-dict
     `:` type($q) `,` type($cache) `->` type($o) `,` type($lse)
   }];
   let hasVerifier = 1;
@@ -88,14 +88,14 @@ def Kvc_MergeOp : Kvc_Op<"merge", [Kvc_StoreUser, Pure]> {
   let summary = "joins partial attention results by their log-sum-exp";
   let description = [{
     Over the leading axis, in order: lse = log sum_p exp(lse_p),
-    o = sum_p exp(lse_p - lse) o_p. All parts empty: o = 0, lse = -inf.
+    o = sum_p exp(lse_p - lse) o_p. All splits empty: o = 0, lse = -inf.
   }];
-  let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$parts_o,
-    AnyRankedTensor:$parts_lse);
+  let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$partial_o,
+    AnyRankedTensor:$partial_lse);
   let results = (outs AnyRankedTensor:$o, AnyRankedTensor:$lse);
   let assemblyFormat = [{
-    $store `,` $parts_o `,` $parts_lse attr-dict
-    `:` type($parts_o) `,` type($parts_lse) `->` type($o) `,` type($lse)
+    $store `,` $partial_o `,` $partial_lse attr-dict
+    `:` type($partial_o) `,` type($partial_lse) `->` type($o) `,` type($lse)
   }];
 }
 

@@ -8,8 +8,8 @@ using namespace kvc;
 
 namespace {
 
-/// Cached tokens per work item. A prefill has items enough from its queries,
-/// and every part costs room for as many partial rows.
+/// Cached tokens per work tile. A prefill has work tiles enough from its
+/// queries, and every split costs room for as many partial rows.
 constexpr int64_t kDecodeSplit = 2048, kPrefillSplit = 16384;
 
 /// Query rows per register tile: as many as share a loaded K element while
@@ -85,13 +85,13 @@ ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
                            std::min(keys, tokens), kDecodeQueries, kDecodeSplit,
                            prefetch, /*level=*/2,
                            /*pack=*/false, dot, /*warps=*/0, /*stages=*/0,
-                           /*byRows=*/false, /*bulk=*/false);
+                           /*warpsSplitQ=*/false, /*bulk=*/false);
 }
 
 ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
   auto cache = cast<CacheType>(store.getCache());
-  // Query rows, accumulators and packed tiles of an item share the L2 cache:
-  // 256 rows of 128 elements take 400 KB of its 512 or more.
+  // Query rows, accumulators and packed tiles of a work tile share the L2
+  // cache: 256 rows of 128 elements take 400 KB of its 512 or more.
   int64_t dim = std::max(cache.getDimK(), cache.getDimV());
   int64_t rows = std::max<int64_t>(1, 256 * 128 / dim);
   int64_t queries = std::clamp<int64_t>(rows / store.getGroup(), 1, 256);
@@ -106,7 +106,7 @@ ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
                            /*keys=*/1, queries, kPrefillSplit, /*prefetch=*/0,
                            /*level=*/2, /*pack=*/true, dot, /*warps=*/0,
                            /*stages=*/0,
-                           /*byRows=*/false, /*bulk=*/false);
+                           /*warpsSplitQ=*/false, /*bulk=*/false);
 }
 
 } // namespace

@@ -13,16 +13,17 @@ using namespace kvc;
 
 namespace {
 
-/// The same decode without its scales.
-tile::DecodeOp unscaled(PatternRewriter &rewriter, tile::DecodeOp decode) {
-  return tile::DecodeOp::create(rewriter, decode.getLoc(),
-                                decode.getX().getType(), decode.getCodes(),
-                                Value(), decode.getCodecAttr());
+/// The same dequantize without its scales.
+tile::DequantizeOp unscaled(PatternRewriter &rewriter,
+                            tile::DequantizeOp dequantize) {
+  return tile::DequantizeOp::create(
+      rewriter, dequantize.getLoc(), dequantize.getX().getType(),
+      dequantize.getCodes(), Value(), dequantize.getCodecAttr());
 }
 
-tile::DecodeOp scaledDecode(Value x) {
-  auto decode = x.getDefiningOp<tile::DecodeOp>();
-  return decode && decode.getScales() ? decode : nullptr;
+tile::DequantizeOp scaledDequantize(Value x) {
+  auto dequantize = x.getDefiningOp<tile::DequantizeOp>();
+  return dequantize && dequantize.getScales() ? dequantize : nullptr;
 }
 
 /// <q, scale * codes> = scale * <q, codes>.
@@ -30,14 +31,14 @@ struct FoldIntoScores : OpRewritePattern<tile::DotOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(tile::DotOp dot,
                                 PatternRewriter &rewriter) const override {
-    tile::DecodeOp decode = scaledDecode(dot.getK());
-    if (!decode)
+    tile::DequantizeOp dequantize = scaledDequantize(dot.getK());
+    if (!dequantize)
       return failure();
     Type type = dot.getScores().getType();
     Value scores = tile::DotOp::create(rewriter, dot.getLoc(), type, dot.getQ(),
-                                       unscaled(rewriter, decode));
+                                       unscaled(rewriter, dequantize));
     rewriter.replaceOpWithNewOp<tile::ScaleTokensOp>(dot, type, scores,
-                                                     decode.getScales());
+                                                     dequantize.getScales());
     return success();
   }
 };
@@ -47,13 +48,13 @@ struct FoldIntoProbabilities : OpRewritePattern<tile::AccumulateOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(tile::AccumulateOp op,
                                 PatternRewriter &rewriter) const override {
-    tile::DecodeOp decode = scaledDecode(op.getV());
-    if (!decode)
+    tile::DequantizeOp dequantize = scaledDequantize(op.getV());
+    if (!dequantize)
       return failure();
     Value p =
         tile::ScaleTokensOp::create(rewriter, op.getLoc(), op.getP().getType(),
-                                    op.getP(), decode.getScales());
-    Value v = unscaled(rewriter, decode);
+                                    op.getP(), dequantize.getScales());
+    Value v = unscaled(rewriter, dequantize);
     rewriter.replaceOpWithNewOp<tile::AccumulateOp>(op, op.getNext().getType(),
                                                     p, v, op.getState());
     return success();

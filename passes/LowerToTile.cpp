@@ -46,7 +46,7 @@ private:
     b.createBlock(&kernel.getBody());
   }
 
-  /// Opens a loop over tiles, parts or rows.
+  /// Opens a loop over tiles, splits or rows.
   template <typename LoopOp, typename... Args>
   LoopOp openLoop(TypeRange arguments, Args &&...args) {
     auto loop = LoopOp::create(b, loc, std::forward<Args>(args)...);
@@ -55,7 +55,7 @@ private:
     return loop;
   }
 
-  /// Loads and decodes a tile of a stream, scale and all.
+  /// Loads and dequantizes a tile of a stream, scale and all.
   Value loadTile(Value tokens, StreamKind kind, int64_t count) {
     StreamInfo info = cache.stream(kind);
     auto codes = tensor({count, info.dim}, info.codec.getCodeType());
@@ -63,9 +63,9 @@ private:
     auto load = tile::LoadOp::create(
         b, loc, codes, scale ? Type(tensor({count}, scale)) : Type(), tokens,
         kind);
-    return tile::DecodeOp::create(b, loc, tensor({count, info.dim}, f32()),
-                                  load.getCodes(), load.getScales(),
-                                  info.codec);
+    return tile::DequantizeOp::create(b, loc, tensor({count, info.dim}, f32()),
+                                      load.getCodes(), load.getScales(),
+                                      info.codec);
   }
 
   OpBuilder &b;
@@ -122,7 +122,7 @@ void KernelBuilder::merge(StringRef name, MergeOp op) {
   auto state = tile::SoftmaxType::get(b.getContext(), cache.getDimV());
   Value init = tile::SoftmaxInitOp::create(b, loc, state);
   auto loop =
-      openLoop<tile::ForPartsOp>({b.getIndexType(), state}, state, init);
+      openLoop<tile::ForSplitsOp>({b.getIndexType(), state}, state, init);
   Block &body = loop.getBody().front();
   Value next = tile::MergeStepOp::create(b, loc, state, body.getArgument(0),
                                          body.getArgument(1));
@@ -145,11 +145,11 @@ void KernelBuilder::append(StringRef name, AppendOp op) {
     Value x =
         tile::LoadRowOp::create(b, loc, tensor({info.dim}, f32()), row, kind);
     Type scale = info.codec.getScaleType();
-    auto encode = tile::EncodeOp::create(
+    auto quantize = tile::QuantizeOp::create(
         b, loc, tensor({info.dim}, info.codec.getCodeType()),
         scale ? Type(tensor({}, scale)) : Type(), x, info.codec);
-    tile::StoreRowOp::create(b, loc, row, kind, encode.getCodes(),
-                             encode.getScale());
+    tile::StoreRowOp::create(b, loc, row, kind, quantize.getCodes(),
+                             quantize.getScale());
   }
   tile::YieldOp::create(b, loc, ValueRange());
 }
@@ -173,9 +173,9 @@ struct LowerToTile : kvc::impl::LowerToTileBase<LowerToTile> {
     KernelBuilder kernels(b, op, store);
     StringRef symbol = function.getSymName();
     if (auto attend = dyn_cast<AttendOp>(op)) {
-      if (!attend.getSchedule() || !attend.getParts())
+      if (!attend.getSchedule() || !attend.getSplits())
         return op->emitError(
-            "has no schedule or no parts: run kvc-plan-schedule first");
+            "has no schedule or no splits: run kvc-plan-schedule first");
       kernels.attend(symbol, attend);
     } else if (auto merge = dyn_cast<MergeOp>(op)) {
       kernels.merge(symbol, merge);

@@ -5,17 +5,17 @@
 include "mlir/Pass/PassBase.td"
 
 def PlanSchedule : Pass<"kvc-plan-schedule", "::mlir::ModuleOp"> {
-  let summary = "choose how each kernel runs, and cut attend into parts and merge";
+  let summary = "choose how each kernel runs, and cut attend into splits and merge";
   let description = [{
     Reads the machine's facts from the module's `kvc.target`. A store's attend
     becomes one function per range of query tokens, each with its schedule, whose
-    parts one merge function joins:
+    splits one merge function joins:
 
     ```mlir
     func.func @full.attend(%q, %cache, %batch) { kvc.attend @full, ... }
     ==>
-    func.func @full.attend.decode(...)  { kvc.attend ... parts 2048 schedule #kvc.schedule<...> }
-    func.func @full.attend.prefill(...) { kvc.attend ... parts 2048 schedule #kvc.schedule<...> }
+    func.func @full.attend.decode(...)  { kvc.attend ... splits 2048 schedule #kvc.schedule<...> }
+    func.func @full.attend.prefill(...) { kvc.attend ... splits 2048 schedule #kvc.schedule<...> }
     func.func @full.merge(...)          { kvc.merge ... }
     ```
 
@@ -42,7 +42,7 @@ def LowerToTile : Pass<"kvc-lower-to-tile", "::mlir::ModuleOp"> {
       %q = tile.load_query scale 0.18 : tensor<?x64xf32>
       ... tile.for_tokens ... {
         %codes, %scales = tile.load K %t
-        %k = tile.decode %codes scaled by %scales
+        %k = tile.dequantize %codes scaled by %scales
         %s = tile.dot %q, %k
     ```
   }];
@@ -53,12 +53,16 @@ def FoldScales : Pass<"kvc-fold-scales", "::mlir::ModuleOp"> {
   let summary = "multiply scores and probabilities by a row's scale, not its elements";
   let description = [{
     ```mlir
-    %k = tile.decode %codes scaled by %scales     %k = tile.decode %codes
-    %s = tile.dot %q, %k                     ==>  %d = tile.dot %q, %k
-                                                  %s = tile.scale_tokens %d by %scales
+    %k = tile.dequantize %codes scaled by %scales
+    %s = tile.dot %q, %k
+    ==>
+    %k = tile.dequantize %codes
+    %d = tile.dot %q, %k
+    %s = tile.scale_tokens %d by %scales
     ```
-    and likewise `accumulate %p, (decode scaled)` takes `scale_tokens %p`. Exact
-    in real numbers: a row's scale is constant along the sum that it leaves.
+    and likewise `accumulate %p, (dequantize scaled)` takes `scale_tokens %p`.
+    Exact in real numbers: a row's scale is constant along the sum that it
+    leaves.
   }];
 }
 

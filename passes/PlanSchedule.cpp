@@ -52,7 +52,7 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
   /// Replaces the function around `op` by its decode, prefill and merge.
   LogicalResult plan(AttendOp op, TargetAttr target) {
     auto function = dyn_cast<func::FuncOp>(op->getParentOp());
-    if (!function || getOnlyOp(function) != op || op.getParts())
+    if (!function || getOnlyOp(function) != op || op.getSplits())
       return op.emitError(
           "cannot plan an attend unless it is whole and alone in a function");
     auto store =
@@ -70,7 +70,7 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     return success();
   }
 
-  /// A copy of the function in which attend makes parts as `schedule` says.
+  /// A copy of the function in which attend makes splits as `schedule` says.
   LogicalResult emitVariant(func::FuncOp function, const std::string &name,
                             ScheduleAttr schedule) {
     OpBuilder b(function);
@@ -80,10 +80,10 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     schedule = applyOverrides(attend, name, schedule);
     if (!schedule)
       return failure();
-    attend.setParts(schedule.getSplit() ? schedule.getSplit() : INT64_MAX);
+    attend.setSplits(schedule.getSplit() ? schedule.getSplit() : INT64_MAX);
     attend.setScheduleAttr(schedule);
     for (Value result : attend.getResults())
-      result.setType(parts(result));
+      result.setType(partial(result));
     variant.setFunctionType(
         b.getFunctionType(variant.getArgumentTypes(), attend.getResultTypes()));
     return success();
@@ -92,7 +92,7 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
   void emitMerge(func::FuncOp function, AttendOp attend, StoreOp store) {
     OpBuilder b(function);
     Location loc = function.getLoc();
-    RankedTensorType o = parts(attend.getO()), lse = parts(attend.getLse());
+    RankedTensorType o = partial(attend.getO()), lse = partial(attend.getLse());
     auto type = b.getFunctionType({o, lse}, attend.getResultTypes());
     std::string name = (store.getSymName() + ".merge").str();
     auto merge = func::FuncOp::create(b, loc, name, type);
@@ -103,8 +103,8 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     func::ReturnOp::create(b, loc, op.getResults());
   }
 
-  /// f32 with a leading axis of parts.
-  static RankedTensorType parts(Value value) {
+  /// f32 with a leading axis of splits.
+  static RankedTensorType partial(Value value) {
     auto type = cast<RankedTensorType>(value.getType());
     SmallVector<int64_t> shape(type.getShape());
     shape.insert(shape.begin(), ShapedType::kDynamic);

@@ -8,13 +8,13 @@ using namespace kvc;
 
 namespace {
 
-/// Cached tokens per work item: few enough that one long sequence fills a
-/// machine, many enough that parts are some percent of the bytes that were
-/// read.
+/// Cached tokens per work tile: few enough that one long sequence fills a
+/// machine, many enough that partial results are some percent of the bytes that
+/// were read.
 constexpr int64_t kDecodeSplit = 1024;
-/// Two items at a time hide each other's latencies, if both fit.
-constexpr int64_t kItemsAtATime = 2;
-/// Bytes under way per item; more does not read faster.
+/// Two work tiles at a time hide each other's latencies, if both fit.
+constexpr int64_t kWorkTilesAtATime = 2;
+/// Bytes under way per work tile; more does not read faster.
 constexpr int64_t kBytesAhead = 49152;
 /// Channels of which 16 rows' accumulators and operands fit into registers.
 constexpr int64_t kMaxRowsDim = 256;
@@ -39,8 +39,9 @@ int64_t maxDim(CacheType cache) {
   return std::max(cache.getDimK(), cache.getDimV());
 }
 
-/// Query rows of an item that decodes: 8 as the machine multiplies, twice that
-/// where it saves reading the cache again and accumulators leave room for it.
+/// Query rows of a work tile that decodes: 8 as the machine multiplies, twice
+/// that where it saves reading the cache again and accumulators leave room for
+/// it.
 int64_t chooseRows(int64_t wanted, CacheType cache, bool dot) {
   if (!dot)
     return maxDim(cache) > 256 ? 4 : 8;
@@ -58,7 +59,7 @@ constexpr Shape kShapes[] = {{64, 2}, {32, 4}, {32, 2}, {16, 4},
 /// The first shape of which two stages fit as often as is wanted; if none does,
 /// the first of which they fit at all.
 Shape chooseShape(int64_t row, int64_t room, int64_t least, int64_t most) {
-  for (int64_t items : {kItemsAtATime, int64_t(1)})
+  for (int64_t items : {kWorkTilesAtATime, int64_t(1)})
     for (Shape shape : kShapes)
       if (2 * shape.tokens * shape.warps * row <= room / items &&
           shape.tokens >= least && shape.tokens <= most)
@@ -101,16 +102,16 @@ ScheduleAttr byTokens(StoreOp store, Type dtype, TargetAttr target,
   Shape shape =
       chooseShape(row, room, dot ? 16 : 8, mostTokens(cache, dot, rows));
   int64_t step = shape.tokens * shape.warps * row;
-  int64_t stages = chooseStages(step, room / kItemsAtATime);
+  int64_t stages = chooseStages(step, room / kWorkTilesAtATime);
   return ScheduleAttr::get(store.getContext(), shape.tokens, rows, /*keys=*/1,
                            queries, split, /*prefetch=*/0, /*level=*/2,
                            /*pack=*/false, dot, shape.warps, stages,
-                           /*byRows=*/false, /*bulk=*/false);
+                           /*warpsSplitQ=*/false, /*bulk=*/false);
 }
 
 /// Warps share rows: many of them read a tile of tokens once. Accumulators of
 /// wide heads leave no room for the scores of many tokens.
-ScheduleAttr byRows(StoreOp store, TargetAttr target, int64_t queries) {
+ScheduleAttr warpsSplitQ(StoreOp store, TargetAttr target, int64_t queries) {
   auto cache = cast<CacheType>(store.getCache());
   int64_t tokens = maxDim(cache) <= 128 ? 64 : 32;
   int64_t step = tokens * tokenBytes(cache);
@@ -124,7 +125,7 @@ ScheduleAttr byRows(StoreOp store, TargetAttr target, int64_t queries) {
   return ScheduleAttr::get(store.getContext(), tokens, 16 * warps, /*keys=*/1,
                            queries, /*split=*/0, /*prefetch=*/0, /*level=*/2,
                            /*pack=*/false, /*dot=*/true, warps,
-                           chooseStages(step, room), /*byRows=*/true,
+                           chooseStages(step, room), /*warpsSplitQ=*/true,
                            /*bulk=*/false);
 }
 
@@ -133,12 +134,13 @@ ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
                   /*wanted=*/store.getGroup(), kDecodeSplit);
 }
 
-/// A prefill has items enough from its queries: parts would only cost room.
+/// A prefill has work tiles enough from its queries: splits would only cost
+/// room.
 ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
   auto cache = cast<CacheType>(store.getCache());
   constexpr int64_t kQueries = 1024;
   if (hasDots(cache, dtype, target) && maxDim(cache) <= kMaxRowsDim)
-    return byRows(store, target, kQueries);
+    return warpsSplitQ(store, target, kQueries);
   return byTokens(store, dtype, target, kQueries, /*wanted=*/16, /*split=*/0);
 }
 

@@ -1,4 +1,4 @@
-//===- Append.cpp - rows encoded into the cache ---------------------------===//
+//===- Append.cpp - rows quantized into the cache -------------------------===//
 #include "codegen/cpu/Kernel.h"
 
 #include "dialect/tile/Graph.h"
@@ -93,14 +93,14 @@ Value AppendKernel::absmax(Value from, int64_t dim) {
 }
 
 void AppendKernel::emitRow(tile::StoredRow stored, Value row, Value head) {
-  auto codec = cast<CodecAttrInterface>(stored.encode.getCodecAttr());
+  auto codec = cast<CodecAttrInterface>(stored.quantize.getCodecAttr());
   StreamKind kind = stored.store.getStream();
   int64_t dim = k.cache.stream(kind).dim;
   int64_t codeBytes = codec.getCodeType().getIntOrFloatBitWidth() / 8;
   Value from = source(stored.load.getStream(), row, head);
   Value factor;
   if (codec.getScaleType()) {
-    EncodeScale scale = codec.emitScale(kit.b, kit.loc, absmax(from, dim));
+    QuantizeScale scale = codec.emitScale(kit.b, kit.loc, absmax(from, dim));
     kit.store(scale.stored, target(k.cache.planeIndex(kind, true), head));
     factor = scale.factor;
   }
@@ -108,7 +108,7 @@ void AppendKernel::emitRow(tile::StoredRow stored, Value row, Value head) {
   kit.loop(0, dim, 8, [&](Value c) {
     Value x =
         kit.loadAsF32(k.dtype, kit.at(from, kit.mul(c, k.dtypeBytes())), 8);
-    kit.store(codec.emitEncode(kit.b, kit.loc, x, factor),
+    kit.store(codec.emitQuantize(kit.b, kit.loc, x, factor),
               kit.at(to, kit.mul(c, codeBytes)));
   });
 }

@@ -244,8 +244,10 @@ AttendKernel::Sight AttendKernel::sight(Value first) {
 /// What these loops can do to scores and to probabilities.
 LogicalResult AttendKernel::checkChains() {
   for (const tile::StreamOperand *operand : {&graph.k, &graph.v})
-    if (tile::DecodeOp decode = operand->decode; decode.getScales())
-      return decode.emitError("scales must be folded first (kvc-fold-scales)");
+    if (tile::DequantizeOp dequantize = operand->dequantize;
+        dequantize.getScales())
+      return dequantize.emitError(
+          "scales must be folded first (kvc-fold-scales)");
   for (ArrayRef<Operation *> chain :
        {ArrayRef(graph.scores), ArrayRef(graph.probabilities)}) {
     bool scaled = false;

@@ -3,8 +3,8 @@
 // One work item: the query rows of one sequence and kv head against the tokens
 // of one split. This class finds the tiles and where their rows stand, and puts
 // what the kernel's graph says in order; how a tile is multiplied is a
-// TileMath: in registers as it is decoded (few query rows), or as small matrix
-// products (many).
+// TileMath: in registers as it is dequantized (few query rows), or as small
+// matrix products (many).
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_CODEGEN_CPU_ATTEND_H

@@ -310,8 +310,8 @@ void PackedMath::outputTile(Value block, Value row, Value channel,
 void PackedMath::addNonFiniteScores(const TileRows &rows) {
   auto add = [&](Value row, Value token, const ChannelBlock &block,
                  Value channel) {
-    Value x =
-        a.planK.decodeInOrder(kit, block, rows.row(a.codesK, token), channel);
+    Value x = a.planK.dequantizeInOrder(kit, block, rows.row(a.codesK, token),
+                                        channel);
     Value zero = kit.fsub(x, x);
     Value from = kit.at(a.queryRow(row), kit.mul(channel, k.dtypeBytes()));
     Value query = kit.loadAsF32(k.dtype, from, block.channels);
@@ -340,8 +340,8 @@ void PackedMath::addNonFinite(const TileRows &rows) {
     Value at = kit.at(score(kit.div(row, blockRows), token),
                       kit.mul(kit.rem(row, blockRows), 4));
     Value weight = kit.load(kit.f32(), at);
-    Value x =
-        a.planV.decodeInOrder(kit, block, rows.row(a.codesV, token), channel);
+    Value x = a.planV.dequantizeInOrder(kit, block, rows.row(a.codesV, token),
+                                        channel);
     Value zero = kit.fsub(x, x);
     Value seen = kit.fcmp(Pred::UNE, weight, kit.constant(0, kit.f32()));
     Value wanted = kit.both(kit.fcmp(Pred::UNO, zero, zero),

@@ -3,12 +3,12 @@
 // A strip is as many channels, or of as many rows, as have their accumulators
 // in registers.
 //
-// Decoded: a token's vectors are decoded and multiplied by its probability of
-// each row. Codes: two tokens' codes are interleaved, which takes one shuffle a
-// vector, and multiplied by their pairs of probabilities, in bf16 or as 15-bit
-// integers of the step's largest. Interleaving within 128 bits is the cheap
-// one, so accumulators have their channels in that order; the output puts them
-// right.
+// Dequantized: a token's vectors are dequantized and multiplied by its
+// probability of each row. Codes: two tokens' codes are interleaved, which
+// takes one shuffle a vector, and multiplied by their pairs of probabilities,
+// in bf16 or as 15-bit integers of the step's largest. Interleaving within 128
+// bits is the cheap one, so accumulators have their channels in that order; the
+// output puts them right.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/cpu/DirectMath.h"
@@ -241,17 +241,17 @@ void DirectMath::prefetchStrip(const TileRows &rows, const Strip &strip,
                 kit.mul(strip.channel, bytes), strip.channels() * bytes);
 }
 
-/// Decodes a block of a row; the elements are in accumulator order.
-DirectMath::Values DirectMath::decodeV(Value row, Value channel,
-                                       const ChannelBlock &block) {
-  Values decoded = a.planV.decode(kit, block, row, channel);
+/// Dequantizes a block of a row; the elements are in accumulator order.
+DirectMath::Values DirectMath::dequantizeV(Value row, Value channel,
+                                           const ChannelBlock &block) {
+  Values dequantized = a.planV.dequantize(kit, block, row, channel);
   SmallVector<int64_t> from = a.planV.order(block), to = accOrder(block);
   if (from == to)
-    return decoded;
+    return dequantized;
   SmallVector<int64_t> element(block.channels);
   for (auto [e, c] : llvm::enumerate(from))
     element[c] = e;
-  Value all = kit.concat(decoded);
+  Value all = kit.concat(dequantized);
   Values out;
   for (int64_t first = 0; first < block.channels; first += block.lanes) {
     SmallVector<int64_t> lanes;
@@ -267,15 +267,15 @@ DirectMath::Values DirectMath::decodeV(Value row, Value channel,
 DirectMath::Values DirectMath::addToken(const TileRows &rows, Value block,
                                         Value token, const Strip &strip,
                                         ArrayRef<Value> sums, bool skipZero) {
-  Values decoded;
+  Values dequantized;
   for (const ChannelBlock &shape : strip.blocks) {
     Value channel = kit.add(strip.channel, strip.offset(shape));
-    llvm::append_range(decoded,
-                       decodeV(rows.row(a.codesV, token), channel, shape));
+    llvm::append_range(dequantized,
+                       dequantizeV(rows.row(a.codesV, token), channel, shape));
   }
   Value weights = scores(rows, block, token);
   Values next(sums);
-  int64_t lanes = strip.blocks.front().lanes, vectors = decoded.size();
+  int64_t lanes = strip.blocks.front().lanes, vectors = dequantized.size();
   for (int64_t row = 0; row < strip.rows; ++row) {
     Value p = kit.load(kit.f32(), kit.at(weights, (strip.firstRow + row) * 4));
     Value wide = kit.splat(p, lanes);
@@ -285,7 +285,7 @@ DirectMath::Values DirectMath::addToken(const TileRows &rows, Value block,
           kit.fcmp(arith::CmpFPredicate::OEQ, p, kit.constant(0, kit.f32()));
     for (int64_t v = 0; v < vectors; ++v) {
       Value &sum = next[row * vectors + v];
-      Value more = kit.fma(wide, decoded[v], sum);
+      Value more = kit.fma(wide, dequantized[v], sum);
       sum = hidden ? kit.select(hidden, sum, more) : more;
     }
   }

@@ -1,7 +1,8 @@
 //===- DirectDot.cpp - q . k with few query rows --------------------------===//
 //
-// Decoded: q is [row][channel] f32 in the order of the decoder; each key has an
-// accumulator per row, and the sums over their lanes are taken at the end.
+// Dequantized: q is [row][channel] f32 in the order of the dequantizer; each
+// key has an accumulator per row, and the sums over their lanes are taken at
+// the end.
 //
 // Codes: q is [chunk][row] vectors of pairs of bf16 or of 16-bit integers. A
 // chunk of a key's codes is loaded once for all rows. For bf16, q needs no
@@ -197,9 +198,9 @@ DirectMath::Values DirectMath::dotChannels(const ChannelBlock &shape,
                                            ArrayRef<Value> keyRows, Value query,
                                            ArrayRef<Value> sums) {
   Values next(sums);
-  SmallVector<Values> decoded;
+  SmallVector<Values> dequantized;
   for (Value row : keyRows)
-    decoded.push_back(a.planK.decode(kit, shape, row, channel));
+    dequantized.push_back(a.planK.dequantize(kit, shape, row, channel));
   for (int64_t v = 0; v < shape.channels / shape.lanes; ++v)
     for (int64_t row = 0; row < blockRows; ++row) {
       Value at = kit.at(query, kit.mul(channel, 4));
@@ -207,7 +208,7 @@ DirectMath::Values DirectMath::dotChannels(const ChannelBlock &shape,
                          kit.at(at, (row * a.dimK + v * shape.lanes) * 4));
       for (size_t key = 0; key < keyRows.size(); ++key) {
         Value &sum = next[key * blockRows + row];
-        sum = kit.fma(decoded[key][v], x, sum);
+        sum = kit.fma(dequantized[key][v], x, sum);
       }
     }
   return next;

@@ -1,15 +1,15 @@
 //===- DirectMath.h - few query rows: multiply as the tile is read *- C++ -*-=//
 //
-// A loaded K or V vector is decoded in registers and used by `rows` query rows
-// at once. Scores of a block of rows are laid out [token][row], rows padded to
-// a power of two, so that the softmax of all rows of the block runs side by
-// side.
+// A loaded K or V vector is dequantized in registers and used by `rows` query
+// rows at once. Scores of a block of rows are laid out [token][row], rows
+// padded to a power of two, so that the softmax of all rows of the block runs
+// side by side.
 //
 //   block of rows:  q [rows][dim k]   permuted as the product wants it
 //                   scores [token][padded]  acc [rows][dim v]  m, l [padded]
 //
-// Each product has a form for f32 multiply-adds on decoded vectors and, where
-// the schedule says `dot`, forms for products on the codes as they are.
+// Each product has a form for f32 multiply-adds on dequantized vectors and,
+// where the schedule says `dot`, forms for products on the codes as they are.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_CODEGEN_CPU_DIRECTMATH_H
@@ -21,8 +21,8 @@
 
 namespace kvc::cpu {
 
-/// How codes are multiplied: decoded to f32, as pairs of bf16, or as pairs of
-/// 16-bit integers.
+/// How codes are multiplied: dequantized to f32, as pairs of bf16, or as pairs
+/// of 16-bit integers.
 enum class Form { F32, BF16, I8 };
 
 class DirectMath : public TileMath {
@@ -148,7 +148,7 @@ private:
   Value loadHalves(Value row, Value channel, const ChannelBlock &block);
   void prefetchStrip(const TileRows &rows, const Strip &strip, Value token,
                      int64_t count);
-  Values decodeV(Value row, Value channel, const ChannelBlock &block);
+  Values dequantizeV(Value row, Value channel, const ChannelBlock &block);
   /// order[e]: the channel within the block at element e of an accumulator.
   llvm::SmallVector<int64_t> accOrder(const ChannelBlock &block) const;
   void storeRow(Value row, Value inverse);

@@ -37,19 +37,20 @@ void ChannelPlan::forBlocks(
     body(block, kit.i64(block.first));
 }
 
-SmallVector<Value> ChannelPlan::decode(Kit &kit, const ChannelBlock &block,
-                                       Value row, Value channel) const {
+SmallVector<Value> ChannelPlan::dequantize(Kit &kit, const ChannelBlock &block,
+                                           Value row, Value channel) const {
   int64_t bytes = codec.getCodeType().getIntOrFloatBitWidth() / 8;
   Value from = kit.at(row, kit.mul(channel, bytes));
   auto load = [&](int64_t byte, VectorType type) {
     return kit.load(type, kit.at(from, byte));
   };
-  return codec.emitDecode(kit.b, kit.loc, load, block.channels, block.lanes);
+  return codec.emitDequantize(kit.b, kit.loc, load, block.channels,
+                              block.lanes);
 }
 
-Value ChannelPlan::decodeInOrder(Kit &kit, const ChannelBlock &block, Value row,
-                                 Value channel) const {
-  Value x = kit.concat(decode(kit, block, row, channel));
+Value ChannelPlan::dequantizeInOrder(Kit &kit, const ChannelBlock &block,
+                                     Value row, Value channel) const {
+  Value x = kit.concat(dequantize(kit, block, row, channel));
   SmallVector<int64_t> elements = order(block), back(elements.size());
   for (auto [element, c] : llvm::enumerate(elements))
     back[c] = element;

@@ -9,11 +9,11 @@
 
 namespace kvc::cpu {
 
-/// Consecutive channels that a codec decodes at once.
+/// Consecutive channels that a codec dequantizes at once.
 struct ChannelBlock {
   int64_t first;    ///< channel
   int64_t channels; ///< how many
-  int64_t lanes;    ///< lanes of each decoded vector
+  int64_t lanes;    ///< lanes of each dequantized vector
 };
 
 /// Cuts `dim` channels into blocks as `codec` likes them. All but the last few
@@ -31,13 +31,14 @@ struct ChannelPlan {
   void forBlocks(
       Kit &kit,
       llvm::function_ref<void(const ChannelBlock &, mlir::Value)> body) const;
-  /// Decodes the block of the row of codes at `row` that begins at `channel`.
-  llvm::SmallVector<mlir::Value> decode(Kit &kit, const ChannelBlock &block,
-                                        mlir::Value row,
-                                        mlir::Value channel) const;
+  /// Dequantizes the block of the row of codes at `row` that begins at
+  /// `channel`.
+  llvm::SmallVector<mlir::Value> dequantize(Kit &kit, const ChannelBlock &block,
+                                            mlir::Value row,
+                                            mlir::Value channel) const;
   /// The same as one vector, its channels in natural order.
-  mlir::Value decodeInOrder(Kit &kit, const ChannelBlock &block,
-                            mlir::Value row, mlir::Value channel) const;
+  mlir::Value dequantizeInOrder(Kit &kit, const ChannelBlock &block,
+                                mlir::Value row, mlir::Value channel) const;
   /// Blocks to unroll inside one round of a loop over the main ones.
   int64_t unroll() const;
 };

@@ -84,7 +84,7 @@ PackedMath::Values PackedMath::loadLimbs(const ChannelPlan &plan,
   if (code.isBF16())
     return {kit.load(VectorType::get(block.channels, code),
                      kit.at(row, kit.mul(channel, 2)))};
-  return splitLimbs(plan.decodeInOrder(kit, block, row, channel), limbs);
+  return splitLimbs(plan.dequantizeInOrder(kit, block, row, channel), limbs);
 }
 
 /// The rows of K that exist, in f32 or bf16. Where q is a sum of two, a part
@@ -100,7 +100,7 @@ Value PackedMath::packK(const TileRows &rows) {
     Value to = element(kRows, kit.mul(token, wordsK));
     a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
       if (formK == Form::F32)
-        return kit.store(a.planK.decodeInOrder(kit, block, row, channel),
+        return kit.store(a.planK.dequantizeInOrder(kit, block, row, channel),
                          kit.at(to, kit.mul(channel, 4)));
       Values limbs = loadLimbs(a.planK, block, row, channel, limbsK);
       if (hide)
@@ -128,7 +128,7 @@ Value PackedMath::packV(const TileRows &rows) {
     Value row = rows.row(a.codesV, token);
     Value to = element(v, kit.mul(token, a.dimV));
     a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
-      Value x = a.planV.decodeInOrder(kit, block, row, channel);
+      Value x = a.planV.dequantizeInOrder(kit, block, row, channel);
       if (floats) {
         // x - x is 0 for finite x, NaN otherwise.
         Value zero = kit.fsub(x, x);

@@ -1,7 +1,7 @@
-//===- Append.cpp - rows encoded into the cache ---------------------------===//
+//===- Append.cpp - rows quantized into the cache -------------------------===//
 //
 // One warp per (row, kv head). A lane holds whole chunks of 8 channels, loaded
-// once for both the row's largest element and the encoding.
+// once for both the row's largest element and the quantization.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/Kernel.h"
@@ -80,7 +80,7 @@ StreamRow AppendKernel::loadRow(tile::StoredRow stored, Value row) {
   bool isK = stored.load.getStream() == StreamKind::K;
   int64_t dim = k.cache.stream(stored.load.getStream()).dim;
   StreamRow stream{stored.store.getStream(),
-                   cast<CodecAttrInterface>(stored.encode.getCodecAttr()),
+                   cast<CodecAttrInterface>(stored.quantize.getCodecAttr()),
                    dim / kChannels,
                    {}};
   Value base =
@@ -128,7 +128,7 @@ void AppendKernel::storeRow(const StreamRow &row) {
       kChannels * row.codec.getCodeType().getIntOrFloatBitWidth() / 8;
   Value factor;
   if (Type scaleType = row.codec.getScaleType()) {
-    EncodeScale scale = row.codec.emitScale(kit.b, kit.kernel, absmax(row));
+    QuantizeScale scale = row.codec.emitScale(kit.b, kit.kernel, absmax(row));
     factor = scale.factor;
     kit.when(kit.cmp(arith::CmpIPredicate::eq, lane, kit.i32(0)), [&] {
       kit.store(scale.stored, target(k.cache.planeIndex(row.kind, true)),
@@ -140,7 +140,7 @@ void AppendKernel::storeRow(const StreamRow &row) {
   unsigned align = std::min<int64_t>(16, chunkBytes);
   for (auto [i, x] : llvm::enumerate(row.channels)) {
     Value chunk = chunkOf(i);
-    Value codes = row.codec.emitEncode(kit.b, kit.kernel, x, factor);
+    Value codes = row.codec.emitQuantize(kit.b, kit.kernel, x, factor);
     auto store = [&] {
       kit.store(codes, kit.ptr(to, kit.mul(chunk, chunkBytes)), align);
     };

@@ -28,8 +28,8 @@ FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
   body.read = graph->read();
   body.scale = graph->query.getScale().convertToDouble();
   for (Operand *operand : {&body.k, &body.v})
-    if (operand->decode.getScales())
-      return operand->decode.emitError(
+    if (operand->dequantize.getScales())
+      return operand->dequantize.emitError(
           "scales must be folded first (kvc-fold-scales)");
   ArrayRef<Operation *> scores(graph->scores);
   scores = scores.drop_back(); // the mask
@@ -74,10 +74,11 @@ AttendKernel::AttendKernel(Kernel &kernel, AttendBody body)
     : k(kernel), kit(kernel.kit), body(body), schedule(kernel.op.getSchedule()),
       tokens(schedule.getTokens()), rows(schedule.getRows()),
       warps(schedule.getWarps()), stages(schedule.getStages()),
-      byRows(schedule.getByRows()), group(kernel.group()),
+      warpsSplitQ(schedule.getWarpsSplitQ()), group(kernel.group()),
       dimK(this->body.k.dim()), dimV(this->body.v.dim()),
       strideK(strideOf(this->body.k)), strideV(strideOf(this->body.v)),
-      sumStride(dimV * 4 + (byRows ? 32 : 16)), planes(kernel.cache.planes()),
+      sumStride(dimV * 4 + (warpsSplitQ ? 32 : 16)),
+      planes(kernel.cache.planes()),
       codesK(kernel.cache.planeIndex(this->body.k.stream(), false)),
       codesV(kernel.cache.planeIndex(this->body.v.stream(), false)),
       pageTokens(kernel.cache.layout().getPageTokens()) {
@@ -114,7 +115,7 @@ LogicalResult AttendKernel::checkSchedule() {
 std::unique_ptr<TileMath> AttendKernel::makeMath() {
   if (!schedule.getDot())
     return makeFmaMath(*this);
-  return byRows ? makeRowsInM(*this) : makeTokensInM(*this);
+  return warpsSplitQ ? makeRowsInM(*this) : makeTokensInM(*this);
 }
 
 /// Says what makes this kernel slower than it could be.
@@ -164,8 +165,9 @@ LogicalResult AttendKernel::emit(LaunchInfo &launch) {
   thread = k.thread();
   lane = k.lane();
   warp = k.warp();
-  ringBase = byRows ? k.at(0, kit.i32(ring)).base
-                    : k.at(0, kit.add(kit.mul(warp, ringBytes), ring)).base;
+  ringBase = warpsSplitQ
+                 ? k.at(0, kit.i32(ring)).base
+                 : k.at(0, kit.add(kit.mul(warp, ringBytes), ring)).base;
   Values carried = fill->beginKernel();
   Value count = kit.loadConst(
       kit.i32(), k.paramPtr(kWork + offsetof(KvcGpuItems, count)), 4);
@@ -221,7 +223,7 @@ Values AttendKernel::emitItem(Value index, ValueRange carried) {
 }
 
 void AttendKernel::syncRing(Kit::Here here) {
-  if (byRows)
+  if (warpsSplitQ)
     barrierOfReaders(here);
   else
     kit.op(Ptx::WarpSync, {}, {}, here);
@@ -262,7 +264,7 @@ void AttendKernel::loadItem(Value index) {
   current.posLast = lastBefore(current.rowEnd);
   current.ownFirst = current.posFirst;
   current.ownLast = current.posLast;
-  if (byRows) {
+  if (warpsSplitQ) {
     Value own = firstRow(), behind = kit.add(own, rows / warps);
     current.ownFirst = position(own);
     current.ownLast =

@@ -158,7 +158,7 @@ public:
   const int64_t tokens; ///< per step of a warp
   const int64_t rows;   ///< of an item
   const int64_t warps, stages;
-  const bool byRows; ///< warps share rows, see above
+  const bool warpsSplitQ; ///< warps share rows, see above
   const int64_t group;
   const int64_t dimK, dimV;
   int64_t strideK, strideV; ///< bytes between rows in shared memory
@@ -200,16 +200,18 @@ public:
   int64_t stageBytes;
   int64_t ringBytes; ///< of a ring: its stages, later results
   int64_t ring;      ///< the first one, in shared memory
-  int64_t rings() const { return byRows ? 1 : warps; }
+  int64_t rings() const { return warpsSplitQ ? 1 : warps; }
   mlir::Value ringBase; ///< this lane's, i32
   /// Those who read a ring, as they number themselves.
-  int64_t ringLanes() const { return byRows ? warps * kWarpLanes : kWarpLanes; }
-  mlir::Value ringLane() { return byRows ? thread : lane; }
+  int64_t ringLanes() const {
+    return warpsSplitQ ? warps * kWarpLanes : kWarpLanes;
+  }
+  mlir::Value ringLane() { return warpsSplitQ ? thread : lane; }
 
   //===--- tiles ------------------------------------------------------------//
   mlir::Value tiles; ///< of the item
   /// Cached tokens of a round of all warps.
-  int64_t tileTokens() const { return byRows ? tokens : tokens * warps; }
+  int64_t tileTokens() const { return warpsSplitQ ? tokens : tokens * warps; }
   /// First token of a tile.
   mlir::Value tileFirst(mlir::Value tile);
   /// Whether every row sees all `count` tokens from `first` on.
@@ -251,7 +253,7 @@ private:
   int64_t allWarps() const { return warps + fill->extraWarps(); }
   /// First of the warp's tokens in a tile.
   mlir::Value ownTokens() {
-    return byRows ? kit.i32(0) : kit.mul(warp, tokens);
+    return warpsSplitQ ? kit.i32(0) : kit.mul(warp, tokens);
   }
   void forItems(mlir::Value count, mlir::ValueRange init, Kit::CarryBody body);
   Values emitItem(mlir::Value index, mlir::ValueRange carried);

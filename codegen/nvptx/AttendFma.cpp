@@ -18,7 +18,7 @@ using arith::CmpIPredicate;
 
 namespace {
 
-/// Channels of V that a lane decodes at once.
+/// Channels of V that a lane dequantizes at once.
 constexpr int64_t kBlock = 4;
 
 class FmaMath : public TileMath {
@@ -28,8 +28,8 @@ public:
         blocks(llvm::divideCeil(a.dimV, kBlock * kWarpLanes)) {}
 
   std::string refuse() override {
-    if (a.byRows)
-      return "warps share rows (`byRows`) on tensor cores only";
+    if (a.warpsSplitQ)
+      return "warps share rows (`warpsSplitQ`) on tensor cores only";
     if (a.tokens != 8 && a.tokens != 16 && a.tokens != 32)
       return "f32 multiply-adds take `tokens` of 8, 16 or 32";
     if (a.rows > 8)
@@ -50,7 +50,7 @@ private:
   Values scores(const Step &step);
   Values softmax(const Step &step, Values scores, MutableArrayRef<Value> m,
                  MutableArrayRef<Value> l);
-  Value decode(Operand &operand, Shared from, int64_t channels);
+  Value dequantize(Operand &operand, Shared from, int64_t channels);
 
   AttendKernel &a;
   Kit &kit;
@@ -95,12 +95,12 @@ Values FmaMath::initialState() {
 }
 
 /// `channels` codes at `from`, as f32, without the scale.
-Value FmaMath::decode(Operand &operand, Shared from, int64_t channels) {
+Value FmaMath::dequantize(Operand &operand, Shared from, int64_t channels) {
   auto load = [&](int64_t byte, VectorType type) {
     return kit.loadShared(type, from + byte);
   };
   return operand.codec()
-      .emitDecode(kit.b, kit.kernel, load, channels, channels)
+      .emitDequantize(kit.b, kit.kernel, load, channels, channels)
       .front();
 }
 
@@ -117,7 +117,7 @@ Values FmaMath::scores(const Step &step) {
         Values next(carried);
         Value at = kit.add(
             row, kit.mul(block, kBlock * int64_t(a.body.k.codeBytes())));
-        Value x = decode(a.body.k, {at, step.k.offset}, kBlock);
+        Value x = dequantize(a.body.k, {at, step.k.offset}, kBlock);
         Value y = kit.add(q.base, kit.mul(block, kBlock * 4));
         for (int64_t r = 0; r < a.rows; ++r) {
           Value qs = kit.loadShared(kit.vec(kBlock, kit.f32()),
@@ -208,7 +208,7 @@ Values FmaMath::step(const Step &step, ValueRange values) {
           block = kit.select(there, block, kit.i32(0));
           Value at = kit.add(
               row, kit.mul(block, kBlock * int64_t(a.body.v.codeBytes())));
-          Value x = decode(a.body.v, {at, step.v.offset}, kBlock);
+          Value x = dequantize(a.body.v, {at, step.v.offset}, kBlock);
           for (int64_t r = 0; r < a.rows; ++r) {
             // A token that the row does not see may be infinite or NaN.
             Value seen;

@@ -22,36 +22,36 @@ Type FloatCodecAttr::getScaleType() const { return {}; }
 
 /// Stores `convert` of each element, in little endian.
 template <typename Code, typename Convert>
-static void encode(ArrayRef<float> row, uint8_t *codes, Convert convert) {
+static void quantize(ArrayRef<float> row, uint8_t *codes, Convert convert) {
   for (auto [i, x] : llvm::enumerate(row))
     llvm::support::endian::write<Code, llvm::endianness::little>(
         codes + i * sizeof(Code), convert(x));
 }
 
 template <typename Code, typename Convert>
-static void decode(const uint8_t *codes, MutableArrayRef<float> row,
-                   Convert convert) {
+static void dequantize(const uint8_t *codes, MutableArrayRef<float> row,
+                       Convert convert) {
   for (auto [i, x] : llvm::enumerate(row))
     x = convert(llvm::support::endian::read<Code, llvm::endianness::little>(
         codes + i * sizeof(Code)));
 }
 
-void FloatCodecAttr::encodeRow(ArrayRef<float> row, uint8_t *codes,
-                               uint8_t *) const {
+void FloatCodecAttr::quantizeRow(ArrayRef<float> row, uint8_t *codes,
+                                 uint8_t *) const {
   if (getType().isBF16())
-    return encode<uint16_t>(row, codes, toBF16);
+    return quantize<uint16_t>(row, codes, toBF16);
   if (getType().isF16())
-    return encode<uint16_t>(row, codes, toF16);
-  encode<uint32_t>(row, codes, std::bit_cast<uint32_t, float>);
+    return quantize<uint16_t>(row, codes, toF16);
+  quantize<uint32_t>(row, codes, std::bit_cast<uint32_t, float>);
 }
 
-void FloatCodecAttr::decodeRow(const uint8_t *codes, const uint8_t *,
-                               MutableArrayRef<float> row) const {
+void FloatCodecAttr::dequantizeRow(const uint8_t *codes, const uint8_t *,
+                                   MutableArrayRef<float> row) const {
   if (getType().isBF16())
-    return decode<uint16_t>(codes, row, fromBF16);
+    return dequantize<uint16_t>(codes, row, fromBF16);
   if (getType().isF16())
-    return decode<uint16_t>(codes, row, fromF16);
-  decode<uint32_t>(codes, row, std::bit_cast<float, uint32_t>);
+    return dequantize<uint16_t>(codes, row, fromF16);
+  dequantize<uint32_t>(codes, row, std::bit_cast<float, uint32_t>);
 }
 
 int64_t FloatCodecAttr::getPreferredChannels(int64_t lanes) const {
@@ -69,9 +69,9 @@ SmallVector<int64_t> FloatCodecAttr::getChannelOrder(int64_t channels,
   return order;
 }
 
-SmallVector<Value> FloatCodecAttr::emitDecode(OpBuilder &b, Location loc,
-                                              LoadFn load, int64_t channels,
-                                              int64_t lanes) const {
+SmallVector<Value> FloatCodecAttr::emitDequantize(OpBuilder &b, Location loc,
+                                                  LoadFn load, int64_t channels,
+                                                  int64_t lanes) const {
   auto f32s = VectorType::get(lanes, b.getF32Type());
   if (getType().isBF16() && channels == 2 * lanes) {
     // Two bf16 in a 32-bit word: the upper is an f32 once the lower is masked
@@ -99,12 +99,12 @@ SmallVector<Value> FloatCodecAttr::emitDecode(OpBuilder &b, Location loc,
   return out;
 }
 
-EncodeScale FloatCodecAttr::emitScale(OpBuilder &, Location, Value) const {
+QuantizeScale FloatCodecAttr::emitScale(OpBuilder &, Location, Value) const {
   llvm_unreachable("a float codec has no scale");
 }
 
-Value FloatCodecAttr::emitEncode(OpBuilder &b, Location loc, Value x,
-                                 Value) const {
+Value FloatCodecAttr::emitQuantize(OpBuilder &b, Location loc, Value x,
+                                   Value) const {
   return emitRound(b, loc, x, getType());
 }
 

@@ -30,8 +30,8 @@ Type IntCodecAttr::getCodeType() const {
 }
 Type IntCodecAttr::getScaleType() const { return getScale(); }
 
-void IntCodecAttr::encodeRow(ArrayRef<float> row, uint8_t *codes,
-                             uint8_t *scaleBytes) const {
+void IntCodecAttr::quantizeRow(ArrayRef<float> row, uint8_t *codes,
+                               uint8_t *scaleBytes) const {
   float absmax = 0;
   for (float x : row)
     if (!std::isnan(x))
@@ -40,11 +40,11 @@ void IntCodecAttr::encodeRow(ArrayRef<float> row, uint8_t *codes,
   auto stored = FloatCodecAttr::get(getContext(), getScale());
   if (getScale().isF16())
     scale = std::min(scale, kLargestF16);
-  stored.encodeRow(scale, scaleBytes, nullptr);
-  stored.decodeRow(scaleBytes, nullptr, scale);
+  stored.quantizeRow(scale, scaleBytes, nullptr);
+  stored.dequantizeRow(scaleBytes, nullptr, scale);
   if (scale < FLT_MIN) {
     scale = 0;
-    stored.encodeRow(scale, scaleBytes, nullptr);
+    stored.quantizeRow(scale, scaleBytes, nullptr);
   }
   float factor = scale == 0 ? 0 : 1 / scale;
   for (float x : row) {
@@ -54,11 +54,12 @@ void IntCodecAttr::encodeRow(ArrayRef<float> row, uint8_t *codes,
   }
 }
 
-void IntCodecAttr::decodeRow(const uint8_t *codes, const uint8_t *scaleBytes,
-                             MutableArrayRef<float> row) const {
+void IntCodecAttr::dequantizeRow(const uint8_t *codes,
+                                 const uint8_t *scaleBytes,
+                                 MutableArrayRef<float> row) const {
   float scale;
   FloatCodecAttr::get(getContext(), getScale())
-      .decodeRow(scaleBytes, nullptr, scale);
+      .dequantizeRow(scaleBytes, nullptr, scale);
   for (float &x : row)
     x = float(int8_t(*codes++)) * scale;
 }
@@ -72,9 +73,9 @@ SmallVector<int64_t> IntCodecAttr::getChannelOrder(int64_t channels,
   return llvm::to_vector(llvm::seq<int64_t>(0, channels));
 }
 
-SmallVector<Value> IntCodecAttr::emitDecode(OpBuilder &b, Location loc,
-                                            LoadFn load, int64_t channels,
-                                            int64_t lanes) const {
+SmallVector<Value> IntCodecAttr::emitDequantize(OpBuilder &b, Location loc,
+                                                LoadFn load, int64_t channels,
+                                                int64_t lanes) const {
   SmallVector<Value> out;
   for (int64_t first = 0; first < channels; first += lanes) {
     Value codes = load(first, VectorType::get(lanes, getCodeType()));
@@ -87,7 +88,7 @@ SmallVector<Value> IntCodecAttr::emitDecode(OpBuilder &b, Location loc,
 }
 
 namespace {
-/// Short names for the scalar and vector f32 arithmetic of the encoder.
+/// Short names for the scalar and vector f32 arithmetic of the quantizer.
 struct F32Builder {
   OpBuilder &b;
   Location loc;
@@ -116,8 +117,8 @@ struct F32Builder {
 };
 } // namespace
 
-EncodeScale IntCodecAttr::emitScale(OpBuilder &b, Location loc,
-                                    Value absmax) const {
+QuantizeScale IntCodecAttr::emitScale(OpBuilder &b, Location loc,
+                                      Value absmax) const {
   F32Builder f{b, loc, b.getF32Type()};
   Value scale = arith::DivFOp::create(b, loc, f.smaller(absmax, FLT_MAX),
                                       f.constant(kQMax));
@@ -139,8 +140,8 @@ EncodeScale IntCodecAttr::emitScale(OpBuilder &b, Location loc,
   return {arith::SelectOp::create(b, loc, tiny, zeroHalf, scale), factor};
 }
 
-Value IntCodecAttr::emitEncode(OpBuilder &b, Location loc, Value x,
-                               Value factor) const {
+Value IntCodecAttr::emitQuantize(OpBuilder &b, Location loc, Value x,
+                                 Value factor) const {
   auto type = cast<VectorType>(x.getType());
   F32Builder f{b, loc, type};
   Value isNumber =

@@ -8,7 +8,7 @@ using namespace kvc;
 using namespace kvc::tile;
 
 int64_t StreamOperand::dim() const {
-  return cast<RankedTensorType>(DecodeOp(decode).getX().getType())
+  return cast<RankedTensorType>(DequantizeOp(dequantize).getX().getType())
       .getDimSize(1);
 }
 
@@ -101,17 +101,18 @@ SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
 
 StreamOperand GraphReader::operand(Operation *user, Value x, Value tokens) {
   StreamOperand operand;
-  operand.decode = madeBy<DecodeOp>(user, x);
-  if (!operand.decode)
+  operand.dequantize = madeBy<DequantizeOp>(user, x);
+  if (!operand.dequantize)
     return operand;
-  operand.load = madeBy<LoadOp>(operand.decode, operand.decode.getCodes());
+  operand.load =
+      madeBy<LoadOp>(operand.dequantize, operand.dequantize.getCodes());
   if (!operand.load)
     return operand;
-  expect(operand.decode.getCodes() == operand.load.getCodes(), operand.decode,
-         "expected the codes that `tile.load` gives");
-  expect(!operand.decode.getScales() ||
-             operand.hasScales(operand.decode.getScales()),
-         operand.decode, "expected the scales that stand beside the codes");
+  expect(operand.dequantize.getCodes() == operand.load.getCodes(),
+         operand.dequantize, "expected the codes that `tile.load` gives");
+  expect(!operand.dequantize.getScales() ||
+             operand.hasScales(operand.dequantize.getScales()),
+         operand.dequantize, "expected the scales that stand beside the codes");
   expect(operand.load.getTokens() == tokens, operand.load,
          "expected the tokens of the loop's round");
   int64_t count =
@@ -193,7 +194,7 @@ LogicalResult tile::checkMerge(KernelOp kernel) {
   GraphReader reader(kernel);
   Block &body = kernel.getBody().front();
   auto init = reader.only<SoftmaxInitOp>(body);
-  auto loop = reader.only<ForPartsOp>(body);
+  auto loop = reader.only<ForSplitsOp>(body);
   auto store = reader.only<StoreOutputOp>(body);
   if (reader.failed)
     return failure();
@@ -207,9 +208,9 @@ LogicalResult tile::checkMerge(KernelOp kernel) {
   auto yield = reader.only<YieldOp>(round);
   if (reader.failed)
     return failure();
-  reader.expect(step.getPart() == round.getArgument(0) &&
+  reader.expect(step.getSplitIdx() == round.getArgument(0) &&
                     step.getState() == round.getArgument(1),
-                step, "expected the loop's part and state");
+                step, "expected the loop's split and state");
   reader.expect(yield.getState()[0] == step.getNext(), yield,
                 "expected the state after `tile.merge_step`");
   reader.expectKnown(round);
@@ -230,12 +231,12 @@ FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
     reader.note(store);
     StoredRow row;
     row.store = store;
-    row.encode = reader.madeBy<EncodeOp>(store, store.getCodes());
-    if (!row.encode)
+    row.quantize = reader.madeBy<QuantizeOp>(store, store.getCodes());
+    if (!row.quantize)
       return failure();
-    reader.expect(store.getScale() == row.encode.getScale(), store,
-                  "expected the scale that was encoded with the codes");
-    row.load = reader.madeBy<LoadRowOp>(row.encode, row.encode.getX());
+    reader.expect(store.getScale() == row.quantize.getScale(), store,
+                  "expected the scale that was quantized with the codes");
+    row.load = reader.madeBy<LoadRowOp>(row.quantize, row.quantize.getX());
     if (!row.load)
       return failure();
     reader.expect(row.load.getRow() == round.getArgument(0) &&

@@ -13,14 +13,14 @@
 
 namespace kvc::tile {
 
-/// An operand of a product: rows of a stream, decoded.
+/// An operand of a product: rows of a stream, dequantized.
 struct StreamOperand {
   LoadOp load;
-  DecodeOp decode;
+  DequantizeOp dequantize;
 
   StreamKind stream() const { return LoadOp(load).getStream(); }
   CodecAttrInterface codec() const {
-    return mlir::cast<CodecAttrInterface>(DecodeOp(decode).getCodec());
+    return mlir::cast<CodecAttrInterface>(DequantizeOp(dequantize).getCodec());
   }
   /// Channels of a row.
   int64_t dim() const;
@@ -53,14 +53,14 @@ struct AttendGraph {
   }
 };
 
-/// Checks that a merge kernel adds every part to the state, in order, and
+/// Checks that a merge kernel adds every split to the state, in order, and
 /// stores it.
 mlir::LogicalResult checkMerge(KernelOp kernel);
 
 /// A row on its way into the cache.
 struct StoredRow {
   LoadRowOp load;
-  EncodeOp encode;
+  QuantizeOp quantize;
   StoreRowOp store;
 };
 

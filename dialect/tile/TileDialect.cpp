@@ -92,13 +92,13 @@ LogicalResult KernelOp::verifySymbolUses(SymbolTableCollection &symbols) {
                          << codec);
   };
   WalkResult result = walk([&](Operation *op) -> WalkResult {
-    if (auto decode = dyn_cast<DecodeOp>(op))
-      if (auto load = decode.getCodes().getDefiningOp<LoadOp>())
-        return checkCodec(op, load.getStream(), decode.getCodecAttr());
+    if (auto dequantize = dyn_cast<DequantizeOp>(op))
+      if (auto load = dequantize.getCodes().getDefiningOp<LoadOp>())
+        return checkCodec(op, load.getStream(), dequantize.getCodecAttr());
     if (auto store = dyn_cast<StoreRowOp>(op))
-      if (auto encode = store.getCodes().getDefiningOp<EncodeOp>())
-        if (failed(
-                checkCodec(encode, store.getStream(), encode.getCodecAttr())))
+      if (auto quantize = store.getCodes().getDefiningOp<QuantizeOp>())
+        if (failed(checkCodec(quantize, store.getStream(),
+                              quantize.getCodecAttr())))
           return failure();
     if (auto load = dyn_cast<LoadOp>(op))
       return check(op, load.getStream(), load.getCodes(), load.getScales());
@@ -149,7 +149,7 @@ LogicalResult ForTokensOp::verify() {
                     {getResult().getType()});
 }
 
-LogicalResult ForPartsOp::verify() {
+LogicalResult ForSplitsOp::verify() {
   return verifyLoop(*this, getBody().front(),
                     {IndexType::get(getContext()), getInit().getType()},
                     {getResult().getType()});
@@ -183,7 +183,7 @@ LogicalResult LoadOp::verify() {
   return success();
 }
 
-LogicalResult DecodeOp::verify() {
+LogicalResult DequantizeOp::verify() {
   auto codec = verifyCodec(*this, getCodecAttr());
   if (failed(codec))
     return failure();
@@ -263,7 +263,7 @@ LogicalResult LoadRowOp::verify() {
   return success();
 }
 
-LogicalResult EncodeOp::verify() {
+LogicalResult QuantizeOp::verify() {
   auto codec = verifyCodec(*this, getCodecAttr());
   if (failed(codec))
     return failure();

@@ -13,10 +13,11 @@ def Tile_Dialect : Dialect {
   let cppNamespace = "::kvc::tile";
   let summary = "one op per kernel, with a structured loop over tiles of tokens";
   let description = [{
-    A `tile.kernel` says what one work item does. Tiles are tensors: rows of
-    queries are dynamic (`?`), tokens per tile come from the schedule. There is
-    no vector, no warp and no address here; a backend turns each op into its own
-    loop nest, and may decode a tile lazily inside the multiply that uses it.
+    A `tile.kernel` says what one work tile does. Tiles of tokens are tensors:
+    rows of queries are dynamic (`?`), tokens per tile come from the schedule.
+    There is no vector, no warp and no address here; a backend turns each op into
+    its own loop nest, and may dequantize a tile lazily inside the multiply that
+    uses it.
   }];
   let dependentDialects = ["::kvc::KvcDialect"];
   let useDefaultTypePrinterParser = 1;
@@ -31,7 +32,7 @@ def Tile_TokensType : Tile_Type<"Tokens", "tokens"> {
 }
 
 def Tile_SoftmaxType : Tile_Type<"Softmax", "softmax"> {
-  let summary = "online softmax state of the item's rows: m, l and acc[dim]";
+  let summary = "online softmax state of the work tile's rows: m, l and acc[dim]";
   let parameters = (ins "int64_t":$dim);
   let assemblyFormat = "`<` $dim `>`";
   let genVerifyDecl = 1;
@@ -45,7 +46,7 @@ def Tile_KernelOp : Tile_Op<"kernel",
      DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "one kernel of a store";
   let description = [{
-    `kind` is "attend", "merge" or "append". One call handles one work item
+    `kind` is "attend", "merge" or "append". One call handles one work tile
     (lib/Artifact/KernelAbi.h). The rows that it loads and stores are those of
     the store's cache type.
   }];
@@ -60,7 +61,7 @@ def Tile_KernelOp : Tile_Op<"kernel",
 }
 
 def Tile_YieldOp : Tile_Op<"yield", [Terminator, Pure,
-    ParentOneOf<["ForTokensOp", "ForPartsOp", "ForRowsOp"]>]> {
+    ParentOneOf<["ForTokensOp", "ForSplitsOp", "ForRowsOp"]>]> {
   let summary = "carries the state to the next round";
   let arguments = (ins Variadic<AnyType>:$state);
   let assemblyFormat = "($state^ `:` type($state))? attr-dict";
@@ -69,7 +70,7 @@ def Tile_YieldOp : Tile_Op<"yield", [Terminator, Pure,
 //===--- attend -----------------------------------------------------------===//
 
 def Tile_LoadQueryOp : Tile_Op<"load_query"> {
-  let summary = "the item's query rows as f32, times a constant";
+  let summary = "the work tile's query rows as f32, times a constant";
   let description = [{
     Row r is q head r % group of the kv head, query token r / group. `scale`
     holds what is folded in: the softmax scale, and log2(e) where the logits are
@@ -89,7 +90,7 @@ def Tile_SoftmaxInitOp : Tile_Op<"softmax_init", [Pure]> {
 
 def Tile_ForTokensOp : Tile_Op<"for_tokens",
     [SingleBlock, AllTypesMatch<["init", "result"]>]> {
-  let summary = "runs the body for every tile of the item's tokens, in order";
+  let summary = "runs the body for every tile of the tokens at hand, in order";
   let description = [{
     Tiles stand at absolute multiples of the schedule's `tokens`, so that the
     result does not depend on where a split begins. Tiles that `read` hides from
@@ -115,7 +116,7 @@ def Tile_LoadOp : Tile_Op<"load"> {
   let hasVerifier = 1;
 }
 
-def Tile_DecodeOp : Tile_Op<"decode", [Pure]> {
+def Tile_DequantizeOp : Tile_Op<"dequantize", [Pure]> {
   let summary = "codes to f32; with scales, each row times its own";
   let arguments = (ins AnyRankedTensor:$codes, Optional<AnyRankedTensor>:$scales,
                        AnyAttr:$codec);
@@ -192,16 +193,16 @@ def Tile_AccumulateOp : Tile_Op<"accumulate",
 }
 
 def Tile_StorePartialOp : Tile_Op<"store_partial"> {
-  let summary = "writes acc / l and the natural log-sum-exp of this part";
+  let summary = "writes acc / l and the natural log-sum-exp of this split";
   let arguments = (ins Tile_SoftmaxType:$state);
   let assemblyFormat = "$state attr-dict `:` type($state)";
 }
 
 //===--- merge ------------------------------------------------------------===//
 
-def Tile_ForPartsOp : Tile_Op<"for_parts",
+def Tile_ForSplitsOp : Tile_Op<"for_splits",
     [SingleBlock, AllTypesMatch<["init", "result"]>]> {
-  let summary = "runs the body for every part of the item's rows, in order";
+  let summary = "runs the body for every split of the work tile's rows, in order";
   let arguments = (ins Tile_SoftmaxType:$init);
   let results = (outs Tile_SoftmaxType:$result);
   let regions = (region SizedRegion<1>:$body);
@@ -213,13 +214,13 @@ def Tile_ForPartsOp : Tile_Op<"for_parts",
 
 def Tile_MergeStepOp : Tile_Op<"merge_step",
     [Pure, AllTypesMatch<["state", "next"]>]> {
-  let summary = "adds one part to the state as a token with logit lse and value o";
+  let summary = "adds one split to the state as a token with logit lse and value o";
   let description = [{
-    A part that saw nothing (lse = -inf) changes nothing.
+    A split that saw nothing (lse = -inf) changes nothing.
   }];
-  let arguments = (ins Index:$part, Tile_SoftmaxType:$state);
+  let arguments = (ins Index:$splitIdx, Tile_SoftmaxType:$state);
   let results = (outs Tile_SoftmaxType:$next);
-  let assemblyFormat = "$part `,` $state attr-dict `:` type($state)";
+  let assemblyFormat = "$splitIdx `,` $state attr-dict `:` type($state)";
 }
 
 def Tile_StoreOutputOp : Tile_Op<"store_output"> {
@@ -231,7 +232,7 @@ def Tile_StoreOutputOp : Tile_Op<"store_output"> {
 //===--- append -----------------------------------------------------------===//
 
 def Tile_ForRowsOp : Tile_Op<"for_rows", [SingleBlock]> {
-  let summary = "runs the body for every (row, kv head) of the item";
+  let summary = "runs the body for every (row, kv head) of the work tile";
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = "attr-dict-with-keyword $body";
   let hasVerifier = 1;
@@ -245,7 +246,7 @@ def Tile_LoadRowOp : Tile_Op<"load_row"> {
   let hasVerifier = 1;
 }
 
-def Tile_EncodeOp : Tile_Op<"encode", [Pure]> {
+def Tile_QuantizeOp : Tile_Op<"quantize", [Pure]> {
   let summary = "f32 to codes, and to a scale if the codec has one";
   let arguments = (ins RankedTensorOf<[F32]>:$x, AnyAttr:$codec);
   let results = (outs AnyRankedTensor:$codes, Optional<AnyRankedTensor>:$scale);

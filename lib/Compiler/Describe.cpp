@@ -103,7 +103,7 @@ std::vector<artifact::KernelInfo> kvc::describeKernels(ModuleOp module,
     info.split = op.getSchedule().getSplit();
     info.tileTokens = op.getSchedule().getTokens();
     // Warps that do not share rows take tokens side by side.
-    if (!op.getSchedule().getByRows())
+    if (!op.getSchedule().getWarpsSplitQ())
       info.tileTokens *= std::max<int64_t>(op.getSchedule().getWarps(), 1);
     if (target.isGpu())
       info.rows = op.getSchedule().getRows();
@@ -128,7 +128,7 @@ std::vector<artifact::KernelInfo> kvc::describePlans(ModuleOp module,
   return kernels;
 }
 
-/// The stream that a decode's codes come from.
+/// The stream that a dequantize op's codes come from.
 static StringRef streamOf(Value scales) {
   auto load = scales.getDefiningOp<tile::LoadOp>();
   return load ? stringifyStreamKind(load.getStream()) : "a stream";

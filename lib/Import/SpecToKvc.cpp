@@ -68,7 +68,8 @@ Attribute Importer::layout(const spec::Layout &layout) {
 Attribute Importer::read(const spec::Read &read) {
   if (!read.window)
     return ReadAllAttr::get(&context);
-  return ReadWindowAttr::get(&context, read.window->sink, read.window->recent);
+  return SlidingWindowAttr::get(&context, read.window->sink,
+                                read.window->recent);
 }
 
 CacheType Importer::cacheType(const spec::Store &store) {
@@ -124,7 +125,7 @@ void Importer::importAttend(const spec::Store &store, CacheType cache) {
   auto attend = AttendOp::create(
       b, loc, o, lse, FlatSymbolRefAttr::get(&context, store.name),
       op.getArgument(0), op.getArgument(1), op.getArgument(2),
-      b.getF64FloatAttr(model.softmaxScale), softcap, /*parts=*/IntegerAttr(),
+      b.getF64FloatAttr(model.softmaxScale), softcap, /*splits=*/IntegerAttr(),
       ScheduleAttr());
   func::ReturnOp::create(b, loc, attend.getResults());
 }

@@ -9,7 +9,7 @@ using namespace kvc::reference;
 
 static constexpr double kInf = std::numeric_limits<double>::infinity();
 /// Query rows that go through the cache together: enough to make use of each
-/// decoded row, few enough that their scores stay in the cache of the CPU.
+/// dequantized row, few enough that their scores stay in the cache of the CPU.
 static constexpr int64_t kRowBlock = 32;
 
 AttendProblem AttendProblem::of(AttendOp op) {
@@ -25,17 +25,17 @@ AttendProblem AttendProblem::of(AttendOp op) {
   problem.scale = op.getScale().convertToDouble();
   if (op.getSoftcap())
     problem.softcap = op.getSoftcap()->convertToDouble();
-  problem.parts = op.getParts();
+  problem.splitTokens = op.getSplits();
   problem.sink = store.read().getSinkTokens();
   problem.recent = store.read().getRecentTokens();
   return problem;
 }
 
 AttendResult AttendResult::empty(const AttendProblem &problem, int64_t rows,
-                                 std::optional<int64_t> parts) {
+                                 std::optional<int64_t> numSplits) {
   llvm::SmallVector<int64_t, 4> shape;
-  if (parts)
-    shape.push_back(*parts);
+  if (numSplits)
+    shape.push_back(*numSplits);
   shape.append({rows, problem.qHeads});
   AttendResult result;
   result.lse = result.largest = Tensor(shape, -kInf);
@@ -66,14 +66,14 @@ public:
         dimK(problem.cache.getDimK()), dimV(problem.cache.getDimV()) {}
 
   /// The rows of [first, first + kRowBlock) over the tokens in `span`, which
-  /// are part `part` of the result.
-  void run(int64_t first, Span span, int64_t part);
+  /// are split `splitIdx` of the result.
+  void run(int64_t first, Span span, int64_t splitIdx);
 
 private:
   void computeScores();
   void softmax(int64_t r);
   void accumulate();
-  void store(int64_t r, int64_t part);
+  void store(int64_t r, int64_t splitIdx);
   double &score(int64_t r, int64_t t) {
     return scores[r * (tokens.end - tokens.begin) + t - tokens.begin];
   }
@@ -145,12 +145,12 @@ void Attention::accumulate() {
   });
 }
 
-void Attention::store(int64_t r, int64_t part) {
+void Attention::store(int64_t r, int64_t splitIdx) {
   // An empty row keeps what the result was filled with.
   if (total[r] == 0)
     return;
   int64_t rows = q.rows, heads = problem.qHeads;
-  int64_t at = (part * rows + sequence.queryRow(begin + r)) * heads +
+  int64_t at = (splitIdx * rows + sequence.queryRow(begin + r)) * heads +
                sequence.queryHead(begin + r);
   for (int64_t j = 0; j < dimV; ++j)
     result.o.data[at * dimV + j] = sums[r * dimV + j] / total[r];
@@ -158,7 +158,7 @@ void Attention::store(int64_t r, int64_t part) {
   result.largest.data[at] = largest[r];
 }
 
-void Attention::run(int64_t first, Span span, int64_t part) {
+void Attention::run(int64_t first, Span span, int64_t splitIdx) {
   begin = first;
   end = std::min(first + kRowBlock, sequence.rows());
   tokens = span;
@@ -174,11 +174,11 @@ void Attention::run(int64_t first, Span span, int64_t part) {
     softmax(r);
   accumulate();
   for (int64_t r = 0; r < end - begin; ++r)
-    store(r, part);
+    store(r, splitIdx);
 }
 
-/// Parts of the longest sequence; one even if all are empty.
-int64_t countParts(const HostBatch &batch, int64_t tokens) {
+/// Splits of the longest sequence; one even if all are empty.
+int64_t countSplits(const HostBatch &batch, int64_t tokens) {
   int64_t longest = 1;
   for (int32_t length : batch.kvLen)
     longest = std::max<int64_t>(longest, length);
@@ -192,10 +192,10 @@ llvm::Expected<AttendResult> reference::attend(const AttendProblem &problem,
                                                const HostBatch &batch) {
   if (llvm::Error error = check(problem, q, cache, batch))
     return error;
-  std::optional<int64_t> parts;
-  if (problem.parts)
-    parts = countParts(batch, *problem.parts);
-  AttendResult result = AttendResult::empty(problem, q.rows, parts);
+  std::optional<int64_t> numSplits;
+  if (problem.splitTokens)
+    numSplits = countSplits(batch, *problem.splitTokens);
+  AttendResult result = AttendResult::empty(problem, q.rows, numSplits);
   Sequence sequence(problem, cache, batch);
   Attention attention(problem, sequence, q, result);
   for (int64_t b = 0; b < batch.sequences(); ++b) {
@@ -203,38 +203,40 @@ llvm::Expected<AttendResult> reference::attend(const AttendProblem &problem,
       if (llvm::Error error = sequence.load(b, head))
         return error;
       int64_t length = sequence.length();
-      int64_t step = problem.parts ? std::min(*problem.parts, length) : length;
+      int64_t step =
+          problem.splitTokens ? std::min(*problem.splitTokens, length) : length;
       for (int64_t r = 0; r < sequence.rows(); r += kRowBlock)
-        for (int64_t t = 0, part = 0; t < length; t += step, ++part)
-          attention.run(r, {t, std::min(t + step, length)}, part);
+        for (int64_t t = 0, splitIdx = 0; t < length; t += step, ++splitIdx)
+          attention.run(r, {t, std::min(t + step, length)}, splitIdx);
     }
   }
   return result;
 }
 
-AttendResult reference::merge(const Tensor &partsO, const Tensor &partsLse) {
-  llvm::ArrayRef<int64_t> oShape = partsO.shape, lseShape = partsLse.shape;
+AttendResult reference::merge(const Tensor &partialO,
+                              const Tensor &partialLse) {
+  llvm::ArrayRef<int64_t> oShape = partialO.shape, lseShape = partialLse.shape;
   AttendResult result;
   result.o = Tensor(oShape.drop_front(), 0);
   result.lse = Tensor(lseShape.drop_front(), -kInf);
-  int64_t parts = lseShape.front(), rows = result.lse.data.size();
+  int64_t numSplits = lseShape.front(), rows = result.lse.data.size();
   int64_t dim = oShape.back();
   for (int64_t r = 0; r < rows; ++r) {
-    auto partLse = [&](int64_t p) { return partsLse.data[p * rows + r]; };
+    auto splitLse = [&](int64_t p) { return partialLse.data[p * rows + r]; };
     double largest = -kInf, total = 0;
-    for (int64_t p = 0; p < parts; ++p)
-      largest = std::fmax(largest, partLse(p));
-    for (int64_t p = 0; p < parts; ++p)
-      total += partLse(p) == -kInf ? 0 : std::exp(partLse(p) - largest);
+    for (int64_t p = 0; p < numSplits; ++p)
+      largest = std::fmax(largest, splitLse(p));
+    for (int64_t p = 0; p < numSplits; ++p)
+      total += splitLse(p) == -kInf ? 0 : std::exp(splitLse(p) - largest);
     if (total == 0)
       continue;
     double lse = result.lse.data[r] = largest + std::log(total);
-    for (int64_t p = 0; p < parts; ++p)
-      // An empty part's o never matters, be it NaN.
-      if (partLse(p) != -kInf)
+    for (int64_t p = 0; p < numSplits; ++p)
+      // An empty split's o never matters, be it NaN.
+      if (splitLse(p) != -kInf)
         for (int64_t j = 0; j < dim; ++j)
-          result.o.data[r * dim + j] += std::exp(partLse(p) - lse) *
-                                        partsO.data[(p * rows + r) * dim + j];
+          result.o.data[r * dim + j] += std::exp(splitLse(p) - lse) *
+                                        partialO.data[(p * rows + r) * dim + j];
   }
   return result;
 }

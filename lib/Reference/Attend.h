@@ -22,35 +22,35 @@ struct AttendProblem {
   int64_t qHeads = 1;    ///< of the model
   double scale = 1;
   std::optional<double> softcap;
-  std::optional<int64_t> parts;         ///< tokens per part
+  std::optional<int64_t> splitTokens;   ///< tokens per split
   int64_t sink = 0, recent = INT64_MAX; ///< the read rule
 
   static AttendProblem of(AttendOp op);
 };
 
 /// o [rows, q heads, dim v] and lse [rows, q heads], with a leading axis of
-/// parts if the problem has them (at least one, empty ones filled like rows
+/// splits if the problem has them (at least one, empty ones filled like rows
 /// that see nothing). Rows that see nothing and q heads of other stores hold
 /// o = 0 and lse = -inf.
 struct AttendResult {
   Tensor o, lse;
   Tensor largest; ///< attend(): each row's largest logit, like lse
 
-  /// All rows empty; with a leading axis of `parts` if given.
+  /// All rows empty; with a leading axis of `numSplits` if given.
   static AttendResult empty(const AttendProblem &problem, int64_t rows,
-                            std::optional<int64_t> parts = std::nullopt);
+                            std::optional<int64_t> numSplits = std::nullopt);
 };
 
-/// The reference: every step in float64 over the decoded cache. Hidden tokens
-/// contribute nothing, whatever their bytes. A row whose visible logits are all
-/// -inf counts as empty; a NaN or +inf logit makes its row NaN. Fails, naming
-/// the entry, on a batch that does not fit q or the cache.
+/// The reference: every step in float64 over the dequantized cache. Hidden
+/// tokens contribute nothing, whatever their bytes. A row whose visible logits
+/// are all -inf counts as empty; a NaN or +inf logit makes its row NaN. Fails,
+/// naming the entry, on a batch that does not fit q or the cache.
 llvm::Expected<AttendResult> attend(const AttendProblem &problem, Rows q,
                                     const HostCache &cache,
                                     const HostBatch &batch);
 
-/// Joins parts [parts, ...] along their first axis, in order.
-AttendResult merge(const Tensor &partsO, const Tensor &partsLse);
+/// Combines partial results [splits, ...] along their first axis, in order.
+AttendResult merge(const Tensor &partialO, const Tensor &partialLse);
 
 } // namespace kvc::reference
 

@@ -20,8 +20,8 @@ static void appendStream(const HostStream &stream, int64_t firstHead,
       continue;
     for (int64_t head = 0; head < heads; ++head) {
       HostRow to = stream.row(at / outerTokens, head, at % outerTokens);
-      stream.codec().encodeRow(rows.row(i, firstHead + head), to.codes,
-                               to.scale);
+      stream.codec().quantizeRow(rows.row(i, firstHead + head), to.codes,
+                                 to.scale);
     }
   }
 }
@@ -170,12 +170,12 @@ LogicalResult Frame::run(AttendOp op) {
 }
 
 LogicalResult Frame::run(MergeOp op) {
-  const Tensor *o = get<Tensor>(op, op.getPartsO());
-  const Tensor *lse = get<Tensor>(op, op.getPartsLse());
+  const Tensor *o = get<Tensor>(op, op.getPartialO());
+  const Tensor *lse = get<Tensor>(op, op.getPartialLse());
   if (!o || !lse)
     return failure();
   if (ArrayRef<int64_t>(o->shape).drop_back() != ArrayRef<int64_t>(lse->shape))
-    return op.emitOpError("parts of o and lse differ in shape");
+    return op.emitOpError("partial o and lse differ in shape");
   AttendResult result = merge(*o, *lse);
   set(op.getO(), std::move(result.o));
   set(op.getLse(), std::move(result.lse));

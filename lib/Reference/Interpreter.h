@@ -42,9 +42,9 @@ private:
   mlir::ModuleOp module;
 };
 
-/// Encodes row i of `k` and `v` for all kv heads of the store, which begins at
-/// the model's kv head `firstHead`. Fails, before it writes anything, if a slot
-/// is not in the cache.
+/// Quantizes row i of `k` and `v` for all kv heads of the store, which begins
+/// at the model's kv head `firstHead`. Fails, before it writes anything, if a
+/// slot is not in the cache.
 llvm::Error append(int64_t firstHead, Rows k, Rows v, Slots slot,
                    HostCache &cache);
 

@@ -11,12 +11,12 @@
 
 namespace kvc::reference {
 
-/// The same inputs and shapes as `attend`, never in parts. Decoded K and V are
-/// rounded to the dtype; both products accumulate in f32 in order of channel
-/// and token; each of product, scale, softcap, difference from the maximum,
-/// exponential, sum, quotient and output is rounded to the dtype. So for f32
-/// it is a naive f32 program. Every o is a value of the dtype; lse is f32, from
-/// the rounded maximum and sum.
+/// The same inputs and shapes as `attend`, never in splits. Dequantized K and V
+/// are rounded to the dtype; both products accumulate in f32 in order of
+/// channel and token; each of product, scale, softcap, difference from the
+/// maximum, exponential, sum, quotient and output is rounded to the dtype. So
+/// for f32 it is a naive f32 program. Every o is a value of the dtype; lse is
+/// f32, from the rounded maximum and sum.
 llvm::Expected<AttendResult> plainAttend(const AttendProblem &problem, Rows q,
                                          const HostCache &cache,
                                          const HostBatch &batch);

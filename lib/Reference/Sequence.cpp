@@ -1,4 +1,4 @@
-//===- Sequence.cpp - one sequence and kv head, decoded -------------------===//
+//===- Sequence.cpp - one sequence and kv head, dequantized ---------------===//
 #include "lib/Reference/Sequence.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -102,11 +102,11 @@ llvm::Error Sequence::load(int64_t b, int64_t newHead) {
     }
     int64_t token = t % cache.outerTokens;
     HostRow row = kStream.row(outer, head, token);
-    kStream.codec().decodeRow(row.codes, row.scale,
-                              {k(t), size_t(kStream.dim())});
+    kStream.codec().dequantizeRow(row.codes, row.scale,
+                                  {k(t), size_t(kStream.dim())});
     row = vStream.row(outer, head, token);
-    vStream.codec().decodeRow(row.codes, row.scale,
-                              {v(t), size_t(vStream.dim())});
+    vStream.codec().dequantizeRow(row.codes, row.scale,
+                                  {v(t), size_t(vStream.dim())});
   });
   if (badToken >= 0)
     return error(

@@ -1,4 +1,4 @@
-//===- Sequence.h - one sequence and kv head, decoded -----------*- C++ -*-===//
+//===- Sequence.h - one sequence and kv head, dequantized -------*- C++ -*-===//
 //
 // What the float64 reference and the plain implementation share: which tokens
 // a query sees, and the rows of K and V that it then needs.
@@ -50,19 +50,20 @@ public:
            const HostBatch &batch);
 
   /// Moves to sequence `b` and kv head `head` (from the store's first), and
-  /// decodes what its queries see. Fails on a page id that is not in the cache.
+  /// dequantizes what its queries see. Fails on a page id that is not in the
+  /// cache.
   llvm::Error load(int64_t b, int64_t head);
 
   int64_t rows() const { return queries * problem.group; }
   int64_t length() const { return tokens; }
-  /// The row of q, and of o without its parts.
+  /// The row of q, and of o without its splits.
   int64_t queryRow(int64_t r) const { return firstRow + r / problem.group; }
   int64_t queryHead(int64_t r) const {
     return (problem.firstHead + head) * problem.group + r % problem.group;
   }
   /// What the rows [begin, end) see together.
   Visible visible(int64_t begin, int64_t end) const;
-  /// Decoded rows, to be read only where some row sees the token.
+  /// Dequantized rows, to be read only where some row sees the token.
   const float *k(int64_t t) const { return &decodedK[t * kStream.dim()]; }
   const float *v(int64_t t) const { return &decodedV[t * vStream.dim()]; }
   float *k(int64_t t) { return &decodedK[t * kStream.dim()]; }

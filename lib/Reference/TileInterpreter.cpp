@@ -119,7 +119,7 @@ struct Item {
   }
 
   // merge
-  const Tensor *partsO = nullptr, *partsLse = nullptr;
+  const Tensor *partialO = nullptr, *partialLse = nullptr;
 
   // append
   Rows k, v;
@@ -141,7 +141,7 @@ private:
   LogicalResult run(tile::SoftmaxInitOp op);
   LogicalResult run(tile::ForTokensOp op);
   LogicalResult run(tile::LoadOp op);
-  LogicalResult run(tile::DecodeOp op);
+  LogicalResult run(tile::DequantizeOp op);
   LogicalResult run(tile::DotOp op);
   LogicalResult run(tile::ScaleTokensOp op);
   LogicalResult run(tile::SoftcapOp op);
@@ -149,14 +149,14 @@ private:
   LogicalResult run(tile::SoftmaxStepOp op);
   LogicalResult run(tile::AccumulateOp op);
   LogicalResult run(tile::StorePartialOp op) { return store(op.getState()); }
-  LogicalResult run(tile::ForPartsOp op);
+  LogicalResult run(tile::ForSplitsOp op);
   LogicalResult run(tile::MergeStepOp op);
   LogicalResult run(tile::StoreOutputOp op) { return store(op.getState()); }
   LogicalResult run(tile::ForRowsOp op) {
     return round(op, {Tokens{item.row}});
   }
   LogicalResult run(tile::LoadRowOp op);
-  LogicalResult run(tile::EncodeOp op);
+  LogicalResult run(tile::QuantizeOp op);
   LogicalResult run(tile::StoreRowOp op);
   LogicalResult run(tile::YieldOp) { return success(); }
 
@@ -187,11 +187,11 @@ LogicalResult Run::run(Block &block) {
     LogicalResult result =
         llvm::TypeSwitch<Operation *, LogicalResult>(&op)
             .Case<tile::LoadQueryOp, tile::SoftmaxInitOp, tile::ForTokensOp,
-                  tile::LoadOp, tile::DecodeOp, tile::DotOp,
+                  tile::LoadOp, tile::DequantizeOp, tile::DotOp,
                   tile::ScaleTokensOp, tile::SoftcapOp, tile::MaskOp,
                   tile::SoftmaxStepOp, tile::AccumulateOp, tile::StorePartialOp,
-                  tile::ForPartsOp, tile::MergeStepOp, tile::StoreOutputOp,
-                  tile::ForRowsOp, tile::LoadRowOp, tile::EncodeOp,
+                  tile::ForSplitsOp, tile::MergeStepOp, tile::StoreOutputOp,
+                  tile::ForRowsOp, tile::LoadRowOp, tile::QuantizeOp,
                   tile::StoreRowOp, tile::YieldOp>(
                 [&](auto op) { return run(op); })
             .Default([](Operation *op) {
@@ -273,7 +273,7 @@ LogicalResult Run::run(tile::LoadOp op) {
   return success();
 }
 
-LogicalResult Run::run(tile::DecodeOp op) {
+LogicalResult Run::run(tile::DequantizeOp op) {
   auto codec = cast<CodecAttrInterface>(op.getCodecAttr());
   const Bytes &codes = get<Bytes>(op.getCodes());
   Matrix x(tensor(op.getX()).getDimSize(0), tensor(op.getX()).getDimSize(1));
@@ -286,7 +286,7 @@ LogicalResult Run::run(tile::DecodeOp op) {
     const uint8_t *scale = !scaleType       ? nullptr
                            : op.getScales() ? get<Bytes>(op.getScales()).row(t)
                                             : one.row(0);
-    codec.decodeRow(codes.row(t), scale, row);
+    codec.dequantizeRow(codes.row(t), scale, row);
     llvm::copy(row, &x.at(t, 0));
   }
   set(op.getX(), std::move(x));
@@ -429,9 +429,9 @@ FailureOr<AttendResult> TileInterpreter::attend(Rows q, const HostCache &cache,
   item.batch = &batch;
   item.from = &cache;
   item.q = q;
-  int64_t dim = problem.cache.getDimV(), part = 0;
+  int64_t dim = problem.cache.getDimV(), splitIdx = 0;
   item.store = [&](int64_t row, double lse, llvm::ArrayRef<double> o) {
-    int64_t at = (part * q.rows + item.queryRow(row)) * problem.qHeads +
+    int64_t at = (splitIdx * q.rows + item.queryRow(row)) * problem.qHeads +
                  item.queryHead(row);
     result.lse.data[at] = lse;
     llvm::copy(o, &result.o.data[at * dim]);
@@ -441,8 +441,9 @@ FailureOr<AttendResult> TileInterpreter::attend(Rows q, const HostCache &cache,
     int64_t length = batch.kvLen[item.sequence];
     for (item.head = 0; item.rows && item.head < problem.cache.getHeads();
          ++item.head)
-      for (part = 0; part * split < length; ++part) {
-        item.tokens = {part * split, std::min((part + 1) * split, length)};
+      for (splitIdx = 0; splitIdx * split < length; ++splitIdx) {
+        item.tokens = {splitIdx * split,
+                       std::min((splitIdx + 1) * split, length)};
         if (failed(Run(op, item).run(op.getBody().front())))
           return failure();
       }
@@ -454,12 +455,13 @@ FailureOr<AttendResult> TileInterpreter::attend(Rows q, const HostCache &cache,
 // Merge
 //===----------------------------------------------------------------------===//
 
-LogicalResult Run::run(tile::ForPartsOp op) {
-  if (!item.partsO)
+LogicalResult Run::run(tile::ForSplitsOp op) {
+  if (!item.partialO)
     return op.emitOpError("needs the item of a merge kernel");
   TileValue state = get<State>(op.getInit());
-  for (int64_t part = 0; part < item.partsLse->shape.front(); ++part) {
-    if (failed(round(op, {part, std::move(state)})))
+  for (int64_t splitIdx = 0; splitIdx < item.partialLse->shape.front();
+       ++splitIdx) {
+    if (failed(round(op, {splitIdx, std::move(state)})))
       return failure();
     state = yielded(op);
   }
@@ -468,15 +470,15 @@ LogicalResult Run::run(tile::ForPartsOp op) {
 }
 
 LogicalResult Run::run(tile::MergeStepOp op) {
-  if (!item.partsO)
+  if (!item.partialO)
     return op.emitOpError("needs the item of a merge kernel");
   State state = get<State>(op.getState());
-  int64_t part = get<int64_t>(op.getPart()), dim = state.sums.columns;
+  int64_t splitIdx = get<int64_t>(op.getSplitIdx()), dim = state.sums.columns;
   for (int64_t row = 0; row < item.rows; ++row) {
-    double lse = item.partsLse->data[part * item.rows + row];
+    double lse = item.partialLse->data[splitIdx * item.rows + row];
     if (lse == -kInf) // its o never matters, be it NaN
       continue;
-    const double *o = &item.partsO->data[(part * item.rows + row) * dim];
+    const double *o = &item.partialO->data[(splitIdx * item.rows + row) * dim];
     double logit = lse * M_LOG2E, before = state.largest[row];
     double largest = logit <= before ? before : logit;
     double factor = std::exp2(before - largest), p = std::exp2(logit - largest);
@@ -489,17 +491,17 @@ LogicalResult Run::run(tile::MergeStepOp op) {
   return success();
 }
 
-FailureOr<AttendResult> TileInterpreter::merge(const Tensor &partsO,
-                                               const Tensor &partsLse) const {
+FailureOr<AttendResult> TileInterpreter::merge(const Tensor &partialO,
+                                               const Tensor &partialLse) const {
   tile::KernelOp op = kernel;
-  llvm::ArrayRef<int64_t> oShape = partsO.shape, lseShape = partsLse.shape;
+  llvm::ArrayRef<int64_t> oShape = partialO.shape, lseShape = partialLse.shape;
   AttendResult result;
   result.o = Tensor(oShape.drop_front(), 0);
   result.lse = Tensor(lseShape.drop_front(), -kInf);
   Item item;
   item.rows = result.lse.data.size();
-  item.partsO = &partsO;
-  item.partsLse = &partsLse;
+  item.partialO = &partialO;
+  item.partialLse = &partialLse;
   item.store = [&](int64_t row, double lse, llvm::ArrayRef<double> o) {
     result.lse.data[row] = lse;
     llvm::copy(o, &result.o.data[row * oShape.back()]);
@@ -524,14 +526,14 @@ LogicalResult Run::run(tile::LoadRowOp op) {
   return success();
 }
 
-LogicalResult Run::run(tile::EncodeOp op) {
+LogicalResult Run::run(tile::QuantizeOp op) {
   auto codec = cast<CodecAttrInterface>(op.getCodecAttr());
   const Matrix &x = get<Matrix>(op.getX());
   std::vector<float> row(x.data.begin(), x.data.end());
   Type scaleType = codec.getScaleType();
   Bytes codes(1, x.columns * bytesOf(codec.getCodeType()));
   Bytes scale(1, scaleType ? bytesOf(scaleType) : 0);
-  codec.encodeRow(row, codes.row(0), scaleType ? scale.row(0) : nullptr);
+  codec.quantizeRow(row, codes.row(0), scaleType ? scale.row(0) : nullptr);
   set(op.getCodes(), std::move(codes));
   if (op.getScale())
     set(op.getScale(), std::move(scale));

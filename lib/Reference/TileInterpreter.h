@@ -20,15 +20,15 @@ class TileInterpreter {
 public:
   explicit TileInterpreter(tile::KernelOp kernel) : kernel(kernel) {}
 
-  /// An attend kernel on every item: the parts of the splits that its schedule
-  /// has, as attend() gives them for `parts`. Tokens that the cache does not
-  /// hold, or that no query of their sequence sees, are zeros to it. Fails, as
-  /// attend() does, on a batch that does not fit q or the cache.
+  /// An attend kernel on every work tile: the partial results of the splits
+  /// that its schedule has, as attend() gives them. Tokens that the cache does
+  /// not hold, or that no query of their sequence sees, are zeros to it. Fails,
+  /// as attend() does, on a batch that does not fit q or the cache.
   mlir::FailureOr<AttendResult> attend(Rows q, const HostCache &cache,
                                        const HostBatch &batch) const;
-  /// A merge kernel on all rows of parts [parts, ...].
-  mlir::FailureOr<AttendResult> merge(const Tensor &partsO,
-                                      const Tensor &partsLse) const;
+  /// A merge kernel on all rows of partial results [splits, ...].
+  mlir::FailureOr<AttendResult> merge(const Tensor &partialO,
+                                      const Tensor &partialLse) const;
   /// An append kernel on rows whose slots are in the cache.
   mlir::LogicalResult append(Rows k, Rows v, Slots slot,
                              HostCache &cache) const;

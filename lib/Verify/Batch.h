@@ -31,7 +31,7 @@ const char *name(DataKind kind);
 
 /// One sequence: K and V of its cached tokens, q of its query tokens, over all
 /// heads of the model, each a value of the model's dtype; and the same rows as
-/// the reference encodes them for one store.
+/// the reference quantizes them for one store.
 struct Member {
   DataKind kind = DataKind::Normal;
   int64_t length = 0, queries = 0;
@@ -46,8 +46,8 @@ struct Member {
   int64_t position(int64_t i) const { return length - queries + i; }
 };
 
-/// Encodes k and v into `planes`.
-void encode(const StoreSubject &store, Member &member);
+/// Quantizes k and v into `planes`.
+void quantize(const StoreSubject &store, Member &member);
 
 /// A member of given size, with its data.
 Member makeMember(const StoreSubject &store, DataKind kind, int64_t length,

@@ -119,7 +119,7 @@ Bounds verify::boundsOf(const StoreSubject &store) {
 
 namespace {
 
-/// A few rows of K and V, encoded, of which long sequences are made.
+/// A few rows of K and V, quantized, of which long sequences are made.
 class Pool {
 public:
   Pool(const StoreSubject &store, DataKind kind, int64_t queries,
@@ -138,7 +138,7 @@ public:
         rows.v[i] = i < row ? kMark : 0;
       else
         rows.v[i] = i % dim == dim - 1 ? 127 : float(random.range(-127, 127));
-    encode(store, rows);
+    quantize(store, rows);
   }
 
   /// What V of row 0 is in every channel, of zeros.

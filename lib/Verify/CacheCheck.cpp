@@ -357,7 +357,7 @@ void CacheCheck::judge(const StoreSubject &store, const Step &step,
     member.k = shadow.layers[layer].k;
     member.v = shadow.layers[layer].v;
     member.q = q.slice(row * width, member.queries * width).vec();
-    encode(store, member);
+    quantize(store, member);
     output.push_back(outputOf(store, member, row, o, lse));
     views.push_back(&member);
     row += member.queries;

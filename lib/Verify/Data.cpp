@@ -385,7 +385,7 @@ void Filler::fill() {
 
 } // namespace
 
-void verify::encode(const StoreSubject &store, Member &member) {
+void verify::quantize(const StoreSubject &store, Member &member) {
   int64_t kvHeads = store.kvHeads();
   member.planes.clear();
   for (const StoreSubject::Plane &plane : store.planes)
@@ -403,8 +403,9 @@ void verify::encode(const StoreSubject &store, Member &member) {
       for (int64_t t = 0; t < member.length; ++t) {
         int64_t index = t * kvHeads + store.problem.firstHead + head;
         int64_t to = head * member.length + t;
-        info.codec.encodeRow({&from[index * info.dim], size_t(info.dim)},
-                             row(false, to), scaled ? row(true, to) : nullptr);
+        info.codec.quantizeRow({&from[index * info.dim], size_t(info.dim)},
+                               row(false, to),
+                               scaled ? row(true, to) : nullptr);
       }
   }
 }
@@ -416,6 +417,6 @@ Member verify::makeMember(const StoreSubject &store, DataKind kind,
   member.length = length;
   member.queries = queries;
   Filler(store, member, random).fill();
-  encode(store, member);
+  quantize(store, member);
   return member;
 }

@@ -63,7 +63,7 @@ double norm(llvm::ArrayRef<float> row) {
   return std::sqrt(sum);
 }
 
-/// The largest norm of a decoded key that is finite.
+/// The largest norm of a dequantized key that is finite.
 double keyNorm(Stage &stage, size_t member, int64_t head) {
   const StoreSubject &store = stage.store;
   StreamInfo info = store.cache().stream(StreamKind::K);
@@ -71,8 +71,9 @@ double keyNorm(Stage &stage, size_t member, int64_t head) {
   std::vector<float> row(info.dim);
   double largest = 0;
   for (int64_t t = 0; t < stage.members[member]->length; ++t) {
-    info.codec.decodeRow(stage.row(0, member, head, t),
-                         scaled ? stage.row(1, member, head, t) : nullptr, row);
+    info.codec.dequantizeRow(stage.row(0, member, head, t),
+                             scaled ? stage.row(1, member, head, t) : nullptr,
+                             row);
     double size = norm(row);
     if (std::isfinite(size))
       largest = std::max(largest, size);
@@ -132,7 +133,7 @@ std::vector<float> marksOf(Stage &stage, size_t member) {
     for (int64_t t = 0; t < tokens; ++t) {
       llvm::MutableArrayRef<float> row(&marks[(head * tokens + t) * info.dim],
                                        size_t(info.dim));
-      info.codec.decodeRow(
+      info.codec.dequantizeRow(
           stage.row(codes, member, head, t),
           scaled ? stage.row(codes + 1, member, head, t) : nullptr, row);
       for (float &x : row)
@@ -466,7 +467,7 @@ double Oracle::quantisationLoss(Report &report) const {
   std::vector<Member> copies;
   for (const Member *member : members) {
     copies.push_back(*member);
-    encode(exact, copies.back());
+    quantize(exact, copies.back());
   }
   auto result = attendOver(exact, copies);
   if (!result)

@@ -31,7 +31,7 @@
 //       the first term, their sum by the next two, and the result is rounded
 //   N6  a row that sees nothing has o = 0 and lse = -inf
 //
-// ref is float64 over the decoded cache (N4).
+// ref is float64 over the dequantized cache (N4).
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_LIB_VERIFY_ORACLE_H
@@ -54,7 +54,7 @@ public:
   std::string vacuous() const;
 
   /// N4: how far the codecs move o, over the largest |o|: float64 over the
-  /// decoded cache against float64 over K and V as they were given. 0, for
+  /// dequantized cache against float64 over K and V as they were given. 0, for
   /// nothing, where the codecs hold the model's dtype.
   double quantisationLoss(Report &report) const;
 

@@ -202,7 +202,7 @@ static void drawSharedTokens(Random &random, const spec::Spec &spec, Set set) {
     tokens = 16;
   if (tokens * warps * stages * most > kRoom)
     warps = 1;
-  set("*.prefill", "byRows", 0);
+  set("*.prefill", "warpsSplitQ", 0);
   set("*.prefill", "tokens", tokens);
   set("*.prefill", "warps", warps);
   set("*.prefill", "stages", stages);

@@ -84,7 +84,8 @@ std::optional<Output> StoreCheck::attendIn(const Members &members,
   return attend(subject, stage, report);
 }
 
-/// N3: append leaves the bytes that the reference encoder makes, and no others.
+/// N3: append leaves the bytes that the reference quantizer makes, and no
+/// others.
 void StoreCheck::checkAppend() {
   Placement placement = place(Poison::Random, random.percent(50));
   placement.rows = Placement::Rows::All;
@@ -289,8 +290,8 @@ void StoreCheck::checkInfiniteKey() {
       infinite.k[at] = -std::numeric_limits<float>::infinity();
       finite.k[at] = -60000; // f16 has it
     }
-    encode(store, infinite);
-    encode(store, finite);
+    quantize(store, infinite);
+    quantize(store, finite);
     auto expected = attendIn({&finite}, place(Poison::Random, true));
     auto found = attendIn({&infinite}, place(Poison::Random, true));
     if (expected && found)

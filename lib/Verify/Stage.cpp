@@ -168,7 +168,7 @@ std::vector<float> Stage::queries() const {
   return q;
 }
 
-/// Copies the members' encoded rows to where the table says.
+/// Copies the members' quantized rows to where the table says.
 void Stage::place() {
   for (auto [b, member] : llvm::enumerate(members)) {
     reference::Visible seen{{0, 0}, {0, member->length}};

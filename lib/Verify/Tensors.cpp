@@ -261,7 +261,7 @@ verify::replay(const Subject &subject,
       Member member;
       member.length = member.queries = layer.tokens;
       member.q = layer.q, member.k = layer.k, member.v = layer.v;
-      encode(store, member);
+      quantize(store, member);
       const Member *only = &member;
       Oracle oracle(store, only, to.report);
       for (auto *pass : {&*single, &*chunked})

@@ -33,18 +33,18 @@
 // -----
 
 // expected-error@+1 {{a window has sink >= 0 and recent >= 1, found sink -1 and recent 4}}
-"t.t"() {a = #kvc.read_window<sink = -1, recent = 4>} : () -> ()
+"t.t"() {a = #kvc.sliding_window<sink = -1, recent = 4>} : () -> ()
 
 // -----
 
 // expected-error@+1 {{a window has sink >= 0 and recent >= 1, found sink 0 and recent 0}}
-"t.t"() {a = #kvc.read_window<sink = 0, recent = 0>} : () -> ()
+"t.t"() {a = #kvc.sliding_window<sink = 0, recent = 0>} : () -> ()
 
 // -----
 
 // A position is a 32-bit integer.
 // expected-error@+1 {{a window has sink >= 0 and recent >= 1, found sink 0 and recent 2147483648}}
-"t.t"() {a = #kvc.read_window<sink = 0, recent = 2147483648>} : () -> ()
+"t.t"() {a = #kvc.sliding_window<sink = 0, recent = 2147483648>} : () -> ()
 
 // -----
 

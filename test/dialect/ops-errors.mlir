@@ -212,7 +212,7 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   // expected-error@+1 {{o must be 'tensor<?x?x9x32xf32>', found 'tensor<?x9x32xbf16>'}}
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts 64 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 splits 64 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
   return
 }
 
@@ -221,7 +221,7 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   // expected-error@+1 {{o must be 'tensor<?x?x9x32xf32>', found 'tensor<?x?x9x32xbf16>'}}
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts 64 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xbf16>, tensor<?x9xf32>
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 splits 64 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xbf16>, tensor<?x9xf32>
   return
 }
 
@@ -230,7 +230,7 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   // expected-error@+1 {{lse must be 'tensor<?x?x9xf32>', found 'tensor<?x9xf32>'}}
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts 64 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x9xf32>
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 splits 64 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x9xf32>
   return
 }
 
@@ -238,8 +238,8 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
-  // expected-error@+1 {{attribute 'parts' failed to satisfy constraint}}
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts 0 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  // expected-error@+1 {{attribute 'splits' failed to satisfy constraint}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 splits 0 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   return
 }
 
@@ -247,8 +247,8 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
-  // expected-error@+1 {{attribute 'parts' failed to satisfy constraint}}
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts -1 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  // expected-error@+1 {{attribute 'splits' failed to satisfy constraint}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 splits -1 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   return
 }
 
@@ -256,8 +256,8 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
-  // expected-error@+1 {{parts hold 64 tokens, its schedule splits at 128}}
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts 64 schedule <split = 128> : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  // expected-error@+1 {{splits hold 64 tokens, its schedule splits at 128}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 splits 64 schedule <split = 128> : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   return
 }
 
@@ -319,7 +319,7 @@ func.func @f(%po: tensor<?x?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
 
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%po: tensor<?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
-  // expected-error@+1 {{parts_o must be 'tensor<?x?x9x32xf32>', found 'tensor<?x9x32xf32>'}}
+  // expected-error@+1 {{partial_o must be 'tensor<?x?x9x32xf32>', found 'tensor<?x9x32xf32>'}}
   %o, %lse = kvc.merge @full, %po, %pl : tensor<?x9x32xf32>, tensor<?x?x9xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
   return
 }
@@ -328,7 +328,7 @@ func.func @f(%po: tensor<?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
 
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%po: tensor<?x?x9x32xbf16>, %pl: tensor<?x?x9xf32>) {
-  // expected-error@+1 {{parts_o must be 'tensor<?x?x9x32xf32>', found 'tensor<?x?x9x32xbf16>'}}
+  // expected-error@+1 {{partial_o must be 'tensor<?x?x9x32xf32>', found 'tensor<?x?x9x32xbf16>'}}
   %o, %lse = kvc.merge @full, %po, %pl : tensor<?x?x9x32xbf16>, tensor<?x?x9xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
   return
 }
@@ -337,7 +337,7 @@ func.func @f(%po: tensor<?x?x9x32xbf16>, %pl: tensor<?x?x9xf32>) {
 
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%po: tensor<?x?x9x32xf32>, %pl: tensor<?x?x8xf32>) {
-  // expected-error@+1 {{parts_lse must be 'tensor<?x?x9xf32>', found 'tensor<?x?x8xf32>'}}
+  // expected-error@+1 {{partial_lse must be 'tensor<?x?x9xf32>', found 'tensor<?x?x8xf32>'}}
   %o, %lse = kvc.merge @full, %po, %pl : tensor<?x?x9x32xf32>, tensor<?x?x8xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
   return
 }

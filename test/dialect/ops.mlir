@@ -11,9 +11,9 @@ module attributes {kvc.spec = "demo",
 
 // CHECK: kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !bf16
-// CHECK: kvc.store @some.layers layers 30 to 31 heads 2 to 3 of 3 queries 9 read(#kvc.read_window<sink = 4, recent = 1020>) : !kvc.cache<heads = 1, k = 576 by #kvc.int<8, scale = f16>, v = 8 by #kvc.float<f32>, layout = #kvc.paged<256, NHD>>
+// CHECK: kvc.store @some.layers layers 30 to 31 heads 2 to 3 of 3 queries 9 read(#kvc.sliding_window<sink = 4, recent = 1020>) : !kvc.cache<heads = 1, k = 576 by #kvc.int<8, scale = f16>, v = 8 by #kvc.float<f32>, layout = #kvc.paged<256, NHD>>
 kvc.store @some.layers layers 30 to 31 heads 2 to 3 of 3 queries 9
-  read(#kvc.read_window<sink = 4, recent = 1020>) : !mixed
+  read(#kvc.sliding_window<sink = 4, recent = 1020>) : !mixed
 // CHECK: kvc.store @flat layers 31 to 32 heads 0 to 1 of 1 queries 1 read(#kvc.read_all) : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.int<8, scale = f32>, layout = #kvc.contiguous<NHD>>
 kvc.store @flat layers 31 to 32 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
   : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.int<8, scale = f32>, layout = #kvc.contiguous<NHD>>
@@ -39,9 +39,9 @@ func.func @attend(%q: tensor<?x9x64xbf16>, %cache: !bf16, %batch: !kvc.batch) ->
 
 // CHECK-LABEL: func.func @attend_in_parts(
 func.func @attend_in_parts(%q: tensor<?x9x576xf16>, %cache: !mixed, %batch: !kvc.batch) -> (tensor<?x?x9x8xf32>, tensor<?x?x9xf32>) {
-  // CHECK: kvc.attend @some.layers, {{.*}} scale 1.250000e-01 softcap 3.000000e+01 parts 2048
+  // CHECK: kvc.attend @some.layers, {{.*}} scale 1.250000e-01 softcap 3.000000e+01 splits 2048
   // CHECK-SAME: schedule <tokens = 64, rows = 3, keys = 2, queries = 16, split = 2048, prefetch = 8, level = 1, pack = true, dot = true> :
-  %o, %lse = kvc.attend @some.layers, %q, %cache, %batch scale 0.125 softcap 30.0 parts 2048
+  %o, %lse = kvc.attend @some.layers, %q, %cache, %batch scale 0.125 softcap 30.0 splits 2048
     schedule <tokens = 64, rows = 3, keys = 2, queries = 16, split = 2048, prefetch = 8, level = 1, pack = true, dot = true>
     : tensor<?x9x576xf16>, !mixed -> tensor<?x?x9x8xf32>, tensor<?x?x9xf32>
   return %o, %lse : tensor<?x?x9x8xf32>, tensor<?x?x9xf32>
@@ -50,8 +50,8 @@ func.func @attend_in_parts(%q: tensor<?x9x576xf16>, %cache: !mixed, %batch: !kvc
 // CHECK-LABEL: func.func @attend_in_one_part(
 func.func @attend_in_one_part(%q: tensor<?x9x64xf32>, %cache: !bf16, %batch: !kvc.batch) -> (tensor<?x?x9x64xf32>, tensor<?x?x9xf32>) {
   // Fields left out have their defaults; what has its default is not printed.
-  // CHECK: parts 4096 schedule <rows = 2> :
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 parts 4096 schedule <rows = 2, tokens = 16>
+  // CHECK: splits 4096 schedule <rows = 2> :
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 splits 4096 schedule <rows = 2, tokens = 16>
     : tensor<?x9x64xf32>, !bf16 -> tensor<?x?x9x64xf32>, tensor<?x?x9xf32>
   return %o, %lse : tensor<?x?x9x64xf32>, tensor<?x?x9xf32>
 }

@@ -39,7 +39,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row K %row : tensor<64xf32>
     // expected-error@+1 {{expected a codec, found #kvc.read_all}}
-    %c = tile.encode %x with (#kvc.read_all) : tensor<64xf32> -> tensor<64xi8>
+    %c = tile.quantize %x with (#kvc.read_all) : tensor<64xf32> -> tensor<64xi8>
     tile.yield
   }
 }
@@ -51,7 +51,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row K %row : tensor<64xf32>
     // expected-error@+1 {{expected [d] -> codes [d] of 'i8', found 'tensor<64xf32>' -> 'tensor<64xf16>'}}
-    %c = tile.encode %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xf16>
+    %c = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xf16>
     tile.yield
   }
 }
@@ -63,7 +63,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row K %row : tensor<64xf32>
     // expected-error@+1 {{expected [d] -> codes [d] of 'i8', found 'tensor<64xf32>' -> 'tensor<32xi8>'}}
-    %c = tile.encode %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<32xi8>
+    %c = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<32xi8>
     tile.yield
   }
 }
@@ -75,7 +75,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row K %row : tensor<64xf32>
     // expected-error@+1 {{codec has a scale, result has none}}
-    %c = tile.encode %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>
+    %c = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>
     tile.yield
   }
 }
@@ -87,7 +87,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row K %row : tensor<64xf32>
     // expected-error@+1 {{codec has no scale}}
-    %c, %s = tile.encode %x with (#kvc.float<f16>) : tensor<64xf32> -> tensor<64xf16>, tensor<f16>
+    %c, %s = tile.quantize %x with (#kvc.float<f16>) : tensor<64xf32> -> tensor<64xf16>, tensor<f16>
     tile.yield
   }
 }
@@ -99,7 +99,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row K %row : tensor<64xf32>
     // expected-error@+1 {{expected one scale of 'f16', found 'tensor<f32>'}}
-    %c, %s = tile.encode %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f32>
+    %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f32>
     tile.yield
   }
 }
@@ -111,7 +111,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row K %row : tensor<64xf32>
     // expected-error@+1 {{expected one scale of 'f16', found 'tensor<1xf16>'}}
-    %c, %s = tile.encode %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<1xf16>
+    %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<1xf16>
     tile.yield
   }
 }

@@ -206,7 +206,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %c = "t.t"() : () -> tensor<16x64xi8>
     // expected-error@+1 {{expected a codec, found #kvc.read_all}}
-    %d = tile.decode %c with (#kvc.read_all) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %d = tile.dequantize %c with (#kvc.read_all) : tensor<16x64xi8> -> tensor<16x64xf32>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -219,7 +219,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %c = "t.t"() : () -> tensor<16x64xf16>
     // expected-error@+1 {{expected codes [t, d] of 'i8' in the shape of the result, found 'tensor<16x64xf16>' -> 'tensor<16x64xf32>'}}
-    %d = tile.decode %c with (#kvc.int<8, scale = f16>) : tensor<16x64xf16> -> tensor<16x64xf32>
+    %d = tile.dequantize %c with (#kvc.int<8, scale = f16>) : tensor<16x64xf16> -> tensor<16x64xf32>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -232,7 +232,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %c = "t.t"() : () -> tensor<16x64xi8>
     // expected-error@+1 {{expected codes [t, d] of 'i8' in the shape of the result, found 'tensor<16x64xi8>' -> 'tensor<16x32xf32>'}}
-    %d = tile.decode %c with (#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x32xf32>
+    %d = tile.dequantize %c with (#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x32xf32>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -245,7 +245,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %c = "t.t"() : () -> tensor<64xi8>
     // expected-error@+1 {{expected codes [t, d] of 'i8' in the shape of the result, found 'tensor<64xi8>' -> 'tensor<64xf32>'}}
-    %d = tile.decode %c with (#kvc.int<8, scale = f16>) : tensor<64xi8> -> tensor<64xf32>
+    %d = tile.dequantize %c with (#kvc.int<8, scale = f16>) : tensor<64xi8> -> tensor<64xf32>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -259,7 +259,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
     %c = "t.t"() : () -> tensor<16x64xf16>
     %x = "t.t"() : () -> tensor<16xf16>
     // expected-error@+1 {{codec has no scale}}
-    %d = tile.decode %c scaled by %x with (#kvc.float<f16>) : tensor<16x64xf16>, tensor<16xf16> -> tensor<16x64xf32>
+    %d = tile.dequantize %c scaled by %x with (#kvc.float<f16>) : tensor<16x64xf16>, tensor<16xf16> -> tensor<16x64xf32>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -273,7 +273,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
     %c = "t.t"() : () -> tensor<16x64xi8>
     %x = "t.t"() : () -> tensor<16xf32>
     // expected-error@+1 {{expected scales [t] of 'f16', found 'tensor<16xf32>'}}
-    %d = tile.decode %c scaled by %x with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf32> -> tensor<16x64xf32>
+    %d = tile.dequantize %c scaled by %x with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf32> -> tensor<16x64xf32>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -287,7 +287,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
     %c = "t.t"() : () -> tensor<16x64xi8>
     %x = "t.t"() : () -> tensor<64xf16>
     // expected-error@+1 {{expected scales [t] of 'f16', found 'tensor<64xf16>'}}
-    %d = tile.decode %c scaled by %x with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<64xf16> -> tensor<16x64xf32>
+    %d = tile.dequantize %c scaled by %x with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<64xf16> -> tensor<16x64xf32>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -466,7 +466,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "merge" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{body must take 'index', '!tile.softmax<32>'}}
-  %end = tile.for_parts init %init : !tile.softmax<32> {
+  %end = tile.for_splits init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     tile.yield %s : !tile.softmax<32>
   }
@@ -475,6 +475,6 @@ tile.kernel @k "merge" of @s dtype f16 schedule <tokens = 16> {
 // -----
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
-  // expected-error@+1 {{expects parent op to be one of 'tile.for_tokens, tile.for_parts, tile.for_rows'}}
+  // expected-error@+1 {{expects parent op to be one of 'tile.for_tokens, tile.for_splits, tile.for_rows'}}
   tile.yield
 }

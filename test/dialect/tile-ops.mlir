@@ -2,7 +2,7 @@
 // RUN: kvc-opt %s | kvc-opt | FileCheck %s
 // RUN: kvc-opt %s --mlir-print-op-generic | kvc-opt | FileCheck %s
 
-kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_window<sink = 4, recent = 60>)
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.sliding_window<sink = 4, recent = 60>)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
 
 // CHECK-LABEL: tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2>
@@ -11,16 +11,16 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   // CHECK-NEXT: %[[INIT:.*]] = tile.softmax_init : <32>
   %init = tile.softmax_init : !tile.softmax<32>
-  // CHECK-NEXT: %[[END:.*]] = tile.for_tokens read(#kvc.read_window<sink = 4, recent = 60>) init %[[INIT]] : <32> {
-  %end = tile.for_tokens read(#kvc.read_window<sink = 4, recent = 60>) init %init : !tile.softmax<32> {
+  // CHECK-NEXT: %[[END:.*]] = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init %[[INIT]] : <32> {
+  %end = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init %init : !tile.softmax<32> {
   // CHECK-NEXT: ^bb0(%[[T:.*]]: !tile.tokens, %[[STATE:.*]]: !tile.softmax<32>):
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<32>):
     // CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.load K %[[T]] : tensor<16x64xi8>, tensor<16xf16>
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
-    // CHECK-NEXT: tile.decode %[[KC]] scaled by %[[KS]] with(#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
-    %scaled = tile.decode %kc scaled by %ks with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
-    // CHECK-NEXT: %[[K:.*]] = tile.decode %[[KC]] with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
-    %k = tile.decode %kc with (#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    // CHECK-NEXT: tile.dequantize %[[KC]] scaled by %[[KS]] with(#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
+    %scaled = tile.dequantize %kc scaled by %ks with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
+    // CHECK-NEXT: %[[K:.*]] = tile.dequantize %[[KC]] with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc with (#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     // CHECK-NEXT: %[[S:.*]] = tile.dot %[[Q]], %[[K]] : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %s0 = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     // CHECK-NEXT: %[[S1:.*]] = tile.scale_tokens %[[S]] by %[[KS]] : tensor<?x16xf32>, tensor<16xf16>
@@ -33,8 +33,8 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
     %p, %next = tile.softmax_step %s3, %state : tensor<?x16xf32>, !tile.softmax<32>
     // CHECK-NEXT: %[[VC:.*]] = tile.load V %[[T]] : tensor<16x32xf16>
     %vc = tile.load V %t : tensor<16x32xf16>
-    // CHECK-NEXT: %[[V:.*]] = tile.decode %[[VC]] with(#kvc.float<f16>) : tensor<16x32xf16> -> tensor<16x32xf32>
-    %v = tile.decode %vc with (#kvc.float<f16>) : tensor<16x32xf16> -> tensor<16x32xf32>
+    // CHECK-NEXT: %[[V:.*]] = tile.dequantize %[[VC]] with(#kvc.float<f16>) : tensor<16x32xf16> -> tensor<16x32xf32>
+    %v = tile.dequantize %vc with (#kvc.float<f16>) : tensor<16x32xf16> -> tensor<16x32xf32>
     // CHECK-NEXT: %[[ACC:.*]] = tile.accumulate %[[P]], %[[V]], %[[NEXT]] : tensor<?x16xf32>, tensor<16x32xf32>, <32>
     %acc = tile.accumulate %p, %v, %next : tensor<?x16xf32>, tensor<16x32xf32>, !tile.softmax<32>
     // CHECK-NEXT: tile.yield %[[ACC]] : !tile.softmax<32>
@@ -47,8 +47,8 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
 // CHECK-LABEL: tile.kernel @s.merge "merge" of @s dtype bf16 schedule <>
 tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  // CHECK: %[[END:.*]] = tile.for_parts init %{{.*}} : <32> {
-  %end = tile.for_parts init %init : !tile.softmax<32> {
+  // CHECK: %[[END:.*]] = tile.for_splits init %{{.*}} : <32> {
+  %end = tile.for_splits init %init : !tile.softmax<32> {
   // CHECK-NEXT: ^bb0(%[[PART:.*]]: index, %[[STATE:.*]]: !tile.softmax<32>):
   ^bb0(%part: index, %state: !tile.softmax<32>):
     // CHECK-NEXT: tile.merge_step %[[PART]], %[[STATE]] : <32>
@@ -67,13 +67,13 @@ tile.kernel @s.append "append" of @s dtype f32 schedule <tokens = 16> {
   ^bb0(%row: !tile.tokens):
     // CHECK-NEXT: %[[X:.*]] = tile.load_row K %[[ROW]] : tensor<64xf32>
     %x = tile.load_row K %row : tensor<64xf32>
-    // CHECK-NEXT: %[[C:.*]], %[[S:.*]] = tile.encode %[[X]] with(#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
-    %c, %s = tile.encode %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
+    // CHECK-NEXT: %[[C:.*]], %[[S:.*]] = tile.quantize %[[X]] with(#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
+    %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
     // CHECK-NEXT: tile.store_row K %[[ROW]], %[[C]], %[[S]] : tensor<64xi8>, tensor<f16>
     tile.store_row K %row, %c, %s : tensor<64xi8>, tensor<f16>
     %y = tile.load_row V %row : tensor<32xf32>
-    // CHECK: %[[D:.*]] = tile.encode %{{.*}} with(#kvc.float<f16>) : tensor<32xf32> -> tensor<32xf16>
-    %d = tile.encode %y with (#kvc.float<f16>) : tensor<32xf32> -> tensor<32xf16>
+    // CHECK: %[[D:.*]] = tile.quantize %{{.*}} with(#kvc.float<f16>) : tensor<32xf32> -> tensor<32xf16>
+    %d = tile.quantize %y with (#kvc.float<f16>) : tensor<32xf32> -> tensor<32xf16>
     // CHECK-NEXT: tile.store_row V %[[ROW]], %[[D]] : tensor<32xf16>
     tile.store_row V %row, %d : tensor<32xf16>
     // CHECK-NEXT: tile.yield

@@ -12,14 +12,14 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<32>):
     // CHECK: %[[KC:.*]], %[[KS:.*]] = tile.load K
     // CHECK-NOT: scaled
-    // CHECK: %[[K:.*]] = tile.decode %[[KC]] with(#kvc.int<8, scale = f16>) :
+    // CHECK: %[[K:.*]] = tile.dequantize %[[KC]] with(#kvc.int<8, scale = f16>) :
     // CHECK: %[[D:.*]] = tile.dot %{{.*}}, %[[K]] :
     // CHECK: %[[S:.*]] = tile.scale_tokens %[[D]] by %[[KS]] : tensor<?x16xf32>, tensor<16xf16>
     // CHECK: %[[C:.*]] = tile.softcap %[[S]] cap
     // CHECK: %[[M:.*]] = tile.mask %[[C]],
     // CHECK: %[[P:.*]], %[[STEP:.*]] = tile.softmax_step %[[M]],
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
-    %k = tile.decode %kc scaled by %ks with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc scaled by %ks with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
     %s0 = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %s1 = tile.softcap %s0 cap 30.0 : tensor<?x16xf32>
     %s2 = tile.mask %s1, %t read(#kvc.read_all) : tensor<?x16xf32>
@@ -27,11 +27,11 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
     // CHECK: %[[VC:.*]], %[[VS:.*]] = tile.load V
     // CHECK-NOT: scaled
     // CHECK-DAG: %[[PS:.*]] = tile.scale_tokens %[[P]] by %[[VS]] : tensor<?x16xf32>, tensor<16xf32>
-    // CHECK-DAG: %[[V:.*]] = tile.decode %[[VC]] with(#kvc.int<8, scale = f32>) :
+    // CHECK-DAG: %[[V:.*]] = tile.dequantize %[[VC]] with(#kvc.int<8, scale = f32>) :
     // CHECK: tile.accumulate %[[PS]], %[[V]], %[[STEP]] :
     // CHECK-NOT: scaled
     %vc, %vs = tile.load V %t : tensor<16x32xi8>, tensor<16xf32>
-    %v = tile.decode %vc scaled by %vs with (#kvc.int<8, scale = f32>) : tensor<16x32xi8>, tensor<16xf32> -> tensor<16x32xf32>
+    %v = tile.dequantize %vc scaled by %vs with (#kvc.int<8, scale = f32>) : tensor<16x32xi8>, tensor<16xf32> -> tensor<16x32xf32>
     %acc = tile.accumulate %p, %v, %next : tensor<?x16xf32>, tensor<16x32xf32>, !tile.softmax<32>
     tile.yield %acc : !tile.softmax<32>
   }
@@ -54,11 +54,11 @@ tile.kernel @s.plain "attend" of @s dtype f16 schedule <rows = 2> {
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<32>):
     %kc = tile.load K %t : tensor<16x64xf16>
-    %k = tile.decode %kc with (#kvc.float<f16>) : tensor<16x64xf16> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc with (#kvc.float<f16>) : tensor<16x64xf16> -> tensor<16x64xf32>
     %s0 = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %p, %next = tile.softmax_step %s0, %state : tensor<?x16xf32>, !tile.softmax<32>
     %vc = tile.load V %t : tensor<16x32xf16>
-    %v = tile.decode %vc with (#kvc.float<f16>) : tensor<16x32xf16> -> tensor<16x32xf32>
+    %v = tile.dequantize %vc with (#kvc.float<f16>) : tensor<16x32xf16> -> tensor<16x32xf32>
     %acc = tile.accumulate %p, %v, %next : tensor<?x16xf32>, tensor<16x32xf32>, !tile.softmax<32>
     tile.yield %acc : !tile.softmax<32>
   }
@@ -72,7 +72,7 @@ tile.kernel @s.plain "attend" of @s dtype f16 schedule <rows = 2> {
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
 // CHECK-LABEL: tile.kernel @s.transposed
-// CHECK: %[[X:.*]] = tile.decode %{{.*}} scaled by
+// CHECK: %[[X:.*]] = tile.dequantize %{{.*}} scaled by
 // CHECK: tile.dot %[[X]],
 tile.kernel @s.transposed "attend" of @s dtype f16 schedule <rows = 2> {
   %q = tile.load_query scale 0.125 : tensor<16x64xf32>
@@ -80,7 +80,7 @@ tile.kernel @s.transposed "attend" of @s dtype f16 schedule <rows = 2> {
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<16> {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<16>):
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
-    %k = tile.decode %kc scaled by %ks with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc scaled by %ks with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
     %s0 = tile.dot %k, %q : tensor<16x64xf32>, tensor<16x64xf32> -> tensor<16x16xf32>
     %p, %next = tile.softmax_step %s0, %state : tensor<16x16xf32>, !tile.softmax<16>
     tile.yield %next : !tile.softmax<16>

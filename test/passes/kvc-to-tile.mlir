@@ -11,7 +11,7 @@
 
 // CHECK: tile.kernel @full.append "append" of @full dtype bf16
 // CHECK: tile.kernel @full.attend.decode "attend" of @full dtype bf16
-// CHECK: tile.decode %{{[^ ]*}} with(#kvc.int<8, scale = f32>)
+// CHECK: tile.dequantize %{{[^ ]*}} with(#kvc.int<8, scale = f32>)
 // CHECK: tile.dot
 // CHECK: tile.scale_tokens
 // CHECK: tile.softcap
@@ -23,7 +23,7 @@
 // CHECK: tile.kernel @full.merge "merge" of @full dtype bf16
 !cache = !kvc.cache<heads = 3, k = 64 by #kvc.int<8, scale = f32>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 module attributes {kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers = 32>} {
-  kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_window<sink = 4, recent = 1020>) : !cache
+  kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.sliding_window<sink = 4, recent = 1020>) : !cache
   func.func @full.append(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x64xbf16>, %slot: tensor<?xi64>, %cache: !cache) {
     kvc.append @full, %k, %v at %slot into %cache : tensor<?x3x64xbf16>, tensor<?x3x64xbf16>, tensor<?xi64>, !cache
     return

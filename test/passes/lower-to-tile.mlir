@@ -3,16 +3,16 @@
 // RUN: kvc-opt %s -kvc-lower-to-tile --mlir-print-debuginfo --mlir-print-local-scope | FileCheck %s --check-prefix=LOC
 
 !cache = !kvc.cache<heads = 3, k = 64 by #kvc.int<8, scale = f32>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-kvc.store @s layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_window<sink = 4, recent = 60>) : !cache
+kvc.store @s layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.sliding_window<sink = 4, recent = 60>) : !cache
 
 // CHECK-LABEL: tile.kernel @s.append "append" of @s dtype bf16
 // CHECK-NEXT: tile.for_rows {
 // CHECK-NEXT: ^bb0(%[[ROW:.*]]: !tile.tokens):
 // CHECK-NEXT: %[[K:.*]] = tile.load_row K %[[ROW]] : tensor<64xf32>
-// CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.encode %[[K]] with(#kvc.int<8, scale = f32>) : tensor<64xf32> -> tensor<64xi8>, tensor<f32>
+// CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.quantize %[[K]] with(#kvc.int<8, scale = f32>) : tensor<64xf32> -> tensor<64xi8>, tensor<f32>
 // CHECK-NEXT: tile.store_row K %[[ROW]], %[[KC]], %[[KS]] : tensor<64xi8>, tensor<f32>
 // CHECK-NEXT: %[[V:.*]] = tile.load_row V %[[ROW]] : tensor<32xf32>
-// CHECK-NEXT: %[[VC:.*]] = tile.encode %[[V]] with(#kvc.float<f16>) : tensor<32xf32> -> tensor<32xf16>
+// CHECK-NEXT: %[[VC:.*]] = tile.quantize %[[V]] with(#kvc.float<f16>) : tensor<32xf32> -> tensor<32xf16>
 // CHECK-NEXT: tile.store_row V %[[ROW]], %[[VC]] : tensor<32xf16>
 // CHECK-NEXT: tile.yield
 func.func @s.append(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: tensor<?xi64>, %cache: !cache) {
@@ -25,15 +25,15 @@ func.func @s.append(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: ten
 // CHECK-LABEL: tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 32, rows = 3, split = 2048>
 // CHECK-NEXT: %[[Q:.*]] = tile.load_query scale 0.18033{{.*}} : tensor<?x64xf32>
 // CHECK-NEXT: %[[INIT:.*]] = tile.softmax_init : <32>
-// CHECK-NEXT: %[[END:.*]] = tile.for_tokens read(#kvc.read_window<sink = 4, recent = 60>) init %[[INIT]] : <32> {
+// CHECK-NEXT: %[[END:.*]] = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init %[[INIT]] : <32> {
 // CHECK-NEXT: ^bb0(%[[T:.*]]: !tile.tokens, %[[STATE:.*]]: !tile.softmax<32>):
 // CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.load K %[[T]] : tensor<32x64xi8>, tensor<32xf32>
-// CHECK-NEXT: %[[K:.*]] = tile.decode %[[KC]] scaled by %[[KS]] with(#kvc.int<8, scale = f32>) : tensor<32x64xi8>, tensor<32xf32> -> tensor<32x64xf32>
+// CHECK-NEXT: %[[K:.*]] = tile.dequantize %[[KC]] scaled by %[[KS]] with(#kvc.int<8, scale = f32>) : tensor<32x64xi8>, tensor<32xf32> -> tensor<32x64xf32>
 // CHECK-NEXT: %[[S:.*]] = tile.dot %[[Q]], %[[K]] : tensor<?x64xf32>, tensor<32x64xf32> -> tensor<?x32xf32>
-// CHECK-NEXT: %[[M:.*]] = tile.mask %[[S]], %[[T]] read(#kvc.read_window<sink = 4, recent = 60>) : tensor<?x32xf32>
+// CHECK-NEXT: %[[M:.*]] = tile.mask %[[S]], %[[T]] read(#kvc.sliding_window<sink = 4, recent = 60>) : tensor<?x32xf32>
 // CHECK-NEXT: %[[P:.*]], %[[STEP:.*]] = tile.softmax_step %[[M]], %[[STATE]] : tensor<?x32xf32>, <32>
 // CHECK-NEXT: %[[VC:.*]] = tile.load V %[[T]] : tensor<32x32xf16>
-// CHECK-NEXT: %[[V:.*]] = tile.decode %[[VC]] with(#kvc.float<f16>) : tensor<32x32xf16> -> tensor<32x32xf32>
+// CHECK-NEXT: %[[V:.*]] = tile.dequantize %[[VC]] with(#kvc.float<f16>) : tensor<32x32xf16> -> tensor<32x32xf32>
 // CHECK-NEXT: %[[NEXT:.*]] = tile.accumulate %[[P]], %[[V]], %[[STEP]] : tensor<?x32xf32>, tensor<32x32xf32>, <32>
 // CHECK-NEXT: tile.yield %[[NEXT]] : !tile.softmax<32>
 // CHECK-NEXT: }
@@ -42,7 +42,7 @@ func.func @s.append(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: ten
 // LOC: tile.load K {{.*}} loc("{{.*}}lower-to-tile.mlir":[[#@LINE+3]]:14)
 // LOC: tile.accumulate {{.*}} loc("{{.*}}lower-to-tile.mlir":[[#@LINE+2]]:14)
 func.func @s.attend(%q: tensor<?x9x64xbf16>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>) {
-  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 parts 2048 schedule <tokens = 32, rows = 3, split = 2048> : tensor<?x9x64xbf16>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 splits 2048 schedule <tokens = 32, rows = 3, split = 2048> : tensor<?x9x64xbf16>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   return %o, %lse : tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
 }
 
@@ -53,13 +53,13 @@ func.func @s.attend(%q: tensor<?x9x64xbf16>, %cache: !cache, %batch: !kvc.batch)
 // CHECK-NEXT: %[[C:.*]] = tile.softcap %[[S]] cap 3.000000e+01 : tensor<?x16xf32>
 // CHECK-NEXT: tile.mask %[[C]],
 func.func @s.capped(%q: tensor<?x9x64xf32>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>) {
-  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 softcap 30.0 parts 2048 schedule <split = 2048> : tensor<?x9x64xf32>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 softcap 30.0 splits 2048 schedule <split = 2048> : tensor<?x9x64xf32>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   return %o, %lse : tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
 }
 
 // CHECK-LABEL: tile.kernel @s.merge "merge" of @s dtype bf16
 // CHECK-NEXT: %[[INIT:.*]] = tile.softmax_init : <32>
-// CHECK-NEXT: %[[END:.*]] = tile.for_parts init %[[INIT]] : <32> {
+// CHECK-NEXT: %[[END:.*]] = tile.for_splits init %[[INIT]] : <32> {
 // CHECK-NEXT: ^bb0(%[[PART:.*]]: index, %[[STATE:.*]]: !tile.softmax<32>):
 // CHECK-NEXT: %[[NEXT:.*]] = tile.merge_step %[[PART]], %[[STATE]] : <32>
 // CHECK-NEXT: tile.yield %[[NEXT]] : !tile.softmax<32>

@@ -17,7 +17,7 @@
 
 // In order: 2400 is a multiple of 16 and of 24, 2048 is not.
 // RUN: kvc-opt %s -kvc-plan-schedule="override=*.decode.split=2400,*.decode.tokens=24,*.decode.prefetch=24,*.decode.pack=1,*.decode.level=1,*.decode.queries=2" | FileCheck %s
-// CHECK: parts 2400 schedule <tokens = 24, {{.*}}queries = 2, split = 2400, prefetch = 24, level = 1, pack = true>
+// CHECK: splits 2400 schedule <tokens = 24, {{.*}}queries = 2, split = 2400, prefetch = 24, level = 1, pack = true>
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 module attributes {kvc.target = #kvc.target<"t", lanes = 16, registers = 32>} {

@@ -20,19 +20,19 @@ module attributes {kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers =
   // CHECK-NOT: func.func @full.attend(
   // CHECK-LABEL: func.func @full.attend.decode(
   // CHECK-SAME: %[[CACHE:[^:]*]]: !kvc.cache<{{.*}}>, %[[Q:[^:]*]]: tensor<?x9x64xbf16>, %[[BATCH:[^:]*]]: !kvc.batch, %{{.*}}: i32) -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>)
-  // CHECK-NEXT: %[[O:.*]], %[[LSE:.*]] = kvc.attend @full, %[[Q]], %[[CACHE]], %[[BATCH]] scale 1.250000e-01 softcap 3.000000e+01 parts 2048
+  // CHECK-NEXT: %[[O:.*]], %[[LSE:.*]] = kvc.attend @full, %[[Q]], %[[CACHE]], %[[BATCH]] scale 1.250000e-01 softcap 3.000000e+01 splits 2048
   // CHECK-SAME: schedule <rows = 3, {{.*}}queries = 16, split = 2048, {{.*}}> :
   // CHECK-SAME: -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   // CHECK-NEXT: return %[[O]], %[[LSE]] : tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   // OVER-LABEL: func.func @full.attend.decode(
-  // OVER-NEXT: parts 9223372036854775807 schedule <rows = 4, {{.*}}queries = 16, prefetch = {{.*}}> :
+  // OVER-NEXT: splits 9223372036854775807 schedule <rows = 4, {{.*}}queries = 16, prefetch = {{.*}}> :
 
   // CHECK-LABEL: func.func @full.attend.prefill(
   // CHECK-SAME: -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>)
-  // CHECK-NEXT: kvc.attend @full, {{.*}} scale 1.250000e-01 softcap 3.000000e+01 parts [[SPLIT:[0-9]+]]
+  // CHECK-NEXT: kvc.attend @full, {{.*}} scale 1.250000e-01 softcap 3.000000e+01 splits [[SPLIT:[0-9]+]]
   // CHECK-SAME: schedule <tokens = {{.*}}, queries = {{[0-9]+}}, split = [[SPLIT]], pack = true{{.*}}> :
   // OVER-LABEL: func.func @full.attend.prefill(
-  // OVER-NEXT: parts 9223372036854775807 schedule <tokens = {{.*}}, queries = {{[0-9]+}}, pack = true{{.*}}> :
+  // OVER-NEXT: splits 9223372036854775807 schedule <tokens = {{.*}}, queries = {{[0-9]+}}, pack = true{{.*}}> :
 
   // CHECK-LABEL: func.func @full.merge(
   // CHECK-SAME: %[[PO:.*]]: tensor<?x?x9x32xf32>, %[[PL:.*]]: tensor<?x?x9xf32>) -> (tensor<?x9x32xbf16>, tensor<?x9xf32>)
@@ -69,7 +69,7 @@ module attributes {kvc.target = #kvc.target<"x86-64-v3", lanes = 8, registers = 
   // CHECK: @more.attend.prefill
   // CHECK: @more.merge
   // OVER: @more.attend.decode
-  // OVER-NEXT: parts 2048 schedule <rows = 4,
+  // OVER-NEXT: splits 2048 schedule <rows = 4,
   func.func @more.attend(%q: tensor<?x32x576xbf16>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x32x512xbf16>, tensor<?x32xf32>) {
     %o, %lse = kvc.attend @more, %q, %cache, %batch scale 0.125 : tensor<?x32x576xbf16>, !cache -> tensor<?x32x512xbf16>, tensor<?x32xf32>
     return %o, %lse : tensor<?x32x512xbf16>, tensor<?x32xf32>

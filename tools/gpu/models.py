@@ -76,7 +76,7 @@ PREFILL = [
     {"prefill.rows": 64, "prefill.warps": 4, "prefill.tokens": 32,
      "prefill.stages": 3},
     # As decode does it.
-    {"prefill.byRows": 0, "prefill.rows": 16, "prefill.tokens": 16,
+    {"prefill.warpsSplitQ": 0, "prefill.rows": 16, "prefill.tokens": 16,
      "prefill.warps": 4, "prefill.stages": 2},
 ]
 

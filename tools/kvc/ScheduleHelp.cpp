@@ -25,10 +25,10 @@ EVERY TARGET
             or 32. Default 16
   rows      query rows (new tokens x q heads of a kv head) of a tile. CPU: 1 to
             16; GPU: 1 to 128, a multiple of 8; without `dot` at most 8. Default 1
-  queries   most new tokens of a sequence that one work item takes: 1 to 1024.
+  queries   most new tokens of a sequence that one work tile takes: 1 to 1024.
             Default 1
-  split     cached tokens of a work item: long sequences are cut at its multiples
-            and the parts are merged, which occupies more threads or SMs and
+  split     cached tokens of a work tile: long sequences are cut at its multiples
+            and the splits are merged, which occupies more threads or SMs and
             costs some writing. 0 (never cut), or a multiple of `tokens` (GPU: of
             `tokens` x `warps`) to 1048576. Default 0
   dot       flag: multiply what is stored as it is, where the target has products
@@ -45,12 +45,13 @@ CPU ONLY
             many rows), rather than in registers (for few). Default 0
 
 GPU ONLY
-  warps     that share a work item: 1 to 8. `kvc inspect` shows the registers and
+  warps     that share a work tile: 1 to 8. `kvc inspect` shows the registers and
             how many CTAs then fit an SM
   stages    steps whose tokens are in shared memory at a time: 2 to 16, as far as
             it goes: `tokens` x `warps` x `stages` x bytes of a token (with
-            `byRows` without `warps`), and the backend says how much there is
-  byRows    flag: each warp takes 16 of the item's rows, so `rows` is
+            `warpsSplitQ` without `warps`), and the backend says how much there is
+  warpsSplitQ
+            flag: each warp takes 16 of the work tile's rows, so `rows` is
             16 x `warps`, and all take every token (prefill); otherwise they take
             turns with the tokens and each has all rows. Default 0
   bulk      flag: one warp more copies the tokens, in bulk; sm_90 and later.

@@ -10,14 +10,14 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
     // expected-error@+1 {{scales must be folded first (kvc-fold-scales)}}
-    %k = tile.decode %kc scaled by %ks with(#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc scaled by %ks with(#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %x = tile.softcap %d cap 30.0 : tensor<?x16xf32>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc, %vs = tile.load V %t : tensor<16x64xi8>, tensor<16xf16>
     %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
-    %v = tile.decode %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %v = tile.dequantize %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -34,7 +34,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
-    %k = tile.decode %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %y = tile.scale_tokens %d by %ks : tensor<?x16xf32>, tensor<16xf16>
     // expected-error@+1 {{scales once, by scales as they are loaded}}
@@ -43,7 +43,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc, %vs = tile.load V %t : tensor<16x64xi8>, tensor<16xf16>
     %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
-    %v = tile.decode %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %v = tile.dequantize %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -60,7 +60,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
-    %k = tile.decode %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %x = tile.scale_tokens %d by %ks : tensor<?x16xf32>, tensor<16xf16>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
@@ -69,7 +69,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
     %y = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
     // expected-error@+1 {{only scales probabilities}}
     %w = tile.softcap %y cap 30.0 : tensor<?x16xf32>
-    %v = tile.decode %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %v = tile.dequantize %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }

@@ -9,7 +9,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
-    %k = tile.decode %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %c = tile.softcap %d cap 30.0 : tensor<?x16xf32>
     // expected-error@+1 {{multiply scores by the scales of K's rows, then cap them, then mask them, each once at most and in this order}}
@@ -18,7 +18,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc, %vs = tile.load V %t : tensor<16x64xi8>, tensor<16xf16>
     %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
-    %v = tile.decode %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %v = tile.dequantize %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -36,14 +36,14 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
     %vc, %vs = tile.load V %t : tensor<16x64xi8>, tensor<16xf16>
-    %k = tile.decode %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     // expected-error@+1 {{multiply scores by the scales of K's rows, then cap them, then mask them, each once at most and in this order}}
     %x = tile.scale_tokens %d by %vs : tensor<?x16xf32>, tensor<16xf16>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
-    %v = tile.decode %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %v = tile.dequantize %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -60,7 +60,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
-    %k = tile.decode %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %c = tile.scale_tokens %d by %ks : tensor<?x16xf32>, tensor<16xf16>
     %e = tile.softcap %c cap 30.0 : tensor<?x16xf32>
@@ -70,7 +70,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc, %vs = tile.load V %t : tensor<16x64xi8>, tensor<16xf16>
     %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
-    %v = tile.decode %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %v = tile.dequantize %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -88,14 +88,14 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     // expected-error@+1 {{multiply by all scales that they load}}
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
-    %k = tile.decode %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %x = tile.softcap %d cap 30.0 : tensor<?x16xf32>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc, %vs = tile.load V %t : tensor<16x64xi8>, tensor<16xf16>
     %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
-    %v = tile.decode %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %v = tile.dequantize %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -113,14 +113,14 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
     // expected-error@+1 {{scales must be folded first (kvc-fold-scales)}}
-    %k = tile.decode %kc scaled by %ks with(#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc scaled by %ks with(#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %x = tile.softcap %d cap 30.0 : tensor<?x16xf32>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc, %vs = tile.load V %t : tensor<16x64xi8>, tensor<16xf16>
     %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
-    %v = tile.decode %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %v = tile.dequantize %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -137,7 +137,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
-    %k = tile.decode %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %k = tile.dequantize %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %x = tile.scale_tokens %d by %ks : tensor<?x16xf32>, tensor<16xf16>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
@@ -146,7 +146,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
     %y = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
     // expected-error@+1 {{multiply probabilities by the scales of V's rows, once at most}}
     %w = tile.scale_tokens %y by %vs : tensor<?x16xf32>, tensor<16xf16>
-    %v = tile.decode %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %v = tile.dequantize %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }

@@ -77,7 +77,7 @@ TEST_F(CacheTest, ScheduleWithOneFieldChanged) {
   auto schedule =
       ScheduleAttr::get(&context, 16, 3, 2, 16, 2048, 8, 2,
                         /*pack=*/false, /*dot=*/true, /*warps=*/0,
-                        /*stages=*/0, /*byRows=*/false, /*bulk=*/false);
+                        /*stages=*/0, /*warpsSplitQ=*/false, /*bulk=*/false);
   std::string text;
   mlir::ScopedDiagnosticHandler handler(
       &context, [&](mlir::Diagnostic &diagnostic) { text = diagnostic.str(); });
@@ -103,15 +103,16 @@ TEST_F(CacheTest, ScheduleWithOneFieldChanged) {
   EXPECT_TRUE(schedule.with(refuse, {{"tokens", 24}, {"split", 2400}}));
   EXPECT_FALSE(schedule.with(refuse, {{"rows", 17}}));
   EXPECT_EQ(text, "schedule field `rows` must be in [1, 16], found 17");
-  EXPECT_FALSE(schedule.with(refuse, {{"byRows", 1}}));
-  EXPECT_EQ(text, "schedule field `byRows` is of work items that are done by "
-                  "warps");
+  EXPECT_FALSE(schedule.with(refuse, {{"warpsSplitQ", 1}}));
+  EXPECT_EQ(text,
+            "schedule field `warpsSplitQ` is of work tiles that are done by "
+            "warps");
   EXPECT_FALSE(schedule.with(refuse, {{"bulk", 1}}));
-  EXPECT_EQ(text, "schedule field `bulk` is of work items that are done by "
+  EXPECT_EQ(text, "schedule field `bulk` is of work tiles that are done by "
                   "warps");
   auto warps = schedule.with(refuse, {{"warps", 2}, {"stages", 2}});
   ASSERT_TRUE(warps);
-  EXPECT_TRUE(warps.str().ends_with("byRows = false, bulk = false"));
+  EXPECT_TRUE(warps.str().ends_with("warpsSplitQ = false, bulk = false"));
   EXPECT_TRUE(warps.with(refuse, {{"bulk", 1}}).getBulk());
   EXPECT_FALSE(schedule.with(refuse, {{"row", 1}}));
   EXPECT_THAT(text, HasSubstr("no field `row`"));

@@ -27,7 +27,8 @@ protected:
   /// Encodes a whole row and compares every element with APFloat.
   void checkEncode(const std::vector<float> &row) {
     std::vector<uint16_t> codes(row.size(), 0xdead);
-    codec().encodeRow(row, reinterpret_cast<uint8_t *>(codes.data()), nullptr);
+    codec().quantizeRow(row, reinterpret_cast<uint8_t *>(codes.data()),
+                        nullptr);
     for (size_t i = 0; i < row.size(); ++i)
       ASSERT_EQ(codes[i], narrow(row[i], semantics()))
           << "f32 0x" << std::hex << std::bit_cast<uint32_t>(row[i]);
@@ -39,7 +40,8 @@ TEST_P(HalfCodecTest, DecodesEveryPattern) {
   for (size_t i = 0; i < codes.size(); ++i)
     codes[i] = uint16_t(i);
   std::vector<float> row(codes.size());
-  codec().decodeRow(reinterpret_cast<uint8_t *>(codes.data()), nullptr, row);
+  codec().dequantizeRow(reinterpret_cast<uint8_t *>(codes.data()), nullptr,
+                        row);
   for (size_t i = 0; i < codes.size(); ++i)
     ASSERT_EQ(std::bit_cast<uint32_t>(row[i]),
               std::bit_cast<uint32_t>(widen(codes[i], semantics())))
@@ -94,12 +96,12 @@ TEST_F(CodecTest, F32KeepsEveryBit) {
   std::vector<float> row(bits.size());
   memcpy(row.data(), bits.data(), bits.size() * 4);
   std::vector<uint32_t> codes(bits.size());
-  floatCodec(f32()).encodeRow(row, reinterpret_cast<uint8_t *>(codes.data()),
-                              nullptr);
+  floatCodec(f32()).quantizeRow(row, reinterpret_cast<uint8_t *>(codes.data()),
+                                nullptr);
   EXPECT_EQ(codes, bits);
   std::vector<float> back(bits.size());
-  floatCodec(f32()).decodeRow(reinterpret_cast<uint8_t *>(codes.data()),
-                              nullptr, back);
+  floatCodec(f32()).dequantizeRow(reinterpret_cast<uint8_t *>(codes.data()),
+                                  nullptr, back);
   EXPECT_EQ(memcmp(back.data(), bits.data(), bits.size() * 4), 0);
 }
 

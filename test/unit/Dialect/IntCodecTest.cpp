@@ -67,8 +67,8 @@ protected:
   Encoded encode(const std::vector<float> &row) {
     Encoded result;
     result.codes.assign(row.size(), 99);
-    codec().encodeRow(row, reinterpret_cast<uint8_t *>(result.codes.data()),
-                      reinterpret_cast<uint8_t *>(&result.scaleBits));
+    codec().quantizeRow(row, reinterpret_cast<uint8_t *>(result.codes.data()),
+                        reinterpret_cast<uint8_t *>(&result.scaleBits));
     return result;
   }
   /// Codes and scale as the text says, and what they decode to.
@@ -77,8 +77,8 @@ protected:
     ASSERT_EQ(got.scaleBits, want.scaleBits);
     ASSERT_EQ(got.codes, want.codes);
     std::vector<float> back(row.size(), NAN);
-    codec().decodeRow(reinterpret_cast<uint8_t *>(got.codes.data()),
-                      reinterpret_cast<uint8_t *>(&got.scaleBits), back);
+    codec().dequantizeRow(reinterpret_cast<uint8_t *>(got.codes.data()),
+                          reinterpret_cast<uint8_t *>(&got.scaleBits), back);
     for (size_t i = 0; i < row.size(); ++i)
       ASSERT_EQ(back[i], float(double(want.codes[i]) * want.scale)) << i;
   }

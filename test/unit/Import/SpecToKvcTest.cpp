@@ -67,7 +67,7 @@ const char *const expected =
     %o, %lse = kvc.attend @full, %arg0, %arg1, %arg2 scale 1.250000e-01 : tensor<?x9x64xbf16>, SHORT -> tensor<?x9x32xbf16>, tensor<?x9xf32>
     return %o, %lse : tensor<?x9x32xbf16>, tensor<?x9xf32>
   }
-  kvc.store @window layers 30 to 32 heads 1 to 3 of 3 queries 9 read(#kvc.read_window<sink = 4, recent = 60>) : WINDOW
+  kvc.store @window layers 30 to 32 heads 1 to 3 of 3 queries 9 read(#kvc.sliding_window<sink = 4, recent = 60>) : WINDOW
 )";
 
 std::string replaceAll(std::string text, const std::string &from,

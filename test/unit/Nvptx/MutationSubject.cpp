@@ -72,9 +72,9 @@ static const StoreCase kStores[] = {
     {"Int8", "sm_80", DType::BF16, IntCodec{8, DType::F32},
      IntCodec{8, DType::F16}, 40, 32, paged(32, spec::PageOrder::NHD),
      spec::Read(), "tokens=32 warps=2 stages=2 rows=8 split=192"},
-    {"Fma", "sm_90", DType::F32, FloatCodec{DType::F32},
-     FloatCodec{DType::F32}, 8, 64, paged(32, spec::PageOrder::HND),
-     spec::Read(), "tokens=16 warps=2 stages=2 rows=4 split=128"},
+    {"Fma", "sm_90", DType::F32, FloatCodec{DType::F32}, FloatCodec{DType::F32},
+     8, 64, paged(32, spec::PageOrder::HND), spec::Read(),
+     "tokens=16 warps=2 stages=2 rows=4 split=128"},
     // So many parts that several are joined at a time; steps of two pages.
     {"Parts", "sm_80", DType::BF16, FloatCodec{DType::BF16},
      FloatCodec{DType::BF16}, 32, 32, paged(8, spec::PageOrder::HND),
@@ -84,15 +84,15 @@ static const StoreCase kStores[] = {
     // Warps that share rows, as prefills do.
     {"Rows", "sm_90", DType::BF16, FloatCodec{DType::BF16},
      FloatCodec{DType::BF16}, 40, 24, paged(16, spec::PageOrder::HND),
-     spec::Read(), "tokens=32 warps=2 stages=2 rows=32 byRows=1 split=192", "",
-     16},
+     spec::Read(), "tokens=32 warps=2 stages=2 rows=32 warpsSplitQ=1 split=192",
+     "", 16},
     {"WindowInt8", "sm_80", DType::BF16, IntCodec{8, DType::F32},
      IntCodec{8, DType::F32}, 32, 32, paged(16, spec::PageOrder::HND),
      window(5, 90), "tokens=32 warps=2 stages=2 rows=8 split=192",
      "NoScaleMask NoMask NoMasking"},
     {"RowsInt8", "sm_80", DType::F16, IntCodec{8, DType::F16},
      IntCodec{8, DType::F32}, 32, 48, paged(8, spec::PageOrder::NHD),
-     spec::Read(), "tokens=64 warps=2 stages=2 rows=32 byRows=1 split=192",
+     spec::Read(), "tokens=64 warps=2 stages=2 rows=32 warpsSplitQ=1 split=192",
      "NoBarSync NoWait NoMask NoMasking NoTranspose NoRowClamp "
      "WrongStride "
      "OwnVote",
@@ -106,7 +106,8 @@ static const StoreCase kStores[] = {
     {"BulkRows", "sm_120", DType::F16, FloatCodec{DType::F16},
      IntCodec{8, DType::F32}, 40, 48, paged(24, spec::PageOrder::NHD),
      window(5, 90),
-     "tokens=16 warps=2 stages=2 rows=32 byRows=1 split=192 bulk=1", kOfBulk},
+     "tokens=16 warps=2 stages=2 rows=32 warpsSplitQ=1 split=192 bulk=1",
+     kOfBulk},
 };
 
 llvm::ArrayRef<StoreCase> kvc::nvptx::mutationStores() { return kStores; }

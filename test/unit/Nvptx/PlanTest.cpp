@@ -224,7 +224,7 @@ struct PlanStore {
       plan.rows.push_back(facts.rows[v]);
       set(v, "warps", 1), set(v, "tokens", 16), set(v, "stages", 2);
       set(v, "split", facts.split[v]), set(v, "rows", facts.rows[v]);
-      set(v, "byRows", 0);
+      set(v, "warpsSplitQ", 0);
     }
   }
   void set(int v, const char *field, int64_t value) {

@@ -61,11 +61,11 @@ TEST(Attend, Softcap) {
   expectMatchesNaive(shape);
 }
 
-TEST(Attend, ManyRowsAndParts) {
+TEST(Attend, ManyRowsAndSplits) {
   Shape shape;
   shape.lengths = {70, 33}, shape.queries = {50, 33};
-  for (int64_t parts : {1, 7, 32, 1000}) {
-    shape.parts = parts;
+  for (int64_t splitTokens : {1, 7, 32, 1000}) {
+    shape.splitTokens = splitTokens;
     expectMatchesNaive(shape);
   }
 }
@@ -104,15 +104,15 @@ TEST(Attend, NothingVisibleGivesZeroAndMinusInfinity) {
     EXPECT_EQ(lse, -INFINITY);
 }
 
-TEST(Attend, PartsStandAtAbsoluteMultiples) {
+TEST(Attend, SplitsStandAtAbsoluteMultiples) {
   Shape shape;
   shape.lengths = {7}, shape.queries = {1};
-  shape.parts = 3;
+  shape.splitTokens = 3;
   Scene scene(shape);
-  AttendResult got = scene.attend("attend_parts");
+  AttendResult got = scene.attend("attend_splits");
   ASSERT_EQ(got.lse.shape, (llvm::ArrayRef<int64_t>{3, 1, 6}));
   ASSERT_EQ(got.o.shape, (llvm::ArrayRef<int64_t>{3, 1, 6, 8}));
-  // The last part holds one token, so o is its value.
+  // The last split holds one token, so o is its value.
   for (int64_t j = 0; j < shape.dimV; ++j)
     EXPECT_DOUBLE_EQ(got.o.data[2 * 6 * 8 + j], scene.v().row(6, 0)[j]);
 }
@@ -187,21 +187,23 @@ TEST(Attend, SeesTheDecodedCache) {
   Scene scene(shape);
   AttendResult loss = scene.naive(), got = scene.attend();
   // Replace what the model gave by what the codecs made of it.
-  auto decode = [&](StreamKind kind, std::vector<float> &data, int64_t dim) {
+  auto dequantize = [&](StreamKind kind, std::vector<float> &data,
+                        int64_t dim) {
     HostStream stream(scene.arena->cache(), kind);
     int64_t row = 0;
     for (int64_t slot : scene.slots) {
       for (int64_t head = 0; head < shape.heads; ++head) {
         HostRow from = stream.row(slot / shape.page, head, slot % shape.page);
-        stream.codec().decodeRow(from.codes, from.scale,
-                                 llvm::MutableArrayRef<float>(data).slice(
-                                     (row * shape.kvHeads + head) * dim, dim));
+        stream.codec().dequantizeRow(
+            from.codes, from.scale,
+            llvm::MutableArrayRef<float>(data).slice(
+                (row * shape.kvHeads + head) * dim, dim));
       }
       ++row;
     }
   };
-  decode(StreamKind::K, scene.kData, shape.dimK);
-  decode(StreamKind::V, scene.vData, shape.dimV);
+  dequantize(StreamKind::K, scene.kData, shape.dimK);
+  dequantize(StreamKind::V, scene.vData, shape.dimV);
   expectNear(got, scene.naive(), kTolerance);
   double worst = 0;
   for (auto [x, y] : llvm::zip(got.o.data, loss.o.data))
@@ -212,7 +214,7 @@ TEST(Attend, SeesTheDecodedCache) {
 
 TEST(Merge, ByHand) {
   Tensor o({3, 2, 1}, 0), lse({3, 2}, -INFINITY);
-  // Row 0: weights 1 and 3 on the values 1 and 3, and an empty part whose
+  // Row 0: weights 1 and 3 on the values 1 and 3, and an empty split whose
   // value is NaN. Row 1: all empty.
   lse.data = {std::log(1.0), -INFINITY,     -INFINITY,
               -INFINITY,     std::log(3.0), -INFINITY};

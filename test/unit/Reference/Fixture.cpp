@@ -60,7 +60,7 @@ void Scene::placeTokens(std::mt19937 &random) {
 void Scene::parse() {
   std::string window = shape.recent < 0
                            ? std::string("#kvc.read_all")
-                           : llvm::formatv("#kvc.read_window<sink = {0}, "
+                           : llvm::formatv("#kvc.sliding_window<sink = {0}, "
                                            "recent = {1}>",
                                            shape.sink, shape.recent)
                                  .str();
@@ -89,8 +89,8 @@ func.func @attend(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!o, !lse) {{
   %o, %lse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} : !q, !cache -> !o, !lse
   return %o, %lse : !o, !lse
 }
-func.func @attend_parts(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!po, !plse) {{
-  %o, %lse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} parts {13} : !q, !cache -> !po, !plse
+func.func @attend_splits(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!po, !plse) {{
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} splits {13} : !q, !cache -> !po, !plse
   return %o, %lse : !po, !plse
 }
 func.func @merge(%po: !po, %plse: !plse) -> (!o, !lse) {{
@@ -98,7 +98,7 @@ func.func @merge(%po: !po, %plse: !plse) -> (!o, !lse) {{
   return %o, %lse : !o, !lse
 }
 func.func @attend_and_merge(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!o, !lse) {{
-  %po, %plse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} parts {13} : !q, !cache -> !po, !plse
+  %po, %plse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} splits {13} : !q, !cache -> !po, !plse
   %o, %lse = kvc.merge @s, %po, %plse : !po, !plse -> !o, !lse
   return %o, %lse : !o, !lse
 }
@@ -106,7 +106,7 @@ func.func @attend_and_merge(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!o, 
                          shape.heads, shape.dimK, shape.codecK, shape.dimV,
                          shape.codecV, layout, shape.kvHeads, qHeads(),
                          shape.firstHead, shape.firstHead + shape.heads, window,
-                         shape.scale, softcap, shape.parts)
+                         shape.scale, softcap, shape.splitTokens)
                          .str();
   module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
   if (!module)

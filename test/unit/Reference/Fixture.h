@@ -25,10 +25,10 @@ struct Shape {
   double scale = 0.25, softcap = 0;
   std::vector<int32_t> lengths = {9, 0, 4, 1};
   std::vector<int32_t> queries = {2, 1, 4, 1};
-  int64_t parts = 3;
+  int64_t splitTokens = 3;
 };
 
-/// A module with append, attend, attend in parts and merge of one store @s,
+/// A module with append, attend, attend in splits and merge of one store @s,
 /// and a cache that holds random tokens on scattered pages.
 class Scene {
 public:

@@ -135,9 +135,9 @@ TEST_F(Reject, SlotsOutsideOfTheCacheBeforeAnythingIsWritten) {
               HasSubstr("has 14 rows of k, 14 of v and 13 slots"));
 }
 
-TEST_F(Reject, PartsThatDoNotBelongTogether) {
+TEST_F(Reject, PartialsThatDoNotBelongTogether) {
   EXPECT_THAT(run("merge", {Tensor({2, 8, 6, 8}, 0), Tensor({3, 8, 6}, 0)}),
-              HasSubstr("parts of o and lse differ in shape"));
+              HasSubstr("partial o and lse differ in shape"));
 }
 
 TEST_F(Reject, OpsWithoutAMeaning) {

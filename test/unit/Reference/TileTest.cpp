@@ -15,14 +15,14 @@ namespace {
 /// The kernels of a scene.
 class TileScene {
 public:
-  /// Tiles of `tokens`, splits of `shape.parts`.
+  /// Tiles of `tokens`, splits of `shape.splitTokens`.
   TileScene(const Shape &shape, int64_t tokens) : scene(shape) {
     scene.context.loadDialect<tile::TileDialect>();
     module = scene.module->clone();
     for (const char *name : {"attend", "attend_and_merge"})
       module->lookupSymbol<mlir::func::FuncOp>(name).erase();
     std::string schedule = llvm::formatv(
-        "#kvc.schedule<tokens = {0}, split = {1}>", tokens, shape.parts);
+        "#kvc.schedule<tokens = {0}, split = {1}>", tokens, shape.splitTokens);
     module->walk([&](AttendOp op) {
       op.setScheduleAttr(mlir::cast<ScheduleAttr>(
           mlir::parseAttribute(schedule, &scene.context)));
@@ -39,8 +39,8 @@ public:
   TileInterpreter kernel(llvm::StringRef name) {
     return TileInterpreter(module->lookupSymbol<tile::KernelOp>(name));
   }
-  AttendResult parts() {
-    auto result = kernel("attend_parts")
+  AttendResult partials() {
+    auto result = kernel("attend_splits")
                       .attend(scene.q(), scene.arena->cache(), scene.batch());
     EXPECT_TRUE(mlir::succeeded(result));
     return mlir::succeeded(result) ? *result : AttendResult();
@@ -54,13 +54,13 @@ public:
 void expectSame(const Shape &shape, int64_t tokens, double tolerance = 1e-11) {
   TileScene tiles(shape, tokens);
   Scene &scene = tiles.scene;
-  AttendResult want = scene.attend("attend_parts");
-  expectNear(tiles.parts(), want, tolerance);
+  AttendResult want = scene.attend("attend_splits");
+  expectNear(tiles.partials(), want, tolerance);
   auto merged = tiles.kernel("merge").merge(want.o, want.lse);
   ASSERT_TRUE(mlir::succeeded(merged));
   expectNear(*merged, scene.attend("attend_and_merge"), tolerance);
   tiles.run(createFoldScales());
-  expectNear(tiles.parts(), want, tolerance);
+  expectNear(tiles.partials(), want, tolerance);
 
   HostCache &cache = scene.arena->cache();
   HostArena arena(cache.type, cache.outers, cache.outerTokens);
@@ -69,13 +69,13 @@ void expectSame(const Shape &shape, int64_t tokens, double tolerance = 1e-11) {
   EXPECT_EQ(arena.bytes(), scene.arena->bytes());
 }
 
-TEST(Tile, MeansWhatKvcMeans) { expectSame({.parts = 4}, 2); }
+TEST(Tile, MeansWhatKvcMeans) { expectSame({.splitTokens = 4}, 2); }
 
 TEST(Tile, TilesAndSplits) {
-  for (auto [tokens, parts] :
+  for (auto [tokens, splitTokens] :
        {std::pair(1, 1), {1, 3}, {3, 3}, {2, 8}, {16, 16}, {16, 1024}}) {
     Shape shape;
-    shape.parts = parts;
+    shape.splitTokens = splitTokens;
     expectSame(shape, tokens);
   }
 }
@@ -84,7 +84,7 @@ TEST(Tile, Layouts) {
   for (int64_t page : {0, 1, 3, 16})
     for (const char *order : {"HND", "NHD"}) {
       Shape shape;
-      shape.page = page, shape.order = order, shape.parts = 4;
+      shape.page = page, shape.order = order, shape.splitTokens = 4;
       expectSame(shape, 4);
     }
 }
@@ -92,7 +92,7 @@ TEST(Tile, Layouts) {
 TEST(Tile, StoresOfSomeHeads) {
   Shape shape;
   shape.kvHeads = 4, shape.firstHead = 1, shape.heads = 2, shape.group = 3;
-  shape.dimK = 24, shape.dimV = 40, shape.parts = 4;
+  shape.dimK = 24, shape.dimV = 40, shape.splitTokens = 4;
   expectSame(shape, 2);
 }
 
@@ -103,17 +103,17 @@ TEST(Tile, WindowsAndSoftcaps) {
       Shape shape;
       shape.lengths = {20, 7}, shape.queries = {9, 2};
       shape.sink = sink, shape.recent = recent, shape.softcap = softcap;
-      shape.scale = softcap ? 2 : 0.25, shape.parts = 8;
+      shape.scale = softcap ? 2 : 0.25, shape.splitTokens = 8;
       expectSame(shape, 4);
     }
 }
 
-// Decoding rounds code times scale to f32; folded, nothing does.
+// Dequantizing rounds code times scale to f32; folded, nothing does.
 TEST(Tile, ScalesBeforeAndAfterTheyAreFolded) {
   for (const char *k : {"#kvc.int<8, scale = f32>", "#kvc.float<bf16>"})
     for (const char *v : {"#kvc.int<8, scale = f16>", "#kvc.float<f16>"}) {
       Shape shape;
-      shape.codecK = k, shape.codecV = v, shape.parts = 4;
+      shape.codecK = k, shape.codecV = v, shape.splitTokens = 4;
       shape.softcap = 3;
       expectSame(shape, 2, 1e-6);
     }
@@ -123,9 +123,9 @@ TEST(Tile, ScalesBeforeAndAfterTheyAreFolded) {
 TEST(Tile, ScalesOfAnotherStreamShow) {
   Shape shape;
   shape.codecK = shape.codecV = "#kvc.int<8, scale = f32>";
-  shape.dimK = shape.dimV = 16, shape.parts = 4;
+  shape.dimK = shape.dimV = 16, shape.splitTokens = 4;
   TileScene tiles(shape, 2);
-  AttendResult want = tiles.scene.attend("attend_parts");
+  AttendResult want = tiles.scene.attend("attend_splits");
   tiles.run(createFoldScales());
   tile::ScaleTokensOp last;
   tile::LoadOp first;
@@ -133,7 +133,7 @@ TEST(Tile, ScalesOfAnotherStreamShow) {
   tiles.module->walk([&](tile::LoadOp op) { first = first ? first : op; });
   last->setOperand(1, first.getScales());
   ASSERT_TRUE(mlir::succeeded(mlir::verify(*tiles.module)));
-  AttendResult got = tiles.parts();
+  AttendResult got = tiles.partials();
   double furthest = 0;
   for (auto [a, b] : llvm::zip(got.o.data, want.o.data))
     furthest = std::max(furthest, std::fabs(a - b));
@@ -141,7 +141,7 @@ TEST(Tile, ScalesOfAnotherStreamShow) {
 }
 
 TEST(Tile, RefusesOpsOfOtherKernels) {
-  TileScene tiles({.parts = 4}, 2);
+  TileScene tiles({.splitTokens = 4}, 2);
   std::string error;
   mlir::ScopedDiagnosticHandler handler(
       &tiles.scene.context,

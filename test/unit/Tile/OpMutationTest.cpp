@@ -76,7 +76,7 @@ void noteAttributes(Operation *op, std::vector<Mutation> &mutations) {
                                                  ? StreamKind::V
                                                  : StreamKind::K));
     } else if (auto read = dyn_cast<ReadAttrInterface>(value)) {
-      set(name, ReadWindowAttr::get(context, 5, 77));
+      set(name, SlidingWindowAttr::get(context, 5, 77));
       if (!read.isAll())
         set(name, ReadAllAttr::get(context));
     } else if (isa<CodecAttrInterface>(value)) {
@@ -224,10 +224,10 @@ public:
     std::iota(std::begin(table), std::end(table), 0);
     llvm::cantFail(reference::append(store.getHeadBegin(), rowsOf(k, kvHeads),
                                      rowsOf(v, kvHeads), slots, arena.cache()));
-    partsO = reference::Tensor({3, kQueries, 8, cache.getDimV()}, 0);
-    partsLse = reference::Tensor({3, kQueries, 8}, 0);
-    for (auto *parts : {&partsO, &partsLse})
-      for (double &x : parts->data)
+    partialO = reference::Tensor({3, kQueries, 8, cache.getDimV()}, 0);
+    partialLse = reference::Tensor({3, kQueries, 8}, 0);
+    for (auto *partial : {&partialO, &partialLse})
+      for (double &x : partial->data)
         x = normal(random);
   }
 
@@ -242,7 +242,7 @@ public:
     }
     reference::HostBatch batch{kCuQ, kLengths, table, 10};
     auto result = kernel.getKind() == "merge"
-                      ? interpreter.merge(partsO, partsLse)
+                      ? interpreter.merge(partialO, partialLse)
                       : interpreter.attend(rowsOf(q, store.getQHeads()),
                                            arena.cache(), batch);
     EXPECT_TRUE(succeeded(result));
@@ -268,7 +268,7 @@ private:
   std::vector<float> k, v, q;
   std::vector<int64_t> slots;
   int32_t table[10];
-  reference::Tensor partsO, partsLse;
+  reference::Tensor partialO, partialLse;
 };
 
 /// Whether they are further apart than orders of summation are.

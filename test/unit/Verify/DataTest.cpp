@@ -112,7 +112,7 @@ void expectNumbers(const StoreSubject &store, DataKind kind) {
   std::vector<float> row(info.dim);
   bool scaled = bool(info.codec.getScaleType());
   for (int64_t t = 0; t < 40; ++t) {
-    info.codec.decodeRow(
+    info.codec.dequantizeRow(
         &member.planes[0][t * store.planes[0].rowBytes],
         scaled ? &member.planes[1][t * store.planes[1].rowBytes] : nullptr,
         row);
@@ -224,7 +224,7 @@ std::vector<std::string> brokenByInfinity(const StoreSubject &store,
     member.k[row] = float(logit / store.problem.scale);
     member.v[row + 3] = std::numeric_limits<float>::infinity();
   }
-  encode(store, member);
+  quantize(store, member);
   std::vector<float> o(store.problem.qHeads * dim, 1);
   for (int64_t head = 0; head < store.problem.qHeads; ++head)
     o[head * dim + 3] = found;
