@@ -191,7 +191,7 @@ static kvc_status checkBatch(const StoreInfo &store,
   for (uint32_t b = 0; b < args.batch; ++b)
     if (kvc_status s = checkSequence(store, args, b); !isOk(s))
       return s;
-  // Work items are numbered by 32 bits.
+  // Work tiles are numbered by 32 bits.
   uint64_t heads = store.headEnd - store.headBegin;
   if (uint64_t(args.cu_q[args.batch]) * heads > INT32_MAX)
     return fail(KVC_INVALID_ARGUMENT, 146,

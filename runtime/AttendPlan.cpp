@@ -7,10 +7,10 @@
 
 using namespace kvc::rt;
 
-/// What kvc_attend_workspace allows for parts where one block needs less: a
-/// wave of this size hides the cost of starting it.
+/// What kvc_attend_workspace allows for partial results where one block needs
+/// less: a wave of this size hides the cost of starting it.
 static constexpr size_t kWaveBytes = 64u << 20;
-/// Keeps the items of a wave well within 32 bits.
+/// Keeps the work tiles of a wave well within 32 bits.
 static constexpr size_t kMaxWaveBytes = size_t(64) << 30;
 
 static constexpr size_t align(size_t bytes) {
@@ -48,23 +48,23 @@ ActiveSplits kvc::rt::activeSplits(const AttendShape &shape, uint32_t split,
 //===----------------------------------------------------------------------===//
 // The workspace
 //
-//   cu_q | kv_len | part_row | planned sequences | scratch | lse | o
+//   cu_q | kv_len | split_row | planned sequences | scratch | lse | o
 //===----------------------------------------------------------------------===//
 
 struct AttendPlan::Layout {
-  size_t kvLen, partRow, planned, scratch, parts;
+  size_t kvLen, splitRow, planned, scratch, partials;
 
   Layout(size_t batch, size_t scratchBytes) {
     kvLen = align((batch + 1) * sizeof(int32_t));
-    partRow = kvLen + align(batch * sizeof(int32_t));
-    planned = partRow + align(batch * sizeof(int64_t));
+    splitRow = kvLen + align(batch * sizeof(int32_t));
+    planned = splitRow + align(batch * sizeof(int64_t));
     scratch = planned + align(batch * sizeof(PlannedSequence));
-    parts = scratch + align(scratchBytes);
+    partials = scratch + align(scratchBytes);
   }
 };
 
-int64_t kvc::rt::mostParts(const AttendShape &shape, uint32_t split,
-                           int64_t queries, int64_t kvLen) {
+int64_t kvc::rt::mostSplits(const AttendShape &shape, uint32_t split,
+                            int64_t queries, int64_t kvLen) {
   if (split == 0)
     return 1;
   int64_t all = ceilDiv(kvLen, split);
@@ -80,13 +80,13 @@ size_t AttendPlan::workspaceBytes(const AttendShape &shape, size_t scratch,
   size_t total = 0, block = 0;
   for (const AttendVariant &variant : shape.variants) {
     size_t row =
-        mostParts(shape, variant.split, rows, kvLen) * shape.partBytes();
+        mostSplits(shape, variant.split, rows, kvLen) * shape.partialBytes();
     total = std::max(total, rows * row);
     block = std::max(block, std::min(rows, variant.maxQueries) * row);
   }
   // 64: `o` is aligned behind `lse`.
-  size_t parts = std::min(total, std::max(block, kWaveBytes)) + 64;
-  return Layout(batch, scratch).parts + parts;
+  size_t partials = std::min(total, std::max(block, kWaveBytes)) + 64;
+  return Layout(batch, scratch).partials + partials;
 }
 
 AttendPlan::AttendPlan(const AttendShape &shape, const kvc_attend_args &args,
@@ -100,9 +100,10 @@ AttendPlan::AttendPlan(const AttendShape &shape, const kvc_attend_args &args,
     block = std::max(block, bytes(whole));
   }
   Layout layout(batch.batch, scratch);
-  needed = layout.parts + block + 64;
+  needed = layout.partials + block + 64;
   if (batch.workspace_bytes >= needed)
-    budget = std::min(batch.workspace_bytes - layout.parts - 64, kMaxWaveBytes);
+    budget =
+        std::min(batch.workspace_bytes - layout.partials - 64, kMaxWaveBytes);
 }
 
 uint8_t *AttendPlan::scratch() const {
@@ -119,7 +120,8 @@ int32_t AttendPlan::queries(uint32_t sequence) const {
 }
 
 size_t AttendPlan::bytes(const PlannedSequence &planned) const {
-  return size_t(planned.splits.count()) * planned.queries * shape.partBytes();
+  return size_t(planned.splits.count()) * planned.queries *
+         shape.partialBytes();
 }
 
 /// Query tokens [rowBegin, rowEnd) of a sequence as a sequence of their own.
@@ -146,7 +148,7 @@ int32_t AttendPlan::rowsThatFit(uint32_t sequence) const {
   int32_t n = queries(sequence);
   PlannedSequence rest = plan(sequence, nextRow, n);
   int32_t block = int32_t(shape.variants[rest.variant].maxQueries);
-  size_t row = size_t(rest.splits.count()) * shape.partBytes();
+  size_t row = size_t(rest.splits.count()) * shape.partialBytes();
   int64_t blocks = std::max<int64_t>(1, budget / row / block);
   return int32_t(std::min<int64_t>(blocks * block, n - nextRow));
 }
@@ -161,16 +163,16 @@ bool AttendPlan::add(Wave &wave, const PlannedSequence &planned) {
   auto *sequences = reinterpret_cast<PlannedSequence *>(base + layout.planned);
   uint32_t i = wave.count++;
   sequences[i] = planned;
-  sequences[i].itemBegin = wave.items;
+  sequences[i].workTileBegin = wave.workTiles;
   sequences[i].mergeBegin = wave.merges;
   cu[i] = batch.cu_q[nextSequence] + nextRow;
   cu[i + 1] = cu[i] + planned.queries;
   reinterpret_cast<int32_t *>(base + layout.kvLen)[i] = planned.length;
-  reinterpret_cast<int64_t *>(base + layout.partRow)[i] = partRows;
+  reinterpret_cast<int64_t *>(base + layout.splitRow)[i] = splitRows;
   uint32_t merges = shape.kvHeads * uint32_t(planned.blocks);
   wave.merges += merges;
-  wave.items += merges * uint32_t(planned.splits.count());
-  partRows +=
+  wave.workTiles += merges * uint32_t(planned.splits.count());
+  splitRows +=
       int64_t(planned.splits.count()) * planned.queries * shape.queryHeads;
   used += more;
   return true;
@@ -183,17 +185,17 @@ void AttendPlan::finish(Wave &wave) {
   KvcAttendArgs &args = wave.args;
   args.cu_q = reinterpret_cast<int32_t *>(base);
   args.kv_len = reinterpret_cast<int32_t *>(base + layout.kvLen);
-  args.part_row = reinterpret_cast<int64_t *>(base + layout.partRow);
-  args.partial_lse = reinterpret_cast<float *>(base + layout.parts);
+  args.split_row = reinterpret_cast<int64_t *>(base + layout.splitRow);
+  args.partial_lse = reinterpret_cast<float *>(base + layout.partials);
   args.partial_o = reinterpret_cast<float *>(
-      base + layout.parts + align(size_t(partRows) * sizeof(float)));
+      base + layout.partials + align(size_t(splitRows) * sizeof(float)));
   wave.sequences = reinterpret_cast<PlannedSequence *>(base + layout.planned);
 }
 
 bool AttendPlan::next(Wave &wave) {
   wave = Wave();
   used = 0;
-  partRows = 0;
+  splitRows = 0;
   wave.args.q = batch.q;
   wave.args.q_row_stride = batch.q_row_stride;
   wave.args.out = batch.out;
@@ -232,7 +234,7 @@ bool AttendPlan::next(Wave &wave) {
 }
 
 //===----------------------------------------------------------------------===//
-// Items
+// Work tiles
 //===----------------------------------------------------------------------===//
 
 /// The sequence whose range contains `index`; those without work have none.
@@ -246,43 +248,44 @@ static uint32_t sequenceOf(const Wave &wave, uint32_t index) {
                   wave.sequences - 1);
 }
 
-static void setRows(KvcWorkItem &item, const AttendVariant &variant,
+static void setRows(KvcWorkTile &workTile, const AttendVariant &variant,
                     const PlannedSequence &sequence, int32_t block) {
   int64_t begin = int64_t(block) * variant.maxQueries;
   int64_t end = std::min<int64_t>(begin + variant.maxQueries, sequence.queries);
-  item.row_begin = int32_t(begin);
-  item.row_end = int32_t(end);
+  workTile.row_begin = int32_t(begin);
+  workTile.row_end = int32_t(end);
 }
 
-uint32_t AttendPlan::item(const AttendShape &shape, const Wave &wave,
-                          uint32_t index, KvcWorkItem &item) {
-  uint32_t b = sequenceOf<&PlannedSequence::itemBegin>(wave, index);
+uint32_t AttendPlan::workTile(const AttendShape &shape, const Wave &wave,
+                              uint32_t index, KvcWorkTile &workTile) {
+  uint32_t b = sequenceOf<&PlannedSequence::workTileBegin>(wave, index);
   const PlannedSequence &sequence = wave.sequences[b];
   const AttendVariant &variant = shape.variants[sequence.variant];
-  uint32_t rest = index - uint32_t(sequence.itemBegin);
+  uint32_t rest = index - uint32_t(sequence.workTileBegin);
   int32_t block = int32_t(rest % uint32_t(sequence.blocks));
   rest /= uint32_t(sequence.blocks);
-  item.sequence = int32_t(b);
-  item.head = int32_t(rest % shape.kvHeads);
-  item.part = int32_t(rest / shape.kvHeads);
-  int64_t begin = int64_t(sequence.splits.split(item.part)) * variant.split;
+  workTile.sequence = int32_t(b);
+  workTile.head = int32_t(rest % shape.kvHeads);
+  workTile.split_idx = int32_t(rest / shape.kvHeads);
+  int64_t begin =
+      int64_t(sequence.splits.split(workTile.split_idx)) * variant.split;
   int64_t end = variant.split ? begin + variant.split : sequence.length;
-  item.begin = int32_t(begin);
-  item.end = int32_t(std::min<int64_t>(end, sequence.length));
-  setRows(item, variant, sequence, block);
+  workTile.begin = int32_t(begin);
+  workTile.end = int32_t(std::min<int64_t>(end, sequence.length));
+  setRows(workTile, variant, sequence, block);
   return sequence.variant;
 }
 
 uint32_t AttendPlan::merge(const AttendShape &shape, const Wave &wave,
-                           uint32_t index, KvcWorkItem &item) {
+                           uint32_t index, KvcWorkTile &workTile) {
   uint32_t b = sequenceOf<&PlannedSequence::mergeBegin>(wave, index);
   const PlannedSequence &sequence = wave.sequences[b];
   const AttendVariant &variant = shape.variants[sequence.variant];
   uint32_t rest = index - uint32_t(sequence.mergeBegin);
   int32_t block = int32_t(rest % uint32_t(sequence.blocks));
-  item.sequence = int32_t(b);
-  item.head = int32_t(rest / uint32_t(sequence.blocks));
-  item.part = sequence.splits.count();
-  setRows(item, variant, sequence, block);
+  workTile.sequence = int32_t(b);
+  workTile.head = int32_t(rest / uint32_t(sequence.blocks));
+  workTile.split_idx = sequence.splits.count();
+  setRows(workTile, variant, sequence, block);
   return sequence.variant;
 }

@@ -1,19 +1,18 @@
-//===- AttendPlan.h - which pieces a batch's attention is cut in -*- C++
-//-*-===//
+//===- AttendPlan.h - which pieces attention is cut in ----------*- C++ -*-===//
 //
 // A sequence's query tokens are cut into blocks and its cached tokens into
-// splits at absolute multiples of the kernel's split; one work item is one
+// splits at absolute multiples of the kernel's split; one work tile is one
 // (split, kv head, block). Every decision depends on the sequence alone, so a
-// row's result depends on nothing else either. No list of items exists: an
-// index is decoded when a worker takes it.
+// row's result depends on nothing else either. No list of work tiles exists: an
+// index is resolved when a worker takes it.
 //
-//   item index:   sequence > split > kv head > query block   (fastest)
+//   index of a work tile:   sequence > split > kv head > query block (fastest)
 //
 // so that neighbours read the same cached tokens (blocks), then the same pages
-// (heads), and each item streams up to `split` tokens of one head.
+// (heads), and each work tile streams up to `split` tokens of one head.
 //
-// The parts of all items lie in the caller's workspace until they are merged.
-// If they do not fit at once, the batch runs as several waves.
+// The partial results of all work tiles lie in the caller's workspace until
+// they are merged. If they do not fit at once, the batch runs as several waves.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_RUNTIME_ATTENDPLAN_H
@@ -44,8 +43,8 @@ struct AttendShape {
 
   /// Index of the variant for a sequence with that many query tokens.
   uint32_t variantFor(uint32_t queries) const;
-  /// Bytes of one part of one query token.
-  size_t partBytes() const { return size_t(queryHeads) * (dimV + 1) * 4; }
+  /// Bytes of the partial results of one query token in a split.
+  size_t partialBytes() const { return size_t(queryHeads) * (dimV + 1) * 4; }
 };
 
 /// The splits that some query token of a range may see: [0, sinkEnd) and
@@ -54,8 +53,8 @@ struct ActiveSplits {
   int32_t sinkEnd = 0, recentBegin = 0, recentEnd = 0;
 
   int32_t count() const { return sinkEnd + recentEnd - recentBegin; }
-  int32_t split(int32_t part) const {
-    return part < sinkEnd ? part : recentBegin + part - sinkEnd;
+  int32_t split(int32_t splitIdx) const {
+    return splitIdx < sinkEnd ? splitIdx : recentBegin + splitIdx - sinkEnd;
   }
 };
 
@@ -63,27 +62,28 @@ struct ActiveSplits {
 ActiveSplits activeSplits(const AttendShape &shape, uint32_t split,
                           int64_t first, int64_t last);
 
-/// Parts at most, of `queries` query tokens over `kvLen` cached ones.
-int64_t mostParts(const AttendShape &shape, uint32_t split, int64_t queries,
-                  int64_t kvLen);
+/// Splits at most, of `queries` query tokens over `kvLen` cached ones.
+int64_t mostSplits(const AttendShape &shape, uint32_t split, int64_t queries,
+                   int64_t kvLen);
 
 /// One sequence of a wave.
 struct PlannedSequence {
-  int64_t itemBegin = 0, mergeBegin = 0; ///< sums over the sequences before
-  int32_t length = 0;                    ///< cached tokens seen by anyone
+  int64_t workTileBegin = 0, mergeBegin = 0; ///< sums over the sequences before
+  int32_t length = 0;                        ///< cached tokens seen by anyone
   int32_t queries = 0;
   uint32_t variant = 0;
   int32_t blocks = 0;
   ActiveSplits splits;
 };
 
-/// A run of sequences, or a run of one sequence's query blocks, whose parts are
-/// in the workspace at the same time. `args` has them as its whole batch.
+/// A run of sequences, or a run of one sequence's query blocks, whose partial
+/// results are in the workspace at the same time. `args` has them as its whole
+/// batch.
 struct Wave {
   KvcAttendArgs args;
   const PlannedSequence *sequences = nullptr;
   uint32_t count = 0;
-  uint32_t items = 0, merges = 0;
+  uint32_t workTiles = 0, merges = 0;
 };
 
 /// Cuts a checked batch into waves, in the caller's workspace.
@@ -107,11 +107,11 @@ public:
   /// required() bytes. A wave is valid until the next call.
   bool next(Wave &wave);
 
-  /// The item or merge of an index.
-  static uint32_t item(const AttendShape &shape, const Wave &wave,
-                       uint32_t index, KvcWorkItem &item);
+  /// The work tile or merge of an index.
+  static uint32_t workTile(const AttendShape &shape, const Wave &wave,
+                           uint32_t index, KvcWorkTile &workTile);
   static uint32_t merge(const AttendShape &shape, const Wave &wave,
-                        uint32_t index, KvcWorkItem &item);
+                        uint32_t index, KvcWorkTile &workTile);
 
 private:
   struct Layout;
@@ -128,11 +128,11 @@ private:
   const kvc_attend_args &batch;
   size_t scratchBytes;
   size_t needed = 0;
-  size_t budget = 0;         ///< bytes for parts
+  size_t budget = 0;         ///< bytes for partial results
   uint32_t nextSequence = 0; ///< that no wave has handled
   int32_t nextRow = 0;       ///< query token of it
-  size_t used = 0;           ///< bytes of parts in the wave so far
-  int64_t partRows = 0;      ///< rows of parts in the wave so far
+  size_t used = 0;           ///< bytes of partial results in the wave so far
+  int64_t splitRows = 0;     ///< split rows in the wave so far
 };
 
 } // namespace kvc::rt

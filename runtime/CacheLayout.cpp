@@ -21,7 +21,7 @@ kvc_status kvc::rt::checkBounds(const artifact::Manifest &manifest,
   } limits[] = {
       {"max_sequences", options.max_sequences, 1u << 24},
       {"max_batch", options.max_batch, 1u << 24},
-      // Work items are numbered by 32 bits.
+      // Work tiles are numbered by 32 bits.
       {"max_step_tokens", options.max_step_tokens,
        INT32_MAX / manifest.model.kvHeads},
       {"max_tokens_per_seq", options.max_tokens_per_seq, KVC_MAX_TOKENS}};

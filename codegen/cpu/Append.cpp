@@ -31,8 +31,8 @@ private:
 };
 
 void AppendKernel::emit(ArrayRef<tile::StoredRow> rows) {
-  Value begin = k.itemField(offsetof(KvcWorkItem, begin));
-  Value end = k.itemField(offsetof(KvcWorkItem, end));
+  Value begin = k.workTileField(offsetof(KvcWorkTile, begin));
+  Value end = k.workTileField(offsetof(KvcWorkTile, end));
   Value slots = kit.loadPtr(k.args, offsetof(KvcAppendArgs, slot));
   int64_t page = k.cache.layout().getPageTokens();
   Value slotTokens =

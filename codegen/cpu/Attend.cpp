@@ -90,26 +90,28 @@ LogicalResult AttendKernel::emit() {
   if (failed(checkSchedule()) || failed(checkChains()))
     return failure();
   remarkSlowPaths();
-  math = schedule.getPack() ? makePackedMath(*this) : makeDirectMath(*this);
-  stepTokens = even ? math->stepTokens(tileTokens) : tileTokens;
-  math->plan();
-  buffers = k.scratch.reserve(2 * math->bufferBytes());
+  mainloop = schedule.getPack() ? makePackedMainloop(*this)
+                                : makeDirectMainloop(*this);
+  stepTokens = even ? mainloop->stepTokens(tileTokens) : tileTokens;
+  mainloop->plan();
+  buffers = k.scratch.reserve(2 * mainloop->bufferBytes());
   if (!even)
     rowTable = k.scratch.reserve(planes.size() * tileTokens * 8);
-  loadItem();
-  math->loadQuery(tile::LoadQueryOp(graph.query).getScale().convertToDouble());
-  math->initState();
+  loadWorkTile();
+  mainloop->loadQuery(
+      tile::LoadQueryOp(graph.query).getScale().convertToDouble());
+  mainloop->initState();
   emitLoop();
-  math->storePartial();
+  mainloop->storePartial();
   return success();
 }
 
-void AttendKernel::loadItem() {
-  sequence = k.itemField(offsetof(KvcWorkItem, sequence));
-  head = k.itemField(offsetof(KvcWorkItem, head));
-  tokensBegin = k.itemField(offsetof(KvcWorkItem, begin));
-  rowBegin = k.itemField(offsetof(KvcWorkItem, row_begin));
-  Value rowEnd = k.itemField(offsetof(KvcWorkItem, row_end));
+void AttendKernel::loadWorkTile() {
+  sequence = k.workTileField(offsetof(KvcWorkTile, sequence));
+  head = k.workTileField(offsetof(KvcWorkTile, head));
+  tokensBegin = k.workTileField(offsetof(KvcWorkTile, begin));
+  rowBegin = k.workTileField(offsetof(KvcWorkTile, row_begin));
+  Value rowEnd = k.workTileField(offsetof(KvcWorkTile, row_end));
   Value cu = kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, cu_q)),
                     kit.mul(sequence, 4));
   queries = kit.sub(kit.loadI32(cu, 4), kit.loadI32(cu, 0));
@@ -123,7 +125,7 @@ void AttendKernel::loadItem() {
   rows = kit.mul(tokens, group);
   // What the last query sees at most.
   tokensEnd =
-      kit.min(k.itemField(offsetof(KvcWorkItem, end)), kit.add(posLast, 1));
+      kit.min(k.workTileField(offsetof(KvcWorkTile, end)), kit.add(posLast, 1));
   Value last = kit.max(kit.add(tokensEnd, -1), kit.i64(0));
   lastTile = kit.mul(kit.div(last, tileTokens), tileTokens);
   lastStep = kit.mul(kit.div(last, stepTokens), stepTokens);
@@ -222,23 +224,23 @@ void AttendKernel::fillTable(TileRows &rows) {
   });
 }
 
-AttendKernel::Sight AttendKernel::sight(Value first) {
+AttendKernel::BlockMask AttendKernel::blockMask(Value first) {
   ReadAttrInterface read = graph.read();
   Value last = kit.add(first, tileTokens);
-  Sight sight;
-  sight.full = kit.both(kit.cmp(Pred::sle, last, tokensEnd),
-                        kit.cmp(Pred::sle, last, kit.add(posFirst, 1)));
+  BlockMask mask;
+  mask.isFullBlock = kit.both(kit.cmp(Pred::sle, last, tokensEnd),
+                              kit.cmp(Pred::sle, last, kit.add(posFirst, 1)));
   if (read.isAll())
-    return sight;
+    return mask;
   Value sink = kit.i64(read.getSinkTokens());
   Value newest = kit.add(posLast, -read.getRecentTokens());
   Value oldest = kit.add(posFirst, -read.getRecentTokens() + 1);
-  sight.full =
-      kit.both(sight.full, kit.either(kit.cmp(Pred::sle, last, sink),
-                                      kit.cmp(Pred::sgt, first, newest)));
-  sight.seen = kit.either(kit.cmp(Pred::slt, first, sink),
-                          kit.cmp(Pred::sgt, last, oldest));
-  return sight;
+  mask.isFullBlock =
+      kit.both(mask.isFullBlock, kit.either(kit.cmp(Pred::sle, last, sink),
+                                            kit.cmp(Pred::sgt, first, newest)));
+  mask.anyRowVisible = kit.either(kit.cmp(Pred::slt, first, sink),
+                                  kit.cmp(Pred::sgt, last, oldest));
+  return mask;
 }
 
 /// What these loops can do to scores and to probabilities.
@@ -271,14 +273,15 @@ void AttendKernel::emitLoop() {
     return emitPipelined();
   kit.loop(tokensBegin, tokensEnd, tileTokens, [&](Value first) {
     auto tile = [&](bool masked) { emitTile(locate(first, masked)); };
-    Sight sight = this->sight(first);
+    BlockMask mask = this->blockMask(first);
     auto masked = [&] {
-      sight.seen ? kit.when(sight.seen, [&] { tile(true); }) : tile(true);
+      mask.anyRowVisible ? kit.when(mask.anyRowVisible, [&] { tile(true); })
+                         : tile(true);
     };
-    if (math->masksAll())
+    if (mainloop->masksAll())
       masked();
     else
-      kit.when(sight.full, [&] { tile(false); }, masked);
+      kit.when(mask.isFullBlock, [&] { tile(false); }, masked);
   });
 }
 
@@ -300,32 +303,34 @@ void AttendKernel::emitPipelined() {
   kit.loop(
       tokensBegin, kit.add(tokensEnd, tileTokens), tileTokens, init,
       [&](Value first, ValueRange carried) {
-        Sight sight = this->sight(first);
+        BlockMask mask = this->blockMask(first);
         Value exists = kit.cmp(Pred::slt, first, tokensEnd);
         TileRows rows = locate(first, /*masked=*/false);
         rows.buffer = kit.at(rows.buffer, carried[1]);
         TileRows before = rows; // of it, only V's rows and the buffer
         before.first = kit.add(first, -tileTokens);
-        Value other = kit.sub(kit.i64(math->bufferBytes()), carried[1]);
+        Value other = kit.sub(kit.i64(mainloop->bufferBytes()), carried[1]);
         before.buffer = kit.at(k.scratchAt(buffers), other);
-        SmallVector<Value> next{sight.full, other};
+        SmallVector<Value> next{mask.isFullBlock, other};
         for (auto [i, plane] : llvm::enumerate(planesV)) {
           before.base[plane] = carried[2 + i];
           next.push_back(rows.base[plane]);
         }
         kit.loop(0, tileTokens, stepTokens, [&](Value from) {
           kit.when(carried[0], [&] {
-            math->prepare(step(before, codesV, from), graph.probabilities);
+            mainloop->prepare(step(before, codesV, from), graph.probabilities);
           });
-          kit.when(sight.full, [&] { math->dot(step(rows, codesK, from)); });
+          kit.when(mask.isFullBlock,
+                   [&] { mainloop->dot(step(rows, codesK, from)); });
           kit.when(carried[0],
-                   [&] { math->accumulate(step(before, codesV, from)); });
+                   [&] { mainloop->accumulate(step(before, codesV, from)); });
         });
-        kit.when(sight.full, [&] { math->softmaxStep(rows, graph.scores); });
+        kit.when(mask.isFullBlock,
+                 [&] { mainloop->softmaxStep(rows, graph.scores); });
 
-        Value partly = kit.both(exists, kit.negate(sight.full));
-        if (sight.seen)
-          partly = kit.both(partly, sight.seen);
+        Value partly = kit.both(exists, kit.negate(mask.isFullBlock));
+        if (mask.anyRowVisible)
+          partly = kit.both(partly, mask.anyRowVisible);
         kit.when(partly, [&] {
           TileRows masked = locate(first, /*masked=*/true);
           masked.buffer = rows.buffer;
@@ -336,14 +341,14 @@ void AttendKernel::emitPipelined() {
 }
 
 void AttendKernel::emitTile(const TileRows &rows) {
-  math->dot(rows);
-  math->softmaxStep(rows, graph.scores);
-  math->prepare(rows, graph.probabilities);
-  math->accumulate(rows);
+  mainloop->dot(rows);
+  mainloop->softmaxStep(rows, graph.scores);
+  mainloop->prepare(rows, graph.probabilities);
+  mainloop->accumulate(rows);
 }
 
 //===----------------------------------------------------------------------===//
-// Services for TileMath
+// Services for Mainloop
 //===----------------------------------------------------------------------===//
 
 Value AttendKernel::queryRow(Value row) {
@@ -354,13 +359,14 @@ Value AttendKernel::queryRow(Value row) {
   Value stride = kit.loadI64(k.args, offsetof(KvcAttendArgs, q_row_stride));
   Value q = kit.loadPtr(k.args, offsetof(KvcAttendArgs, q));
   Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
-  Value column = kit.add(kit.mul(kvHead, group), kit.rem(row, group));
+  Value qHead = kit.add(kit.mul(kvHead, group), kit.rem(row, group));
   return kit.at(kit.at(q, kit.mul(token, stride)),
-                kit.mul(column, dimK * k.dtypeBytes()));
+                kit.mul(qHead, dimK * k.dtypeBytes()));
 }
 
 Value AttendKernel::partialRow(Value row) {
-  return k.partialRow(sequence, k.itemField(offsetof(KvcWorkItem, part)),
+  return k.partialRow(sequence,
+                      k.workTileField(offsetof(KvcWorkTile, split_idx)),
                       queries, kit.add(rowBegin, kit.div(row, group)),
                       kit.add(kit.mul(head, group), kit.rem(row, group)));
 }

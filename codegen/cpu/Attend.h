@@ -1,9 +1,9 @@
 //===- Attend.h - the frame of an attend kernel -----------------*- C++ -*-===//
 //
-// One work item: the query rows of one sequence and kv head against the tokens
+// One work tile: the query rows of one sequence and kv head against the tokens
 // of one split. This class finds the tiles and where their rows stand, and puts
 // what the kernel's graph says in order; how a tile is multiplied is a
-// TileMath: in registers as it is dequantized (few query rows), or as small
+// Mainloop: in registers as it is dequantized (few query rows), or as small
 // matrix products (many).
 //
 //===----------------------------------------------------------------------===//
@@ -30,7 +30,7 @@ public:
   mlir::Value first;  ///< token of row 0
   mlir::Value count;  ///< rows that exist; null: all of the tile
   mlir::Value from;   ///< index of a step's first row; null: all are one step
-  mlir::Value buffer; ///< where its scores are (TileMath::bufferBytes)
+  mlir::Value buffer; ///< where its scores are (Mainloop::bufferBytes)
   bool masked = false;
   /// Evenly spaced rows: the first addresses of this tile. Otherwise a table of
   /// addresses in scratch.
@@ -48,9 +48,9 @@ std::optional<StreamKind> scaledBy(llvm::ArrayRef<mlir::Operation *> chain);
 /// Per tile: dot, softmaxStep, prepare, accumulate, in this order; all but
 /// softmaxStep may be done step by step. A tile's scores are in its buffer, so
 /// that the next tile may have its dot before this one has its last two.
-class TileMath {
+class Mainloop {
 public:
-  virtual ~TileMath() = default;
+  virtual ~Mainloop() = default;
   /// Reserves scratch; called once, before anything is emitted.
   virtual void plan() = 0;
   /// Bytes that a tile's buffer takes.
@@ -73,8 +73,8 @@ public:
   virtual void storePartial() = 0;
 };
 
-std::unique_ptr<TileMath> makeDirectMath(AttendKernel &kernel);
-std::unique_ptr<TileMath> makePackedMath(AttendKernel &kernel);
+std::unique_ptr<Mainloop> makeDirectMainloop(AttendKernel &kernel);
+std::unique_ptr<Mainloop> makePackedMainloop(AttendKernel &kernel);
 
 class AttendKernel {
 public:
@@ -92,12 +92,12 @@ public:
   /// Tiles have evenly spaced rows: none straddles a page.
   bool even;
 
-  // Values of the work item, all i64.
+  // Values of the work tile, all i64.
   mlir::Value sequence, head, tokensBegin, tokensEnd;
   mlir::Value queries;  ///< query tokens of the sequence
-  mlir::Value rowBegin; ///< first query token of the item
-  mlir::Value rows;     ///< query rows of the item: its query tokens x group
-  mlir::Value posFirst; ///< position of the item's first query token
+  mlir::Value rowBegin; ///< first query token of the work tile
+  mlir::Value rows; ///< query rows of the work tile: its query tokens x group
+  mlir::Value posFirst; ///< position of the work tile's first query token
   mlir::Value posLast;  ///< position of its last
 
   /// The plane of a stream's scales.
@@ -140,15 +140,16 @@ public:
 private:
   mlir::LogicalResult checkSchedule();
   void remarkSlowPaths();
-  void loadItem();
+  void loadWorkTile();
   /// Index of row `row` among the partial results.
   mlir::Value partialRow(mlir::Value row);
-  /// What to do with a tile, from what it holds for the item's queries.
-  struct Sight {
-    mlir::Value full; ///< every query sees every token: no mask, no bounds
-    mlir::Value seen; ///< some query sees some token; null: always
+  /// What to do with a tile, from what it holds for the work tile's queries.
+  struct BlockMask {
+    mlir::Value
+        isFullBlock; ///< every query sees every token: no mask, no bounds
+    mlir::Value anyRowVisible; ///< some query sees some token; null: always
   };
-  Sight sight(mlir::Value first);
+  BlockMask blockMask(mlir::Value first);
   mlir::LogicalResult checkChains();
   void emitLoop();
   void emitPipelined();
@@ -159,12 +160,12 @@ private:
   mlir::Value address(unsigned plane, mlir::Value token);
   void fillTable(TileRows &rows);
 
-  std::unique_ptr<TileMath> math;
+  std::unique_ptr<Mainloop> mainloop;
   llvm::SmallVector<PlaneGeometry, 4> planes;
-  llvm::SmallVector<mlir::Value, 4> planeOrigin; ///< at the item's head
+  llvm::SmallVector<mlir::Value, 4> planeOrigin; ///< at the work tile's head
   llvm::SmallVector<mlir::Value, 4> planeOuter;
   mlir::Value table;    ///< the sequence's page ids
-  mlir::Value lastTile; ///< first token of the item's last tile
+  mlir::Value lastTile; ///< first token of the work tile's last tile
   mlir::Value lastStep; ///< and of its last step
   int64_t rowTable = 0; ///< scratch: addresses [plane][tile tokens]
   int64_t buffers = 0;  ///< scratch: two of them

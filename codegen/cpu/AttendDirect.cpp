@@ -1,5 +1,5 @@
 //===- AttendDirect.cpp - few query rows: state and softmax ---------------===//
-#include "codegen/cpu/DirectMath.h"
+#include "codegen/cpu/DirectMainloop.h"
 
 #include <cmath>
 
@@ -7,7 +7,7 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
 
-DirectMath::DirectMath(AttendKernel &kernel)
+DirectMainloop::DirectMainloop(AttendKernel &kernel)
     : a(kernel), kit(a.kit), k(a.k), blockRows(a.schedule.getRows()),
       padded(llvm::PowerOf2Ceil(blockRows)),
       tokensPerVector(std::clamp<int64_t>(kit.lanes / padded, 1, a.tileTokens)),
@@ -28,14 +28,14 @@ DirectMath::DirectMath(AttendKernel &kernel)
 /// As many as keep both streams of memory going; more where products take the
 /// longer, for a step costs a store of every accumulator. At least a vector of
 /// scores and a group of keys.
-int64_t DirectMath::stepTokens(int64_t tile) {
+int64_t DirectMainloop::stepTokens(int64_t tile) {
   int64_t bytes = formV == Form::BF16 ? 4096 : 8192;
   int64_t row = std::max(a.rowBytes(a.codesK), a.rowBytes(a.codesV));
   int64_t step = llvm::bit_floor(uint64_t(std::max<int64_t>(bytes / row, 1)));
   return std::min(tile, std::max({step, kit.lanes, a.schedule.getKeys()}));
 }
 
-void DirectMath::plan() {
+void DirectMainloop::plan() {
   Scratch &scratch = k.scratch;
   q = scratch.reserve(maxBlocks() * queryBytes());
   acc = scratch.reserve(maxRows * a.dimV * 4);
@@ -46,7 +46,7 @@ void DirectMath::plan() {
   p = scratch.reserve(maxBlocks() * a.stepTokens * padded * 2);
 }
 
-void DirectMath::initState() {
+void DirectMainloop::initState() {
   forBlocks([&](Value block) {
     Type type = kit.vec(padded);
     kit.store(kit.constant(-INFINITY, type), stats(m, block));
@@ -58,9 +58,9 @@ void DirectMath::initState() {
   });
 }
 
-void DirectMath::prefetchAhead(const TileRows &rows, unsigned plane,
-                               Value index, int64_t count, int64_t times,
-                               Value offset, int64_t bytes) {
+void DirectMainloop::prefetchAhead(const TileRows &rows, unsigned plane,
+                                   Value index, int64_t count, int64_t times,
+                                   Value offset, int64_t bytes) {
   int64_t stride = a.tokenStride(plane), n = rows.ahead.size();
   for (int64_t distance = 0; distance < n; distance += n / times) {
     Value first = kit.anywhere(rows.ahead[distance],
@@ -76,7 +76,7 @@ void DirectMath::prefetchAhead(const TileRows &rows, unsigned plane,
 
 /// The scales of the tokens of score vector `vector`, each repeated for all
 /// padded rows.
-Value DirectMath::tokenScales(int64_t scratch, Value vector) {
+Value DirectMainloop::tokenScales(int64_t scratch, Value vector) {
   int64_t n = tokensPerVector;
   Value scales = kit.load(kit.vec(n),
                           kit.at(k.scratchAt(scratch), kit.mul(vector, n * 4)));
@@ -86,8 +86,8 @@ Value DirectMath::tokenScales(int64_t scratch, Value vector) {
   return kit.shuffle(scales, scales, lanes);
 }
 
-Value DirectMath::mask(Value x, const TileRows &rows, Value block, Value vector,
-                       tile::MaskOp op) {
+Value DirectMainloop::mask(Value x, const TileRows &rows, Value block,
+                           Value vector, tile::MaskOp op) {
   SmallVector<int32_t> token, row;
   int64_t lanes = tokensPerVector * padded;
   for (int64_t lane = 0; lane < lanes; ++lane) {
@@ -107,8 +107,9 @@ Value DirectMath::mask(Value x, const TileRows &rows, Value block, Value vector,
       x, kit.constant(-INFINITY, x.getType()));
 }
 
-Value DirectMath::applyAll(Value x, ArrayRef<Operation *> transforms,
-                           const TileRows &rows, Value block, Value vector) {
+Value DirectMainloop::applyAll(Value x, ArrayRef<Operation *> transforms,
+                               const TileRows &rows, Value block,
+                               Value vector) {
   for (Operation *transform : transforms) {
     if (isa<tile::ScaleTokensOp>(transform))
       x = kit.fmul(x, tokenScales(scaleK, vector));
@@ -123,7 +124,7 @@ Value DirectMath::applyAll(Value x, ArrayRef<Operation *> transforms,
 /// Carries values over the vectors of scores of a block that `rows` holds,
 /// [token][padded], a few at a time: `body` gets the first one's index and how
 /// many there are.
-DirectMath::Values DirectMath::forScores(
+DirectMainloop::Values DirectMainloop::forScores(
     const TileRows &rows, Values init,
     llvm::function_ref<Values(Value, int64_t, ValueRange)> body) {
   int64_t vectors = a.countRows(rows) / tokensPerVector;
@@ -138,7 +139,7 @@ DirectMath::Values DirectMath::forScores(
 
 /// What exponents count from. Nothing seen yet: any finite origin will do, -inf
 /// would make NaN.
-Value DirectMath::originOf(Value largest) {
+Value DirectMainloop::originOf(Value largest) {
   Value none = kit.fcmp(arith::CmpFPredicate::OEQ, largest,
                         kit.constant(-INFINITY, largest.getType()));
   return kit.select(none, kit.constant(0, largest.getType()), largest);
@@ -146,7 +147,8 @@ Value DirectMath::originOf(Value largest) {
 
 /// The largest of all scores so far; what was summed from another origin is
 /// rescaled at once, which after the first tiles is rare.
-void DirectMath::softmaxStep(const TileRows &rows, ArrayRef<Operation *> all) {
+void DirectMainloop::softmaxStep(const TileRows &rows,
+                                 ArrayRef<Operation *> all) {
   SmallVector<Operation *> transforms(all);
   if (!rows.masked)
     llvm::erase_if(transforms, [](Operation *transform) {
@@ -183,7 +185,7 @@ void DirectMath::softmaxStep(const TileRows &rows, ArrayRef<Operation *> all) {
 }
 
 /// Multiplies all that a block has summed by `factor`, row by row.
-void DirectMath::rescale(Value block, Value factor) {
+void DirectMainloop::rescale(Value block, Value factor) {
   Value total = kit.load(kit.vec(padded), stats(l, block));
   kit.store(kit.fmul(total, factor), stats(l, block));
   Value sums = blockAt(acc, block, blockRows * a.dimV * 4);
@@ -196,6 +198,6 @@ void DirectMath::rescale(Value block, Value factor) {
   }
 }
 
-std::unique_ptr<TileMath> kvc::cpu::makeDirectMath(AttendKernel &kernel) {
-  return std::make_unique<DirectMath>(kernel);
+std::unique_ptr<Mainloop> kvc::cpu::makeDirectMainloop(AttendKernel &kernel) {
+  return std::make_unique<DirectMainloop>(kernel);
 }

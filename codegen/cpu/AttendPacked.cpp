@@ -1,7 +1,7 @@
 //===- AttendPacked.cpp - many query rows: small matrix products ----------===//
 //
-// Query rows come in blocks of two vectors. q is transposed once per item, so
-// that neither product needs the tile transposed, and the softmax of a block
+// Query rows come in blocks of two vectors. q is transposed once per work tile,
+// so that neither product needs the tile transposed, and the softmax of a block
 // runs down its columns:
 //
 //   sT  [token][row]   =  k [token][dim k]  *  qT [dim k][row]    per block
@@ -16,7 +16,7 @@
 // taken.
 //
 //===----------------------------------------------------------------------===//
-#include "codegen/cpu/PackedMath.h"
+#include "codegen/cpu/PackedMainloop.h"
 
 #include "llvm/Support/MathExtras.h"
 
@@ -27,7 +27,7 @@ using namespace kvc;
 using namespace kvc::cpu;
 using Pred = arith::CmpFPredicate;
 
-PackedMath::PackedMath(AttendKernel &a)
+PackedMainloop::PackedMainloop(AttendKernel &a)
     : a(a), kit(a.kit), k(a.k), blockRows(2 * kit.lanes),
       tileRows(a.schedule.getRows()), wordsK(a.dimK), widthV(a.dimV) {
   int64_t rows = a.schedule.getQueries() * a.group;
@@ -53,7 +53,7 @@ PackedMath::PackedMath(AttendKernel &a)
   }
 }
 
-PackedMath::Form PackedMath::chooseForm(CodecAttrInterface codec) {
+PackedMainloop::Form PackedMainloop::chooseForm(CodecAttrInterface codec) {
   Type code = codec.getCodeType(), bf16 = kit.b.getBF16Type();
   if (!a.schedule.getDot())
     return Form::F32;
@@ -63,7 +63,7 @@ PackedMath::Form PackedMath::chooseForm(CodecAttrInterface codec) {
   return fits && k.target().hasDot(bf16, k.dtype) ? Form::Pairs : Form::F32;
 }
 
-void PackedMath::plan() {
+void PackedMainloop::plan() {
   Scratch &scratch = k.scratch;
   int64_t rows = maxRows(), tokens = a.tileTokens;
   qT = scratch.reserve(maxBlocks * limbsQ * queryWords() * 4);
@@ -88,7 +88,7 @@ void PackedMath::plan() {
 // State
 //===----------------------------------------------------------------------===//
 
-void PackedMath::initState() {
+void PackedMainloop::initState() {
   Value rows = kit.mul(blocks, blockRows), zero = kit.constant(0, kit.vec(8));
   kit.loop(kit.i64(0), rows, 8, [&](Value row) {
     kit.store(kit.constant(-INFINITY, kit.vec(8)), element(m, row));
@@ -111,13 +111,13 @@ void PackedMath::initState() {
 
 /// Row `token` of K as the product reads it; for tokens that do not exist any
 /// row will do, the mask hides them.
-Value PackedMath::keyRow(const TileRows &rows, Value token) {
+Value PackedMainloop::keyRow(const TileRows &rows, Value token) {
   if (!direct)
     return element(kRows, kit.mul(token, wordsK));
   return rows.row(a.codesK, kit.min(token, kit.add(a.existingRows(rows), -1)));
 }
 
-void PackedMath::dot(const TileRows &rows) {
+void PackedMainloop::dot(const TileRows &rows) {
   Value finiteK = direct ? Value() : packK(rows);
   if (formK == Form::Tiles) {
     forBlocks([&](Value block) { scoreTiles(block); });
@@ -134,7 +134,7 @@ void PackedMath::dot(const TileRows &rows) {
 }
 
 /// Scores of a block against as many tokens as `keys`.
-void PackedMath::scoreTile(ArrayRef<Value> keys, Value block, Value token) {
+void PackedMainloop::scoreTile(ArrayRef<Value> keys, Value block, Value token) {
   constexpr int64_t unroll = 4; // dims are multiples of 8
   Value columns = kit.mul(block, queryWords());
   SmallVector<Value> sums(2 * keys.size(), kit.constant(0, kit.vec(kit.lanes)));
@@ -165,8 +165,8 @@ void PackedMath::scoreTile(ArrayRef<Value> keys, Value block, Value token) {
   }
 }
 
-void PackedMath::prepare(const TileRows &rows,
-                         ArrayRef<Operation *> transforms) {
+void PackedMainloop::prepare(const TileRows &rows,
+                             ArrayRef<Operation *> transforms) {
   finite = packV(rows);
   auto stream = scaledBy(transforms);
   scaled = stream.has_value();
@@ -174,7 +174,7 @@ void PackedMath::prepare(const TileRows &rows,
     a.gatherScales(rows, *stream, scaleV);
 }
 
-void PackedMath::accumulate(const TileRows &rows) {
+void PackedMainloop::accumulate(const TileRows &rows) {
   forBlocks([&](Value block) {
     if (formV == Form::Tiles)
       return accumulateTiles(block);
@@ -186,7 +186,7 @@ void PackedMath::accumulate(const TileRows &rows) {
 }
 
 /// The weights of a block's rows for a token, V's scales in them.
-Value PackedMath::weight(Value at, Value token, int64_t lanes) {
+Value PackedMainloop::weight(Value at, Value token, int64_t lanes) {
   Value x = kit.load(kit.vec(lanes), at);
   if (!scaled)
     return x;
@@ -197,7 +197,8 @@ Value PackedMath::weight(Value at, Value token, int64_t lanes) {
 /// Weights of two tokens as words of bf16, and what those lack. Halves are
 /// rounded up: to even would take three instructions more. A NaN may be lost
 /// here; the row's sum of weights has it.
-PackedMath::Values PackedMath::pairWeights(Value x, Value y, int64_t limbs) {
+PackedMainloop::Values PackedMainloop::pairWeights(Value x, Value y,
+                                                   int64_t limbs) {
   OpBuilder &b = kit.b;
   int64_t n = cast<VectorType>(x.getType()).getNumElements();
   auto words = VectorType::get(n, b.getI32Type());
@@ -232,7 +233,7 @@ PackedMath::Values PackedMath::pairWeights(Value x, Value y, int64_t limbs) {
 
 /// Applies V's scales to the probabilities of a block, and for products of
 /// pairs makes p [token / 2][row] of them.
-void PackedMath::scaleAndPair(Value block) {
+void PackedMainloop::scaleAndPair(Value block) {
   if (!scaled && formV != Form::Pairs)
     return;
   auto load = [&](Value token) {
@@ -249,7 +250,7 @@ void PackedMath::scaleAndPair(Value block) {
   });
 }
 
-void PackedMath::accumulateBlock(Value block) {
+void PackedMainloop::accumulateBlock(Value block) {
   int64_t wide = 2 * kit.lanes;
   kit.loop(0, blockRows, tileRows, [&](Value row) {
     int64_t done = a.dimV / wide * wide;
@@ -264,8 +265,8 @@ void PackedMath::accumulateBlock(Value block) {
 
 /// acc = alpha * acc + p * v for tileRows rows from `row` of the block, and
 /// vectors * lanes channels.
-void PackedMath::outputTile(Value block, Value row, Value channel,
-                            int64_t vectors, int64_t lanes) {
+void PackedMainloop::outputTile(Value block, Value row, Value channel,
+                                int64_t vectors, int64_t lanes) {
   Value first = kit.add(kit.mul(block, blockRows), row);
   auto slot = [&](int64_t i, int64_t vector) {
     return kit.at(accumulator(block, kit.add(row, i), channel),
@@ -307,7 +308,7 @@ void PackedMath::outputTile(Value block, Value row, Value channel,
 }
 
 /// Adds q * k for the infinities and NaNs of K, which were packed as 0.
-void PackedMath::addNonFiniteScores(const TileRows &rows) {
+void PackedMainloop::addNonFiniteScores(const TileRows &rows) {
   auto add = [&](Value row, Value token, const ChannelBlock &block,
                  Value channel) {
     Value x = a.planK.dequantizeInOrder(kit, block, rows.row(a.codesK, token),
@@ -334,7 +335,7 @@ void PackedMath::addNonFiniteScores(const TileRows &rows) {
 
 /// Adds p * v for the infinities and NaNs of V, which were packed as 0, to the
 /// rows that see their tokens.
-void PackedMath::addNonFinite(const TileRows &rows) {
+void PackedMainloop::addNonFinite(const TileRows &rows) {
   auto add = [&](Value row, Value token, const ChannelBlock &block,
                  Value channel) {
     Value at = kit.at(score(kit.div(row, blockRows), token),
@@ -365,8 +366,8 @@ void PackedMath::addNonFinite(const TileRows &rows) {
 //===----------------------------------------------------------------------===//
 
 /// The steps between the dot and the softmax, for one token and all rows.
-Value PackedMath::apply(Value x, ArrayRef<Operation *> transforms,
-                        const TileRows &rows, Value block, Value token) {
+Value PackedMainloop::apply(Value x, ArrayRef<Operation *> transforms,
+                            const TileRows &rows, Value block, Value token) {
   int64_t n = blockRows;
   if (formK == Form::Tiles && queryScale != 1)
     x = kit.fmul(x, kit.constant(queryScale, x.getType()));
@@ -394,8 +395,8 @@ Value PackedMath::apply(Value x, ArrayRef<Operation *> transforms,
   return x;
 }
 
-void PackedMath::softmaxStep(const TileRows &rows,
-                             ArrayRef<Operation *> transforms) {
+void PackedMainloop::softmaxStep(const TileRows &rows,
+                                 ArrayRef<Operation *> transforms) {
   if (auto stream = scaledBy(transforms))
     a.gatherScales(rows, *stream, scaleK);
   Type type = kit.vec(blockRows);
@@ -434,7 +435,7 @@ void PackedMath::softmaxStep(const TileRows &rows,
 // Result
 //===----------------------------------------------------------------------===//
 
-void PackedMath::storePartial() {
+void PackedMainloop::storePartial() {
   if (formK == Form::Tiles || formV == Form::Tiles)
     kit.releaseTiles();
   kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
@@ -450,6 +451,6 @@ void PackedMath::storePartial() {
   });
 }
 
-std::unique_ptr<TileMath> kvc::cpu::makePackedMath(AttendKernel &kernel) {
-  return std::make_unique<PackedMath>(kernel);
+std::unique_ptr<Mainloop> kvc::cpu::makePackedMainloop(AttendKernel &kernel) {
+  return std::make_unique<PackedMainloop>(kernel);
 }

@@ -11,17 +11,17 @@
 // output puts them right.
 //
 //===----------------------------------------------------------------------===//
-#include "codegen/cpu/DirectMath.h"
+#include "codegen/cpu/DirectMainloop.h"
 
 using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
 
-int64_t DirectMath::Strip::channels() const {
+int64_t DirectMainloop::Strip::channels() const {
   return offset(blocks.back()) + blocks.back().channels;
 }
 
-SmallVector<int64_t> DirectMath::accOrder(const ChannelBlock &block) const {
+SmallVector<int64_t> DirectMainloop::accOrder(const ChannelBlock &block) const {
   if (formV == Form::F32)
     return a.planV.order(block);
   if (block.channels != 2 * kit.lanes)
@@ -36,8 +36,8 @@ SmallVector<int64_t> DirectMath::accOrder(const ChannelBlock &block) const {
 }
 
 /// Probabilities from the scores: their sum, and what accumulate multiplies.
-void DirectMath::prepare(const TileRows &rows,
-                         ArrayRef<Operation *> transforms) {
+void DirectMainloop::prepare(const TileRows &rows,
+                             ArrayRef<Operation *> transforms) {
   auto stream = scaledBy(transforms);
   if (stream)
     a.gatherScales(rows, *stream, scaleV);
@@ -78,7 +78,7 @@ void DirectMath::prepare(const TileRows &rows,
   });
 }
 
-void DirectMath::accumulate(const TileRows &rows) {
+void DirectMainloop::accumulate(const TileRows &rows) {
   forBlocks([&](Value block) {
     forStrips([&](const Strip &strip) { accumulateStrip(rows, block, strip); });
   });
@@ -86,9 +86,9 @@ void DirectMath::accumulate(const TileRows &rows) {
 
 /// Stores vectors of probabilities from `vector` on, each element made one of
 /// 16 bits by `narrow`, in pairs of tokens: [pair][padded][2].
-void DirectMath::storePairs(ArrayRef<Value> x, const TileRows &rows,
-                            Value block, Value vector,
-                            llvm::function_ref<Value(Value)> narrow) {
+void DirectMainloop::storePairs(ArrayRef<Value> x, const TileRows &rows,
+                                Value block, Value vector,
+                                llvm::function_ref<Value(Value)> narrow) {
   int64_t lanes = tokensPerVector * padded;
   size_t some = x.size() > 1 ? 2 : 1; // a lone vector is all of the tile
   int64_t n = some * lanes;
@@ -105,7 +105,7 @@ void DirectMath::storePairs(ArrayRef<Value> x, const TileRows &rows,
 }
 
 /// Probabilities as integers, of a unit that their largest of each row gives.
-void DirectMath::packI16(const TileRows &rows, Value block, Value largest) {
+void DirectMainloop::packI16(const TileRows &rows, Value block, Value largest) {
   OpBuilder &b = kit.b;
   // Powers of two by their exponent fields: 2^e <= largest, and 2^-e. A largest
   // of 0 has unit 0; NaN is in l already.
@@ -142,7 +142,7 @@ void DirectMath::packI16(const TileRows &rows, Value block, Value largest) {
   });
 }
 
-void DirectMath::forStrips(llvm::function_ref<void(const Strip &)> body) {
+void DirectMainloop::forStrips(llvm::function_ref<void(const Strip &)> body) {
   const ChannelPlan &plan = a.planV;
   ArrayRef<ChannelBlock> blocks(plan.blocks);
   int64_t vectors = blocks.front().channels / blocks.front().lanes;
@@ -172,8 +172,8 @@ void DirectMath::forStrips(llvm::function_ref<void(const Strip &)> body) {
 }
 
 /// acc[rows][strip] += sum_t p[t] v[t].
-void DirectMath::accumulateStrip(const TileRows &rows, Value block,
-                                 const Strip &strip) {
+void DirectMainloop::accumulateStrip(const TileRows &rows, Value block,
+                                     const Strip &strip) {
   Value base = kit.at(blockAt(acc, block, blockRows * a.dimV * 4),
                       kit.mul(strip.channel, 4));
   struct Slot {
@@ -213,8 +213,10 @@ void DirectMath::accumulateStrip(const TileRows &rows, Value block,
     kit.store(sum, slot.at);
 }
 
-DirectMath::Values DirectMath::stripTokens(const TileRows &rows, Value block,
-                                           const Strip &strip, Values sums) {
+DirectMainloop::Values DirectMainloop::stripTokens(const TileRows &rows,
+                                                   Value block,
+                                                   const Strip &strip,
+                                                   Values sums) {
   auto [from, to] = range(rows);
   return kit.loop(from, to, 1, sums, [&](Value token, ValueRange carried) {
     prefetchStrip(rows, strip, token, 1);
@@ -222,8 +224,10 @@ DirectMath::Values DirectMath::stripTokens(const TileRows &rows, Value block,
   });
 }
 
-DirectMath::Values DirectMath::stripPairs(const TileRows &rows, Value block,
-                                          const Strip &strip, Values sums) {
+DirectMainloop::Values DirectMainloop::stripPairs(const TileRows &rows,
+                                                  Value block,
+                                                  const Strip &strip,
+                                                  Values sums) {
   auto [from, to] = range(rows);
   return kit.loop(from, to, 2, sums, [&](Value token, ValueRange carried) {
     prefetchStrip(rows, strip, token, 2);
@@ -232,8 +236,8 @@ DirectMath::Values DirectMath::stripPairs(const TileRows &rows, Value block,
 }
 
 /// Twice in all; pairs of bf16, which are done the sooner, four times.
-void DirectMath::prefetchStrip(const TileRows &rows, const Strip &strip,
-                               Value token, int64_t count) {
+void DirectMainloop::prefetchStrip(const TileRows &rows, const Strip &strip,
+                                   Value token, int64_t count) {
   int64_t bytes = a.codeBytes(a.planV), passes = blockRows / strip.rows;
   int64_t times =
       formV == Form::BF16 ? std::clamp<int64_t>(4 / passes, 1, 4) : 2;
@@ -242,8 +246,8 @@ void DirectMath::prefetchStrip(const TileRows &rows, const Strip &strip,
 }
 
 /// Dequantizes a block of a row; the elements are in accumulator order.
-DirectMath::Values DirectMath::dequantizeV(Value row, Value channel,
-                                           const ChannelBlock &block) {
+DirectMainloop::Values DirectMainloop::dequantizeV(Value row, Value channel,
+                                                   const ChannelBlock &block) {
   Values dequantized = a.planV.dequantize(kit, block, row, channel);
   SmallVector<int64_t> from = a.planV.order(block), to = accOrder(block);
   if (from == to)
@@ -264,9 +268,11 @@ DirectMath::Values DirectMath::dequantizeV(Value row, Value channel,
 
 /// With `skipZero`, a token of probability 0 adds nothing even where v is not
 /// finite: it is hidden from the row.
-DirectMath::Values DirectMath::addToken(const TileRows &rows, Value block,
-                                        Value token, const Strip &strip,
-                                        ArrayRef<Value> sums, bool skipZero) {
+DirectMainloop::Values DirectMainloop::addToken(const TileRows &rows,
+                                                Value block, Value token,
+                                                const Strip &strip,
+                                                ArrayRef<Value> sums,
+                                                bool skipZero) {
   Values dequantized;
   for (const ChannelBlock &shape : strip.blocks) {
     Value channel = kit.add(strip.channel, strip.offset(shape));
@@ -292,9 +298,10 @@ DirectMath::Values DirectMath::addToken(const TileRows &rows, Value block,
   return next;
 }
 
-DirectMath::Values DirectMath::addPair(const TileRows &rows, Value block,
-                                       Value token, const Strip &strip,
-                                       ArrayRef<Value> sums) {
+DirectMainloop::Values DirectMainloop::addPair(const TileRows &rows,
+                                               Value block, Value token,
+                                               const Strip &strip,
+                                               ArrayRef<Value> sums) {
   Values pairs;
   for (const ChannelBlock &shape : strip.blocks) {
     Value codes[2];
@@ -326,8 +333,8 @@ DirectMath::Values DirectMath::addPair(const TileRows &rows, Value block,
 }
 
 /// The codes of a block of channels in 16 bits each.
-Value DirectMath::loadHalves(Value row, Value channel,
-                             const ChannelBlock &block) {
+Value DirectMainloop::loadHalves(Value row, Value channel,
+                                 const ChannelBlock &block) {
   Type code = a.planV.codec.getCodeType();
   Value codes = kit.load(VectorType::get(block.channels, code),
                          kit.at(row, kit.mul(channel, a.codeBytes(a.planV))));
@@ -341,7 +348,7 @@ Value DirectMath::loadHalves(Value row, Value channel,
 // Result
 //===----------------------------------------------------------------------===//
 
-void DirectMath::storePartial() {
+void DirectMainloop::storePartial() {
   kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
     Value block = kit.div(row, blockRows);
     Value lane = kit.mul(kit.rem(row, blockRows), 4);
@@ -352,9 +359,9 @@ void DirectMath::storePartial() {
   });
 }
 
-void DirectMath::storeRow(Value row, Value inverse) {
+void DirectMainloop::storeRow(Value row, Value inverse) {
   Value to = a.partialOutput(row);
-  // Blocks are dense: row r of the item stands at acc + r * dim v.
+  // Blocks are dense: row r of the work tile stands at acc + r * dim v.
   Value from = kit.at(k.scratchAt(acc), kit.mul(row, a.dimV * 4));
   a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
     Value x =

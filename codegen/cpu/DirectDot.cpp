@@ -11,13 +11,13 @@
 // 15 bits and a sign of the largest of its row.
 //
 //===----------------------------------------------------------------------===//
-#include "codegen/cpu/DirectMath.h"
+#include "codegen/cpu/DirectMainloop.h"
 
 using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
 
-void DirectMath::loadQuery(double scale) {
+void DirectMainloop::loadQuery(double scale) {
   blocks = kit.ceilDiv(a.rows, blockRows);
   queryScale = scale;
   // Rows and channels that only fill up count as zeros.
@@ -34,7 +34,7 @@ void DirectMath::loadQuery(double scale) {
   });
 }
 
-void DirectMath::loadQueryF32(Value row, double scale) {
+void DirectMainloop::loadQueryF32(Value row, double scale) {
   Value from = a.queryRow(row);
   Value to = kit.at(k.scratchAt(q), kit.mul(row, a.dimK * 4));
   a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
@@ -48,7 +48,7 @@ void DirectMath::loadQueryF32(Value row, double scale) {
 }
 
 /// Where codes from `channel` on, a multiple of 8, of query row `row` stand.
-Value DirectMath::queryAt(Value row, Value channel) {
+Value DirectMainloop::queryAt(Value row, Value channel) {
   int64_t bytes = kit.lanes * 4; // of a chunk of a row
   Value at =
       kit.at(k.scratchAt(q), kit.mul(kit.div(row, blockRows), queryBytes()));
@@ -58,7 +58,7 @@ Value DirectMath::queryAt(Value row, Value channel) {
   return kit.at(at, kit.mul(kit.rem(channel, chunkChannels()), 2));
 }
 
-void DirectMath::loadQueryBF16(Value row) {
+void DirectMainloop::loadQueryBF16(Value row) {
   Value from = a.queryRow(row);
   Type type = VectorType::get(8, k.dtype);
   kit.loop(0, a.dimK, 8, [&](Value channel) {
@@ -67,7 +67,7 @@ void DirectMath::loadQueryBF16(Value row) {
   });
 }
 
-void DirectMath::loadQueryI8(Value row, double scale) {
+void DirectMainloop::loadQueryI8(Value row, double scale) {
   Type type = kit.vec(8);
   Value from = a.queryRow(row);
   auto load = [&](Value c) {
@@ -107,7 +107,7 @@ void DirectMath::loadQueryI8(Value row, double scale) {
   kit.store(plus(factor, finite), kit.at(k.scratchAt(queryFactor), stat));
 }
 
-void DirectMath::dot(const TileRows &rows) {
+void DirectMainloop::dot(const TileRows &rows) {
   int64_t keys = rows.masked ? 1 : a.schedule.getKeys();
   auto [from, to] = range(rows);
   forBlocks([&](Value block) {
@@ -119,7 +119,7 @@ void DirectMath::dot(const TileRows &rows) {
 
 /// The vectors of a block of q if they fit in registers; otherwise each is
 /// loaded where it is used.
-DirectMath::Values DirectMath::queryWords(Value block) {
+DirectMainloop::Values DirectMainloop::queryWords(Value block) {
   Values words;
   if (formK != Form::F32 && inRegisters())
     for (int64_t i = 0; i < chunks() * blockRows; ++i)
@@ -127,15 +127,16 @@ DirectMath::Values DirectMath::queryWords(Value block) {
   return words;
 }
 
-Value DirectMath::loadWord(Value block, int64_t index) {
+Value DirectMainloop::loadWord(Value block, int64_t index) {
   Type type = VectorType::get(kit.lanes, kit.b.getI32Type());
   Value from = blockAt(q, block, queryBytes());
   return kit.load(type, kit.at(from, index * kit.lanes * 4), kit.lanes * 4);
 }
 
 /// Scores of `keys` tokens from `first` against a block of query rows.
-void DirectMath::dotGroup(const TileRows &rows, Value block,
-                          ArrayRef<Value> words, Value first, int64_t keys) {
+void DirectMainloop::dotGroup(const TileRows &rows, Value block,
+                              ArrayRef<Value> words, Value first,
+                              int64_t keys) {
   auto keyRow = [&](int64_t key) {
     Value index = kit.add(first, key);
     prefetchAhead(rows, a.codesK, index, 1, /*times=*/2, kit.i64(0),
@@ -150,7 +151,7 @@ void DirectMath::dotGroup(const TileRows &rows, Value block,
   kit.store(result, scores(rows, block, first));
 }
 
-Value DirectMath::dotF32(int64_t keys, KeyRowFn keyRow, Value block) {
+Value DirectMainloop::dotF32(int64_t keys, KeyRowFn keyRow, Value block) {
   Values keyRows;
   for (int64_t key = 0; key < keys; ++key)
     keyRows.push_back(keyRow(key));
@@ -193,10 +194,11 @@ Value DirectMath::dotF32(int64_t keys, KeyRowFn keyRow, Value block) {
 }
 
 /// Adds one block of channels to the sums [key][row].
-DirectMath::Values DirectMath::dotChannels(const ChannelBlock &shape,
-                                           Value channel,
-                                           ArrayRef<Value> keyRows, Value query,
-                                           ArrayRef<Value> sums) {
+DirectMainloop::Values DirectMainloop::dotChannels(const ChannelBlock &shape,
+                                                   Value channel,
+                                                   ArrayRef<Value> keyRows,
+                                                   Value query,
+                                                   ArrayRef<Value> sums) {
   Values next(sums);
   SmallVector<Values> dequantized;
   for (Value row : keyRows)
@@ -217,8 +219,8 @@ DirectMath::Values DirectMath::dotChannels(const ChannelBlock &shape,
 /// One key after the other: a stream of rows in their order is what prefetchers
 /// follow, and a key has a sum per row under way. Only where q does not stay in
 /// registers, several keys share what is loaded of it.
-Value DirectMath::dotCodes(int64_t keys, KeyRowFn keyRow, WordFn word,
-                           Value block) {
+Value DirectMainloop::dotCodes(int64_t keys, KeyRowFn keyRow, WordFn word,
+                               Value block) {
   int64_t together =
       inRegisters() ? 1 : std::clamp<int64_t>(16 / blockRows, 1, keys);
   // With registers to spare, the next key's products come before the sums of
@@ -248,8 +250,8 @@ Value DirectMath::dotCodes(int64_t keys, KeyRowFn keyRow, WordFn word,
 }
 
 /// The sums, still of all lanes, of each key with each row: [key][row].
-DirectMath::Values DirectMath::dotTogether(ArrayRef<Value> keyRows,
-                                           WordFn word) {
+DirectMainloop::Values DirectMainloop::dotTogether(ArrayRef<Value> keyRows,
+                                                   WordFn word) {
   Value zero = formK == Form::BF16 ? kit.constant(0, kit.vec(kit.lanes))
                                    : kit.i32s(kit.lanes, 0);
   Values sums(keyRows.size() * blockRows, zero);
@@ -270,7 +272,7 @@ DirectMath::Values DirectMath::dotTogether(ArrayRef<Value> keyRows,
 }
 
 /// A chunk of a key's codes in 16 bits each; zeros past the last channel.
-Value DirectMath::codesOf(Value row, int64_t chunk) {
+Value DirectMainloop::codesOf(Value row, int64_t chunk) {
   int64_t first = chunk * chunkChannels();
   int64_t n = std::min(chunkChannels(), a.dimK - first);
   auto halves = VectorType::get(n, kit.b.getI16Type());

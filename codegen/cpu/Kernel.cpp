@@ -66,15 +66,15 @@ int64_t ChannelPlan::unroll() const {
   return 1;
 }
 
-Value Kernel::partialRow(Value sequence, Value part, Value queries, Value query,
-                         Value column) {
+Value Kernel::partialRow(Value sequence, Value splitIdx, Value queries,
+                         Value query, Value qHead) {
   Value first =
-      kit.loadI64(kit.at(kit.loadPtr(args, offsetof(KvcAttendArgs, part_row)),
+      kit.loadI64(kit.at(kit.loadPtr(args, offsetof(KvcAttendArgs, split_row)),
                          kit.mul(sequence, 8)),
                   0);
-  Value row = kit.add(kit.mul(part, queries), query);
+  Value row = kit.add(kit.mul(splitIdx, queries), query);
   return kit.add(kit.add(first, kit.mul(row, cache.getHeads() * group())),
-                 column);
+                 qHead);
 }
 
 Value Kernel::planeBase(int64_t planesOffset, unsigned plane) {

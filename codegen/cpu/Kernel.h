@@ -71,7 +71,7 @@ public:
   CacheType cache;
   mlir::Type dtype;
   Scratch scratch;
-  mlir::Value args, item, scratchBase;
+  mlir::Value args, workTile, scratchBase;
 
   TargetAttr target() {
     return op->getParentOfType<mlir::ModuleOp>()->getAttrOfType<TargetAttr>(
@@ -80,14 +80,16 @@ public:
   int64_t dtypeBytes() const { return dtype.getIntOrFloatBitWidth() / 8; }
   int64_t group() { return store.getGroup(); }
   mlir::Value scratchAt(int64_t offset) { return kit.at(scratchBase, offset); }
-  /// A field of KvcWorkItem, as i64.
-  mlir::Value itemField(int64_t offset) { return kit.loadI32(item, offset); }
+  /// A field of KvcWorkTile, as i64.
+  mlir::Value workTileField(int64_t offset) {
+    return kit.loadI32(workTile, offset);
+  }
 
   /// Index of a query row among the partial results (KvcAttendArgs): `query`
-  /// of the sequence's `queries` query tokens, q head `column` of the store.
-  mlir::Value partialRow(mlir::Value sequence, mlir::Value part,
+  /// of the sequence's `queries` query tokens, q head `qHead` of the store.
+  mlir::Value partialRow(mlir::Value sequence, mlir::Value splitIdx,
                          mlir::Value queries, mlir::Value query,
-                         mlir::Value column);
+                         mlir::Value qHead);
 
   /// Fields of a plane in args; `planesOffset` is offsetof(Args, planes).
   mlir::Value planeBase(int64_t planesOffset, unsigned plane);

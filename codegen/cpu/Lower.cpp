@@ -48,8 +48,9 @@ static LogicalResult lowerKernel(tile::KernelOp op, const CpuTarget &target,
   Kit kit(b, loc, target.lanes);
   Kernel kernel(op, store, kit);
   kernel.args = function.getArgument(0);
-  kernel.item = function.getArgument(1);
-  kernel.scratchBase = kit.loadPtr(kernel.item, offsetof(KvcWorkItem, scratch));
+  kernel.workTile = function.getArgument(1);
+  kernel.scratchBase =
+      kit.loadPtr(kernel.workTile, offsetof(KvcWorkTile, scratch));
   LogicalResult result = op.getKind() == "attend"  ? emitAttend(kernel)
                          : op.getKind() == "merge" ? emitMerge(kernel)
                                                    : emitAppend(kernel);

@@ -1,6 +1,6 @@
-//===- Merge.cpp - parts of an attention joined by log-sum-exp ------------===//
+//===- Merge.cpp - splits of an attention combined by log-sum-exp ---------===//
 //
-// One row at a time: a part is a token with logit lse and value o. The row's
+// One row at a time: a split is a token with logit lse and value o. The row's
 // largest lse is found first, so that the sums need no rescaling.
 //
 //===----------------------------------------------------------------------===//
@@ -28,13 +28,13 @@ public:
 
 private:
   void emitRow(Value row);
-  Value partIndex(Value part, Value row);
-  Value parts(int64_t field, Value index, int64_t bytes) {
+  Value splitRowIndex(Value splitIdx, Value row);
+  Value partial(int64_t field, Value index, int64_t bytes) {
     return kit.at(kit.loadPtr(k.args, field), kit.mul(index, bytes));
   }
   void storeOutput(Value row, Value inverse, Value sums);
   void storeLse(Value row, Value lse);
-  Value column(Value row) {
+  Value qHead(Value row) {
     Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
     return kit.add(kit.mul(kvHead, group), kit.rem(row, group));
   }
@@ -43,16 +43,16 @@ private:
   Kit &kit;
   int64_t dim, group;
   int64_t sums = 0; ///< scratch [dim]
-  Value sequence, head, partCount, rowBegin, firstQuery, queries;
+  Value sequence, head, numSplits, rowBegin, firstQuery, queries;
 };
 
 void MergeKernel::emit() {
   sums = k.scratch.reserve(dim * 4);
-  sequence = k.itemField(offsetof(KvcWorkItem, sequence));
-  head = k.itemField(offsetof(KvcWorkItem, head));
-  partCount = k.itemField(offsetof(KvcWorkItem, part));
-  rowBegin = k.itemField(offsetof(KvcWorkItem, row_begin));
-  Value rowEnd = k.itemField(offsetof(KvcWorkItem, row_end));
+  sequence = k.workTileField(offsetof(KvcWorkTile, sequence));
+  head = k.workTileField(offsetof(KvcWorkTile, head));
+  numSplits = k.workTileField(offsetof(KvcWorkTile, split_idx));
+  rowBegin = k.workTileField(offsetof(KvcWorkTile, row_begin));
+  Value rowEnd = k.workTileField(offsetof(KvcWorkTile, row_end));
   Value cu = kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, cu_q)),
                     kit.mul(sequence, 4));
   firstQuery = kit.loadI32(cu, 0);
@@ -61,23 +61,23 @@ void MergeKernel::emit() {
   kit.loop(kit.i64(0), rows, 1, [&](Value row) { emitRow(row); });
 }
 
-Value MergeKernel::partIndex(Value part, Value row) {
-  return k.partialRow(sequence, part, queries,
+Value MergeKernel::splitRowIndex(Value splitIdx, Value row) {
+  return k.partialRow(sequence, splitIdx, queries,
                       kit.add(rowBegin, kit.div(row, group)),
                       kit.add(kit.mul(head, group), kit.rem(row, group)));
 }
 
 void MergeKernel::emitRow(Value row) {
   Type one = kit.vec(1);
-  auto lseOf = [&](Value part) {
-    return kit.load(one, parts(offsetof(KvcAttendArgs, partial_lse),
-                               partIndex(part, row), 4));
+  auto lseOf = [&](Value splitIdx) {
+    return kit.load(one, partial(offsetof(KvcAttendArgs, partial_lse),
+                                 splitRowIndex(splitIdx, row), 4));
   };
   auto f = [&](double value) { return kit.constant(value, one); };
-  Value largest = kit.loop(kit.i64(0), partCount, 1, ValueRange{f(-INFINITY)},
-                           [&](Value part, ValueRange carried) {
+  Value largest = kit.loop(kit.i64(0), numSplits, 1, ValueRange{f(-INFINITY)},
+                           [&](Value splitIdx, ValueRange carried) {
                              return SmallVector<Value>{
-                                 kit.fmaxKeepNaN(carried[0], lseOf(part))};
+                                 kit.fmaxKeepNaN(carried[0], lseOf(splitIdx))};
                            })[0];
   auto isNone = [&](Value x) {
     return kit.fcmp(arith::CmpFPredicate::OEQ, x, f(-INFINITY));
@@ -89,17 +89,17 @@ void MergeKernel::emitRow(Value row) {
     kit.store(kit.constant(0, kit.vec(8)), kit.at(at, kit.mul(c, 4)));
   });
   Value total = kit.loop(
-      kit.i64(0), partCount, 1, ValueRange{f(0)},
-      [&](Value part, ValueRange carried) {
+      kit.i64(0), numSplits, 1, ValueRange{f(0)},
+      [&](Value splitIdx, ValueRange carried) {
         Value weight =
-            kit.exp2(kit.fmul(kit.fsub(lseOf(part), origin), f(M_LOG2E)));
-        Value wide = kit.splat(kit.extract(weight, 0), 8);
-        Value o = parts(offsetof(KvcAttendArgs, partial_o),
-                        partIndex(part, row), dim * 4);
+            kit.exp2(kit.fmul(kit.fsub(lseOf(splitIdx), origin), f(M_LOG2E)));
+        Value weights = kit.splat(kit.extract(weight, 0), 8);
+        Value o = partial(offsetof(KvcAttendArgs, partial_o),
+                          splitRowIndex(splitIdx, row), dim * 4);
         forChannels([&](Value c) {
           Value slot = kit.at(at, kit.mul(c, 4));
           Value x = kit.load(kit.vec(8), kit.at(o, kit.mul(c, 4)));
-          kit.store(kit.fma(wide, x, kit.load(kit.vec(8), slot)), slot);
+          kit.store(kit.fma(weights, x, kit.load(kit.vec(8), slot)), slot);
         });
         return SmallVector<Value>{kit.fadd(carried[0], weight)};
       })[0];
@@ -120,7 +120,7 @@ void MergeKernel::storeLse(Value row, Value lse) {
   kit.when(wanted, [&] {
     Value stride = kit.loadI64(k.args, offsetof(KvcAttendArgs, lse_row_stride));
     kit.store(lse, kit.at(kit.at(base, kit.mul(query, stride)),
-                          kit.mul(column(row), 4)));
+                          kit.mul(qHead(row), 4)));
   });
 }
 
@@ -129,7 +129,7 @@ void MergeKernel::storeOutput(Value row, Value inverse, Value from) {
   Value query = kit.add(kit.add(firstQuery, rowBegin), kit.div(row, group));
   Value out = kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, out)),
                      kit.mul(query, stride));
-  out = kit.at(out, kit.mul(column(row), dim * k.dtypeBytes()));
+  out = kit.at(out, kit.mul(qHead(row), dim * k.dtypeBytes()));
   kit.loop(0, dim, 8, [&](Value c) {
     Value x = kit.load(kit.vec(8), kit.at(from, kit.mul(c, 4)));
     x = kit.fmul(x, kit.splat(inverse, 8));

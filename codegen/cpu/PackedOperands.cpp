@@ -3,7 +3,7 @@
 // q, K and V as f32 or as words of two bf16, dense in scratch.
 //
 //===----------------------------------------------------------------------===//
-#include "codegen/cpu/PackedMath.h"
+#include "codegen/cpu/PackedMainloop.h"
 
 #include <cmath>
 
@@ -16,7 +16,7 @@ using Pred = arith::CmpFPredicate;
 // Query
 //===----------------------------------------------------------------------===//
 
-void PackedMath::loadQuery(double scale) {
+void PackedMainloop::loadQuery(double scale) {
   this->scale = scale;
   blocks = kit.ceilDiv(a.rows, blockRows);
   // q that needs no other form keeps its own, unscaled.
@@ -28,7 +28,7 @@ void PackedMath::loadQuery(double scale) {
 }
 
 /// Column `row` of qT: the channels of a query row, `blockRows` elements apart.
-void PackedMath::loadQueryRow(Value row) {
+void PackedMainloop::loadQueryRow(Value row) {
   Value from = a.queryRow(row);
   Value column =
       kit.add(kit.mul(kit.div(row, blockRows), limbsQ * queryWords()),
@@ -63,7 +63,7 @@ void PackedMath::loadQueryRow(Value row) {
 //===----------------------------------------------------------------------===//
 
 /// x as a sum of as many bf16, the larger first; alone if it is not finite.
-PackedMath::Values PackedMath::splitLimbs(Value x, int64_t limbs) {
+PackedMainloop::Values PackedMainloop::splitLimbs(Value x, int64_t limbs) {
   Values parts{kit.roundToBF16(x)};
   while (int64_t(parts.size()) < limbs) {
     Value zero = kit.fsub(x, x); // NaN unless x is finite
@@ -77,9 +77,10 @@ PackedMath::Values PackedMath::splitLimbs(Value x, int64_t limbs) {
 }
 
 /// A block of channels of a row in natural order, as bf16.
-PackedMath::Values PackedMath::loadLimbs(const ChannelPlan &plan,
-                                         const ChannelBlock &block, Value row,
-                                         Value channel, int64_t limbs) {
+PackedMainloop::Values PackedMainloop::loadLimbs(const ChannelPlan &plan,
+                                                 const ChannelBlock &block,
+                                                 Value row, Value channel,
+                                                 int64_t limbs) {
   Type code = plan.codec.getCodeType();
   if (code.isBF16())
     return {kit.load(VectorType::get(block.channels, code),
@@ -91,7 +92,7 @@ PackedMath::Values PackedMath::loadLimbs(const ChannelPlan &plan,
 /// of it times an infinity need not have the sign of the whole: infinities and
 /// NaNs then count as 0, to be added later (addNonFiniteScores). Returns
 /// whether there is none, null if all are multiplied as they are.
-Value PackedMath::packK(const TileRows &rows) {
+Value PackedMainloop::packK(const TileRows &rows) {
   bool hide = limbsQ > 1 && isa<FloatType>(a.planK.codec.getCodeType());
   if (hide)
     clearFlags();
@@ -116,7 +117,7 @@ Value PackedMath::packK(const TileRows &rows) {
 /// Packs V, zeros where there is no token. An infinity or NaN counts as 0 too,
 /// since a probability of 0 must hide it (addNonFinite). Returns whether there
 /// is none, null if the codes cannot be one.
-Value PackedMath::packV(const TileRows &rows) {
+Value PackedMainloop::packV(const TileRows &rows) {
   if (formV != Form::F32)
     return packPairsV(rows);
   bool floats = isa<FloatType>(a.planV.codec.getCodeType());
@@ -155,7 +156,7 @@ Value PackedMath::packV(const TileRows &rows) {
 }
 
 /// x [n] and y [n], bf16, as words x0 y0 x1 y1 ...
-Value PackedMath::pairUp(Value x, Value y) {
+Value PackedMainloop::pairUp(Value x, Value y) {
   int64_t n = cast<VectorType>(x.getType()).getNumElements();
   SmallVector<int64_t> lanes;
   for (int64_t i = 0; i < n; ++i)
@@ -164,7 +165,7 @@ Value PackedMath::pairUp(Value x, Value y) {
 }
 
 /// packV in pairs of tokens: vPairs [limb][token / 2][channel].
-Value PackedMath::packPairsV(const TileRows &rows) {
+Value PackedMainloop::packPairsV(const TileRows &rows) {
   bool floats = isa<FloatType>(a.planV.codec.getCodeType());
   if (floats)
     clearFlags();
@@ -182,7 +183,7 @@ Value PackedMath::packPairsV(const TileRows &rows) {
 }
 
 /// Tokens `token` and the next, which may not exist.
-void PackedMath::packPair(const TileRows &rows, Value token) {
+void PackedMainloop::packPair(const TileRows &rows, Value token) {
   Value next = kit.add(token, 1), last = kit.add(a.existingRows(rows), -1);
   Value exists = kit.cmp(arith::CmpIPredicate::sle, next, last);
   Value row[2] = {rows.row(a.codesV, token),
@@ -205,12 +206,12 @@ void PackedMath::packPair(const TileRows &rows, Value token) {
   });
 }
 
-Value PackedMath::zeros(Type type) {
+Value PackedMainloop::zeros(Type type) {
   return arith::ConstantOp::create(kit.b, kit.loc, kit.b.getZeroAttr(type));
 }
 
 /// Makes elements 0 that are infinite or NaN, and leaves flags of them.
-void PackedMath::hideNonFinite(Values &limbs) {
+void PackedMainloop::hideNonFinite(Values &limbs) {
   OpBuilder &b = kit.b;
   auto shape = cast<VectorType>(limbs[0].getType()).getShape();
   auto type = VectorType::get(shape, b.getI16Type());
@@ -233,9 +234,9 @@ static VectorType flagsType(Kit &kit) {
   return VectorType::get(2 * kit.lanes, kit.b.getI16Type());
 }
 
-void PackedMath::clearFlags() { kit.store(zeros(flagsType(kit)), flags()); }
+void PackedMainloop::clearFlags() { kit.store(zeros(flagsType(kit)), flags()); }
 
-Value PackedMath::noFlags() {
+Value PackedMainloop::noFlags() {
   Value any = kit.fold(kit.load(flagsType(kit), flags()), 1,
                        [&](Value x, Value y) { return kit.either(x, y); });
   return kit.extract(

@@ -12,7 +12,7 @@
 // or channels, so that each register loaded is multiplied twice.
 //
 //===----------------------------------------------------------------------===//
-#include "codegen/cpu/PackedMath.h"
+#include "codegen/cpu/PackedMainloop.h"
 
 using namespace mlir;
 using namespace kvc;
@@ -24,7 +24,7 @@ static int64_t leftTile(int64_t half) { return 4 + half; }
 static int64_t rightTile(int64_t half) { return 6 + half; }
 
 /// All eight registers with 16 rows of 64 bytes (palette 1).
-void PackedMath::configureTiles() {
+void PackedMainloop::configureTiles() {
   SmallVector<int32_t> words(16, 0);
   words[0] = 1;                                   // palette, first row
   std::fill(&words[4], &words[8], 64 << 16 | 64); // bytes per row, 16 bits each
@@ -63,7 +63,7 @@ public:
 } // namespace
 
 /// Scores of a block against all tokens of the tile.
-void PackedMath::scoreTiles(Value block) {
+void PackedMainloop::scoreTiles(Value block) {
   Value columns = element(qT, kit.mul(block, limbsQ * queryWords()));
   int64_t rowBytes = wordsK * 4, blockBytes = blockRows * 4;
   auto products = [&](Value token, Value word) {
@@ -99,7 +99,7 @@ void PackedMath::scoreTiles(Value block) {
 }
 
 /// acc = alpha * acc, unless all of the block's largest scores stayed.
-void PackedMath::rescale(Value block) {
+void PackedMainloop::rescale(Value block) {
   Value factors = kit.load(kit.vec(blockRows), perRow(alpha, block));
   Value moved = kit.fcmp(arith::CmpFPredicate::UNE, factors,
                          kit.constant(1, factors.getType()));
@@ -150,7 +150,7 @@ static void storeTransposed(Kit &kit, ArrayRef<Value> vectors, Value to,
 }
 
 /// p [limb][row][token / 2] of 16 rows of a block and 32 tokens.
-void PackedMath::transposeWeights(Value block, Value half, Value group) {
+void PackedMainloop::transposeWeights(Value block, Value half, Value group) {
   Value first = kit.mul(group, 2 * kTileSide), row = kit.mul(half, kTileSide);
   SmallVector<Values> limbs(limbsP);
   for (int64_t pair = 0; pair < kTileSide; ++pair) {
@@ -172,7 +172,7 @@ void PackedMath::transposeWeights(Value block, Value half, Value group) {
                     rowWords * 4);
 }
 
-void PackedMath::accumulateTiles(Value block) {
+void PackedMainloop::accumulateTiles(Value block) {
   rescale(block);
   kit.loop(0, a.tileTokens / 2 / kTileSide, 1, [&](Value group) {
     kit.loop(0, 2, 1,
@@ -186,7 +186,7 @@ void PackedMath::accumulateTiles(Value block) {
 }
 
 /// acc += p * v for all rows of the block and `columns` registers of channels.
-void PackedMath::outputTiles(Value block, Value channel, int64_t columns) {
+void PackedMainloop::outputTiles(Value block, Value channel, int64_t columns) {
   int64_t rowBytes = a.tileTokens / 2 * 4, widthBytes = widthV * 4;
   auto forSums = [&](auto body) {
     for (int64_t x : {0, 1})

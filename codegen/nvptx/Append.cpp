@@ -54,8 +54,8 @@ void AppendKernel::emit(ArrayRef<tile::StoredRow> stored) {
   Value rows = k.paramI32(offsetof(KvcGpuAppendParams, rows));
   kit.when(kit.cmp(arith::CmpIPredicate::ult, row, rows), [&] {
     Value slots = k.paramPtr(offsetof(KvcAppendArgs, slot));
-    Value slot = kit.loadConst(kit.b.getI64Type(),
-                               kit.ptr(slots, kit.mul(kit.wide(row), 8)), 8);
+    Value slot = kit.loadReadOnly(
+        kit.b.getI64Type(), kit.ptr(slots, kit.mul(kit.extI64(row), 8)), 8);
     kit.when(kit.cmp(arith::CmpIPredicate::sge, slot, kit.i64(0)),
              [&] { emitRows(stored, row, slot); });
   });
@@ -88,7 +88,7 @@ StreamRow AppendKernel::loadRow(tile::StoredRow stored, Value row) {
   Value stride = k.paramI64(isK ? offsetof(KvcAppendArgs, k_row_stride)
                                 : offsetof(KvcAppendArgs, v_row_stride));
   Value modelHead = kit.add(head, int64_t(k.store.getHeadBegin()));
-  Value from = kit.ptr(base, kit.mul(kit.wide(row), stride));
+  Value from = kit.ptr(base, kit.mul(kit.extI64(row), stride));
   from = kit.ptr(from, kit.mul(modelHead, dim * k.dtypeBytes()));
   for (int64_t i = 0; i * kWarpLanes < stream.chunks; ++i) {
     // A lane beyond the row reads its last chunk again, which changes no
@@ -106,7 +106,7 @@ StreamRow AppendKernel::loadRow(tile::StoredRow stored, Value row) {
 Value AppendKernel::target(unsigned index) {
   Kernel::Plane plane = k.plane(offsetof(KvcAppendArgs, planes), index);
   Value at = kit.ptr(plane.base, kit.mul(outer, plane.outerStride));
-  at = kit.ptr(at, kit.mul(kit.wide(head), plane.headStride));
+  at = kit.ptr(at, kit.mul(kit.extI64(head), plane.headStride));
   return kit.ptr(at, kit.mul(token, k.cache.planes()[index].tokenStride));
 }
 

@@ -90,7 +90,7 @@ AttendKernel::AttendKernel(Kernel &kernel, AttendBody body)
                        : 0;
   statBytes = llvm::alignTo(rows * 8, 16);
   stageBytes = tokens * (strideK + strideV);
-  ringBytes = llvm::alignTo(
+  smemPipelineBytes = llvm::alignTo(
       std::max(stages * stageBytes, statBytes + rows * sumStride), 16);
 }
 
@@ -101,9 +101,9 @@ LogicalResult AttendKernel::checkSchedule() {
            << warps << " and " << stages;
   if (schedule.getPack())
     return k.op.emitError("the GPU targets have no `pack`");
-  if (std::string why = math->refuse(); !why.empty())
+  if (std::string why = mainloop->refuse(); !why.empty())
     return k.op.emitError(why);
-  if (std::string why = fill->refuse(); !why.empty())
+  if (std::string why = loader->refuse(); !why.empty())
     return k.op.emitError(why);
   if (k.shared.bytes() > k.sm.sharedPerCta)
     return k.op.emitError("the schedule needs ")
@@ -112,10 +112,10 @@ LogicalResult AttendKernel::checkSchedule() {
   return success();
 }
 
-std::unique_ptr<TileMath> AttendKernel::makeMath() {
+std::unique_ptr<Mainloop> AttendKernel::makeMainloop() {
   if (!schedule.getDot())
-    return makeFmaMath(*this);
-  return warpsSplitQ ? makeRowsInM(*this) : makeTokensInM(*this);
+    return makeFmaMainloop(*this);
+  return warpsSplitQ ? makeMmaNoSwapAB(*this) : makeMmaSwapAB(*this);
 }
 
 /// Says what makes this kernel slower than it could be.
@@ -139,7 +139,7 @@ void AttendKernel::remarkSlowPaths() {
 int64_t AttendKernel::registerLimit() const {
   bool usual = schedule.getDot() && rows <= 8 && dimK <= 128 && dimV <= 128;
   bool scaled = body.scaledK || body.scaledV;
-  if (usual && !scaled && !fill->extraWarps())
+  if (usual && !scaled && !loader->producerWarps())
     return 168;
   // Of an SM; warps get them in eights.
   constexpr int64_t kRegisters = 65536;
@@ -149,12 +149,13 @@ int64_t AttendKernel::registerLimit() const {
 }
 
 LogicalResult AttendKernel::emit(LaunchInfo &launch) {
-  math = makeMath();
-  fill = schedule.getBulk() ? makeBulkFill(*this) : makeAsyncFill(*this);
-  ring = k.shared.reserve(rings() * ringBytes);
-  flag = k.shared.reserve(16);
-  math->plan();
-  fill->plan();
+  mainloop = makeMainloop();
+  loader =
+      schedule.getBulk() ? makeBulkCopyLoader(*this) : makeCpAsyncLoader(*this);
+  smemPipeline = k.shared.reserve(smemPipelines() * smemPipelineBytes);
+  lastCtaFlag = k.shared.reserve(16);
+  mainloop->plan();
+  loader->plan();
   if (failed(checkSchedule()))
     return failure();
   remarkSlowPaths();
@@ -165,22 +166,26 @@ LogicalResult AttendKernel::emit(LaunchInfo &launch) {
   thread = k.thread();
   lane = k.lane();
   warp = k.warp();
-  ringBase = warpsSplitQ
-                 ? k.at(0, kit.i32(ring)).base
-                 : k.at(0, kit.add(kit.mul(warp, ringBytes), ring)).base;
-  Values carried = fill->beginKernel();
-  Value count = kit.loadConst(
-      kit.i32(), k.paramPtr(kWork + offsetof(KvcGpuItems, count)), 4);
-  forItems(count, carried, [&](Value index, ValueRange carried) {
-    return emitItem(index, carried);
+  smemPipelineBase =
+      warpsSplitQ
+          ? k.at(0, kit.i32(smemPipeline)).base
+          : k.at(0, kit.add(kit.mul(warp, smemPipelineBytes), smemPipeline))
+                .base;
+  Values carried = loader->beginKernel();
+  Value count = kit.loadReadOnly(
+      kit.i32(), k.paramPtr(kWork + offsetof(KvcGpuWorkTiles, count)), 4);
+  forWorkTiles(count, carried, [&](Value index, ValueRange carried) {
+    return emitWorkTile(index, carried);
   });
   return success();
 }
 
-/// Each CTA takes one item of every round of as many as there are CTAs, every
-/// other round from the other end: row blocks stand in order in the plan, and
-/// causal ones take the longer the later they are.
-void AttendKernel::forItems(Value count, ValueRange init, Kit::CarryBody body) {
+/// A persistent tile scheduler: each CTA takes one work tile of every round of
+/// as many as there are CTAs, every other round from the other end. Row blocks
+/// stand in order in the plan, and causal ones take the longer the later they
+/// are.
+void AttendKernel::forWorkTiles(Value count, ValueRange init,
+                                Kit::CarryBody body) {
   Value cta = kit.op1(Ptx::CtaidX, {}), ctas = kit.op1(Ptx::NctaidX, {});
   Value back = kit.sub(kit.add(ctas, -1), cta);
   auto placeIn = [&](Value round) {
@@ -199,58 +204,60 @@ void AttendKernel::forItems(Value count, ValueRange init, Kit::CarryBody body) {
 }
 
 //===----------------------------------------------------------------------===//
-// Items
+// Work tiles
 //===----------------------------------------------------------------------===//
 
-Values AttendKernel::emitItem(Value index, ValueRange carried) {
-  loadItem(index);
+Values AttendKernel::emitWorkTile(Value index, ValueRange carried) {
+  loadWorkTile(index);
   planTiles();
-  Values next = fill->emitItem(carried, [&] {
+  Values next = loader->emitWorkTile(carried, [&] {
     zeroPadding();
-    math->beginItem(current);
-    syncRing();
+    mainloop->beginWorkTile(current);
+    syncSmemPipeline();
     Values state = runSteps();
     // Other lanes may still read the stages that results now take the place of.
-    syncRing();
-    math->finish(state, {ringBase, 0}, {ringBase, statBytes});
+    syncSmemPipeline();
+    mainloop->epilogue(state, {smemPipelineBase, 0},
+                       {smemPipelineBase, statBytes});
   });
   barrier();
-  joinWarps();
-  joinParts();
-  // The next item's tokens take the place of the results.
+  mergeWarpStates();
+  combineSplits();
+  // The next work tile's tokens take the place of the results.
   barrier();
   return next;
 }
 
-void AttendKernel::syncRing(Kit::Here here) {
+void AttendKernel::syncSmemPipeline(Kit::CodeLoc here) {
   if (warpsSplitQ)
     barrierOfReaders(here);
   else
     kit.op(Ptx::WarpSync, {}, {}, here);
 }
 
-void AttendKernel::loadItem(Value index) {
-  Value item = kit.ptr(k.paramPtr(kWork + offsetof(KvcGpuItems, items)),
-                       kit.mul(kit.wide(index), sizeof(KvcGpuItem)));
+void AttendKernel::loadWorkTile(Value index) {
+  Value from =
+      kit.ptr(k.paramPtr(kWork + offsetof(KvcGpuWorkTiles, work_tiles)),
+              kit.mul(kit.extI64(index), sizeof(KvcGpuWorkTile)));
   auto words = [&](int64_t offset) {
-    return kit.loadConst(kit.vec(4, kit.i32()), kit.ptr(item, offset), 16);
+    return kit.loadReadOnly(kit.vec(4, kit.i32()), kit.ptr(from, offset), 16);
   };
-  static_assert(offsetof(KvcGpuItem, part) == 16);
+  static_assert(offsetof(KvcGpuWorkTile, split_idx) == 16);
   Value where = words(0), what = words(16);
-  current = Item();
+  current = WorkTile();
   current.index = index;
   current.sequence = kit.extract(where, 0);
   current.head = kit.extract(where, 1);
   current.begin = kit.extract(where, 2);
-  current.part = kit.extract(what, 0);
-  current.parts = kit.extract(what, 1);
+  current.splitIdx = kit.extract(what, 0);
+  current.numSplits = kit.extract(what, 1);
   current.rowBegin = kit.extract(what, 2);
   current.rowEnd = kit.extract(what, 3);
 
   auto ofSequence = [&](int64_t field, int64_t entry) {
     Value at =
-        kit.ptr(k.paramPtr(field), kit.mul(kit.wide(current.sequence), 4));
-    return kit.loadConst(kit.i32(), kit.ptr(at, 4 * entry), 4);
+        kit.ptr(k.paramPtr(field), kit.mul(kit.extI64(current.sequence), 4));
+    return kit.loadReadOnly(kit.i32(), kit.ptr(at, 4 * entry), 4);
   };
   current.firstQuery = ofSequence(offsetof(KvcAttendArgs, cu_q), 0);
   current.queries =
@@ -273,18 +280,19 @@ void AttendKernel::loadItem(Value index) {
   current.end = kit.min(kit.extract(where, 3), kit.add(current.posLast, 1));
 
   Value tableStride = k.paramI64(offsetof(KvcAttendArgs, table_stride));
-  table = kit.ptr(k.paramPtr(offsetof(KvcAttendArgs, table)),
-                  kit.mul(kit.mul(kit.wide(current.sequence), tableStride), 4));
+  table =
+      kit.ptr(k.paramPtr(offsetof(KvcAttendArgs, table)),
+              kit.mul(kit.mul(kit.extI64(current.sequence), tableStride), 4));
   bool paged = pageTokens != 0;
-  Value outer = paged ? Value() : kit.loadConst(kit.i32(), table, 4);
+  Value outer = paged ? Value() : kit.loadReadOnly(kit.i32(), table, 4);
   origin.clear();
   outerStride.clear();
   for (unsigned i = 0; i < planes.size(); ++i) {
     Kernel::Plane plane = k.plane(kPlanes, i);
-    Value at =
-        kit.ptr(plane.base, kit.mul(kit.wide(current.head), plane.headStride));
+    Value at = kit.ptr(plane.base,
+                       kit.mul(kit.extI64(current.head), plane.headStride));
     if (!paged)
-      at = kit.ptr(at, kit.mul(kit.wide(outer), plane.outerStride));
+      at = kit.ptr(at, kit.mul(kit.extI64(outer), plane.outerStride));
     origin.push_back(at);
     outerStride.push_back(plane.outerStride);
   }
@@ -298,7 +306,7 @@ Value AttendKernel::position(Value row) {
 Value AttendKernel::queryRow(Value row) {
   Value own =
       kit.min(kit.add(current.rowBegin, row), kit.add(current.rowEnd, -1));
-  Value query = kit.wide(kit.add(current.firstQuery, kit.div(own, group)));
+  Value query = kit.extI64(kit.add(current.firstQuery, kit.div(own, group)));
   Value base = k.paramPtr(offsetof(KvcAttendArgs, q));
   Value at = kit.ptr(
       base, kit.mul(query, k.paramI64(offsetof(KvcAttendArgs, q_row_stride))));
@@ -312,9 +320,9 @@ Value AttendKernel::queryRow(Value row) {
 // Which tokens
 //===----------------------------------------------------------------------===//
 
-/// The item's tiles, one round of all warps each: from its first token on, and
-/// with a window, of those behind the sink only what the first row sees. Tiles
-/// stand at absolute multiples.
+/// The work tile's tiles, one round of all warps each: from its first token on,
+/// and with a window, of those behind the sink only what the first row sees.
+/// Tiles stand at absolute multiples.
 void AttendKernel::planTiles() {
   int64_t tile = tileTokens();
   auto count = [&](Value from, Value to) {
@@ -345,7 +353,8 @@ Value AttendKernel::firstOf(Value tile) {
   return kit.add(tileFirst(tile), ownTokens());
 }
 
-Value AttendKernel::isFull(Value first, int64_t count, Value low, Value high) {
+Value AttendKernel::isFullBlock(Value first, int64_t count, Value low,
+                                Value high) {
   Value last = kit.add(first, count);
   Value full =
       kit.cmp(CmpIPredicate::sle, last, kit.min(current.end, kit.add(low, 1)));
@@ -357,8 +366,8 @@ Value AttendKernel::isFull(Value first, int64_t count, Value low, Value high) {
   return kit.and_(full, kit.or_(inSink, recent));
 }
 
-Value AttendKernel::isHidden(Value first, int64_t count, Value low,
-                             Value high) {
+Value AttendKernel::isEmptyBlock(Value first, int64_t count, Value low,
+                                 Value high) {
   Value last = kit.min(kit.add(current.end, -1), high);
   Value hidden = kit.less(last, first);
   if (body.read.isAll())
@@ -380,7 +389,7 @@ Value AttendKernel::visible(Value token, Value position) {
   return kit.and_(seen, kit.or_(inSink, recent));
 }
 
-Value AttendKernel::seenByAny(Value token) {
+Value AttendKernel::anyRowVisible(Value token) {
   Value seen = kit.less(token, current.end);
   if (body.read.isAll())
     return seen;
@@ -395,14 +404,14 @@ Value AttendKernel::seenByAny(Value token) {
 //===----------------------------------------------------------------------===//
 
 Values AttendKernel::runSteps() {
-  Values init = math->initialState();
+  Values init = mainloop->initialState();
   return kit.choose(
       kit.less(kit.i32(0), tiles), [&] { return emitSteps(init); },
       [&] { return init; });
 }
 
 int64_t AttendKernel::pagesCarried() const {
-  bool wanted = fill->copiesAhead() || body.scaledK || body.scaledV;
+  bool wanted = loader->prefetchDistance() || body.scaledK || body.scaledV;
   return wanted ? pagesPerStep : 0;
 }
 
@@ -410,7 +419,7 @@ Values AttendKernel::pagesAhead(Value first) {
   return pagesCarried() ? pagesOf(first) : Values();
 }
 
-void AttendKernel::loadScales(const Later &step, Values &to) {
+void AttendKernel::loadScales(const PrefetchStep &step, Values &to) {
   if (body.scaledK)
     to.append(loadScale(body.k, step.first, step.pages));
   if (body.scaledV)
@@ -419,7 +428,7 @@ void AttendKernel::loadScales(const Later &step, Values &to) {
 
 /// The tiles of which this warp's step, and the one that it may copy meanwhile,
 /// are full: [first, second).
-std::pair<Value, Value> AttendKernel::plainTiles() {
+std::pair<Value, Value> AttendKernel::interiorTiles() {
   int64_t tile = tileTokens();
   Value own = ownTokens();
   Value begin = kit.i32(0), base = current.begin;
@@ -436,7 +445,7 @@ std::pair<Value, Value> AttendKernel::plainTiles() {
   Value room = kit.sub(kit.add(limit, tile - tokens), kit.add(base, own));
   Value end = kit.div(kit.max(room, kit.i32(0)), tile);
   end = kit.min(end, tiles);
-  return {begin, kit.max(begin, kit.add(end, -fill->copiesAhead()))};
+  return {begin, kit.max(begin, kit.add(end, -loader->prefetchDistance()))};
 }
 
 /// While a step is multiplied, those of the next stages - 1 tiles are under
@@ -445,31 +454,31 @@ Values AttendKernel::emitSteps(ValueRange init) {
   int64_t ahead = stages - 1;
   Values scales; // of the steps ahead, K before V
   for (int64_t i = 0; i < ahead && (body.scaledK || body.scaledV); ++i) {
-    Later step{kit.i32(i), firstOf(kit.i32(i)), {}};
+    PrefetchStep step{kit.i32(i), firstOf(kit.i32(i)), {}};
     step.pages = pagesOf(step.first);
     loadScales(step, scales);
   }
-  fill->start();
+  loader->prologue();
   // Page ids come a step before the rows that they lead to.
-  Values carried = fill->begin();
-  fillCarried = carried.size();
+  Values carried = loader->begin();
+  loaderCarried = carried.size();
   carried.append(pagesAhead(firstOf(kit.i32(ahead))));
   carried.append(scales);
   size_t fixed = carried.size();
   carried.append(init.begin(), init.end());
 
-  auto [begin, end] = plainTiles();
-  auto run = [&](Value from, Value to, ValueRange carried, bool plain) {
+  auto [begin, end] = interiorTiles();
+  auto run = [&](Value from, Value to, ValueRange carried, bool interior) {
     return kit.loop(from, to, kit.i32(1), carried,
                     [&](Value tile, ValueRange carried) {
-                      return emitTile(tile, carried, plain);
+                      return emitTile(tile, carried, interior);
                     });
   };
   if (body.read.isAll()) {
-    carried = run(begin, end, carried, /*plain=*/true);
-    carried = run(end, tiles, carried, /*plain=*/false);
+    carried = run(begin, end, carried, /*interior=*/true);
+    carried = run(end, tiles, carried, /*interior=*/false);
   } else {
-    // Before and after the plain ones by the same code.
+    // Before and after the interior ones by the same code.
     carried = kit.loop(
         kit.i32(0), kit.i32(2), kit.i32(1), carried,
         [&](Value round, ValueRange carried) {
@@ -479,26 +488,27 @@ Values AttendKernel::emitSteps(ValueRange init) {
           return run(begin, kit.select(before, end, begin), next, true);
         });
   }
-  fill->end();
+  loader->drain();
   carried.erase(carried.begin(), carried.begin() + fixed);
   return carried;
 }
 
 /// One round: multiplies a step, loads the scales of one stages - 1 tiles
-/// later. Carried are what fills the rings, the pages of that step, scales, and
-/// the math's state. `plain`: this step, and that which is copied, are full.
-Values AttendKernel::emitTile(Value tile, ValueRange carried, bool plain) {
+/// later. Carried are the loader's values, the pages of that step, scales, and
+/// the mainloop's state. `interior`: this step, and that which is copied, are
+/// full.
+Values AttendKernel::emitTile(Value tile, ValueRange carried, bool interior) {
   auto take = [&](size_t count) {
     ValueRange taken = carried.take_front(count);
     carried = carried.drop_front(count);
     return taken;
   };
-  ValueRange filling = take(fillCarried);
-  Later later{kit.add(tile, stages - 1), {}, {}};
+  ValueRange filling = take(loaderCarried);
+  PrefetchStep later{kit.add(tile, stages - 1), {}, {}};
   later.first = firstOf(later.tile);
   llvm::append_range(later.pages, take(pagesCarried()));
   Values next;
-  Value stage = fill->acquire(filling, later, plain, next);
+  Value stage = loader->consumerWait(filling, later, interior, next);
   next.append(pagesAhead(firstOf(kit.add(later.tile, 1))));
   Step step;
   size_t ofStream = scaleWords();
@@ -513,41 +523,43 @@ Values AttendKernel::emitTile(Value tile, ValueRange carried, bool plain) {
   step.first = firstOf(tile);
   step.k = {stage, 0};
   step.v = step.k + tokens * strideK;
-  next.append(plain ? math->step(step, carried) : multiply(step, carried));
-  fill->release();
+  next.append(interior ? mainloop->step(step, carried)
+                       : multiply(step, carried));
+  loader->consumerRelease();
   return next;
 }
 
-/// A step that need not be full, part after part.
+/// A step that need not be full, sub-step after sub-step.
 Values AttendKernel::multiply(const Step &step, ValueRange state) {
-  int64_t size = math->partTokens();
+  int64_t size = mainloop->subStepTokens();
   return kit.loop(
       kit.i32(0), kit.i32(tokens / size), kit.i32(1), state,
       [&](Value index, ValueRange state) {
         Value first = kit.add(step.first, kit.mul(index, size));
         return kit.choose(
-            isHidden(first, size, current.ownFirst, current.ownLast),
+            isEmptyBlock(first, size, current.ownFirst, current.ownLast),
             [&] { return Values(state); },
-            [&] { return multiplyPart(step, index, state); });
+            [&] { return multiplySubStep(step, index, state); });
       });
 }
 
-Values AttendKernel::multiplyPart(const Step &step, Value index,
-                                  ValueRange state) {
-  int64_t size = math->partTokens();
-  Step part = step;
-  part.tokens = size;
-  part.first = kit.add(step.first, kit.mul(index, size));
-  part.full = isFull(part.first, size, current.ownFirst, current.ownLast);
-  part.k.base = kit.add(step.k.base, kit.mul(index, size * strideK));
-  part.v.base = kit.add(step.v.base, kit.mul(index, size * strideV));
+Values AttendKernel::multiplySubStep(const Step &step, Value index,
+                                     ValueRange state) {
+  int64_t size = mainloop->subStepTokens();
+  Step subStep = step;
+  subStep.tokens = size;
+  subStep.first = kit.add(step.first, kit.mul(index, size));
+  subStep.isFullBlock =
+      isFullBlock(subStep.first, size, current.ownFirst, current.ownLast);
+  subStep.k.base = kit.add(step.k.base, kit.mul(index, size * strideK));
+  subStep.v.base = kit.add(step.v.base, kit.mul(index, size * strideV));
   if (size < tokens)
-    for (Values *scales : {&part.scaleK, &part.scaleV})
+    for (Values *scales : {&subStep.scaleK, &subStep.scaleV})
       *scales = scalesOf(*scales, index, size);
-  return math->step(part, state);
+  return mainloop->step(subStep, state);
 }
 
-/// Of a step's scales, those of its part `index` of `size` tokens.
+/// Of a step's scales, those of its sub-step `index` of `size` tokens.
 Values AttendKernel::scalesOf(const Values &scales, Value index, int64_t size) {
   if (scales.empty())
     return {};
@@ -557,7 +569,7 @@ Values AttendKernel::scalesOf(const Values &scales, Value index, int64_t size) {
     word =
         kit.select(kit.less(first, kit.i32(i * kWarpLanes)), word, scales[i]);
   Value from = kit.add(kit.rem(first, kWarpLanes), kit.rem(lane, size));
-  return {kit.bits(kit.op1(Ptx::ShflIdx, {word, from}), kit.f32())};
+  return {kit.bitcast(kit.op1(Ptx::ShflIdx, {word, from}), kit.f32())};
 }
 
 Value AttendKernel::transform(Value score, Value tokenScale) {

@@ -1,18 +1,18 @@
 //===- Attend.h - the frame of an attend kernel -----------------*- C++ -*-===//
 //
-// One CTA works on one item at a time: some query rows of one sequence and kv
-// head against the tokens of one split, in steps of `tokens` cached tokens. A
-// ring of `stages` steps is in shared memory. Its warps share the work in one
-// of two ways:
-// - by tokens (decode): they take turns with steps, each warp with a ring that
-//   it reads alone, so that the loop has no barrier between warps; at the end
-//   the warps' results are joined;
+// One CTA works on one work tile at a time: some query rows of one sequence and
+// kv head against the tokens of one split, in steps of `tokens` cached tokens.
+// `stages` steps are in shared memory at a time, in an smem pipeline. Its warps
+// share the work in one of two ways:
+// - by tokens (decode): they take turns with steps, each warp with an smem
+//   pipeline that it reads alone, so that the loop has no barrier between
+//   warps; at the end the warps' states are merged;
 // - by rows (prefill): all take part in every step, each with 16 rows of its
-//   own; one ring is read by all.
-// Those of the CTAs of one row block are joined by whichever arrives last.
+//   own; one smem pipeline is read by all.
+// The splits of one row block are combined by whichever CTA arrives last.
 //
-// This class finds the tokens and joins results; how a step is multiplied is a
-// TileMath, how codes come into the rings a RingFill.
+// This class finds the tokens and combines results; how a step is multiplied is
+// a Mainloop, how codes come into the smem pipelines a KvLoader.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_CODEGEN_NVPTX_ATTEND_H
@@ -49,9 +49,9 @@ struct AttendBody {
   bool scaledK = false, scaledV = false; ///< a scale per token
 };
 
-/// The item at hand. All i32.
-struct Item {
-  mlir::Value sequence, head, part, parts, index;
+/// The work tile at hand. All i32.
+struct WorkTile {
+  mlir::Value sequence, head, splitIdx, numSplits, index;
   mlir::Value begin;             ///< first token of the split
   mlir::Value end;               ///< end of what any row sees in it
   mlir::Value rowBegin;          ///< first row, of the sequence's
@@ -71,80 +71,84 @@ struct Step {
   Shared k, v;       ///< row 0 of each stream; AttendKernel::stride apart
   mlir::Value first; ///< token of row 0
   /// i1, the same for the warp: every row sees all tokens. Null: it does.
-  mlir::Value full;
+  mlir::Value isFullBlock;
   /// f32 scales: element i is that of token first + 32 i + lane % `tokens`.
   /// Empty if the codec has none. Of tokens that no row sees they are any bits.
   Values scaleK, scaleV;
 };
 
 /// The state is a list of values carried through the loop over steps.
-class TileMath {
+class Mainloop {
 public:
-  virtual ~TileMath() = default;
+  virtual ~Mainloop() = default;
   /// What it cannot do, for the kernel's error; "" if nothing.
   virtual std::string refuse() { return ""; }
   /// Reserves shared memory; called once, before anything is emitted.
   virtual void plan() {}
-  /// Loads the item's query rows. CTA-uniform control flow; may use barriers.
-  virtual void beginItem(const Item &item) = 0;
+  /// Loads the work tile's query rows. CTA-uniform control flow; may use
+  /// barriers.
+  virtual void beginWorkTile(const WorkTile &workTile) = 0;
   virtual Values initialState() = 0;
   /// Tokens of a step that need not be full: there is more to do then, for
   /// which registers must suffice. Divides the schedule's `tokens`.
-  virtual int64_t partTokens() = 0;
+  virtual int64_t subStepTokens() = 0;
   virtual Values step(const Step &step, mlir::ValueRange state) = 0;
-  /// Writes this warp's rows: for row r of the item, m (largest logit, in
+  /// Writes this warp's rows: for row r of the work tile, m (largest logit, in
   /// powers of two; -inf: saw nothing) and l at stats + 8 r, and sum_t 2^(s -
-  /// m) v at sums + r * sumStride. Rows beyond the item's are of no account.
-  virtual void finish(mlir::ValueRange state, Shared stats, Shared sums) = 0;
+  /// m) v at sums + r * sumStride. Rows beyond the work tile's are of no
+  /// account.
+  virtual void epilogue(mlir::ValueRange state, Shared stats, Shared sums) = 0;
 };
 
-std::unique_ptr<TileMath> makeFmaMath(AttendKernel &kernel);
+std::unique_ptr<Mainloop> makeFmaMainloop(AttendKernel &kernel);
 
-/// A step that a warp will come to.
-struct Later {
+/// A step that a warp will come to, whose codes are fetched ahead of it.
+struct PrefetchStep {
   mlir::Value tile;  ///< i32, need not be there
   mlir::Value first; ///< token of row 0
   Values pages;      ///< AttendKernel::pagesOf(first), if wanted
 };
 
-/// Brings the codes of an item's tiles into the stages of the rings, in turn.
+/// Brings the codes of a work tile's tiles into the stages of the smem
+/// pipelines, in turn.
 /// The warps that multiply ask for one step after the other.
-class RingFill {
+class KvLoader {
 public:
-  virtual ~RingFill() = default;
+  virtual ~KvLoader() = default;
   /// What it cannot do, for the kernel's error; "" if nothing.
   virtual std::string refuse() { return ""; }
   /// Reserves shared memory; called once, before anything is emitted.
   virtual void plan() {}
-  /// Warps that only copy, behind those that multiply.
-  virtual int64_t extraWarps() const { return 0; }
-  /// How many steps ahead those that multiply copy; 0: they do not.
-  virtual int64_t copiesAhead() const { return 0; }
+  /// Producer warps, which only copy: they stand behind those that multiply.
+  virtual int64_t producerWarps() const { return 0; }
+  /// How many steps ahead those that multiply fetch; 0: they do not.
+  virtual int64_t prefetchDistance() const { return 0; }
 
-  /// In all threads, once; gives what is carried from item to item.
+  /// In all threads, once; gives what is carried from work tile to work tile.
   virtual Values beginKernel() = 0;
-  /// In all threads: emits `multiply` for the warps that do it. The item's
-  /// results may then be in the rings.
-  virtual Values emitItem(mlir::ValueRange carried,
-                          llvm::function_ref<void()> multiply) = 0;
+  /// In all threads: emits `multiply` for the warps that do it. The work
+  /// tile's results may then be in the smem pipelines.
+  virtual Values emitWorkTile(mlir::ValueRange carried,
+                              llvm::function_ref<void()> multiply) = 0;
 
   // In warps that multiply.
   /// Before the first step: copies those ahead.
-  virtual void start() {}
+  virtual void prologue() {}
   /// What is carried from step to step.
   virtual Values begin() = 0;
   /// The stage (i32 address) of the next step, whose codes all lanes may read
-  /// then. `next` gets what is carried on. `later` is copiesAhead() steps
-  /// ahead; `plain`: it is full.
-  virtual mlir::Value acquire(mlir::ValueRange carried, const Later &later,
-                              bool plain, Values &next) = 0;
+  /// then. `next` gets what is carried on. `later` is prefetchDistance() steps
+  /// ahead; `interior`: every row sees all its tokens.
+  virtual mlir::Value consumerWait(mlir::ValueRange carried,
+                                   const PrefetchStep &later, bool interior,
+                                   Values &next) = 0;
   /// The stage was read.
-  virtual void release() {}
-  virtual void end() {}
+  virtual void consumerRelease() {}
+  virtual void drain() {}
 };
 
-std::unique_ptr<RingFill> makeAsyncFill(AttendKernel &kernel);
-std::unique_ptr<RingFill> makeBulkFill(AttendKernel &kernel);
+std::unique_ptr<KvLoader> makeCpAsyncLoader(AttendKernel &kernel);
+std::unique_ptr<KvLoader> makeBulkCopyLoader(AttendKernel &kernel);
 
 class AttendKernel {
 public:
@@ -156,7 +160,7 @@ public:
   AttendBody body;
   ScheduleAttr schedule;
   const int64_t tokens; ///< per step of a warp
-  const int64_t rows;   ///< of an item
+  const int64_t rows;   ///< of a work tile
   const int64_t warps, stages;
   const bool warpsSplitQ; ///< warps share rows, see above
   const int64_t group;
@@ -166,18 +170,18 @@ public:
   int64_t statBytes; ///< of the m and l of all rows
 
   mlir::Value thread, lane, warp; ///< warp is the same for all its lanes
-  const Item &item() const { return current; }
+  const WorkTile &workTile() const { return current; }
 
-  /// Whether a row at `position` sees `token`, by the read rule and the item's
-  /// bounds. i1.
+  /// Whether a row at `position` sees `token`, by the read rule and the work
+  /// tile's bounds. i1.
   mlir::Value visible(mlir::Value token, mlir::Value position);
-  /// Whether some row of the item may.
-  mlir::Value seenByAny(mlir::Value token);
+  /// Whether some row of the work tile may.
+  mlir::Value anyRowVisible(mlir::Value token);
   /// The warp's first row where warps share rows, i32.
   mlir::Value firstRow() { return kit.mul(warp, 16); }
-  /// Position of row `row` (i32) of the item.
+  /// Position of row `row` (i32) of the work tile.
   mlir::Value position(mlir::Value row);
-  /// Address in q of row `row` of the item; that of its last row for rows
+  /// Address in q of row `row` of the work tile; that of its last row for rows
   /// beyond them.
   mlir::Value queryRow(mlir::Value row);
   /// Scores in powers of two from products of q and K's codes: times `scale`
@@ -186,37 +190,37 @@ public:
 
   //===--- barriers ---------------------------------------------------------//
   /// Of all threads.
-  void barrier(Kit::Here here = Kit::Here::current()) {
+  void barrier(Kit::CodeLoc here = Kit::CodeLoc::current()) {
     kit.op(Ptx::BarSync, {}, {0, allWarps() * kWarpLanes}, here);
   }
   /// Of the warps that multiply.
-  void barrierOfReaders(Kit::Here here = Kit::Here::current()) {
+  void barrierOfReaders(Kit::CodeLoc here = Kit::CodeLoc::current()) {
     kit.op(Ptx::BarSync, {}, {1, warps * kWarpLanes}, here);
   }
-  /// Of those who read a ring.
-  void syncRing(Kit::Here here = Kit::Here::current());
+  /// Of those who read an smem pipeline.
+  void syncSmemPipeline(Kit::CodeLoc here = Kit::CodeLoc::current());
 
-  //===--- rings ------------------------------------------------------------//
+  //===--- smem pipelines ---------------------------------------------------//
   int64_t stageBytes;
-  int64_t ringBytes; ///< of a ring: its stages, later results
-  int64_t ring;      ///< the first one, in shared memory
-  int64_t rings() const { return warpsSplitQ ? 1 : warps; }
-  mlir::Value ringBase; ///< this lane's, i32
-  /// Those who read a ring, as they number themselves.
-  int64_t ringLanes() const {
+  int64_t smemPipelineBytes; ///< of one: its stages, later results
+  int64_t smemPipeline;      ///< the first one, in shared memory
+  int64_t smemPipelines() const { return warpsSplitQ ? 1 : warps; }
+  mlir::Value smemPipelineBase; ///< this lane's, i32
+  /// Those who read an smem pipeline, as they number themselves.
+  int64_t smemPipelineLanes() const {
     return warpsSplitQ ? warps * kWarpLanes : kWarpLanes;
   }
-  mlir::Value ringLane() { return warpsSplitQ ? thread : lane; }
+  mlir::Value smemPipelineLane() { return warpsSplitQ ? thread : lane; }
 
   //===--- tiles ------------------------------------------------------------//
-  mlir::Value tiles; ///< of the item
+  mlir::Value tiles; ///< of the work tile
   /// Cached tokens of a round of all warps.
   int64_t tileTokens() const { return warpsSplitQ ? tokens : tokens * warps; }
   /// First token of a tile.
   mlir::Value tileFirst(mlir::Value tile);
   /// Whether every row sees all `count` tokens from `first` on.
-  mlir::Value isFull(mlir::Value first, int64_t count) {
-    return isFull(first, count, current.posFirst, current.posLast);
+  mlir::Value isFullBlock(mlir::Value first, int64_t count) {
+    return isFullBlock(first, count, current.posFirst, current.posLast);
   }
 
   //===--- copies by lanes ---------------------------------------------------//
@@ -249,63 +253,64 @@ private:
   mlir::LogicalResult checkSchedule();
   void remarkSlowPaths();
   int64_t registerLimit() const;
-  std::unique_ptr<TileMath> makeMath();
-  int64_t allWarps() const { return warps + fill->extraWarps(); }
+  std::unique_ptr<Mainloop> makeMainloop();
+  int64_t allWarps() const { return warps + loader->producerWarps(); }
   /// First of the warp's tokens in a tile.
   mlir::Value ownTokens() {
     return warpsSplitQ ? kit.i32(0) : kit.mul(warp, tokens);
   }
-  void forItems(mlir::Value count, mlir::ValueRange init, Kit::CarryBody body);
-  Values emitItem(mlir::Value index, mlir::ValueRange carried);
-  void loadItem(mlir::Value index);
+  void forWorkTiles(mlir::Value count, mlir::ValueRange init,
+                    Kit::CarryBody body);
+  Values emitWorkTile(mlir::Value index, mlir::ValueRange carried);
+  void loadWorkTile(mlir::Value index);
   void planTiles();
   Values runSteps();
   Values emitSteps(mlir::ValueRange init);
-  Values emitTile(mlir::Value tile, mlir::ValueRange carried, bool plain);
+  Values emitTile(mlir::Value tile, mlir::ValueRange carried, bool interior);
   Values multiply(const Step &step, mlir::ValueRange state);
   /// Of rows at positions from `low` to `high`: whether all of them see all
   /// tokens, whether none sees any.
-  mlir::Value isFull(mlir::Value first, int64_t count, mlir::Value low,
-                     mlir::Value high);
-  mlir::Value isHidden(mlir::Value first, int64_t count, mlir::Value low,
-                       mlir::Value high);
-  Values multiplyPart(const Step &step, mlir::Value index,
-                      mlir::ValueRange state);
+  mlir::Value isFullBlock(mlir::Value first, int64_t count, mlir::Value low,
+                          mlir::Value high);
+  mlir::Value isEmptyBlock(mlir::Value first, int64_t count, mlir::Value low,
+                           mlir::Value high);
+  Values multiplySubStep(const Step &step, mlir::Value index,
+                         mlir::ValueRange state);
   Values scalesOf(const Values &scales, mlir::Value index, int64_t size);
-  std::pair<mlir::Value, mlir::Value> plainTiles();
+  std::pair<mlir::Value, mlir::Value> interiorTiles();
   /// Page ids of a later step, if those that multiply want them.
   Values pagesAhead(mlir::Value first);
   int64_t pagesCarried() const; ///< how many those are
   Values loadScale(const Operand &operand, mlir::Value first,
                    mlir::ValueRange pages);
-  void loadScales(const Later &step, Values &to);
+  void loadScales(const PrefetchStep &step, Values &to);
   /// Words of a step's scales of one stream in a lane.
   int64_t scaleWords() const { return llvm::divideCeil(tokens, kWarpLanes); }
   void zeroPadding();
 
-  // AttendJoin.cpp: the end of an item.
-  void joinWarps();
-  void joinRow(mlir::Value row);
-  /// The weight of each warp's part of a row, the largest logit m of all and
+  // AttendCombine.cpp: the end of a work tile.
+  void mergeWarpStates();
+  void mergeRow(mlir::Value row);
+  /// The weight of each warp's state of a row, the largest logit m of all and
   /// the sum of l.
-  struct Joined {
+  struct Merged {
     Values weights;
     mlir::Value m, l;
   };
-  Joined joinStats(mlir::Value row);
-  void joinParts();
+  Merged mergeStats(mlir::Value row);
+  void combineSplits();
   mlir::Value outputRow(mlir::Value row);
-  mlir::Value column(mlir::Value row);
+  mlir::Value qHead(mlir::Value row);
 
-  std::unique_ptr<TileMath> math;
-  std::unique_ptr<RingFill> fill;
-  Item current;
-  int64_t flag; ///< in shared memory
-  // Of the item.
+  std::unique_ptr<Mainloop> mainloop;
+  std::unique_ptr<KvLoader> loader;
+  WorkTile current;
+  int64_t lastCtaFlag; ///< in shared memory
+  // Of the work tile.
   llvm::SmallVector<mlir::Value, 4> origin, outerStride;
   mlir::Value table;
   mlir::Value sinkTiles, recentBase; ///< see planTiles()
-  size_t fillCarried;                ///< values that `fill` carries
+  size_t loaderCarried;              ///< values that `loader` carries
 };
 
 } // namespace kvc::nvptx

@@ -1,18 +1,18 @@
-//===- AttendBulk.cpp - rings filled by a warp of its own -----------------===//
+//===- AttendBulk.cpp - K and V loaded by a producer warp -----------------===//
 //
-// One warp more than multiply walks the item's tiles and copies whole rows, by
-// bulk copies: those that multiply find no pages and compute no addresses. Two
-// mbarriers per stage pass it from one side to the other, the stages of all
-// rings at once: `full` when its bytes are there, `empty` when each warp has
-// read its part.
+// One warp more than multiply, the producer, walks the work tile's tiles and
+// copies whole rows, by bulk copies: those that multiply find no pages and
+// compute no addresses. Two mbarriers per stage pass it from one side to the
+// other, the stages of all smem pipelines at once: `full` when its bytes are
+// there, `empty` when each warp has read its share.
 //
 // One lane does all of it, and the assembler knows that it is alone: a bulk
 // copy has its addresses in registers of the warp, so that those of several
 // lanes are a loop around it.
 //
-// Phases go on from item to item. So does the order of the rings' other use:
-// results stand in them at the end of an item, which those who wrote them fence
-// for the copies of the next.
+// Phases go on from work tile to work tile. So does the order of the smem
+// pipelines' other use: results stand in them at the end of a work tile, which
+// those who wrote them fence for the copies of the next.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/Attend.h"
@@ -32,9 +32,9 @@ constexpr int64_t kMostRows = 16;
 constexpr int64_t kBarriers = 16; ///< bytes of a stage's two
 constexpr int64_t kEmpty = 8;     ///< of them, where the second is
 
-class BulkFill : public RingFill {
+class BulkCopyLoader : public KvLoader {
 public:
-  explicit BulkFill(AttendKernel &a)
+  explicit BulkCopyLoader(AttendKernel &a)
       : a(a), kit(a.kit), copy(a.k.sm.version < infoOf(Ptx::BulkCopyCta).minSm
                                    ? Ptx::BulkCopy
                                    : Ptx::BulkCopyCta),
@@ -42,18 +42,19 @@ public:
 
   std::string refuse() override;
   void plan() override { barriers = a.k.shared.reserve(a.stages * kBarriers); }
-  int64_t extraWarps() const override { return 1; }
+  int64_t producerWarps() const override { return 1; }
   Values beginKernel() override;
-  Values emitItem(ValueRange carried,
-                  llvm::function_ref<void()> multiply) override;
+  Values emitWorkTile(ValueRange carried,
+                      llvm::function_ref<void()> multiply) override;
   Values begin() override;
-  Value acquire(ValueRange carried, const Later &, bool, Values &next) override;
-  void release() override;
+  Value consumerWait(ValueRange carried, const PrefetchStep &, bool,
+                     Values &next) override;
+  void consumerRelease() override;
 
 private:
-  /// A stage and how often the rings went round before: all i32.
+  /// A stage and how often the smem pipelines went round before: all i32.
   struct Place {
-    Value stage;  ///< byte of a ring
+    Value stage;  ///< byte of an smem pipeline
     Value full;   ///< address of its barriers
     Value parity; ///< of their phase
   };
@@ -61,7 +62,7 @@ private:
     return {values[0], values[1], values[2]};
   }
   Values next(const Place &at);
-  void copyItem();
+  void copyWorkTile();
   void copyTile(Value tile, const Place &at);
   void copyRun(Value token, Value page, Value stage, Value index, Value full);
 
@@ -70,14 +71,14 @@ private:
   const Ptx copy;
   const int64_t run; ///< tokens in a row of a step that one page holds
   int64_t barriers;  ///< in shared memory
-  /// Of the item: stages filled before it, modulo twice their number.
+  /// Of the work tile: stages filled before it, modulo twice their number.
   Value before;
-  Value held; ///< barriers of the stage that was acquired last
+  Value held; ///< barriers of the stage that was waited for last
 };
 
 } // namespace
 
-std::string BulkFill::refuse() {
+std::string BulkCopyLoader::refuse() {
   if (a.k.sm.version < infoOf(Ptx::BulkCopy).minSm)
     return a.k.sm.name + " has no bulk copies: set `bulk` to false";
   for (Operand *operand : {&a.body.k, &a.body.v})
@@ -87,7 +88,7 @@ std::string BulkFill::refuse() {
   return "";
 }
 
-Values BulkFill::beginKernel() {
+Values BulkCopyLoader::beginKernel() {
   kit.when(kit.cmp(CmpIPredicate::eq, a.thread, kit.i32(0)), [&] {
     for (int64_t stage = 0; stage < a.stages; ++stage) {
       Value full = kit.add(a.k.at(0).base, barriers + stage * kBarriers);
@@ -100,8 +101,8 @@ Values BulkFill::beginKernel() {
   return {kit.i32(0)};
 }
 
-Values BulkFill::emitItem(ValueRange carried,
-                          llvm::function_ref<void()> multiply) {
+Values BulkCopyLoader::emitWorkTile(ValueRange carried,
+                                    llvm::function_ref<void()> multiply) {
   before = carried[0];
   kit.when(
       kit.less(a.warp, kit.i32(a.warps)),
@@ -109,7 +110,7 @@ Values BulkFill::emitItem(ValueRange carried,
         multiply();
         kit.op(Ptx::FenceProxyAsync, {});
       },
-      [&] { copyItem(); });
+      [&] { copyWorkTile(); });
   return {kit.rem(kit.add(before, a.tiles), 2 * a.stages)};
 }
 
@@ -117,8 +118,8 @@ Values BulkFill::emitItem(ValueRange carried,
 // Stages
 //===----------------------------------------------------------------------===//
 
-/// Both sides begin an item where the last one ended.
-Values BulkFill::begin() {
+/// Both sides begin a work tile where the last one ended.
+Values BulkCopyLoader::begin() {
   Value again = kit.cmp(CmpIPredicate::sge, before, kit.i32(a.stages));
   Value index =
       kit.sub(before, kit.select(again, kit.i32(a.stages), kit.i32(0)));
@@ -127,7 +128,7 @@ Values BulkFill::begin() {
           kit.select(again, kit.i32(1), kit.i32(0))};
 }
 
-Values BulkFill::next(const Place &at) {
+Values BulkCopyLoader::next(const Place &at) {
   Value stage = kit.add(at.stage, a.stageBytes);
   Value around =
       kit.cmp(CmpIPredicate::eq, stage, kit.i32(a.stages * a.stageBytes));
@@ -137,17 +138,17 @@ Values BulkFill::next(const Place &at) {
           kit.select(around, kit.xor_(at.parity, kit.i32(1)), at.parity)};
 }
 
-Value BulkFill::acquire(ValueRange carried, const Later &, bool,
-                        Values &nextCarried) {
+Value BulkCopyLoader::consumerWait(ValueRange carried, const PrefetchStep &,
+                                   bool, Values &nextCarried) {
   Place at = placeOf(carried);
   kit.op(Ptx::MbarWait, {at.full, at.parity});
   held = at.full;
   nextCarried.append(next(at));
-  return kit.add(a.ringBase, at.stage);
+  return kit.add(a.smemPipelineBase, at.stage);
 }
 
 /// One lane tells for the warp, whose reads are over then.
-void BulkFill::release() {
+void BulkCopyLoader::consumerRelease() {
   kit.op(Ptx::WarpSync, {});
   kit.when(kit.cmp(CmpIPredicate::eq, a.lane, kit.i32(0)),
            [&] { kit.op(Ptx::MbarArrive, kit.add(held, kEmpty)); });
@@ -157,7 +158,7 @@ void BulkFill::release() {
 // Copies
 //===----------------------------------------------------------------------===//
 
-void BulkFill::copyItem() {
+void BulkCopyLoader::copyWorkTile() {
   Value alone = kit.op1(Ptx::ElectOne, {});
   kit.when(kit.cmp(CmpIPredicate::ne, alone, kit.i32(0)), [&] {
     kit.loop(kit.i32(0), a.tiles, kit.i32(1), begin(),
@@ -174,7 +175,7 @@ void BulkFill::copyItem() {
 
 /// Every row of a tile, page after page. Where a page ends is the same for all
 /// tiles.
-void BulkFill::copyTile(Value tile, const Place &at) {
+void BulkCopyLoader::copyTile(Value tile, const Place &at) {
   Value first = a.tileFirst(tile);
   Value page = a.pageOf(first);
   // The phase before this one: in the first round, none.
@@ -182,26 +183,27 @@ void BulkFill::copyTile(Value tile, const Place &at) {
          {kit.add(at.full, kEmpty), kit.xor_(at.parity, kit.i32(1))});
   int64_t bytes = a.tileTokens() * (a.body.k.rowBytes() + a.body.v.rowBytes());
   kit.op(Ptx::MbarArriveExpectTx, {at.full, kit.i32(bytes)});
-  Value base = kit.add(a.k.at(0, at.stage).base, a.ring);
+  Value base = kit.add(a.k.at(0, at.stage).base, a.smemPipeline);
   Values looked{page, first};
-  kit.rolled(a.rings(), looked, [&](Value ring, ValueRange carried) {
-    Value stage = kit.add(base, kit.mul(ring, a.ringBytes));
-    return kit.rolled(a.tokens / run, carried,
-                      [&](Value index, ValueRange carried) {
-                        Value token = carried[1], later = kit.add(token, run);
-                        // Looked up before it is needed.
-                        Value page = a.pageOf(later);
-                        copyRun(token, carried[0], stage, index, at.full);
-                        return Values{page, later};
-                      });
-  });
+  kit.loopNoUnroll(
+      a.smemPipelines(), looked, [&](Value pipeline, ValueRange carried) {
+        Value stage = kit.add(base, kit.mul(pipeline, a.smemPipelineBytes));
+        return kit.loopNoUnroll(
+            a.tokens / run, carried, [&](Value index, ValueRange carried) {
+              Value token = carried[1], later = kit.add(token, run);
+              // Looked up before it is needed.
+              Value page = a.pageOf(later);
+              copyRun(token, carried[0], stage, index, at.full);
+              return Values{page, later};
+            });
+      });
 }
 
-/// Rows `run` times `index` and so on of a ring's stage: `token` and those
-/// behind it, of page `page`. Rows beyond the item's last are that one again:
-/// nobody sees them, but they must be something.
-void BulkFill::copyRun(Value token, Value page, Value stage, Value index,
-                       Value full) {
+/// Rows `run` times `index` and so on of an smem pipeline's stage: `token` and
+/// those behind it, of page `page`. Rows beyond the work tile's last are that
+/// one again: nobody sees them, but they must be something.
+void BulkCopyLoader::copyRun(Value token, Value page, Value stage, Value index,
+                             Value full) {
   struct Rows {
     Value from, to;
     int64_t stride, tokenStride, bytes;
@@ -220,7 +222,7 @@ void BulkFill::copyRun(Value token, Value page, Value stage, Value index,
   Rows streams[] = {
       rowsOf(a.body.k, a.codesK, 0, a.strideK),
       rowsOf(a.body.v, a.codesV, a.tokens * a.strideK, a.strideV)};
-  Value last = kit.add(a.item().end, -1);
+  Value last = kit.add(a.workTile().end, -1);
   kit.when(
       kit.cmp(CmpIPredicate::sle, kit.add(token, run - 1), last),
       [&] {
@@ -232,8 +234,8 @@ void BulkFill::copyRun(Value token, Value page, Value stage, Value index,
       },
       [&] {
         Value most = kit.sub(last, there);
-        kit.rolled(run, {}, [&](Value row, ValueRange) {
-          Value near = kit.wide(kit.min(row, most));
+        kit.loopNoUnroll(run, {}, [&](Value row, ValueRange) {
+          Value near = kit.extI64(kit.min(row, most));
           for (const Rows &rows : streams)
             kit.op(copy, {kit.add(rows.to, kit.mul(row, rows.stride)),
                           kit.ptr(rows.from, kit.mul(near, rows.tokenStride)),
@@ -243,6 +245,6 @@ void BulkFill::copyRun(Value token, Value page, Value stage, Value index,
       });
 }
 
-std::unique_ptr<RingFill> kvc::nvptx::makeBulkFill(AttendKernel &kernel) {
-  return std::make_unique<BulkFill>(kernel);
+std::unique_ptr<KvLoader> kvc::nvptx::makeBulkCopyLoader(AttendKernel &kernel) {
+  return std::make_unique<BulkCopyLoader>(kernel);
 }

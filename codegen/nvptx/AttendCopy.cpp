@@ -1,10 +1,10 @@
-//===- AttendCopy.cpp - where rows are, rings filled by who reads them ----===//
+//===- AttendCopy.cpp - where rows are, copied by who reads them ----------===//
 //
-// Those who share a ring fill it, 16 bytes a lane where rows are multiples of
-// 16, several whole rows with one instruction. Rows stand a multiple of 16
-// bytes plus 16 apart in shared memory, so that eight rows at one offset (what
-// ldmatrix reads at a time) lie in eight different groups of banks, and every
-// address is the lane's own plus a constant.
+// Those who share an smem pipeline fill it, 16 bytes a lane where rows are
+// multiples of 16, several whole rows with one instruction. Rows stand a
+// multiple of 16 bytes plus 16 apart in shared memory, so that eight rows at
+// one offset (what ldmatrix reads at a time) lie in eight different groups of
+// banks, and every address is the lane's own plus a constant.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/Attend.h"
@@ -27,7 +27,7 @@ AttendKernel::CopyShape AttendKernel::shapeOf(int64_t rowBytes) const {
   int64_t units = rowBytes / shape.unit;
   shape.lanesPerRow = std::min(kWarpLanes, units & -units);
   // With fewer rows than that leaves lanes for, some have nothing to do.
-  shape.rowsAtOnce = std::min(ringLanes() / shape.lanesPerRow, tokens);
+  shape.rowsAtOnce = std::min(smemPipelineLanes() / shape.lanesPerRow, tokens);
   shape.unitsPerLane = units / shape.lanesPerRow;
   return shape;
 }
@@ -37,8 +37,8 @@ Value AttendKernel::pageOf(Value token) {
   if (!pageTokens)
     return kit.i32(0);
   Value index = kit.div(clampToken(token), pageTokens);
-  return kit.loadConst(kit.i32(), kit.ptr(table, kit.mul(kit.wide(index), 4)),
-                       4);
+  return kit.loadReadOnly(kit.i32(),
+                          kit.ptr(table, kit.mul(kit.extI64(index), 4)), 4);
 }
 
 /// Ids of the pages of a step that begins at `first`; none where each row has
@@ -73,10 +73,10 @@ Value AttendKernel::clampToken(Value token) {
 Value AttendKernel::rowAddress(unsigned plane, Value page, Value token) {
   Value base = origin[plane], within = token;
   if (pageTokens) {
-    base = kit.ptr(base, kit.mul(kit.wide(page), outerStride[plane]));
+    base = kit.ptr(base, kit.mul(kit.extI64(page), outerStride[plane]));
     within = kit.rem(token, pageTokens);
   }
-  return kit.ptr(base, kit.mul(kit.wide(within), planes[plane].tokenStride));
+  return kit.ptr(base, kit.mul(kit.extI64(within), planes[plane].tokenStride));
 }
 
 /// The f32 scales of tokens first + 32 i + lane % tokens.
@@ -92,7 +92,7 @@ Values AttendKernel::loadScale(const Operand &operand, Value first,
         pagesPerStep ? pageAmong(pages, kit.sub(token, first)) : pageOf(token);
     Value address = rowAddress(plane, id, token);
     Value scale =
-        kit.loadConst(type, address, type.getIntOrFloatBitWidth() / 8);
+        kit.loadReadOnly(type, address, type.getIntOrFloatBitWidth() / 8);
     if (!type.isF32())
       scale = arith::ExtFOp::create(kit.b, kit.kernel, kit.f32(), scale);
     scales.push_back(scale);
@@ -109,12 +109,13 @@ void AttendKernel::zeroPadding() {
       return;
     Value zero = kit.constant(0, kit.vec(2, kit.f32()));
     for (int64_t stage = 0; stage < stages; ++stage)
-      kit.loop(
-          ringLane(), kit.i32(tokens), kit.i32(ringLanes()), [&](Value row) {
-            Value at = kit.add(ringBase, kit.mul(row, stride));
-            for (int64_t byte = bytes; byte < end; byte += 8)
-              kit.storeShared(zero, {at, stage * stageBytes + offset + byte});
-          });
+      kit.loop(smemPipelineLane(), kit.i32(tokens),
+               kit.i32(smemPipelineLanes()), [&](Value row) {
+                 Value at = kit.add(smemPipelineBase, kit.mul(row, stride));
+                 for (int64_t byte = bytes; byte < end; byte += 8)
+                   kit.storeShared(zero,
+                                   {at, stage * stageBytes + offset + byte});
+               });
   };
   pad(body.k, 0, strideK);
   pad(body.v, tokens * strideK, strideV);
@@ -128,23 +129,24 @@ namespace {
 
 /// Copies the step that is stages - 1 tiles ahead, into the stage that was read
 /// last. Carried are the stages to read and to write.
-class AsyncFill : public RingFill {
+class CpAsyncLoader : public KvLoader {
 public:
-  explicit AsyncFill(AttendKernel &a) : a(a), kit(a.kit) {}
+  explicit CpAsyncLoader(AttendKernel &a) : a(a), kit(a.kit) {}
 
-  int64_t copiesAhead() const override { return a.stages - 1; }
+  int64_t prefetchDistance() const override { return a.stages - 1; }
   Values beginKernel() override;
-  Values emitItem(ValueRange, llvm::function_ref<void()> multiply) override {
+  Values emitWorkTile(ValueRange,
+                      llvm::function_ref<void()> multiply) override {
     multiply();
     return {};
   }
-  void start() override;
+  void prologue() override;
   Values begin() override {
-    return {kit.i32(0), kit.i32(copiesAhead() * a.stageBytes)};
+    return {kit.i32(0), kit.i32(prefetchDistance() * a.stageBytes)};
   }
-  Value acquire(ValueRange carried, const Later &later, bool plain,
-                Values &next) override;
-  void end() override { kit.op(Ptx::CpAsyncWait, {}, 0); }
+  Value consumerWait(ValueRange carried, const PrefetchStep &later,
+                     bool interior, Values &next) override;
+  void drain() override { kit.op(Ptx::CpAsyncWait, {}, 0); }
 
 private:
   /// Lane constants of a stream.
@@ -156,9 +158,10 @@ private:
     Value active; ///< i1, null: all lanes take part
   };
 
-  void copyStep(const Later &step, bool plain, Value stage);
-  void copyPlainly(StreamKind kind, const Later &step, Shared to);
-  void copyCarefully(StreamKind kind, const Later &step, bool plain, Shared to);
+  void copyStep(const PrefetchStep &step, bool interior, Value stage);
+  void copyUnmasked(StreamKind kind, const PrefetchStep &step, Shared to);
+  void copyPredicated(StreamKind kind, const PrefetchStep &step, bool interior,
+                      Shared to);
 
   /// One stream's rows in a stage.
   struct Rows {
@@ -179,17 +182,17 @@ private:
 } // namespace
 
 /// What each lane copies does not depend on the step.
-Values AsyncFill::beginKernel() {
+Values CpAsyncLoader::beginKernel() {
   auto plan = [&](Operand &operand, unsigned plane, int64_t stride) {
     AttendKernel::CopyShape shape = a.shapeOf(operand.rowBytes());
     LaneCopy copy;
-    Value lane = a.ringLane();
+    Value lane = a.smemPipelineLane();
     copy.row = kit.div(lane, shape.lanesPerRow);
     copy.unit = kit.mul(kit.rem(lane, shape.lanesPerRow), shape.unit);
-    copy.global = kit.wide(
+    copy.global = kit.extI64(
         kit.add(kit.mul(copy.row, a.planes[plane].tokenStride), copy.unit));
     copy.shared = kit.add(kit.mul(copy.row, stride), copy.unit);
-    if (shape.rowsAtOnce * shape.lanesPerRow < a.ringLanes())
+    if (shape.rowsAtOnce * shape.lanesPerRow < a.smemPipelineLanes())
       copy.active = kit.less(copy.row, kit.i32(shape.rowsAtOnce));
     return copy;
   };
@@ -198,24 +201,24 @@ Values AsyncFill::beginKernel() {
   return {};
 }
 
-void AsyncFill::start() {
-  kit.rolled(copiesAhead(), {}, [&](Value tile, ValueRange) {
-    Later step{tile, a.firstOf(tile), {}};
+void CpAsyncLoader::prologue() {
+  kit.loopNoUnroll(prefetchDistance(), {}, [&](Value tile, ValueRange) {
+    PrefetchStep step{tile, a.firstOf(tile), {}};
     step.pages = a.pagesOf(step.first);
-    Value stage = kit.add(a.ringBase, kit.mul(tile, a.stageBytes));
+    Value stage = kit.add(a.smemPipelineBase, kit.mul(tile, a.stageBytes));
     kit.when(kit.less(tile, a.tiles), [&] {
       kit.when(
-          a.isFull(step.first, a.tokens),
-          [&] { copyStep(step, /*plain=*/true, stage); },
-          [&] { copyStep(step, /*plain=*/false, stage); });
+          a.isFullBlock(step.first, a.tokens),
+          [&] { copyStep(step, /*interior=*/true, stage); },
+          [&] { copyStep(step, /*interior=*/false, stage); });
     });
     kit.op(Ptx::CpAsyncCommit, {});
     return Values();
   });
 }
 
-Value AsyncFill::acquire(ValueRange carried, const Later &later, bool plain,
-                         Values &next) {
+Value CpAsyncLoader::consumerWait(ValueRange carried, const PrefetchStep &later,
+                                  bool interior, Values &next) {
   auto advance = [&](Value stage) {
     Value next = kit.add(stage, a.stageBytes);
     Value end =
@@ -223,32 +226,33 @@ Value AsyncFill::acquire(ValueRange carried, const Later &later, bool plain,
     return kit.select(end, kit.i32(0), next);
   };
   Value read = carried[0], write = carried[1];
-  kit.op(Ptx::CpAsyncWait, {}, copiesAhead() - 1);
+  kit.op(Ptx::CpAsyncWait, {}, prefetchDistance() - 1);
   // Every lane's copies are there, and the stage that was read last is free.
-  a.syncRing();
-  Value to = kit.add(a.ringBase, write);
-  if (plain)
-    copyStep(later, plain, to);
+  a.syncSmemPipeline();
+  Value to = kit.add(a.smemPipelineBase, write);
+  if (interior)
+    copyStep(later, interior, to);
   else
     kit.when(kit.less(later.tile, a.tiles),
-             [&] { copyStep(later, plain, to); });
+             [&] { copyStep(later, interior, to); });
   kit.op(Ptx::CpAsyncCommit, {});
   next.append({advance(read), advance(write)});
-  return kit.add(a.ringBase, read);
+  return kit.add(a.smemPipelineBase, read);
 }
 
-/// `plain`: every row sees all its tokens.
-void AsyncFill::copyStep(const Later &step, bool plain, Value stage) {
+/// `interior`: every row sees all its tokens.
+void CpAsyncLoader::copyStep(const PrefetchStep &step, bool interior,
+                             Value stage) {
   for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
     Shared to{stage, kind == StreamKind::K ? 0 : a.tokens * a.strideK};
-    if (plain && a.pagesPerStep)
-      copyPlainly(kind, step, to);
+    if (interior && a.pagesPerStep)
+      copyUnmasked(kind, step, to);
     else
-      copyCarefully(kind, step, plain, to);
+      copyPredicated(kind, step, interior, to);
   }
 }
 
-AsyncFill::Rows AsyncFill::rowsOf(StreamKind kind) {
+CpAsyncLoader::Rows CpAsyncLoader::rowsOf(StreamKind kind) {
   bool isK = kind == StreamKind::K;
   unsigned plane = isK ? a.codesK : a.codesV;
   return {plane, a.shapeOf((isK ? a.body.k : a.body.v).rowBytes()),
@@ -256,7 +260,8 @@ AsyncFill::Rows AsyncFill::rowsOf(StreamKind kind) {
 }
 
 /// Page after page, each row where the one before it ends.
-void AsyncFill::copyPlainly(StreamKind kind, const Later &step, Shared to) {
+void CpAsyncLoader::copyUnmasked(StreamKind kind, const PrefetchStep &step,
+                                 Shared to) {
   const LaneCopy &copy = laneOf(kind);
   Rows rows = rowsOf(kind);
   int64_t page = a.tokens / a.pagesPerStep;
@@ -282,15 +287,15 @@ void AsyncFill::copyPlainly(StreamKind kind, const Later &step, Shared to) {
 /// Each row by itself: where it is and whether anybody sees it. Rows that
 /// nobody sees are zeros and are not read: what multiplies them is 0, but their
 /// bytes may be anything. In a loop, unless it is what most steps are.
-void AsyncFill::copyCarefully(StreamKind kind, const Later &step, bool plain,
-                              Shared to) {
+void CpAsyncLoader::copyPredicated(StreamKind kind, const PrefetchStep &step,
+                                   bool interior, Shared to) {
   const LaneCopy &copy = laneOf(kind);
   Rows rows = rowsOf(kind);
   Ptx op = rows.shape.unit == 16 ? Ptx::CpAsync16Zfill : Ptx::CpAsync8Zfill;
   Value own = kit.add(to.base, copy.shared);
   auto copyRow = [&](Value row) {
     Value token = kit.add(kit.add(step.first, copy.row), row);
-    Value seen = a.seenByAny(token);
+    Value seen = a.anyRowVisible(token);
     Value there = a.clampToken(token);
     Value id = a.pagesPerStep
                    ? a.pageAmong(step.pages, kit.sub(there, step.first))
@@ -305,12 +310,12 @@ void AsyncFill::copyCarefully(StreamKind kind, const Later &step, bool plain,
   };
   int64_t count = a.tokens / rows.shape.rowsAtOnce;
   auto all = [&] {
-    if (plain)
+    if (interior)
       kit.unroll(count, [&](int64_t i) {
         copyRow(kit.i32(i * rows.shape.rowsAtOnce));
       });
     else
-      kit.rolled(count, {}, [&](Value i, ValueRange) {
+      kit.loopNoUnroll(count, {}, [&](Value i, ValueRange) {
         copyRow(kit.mul(i, rows.shape.rowsAtOnce));
         return Values();
       });
@@ -318,6 +323,6 @@ void AsyncFill::copyCarefully(StreamKind kind, const Later &step, bool plain,
   copy.active ? kit.when(copy.active, all) : all();
 }
 
-std::unique_ptr<RingFill> kvc::nvptx::makeAsyncFill(AttendKernel &kernel) {
-  return std::make_unique<AsyncFill>(kernel);
+std::unique_ptr<KvLoader> kvc::nvptx::makeCpAsyncLoader(AttendKernel &kernel) {
+  return std::make_unique<CpAsyncLoader>(kernel);
 }

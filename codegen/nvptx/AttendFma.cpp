@@ -21,9 +21,9 @@ namespace {
 /// Channels of V that a lane dequantizes at once.
 constexpr int64_t kBlock = 4;
 
-class FmaMath : public TileMath {
+class FmaMainloop : public Mainloop {
 public:
-  explicit FmaMath(AttendKernel &a)
+  explicit FmaMainloop(AttendKernel &a)
       : a(a), kit(a.kit), lanesPerToken(kWarpLanes / a.tokens),
         blocks(llvm::divideCeil(a.dimV, kBlock * kWarpLanes)) {}
 
@@ -40,11 +40,11 @@ public:
     query = a.k.shared.reserve(a.rows * a.dimK * 4);
     probabilities = a.k.shared.reserve(a.warps * a.rows * a.tokens * 4);
   }
-  void beginItem(const Item &item) override;
+  void beginWorkTile(const WorkTile &workTile) override;
   Values initialState() override;
-  int64_t partTokens() override { return a.tokens; }
+  int64_t subStepTokens() override { return a.tokens; }
   Values step(const Step &step, ValueRange state) override;
-  void finish(ValueRange state, Shared stats, Shared sums) override;
+  void epilogue(ValueRange state, Shared stats, Shared sums) override;
 
 private:
   Values scores(const Step &step);
@@ -61,7 +61,7 @@ private:
 };
 
 /// All threads that multiply copy q; it is read after the barrier.
-void FmaMath::beginItem(const Item &) {
+void FmaMainloop::beginWorkTile(const WorkTile &) {
   for (int64_t row = 0; row < a.rows; ++row) {
     Value from = a.queryRow(kit.i32(row));
     Shared to = a.k.at(query + row * a.dimK * 4);
@@ -87,7 +87,7 @@ void FmaMath::beginItem(const Item &) {
 }
 
 /// m and l of each row, the same in all lanes; then sums [rows][blocks][4].
-Values FmaMath::initialState() {
+Values FmaMainloop::initialState() {
   Values state(a.rows, kit.f32(-INFINITY));
   state.append(a.rows, kit.f32(0));
   state.append(a.rows * blocks * kBlock, kit.f32(0));
@@ -95,7 +95,7 @@ Values FmaMath::initialState() {
 }
 
 /// `channels` codes at `from`, as f32, without the scale.
-Value FmaMath::dequantize(Operand &operand, Shared from, int64_t channels) {
+Value FmaMainloop::dequantize(Operand &operand, Shared from, int64_t channels) {
   auto load = [&](int64_t byte, VectorType type) {
     return kit.loadShared(type, from + byte);
   };
@@ -105,7 +105,7 @@ Value FmaMath::dequantize(Operand &operand, Shared from, int64_t channels) {
 }
 
 /// Of this lane's token with each row.
-Values FmaMath::scores(const Step &step) {
+Values FmaMainloop::scores(const Step &step) {
   Value token = kit.rem(a.lane, a.tokens);
   Value part = kit.div(a.lane, a.tokens);
   Value row = kit.add(step.k.base, kit.mul(token, a.strideK));
@@ -135,8 +135,9 @@ Values FmaMath::scores(const Step &step) {
 
 /// Probabilities of this lane's token; m and l move on. The factors for what
 /// was summed before come back behind them.
-Values FmaMath::softmax(const Step &step, Values s, MutableArrayRef<Value> m,
-                        MutableArrayRef<Value> l) {
+Values FmaMainloop::softmax(const Step &step, Values s,
+                            MutableArrayRef<Value> m,
+                            MutableArrayRef<Value> l) {
   Value token = kit.add(step.first, kit.rem(a.lane, a.tokens));
   Value scaleK, scaleV;
   if (a.body.scaledK)
@@ -172,7 +173,7 @@ Values FmaMath::softmax(const Step &step, Values s, MutableArrayRef<Value> m,
   return p;
 }
 
-Values FmaMath::step(const Step &step, ValueRange values) {
+Values FmaMainloop::step(const Step &step, ValueRange values) {
   Values state(values);
   MutableArrayRef<Value> all(state);
   Values p = softmax(step, scores(step), all.take_front(a.rows),
@@ -212,7 +213,7 @@ Values FmaMath::step(const Step &step, ValueRange values) {
           for (int64_t r = 0; r < a.rows; ++r) {
             // A token that the row does not see may be infinite or NaN.
             Value seen;
-            if (step.full)
+            if (step.isFullBlock)
               seen = a.visible(position, positions[r]);
             for (int64_t c = 0; c < kBlock; ++c) {
               Value &sum = next[(r * blocks + i) * kBlock + c];
@@ -227,7 +228,7 @@ Values FmaMath::step(const Step &step, ValueRange values) {
   return state;
 }
 
-void FmaMath::finish(ValueRange state, Shared stats, Shared sums) {
+void FmaMainloop::epilogue(ValueRange state, Shared stats, Shared sums) {
   Value first = kit.cmp(CmpIPredicate::eq, a.lane, kit.i32(0));
   kit.when(first, [&] {
     for (int64_t r = 0; r < a.rows; ++r) {
@@ -250,6 +251,6 @@ void FmaMath::finish(ValueRange state, Shared stats, Shared sums) {
 
 } // namespace
 
-std::unique_ptr<TileMath> kvc::nvptx::makeFmaMath(AttendKernel &kernel) {
-  return std::make_unique<FmaMath>(kernel);
+std::unique_ptr<Mainloop> kvc::nvptx::makeFmaMainloop(AttendKernel &kernel) {
+  return std::make_unique<FmaMainloop>(kernel);
 }

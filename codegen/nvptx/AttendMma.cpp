@@ -10,9 +10,9 @@ using arith::CmpFPredicate;
 using arith::CmpIPredicate;
 
 /// A row's reference follows its largest logit only when that is this much (in
-/// powers of two) above it: probabilities of up to 2^kSlack cost no precision,
-/// and most steps then rescale nothing.
-static constexpr double kSlack = 8;
+/// powers of two) above it: probabilities of up to 2^kRescaleThreshold cost no
+/// precision, and most steps then rescale nothing.
+static constexpr double kRescaleThreshold = 8;
 
 /// Channels for whose q in bytes there are registers.
 static constexpr int64_t kBytesDim = 192;
@@ -26,14 +26,14 @@ static constexpr int64_t kLeastUnit = 0x00800000, kLargestUnit = 0x7e800000;
 
 /// 1 / the power of two with these bits.
 static Value inverseOf(Kit &kit, Value unit) {
-  return kit.bits(kit.sub(kit.i32(0x7f000000), unit), kit.f32());
+  return kit.bitcast(kit.sub(kit.i32(0x7f000000), unit), kit.f32());
 }
 
 static Form formOf(Type code) {
   return code.isBF16() ? Form::BF16 : code.isF16() ? Form::F16 : Form::I8;
 }
 
-MmaMath::MmaMath(AttendKernel &a, Rows side, int64_t rows)
+MmaMainloop::MmaMainloop(AttendKernel &a, Rows side, int64_t rows)
     : a(a), kit(a.kit), side(side),
       formK(formOf(a.body.k.codec().getCodeType())),
       formV(formOf(a.body.v.codec().getCodeType())),
@@ -41,17 +41,17 @@ MmaMath::MmaMath(AttendKernel &a, Rows side, int64_t rows)
       kSteps(llvm::divideCeil(a.dimK, bytesK ? 32 : 16)),
       rowSlots(side == Rows::InM ? rows / 8 : rows / 4),
       channelSlots(llvm::divideCeil(a.dimV, 16) * (side == Rows::InM ? 4 : 2)),
-      twice(a.body.scaledV && a.k.dtype.isF16()) {
-  raw = !a.body.softcap && a.body.scale > 0 &&
-        (scalesQuery() || a.body.scale <= 1);
+      splitPHiLo(a.body.scaledV && a.k.dtype.isF16()) {
+  deferScale = !a.body.softcap && a.body.scale > 0 &&
+               (scalesQuery() || a.body.scale <= 1);
 }
 
 /// Whether q is brought into the range of its operands, row by row.
-bool MmaMath::scalesQuery() const {
+bool MmaMainloop::scalesQuery() const {
   return bytesK || (formK != Form::BF16 && a.k.dtype.isBF16());
 }
 
-std::string MmaMath::refuse() {
+std::string MmaMainloop::refuse() {
   TargetAttr target =
       a.k.op->getParentOfType<ModuleOp>()->getAttrOfType<TargetAttr>(
           "kvc.target");
@@ -62,9 +62,9 @@ std::string MmaMath::refuse() {
   return "";
 }
 
-void MmaMath::beginItem(const Item &) {
-  g = kit.div(a.lane, 4);
-  t = kit.rem(a.lane, 4);
+void MmaMainloop::beginWorkTile(const WorkTile &) {
+  groupId = kit.div(a.lane, 4);
+  threadInGroup = kit.rem(a.lane, 4);
   q.clear();
   rowFactor.clear();
   positions.clear();
@@ -74,26 +74,26 @@ void MmaMath::beginItem(const Item &) {
 }
 
 /// A score's logit less the row's base, in powers of two.
-Value MmaMath::exponentOf(Value score, int64_t row, const State &state) {
+Value MmaMainloop::exponentOf(Value score, int64_t row, const State &state) {
   Value base = state.base[row];
-  if (!raw)
+  if (!deferScale)
     return kit.fsub(score, base);
   Value minus = LLVM::FNegOp::create(kit.b, kit.kernel, base);
   return kit.fma(score, factorOf(row), minus);
 }
 
-/// What `raw` scores are times.
-Value MmaMath::factorOf(int64_t row) {
+/// What scores are times where `deferScale`.
+Value MmaMainloop::factorOf(int64_t row) {
   return rowFactor.empty() ? kit.f32(a.body.scale) : rowFactor[row];
 }
 
-Value MmaMath::rowOf(int64_t slot) {
+Value MmaMainloop::rowOf(int64_t slot) {
   if (side == Rows::InN)
     return placeInN(slot);
   return kit.add(placeInM(slot), a.firstRow());
 }
 
-ArrayRef<int64_t> MmaMath::tokenLanes() const {
+ArrayRef<int64_t> MmaMainloop::tokenLanes() const {
   static constexpr int64_t kInM[] = {4, 8, 16}, kInN[] = {1, 2};
   return side == Rows::InM ? ArrayRef<int64_t>(kInN) : ArrayRef<int64_t>(kInM);
 }
@@ -102,7 +102,7 @@ ArrayRef<int64_t> MmaMath::tokenLanes() const {
 // State
 //===----------------------------------------------------------------------===//
 
-MmaMath::State MmaMath::unpack(ValueRange values) const {
+MmaMainloop::State MmaMainloop::unpack(ValueRange values) const {
   State state;
   auto take = [&](size_t n) {
     Values part(values.take_front(n));
@@ -117,14 +117,14 @@ MmaMath::State MmaMath::unpack(ValueRange values) const {
   return state;
 }
 
-Values MmaMath::pack(const State &state) const {
+Values MmaMainloop::pack(const State &state) const {
   Values values;
   for (const Values *part : {&state.base, &state.l, &state.unit, &state.o})
     values.append(*part);
   return values;
 }
 
-Values MmaMath::initialState() {
+Values MmaMainloop::initialState() {
   State state;
   state.base.assign(rowSlots, kit.f32(kNoBase));
   state.l.assign(rowSlots, kit.f32(0));
@@ -138,23 +138,23 @@ Values MmaMath::initialState() {
 // A step
 //===----------------------------------------------------------------------===//
 
-Values MmaMath::step(const Step &step, ValueRange values) {
+Values MmaMainloop::step(const Step &step, ValueRange values) {
   tokenSlots = side == Rows::InM ? step.tokens / 4 : step.tokens / 8;
   State state = unpack(values);
   Values s = transformed(step, scores(step));
-  if (step.full)
+  if (step.isFullBlock)
     s = kit.choose(
-        step.full, [&] { return s; }, [&] { return masked(step, s); });
+        step.isFullBlock, [&] { return s; }, [&] { return masked(step, s); });
   rescale(s, a.body.scaledV ? unitsOf(step) : Values(), state);
   Values p = probabilities(s, state);
   if (formV == Form::I8)
     p = scaleV(step, p, state);
-  if (formV == Form::I8 || !step.full) {
+  if (formV == Form::I8 || !step.isFullBlock) {
     accumulate(step, p, state, nullptr);
     return pack(state);
   }
   state.o = kit.choose(
-      step.full,
+      step.isFullBlock,
       [&] {
         State whole = state;
         accumulate(step, p, whole, nullptr);
@@ -162,13 +162,13 @@ Values MmaMath::step(const Step &step, ValueRange values) {
       },
       [&] {
         State partly = state;
-        accumulateCarefully(step, p, partly);
+        accumulateMasked(step, p, partly);
         return partly.o;
       });
   return pack(state);
 }
 
-Value MmaMath::laneScale(ArrayRef<Value> scales, int64_t token) {
+Value MmaMainloop::laneScale(ArrayRef<Value> scales, int64_t token) {
   Value from = tokenOf(token);
   int64_t which = 0;
   if (scales.size() > 1) {
@@ -176,33 +176,33 @@ Value MmaMath::laneScale(ArrayRef<Value> scales, int64_t token) {
     which = token * int64_t(scales.size()) / tokenSlots;
     from = kit.add(from, -which * kWarpLanes);
   }
-  return kit.bits(kit.op1(Ptx::ShflIdx, {scales[which], from}), kit.f32());
+  return kit.bitcast(kit.op1(Ptx::ShflIdx, {scales[which], from}), kit.f32());
 }
 
-Value MmaMath::sees(const Step &step, int64_t row, int64_t token) {
+Value MmaMainloop::sees(const Step &step, int64_t row, int64_t token) {
   return a.visible(kit.add(step.first, tokenOf(token)), positions[row]);
 }
 
-/// Logits in powers of two, unless they are `raw`.
-Values MmaMath::transformed(const Step &step, Values s) {
+/// Logits in powers of two, unless `deferScale`: then without the row's factor.
+Values MmaMainloop::transformed(const Step &step, Values s) {
   for (int64_t token = 0; token < tokenSlots; ++token) {
     Value scale;
     if (a.body.scaledK)
       scale = laneScale(step.scaleK, token);
     for (int64_t row = 0; row < rowSlots; ++row) {
       Value &x = s[atToken(row, token)];
-      if (!raw && !rowFactor.empty())
+      if (!deferScale && !rowFactor.empty())
         x = kit.fmul(x, rowFactor[row]);
       if (scale)
         x = kit.fmul(x, scale);
-      if (!raw)
+      if (!deferScale)
         x = a.transform(x, /*tokenScale=*/{});
     }
   }
   return s;
 }
 
-Values MmaMath::masked(const Step &step, Values s) {
+Values MmaMainloop::masked(const Step &step, Values s) {
   for (int64_t row = 0; row < rowSlots; ++row)
     for (int64_t token = 0; token < tokenSlots; ++token) {
       Value &x = s[atToken(row, token)];
@@ -212,15 +212,15 @@ Values MmaMath::masked(const Step &step, Values s) {
 }
 
 /// A row's value from those of the lanes that have its other tokens.
-Value MmaMath::overLanes(Value x,
-                         llvm::function_ref<Value(Value, Value)> join) {
+Value MmaMainloop::overLanes(Value x,
+                             llvm::function_ref<Value(Value, Value)> join) {
   for (int64_t mask : tokenLanes())
     x = join(x, kit.shflXor(x, mask));
   return x;
 }
 
 /// Of the step's tokens, for each row slot.
-Values MmaMath::rowMax(const Values &s) {
+Values MmaMainloop::rowMax(const Values &s) {
   Values largest;
   auto join = [&](Value x, Value y) { return kit.fmax(x, y); };
   for (int64_t row = 0; row < rowSlots; ++row) {
@@ -235,7 +235,7 @@ Values MmaMath::rowMax(const Values &s) {
 /// Moves the references of rows whose logits have grown, and the units of rows
 /// that have seen larger scales of V. What it does to a row depends on that row
 /// alone, whatever makes the warp do it.
-void MmaMath::rescale(const Values &s, const Values &units, State &state) {
+void MmaMainloop::rescale(const Values &s, const Values &units, State &state) {
   Values largest = rowMax(s), grown, coarser;
   Value any;
   auto note = [&](Values &list, Value changed) {
@@ -244,7 +244,8 @@ void MmaMath::rescale(const Values &s, const Values &units, State &state) {
   };
   for (int64_t row = 0; row < rowSlots; ++row) {
     Value above = exponentOf(largest[row], row, state);
-    note(grown, kit.fcmp(CmpFPredicate::OGT, above, kit.f32(kSlack)));
+    note(grown,
+         kit.fcmp(CmpFPredicate::OGT, above, kit.f32(kRescaleThreshold)));
   }
   for (auto [x, unit] : llvm::zip_first(units, state.unit))
     note(coarser, kit.less(unit, x));
@@ -255,7 +256,8 @@ void MmaMath::rescale(const Values &s, const Values &units, State &state) {
     State next = state;
     for (int64_t row = 0; row < rowSlots; ++row) {
       Value &base = next.base[row];
-      Value logit = raw ? kit.fmul(largest[row], factorOf(row)) : largest[row];
+      Value logit =
+          deferScale ? kit.fmul(largest[row], factorOf(row)) : largest[row];
       base = kit.select(grown[row], logit, base);
       Value factor = kit.ex2(kit.fsub(state.base[row], base));
       factor = kit.select(grown[row], factor, kit.f32(1));
@@ -263,7 +265,7 @@ void MmaMath::rescale(const Values &s, const Values &units, State &state) {
       if (!units.empty()) {
         Value &unit = next.unit[row];
         unit = kit.select(coarser[row], units[row], unit);
-        Value before = kit.bits(state.unit[row], kit.f32());
+        Value before = kit.bitcast(state.unit[row], kit.f32());
         factor = kit.fmul(factor, kit.fmul(before, inverseOf(kit, unit)));
       }
       for (int64_t channel = 0; channel < channelSlots; ++channel) {
@@ -278,7 +280,7 @@ void MmaMath::rescale(const Values &s, const Values &units, State &state) {
 }
 
 /// p = 2^(s - base), and l.
-Values MmaMath::probabilities(const Values &s, State &state) {
+Values MmaMainloop::probabilities(const Values &s, State &state) {
   Values p(s.size());
   for (int64_t row = 0; row < rowSlots; ++row)
     for (int64_t token = 0; token < tokenSlots; ++token) {
@@ -296,14 +298,14 @@ Values MmaMath::probabilities(const Values &s, State &state) {
 /// Of each row: the power of two, as bits, that is just below the largest scale
 /// of the step's tokens that it sees. A scale that is no number (its rows are
 /// lost) makes it any.
-Values MmaMath::unitsOf(const Step &step) {
+Values MmaMainloop::unitsOf(const Step &step) {
   auto larger = [&](Value x, Value y) -> Value {
     return arith::MaxUIOp::create(kit.b, kit.kernel, x, y);
   };
   auto unitOf = [&](Value bits) {
     return kit.min(kit.and_(bits, 0x7f800000), kit.i32(kLargestUnit));
   };
-  auto bitsOf = [&](Value scale) { return kit.bits(scale, kit.i32()); };
+  auto bitsOf = [&](Value scale) { return kit.bitcast(scale, kit.i32()); };
   auto whole = [&] {
     Value largest = bitsOf(step.scaleV.front());
     for (Value scale : ArrayRef(step.scaleV).drop_front())
@@ -324,13 +326,15 @@ Values MmaMath::unitsOf(const Step &step) {
     }
     return units;
   };
-  return step.full ? kit.choose(step.full, whole, partly) : whole();
+  return step.isFullBlock ? kit.choose(step.isFullBlock, whole, partly)
+                          : whole();
 }
 
 /// p times the token's scale, in units of a power of two that keeps the largest
 /// scale that the row has seen below 2: f16 has few exponents. Which unit a row
 /// has depends on the tokens that it sees alone.
-Values MmaMath::scaleV(const Step &step, const Values &p, const State &state) {
+Values MmaMainloop::scaleV(const Step &step, const Values &p,
+                           const State &state) {
   Values scaled = p, inverse;
   for (Value unit : state.unit)
     inverse.push_back(inverseOf(kit, unit));
@@ -340,7 +344,7 @@ Values MmaMath::scaleV(const Step &step, const Values &p, const State &state) {
       Value &x = scaled[atToken(row, token)];
       x = kit.fmul(x, kit.fmul(scale, inverse[row]));
       // A scale that the row does not see may be anything.
-      if (step.full)
+      if (step.isFullBlock)
         x = kit.select(sees(step, row, token), x, kit.f32(0));
     }
   }
@@ -353,7 +357,7 @@ Values MmaMath::scaleV(const Step &step, const Values &p, const State &state) {
 
 /// Channel slots, from one on, that hold one channel after the other: they are
 /// stored at once.
-ArrayRef<int64_t> MmaMath::neighbours() const {
+ArrayRef<int64_t> MmaMainloop::neighbours() const {
   static constexpr int64_t kOne[] = {0}, kTwo[] = {0, 1},
                            kFour[] = {0, 2, 1, 3};
   bool pairs = formV == Form::I8; // neighbouring codes in one unit
@@ -362,10 +366,10 @@ ArrayRef<int64_t> MmaMath::neighbours() const {
   return pairs ? ArrayRef<int64_t>(kTwo) : ArrayRef<int64_t>(kOne);
 }
 
-void MmaMath::finish(ValueRange values, Shared stats, Shared sums) {
+void MmaMainloop::epilogue(ValueRange values, Shared stats, Shared sums) {
   State state = unpack(values);
   auto sum = [&](Value x, Value y) { return kit.fadd(x, y); };
-  Value token = side == Rows::InM ? t : g;
+  Value token = side == Rows::InM ? threadInGroup : groupId;
   Value first = kit.cmp(CmpIPredicate::eq, token, kit.i32(0));
   for (int64_t slot = 0; slot < rowSlots; ++slot) {
     Value l = overLanes(state.l[slot], sum);
@@ -380,7 +384,7 @@ void MmaMath::finish(ValueRange values, Shared stats, Shared sums) {
     });
     Value unit;
     if (a.body.scaledV)
-      unit = kit.bits(state.unit[slot], kit.f32());
+      unit = kit.bitcast(state.unit[slot], kit.f32());
     Value to = kit.add(sums.base, kit.mul(row, a.sumStride));
     for (int64_t i = 0; i < channelSlots; i += neighbours().size()) {
       int64_t chunk = chunkOf(i);

@@ -3,11 +3,13 @@
 // What tensor-core kernels have in common: a state per query row, a softmax on
 // accumulators, scales. Which operand is on which side of the products is a
 // subclass: tokens take their 16 rows where there are few query rows
-// (AttendTokensInM.cpp), query rows where there are many (AttendRowsInM.cpp).
+// (AttendMmaSwapAB.cpp), query rows where there are many
+// (AttendMmaNoSwapAB.cpp).
 //
-// In a 16x8 accumulator, lane 4 g + t holds (g, 2t), (g, 2t+1), (g+8, 2t) and
-// (g+8, 2t+1): along either axis, two of each tile. Those of all tiles along an
-// axis are the lane's slots of it, numbered 2 * tile + (0 or 1).
+// In a 16x8 accumulator, lane 4 g + t (g: groupId, t: threadInGroup) holds
+// (g, 2t), (g, 2t+1), (g+8, 2t) and (g+8, 2t+1): along either axis, two of each
+// tile. Those of all tiles along an axis are the lane's slots of it, numbered 2
+// * tile + (0 or 1).
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_CODEGEN_NVPTX_ATTENDMMA_H
@@ -27,26 +29,26 @@ enum class Form : uint8_t {
 /// Bytes of an element of q in fixed point.
 inline constexpr int64_t kQueryParts = 3;
 
-class MmaMath : public TileMath {
+class MmaMainloop : public Mainloop {
 public:
   std::string refuse() override;
-  void beginItem(const Item &item) override;
+  void beginWorkTile(const WorkTile &workTile) override;
   Values initialState() override;
-  int64_t partTokens() override { return 16; }
+  int64_t subStepTokens() override { return 16; }
   Values step(const Step &step, mlir::ValueRange state) override;
-  void finish(mlir::ValueRange state, Shared stats, Shared sums) override;
+  void epilogue(mlir::ValueRange state, Shared stats, Shared sums) override;
 
 protected:
   using Value = mlir::Value;
   /// Which side of the products query rows are on.
   enum class Rows : uint8_t { InM, InN };
   /// `rows` of them are one warp's.
-  MmaMath(AttendKernel &a, Rows side, int64_t rows);
+  MmaMainloop(AttendKernel &a, Rows side, int64_t rows);
 
   /// Carried from step to step; all but `o` are per row slot.
   struct State {
     Values base; ///< what exponents are relative to: no logit of the row was
-                 ///< more than kSlack above it
+                 ///< more than kRescaleThreshold above it
     Values l;    ///< of this lane's tokens
     Values unit; ///< bits of a power of two that O is in units of (scaled V)
     Values o;    ///< by rows and channels, see at()
@@ -86,12 +88,12 @@ protected:
   }
   /// i32: place of a slot along the tiles' M or N axis.
   Value placeInM(int64_t slot) {
-    return kit.add(g, 16 * (slot / 2) + 8 * (slot % 2));
+    return kit.add(groupId, 16 * (slot / 2) + 8 * (slot % 2));
   }
   Value placeInN(int64_t slot) {
-    return kit.add(kit.mul(t, 2), 8 * (slot / 2) + slot % 2);
+    return kit.add(kit.mul(threadInGroup, 2), 8 * (slot / 2) + slot % 2);
   }
-  /// i32: row of the item.
+  /// i32: row of the work tile.
   Value rowOf(int64_t slot);
   /// i32: token of the step.
   Value tokenOf(int64_t slot) {
@@ -118,7 +120,7 @@ protected:
     Values words; ///< [kSteps][2]; if `bytesK`, [kQueryParts][kSteps][2]
     Value factor; ///< what products are times, if anything
   };
-  /// Of query row `row` (i32, of the item).
+  /// Of query row `row` (i32, of the work tile).
   Query queryOf(Value row);
 
   AttendKernel &a;
@@ -133,12 +135,12 @@ protected:
   int64_t tokenSlots = 0; ///< of the step at hand
   /// P times the scales of V is given as the sum of two f16: one would round
   /// more than an f16 model's own arithmetic.
-  bool twice;
-  Value g, t; ///< lane / 4, lane % 4
-  // Of the item.
+  bool splitPHiLo;
+  Value groupId, threadInGroup; ///< lane / 4, lane % 4
+  // Of the work tile.
   Values q; ///< the subclass's
   /// By row slot: what products of the row are times, the scale of scores
-  /// included where they are `raw`. Empty: nothing, or that scale alone.
+  /// included where `deferScale`. Empty: nothing, or that scale alone.
   Values rowFactor;
   Values positions; ///< by row slot
 
@@ -153,7 +155,7 @@ private:
   Values probabilities(const Values &scores, State &state);
   Values unitsOf(const Step &step);
   Values scaleV(const Step &step, const Values &p, const State &state);
-  void accumulateCarefully(const Step &step, const Values &p, State &state);
+  void accumulateMasked(const Step &step, const Values &p, State &state);
   void addNonFinite(const Step &step, const Values &p, State &state);
   Value weightOf(Value token, int64_t row, const Values &p);
   llvm::ArrayRef<int64_t> neighbours() const;
@@ -172,13 +174,13 @@ private:
   Value exponentOf(Value score, int64_t row, const State &state);
 
   /// Exponents are fma(score, factor of the row, -base).
-  bool raw;
+  bool deferScale;
 };
 
 /// Few rows: tokens in M, query rows in N.
-std::unique_ptr<TileMath> makeTokensInM(AttendKernel &kernel);
+std::unique_ptr<Mainloop> makeMmaSwapAB(AttendKernel &kernel);
 /// Many rows, 16 of each warp: query rows in M, tokens in N.
-std::unique_ptr<TileMath> makeRowsInM(AttendKernel &kernel);
+std::unique_ptr<Mainloop> makeMmaNoSwapAB(AttendKernel &kernel);
 
 } // namespace kvc::nvptx
 

@@ -22,9 +22,9 @@ using arith::CmpIPredicate;
 static Values unpackPair(Kit &kit, Value word, Type dtype) {
   // bf16 is the upper half of an f32.
   if (dtype.isBF16())
-    return {kit.bits(kit.shl(word, 16), kit.f32()),
-            kit.bits(kit.and_(word, -65536), kit.f32())};
-  Value pair = kit.bits(word, kit.vec(2, dtype));
+    return {kit.bitcast(kit.shl(word, 16), kit.f32()),
+            kit.bitcast(kit.and_(word, -65536), kit.f32())};
+  Value pair = kit.bitcast(word, kit.vec(2, dtype));
   Values elements;
   for (int64_t i : {0, 1})
     elements.push_back(arith::ExtFOp::create(kit.b, kit.kernel, kit.f32(),
@@ -38,11 +38,11 @@ static Values unpackPair(Kit &kit, Value word, Type dtype) {
 
 /// Two neighbouring elements of a query row, from channel `first` + `channel`
 /// (i32, less than 16) on. 0 beyond the row.
-Value MmaMath::queryPair(Value row, Value channel, int64_t first) {
+Value MmaMainloop::queryPair(Value row, Value channel, int64_t first) {
   Type pair = kit.vec(2, a.k.dtype);
   auto load = [&](Value channel) {
     Value at = kit.ptr(kit.ptr(row, kit.mul(channel, 2)), 2 * first);
-    return kit.bits(kit.loadConst(pair, at, 4), kit.i32());
+    return kit.bitcast(kit.loadReadOnly(pair, at, 4), kit.i32());
   };
   if (first + 16 <= a.dimK)
     return load(channel);
@@ -51,10 +51,10 @@ Value MmaMath::queryPair(Value row, Value channel, int64_t first) {
   return kit.select(there, load(safe), kit.i32(0));
 }
 
-MmaMath::Query MmaMath::queryOf(Value row) {
+MmaMainloop::Query MmaMainloop::queryOf(Value row) {
   Value from = a.queryRow(row);
   Query query = bytesK ? fixedQuery(from) : halvesOfQuery(from);
-  if (query.factor && raw)
+  if (query.factor && deferScale)
     query.factor = kit.fmul(query.factor, kit.f32(a.body.scale));
   return query;
 }
@@ -68,11 +68,11 @@ static Value largestSize(Kit &kit, const Values &words, Type dtype) {
       largest = kit.max(largest, kit.and_(bits, 0x7fff));
   for (int64_t mask : {1, 2})
     largest = kit.max(largest, kit.shflXor(largest, mask));
-  return kit.bits(unpackPair(kit, largest, dtype).front(), kit.i32());
+  return kit.bitcast(unpackPair(kit, largest, dtype).front(), kit.i32());
 }
 
 static Value powerOfTwo(Kit &kit, Value exponent) {
-  return kit.bits(kit.shl(kit.add(exponent, 127), 23), kit.f32());
+  return kit.bitcast(kit.shl(kit.add(exponent, 127), 23), kit.f32());
 }
 
 /// Those that meet the codes of the first (half 0) or second 8 channels of a
@@ -80,12 +80,13 @@ static Value powerOfTwo(Kit &kit, Value exponent) {
 /// row that brings its largest element below 2: of the others only those 2^24
 /// times smaller are lost. An element that is no number stays one, and its row
 /// is lost anyway.
-MmaMath::Query MmaMath::halvesOfQuery(Value row) {
+MmaMainloop::Query MmaMainloop::halvesOfQuery(Value row) {
   Query query;
   for (int64_t kStep = 0; kStep < kSteps; ++kStep)
     for (int64_t half = 0; half < 2; ++half) {
-      Value channel = formK == Form::I8 ? kit.add(kit.mul(t, 4), 2 * half)
-                                        : kit.add(kit.mul(t, 2), 8 * half);
+      Value channel = formK == Form::I8
+                          ? kit.add(kit.mul(threadInGroup, 4), 2 * half)
+                          : kit.add(kit.mul(threadInGroup, 2), 8 * half);
       query.words.push_back(queryPair(row, channel, 16 * kStep));
     }
   if (!scalesQuery())
@@ -112,11 +113,12 @@ static constexpr int64_t kQueryBits = 22;
 /// a sign, then those without. A word holds four channels, those that meet the
 /// codes of the first (half 0) or second 16 channels of a product's 32. A row
 /// with an element that is no number becomes NaN by its factor.
-MmaMath::Query MmaMath::fixedQuery(Value row) {
+MmaMainloop::Query MmaMainloop::fixedQuery(Value row) {
   Values pairs; // [kSteps][2][2]
   for (int64_t first = 0; first < 32 * kSteps; first += 16)
     for (int64_t pair = 0; pair < 2; ++pair)
-      pairs.push_back(queryPair(row, kit.add(kit.mul(t, 4), 2 * pair), first));
+      pairs.push_back(
+          queryPair(row, kit.add(kit.mul(threadInGroup, 4), 2 * pair), first));
   Value largest = largestSize(kit, pairs, a.k.dtype);
   Value exponent = kit.sub(kit.shr(largest, 23), kit.i32(126));
   // So that 2^bits / 2^exponent is a number: smaller rows have fewer bits.
@@ -129,9 +131,9 @@ MmaMath::Query MmaMath::fixedQuery(Value row) {
     x.append(unpackPair(kit, pairs[2 * i + 1], a.k.dtype));
     // Adding 1.5 * 2^23 rounds to integers.
     for (Value &element : x)
-      element =
-          kit.sub(kit.bits(kit.fma(element, up, kit.f32(0x1.8p23)), kit.i32()),
-                  kit.i32(0x4b400000));
+      element = kit.sub(
+          kit.bitcast(kit.fma(element, up, kit.f32(0x1.8p23)), kit.i32()),
+          kit.i32(0x4b400000));
     for (int64_t part = 0; part < kQueryParts; ++part) {
       int64_t byte = kQueryParts - 1 - part;
       Value selector = kit.i32((4 + byte) << 4 | byte);
@@ -152,7 +154,7 @@ MmaMath::Query MmaMath::fixedQuery(Value row) {
 //===----------------------------------------------------------------------===//
 
 /// x + 128 are the low bits of 1024 + 128 + x.
-Value MmaMath::fromI8(Value bytes, int64_t selector, bool biased) {
+Value MmaMainloop::fromI8(Value bytes, int64_t selector, bool biased) {
   Value shifted = kit.xor_(bytes, kit.i32(int32_t(0x80808080)));
   Value halves =
       kit.op1(Ptx::Prmt, {shifted, kit.i32(0x64646464), kit.i32(selector)});
@@ -161,12 +163,12 @@ Value MmaMath::fromI8(Value bytes, int64_t selector, bool biased) {
   return kit.op1(Ptx::SubF16x2, {halves, kit.i32(0x64806480)});
 }
 
-Value MmaMath::packP(Value low, Value high, bool rest) {
+Value MmaMainloop::packP(Value low, Value high, bool rest) {
   Ptx convert = formV == Form::BF16 ? Ptx::CvtBF16x2 : Ptx::CvtF16x2;
   Value word = kit.op1(convert, {high, low});
   if (!rest)
     return word;
-  Value halves = kit.bits(word, kit.vec(2, kit.b.getF16Type()));
+  Value halves = kit.bitcast(word, kit.vec(2, kit.b.getF16Type()));
   auto lost = [&](Value x, int64_t i) {
     Value kept = arith::ExtFOp::create(kit.b, kit.kernel, kit.f32(),
                                        kit.extract(halves, i));
@@ -175,8 +177,8 @@ Value MmaMath::packP(Value low, Value high, bool rest) {
   return kit.op1(convert, {lost(high, 1), lost(low, 0)});
 }
 
-void MmaMath::multiply(Ptx mma, ArrayRef<Value> x, ArrayRef<Value> y,
-                       MutableArrayRef<Value> sum) {
+void MmaMainloop::multiply(Ptx mma, ArrayRef<Value> x, ArrayRef<Value> y,
+                           MutableArrayRef<Value> sum) {
   Values next = kit.op(mma, {x[0], x[1], x[2], x[3], y[0], y[1], sum[0], sum[1],
                              sum[2], sum[3]});
   llvm::copy(next, sum.begin());
@@ -190,7 +192,7 @@ void MmaMath::multiply(Ptx mma, ArrayRef<Value> x, ArrayRef<Value> y,
 /// the bits of those halves. Not whether there are any: of each pair of so many
 /// comparisons LLVM asks what one says of the other, which takes most of the
 /// compile time that it has for a kernel.
-Value MmaMath::clean(Value word, Value &bad) {
+Value MmaMainloop::clean(Value word, Value &bad) {
   int64_t exponent = formV == Form::BF16 ? 0x7f80 : 0x7c00;
   Value kept = word;
   for (int64_t shift : {0, 16}) {
@@ -208,8 +210,8 @@ Value MmaMath::clean(Value word, Value &bad) {
 /// Where some rows do not see some tokens: p is 0 there, but 0 times an
 /// infinity or a NaN is a NaN. So elements of V that are no numbers stay out of
 /// the product, and are added to the rows that do see them.
-void MmaMath::accumulateCarefully(const Step &step, const Values &p,
-                                  State &state) {
+void MmaMainloop::accumulateMasked(const Step &step, const Values &p,
+                                   State &state) {
   Value bad;
   accumulate(step, p, state, [&](Value &word) { word = clean(word, bad); });
   Value any =
@@ -225,21 +227,22 @@ void MmaMath::accumulateCarefully(const Step &step, const Values &p,
 }
 
 /// P of a row slot and a token (i32, of the step), from the lane that has it.
-Value MmaMath::weightOf(Value token, int64_t row, const Values &p) {
+Value MmaMainloop::weightOf(Value token, int64_t row, const Values &p) {
   bool inN = side == Rows::InM; // tokens
   Value within = kit.rem(token, 8), tile = kit.div(token, 8);
-  Value lane = inN ? kit.add(kit.mul(g, 4), kit.div(within, 2))
-                   : kit.add(kit.mul(within, 4), t);
+  Value lane = inN ? kit.add(kit.mul(groupId, 4), kit.div(within, 2))
+                   : kit.add(kit.mul(within, 4), threadInGroup);
   // Lanes whose own value is another token's shuffle all the same.
   Value slot = inN ? kit.add(kit.mul(tile, 2), kit.rem(within, 2)) : tile;
   Value mine = p[atToken(row, 0)];
   for (int64_t i = 1; i < tokenSlots; ++i)
     mine = kit.select(kit.cmp(CmpIPredicate::eq, slot, kit.i32(i)),
                       p[atToken(row, i)], mine);
-  return kit.bits(kit.op1(Ptx::ShflIdx, {mine, lane}), kit.f32());
+  return kit.bitcast(kit.op1(Ptx::ShflIdx, {mine, lane}), kit.f32());
 }
 
-void MmaMath::addNonFinite(const Step &step, const Values &p, State &state) {
+void MmaMainloop::addNonFinite(const Step &step, const Values &p,
+                               State &state) {
   Type code = a.body.v.codec().getCodeType();
   auto element = [&](Value from, int64_t offset) -> Value {
     Value bits =

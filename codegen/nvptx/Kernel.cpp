@@ -12,13 +12,13 @@ using namespace kvc::nvptx;
 //===----------------------------------------------------------------------===//
 
 Value Kernel::paramI32(int64_t offset) {
-  return kit.loadConst(kit.i32(), kit.ptr(params, offset), 4);
+  return kit.loadReadOnly(kit.i32(), kit.ptr(params, offset), 4);
 }
 Value Kernel::paramI64(int64_t offset) {
-  return kit.loadConst(kit.b.getI64Type(), kit.ptr(params, offset), 8);
+  return kit.loadReadOnly(kit.b.getI64Type(), kit.ptr(params, offset), 8);
 }
 Value Kernel::paramPtr(int64_t offset) {
-  return kit.loadConst(kit.global(), kit.ptr(params, offset), 8);
+  return kit.loadReadOnly(kit.global(), kit.ptr(params, offset), 8);
 }
 
 Kernel::Plane Kernel::plane(int64_t planes, unsigned index) {
@@ -46,13 +46,13 @@ Value Kernel::gridWarp(int64_t warps) {
 // Memory
 //===----------------------------------------------------------------------===//
 
-Value Kernel::partialRow(Value sequence, Value part, Value queries, Value query,
-                         Value column) {
-  Value base = paramPtr(offsetof(KvcAttendArgs, part_row));
+Value Kernel::partialRow(Value sequence, Value splitIdx, Value queries,
+                         Value query, Value qHead) {
+  Value base = paramPtr(offsetof(KvcAttendArgs, split_row));
   // The plan wrote it in an earlier kernel.
-  Value first = kit.loadConst(kit.b.getI64Type(),
-                              kit.ptr(base, kit.mul(kit.wide(sequence), 8)), 8);
-  Value row =
-      kit.add(kit.mul(kit.wide(part), kit.wide(queries)), kit.wide(query));
-  return kit.add(kit.add(first, kit.mul(row, queryHeads())), kit.wide(column));
+  Value first = kit.loadReadOnly(
+      kit.b.getI64Type(), kit.ptr(base, kit.mul(kit.extI64(sequence), 8)), 8);
+  Value row = kit.add(kit.mul(kit.extI64(splitIdx), kit.extI64(queries)),
+                      kit.extI64(query));
+  return kit.add(kit.add(first, kit.mul(row, queryHeads())), kit.extI64(qHead));
 }

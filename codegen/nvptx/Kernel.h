@@ -2,9 +2,10 @@
 //
 // Kernels rely on this of their buffers, which the runtime checks: addresses
 // and row strides of q, k, v and out are multiples of 16 bytes, those of lse of
-// 4; addresses of items and partial_o are multiples of 16; planes of codes, and
-// their outer and head strides, are multiples of the largest power of two up to
-// 16 that divides a row's bytes, those of scales of one scale's bytes.
+// 4; addresses of work tiles and partial_o are multiples of 16; planes of
+// codes, and their outer and head strides, are multiples of the largest power
+// of two up to 16 that divides a row's bytes, those of scales of one scale's
+// bytes.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_CODEGEN_NVPTX_KERNEL_H
@@ -94,31 +95,31 @@ public:
   }
 
   /// Index (i64) of a query row among the partial results (KvcAttendArgs):
-  /// `query` of the sequence's `queries` query tokens, q head `column` of the
+  /// `query` of the sequence's `queries` query tokens, q head `qHead` of the
   /// store. All but the result are i32.
-  mlir::Value partialRow(mlir::Value sequence, mlir::Value part,
+  mlir::Value partialRow(mlir::Value sequence, mlir::Value splitIdx,
                          mlir::Value queries, mlir::Value query,
-                         mlir::Value column);
+                         mlir::Value qHead);
 };
 
-/// The parts of one query row.
-struct PartsOfRow {
-  mlir::Value first;  ///< i64: index of its part 0 among the partial results
-  mlir::Value step;   ///< i64: from part to part: query tokens times q heads
-  mlir::Value parts;  ///< i32, at least 1
-  mlir::Value row;    ///< i32: of q and out
-  mlir::Value column; ///< i32: q head of the store
+/// The splits of one query row.
+struct SplitsOfRow {
+  mlir::Value first; ///< i64: index of its split 0 among the partial results
+  mlir::Value step;  ///< i64: from split to split: query tokens times q heads
+  mlir::Value numSplits; ///< i32, at least 1
+  mlir::Value row;       ///< i32: of q and out
+  mlir::Value qHead;     ///< i32: q head of the store
 };
-/// Joins the parts of a row by log-sum-exp, in order of part, and writes out
-/// and, if asked for, lse. One warp does it, all lanes together; the result
+/// Combines the splits of a row by log-sum-exp, in order of split, and writes
+/// out and, if asked for, lse. One warp does it, all lanes together; the result
 /// does not depend on which kernel it stands in.
-void emitMergeRow(Kernel &kernel, const PartsOfRow &row);
+void emitMergeRow(Kernel &kernel, const SplitsOfRow &row);
 
 /// An attend kernel of a store, as the plan sees it.
 struct PlanVariant {
   int64_t minQueries; ///< query tokens of a sequence from which it is used
-  int64_t rows;       ///< query rows per item
-  int64_t split;      ///< cached tokens per item; 0: all
+  int64_t rows;       ///< query rows per work tile
+  int64_t split;      ///< cached tokens per work tile; 0: all
 };
 
 /// Each lowers the body of one kind of kernel into the function that the

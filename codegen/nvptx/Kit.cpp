@@ -43,7 +43,7 @@ std::optional<Ptx> kvc::nvptx::ptxOf(LLVM::InlineAsmOp op) {
   return found->second;
 }
 
-Location Kit::at(const Here &here) {
+Location Kit::at(const CodeLoc &here) {
   StringRef file = llvm::sys::path::filename(here.file_name());
   return FileLineColLoc::get(b.getContext(), file, here.line(), here.column());
 }
@@ -75,7 +75,7 @@ static Value fit(Kit &kit, Location loc, Value x, char constraint) {
 }
 
 Kit::Values Kit::op(Ptx op, ValueRange operands, ArrayRef<int64_t> constants,
-                    Here here) {
+                    CodeLoc here) {
   const OpInfo &info = infoOf(op);
   Location loc = at(here);
   SmallVector<StringRef> letters;
@@ -121,15 +121,15 @@ Kit::Values Kit::op(Ptx op, ValueRange operands, ArrayRef<int64_t> constants,
 }
 
 Value Kit::op1(Ptx op, ValueRange operands, ArrayRef<int64_t> constants,
-               Here here) {
+               CodeLoc here) {
   return this->op(op, operands, constants, here).front();
 }
 
-Value Kit::threadId(Here here) { return op1(Ptx::TidX, {}, {}, here); }
+Value Kit::threadId(CodeLoc here) { return op1(Ptx::TidX, {}, {}, here); }
 
-Value Kit::shflXor(Value x, int64_t mask, Here here) {
+Value Kit::shflXor(Value x, int64_t mask, CodeLoc here) {
   Value other = op1(Ptx::ShflBfly, x, mask, here);
-  return bits(other, x.getType());
+  return bitcast(other, x.getType());
 }
 
 //===----------------------------------------------------------------------===//
@@ -143,12 +143,12 @@ Value Kit::i32(int64_t value) {
 Value Kit::i64(int64_t value) {
   return arith::ConstantOp::create(b, kernel, b.getI64IntegerAttr(value));
 }
-Value Kit::wide(Value x) {
+Value Kit::extI64(Value x) {
   if (x.getType().isInteger(64))
     return x;
   return arith::ExtSIOp::create(b, kernel, b.getI64Type(), x);
 }
-Value Kit::narrow(Value x) {
+Value Kit::truncI32(Value x) {
   if (x.getType().isInteger(32))
     return x;
   return arith::TruncIOp::create(b, kernel, i32(), x);
@@ -231,7 +231,7 @@ Value Kit::less(Value x, Value y) { return cmp(CmpIPredicate::slt, x, y); }
 Value Kit::select(Value c, Value x, Value y) {
   return arith::SelectOp::create(b, kernel, c, x, y);
 }
-Value Kit::bits(Value x, Type type) {
+Value Kit::bitcast(Value x, Type type) {
   if (x.getType() == type)
     return x;
   if (isa<VectorType>(x.getType()) != isa<VectorType>(type))
@@ -273,9 +273,9 @@ Value Kit::fmin(Value x, Value y) {
 Value Kit::fcmp(CmpFPredicate p, Value x, Value y) {
   return arith::CmpFOp::create(b, kernel, p, x, y);
 }
-Value Kit::ex2(Value x, Here here) { return op1(Ptx::Ex2, x, {}, here); }
-Value Kit::lg2(Value x, Here here) { return op1(Ptx::Lg2, x, {}, here); }
-Value Kit::rcp(Value x, Here here) { return op1(Ptx::Rcp, x, {}, here); }
+Value Kit::ex2(Value x, CodeLoc here) { return op1(Ptx::Ex2, x, {}, here); }
+Value Kit::lg2(Value x, CodeLoc here) { return op1(Ptx::Lg2, x, {}, here); }
+Value Kit::rcp(Value x, CodeLoc here) { return op1(Ptx::Rcp, x, {}, here); }
 
 /// tanh x for |x| < 0.55: x + x^3 p(x^2), p minimax of relative error 2^-24.6.
 static Value tanhNear0(Kit &kit, Value x) {
@@ -287,7 +287,7 @@ static Value tanhNear0(Kit &kit, Value x) {
   return kit.fma(kit.fmul(p, square), x, x);
 }
 
-Value Kit::tanh(Value x, Here here) {
+Value Kit::tanh(Value x, CodeLoc here) {
   // 1 - 2 / (1 + e^2|x|), with the sign of x; e^2|x| = inf gives 1, NaN stays.
   // Near 0 the difference cancels: its error is that of the 1.
   Value size = LLVM::FAbsOp::create(b, kernel, x);
@@ -322,7 +322,7 @@ Kit::Values Kit::loop(Value low, Value high, Value step, ValueRange init,
   return Values(loop.getResults());
 }
 
-Kit::Values Kit::rolled(int64_t n, ValueRange init, CarryBody body) {
+Kit::Values Kit::loopNoUnroll(int64_t n, ValueRange init, CarryBody body) {
   Values results = loop(i32(0), i32(n), i32(1), init, body);
   MLIRContext *context = b.getContext();
   auto unroll = LLVM::LoopUnrollAttr::get(
@@ -379,7 +379,7 @@ Kit::Values Kit::choose(Value condition, llvm::function_ref<Values()> then,
 
 Value Kit::ptr(Value base, Value bytes) {
   return LLVM::GEPOp::create(b, kernel, base.getType(), b.getI8Type(), base,
-                             ArrayRef<LLVM::GEPArg>{wide(bytes)});
+                             ArrayRef<LLVM::GEPArg>{extI64(bytes)});
 }
 Value Kit::ptr(Value base, int64_t bytes) {
   if (bytes == 0)
@@ -387,15 +387,16 @@ Value Kit::ptr(Value base, int64_t bytes) {
   return LLVM::GEPOp::create(b, kernel, base.getType(), b.getI8Type(), base,
                              ArrayRef<LLVM::GEPArg>{int32_t(bytes)});
 }
-Value Kit::load(Type type, Value address, unsigned align, Here here) {
+Value Kit::load(Type type, Value address, unsigned align, CodeLoc here) {
   return LLVM::LoadOp::create(b, at(here), type, address, align);
 }
-Value Kit::loadConst(Type type, Value address, unsigned align, Here here) {
+Value Kit::loadReadOnly(Type type, Value address, unsigned align,
+                        CodeLoc here) {
   return LLVM::LoadOp::create(b, at(here), type, address, align,
                               /*isVolatile=*/false, /*isNonTemporal=*/false,
                               /*isInvariant=*/true);
 }
-void Kit::store(Value value, Value address, unsigned align, Here here) {
+void Kit::store(Value value, Value address, unsigned align, CodeLoc here) {
   LLVM::StoreOp::create(b, at(here), value, address, align);
 }
 
@@ -407,21 +408,21 @@ static Value toF32(Kit &kit, Value x, int64_t n) {
     return arith::ExtFOp::create(kit.b, kit.kernel, wide, x);
   // By integers: LLVM would move what is done in f32 before the conversion, and
   // hosts have no arithmetic on bf16.
-  Value halves = kit.bits(x, kit.vec(n, kit.b.getI16Type()));
+  Value halves = kit.bitcast(x, kit.vec(n, kit.b.getI16Type()));
   auto words = kit.vec(n, kit.i32());
   Value word = arith::ExtUIOp::create(kit.b, kit.kernel, words, halves);
   Value sixteen = arith::ConstantOp::create(
       kit.b, kit.kernel,
       DenseElementsAttr::get(words, kit.b.getI32IntegerAttr(16)));
-  return kit.bits(arith::ShLIOp::create(kit.b, kit.kernel, word, sixteen),
-                  wide);
+  return kit.bitcast(arith::ShLIOp::create(kit.b, kit.kernel, word, sixteen),
+                     wide);
 }
 
-Value Kit::loadAsF32(Type type, Value address, int64_t n, Here here) {
+Value Kit::loadAsF32(Type type, Value address, int64_t n, CodeLoc here) {
   unsigned align = std::min<unsigned>(16, n * type.getIntOrFloatBitWidth() / 8);
-  return toF32(*this, loadConst(vec(n, type), address, align, here), n);
+  return toF32(*this, loadReadOnly(vec(n, type), address, align, here), n);
 }
-void Kit::storeFromF32(Value x, Type type, Value address, Here here) {
+void Kit::storeFromF32(Value x, Type type, Value address, CodeLoc here) {
   int64_t n = cast<VectorType>(x.getType()).getNumElements();
   unsigned align = std::min<unsigned>(16, n * type.getIntOrFloatBitWidth() / 8);
   store(emitRound(b, kernel, x, type), address, align, here);
@@ -433,7 +434,7 @@ static int64_t bytesOf(Type type) {
   return type.getIntOrFloatBitWidth() / 8;
 }
 
-Value Kit::loadShared(Type type, Shared from, Here here) {
+Value Kit::loadShared(Type type, Shared from, CodeLoc here) {
   int64_t bytes = bytesOf(type);
   Ptx load = bytes == 1   ? Ptx::LdsU8
              : bytes == 2 ? Ptx::LdsU16
@@ -442,13 +443,13 @@ Value Kit::loadShared(Type type, Shared from, Here here) {
                           : Ptx::Lds128;
   Values words = op(load, from.base, from.offset, here);
   if (words.size() > 1)
-    return bits(concat(words), type);
+    return bitcast(concat(words), type);
   if (bytes == 4)
-    return bits(words[0], type);
+    return bitcast(words[0], type);
   return words[0];
 }
 
-void Kit::storeShared(Value value, Shared to, Here here) {
+void Kit::storeShared(Value value, Shared to, CodeLoc here) {
   int64_t bytes = bytesOf(value.getType());
   Ptx store = bytes == 2   ? Ptx::StsU16
               : bytes == 4 ? Ptx::Sts32
@@ -456,12 +457,12 @@ void Kit::storeShared(Value value, Shared to, Here here) {
                            : Ptx::Sts128;
   Values operands{to.base};
   if (bytes == 2) {
-    Value half = bits(value, b.getI16Type());
+    Value half = bitcast(value, b.getI16Type());
     operands.push_back(arith::ExtUIOp::create(b, kernel, i32(), half));
   } else if (bytes == 4) {
-    operands.push_back(bits(value, i32()));
+    operands.push_back(bitcast(value, i32()));
   } else {
-    Value words = bits(value, vec(bytes / 4, i32()));
+    Value words = bitcast(value, vec(bytes / 4, i32()));
     for (int64_t i = 0; i < bytes / 4; ++i)
       operands.push_back(extract(words, i));
   }

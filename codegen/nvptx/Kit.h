@@ -50,7 +50,7 @@ struct Shared {
 
 class Kit {
 public:
-  using Here = std::source_location;
+  using CodeLoc = std::source_location;
   using Value = mlir::Value;
   using ValueRange = mlir::ValueRange;
   using Values = llvm::SmallVector<mlir::Value>;
@@ -61,7 +61,7 @@ public:
   mlir::Location kernel; ///< of the whole kernel
 
   /// A location that names the C++ line.
-  mlir::Location at(const Here &here);
+  mlir::Location at(const CodeLoc &here);
 
   //===--- types ------------------------------------------------------------//
   mlir::Type i32() { return b.getI32Type(); }
@@ -78,19 +78,19 @@ public:
   /// last. f32, i32, i64 and global pointers as the constraints say; a vector
   /// of 32 or 64 bits is cast.
   Values op(Ptx op, ValueRange operands, llvm::ArrayRef<int64_t> constants = {},
-            Here here = Here::current());
+            CodeLoc here = CodeLoc::current());
   /// The one result.
   Value op1(Ptx op, ValueRange operands, llvm::ArrayRef<int64_t> constants = {},
-            Here here = Here::current());
+            CodeLoc here = CodeLoc::current());
 
-  Value threadId(Here here = Here::current());
-  Value shflXor(Value x, int64_t mask, Here here = Here::current());
+  Value threadId(CodeLoc here = CodeLoc::current());
+  Value shflXor(Value x, int64_t mask, CodeLoc here = CodeLoc::current());
 
   //===--- integers (i32 unless an operand is i64) ---------------------------//
   Value i32(int64_t value);
   Value i64(int64_t value);
-  Value wide(Value x); ///< i32 sign-extended to i64; i64 as it is
-  Value narrow(Value x);
+  Value extI64(Value x); ///< i32 sign-extended to i64; i64 as it is
+  Value truncI32(Value x);
   Value add(Value x, Value y);
   Value add(Value x, int64_t y);
   Value sub(Value x, Value y);
@@ -114,7 +114,7 @@ public:
   Value cmp(mlir::arith::CmpIPredicate p, Value x, Value y);
   Value less(Value x, Value y); ///< signed
   Value select(Value c, Value x, Value y);
-  Value bits(Value x, mlir::Type type); ///< bitcast
+  Value bitcast(Value x, mlir::Type type);
 
   //===--- f32, scalar or vector --------------------------------------------//
   Value f32(double value);
@@ -127,11 +127,11 @@ public:
   Value fmax(Value x, Value y);
   Value fmin(Value x, Value y);
   Value fcmp(mlir::arith::CmpFPredicate p, Value x, Value y);
-  Value ex2(Value x, Here here = Here::current());
-  Value lg2(Value x, Here here = Here::current());
-  Value rcp(Value x, Here here = Here::current());
+  Value ex2(Value x, CodeLoc here = CodeLoc::current());
+  Value lg2(Value x, CodeLoc here = CodeLoc::current());
+  Value rcp(Value x, CodeLoc here = CodeLoc::current());
   /// tanh to about 2^-22 of itself, for every x.
-  Value tanh(Value x, Here here = Here::current());
+  Value tanh(Value x, CodeLoc here = CodeLoc::current());
 
   //===--- control ----------------------------------------------------------//
   using Body = llvm::function_ref<void(Value iv)>;
@@ -142,7 +142,7 @@ public:
               CarryBody body);
   /// For iv in [0, n), in a loop that the assembler leaves as it is: of one of
   /// few rounds it would repeat the body.
-  Values rolled(int64_t n, ValueRange init, CarryBody body);
+  Values loopNoUnroll(int64_t n, ValueRange init, CarryBody body);
   /// Emits the body n times; iv is a C++ number.
   void unroll(int64_t n, llvm::function_ref<void(int64_t)> body) {
     for (int64_t i = 0; i < n; ++i)
@@ -159,23 +159,24 @@ public:
   Value ptr(Value base, Value bytes);
   Value ptr(Value base, int64_t bytes);
   Value load(mlir::Type type, Value address, unsigned align,
-             Here here = Here::current());
+             CodeLoc here = CodeLoc::current());
   /// Of memory that no one writes while the kernel runs.
-  Value loadConst(mlir::Type type, Value address, unsigned align,
-                  Here here = Here::current());
+  Value loadReadOnly(mlir::Type type, Value address, unsigned align,
+                     CodeLoc here = CodeLoc::current());
   void store(Value value, Value address, unsigned align,
-             Here here = Here::current());
+             CodeLoc here = CodeLoc::current());
   /// Of a row of `type` elements (f32, f16, bf16): n of them as a vector of
   /// f32, and back with rounding to nearest even.
   Value loadAsF32(mlir::Type type, Value address, int64_t n,
-                  Here here = Here::current());
+                  CodeLoc here = CodeLoc::current());
   void storeFromF32(Value x, mlir::Type type, Value address,
-                    Here here = Here::current());
+                    CodeLoc here = CodeLoc::current());
 
   //===--- shared memory ----------------------------------------------------//
   /// Of 1 (as i32), 2 (as i32), 4, 8 or 16 bytes in all, naturally aligned.
-  Value loadShared(mlir::Type type, Shared from, Here here = Here::current());
-  void storeShared(Value value, Shared to, Here here = Here::current());
+  Value loadShared(mlir::Type type, Shared from,
+                   CodeLoc here = CodeLoc::current());
+  void storeShared(Value value, Shared to, CodeLoc here = CodeLoc::current());
 
   //===--- vectors ----------------------------------------------------------//
   Value splat(Value scalar, int64_t n);

@@ -1,8 +1,8 @@
-//===- Merge.cpp - parts of an attention joined by log-sum-exp ------------===//
+//===- Merge.cpp - splits of an attention combined by log-sum-exp ---------===//
 //
-// A part is a token with logit lse and value o. One warp joins a row: its lanes
-// find the largest lse together, so that the sums need no rescaling, then each
-// sums its own channels in order of part.
+// A split is a token with logit lse and value o. One warp combines a row: its
+// lanes find the largest lse together, so that the sums need no rescaling, then
+// each sums its own channels in order of split.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/Kernel.h"
@@ -27,7 +27,7 @@ constexpr int64_t kLoadsAhead = 8;
 
 class RowMerge {
 public:
-  RowMerge(Kernel &k, const PartsOfRow &row)
+  RowMerge(Kernel &k, const SplitsOfRow &row)
       : k(k), kit(k.kit), row(row), dim(k.cache.getDimV()),
         blocks(llvm::divideCeil(dim, kBlock)), lane(k.lane()),
         partialO(k.paramPtr(offsetof(KvcAttendArgs, partial_o))),
@@ -36,16 +36,16 @@ public:
 
 private:
   Value largestLse();
-  Kit::Values addParts(Value part, int64_t count, ValueRange carried);
+  Kit::Values addSplits(Value splitIdx, int64_t count, ValueRange carried);
   void storeLse(Value lse);
   void storeOutput(ValueRange sums, Value inverse);
 
-  Value partIndex(Value part) {
-    return kit.add(row.first, kit.mul(kit.wide(part), row.step));
+  Value splitRowIndex(Value splitIdx) {
+    return kit.add(row.first, kit.mul(kit.extI64(splitIdx), row.step));
   }
-  Value lseOf(Value part) {
-    return kit.load(kit.f32(), kit.ptr(partialLse, kit.mul(partIndex(part), 4)),
-                    4);
+  Value lseOf(Value splitIdx) {
+    return kit.load(
+        kit.f32(), kit.ptr(partialLse, kit.mul(splitRowIndex(splitIdx), 4)), 4);
   }
   /// The lane's first channel of a block; beyond the row's last in a last
   /// block that is not whole.
@@ -53,47 +53,48 @@ private:
     return kit.add(kit.mul(lane, kLaneChannels), block * kBlock);
   }
   bool isWhole(int64_t block) { return (block + 1) * kBlock <= dim; }
-  Value loadO(Value part, int64_t block);
+  Value loadO(Value splitIdx, int64_t block);
   Value isNone(Value lse) {
     return kit.fcmp(CmpFPredicate::OEQ, lse, kit.f32(-INFINITY));
   }
 
   Kernel &k;
   Kit &kit;
-  const PartsOfRow &row;
+  const SplitsOfRow &row;
   const int64_t dim, blocks;
   Value lane, partialO, partialLse;
-  Value origin; ///< the largest lse, or 0 if no part saw anything
+  Value origin; ///< the largest lse, or 0 if no split saw anything
 };
 
 Value RowMerge::largestLse() {
   Value largest =
-      kit.loop(lane, row.parts, kit.i32(kWarpLanes), kit.f32(-INFINITY),
-               [&](Value part, ValueRange carried) {
-                 return Kit::Values{kit.fmax(carried[0], lseOf(part))};
+      kit.loop(lane, row.numSplits, kit.i32(kWarpLanes), kit.f32(-INFINITY),
+               [&](Value splitIdx, ValueRange carried) {
+                 return Kit::Values{kit.fmax(carried[0], lseOf(splitIdx))};
                })[0];
   for (int64_t mask = kWarpLanes / 2; mask; mask /= 2)
     largest = kit.fmax(largest, kit.shflXor(largest, mask));
   return largest;
 }
 
-Value RowMerge::loadO(Value part, int64_t block) {
+Value RowMerge::loadO(Value splitIdx, int64_t block) {
   // Lanes beyond the row read its last channels again, and store nothing.
   Value first = channel(block);
   if (!isWhole(block))
     first = kit.min(first, kit.i32(dim - kLaneChannels));
-  Value from = kit.ptr(partialO, kit.mul(partIndex(part), dim * 4));
+  Value from = kit.ptr(partialO, kit.mul(splitRowIndex(splitIdx), dim * 4));
   return kit.load(kit.vec(kLaneChannels, kit.f32()),
                   kit.ptr(from, kit.mul(first, 4)), 16);
 }
 
-/// Adds parts [part, part + count) to the sums of each block and to the sum of
-/// weights, which comes last.
-Kit::Values RowMerge::addParts(Value part, int64_t count, ValueRange carried) {
+/// Adds splits [splitIdx, splitIdx + count) to the sums of each block and to
+/// the sum of weights, which comes last.
+Kit::Values RowMerge::addSplits(Value splitIdx, int64_t count,
+                                ValueRange carried) {
   Kit::Values sums(carried), lses, os;
   // All loads before the first use.
   for (int64_t i = 0; i < count; ++i) {
-    Value at = kit.add(part, i);
+    Value at = kit.add(splitIdx, i);
     lses.push_back(lseOf(at));
     for (int64_t block = 0; block < blocks; ++block)
       os.push_back(loadO(at, block));
@@ -101,13 +102,13 @@ Kit::Values RowMerge::addParts(Value part, int64_t count, ValueRange carried) {
   for (int64_t i = 0; i < count; ++i) {
     Value weight =
         kit.ex2(kit.fmul(kit.fsub(lses[i], origin), kit.f32(M_LOG2E)));
-    Value wide = kit.splat(weight, kLaneChannels);
-    // The o of a part that saw nothing may be anything.
+    Value weights = kit.splat(weight, kLaneChannels);
+    // The o of a split that saw nothing may be anything.
     Value none = isNone(lses[i]);
     Value zero = kit.constant(0, kit.vec(kLaneChannels, kit.f32()));
     for (int64_t block = 0; block < blocks; ++block) {
       Value o = kit.select(none, zero, os[i * blocks + block]);
-      sums[block] = kit.fma(wide, o, sums[block]);
+      sums[block] = kit.fma(weights, o, sums[block]);
     }
     sums[blocks] = kit.fadd(sums[blocks], weight);
   }
@@ -119,16 +120,16 @@ void RowMerge::emit() {
   origin = kit.select(isNone(largest), kit.f32(0), largest);
   Kit::Values sums(blocks, kit.constant(0, kit.vec(kLaneChannels, kit.f32())));
   sums.push_back(kit.f32(0));
-  // Many parts at a time, then what is left; the order is the same.
+  // Many splits at a time, then what is left; the order is the same.
   int64_t ahead = std::max<int64_t>(2, kLoadsAhead / blocks);
-  Value most = kit.mul(kit.div(row.parts, ahead), ahead);
+  Value most = kit.mul(kit.div(row.numSplits, ahead), ahead);
   sums = kit.loop(kit.i32(0), most, kit.i32(ahead), sums,
-                  [&](Value part, ValueRange carried) {
-                    return addParts(part, ahead, carried);
+                  [&](Value splitIdx, ValueRange carried) {
+                    return addSplits(splitIdx, ahead, carried);
                   });
-  sums = kit.loop(most, row.parts, kit.i32(1), sums,
-                  [&](Value part, ValueRange carried) {
-                    return addParts(part, 1, carried);
+  sums = kit.loop(most, row.numSplits, kit.i32(1), sums,
+                  [&](Value splitIdx, ValueRange carried) {
+                    return addSplits(splitIdx, 1, carried);
                   });
   Value total = sums.pop_back_val();
   Value empty = kit.fcmp(CmpFPredicate::OEQ, total, kit.f32(0));
@@ -146,18 +147,18 @@ void RowMerge::storeLse(Value lse) {
   kit.when(kit.and_(wanted, first), [&] {
     Value stride = k.paramI64(offsetof(KvcAttendArgs, lse_row_stride));
     Value to = kit.ptr(k.paramPtr(offsetof(KvcAttendArgs, lse)),
-                       kit.mul(kit.wide(row.row), stride));
-    Value column = kit.add(row.column, k.firstQueryHead());
-    kit.store(lse, kit.ptr(to, kit.mul(column, 4)), 4);
+                       kit.mul(kit.extI64(row.row), stride));
+    Value qHead = kit.add(row.qHead, k.firstQueryHead());
+    kit.store(lse, kit.ptr(to, kit.mul(qHead, 4)), 4);
   });
 }
 
 void RowMerge::storeOutput(ValueRange sums, Value inverse) {
   Value stride = k.paramI64(offsetof(KvcAttendArgs, out_row_stride));
   Value to = kit.ptr(k.paramPtr(offsetof(KvcAttendArgs, out)),
-                     kit.mul(kit.wide(row.row), stride));
-  Value column = kit.add(row.column, k.firstQueryHead());
-  to = kit.ptr(to, kit.mul(column, dim * k.dtypeBytes()));
+                     kit.mul(kit.extI64(row.row), stride));
+  Value qHead = kit.add(row.qHead, k.firstQueryHead());
+  to = kit.ptr(to, kit.mul(qHead, dim * k.dtypeBytes()));
   for (int64_t block = 0; block < blocks; ++block) {
     Value x = kit.fmul(sums[block], kit.splat(inverse, kLaneChannels));
     Value first = channel(block);
@@ -184,8 +185,8 @@ Value sequenceOf(Kernel &k, Value cu, Value row) {
       kit.i32(0), steps, kit.i32(1), {kit.i32(0), batch},
       [&](Value, ValueRange range) {
         Value middle = kit.shr(kit.add(range[0], range[1]), 1);
-        Value begin = kit.loadConst(
-            kit.i32(), kit.ptr(cu, kit.mul(kit.wide(middle), 4)), 4);
+        Value begin = kit.loadReadOnly(
+            kit.i32(), kit.ptr(cu, kit.mul(kit.extI64(middle), 4)), 4);
         Value below = kit.cmp(arith::CmpIPredicate::sle, begin, row);
         return Kit::Values{kit.select(below, middle, range[0]),
                            kit.select(below, range[1], middle)};
@@ -196,31 +197,31 @@ void emitRows(Kernel &k) {
   Kit &kit = k.kit;
   Value warp = k.gridWarp(kThreads / kWarpLanes);
   Value row = kit.div(warp, k.queryHeads());
-  Value column = kit.sub(warp, kit.mul(row, k.queryHeads()));
+  Value qHead = kit.sub(warp, kit.mul(row, k.queryHeads()));
   Value cu = k.paramPtr(offsetof(KvcAttendArgs, cu_q));
   auto cuOf = [&](Value sequence) {
-    return kit.loadConst(kit.i32(), kit.ptr(cu, kit.mul(kit.wide(sequence), 4)),
-                         4);
+    return kit.loadReadOnly(kit.i32(),
+                            kit.ptr(cu, kit.mul(kit.extI64(sequence), 4)), 4);
   };
   Value rows = cuOf(k.paramI32(offsetof(KvcGpuMergeParams, batch)));
   kit.when(kit.cmp(arith::CmpIPredicate::ult, row, rows), [&] {
     Value sequence = sequenceOf(k, cu, row);
     Value first = cuOf(sequence);
     Value queries = kit.sub(cuOf(kit.add(sequence, 1)), first);
-    PartsOfRow parts;
-    parts.first = k.partialRow(sequence, kit.i32(0), queries,
-                               kit.sub(row, first), column);
-    parts.step = kit.mul(kit.wide(queries), k.queryHeads());
-    parts.parts = k.paramI32(offsetof(KvcGpuMergeParams, parts));
-    parts.row = row;
-    parts.column = column;
-    emitMergeRow(k, parts);
+    SplitsOfRow splits;
+    splits.first =
+        k.partialRow(sequence, kit.i32(0), queries, kit.sub(row, first), qHead);
+    splits.step = kit.mul(kit.extI64(queries), k.queryHeads());
+    splits.numSplits = k.paramI32(offsetof(KvcGpuMergeParams, num_splits));
+    splits.row = row;
+    splits.qHead = qHead;
+    emitMergeRow(k, splits);
   });
 }
 
 } // namespace
 
-void kvc::nvptx::emitMergeRow(Kernel &kernel, const PartsOfRow &row) {
+void kvc::nvptx::emitMergeRow(Kernel &kernel, const SplitsOfRow &row) {
   RowMerge(kernel, row).emit();
 }
 

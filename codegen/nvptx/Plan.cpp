@@ -1,10 +1,10 @@
 //===- Plan.cpp - which pieces a batch's attention is cut in --------------===//
 //
-// One CTA makes the list of items of every attend kernel of a store, since only
-// the device knows the lengths. Its threads take the sequences of a round, one
-// each; prefix sums say where the items of each begin; then all threads write
-// the round's items, each finding the sequence of its own by bisection, so that
-// one long sequence is as fast as many short ones.
+// One CTA makes the list of work tiles of every attend kernel of a store, since
+// only the device knows the lengths. Its threads take the sequences of a round,
+// one each; prefix sums say where the work tiles of each begin; then all
+// threads write the round's, each finding the sequence of its own by bisection,
+// so that one long sequence is as fast as many short ones.
 //
 // Counts are cut where they exceed what any buffer holds, so that no sum
 // overflows whatever the lengths are.
@@ -23,11 +23,11 @@ namespace {
 
 constexpr int64_t kThreads = 256;
 constexpr int64_t kWarps = kThreads / kWarpLanes;
-/// More rows of parts than memory for them: 2^48 rows of 36 bytes at least.
+/// More split rows than memory for them: 2^48 rows of 36 bytes at least.
 constexpr int64_t kManyRows = int64_t(1) << 48;
-/// Most items that are counted. Loops step beyond the last by up to a CTA.
-constexpr int64_t kMostItems = INT32_MAX;
-constexpr int64_t kMostCapacity = kMostItems - kThreads;
+/// Most work tiles that are counted. Loops step beyond the last by up to a CTA.
+constexpr int64_t kMostWorkTiles = INT32_MAX;
+constexpr int64_t kMostCapacity = kMostWorkTiles - kThreads;
 
 class PlanKernel {
 public:
@@ -41,9 +41,9 @@ private:
     Value queries, length;
   };
   /// The splits that some query token sees: [0, sinkEnd) and from recentBegin
-  /// on, `parts` in all. A sequence without any has one part, of no tokens.
+  /// on, `numSplits` in all. A sequence without any has one, of no tokens.
   struct Splits {
-    Value sinkEnd, recentBegin, parts;
+    Value sinkEnd, recentBegin, numSplits;
   };
   struct Scan {
     Value before, total; ///< of the threads before this; of all
@@ -55,32 +55,33 @@ private:
   Value isVariant(size_t v, Value queries);
   Splits splitsOf(const PlanVariant &variant, const Sequence &sequence);
   Value blocksOf(const PlanVariant &variant, Value queries);
-  Value partRowsOf(Value queries, Value parts);
-  Value itemsOf(const PlanVariant &variant, Value queries, Value parts);
-  void writeItems(size_t v, Value first, Value begin, Value end);
-  void writeItem(size_t v, Value first, Value index);
+  Value splitRowsOf(Value queries, Value numSplits);
+  Value workTilesOf(const PlanVariant &variant, Value queries, Value numSplits);
+  void writeWorkTiles(size_t v, Value first, Value begin, Value end);
+  void writeWorkTile(size_t v, Value first, Value index);
 
   Value warpShift(Value x, int64_t lanes);
   Scan scan(Value x, int64_t totals, Combine combine);
   void barrier() { kit.op(Ptx::BarSync, {}, {0, kThreads}); }
-  Value addItems(Value x, Value y);
+  Value addWorkTiles(Value x, Value y);
 
   Value capacityOf(size_t v) {
-    Value capacity = k.paramI32(at(v) + offsetof(KvcGpuItems, capacity));
+    Value capacity = k.paramI32(at(v) + offsetof(KvcGpuWorkTiles, capacity));
     return kit.min(capacity, kit.i32(kMostCapacity));
   }
   static int64_t at(size_t v) {
-    return offsetof(KvcGpuPlanParams, variants) + v * sizeof(KvcGpuItems);
+    return offsetof(KvcGpuPlanParams, variants) + v * sizeof(KvcGpuWorkTiles);
   }
 
   Kernel &k;
   Kit &kit;
   ArrayRef<PlanVariant> variants;
   Value thread, lane, warp;
-  int64_t sequences;           ///< shared [kThreads] of Sequence
-  int64_t rowTotals;           ///< shared [kWarps] of i64
-  SmallVector<int64_t> begins; ///< shared [kThreads]: a sequence's first item
-  SmallVector<int64_t> itemTotals; ///< shared [kWarps]
+  int64_t sequences; ///< shared [kThreads] of Sequence
+  int64_t rowTotals; ///< shared [kWarps] of i64
+  SmallVector<int64_t>
+      begins; ///< shared [kThreads]: a sequence's first work tile
+  SmallVector<int64_t> workTileTotals; ///< shared [kWarps]
 };
 
 //===----------------------------------------------------------------------===//
@@ -90,7 +91,8 @@ private:
 PlanKernel::Sequence PlanKernel::loadSequence(Value index, Value inBatch) {
   auto load = [&](int64_t field, Value i) {
     Value base = k.paramPtr(field);
-    return kit.loadConst(kit.i32(), kit.ptr(base, kit.mul(kit.wide(i), 4)), 4);
+    return kit.loadReadOnly(kit.i32(), kit.ptr(base, kit.mul(kit.extI64(i), 4)),
+                            4);
   };
   Kit::Values loaded = kit.choose(
       inBatch,
@@ -137,7 +139,7 @@ PlanKernel::Splits PlanKernel::splitsOf(const PlanVariant &variant,
   splits.recentBegin = kit.max(kit.div(oldest, variant.split), splits.sinkEnd);
   // Neither the sink nor the oldest token is beyond the last split.
   Value recent = kit.sub(all, splits.recentBegin);
-  splits.parts = kit.max(kit.add(splits.sinkEnd, recent), one);
+  splits.numSplits = kit.max(kit.add(splits.sinkEnd, recent), one);
   return splits;
 }
 
@@ -145,24 +147,25 @@ Value PlanKernel::blocksOf(const PlanVariant &variant, Value queries) {
   return kit.ceilDiv(kit.mul(queries, k.group()), variant.rows);
 }
 
-/// Rows (i64) of a sequence's parts, if there are several; at most kManyRows.
-Value PlanKernel::partRowsOf(Value queries, Value parts) {
-  Value rows = kit.mul(kit.wide(queries), k.queryHeads());
+/// Rows (i64) of a sequence's splits, if there are several; at most kManyRows.
+Value PlanKernel::splitRowsOf(Value queries, Value numSplits) {
+  Value rows = kit.mul(kit.extI64(queries), k.queryHeads());
   Value many = kit.i64(kManyRows);
-  Value product = kit.min(kit.mul(rows, kit.wide(parts)), many);
+  Value product = kit.min(kit.mul(rows, kit.extI64(numSplits)), many);
   // Beyond it, the product may be more than 64 bits.
   Value sure = kit.less(rows, kit.i64(int64_t(1) << 32));
-  Value several = kit.less(kit.i32(1), parts);
+  Value several = kit.less(kit.i32(1), numSplits);
   return kit.select(several, kit.select(sure, product, many), kit.i64(0));
 }
 
-/// Items of a sequence; at most kMostItems.
-Value PlanKernel::itemsOf(const PlanVariant &variant, Value queries,
-                          Value parts) {
-  Value blocks = kit.wide(blocksOf(variant, queries));
-  Value perPart = kit.min(kit.mul(blocks, k.kvHeads()), kit.i64(kMostItems));
-  Value items = kit.mul(perPart, kit.wide(parts));
-  return kit.narrow(kit.min(items, kit.i64(kMostItems)));
+/// Work tiles of a sequence; at most kMostWorkTiles.
+Value PlanKernel::workTilesOf(const PlanVariant &variant, Value queries,
+                              Value numSplits) {
+  Value blocks = kit.extI64(blocksOf(variant, queries));
+  Value perSplit =
+      kit.min(kit.mul(blocks, k.kvHeads()), kit.i64(kMostWorkTiles));
+  Value workTiles = kit.mul(perSplit, kit.extI64(numSplits));
+  return kit.truncI32(kit.min(workTiles, kit.i64(kMostWorkTiles)));
 }
 
 //===----------------------------------------------------------------------===//
@@ -173,10 +176,10 @@ Value PlanKernel::itemsOf(const PlanVariant &variant, Value queries,
 Value PlanKernel::warpShift(Value x, int64_t lanes) {
   if (x.getType().isInteger(32))
     return kit.op1(Ptx::ShflUp, x, lanes);
-  Value words = kit.bits(x, kit.vec(2, kit.i32()));
+  Value words = kit.bitcast(x, kit.vec(2, kit.i32()));
   Value low = kit.op1(Ptx::ShflUp, kit.extract(words, 0), lanes);
   Value high = kit.op1(Ptx::ShflUp, kit.extract(words, 1), lanes);
-  return kit.bits(kit.concat({low, high}), x.getType());
+  return kit.bitcast(kit.concat({low, high}), x.getType());
 }
 
 /// Over all threads of the CTA, in order. `totals` is shared memory for a value
@@ -206,24 +209,24 @@ PlanKernel::Scan PlanKernel::scan(Value x, int64_t totals, Combine combine) {
   return result;
 }
 
-/// x + y, at most kMostItems.
-Value PlanKernel::addItems(Value x, Value y) {
+/// x + y, at most kMostWorkTiles.
+Value PlanKernel::addWorkTiles(Value x, Value y) {
   return arith::MinUIOp::create(kit.b, kit.kernel, kit.add(x, y),
-                                kit.i32(kMostItems));
+                                kit.i32(kMostWorkTiles));
 }
 
 //===----------------------------------------------------------------------===//
-// Items
+// Work tiles
 //===----------------------------------------------------------------------===//
 
-/// Item `index` of variant `v`, of a sequence of the round that begins with
-/// sequence `first`.
-void PlanKernel::writeItem(size_t v, Value first, Value index) {
+/// Work tile `index` of variant `v`, of a sequence of the round that begins
+/// with sequence `first`.
+void PlanKernel::writeWorkTile(size_t v, Value first, Value index) {
   const PlanVariant &variant = variants[v];
   auto beginOf = [&](Value place) {
     return kit.loadShared(kit.i32(), k.at(begins[v], kit.mul(place, 4)));
   };
-  // The last sequence that begins at or before it: those without items begin
+  // The last sequence that begins at or before it: those without work begin
   // where the next one does.
   Value place = kit.i32(0);
   for (int64_t step = kThreads / 2; step; step /= 2) {
@@ -239,12 +242,14 @@ void PlanKernel::writeItem(size_t v, Value first, Value index) {
   Value rest = kit.sub(index, beginOf(place));
   Value quotient = kit.div(rest, blocks);
   Value block = kit.sub(rest, kit.mul(quotient, blocks));
-  Value part = kit.div(quotient, k.kvHeads());
-  Value head = kit.sub(quotient, kit.mul(part, k.kvHeads()));
+  Value splitIdx = kit.div(quotient, k.kvHeads());
+  Value head = kit.sub(quotient, kit.mul(splitIdx, k.kvHeads()));
   Value begin = kit.i32(0), end = sequence.length;
   if (variant.split) {
-    Value recent = kit.add(splits.recentBegin, kit.sub(part, splits.sinkEnd));
-    Value split = kit.select(kit.less(part, splits.sinkEnd), part, recent);
+    Value recent =
+        kit.add(splits.recentBegin, kit.sub(splitIdx, splits.sinkEnd));
+    Value split =
+        kit.select(kit.less(splitIdx, splits.sinkEnd), splitIdx, recent);
     begin = kit.mul(split, variant.split);
     Value tokens =
         kit.min(kit.sub(sequence.length, begin), kit.i32(variant.split));
@@ -257,51 +262,53 @@ void PlanKernel::writeItem(size_t v, Value first, Value index) {
                     head,
                     begin,
                     end,
-                    part,
-                    splits.parts,
+                    splitIdx,
+                    splits.numSplits,
                     rowBegin,
                     kit.add(rowBegin, rowCount)};
-  Value to = kit.ptr(k.paramPtr(at(v) + offsetof(KvcGpuItems, items)),
-                     kit.mul(kit.wide(index), sizeof(KvcGpuItem)));
+  Value to = kit.ptr(k.paramPtr(at(v) + offsetof(KvcGpuWorkTiles, work_tiles)),
+                     kit.mul(kit.extI64(index), sizeof(KvcGpuWorkTile)));
   kit.store(kit.concat(ArrayRef(fields).take_front(4)), to, 16);
   kit.store(kit.concat(ArrayRef(fields).drop_front(4)), kit.ptr(to, 16), 16);
-  Value arrivals = k.paramPtr(at(v) + offsetof(KvcGpuItems, arrivals));
-  kit.store(kit.i32(0), kit.ptr(arrivals, kit.mul(kit.wide(index), 4)), 4);
+  Value splitCounters =
+      k.paramPtr(at(v) + offsetof(KvcGpuWorkTiles, split_counters));
+  kit.store(kit.i32(0), kit.ptr(splitCounters, kit.mul(kit.extI64(index), 4)),
+            4);
 }
 
-/// Items [begin, end) of variant `v`.
-void PlanKernel::writeItems(size_t v, Value first, Value begin, Value end) {
+/// Work tiles [begin, end) of variant `v`.
+void PlanKernel::writeWorkTiles(size_t v, Value first, Value begin, Value end) {
   kit.loop(kit.add(begin, thread), end, kit.i32(kThreads),
-           [&](Value index) { writeItem(v, first, index); });
+           [&](Value index) { writeWorkTile(v, first, index); });
 }
 
 //===----------------------------------------------------------------------===//
 // Rounds
 //===----------------------------------------------------------------------===//
 
-/// Plans sequences from `first` on, one per thread. Carried are the rows of
-/// parts (i64) and the items of each variant that came before.
+/// Plans sequences from `first` on, one per thread. Carried are the split
+/// rows (i64) and the work tiles of each variant that came before.
 Kit::Values PlanKernel::emitRound(Value first, ValueRange carried) {
   Value index = kit.add(first, thread);
   Value batch = k.paramI32(offsetof(KvcGpuPlanParams, batch));
   Value inBatch = kit.less(index, batch);
   Sequence sequence = loadSequence(index, inBatch);
-  Value parts = kit.i32(1);
+  Value numSplits = kit.i32(1);
   for (auto [v, variant] : llvm::enumerate(variants))
-    parts = kit.select(isVariant(v, sequence.queries),
-                       splitsOf(variant, sequence).parts, parts);
+    numSplits = kit.select(isVariant(v, sequence.queries),
+                           splitsOf(variant, sequence).numSplits, numSplits);
 
-  Value partRows = partRowsOf(sequence.queries, parts);
-  Scan rowScan = scan(partRows, rowTotals,
+  Value splitRows = splitRowsOf(sequence.queries, numSplits);
+  Scan rowScan = scan(splitRows, rowTotals,
                       [&](Value x, Value y) { return kit.add(x, y); });
-  Value partRow = kit.add(carried[0], rowScan.before);
-  Value room = k.paramI64(offsetof(KvcGpuPlanParams, part_rows));
-  Value fits = kit.cmp(CmpIPredicate::sle, kit.add(partRow, partRows), room);
-  // One part needs no room, even behind a sequence that found none.
-  fits = kit.or_(fits, kit.cmp(CmpIPredicate::eq, partRows, kit.i64(0)));
+  Value splitRow = kit.add(carried[0], rowScan.before);
+  Value room = k.paramI64(offsetof(KvcGpuPlanParams, split_rows));
+  Value fits = kit.cmp(CmpIPredicate::sle, kit.add(splitRow, splitRows), room);
+  // One split needs no room, even behind a sequence that found none.
+  fits = kit.or_(fits, kit.cmp(CmpIPredicate::eq, splitRows, kit.i64(0)));
   kit.when(inBatch, [&] {
-    Value to = k.paramPtr(offsetof(KvcGpuPlanParams, part_row));
-    kit.store(partRow, kit.ptr(to, kit.mul(kit.wide(index), 8)), 8);
+    Value to = k.paramPtr(offsetof(KvcGpuPlanParams, split_row));
+    kit.store(splitRow, kit.ptr(to, kit.mul(kit.extI64(index), 8)), 8);
   });
 
   Value words = kit.concat({sequence.queries, sequence.length});
@@ -310,18 +317,19 @@ Kit::Values PlanKernel::emitRound(Value first, ValueRange carried) {
       kit.min(kit.add(carried[0], rowScan.total), kit.i64(kManyRows))};
   for (auto [v, variant] : llvm::enumerate(variants)) {
     Value own = kit.and_(fits, isVariant(v, sequence.queries));
-    Value items = itemsOf(variant, sequence.queries, parts);
-    Scan itemScan = scan(kit.select(own, items, kit.i32(0)), itemTotals[v],
-                         [&](Value x, Value y) { return addItems(x, y); });
-    Value begin = addItems(carried[v + 1], itemScan.before);
+    Value workTiles = workTilesOf(variant, sequence.queries, numSplits);
+    Scan workTileScan =
+        scan(kit.select(own, workTiles, kit.i32(0)), workTileTotals[v],
+             [&](Value x, Value y) { return addWorkTiles(x, y); });
+    Value begin = addWorkTiles(carried[v + 1], workTileScan.before);
     kit.storeShared(kit.min(begin, capacityOf(v)),
                     k.at(begins[v], kit.mul(thread, 4)));
-    next.push_back(addItems(carried[v + 1], itemScan.total));
+    next.push_back(addWorkTiles(carried[v + 1], workTileScan.total));
   }
   barrier();
   for (size_t v = 0; v < variants.size(); ++v)
-    writeItems(v, first, kit.min(carried[v + 1], capacityOf(v)),
-               kit.min(next[v + 1], capacityOf(v)));
+    writeWorkTiles(v, first, kit.min(carried[v + 1], capacityOf(v)),
+                   kit.min(next[v + 1], capacityOf(v)));
   // The next round's first scan has a barrier before anything that is read
   // here is written again.
   return next;
@@ -332,7 +340,7 @@ void PlanKernel::emit() {
   rowTotals = k.shared.reserve(kWarps * 8);
   for (size_t v = 0; v < variants.size(); ++v) {
     begins.push_back(k.shared.reserve(kThreads * 4));
-    itemTotals.push_back(k.shared.reserve(kWarps * 4));
+    workTileTotals.push_back(k.shared.reserve(kWarps * 4));
   }
   thread = k.thread();
   lane = k.lane();
@@ -346,7 +354,7 @@ void PlanKernel::emit() {
                                 });
   kit.when(kit.cmp(CmpIPredicate::eq, thread, kit.i32(0)), [&] {
     for (size_t v = 0; v < variants.size(); ++v) {
-      Value count = k.paramPtr(at(v) + offsetof(KvcGpuItems, count));
+      Value count = k.paramPtr(at(v) + offsetof(KvcGpuWorkTiles, count));
       kit.store(kit.min(totals[v + 1], capacityOf(v)), count, 4);
     }
   });

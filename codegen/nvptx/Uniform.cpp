@@ -21,10 +21,10 @@ using namespace kvc::nvptx;
 namespace {
 
 /// Where a value may differ, from best to worst.
-enum class Spread : uint8_t {
-  Nowhere, ///< one value for the CTA
-  Warps,   ///< one value for each warp
-  Lanes,
+enum class Divergence : uint8_t {
+  Uniform,     ///< one value for the CTA
+  WarpUniform, ///< one value for each warp
+  Divergent,
 };
 
 class Uniformity {
@@ -37,25 +37,25 @@ private:
   void visitIf(scf::IfOp op);
   void visitFor(scf::ForOp op);
   void visitWhile(scf::WhileOp op);
-  Spread instruction(LLVM::InlineAsmOp op);
-  Spread result(Operation *op);
+  Divergence instruction(LLVM::InlineAsmOp op);
+  Divergence result(Operation *op);
   LogicalResult check(LLVM::InlineAsmOp op);
 
-  Spread of(Value value) { return spreads.lookup(value); }
-  Spread ofAll(ValueRange values) {
-    Spread most = Spread::Nowhere;
+  Divergence of(Value value) { return divergences.lookup(value); }
+  Divergence ofAll(ValueRange values) {
+    Divergence most = Divergence::Uniform;
     for (Value value : values)
       most = std::max(most, of(value));
     return most;
   }
   /// Of what decides whether the regions of `op` are executed.
-  Spread control(Operation *op);
-  void raise(Value value, Spread spread) {
-    Spread &known = spreads[value];
-    changed |= known < spread;
-    known = std::max(known, spread);
+  Divergence control(Operation *op);
+  void raise(Value value, Divergence divergence) {
+    Divergence &known = divergences[value];
+    changed |= known < divergence;
+    known = std::max(known, divergence);
   }
-  void raise(ValueRange values, ValueRange from, Spread atLeast) {
+  void raise(ValueRange values, ValueRange from, Divergence atLeast) {
     for (auto [value, source] : llvm::zip_equal(values, from))
       raise(value, std::max(of(source), atLeast));
   }
@@ -63,7 +63,7 @@ private:
   Operation *sourceOf(ValueRange values);
 
   LLVM::LLVMFuncOp function;
-  DenseMap<Value, Spread> spreads; ///< what is not in it: Nowhere
+  DenseMap<Value, Divergence> divergences; ///< what is not in it: Uniform
   bool changed = false;
 };
 
@@ -92,62 +92,63 @@ bool isWarpOfThread(Operation *op) {
          (isa<arith::AndIOp>(op) && *by % 32 == 0);
 }
 
-Spread Uniformity::instruction(LLVM::InlineAsmOp op) {
+Divergence Uniformity::instruction(LLVM::InlineAsmOp op) {
   std::optional<Ptx> ptx = ptxOf(op);
   if (!ptx)
-    return Spread::Lanes;
-  Spread operands = ofAll(op.getOperands());
+    return Divergence::Divergent;
+  Divergence operands = ofAll(op.getOperands());
   switch (*ptx) {
   case Ptx::TidX:
-    return Spread::Lanes;
+    return Divergence::Divergent;
   case Ptx::VoteAny:
   case Ptx::Ballot:
   case Ptx::ReduxMaxU32:
-    return std::min(operands, Spread::Warps);
+    return std::min(operands, Divergence::WarpUniform);
   case Ptx::ShflIdx: {
     // Whichever lane it is, or whatever that lane has.
-    Spread value = of(op.getOperand(0)), lane = of(op.getOperand(1));
-    return std::min(value, std::max(lane, Spread::Warps));
+    Divergence value = of(op.getOperand(0)), lane = of(op.getOperand(1));
+    return std::min(value, std::max(lane, Divergence::WarpUniform));
   }
   case Ptx::ShflBfly:
   case Ptx::ShflUp:
     return of(op.getOperand(0));
   default:
-    return infoOf(*ptx).kind == OpKind::Pure ? operands : Spread::Lanes;
+    return infoOf(*ptx).kind == OpKind::Pure ? operands : Divergence::Divergent;
   }
 }
 
 /// Of the results of an op without regions.
-Spread Uniformity::result(Operation *op) {
+Divergence Uniformity::result(Operation *op) {
   if (auto assembly = dyn_cast<LLVM::InlineAsmOp>(op))
     return instruction(assembly);
   if (auto load = dyn_cast<LLVM::LoadOp>(op)) {
     // Between two warps' loads someone may write.
-    Spread least = load.getInvariant() ? Spread::Nowhere : Spread::Warps;
+    Divergence least =
+        load.getInvariant() ? Divergence::Uniform : Divergence::WarpUniform;
     return std::max(of(load.getAddr()), least);
   }
   if (isWarpOfThread(op))
-    return Spread::Warps;
+    return Divergence::WarpUniform;
   // Other dialects may read what differs by thread.
   bool plain =
       isa<arith::ArithDialect, vector::VectorDialect, LLVM::LLVMDialect>(
           op->getDialect()) &&
       isMemoryEffectFree(op);
-  return plain ? ofAll(op->getOperands()) : Spread::Lanes;
+  return plain ? ofAll(op->getOperands()) : Divergence::Divergent;
 }
 
 //===----------------------------------------------------------------------===//
 // Control flow
 //===----------------------------------------------------------------------===//
 
-Spread Uniformity::control(Operation *op) {
+Divergence Uniformity::control(Operation *op) {
   if (auto branch = dyn_cast<scf::IfOp>(op))
     return of(branch.getCondition());
   if (auto loop = dyn_cast<scf::ForOp>(op))
     return ofAll({loop.getLowerBound(), loop.getUpperBound(), loop.getStep()});
   if (auto loop = dyn_cast<scf::WhileOp>(op))
     return of(loop.getConditionOp().getCondition());
-  return Spread::Lanes;
+  return Divergence::Divergent;
 }
 
 void Uniformity::visitIf(scf::IfOp op) {
@@ -163,7 +164,7 @@ void Uniformity::visitFor(scf::ForOp op) {
   // have not.
   for (ValueRange from :
        {ValueRange(op.getInitArgs()), ValueRange(op.getYieldedValues())}) {
-    raise(op.getRegionIterArgs(), from, Spread::Nowhere);
+    raise(op.getRegionIterArgs(), from, Divergence::Uniform);
     raise(op.getResults(), from, control(op));
   }
 }
@@ -171,9 +172,9 @@ void Uniformity::visitFor(scf::ForOp op) {
 void Uniformity::visitWhile(scf::WhileOp op) {
   ValueRange again = op.getYieldOp().getOperands(),
              on = op.getConditionOp().getArgs();
-  raise(op.getBeforeArguments(), op.getInits(), Spread::Nowhere);
-  raise(op.getBeforeArguments(), again, Spread::Nowhere);
-  raise(op.getAfterArguments(), on, Spread::Nowhere);
+  raise(op.getBeforeArguments(), op.getInits(), Divergence::Uniform);
+  raise(op.getBeforeArguments(), again, Divergence::Uniform);
+  raise(op.getAfterArguments(), on, Divergence::Uniform);
   raise(op.getResults(), on, control(op));
 }
 
@@ -184,9 +185,10 @@ void Uniformity::visit(Operation *op) {
     return visitFor(loop);
   if (auto loop = dyn_cast<scf::WhileOp>(op))
     return visitWhile(loop);
-  Spread spread = op->getNumRegions() ? Spread::Lanes : result(op);
+  Divergence divergence =
+      op->getNumRegions() ? Divergence::Divergent : result(op);
   for (Value value : op->getResults())
-    raise(value, spread);
+    raise(value, divergence);
 }
 
 //===----------------------------------------------------------------------===//
@@ -198,7 +200,7 @@ Operation *Uniformity::sourceOf(ValueRange values) {
   DenseSet<Operation *> seen;
   while (!next.empty()) {
     Value value = next.pop_back_val();
-    if (of(value) == Spread::Nowhere)
+    if (of(value) == Divergence::Uniform)
       continue;
     Operation *op = value.getDefiningOp();
     if (!op)
@@ -223,13 +225,13 @@ LogicalResult Uniformity::check(LLVM::InlineAsmOp op) {
   // Barriers other than 0 are for some of the warps.
   bool allWarps = (*ptx == Ptx::BarSync || *ptx == Ptx::BarArrive) &&
                   constantOf(op.getOperand(0)).value_or(0) == 0;
-  Spread allowed = allWarps ? Spread::Nowhere : Spread::Warps;
+  Divergence allowed = allWarps ? Divergence::Uniform : Divergence::WarpUniform;
   for (Operation *at = op->getParentOp(); at != function;
        at = at->getParentOp()) {
-    Spread spread = control(at);
-    if (spread <= allowed)
+    Divergence divergence = control(at);
+    if (divergence <= allowed)
       continue;
-    bool lanes = spread == Spread::Lanes;
+    bool lanes = divergence == Divergence::Divergent;
     InFlightDiagnostic error = op.emitError()
                                << (lanes ? "warp" : "CTA") << "-collective `"
                                << infoOf(*ptx).name
@@ -258,7 +260,7 @@ LogicalResult Uniformity::verify() {
                               "flow, found branches");
   if (!function->hasAttr("kvc.kernel"))
     for (Value argument : function.getArguments())
-      raise(argument, Spread::Lanes);
+      raise(argument, Divergence::Divergent);
   do {
     changed = false;
     function.getBody().walk([&](Operation *op) { visit(op); });

@@ -5,10 +5,11 @@
  * endian, 64-bit pointers. A change of any offset or meaning is a new
  * KVC_CPU_ABI, which the manifest carries and the runtime checks.
  *
- * A kernel is `void kernel(const Args *args, const KvcWorkItem *item)`. It
- * touches only what its arguments and `item->scratch` reach, calls nothing,
- * and may run for different items on different threads at once. Results do not
- * depend on which thread runs which item, nor on their order.
+ * A kernel is `void kernel(const Args *args, const KvcWorkTile *work_tile)`. It
+ * touches only what its arguments and `work_tile->scratch` reach, calls
+ * nothing, and may run for different work tiles on different threads at once.
+ * Results do not depend on which thread runs which work tile, nor on their
+ * order.
  *
  *===----------------------------------------------------------------------===*/
 #ifndef KVC_LIB_ARTIFACT_KERNELABI_H
@@ -35,33 +36,33 @@ typedef struct KvcPlane {
 } KvcPlane;
 
 /* Which part of the work a call does. */
-typedef struct KvcWorkItem {
+typedef struct KvcWorkTile {
   int32_t sequence;  /* row of the batch */
   int32_t head;      /* kv head, from the store's first (attend, merge) */
   int32_t begin;     /* attend: first token of the split; append: first row */
   int32_t end;       /* attend: end of the split; append: end row */
-  int32_t part;      /* attend: index of this split among the sequence's active
+  int32_t split_idx; /* attend: index of this split among the sequence's active
                         ones; merge: how many there are */
-  int32_t row_begin; /* attend: first query token of the sequence that this item
-                        handles, from 0; merge: the same */
+  int32_t row_begin; /* attend: first query token of the sequence that this work
+                        tile handles, from 0; merge: the same */
   int32_t row_end;   /* end of them */
   int32_t reserved;
   void *scratch; /* KernelInfo::scratchBytes bytes, 64-byte aligned, this
                     thread's own; contents never matter */
-} KvcWorkItem;
+} KvcWorkTile;
 
 /* attend: partial results of the query tokens [row_begin, row_end) of one
  * sequence against the cached tokens [begin, end).
- * merge: joins the parts of each query row by log-sum-exp, in order of part,
- * and writes out and lse.
+ * merge: combines the splits of each query row by log-sum-exp, in order of
+ * split, and writes out and lse.
  *
  * Query token i of sequence b is row cu_q[b] + i of q and stands at position
  * kv_len[b] - (cu_q[b+1] - cu_q[b]) + i; it sees tokens t <= its position, less
  * what the store's read rule hides. A row that sees nothing gives o = 0 and
  * lse = -inf.
  *
- * Part p of query token i, q head h of sequence b is row
- *   part_row[b] + (p * n_q + i) * heads_q + (h - first_q)
+ * Split p of query token i, q head h of sequence b is row
+ *   split_row[b] + (p * n_q + i) * heads_q + (h - first_q)
  * of partial_o [.., dim_v] (normalised) and partial_lse (natural log), with
  * n_q = cu_q[b+1] - cu_q[b], and heads_q, first_q = the q heads of this store.
  */
@@ -78,7 +79,7 @@ typedef struct KvcAttendArgs {
                            beyond ceil(kv_len / page) are never read.
                            contiguous: [batch] outer index, table_stride 1 */
   int64_t table_stride; /* entries */
-  const int64_t *part_row; /* [batch] */
+  const int64_t *split_row; /* [batch] */
   float *partial_o;
   float *partial_lse;
   KvcPlane planes[KVC_MAX_PLANES]; /* order: the store's manifest planes */

@@ -22,8 +22,8 @@ using namespace kvc::rt;
 namespace {
 
 constexpr uint32_t kMaxWorkers = 8192;
-/// Rows of one append item: some 100 KB of a usual model, and a decode step of
-/// a few sequences stays on the calling thread.
+/// Rows of one work tile of append: some 100 KB of a usual model, and a decode
+/// step of a few sequences stays on the calling thread.
 constexpr uint32_t kAppendRows = 16;
 /// Workers' scratch does not share cache lines, nor lines fetched in pairs.
 constexpr size_t kScratchGap = 128;
@@ -117,12 +117,12 @@ struct Job {
   std::mutex lock;
   char finding[256] = ""; ///< the emulator's first; guarded by `lock`
 
-  bool begin(uint32_t worker, KvcWorkItem &item) {
+  bool begin(uint32_t worker, KvcWorkTile &workTile) {
     if (worker >= workers) {
       misused.store(true, std::memory_order_relaxed);
       return false;
     }
-    item.scratch = scratch + worker * scratchStride;
+    workTile.scratch = scratch + worker * scratchStride;
     return true;
   }
   /// A kernel has returned, on this thread.
@@ -152,36 +152,38 @@ struct Job {
 
 void attendTask(void *arg, uint32_t index, uint32_t worker) noexcept {
   auto &job = *static_cast<Job *>(arg);
-  KvcWorkItem item = {};
-  if (!job.begin(worker, item))
+  KvcWorkTile workTile = {};
+  if (!job.begin(worker, workTile))
     return;
   FloatMode mode;
-  uint32_t variant = AttendPlan::item(job.store->shape, *job.wave, index, item);
-  job.store->attend[variant](job.args, &item);
+  uint32_t variant =
+      AttendPlan::workTile(job.store->shape, *job.wave, index, workTile);
+  job.store->attend[variant](job.args, &workTile);
   job.end("attend");
 }
 
 void mergeTask(void *arg, uint32_t index, uint32_t worker) noexcept {
   auto &job = *static_cast<Job *>(arg);
-  KvcWorkItem item = {};
-  if (!job.begin(worker, item))
+  KvcWorkTile workTile = {};
+  if (!job.begin(worker, workTile))
     return;
   FloatMode mode;
-  AttendPlan::merge(job.store->shape, *job.wave, index, item);
-  job.store->merge(job.args, &item);
+  AttendPlan::merge(job.store->shape, *job.wave, index, workTile);
+  job.store->merge(job.args, &workTile);
   job.end("merge");
 }
 
 void appendTask(void *arg, uint32_t index, uint32_t worker) noexcept {
   auto &job = *static_cast<Job *>(arg);
-  KvcWorkItem item = {};
-  if (!job.begin(worker, item))
+  KvcWorkTile workTile = {};
+  if (!job.begin(worker, workTile))
     return;
   FloatMode mode;
-  item.begin = int32_t(index * kAppendRows);
-  item.end = int32_t(std::min(job.rows - index * kAppendRows, kAppendRows)) +
-             item.begin;
-  job.store->append(job.args, &item);
+  workTile.begin = int32_t(index * kAppendRows);
+  workTile.end =
+      int32_t(std::min(job.rows - index * kAppendRows, kAppendRows)) +
+      workTile.begin;
+  job.store->append(job.args, &workTile);
   job.end("append");
 }
 
@@ -270,7 +272,7 @@ kvc_status CpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
   for (Wave wave; plan.next(wave);) {
     job.args = &wave.args;
     job.wave = &wave;
-    device.run(wave.items, attendTask, &job);
+    device.run(wave.workTiles, attendTask, &job);
     device.run(wave.merges, mergeTask, &job);
   }
   return job.status();

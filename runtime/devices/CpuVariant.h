@@ -10,7 +10,7 @@
 namespace kvc::rt {
 
 /// `args` is KvcAttendArgs or KvcAppendArgs.
-using CpuKernel = void (*)(const void *args, const KvcWorkItem *item);
+using CpuKernel = void (*)(const void *args, const KvcWorkTile *workTile);
 
 /// The kernels of one store.
 struct CpuStore {

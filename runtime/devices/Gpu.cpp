@@ -15,9 +15,9 @@ using artifact::Manifest;
 /// Products of untrusted sizes.
 using Wide = unsigned __int128;
 
-/// Of one kernel. Kernels count items in 32 bits and step beyond the last by a
-/// grid.
-static constexpr Wide kMostItems = 1u << 30;
+/// Of one kernel. Kernels count work tiles in 32 bits and step beyond the last
+/// by a grid.
+static constexpr Wide kMostWorkTiles = 1u << 30;
 
 static size_t align(size_t bytes) { return (bytes + 63) & ~size_t(63); }
 
@@ -35,7 +35,7 @@ namespace {
 
 /// What one attend kernel is given at most.
 struct Demand {
-  Wide items = 0, partRows = 0;
+  Wide workTiles = 0, splitRows = 0;
 };
 
 /// Of kernel `v`, which serves sequences of up to `most` query tokens. The
@@ -47,8 +47,8 @@ Demand demandOf(const GpuStore &store, size_t v, uint64_t most,
   Wide n =
       std::min(bounds.batch, bounds.rows / std::max(1u, variant.minQueries));
   Wide P =
-      Wide(std::max<int64_t>(1, mostParts(store.shape, variant.split,
-                                          int64_t(most), bounds.maxKvLen)));
+      Wide(std::max<int64_t>(1, mostSplits(store.shape, variant.split,
+                                           int64_t(most), bounds.maxKvLen)));
   Wide T = bounds.maxTokens, A = n * P, M = A, m = n;
   if (P == 1) {
     M = 0;
@@ -59,14 +59,14 @@ Demand demandOf(const GpuStore &store, size_t v, uint64_t most,
   }
   Demand demand;
   Wide R = bounds.rows;
-  demand.partRows =
+  demand.splitRows =
       store.shape.queryHeads * std::min(std::min(R, m * q) * P, q * M);
-  // A sequence has ceil(rows / block) blocks, of each part.
+  // A sequence has ceil(rows / block) blocks, of each split.
   Wide block = store.attend[v].info->rows, group = store.group;
   Wide rows = group * std::min(std::min(R, n * q) * P, q * A);
   Wide blocks = std::min((rows + (block - 1) * A) / block,
                          (q * group + block - 1) / block * A);
-  demand.items = store.shape.kvHeads * blocks;
+  demand.workTiles = store.shape.kvHeads * blocks;
   return demand;
 }
 
@@ -80,7 +80,7 @@ bool GpuWorkspace::plan(const GpuStore &store, const GpuBounds &bounds) {
     at = align(at + bytes);
     return offset;
   };
-  partRow = take(size_t(bounds.batch) * sizeof(int64_t));
+  splitRow = take(size_t(bounds.batch) * sizeof(int64_t));
   for (size_t v = 0; v < store.attend.size(); ++v) {
     Variant &to = variants[v];
     to.count = take(sizeof(int32_t));
@@ -92,15 +92,15 @@ bool GpuWorkspace::plan(const GpuStore &store, const GpuBounds &bounds) {
       most =
           std::min<uint64_t>(most, store.shape.variants[v + 1].minQueries - 1);
     Demand demand = demandOf(store, v, most, bounds);
-    if (demand.items > kMostItems)
+    if (demand.workTiles > kMostWorkTiles)
       return false;
-    to.capacity = uint32_t(demand.items);
-    to.arrivals = take(size_t(to.capacity) * sizeof(uint32_t));
-    to.items = take(size_t(to.capacity) * sizeof(KvcGpuItem));
-    partRows += int64_t(demand.partRows);
+    to.capacity = uint32_t(demand.workTiles);
+    to.splitCounters = take(size_t(to.capacity) * sizeof(uint32_t));
+    to.workTiles = take(size_t(to.capacity) * sizeof(KvcGpuWorkTile));
+    splitRows += int64_t(demand.splitRows);
   }
-  lse = take(size_t(partRows) * sizeof(float));
-  o = take(size_t(partRows) * store.shape.dimV * sizeof(float));
+  lse = take(size_t(splitRows) * sizeof(float));
+  o = take(size_t(splitRows) * store.shape.dimV * sizeof(float));
   bytes = at;
   return true;
 }
@@ -273,7 +273,7 @@ kvc_status GpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
   if (!workspace.plan(s, bounds))
     return fail(KVC_INVALID_ARGUMENT, 416,
                 "`rows` (%u), `batch` (%u) and `max_kv_len` (%u) allow for "
-                "more than 2^30 items of work",
+                "more than 2^30 work tiles",
                 args.rows, args.batch, args.max_kv_len);
   if (args.workspace_bytes < workspace.bytes)
     return fail(KVC_INVALID_ARGUMENT, 417,
@@ -290,16 +290,17 @@ kvc_status GpuExecutable::launchAttend(const GpuStore &s,
   KvcGpuPlanParams plan = {};
   plan.cu_q = args.cu_q;
   plan.kv_len = args.kv_len;
-  plan.part_row = reinterpret_cast<int64_t *>(base + workspace.partRow);
+  plan.split_row = reinterpret_cast<int64_t *>(base + workspace.splitRow);
   plan.batch = int32_t(args.batch);
   plan.max_kv_len = int32_t(args.max_kv_len);
-  plan.part_rows = workspace.partRows;
+  plan.split_rows = workspace.splitRows;
   for (size_t v = 0; v < s.attend.size(); ++v) {
     const GpuWorkspace::Variant &at = workspace.variants[v];
-    plan.variants[v].items = reinterpret_cast<KvcGpuItem *>(base + at.items);
+    plan.variants[v].work_tiles =
+        reinterpret_cast<KvcGpuWorkTile *>(base + at.workTiles);
     plan.variants[v].count = reinterpret_cast<int32_t *>(base + at.count);
-    plan.variants[v].arrivals =
-        reinterpret_cast<uint32_t *>(base + at.arrivals);
+    plan.variants[v].split_counters =
+        reinterpret_cast<uint32_t *>(base + at.splitCounters);
     plan.variants[v].capacity = int32_t(at.capacity);
   }
   if (kvc_status status =
@@ -318,7 +319,7 @@ kvc_status GpuExecutable::launchAttend(const GpuStore &s,
   params.args.kv_len = args.kv_len;
   params.args.table = args.table;
   params.args.table_stride = args.table_stride;
-  params.args.part_row = plan.part_row;
+  params.args.split_row = plan.split_row;
   params.args.partial_lse = reinterpret_cast<float *>(base + workspace.lse);
   params.args.partial_o = reinterpret_cast<float *>(base + workspace.o);
   copyPlanes(args.planes, params.args.planes);

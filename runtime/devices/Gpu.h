@@ -1,8 +1,9 @@
 //===- Gpu.h - a GPU as a device --------------------------------*- C++ -*-===//
 //
 // Which kernels of an artifact fit, what they are launched with, and where
-// their plan and parts are in the caller's workspace. Nothing here reads device
-// memory or waits for it, so that calls can be captured in a graph.
+// their plan and partial results are in the caller's workspace. Nothing here
+// reads device memory or waits for it, so that calls can be captured in a
+// graph.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_RUNTIME_DEVICES_GPU_H
@@ -36,32 +37,33 @@ struct GpuBounds {
 
 /// Where things are in the workspace, as offsets from its first byte.
 ///
-///   part_row | per kernel: count, arrivals, items | lse of parts | o of parts
+///   split_row | per kernel: count, split counters, work tiles | partial lse |
+///   partial o
 ///
 /// It holds whatever a plan within the bounds can make, and that is less than
 /// the bounds' product: long sequences are few, since their tokens are in one
 /// pool. Of the n sequences that a kernel may serve, each with at most q query
-/// tokens and P parts of s tokens, R query tokens and T cached ones in all:
+/// tokens and P splits of s tokens, R query tokens and T cached ones in all:
 ///
-///   parts                    A = min(n P, T / s + n)
+///   splits                   A = min(n P, T / s + n)
 ///   of those with several    M = min(m P, T / s + m), m = min(n, T / (s + 1))
-///   rows of parts            q heads * min(min(R, m q) P, q M)
-///   items                    kv heads * the sum of row blocks times parts,
+///   split rows               q heads * min(min(R, m q) P, q M)
+///   work tiles               kv heads * the sum of row blocks times splits,
 ///                            a block being `rows` rows of a head
 ///
 /// A window bounds P instead, and says nothing of T: its pages are freed while
 /// lengths grow.
 struct GpuWorkspace {
-  /// False if there may be more items of work than kernels can count.
+  /// False if there may be more work tiles than kernels can count.
   bool plan(const GpuStore &store, const GpuBounds &bounds);
 
-  size_t partRow = 0;
+  size_t splitRow = 0;
   struct Variant {
-    size_t count = 0, arrivals = 0, items = 0;
+    size_t count = 0, splitCounters = 0, workTiles = 0;
     uint32_t capacity = 0; ///< 0: no sequence uses this kernel
   };
   Variant variants[KVC_MAX_VARIANTS];
-  int64_t partRows = 0;
+  int64_t splitRows = 0;
   size_t lse = 0, o = 0;
   size_t bytes = 0;
 };

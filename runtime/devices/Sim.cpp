@@ -28,7 +28,7 @@ public:
     function.info = &info;
     function.handle = image->symbol(info.symbol);
     function.module = this;
-    // Few CTAs that take several items each find more than many with one.
+    // Few CTAs that take several work tiles each find more than many with one.
     function.resident = 3;
     if (function.handle)
       return ok();

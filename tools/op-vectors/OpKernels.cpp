@@ -34,8 +34,8 @@ public:
 
 private:
   Value address(int64_t field, int64_t words) {
-    Value base = kit.loadConst(kit.global(), kit.ptr(params, field), 8);
-    return kit.ptr(base, kit.mul(kit.wide(own), words * 4));
+    Value base = kit.loadReadOnly(kit.global(), kit.ptr(params, field), 8);
+    return kit.ptr(base, kit.mul(kit.extI64(own), words * 4));
   }
   Value input(int64_t word, Type type = {}) {
     return kit.load(type ? type : kit.i32(), kit.ptr(in, word * 4), 4);

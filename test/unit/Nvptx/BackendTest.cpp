@@ -305,7 +305,7 @@ TEST(Sim, TanhKeepsItsDigits) {
   constexpr uint32_t kThreads = 32;
   Emulated kernel(
       [](Kit &kit, Value memory, Value number) {
-        Value count = kit.div(kit.narrow(number), kThreads);
+        Value count = kit.div(kit.truncI32(number), kThreads);
         kit.loop(kit.i32(0), count, kit.i32(1), [&](Value round) {
           Value index = kit.add(kit.mul(round, kThreads), kit.threadId());
           Value at = kit.ptr(memory, kit.mul(index, 4));

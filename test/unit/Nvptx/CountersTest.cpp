@@ -119,7 +119,7 @@ TEST_P(Decode, MovesLittleBesideTheCache) {
   double ideal = kDecode.idealBytes();
   EXPECT_LE(moved / ideal, 1.02);
   EXPECT_GE(moved / ideal, 1);
-  // And from that cache: q and page ids again and again, and parts.
+  // And from that cache: q and page ids again and again, and partial results.
   EXPECT_LE(32.0 * run.counters.sectors / ideal, 1.05);
 }
 
@@ -146,7 +146,7 @@ TEST_P(Prefill, ReadsTheCacheOnceForManyRows) {
   Measured run = runAttend(GetParam(), kPrefill);
   double ideal = kPrefill.idealBytes();
   EXPECT_LE(32.0 * run.counters.sectors_distinct / ideal, 1.02);
-  // 256 rows are two items.
+  // 256 rows are two work tiles.
   EXPECT_LE(32.0 * run.counters.sectors / ideal, 2 * 1.02);
 }
 

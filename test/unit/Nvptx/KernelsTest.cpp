@@ -137,22 +137,22 @@ TEST(GpuAppend, WritesTheInterpretersBytes) {
 // Merge
 //===----------------------------------------------------------------------===//
 
-struct Parts {
+struct Partials {
   std::vector<int32_t> cu = {0};
-  std::vector<int64_t> partRow;
+  std::vector<int64_t> splitRow;
   std::vector<float> lse;
   AlignedBytes bytes;
   float *o = nullptr;
   int64_t count = 0, heads = 0, dim = 0;
 
-  Parts(Random &random, int64_t heads, int64_t dim)
+  Partials(Random &random, int64_t heads, int64_t dim)
       : count(random.pick(1, 21)), heads(heads), dim(dim) {
     int64_t rows = 0;
     for (int b = random.pick(0, 5); b > 0; --b) {
       int32_t n = random.pick(0, 2) ? random.pick(0, 3) : 0;
       cu.push_back(cu.back() + n);
       rows += random.pick(0, 2); // and unused ones between
-      partRow.push_back(rows);
+      splitRow.push_back(rows);
       rows += count * n * heads;
     }
     bytes = AlignedBytes(rows * dim * 4, 0xff);
@@ -162,46 +162,48 @@ struct Parts {
     for (int64_t row = 0; row < rows; ++row) {
       bool empty = emptiness == 3 || random.pick(0, 3) < emptiness;
       lse.push_back(empty ? -kInf : random.real(-range, range));
-      // What a part that saw nothing says of o does not matter.
+      // What a split that saw nothing says of o does not matter.
       if (!empty || random.pick(0, 1))
         for (int64_t i = 0; i < dim; ++i)
           o[row * dim + i] = empty ? 0 : random.real(-2, 2);
     }
   }
-  int64_t index(int64_t b, int64_t part, int64_t query, int64_t head) const {
+  int64_t index(int64_t b, int64_t splitIdx, int64_t query,
+                int64_t head) const {
     int64_t n = cu[b + 1] - cu[b];
-    return partRow[b] + (part * n + query) * heads + head;
+    return splitRow[b] + (splitIdx * n + query) * heads + head;
   }
 };
 
-/// A joined row in f64.
-struct Joined {
+/// A combined row in f64.
+struct Combined {
   double lse = -INFINITY;
   std::vector<double> o;
 };
 
-Joined join(const Parts &parts, int64_t b, int64_t query, int64_t head) {
-  Joined joined;
-  joined.o.resize(parts.dim);
+Combined combine(const Partials &partials, int64_t b, int64_t query,
+                 int64_t head) {
+  Combined combined;
+  combined.o.resize(partials.dim);
   double largest = -INFINITY, total = 0;
-  for (int64_t p = 0; p < parts.count; ++p)
-    largest =
-        std::max<double>(largest, parts.lse[parts.index(b, p, query, head)]);
+  for (int64_t p = 0; p < partials.count; ++p)
+    largest = std::max<double>(largest,
+                               partials.lse[partials.index(b, p, query, head)]);
   if (largest == -INFINITY)
-    return joined;
-  for (int64_t p = 0; p < parts.count; ++p) {
-    int64_t row = parts.index(b, p, query, head);
-    double weight = std::exp(parts.lse[row] - largest);
+    return combined;
+  for (int64_t p = 0; p < partials.count; ++p) {
+    int64_t row = partials.index(b, p, query, head);
+    double weight = std::exp(partials.lse[row] - largest);
     if (weight == 0)
       continue;
     total += weight;
-    for (int64_t i = 0; i < parts.dim; ++i)
-      joined.o[i] += weight * parts.o[row * parts.dim + i];
+    for (int64_t i = 0; i < partials.dim; ++i)
+      combined.o[i] += weight * partials.o[row * partials.dim + i];
   }
-  for (double &x : joined.o)
+  for (double &x : combined.o)
     x /= total;
-  joined.lse = largest + std::log(total);
-  return joined;
+  combined.lse = largest + std::log(total);
+  return combined;
 }
 
 void checkMerge(Random &random, const spec::Spec &spec, Compiled &compiled) {
@@ -210,8 +212,8 @@ void checkMerge(Random &random, const spec::Spec &spec, Compiled &compiled) {
   int64_t first = store.scope.headBegin * group;
   int64_t own = (store.scope.headEnd - store.scope.headBegin) * group;
   int64_t dim = store.v.dim, element = spec::bytes(spec.model.dtype);
-  Parts parts(random, own, dim);
-  int64_t rows = parts.cu.back();
+  Partials partials(random, own, dim);
+  int64_t rows = partials.cu.back();
   int64_t stride = heads * dim * element + 16 * random.pick(0, 1);
   AlignedBytes storage(rows * stride, 0x5a);
   uint8_t *out = storage.data();
@@ -222,15 +224,15 @@ void checkMerge(Random &random, const spec::Spec &spec, Compiled &compiled) {
   params.args.out = out, params.args.out_row_stride = stride;
   params.args.lse = wantLse ? lse.data() : nullptr;
   params.args.lse_row_stride = heads * 4;
-  params.args.cu_q = parts.cu.data();
-  params.args.part_row = parts.partRow.data();
-  params.args.partial_o = parts.o;
-  params.args.partial_lse = parts.lse.data();
-  params.batch = int32_t(parts.partRow.size());
-  params.parts = int32_t(parts.count);
+  params.args.cu_q = partials.cu.data();
+  params.args.split_row = partials.splitRow.data();
+  params.args.partial_o = partials.o;
+  params.args.partial_lse = partials.lse.data();
+  params.batch = int32_t(partials.splitRow.size());
+  params.num_splits = int32_t(partials.count);
   Memory memory;
-  memory.reads(parts.cu), memory.reads(parts.partRow);
-  memory.reads(parts.lse), memory.reads(parts.bytes.bytes());
+  memory.reads(partials.cu), memory.reads(partials.splitRow);
+  memory.reads(partials.lse), memory.reads(partials.bytes.bytes());
   memory.writes(storage.bytes()), memory.writes(lse);
   int64_t warps = rows * own + random.pick(0, 9);
   ASSERT_NO_FATAL_FAILURE(
@@ -241,7 +243,7 @@ void checkMerge(Random &random, const spec::Spec &spec, Compiled &compiled) {
                 : spec.model.dtype == spec::DType::F16 ? 0x1p-11
                                                        : 0x1p-8;
   for (int64_t b = 0; b < params.batch; ++b)
-    for (int64_t row = parts.cu[b]; row < parts.cu[b + 1]; ++row)
+    for (int64_t row = partials.cu[b]; row < partials.cu[b + 1]; ++row)
       for (int64_t head = 0; head < heads; ++head) {
         SCOPED_TRACE(llvm::formatv("row {0} head {1}", row, head).str());
         const uint8_t *at = out + row * stride + head * dim * element;
@@ -251,22 +253,25 @@ void checkMerge(Random &random, const spec::Spec &spec, Compiled &compiled) {
           ASSERT_EQ(gotLse, 12345);
           continue;
         }
-        Joined joined = join(parts, b, row - parts.cu[b], head - first);
+        Combined combined =
+            combine(partials, b, row - partials.cu[b], head - first);
         if (!wantLse)
           ASSERT_EQ(gotLse, 12345);
-        else if (joined.lse == -INFINITY)
+        else if (combined.lse == -INFINITY)
           ASSERT_EQ(gotLse, -kInf);
         else
-          ASSERT_NEAR(gotLse, joined.lse, 4e-6 + 2e-7 * std::fabs(joined.lse));
+          ASSERT_NEAR(gotLse, combined.lse,
+                      4e-6 + 2e-7 * std::fabs(combined.lse));
         for (int64_t i = 0; i < dim; ++i) {
           float got = loadWide(at + i * element, spec.model.dtype);
-          ASSERT_NEAR(got, joined.o[i], unit * std::fabs(joined.o[i]) + 4e-6)
+          ASSERT_NEAR(got, combined.o[i],
+                      unit * std::fabs(combined.o[i]) + 4e-6)
               << "channel " << i;
         }
       }
 }
 
-TEST(GpuMerge, JoinsPartsByLogSumExp) {
+TEST(GpuMerge, CombinesSplitsByLogSumExp) {
   for (uint64_t seed = 0; seed < 16; ++seed) {
     SCOPED_TRACE(seed);
     Random random(seed);

@@ -56,9 +56,9 @@ public:
     b.setInsertionPointToStart(function.addEntryBlock(b));
     Kit kit(b, loc);
     Value params = function.getArgument(0);
-    body(kit, kit.loadConst(kit.global(), params, 8),
-         kit.loadConst(b.getI64Type(),
-                       kit.ptr(params, offsetof(KitParams, number)), 8));
+    body(kit, kit.loadReadOnly(kit.global(), params, 8),
+         kit.loadReadOnly(b.getI64Type(),
+                          kit.ptr(params, offsetof(KitParams, number)), 8));
     LLVM::ReturnOp::create(b, loc, ValueRange());
     launches[name] = launch;
   }

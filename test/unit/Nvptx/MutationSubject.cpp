@@ -24,7 +24,7 @@ using namespace kvc::nvptx;
 using spec::DType, spec::FloatCodec, spec::IntCodec;
 
 static constexpr int64_t kCapacity = 384; ///< tokens of a contiguous sequence
-static constexpr int64_t kPartRows = 2048;
+static constexpr int64_t kSplitRows = 2048;
 /// Of processor time, for a kernel that takes some hundredths.
 static constexpr time_t kSeconds = 2;
 
@@ -75,8 +75,8 @@ static const StoreCase kStores[] = {
     {"Fma", "sm_90", DType::F32, FloatCodec{DType::F32}, FloatCodec{DType::F32},
      8, 64, paged(32, spec::PageOrder::HND), spec::Read(),
      "tokens=16 warps=2 stages=2 rows=4 split=128"},
-    // So many parts that several are joined at a time; steps of two pages.
-    {"Parts", "sm_80", DType::BF16, FloatCodec{DType::BF16},
+    // So many splits that several are combined at a time; steps of two pages.
+    {"Splits", "sm_80", DType::BF16, FloatCodec{DType::BF16},
      FloatCodec{DType::BF16}, 32, 32, paged(8, spec::PageOrder::HND),
      spec::Read(), "tokens=16 warps=2 stages=2 rows=8 split=32",
      "NoBarSync PlainAdd NoFirstRound OneRoundMore NoUpperClamp "
@@ -131,7 +131,8 @@ static spec::Spec specOf(const StoreCase &from) {
   return spec;
 }
 
-/// Small steps, and several parts of a sequence, for all that it has to join.
+/// Small steps, and several splits of a sequence, for all that it has to
+/// combine.
 static std::vector<std::string> overridesOf(const StoreCase &from) {
   std::vector<std::string> overrides;
   llvm::SmallVector<llvm::StringRef> fields;
@@ -168,8 +169,8 @@ Batch::Batch(const spec::Spec &spec, CacheType type, uint64_t seed)
   Random random(seed);
   const spec::Model &model = spec.model;
   // Of the prefill kernel, which is planned and does not run; of fewer tokens
-  // than a step; of several parts, or with queries that stand in two steps; and
-  // of some steps, with rows that no item has at the end.
+  // than a step; of several splits, or with queries that stand in two steps;
+  // and of some steps, with rows that no work tile has at the end.
   int32_t lengths[] = {5, random.pick(3, 12),
                        seed % 2 ? 321 : 305 + random.pick(0, 1) * 7,
                        random.pick(33, 100)};
@@ -347,23 +348,23 @@ std::string Subject::launch(const Image &image, Suspects which,
 std::string Subject::plan(const Image &image, const Batch &batch,
                           Plan &plan) const {
   constexpr size_t variants = 2, capacity = 256;
-  plan.items.assign(variants * capacity, {});
-  plan.arrivals.assign(variants * capacity, 0x5a5a5a5a);
+  plan.workTiles.assign(variants * capacity, {});
+  plan.splitCounters.assign(variants * capacity, 0x5a5a5a5a);
   plan.counts.assign(variants, -7);
-  plan.partRow.assign(batch.kvLen.size(), -7);
+  plan.splitRow.assign(batch.kvLen.size(), -7);
   KvcGpuPlanParams params = {};
   params.cu_q = batch.cu.data(), params.kv_len = batch.kvLen.data();
-  params.part_row = plan.partRow.data();
+  params.split_row = plan.splitRow.data();
   params.batch = int32_t(batch.kvLen.size());
   params.max_kv_len = KVC_MAX_TOKENS;
-  params.part_rows = kPartRows;
+  params.split_rows = kSplitRows;
   for (size_t i = 0; i < variants; ++i)
-    params.variants[i] = {&plan.items[i * capacity], &plan.counts[i],
-                          &plan.arrivals[i * capacity], capacity, 0};
+    params.variants[i] = {&plan.workTiles[i * capacity], &plan.counts[i],
+                          &plan.splitCounters[i * capacity], capacity, 0};
   Memory memory;
   memory.reads(batch.cu), memory.reads(batch.kvLen);
-  memory.writes(plan.items), memory.writes(plan.arrivals);
-  memory.writes(plan.counts), memory.writes(plan.partRow);
+  memory.writes(plan.workTiles), memory.writes(plan.splitCounters);
+  memory.writes(plan.counts), memory.writes(plan.splitRow);
   return launch(image, Suspects::Plan, &params, 1, memory, batch.seed);
 }
 
@@ -373,19 +374,19 @@ std::string Subject::attend(const Image &image, Batch &batch, const Plan &plan,
   int64_t element = spec::bytes(model.dtype), heads = model.qHeads;
   int64_t rows = batch.cu.back();
   AlignedBytes out(rows * heads * model.headDimV * element, 0x5a);
-  std::vector<KvcGpuItem> items(plan.items.begin(),
-                                plan.items.begin() + plan.counts[0]);
-  int64_t partRows = 0;
-  for (const KvcGpuItem &item : items) {
-    int64_t of = batch.cu[item.sequence + 1] - batch.cu[item.sequence];
-    if (item.parts > 1)
-      partRows = std::max(partRows, plan.partRow[item.sequence] +
-                                        item.parts * of * heads);
+  std::vector<KvcGpuWorkTile> workTiles(
+      plan.workTiles.begin(), plan.workTiles.begin() + plan.counts[0]);
+  int64_t splitRows = 0;
+  for (const KvcGpuWorkTile &workTile : workTiles) {
+    int64_t of = batch.cu[workTile.sequence + 1] - batch.cu[workTile.sequence];
+    if (workTile.num_splits > 1)
+      splitRows = std::max(splitRows, plan.splitRow[workTile.sequence] +
+                                          workTile.num_splits * of * heads);
   }
-  AlignedBytes partialO(partRows * model.headDimV * 4, 0xff);
-  std::vector<float> partialLse(partRows, NAN);
+  AlignedBytes partialO(splitRows * model.headDimV * 4, 0xff);
+  std::vector<float> partialLse(splitRows, NAN);
   attended.lse.assign(rows * heads, 12345);
-  std::vector<uint32_t> arrivals(plan.counts[0], 0);
+  std::vector<uint32_t> splitCounters(plan.counts[0], 0);
   KvcGpuAttendParams params = {};
   KvcAttendArgs &args = params.args;
   args.q = batch.q.data(), args.q_row_stride = batch.qStride;
@@ -393,18 +394,19 @@ std::string Subject::attend(const Image &image, Batch &batch, const Plan &plan,
   args.lse = attended.lse.data(), args.lse_row_stride = heads * 4;
   args.cu_q = batch.cu.data(), args.kv_len = batch.kvLen.data();
   args.table = batch.table.data(), args.table_stride = batch.tableStride;
-  args.part_row = plan.partRow.data();
+  args.split_row = plan.splitRow.data();
   args.partial_o = reinterpret_cast<float *>(partialO.data());
   args.partial_lse = partialLse.data();
   llvm::copy(batch.arena.cache().planes, args.planes);
-  params.work = {items.data(), const_cast<int32_t *>(plan.counts.data()),
-                 arrivals.data(), int32_t(items.size()), 0};
+  params.work = {workTiles.data(), const_cast<int32_t *>(plan.counts.data()),
+                 splitCounters.data(), int32_t(workTiles.size()), 0};
   Memory memory = batch.inputs;
-  memory.reads(items), memory.reads(plan.counts), memory.reads(plan.partRow);
-  memory.writes(arrivals), memory.writes(out.bytes());
+  memory.reads(workTiles), memory.reads(plan.counts),
+      memory.reads(plan.splitRow);
+  memory.writes(splitCounters), memory.writes(out.bytes());
   memory.writes(partialO.bytes()), memory.writes(partialLse);
   memory.writes(attended.lse);
-  // CTAs take two items each, in places.
+  // CTAs take two work tiles each, in places.
   int64_t ctas = (plan.counts[0] + 1) / 2 + int64_t(seed % 3);
   std::string finding =
       launch(image, Suspects::Attend, &params, ctas, memory, seed);
@@ -478,10 +480,10 @@ static bool isBitwise(const std::vector<float> &x,
 }
 
 static bool isSame(const Plan &x, const Plan &y) {
-  return x.counts == y.counts && x.arrivals == y.arrivals &&
-         x.partRow == y.partRow &&
-         memcmp(x.items.data(), y.items.data(),
-                x.items.size() * sizeof(KvcGpuItem)) == 0;
+  return x.counts == y.counts && x.splitCounters == y.splitCounters &&
+         x.splitRow == y.splitRow &&
+         memcmp(x.workTiles.data(), y.workTiles.data(),
+                x.workTiles.size() * sizeof(KvcGpuWorkTile)) == 0;
 }
 
 std::string Subject::judge(const Image &image, Suspects which, size_t batch) {

@@ -55,10 +55,10 @@ struct Image {
 
 /// What the plan kernel writes.
 struct Plan {
-  std::vector<KvcGpuItem> items;
-  std::vector<uint32_t> arrivals;
+  std::vector<KvcGpuWorkTile> workTiles;
+  std::vector<uint32_t> splitCounters;
   std::vector<int32_t> counts;
-  std::vector<int64_t> partRow;
+  std::vector<int64_t> splitRow;
 };
 
 /// What an attend kernel writes, widened.

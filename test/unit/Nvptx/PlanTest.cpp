@@ -1,6 +1,6 @@
 //===- PlanTest.cpp - the plan kernel, emulated ---------------------------===//
 //
-// Against a list made one item at a time from the runtime's own splits,
+// Against a list made one work tile at a time from the runtime's own splits,
 // whatever the batch, the room and the lengths are.
 //
 //===----------------------------------------------------------------------===//
@@ -14,46 +14,46 @@ using namespace kvc::nvptx;
 
 namespace {
 
-std::string textOf(const KvcGpuItem &i) {
-  return llvm::formatv("sequence {0} head {1} [{2}, {3}) part {4}/{5} rows "
+std::string textOf(const KvcGpuWorkTile &i) {
+  return llvm::formatv("sequence {0} head {1} [{2}, {3}) split {4}/{5} rows "
                        "[{6}, {7})",
-                       i.sequence, i.head, i.begin, i.end, i.part, i.parts,
-                       i.row_begin, i.row_end);
+                       i.sequence, i.head, i.begin, i.end, i.split_idx,
+                       i.num_splits, i.row_begin, i.row_end);
 }
 
 /// What a plan is made from, and what it should be.
 struct PlanCase {
   rt::AttendShape shape;
-  std::vector<int64_t> rows; ///< per item, by variant
+  std::vector<int64_t> rows; ///< per work tile, by variant
   std::vector<int32_t> cu = {0}, kvLen;
   int32_t maxKvLen = 0;
-  int64_t partRoom = 0;
+  int64_t splitRoom = 0;
   std::vector<int32_t> capacity;
 
-  std::vector<int64_t> partRow;
-  std::vector<std::vector<KvcGpuItem>> items;
+  std::vector<int64_t> splitRow;
+  std::vector<std::vector<KvcGpuWorkTile>> workTiles;
 
   void expect();
   void expectSequence(int32_t b, int64_t &nextRow);
 
-  /// As many rows of parts as no memory holds.
+  /// As many split rows as no memory holds.
   static constexpr int64_t kUnreal = int64_t(1) << 48;
 };
 
 void PlanCase::expect() {
-  items.assign(shape.variants.size(), {});
+  workTiles.assign(shape.variants.size(), {});
   int64_t nextRow = 0;
   for (int32_t b = 0; b < int32_t(kvLen.size()); ++b)
     expectSequence(b, nextRow);
-  for (size_t v = 0; v < items.size(); ++v)
-    if (items[v].size() > size_t(capacity[v]))
-      items[v].resize(capacity[v]);
+  for (size_t v = 0; v < workTiles.size(); ++v)
+    if (workTiles[v].size() > size_t(capacity[v]))
+      workTiles[v].resize(capacity[v]);
 }
 
 void PlanCase::expectSequence(int32_t b, int64_t &nextRow) {
   int32_t n = cu[b + 1] - cu[b];
   int32_t length = std::clamp(kvLen[b], 0, maxKvLen);
-  partRow.push_back(nextRow);
+  splitRow.push_back(nextRow);
   if (n == 0)
     return;
   uint32_t v = shape.variantFor(uint32_t(n));
@@ -61,30 +61,30 @@ void PlanCase::expectSequence(int32_t b, int64_t &nextRow) {
   rt::ActiveSplits splits;
   if (length)
     splits = rt::activeSplits(shape, uint32_t(split), length - n, length - 1);
-  int32_t parts = std::max(1, splits.count());
-  if (parts > 1) {
-    auto rows = __int128(parts) * n * shape.queryHeads;
+  int32_t numSplits = std::max(1, splits.count());
+  if (numSplits > 1) {
+    auto rows = __int128(numSplits) * n * shape.queryHeads;
     nextRow = int64_t(std::min<__int128>(nextRow + rows, kUnreal));
-    if (nextRow > partRoom)
+    if (nextRow > splitRoom)
       return;
   }
   int64_t group = shape.queryHeads / shape.kvHeads;
-  for (int32_t part = 0; part < parts; ++part)
+  for (int32_t splitIdx = 0; splitIdx < numSplits; ++splitIdx)
     for (int32_t head = 0; head < int32_t(shape.kvHeads); ++head)
       for (int64_t row = 0; row < n * group; row += rows[v]) {
-        KvcGpuItem item = {};
-        item.sequence = b, item.head = head;
-        item.part = part, item.parts = parts;
-        int64_t at = splits.count() ? splits.split(part) : 0;
-        item.begin = split ? int32_t(at * split) : 0;
-        item.end = split
-                       ? int32_t(std::min<int64_t>(item.begin + split, length))
-                       : length;
-        item.row_begin = int32_t(row);
-        item.row_end = int32_t(std::min(row + rows[v], n * group));
-        items[v].push_back(item);
+        KvcGpuWorkTile workTile = {};
+        workTile.sequence = b, workTile.head = head;
+        workTile.split_idx = splitIdx, workTile.num_splits = numSplits;
+        int64_t at = splits.count() ? splits.split(splitIdx) : 0;
+        workTile.begin = split ? int32_t(at * split) : 0;
+        workTile.end =
+            split ? int32_t(std::min<int64_t>(workTile.begin + split, length))
+                  : length;
+        workTile.row_begin = int32_t(row);
+        workTile.row_end = int32_t(std::min(row + rows[v], n * group));
+        workTiles[v].push_back(workTile);
         // What lies beyond is left out anyway.
-        if (items[v].size() > size_t(capacity[v]))
+        if (workTiles[v].size() > size_t(capacity[v]))
           return;
       }
 }
@@ -93,50 +93,52 @@ void checkPlan(PlanCase &plan, Compiled &compiled) {
   plan.expect();
   constexpr int64_t guard = 3;
   size_t variants = plan.shape.variants.size(), batch = plan.kvLen.size();
-  std::vector<int64_t> partRow(batch + guard, -7);
+  std::vector<int64_t> splitRow(batch + guard, -7);
   std::vector<AlignedBytes> storage(variants);
-  std::vector<std::vector<uint32_t>> arrivals(variants);
+  std::vector<std::vector<uint32_t>> splitCounters(variants);
   std::vector<int32_t> counts(variants, -7);
   Memory memory;
   KvcGpuPlanParams params = {};
   params.cu_q = plan.cu.data(), params.kv_len = plan.kvLen.data();
-  params.part_row = partRow.data();
+  params.split_row = splitRow.data();
   params.batch = int32_t(batch), params.max_kv_len = plan.maxKvLen;
-  params.part_rows = plan.partRoom;
+  params.split_rows = plan.splitRoom;
   for (size_t v = 0; v < variants; ++v) {
-    size_t bytes = (plan.capacity[v] + guard) * sizeof(KvcGpuItem);
+    size_t bytes = (plan.capacity[v] + guard) * sizeof(KvcGpuWorkTile);
     storage[v] = AlignedBytes(bytes, 0x5a);
-    arrivals[v].assign(plan.capacity[v] + guard, 0x5a5a5a5a);
-    params.variants[v] = {reinterpret_cast<KvcGpuItem *>(storage[v].data()),
-                          &counts[v], arrivals[v].data(), plan.capacity[v], 0};
-    memory.writes(storage[v].bytes()), memory.writes(arrivals[v]);
+    splitCounters[v].assign(plan.capacity[v] + guard, 0x5a5a5a5a);
+    params.variants[v] = {reinterpret_cast<KvcGpuWorkTile *>(storage[v].data()),
+                          &counts[v], splitCounters[v].data(), plan.capacity[v],
+                          0};
+    memory.writes(storage[v].bytes()), memory.writes(splitCounters[v]);
   }
-  memory.writes(counts), memory.writes(partRow);
+  memory.writes(counts), memory.writes(splitRow);
   memory.reads(plan.cu), memory.reads(plan.kvLen);
   ASSERT_NO_FATAL_FAILURE(compiled.run("s.plan", params, 1, memory));
 
   for (size_t v = 0; v < variants; ++v) {
     SCOPED_TRACE(llvm::formatv("variant {0}", v).str());
-    const KvcGpuItems &got = params.variants[v];
-    size_t count = plan.items[v].size();
+    const KvcGpuWorkTiles &got = params.variants[v];
+    size_t count = plan.workTiles[v].size();
     ASSERT_EQ(counts[v], int32_t(count));
     for (size_t i = 0; i < count; ++i) {
-      ASSERT_EQ(textOf(got.items[i]), textOf(plan.items[v][i])) << "item " << i;
-      ASSERT_EQ(got.arrivals[i], 0u) << "item " << i;
+      ASSERT_EQ(textOf(got.work_tiles[i]), textOf(plan.workTiles[v][i]))
+          << "work tile " << i;
+      ASSERT_EQ(got.split_counters[i], 0u) << "work tile " << i;
     }
-    for (size_t i = count; i < arrivals[v].size(); ++i) {
-      ASSERT_EQ(got.arrivals[i], 0x5a5a5a5au) << "item " << i;
-      ASSERT_EQ(got.items[i].row_end, 0x5a5a5a5a) << "item " << i;
+    for (size_t i = count; i < splitCounters[v].size(); ++i) {
+      ASSERT_EQ(got.split_counters[i], 0x5a5a5a5au) << "work tile " << i;
+      ASSERT_EQ(got.work_tiles[i].row_end, 0x5a5a5a5a) << "work tile " << i;
     }
   }
   for (size_t b = 0; b < batch; ++b)
-    if (plan.partRow[b] <= std::min(plan.partRoom, PlanCase::kUnreal - 1))
-      ASSERT_EQ(partRow[b], plan.partRow[b]) << "sequence " << b;
+    if (plan.splitRow[b] <= std::min(plan.splitRoom, PlanCase::kUnreal - 1))
+      ASSERT_EQ(splitRow[b], plan.splitRow[b]) << "sequence " << b;
     else // of no use to anyone
-      ASSERT_GE(partRow[b], std::min(plan.partRoom + 1, PlanCase::kUnreal))
+      ASSERT_GE(splitRow[b], std::min(plan.splitRoom + 1, PlanCase::kUnreal))
           << "sequence " << b;
-  for (size_t b = batch; b < partRow.size(); ++b)
-    ASSERT_EQ(partRow[b], -7);
+  for (size_t b = batch; b < splitRow.size(); ++b)
+    ASSERT_EQ(splitRow[b], -7);
 }
 
 PlanCase somePlan(Random &random, const PlanCase &store, size_t batch) {
@@ -159,12 +161,12 @@ PlanCase somePlan(Random &random, const PlanCase &store, size_t batch) {
   }
   plan.maxKvLen = random.pick(0, 3) ? 1 << 20 : random.pick(0, longest);
   plan.capacity.assign(plan.shape.variants.size(), 20000);
-  plan.partRoom = 1 << 30;
+  plan.splitRoom = 1 << 30;
   if (random.pick(0, 3) == 0)
     for (int32_t &capacity : plan.capacity)
       capacity = random.pick(0, 100);
   if (random.pick(0, 3) == 0)
-    plan.partRoom = random.pick(0, 3000);
+    plan.splitRoom = random.pick(0, 3000);
   return plan;
 }
 
@@ -204,7 +206,7 @@ struct PlanStore {
     store.scope.headBegin = 0, store.scope.headEnd = facts.kvHeads;
     spec.model.headDimK = spec.model.headDimV = 64;
     store.k.dim = store.v.dim = 64;
-    // With products of bf16, items may have 8 or 16 rows.
+    // With products of bf16, work tiles may have 8 or 16 rows.
     spec.model.dtype = spec::DType::BF16;
     store.k.codec = store.v.codec = spec::FloatCodec{spec::DType::BF16};
     store.read.window = facts.window;
@@ -271,13 +273,13 @@ TEST(GpuPlan, NothingOverflowsWhateverTheLengthsAre) {
       plan.maxKvLen = KVC_MAX_TOKENS;
       plan.capacity = {50, 50};
       int64_t rooms[] = {0, int64_t(1) << 40, INT64_MAX - 1};
-      plan.partRoom = rooms[random.pick(0, 2)];
+      plan.splitRoom = rooms[random.pick(0, 2)];
       ASSERT_NO_FATAL_FAILURE(checkPlan(plan, compiled));
     }
   }
 }
 
-// 2^64 items of a sequence, and 2^67 rows of parts, are not 0.
+// 2^64 work tiles of a sequence, and 2^67 split rows, are not 0.
 TEST(GpuPlan, CountsBeyond64Bits) {
   Random random(0);
   PlanFacts facts = {8192, 1, 1, {8, 8}, {16, 16}, std::nullopt};
@@ -288,7 +290,7 @@ TEST(GpuPlan, CountsBeyond64Bits) {
   plan.maxKvLen = KVC_MAX_TOKENS;
   plan.capacity = {50, 50};
   for (int64_t room : {int64_t(1) << 40, INT64_MAX - 1}) {
-    plan.partRoom = room, plan.partRow.clear();
+    plan.splitRoom = room, plan.splitRow.clear();
     ASSERT_NO_FATAL_FAILURE(checkPlan(plan, compiled));
   }
 }

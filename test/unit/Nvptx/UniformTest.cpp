@@ -74,7 +74,7 @@ const Case kOfCta[] = {
      }},
     {"loadOfWhatNobodyWrites", Spread::Nowhere,
      [](In in) {
-       return in.kit.loadConst(in.kit.i32(), in.word(in.number), 4);
+       return in.kit.loadReadOnly(in.kit.i32(), in.word(in.number), 4);
      }},
     {"shuffleOfOneValue", Spread::Nowhere,
      [](In in) { return in.kit.op1(Ptx::ShflBfly, in.number, 1); }},
@@ -113,7 +113,7 @@ const Case kOfWarp[] = {
      [](In in) { return in.kit.load(in.kit.i32(), in.word(in.number), 4); }},
     {"loadByWarp", Spread::Warps,
      [](In in) {
-       return in.kit.loadConst(in.kit.i32(), in.word(in.warp()), 4);
+       return in.kit.loadReadOnly(in.kit.i32(), in.word(in.warp()), 4);
      }},
     {"iterationsFromWarp", Spread::Warps,
      [](In in) { return in.iterations(in.warp(), in.number); }},
@@ -139,7 +139,7 @@ const Case kOfLane[] = {
      [](In in) { return in.shuffle(in.lane(), in.lane()); }},
     {"loadByLane", Spread::Lanes,
      [](In in) {
-       return in.kit.loadConst(in.kit.i32(), in.word(in.lane()), 4);
+       return in.kit.loadReadOnly(in.kit.i32(), in.word(in.lane()), 4);
      }},
     // It is the same word, but who wrote it when is not known here.
     {"sharedLoad", Spread::Lanes,
@@ -200,7 +200,7 @@ Value isZero(Kit &kit, Value x) {
 std::string errorsOf(KitModule::Body body) {
   KitModule module;
   module.kernel("k", [&](Kit &kit, Value memory, Value number) {
-    body(kit, memory, kit.narrow(number));
+    body(kit, memory, kit.truncI32(number));
   });
   EXPECT_TRUE(succeeded(mlir::verify(*module.module))) << module.errors;
   EXPECT_EQ(succeeded(verifyUniform(*module.module)), module.errors.empty());
@@ -457,7 +457,7 @@ TEST(Uniform, TheErrorNamesWhatTheConditionDependsOn) {
 TEST(Uniform, BranchesAreRefused) {
   KitModule module;
   module.kernel("k", [](Kit &kit, Value, Value number) {
-    kit.when(isZero(kit, kit.narrow(number)),
+    kit.when(isZero(kit, kit.truncI32(number)),
              [&] { kit.op(Ptx::WarpSync, {}); });
   });
   module.lower();
@@ -469,7 +469,7 @@ TEST(Uniform, BranchesAreRefused) {
 TEST(Uniform, NothingIsKnownOfTheArgumentsOfOtherFunctions) {
   KitModule module;
   module.kernel("k", [](Kit &kit, Value memory, Value) {
-    Value x = kit.loadConst(kit.i32(), memory, 4);
+    Value x = kit.loadReadOnly(kit.i32(), memory, 4);
     kit.when(isZero(kit, x), [&] { kit.op(Ptx::WarpSync, {}); });
   });
   for (auto function : module.module->getOps<mlir::LLVM::LLVMFuncOp>())

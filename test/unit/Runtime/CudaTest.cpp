@@ -547,7 +547,7 @@ TEST_F(CudaLaunches, HaveTheirKernelsShape) {
   KvcGpuAttendParams attend;
   std::memcpy(&attend, cuda->launches[2].params.data(), sizeof(attend));
   EXPECT_EQ(attend.args.out, address);
-  EXPECT_EQ(attend.work.items, plan.variants[1].items);
+  EXPECT_EQ(attend.work.work_tiles, plan.variants[1].work_tiles);
 }
 
 TEST_F(CudaLaunches, FromAnyThreadInWhateverContext) {

@@ -1,6 +1,6 @@
 //===- GpuFixture.h - the fixture's artifact, for GPUs ----------*- C++ -*-===//
 //
-//   store     kernel     query tokens  rows per item  split
+//   store     kernel     query tokens  rows per work tile  split
 //   `paged`   attend0    from 1        6              8
 //             attend1    from 4        10             12
 //   `window`  attend0    from 1        4              4

@@ -143,9 +143,9 @@ TEST_F(Launches, AttendIsThePlanThenEveryKernel) {
   EXPECT_EQ(plan.kv_len, args.kv_len);
   EXPECT_EQ(plan.batch, 3);
   EXPECT_EQ(plan.max_kv_len, 100);
-  // Up to 3 query tokens: 9 rows of 4 heads in 13 parts. More: 20 in 9.
-  EXPECT_EQ(plan.part_rows, 9 * 4 * 13 + 20 * 4 * 9);
-  // heads * parts * blocks: one of 6 rows in a sequence; of 10, as many as 40
+  // Up to 3 query tokens: 9 rows of 4 heads in 13 splits. More: 20 in 9.
+  EXPECT_EQ(plan.split_rows, 9 * 4 * 13 + 20 * 4 * 9);
+  // heads * splits * blocks: one of 6 rows in a sequence; of 10, as many as 40
   // rows and what two sequences leave open.
   EXPECT_EQ(plan.variants[0].capacity, 2 * 13 * 3);
   EXPECT_EQ(plan.variants[1].capacity, 2 * (40 * 9 + 9 * 3 * 9) / 10);
@@ -153,8 +153,9 @@ TEST_F(Launches, AttendIsThePlanThenEveryKernel) {
   EXPECT_EQ(notes.launches[2].grid, 7u);
   for (int v = 0; v < 2; ++v) {
     auto attend = notes.launches[1 + v].as<KvcGpuAttendParams>();
-    EXPECT_EQ(std::memcmp(&attend.work, &plan.variants[v], sizeof(KvcGpuItems)),
-              0);
+    EXPECT_EQ(
+        std::memcmp(&attend.work, &plan.variants[v], sizeof(KvcGpuWorkTiles)),
+        0);
     EXPECT_EQ(attend.args.q, args.q);
     EXPECT_EQ(attend.args.q_row_stride, 128);
     EXPECT_EQ(attend.args.out, args.out);
@@ -165,7 +166,7 @@ TEST_F(Launches, AttendIsThePlanThenEveryKernel) {
     EXPECT_EQ(attend.args.kv_len, args.kv_len);
     EXPECT_EQ(attend.args.table, args.table);
     EXPECT_EQ(attend.args.table_stride, 40);
-    EXPECT_EQ(attend.args.part_row, plan.part_row);
+    EXPECT_EQ(attend.args.split_row, plan.split_row);
     EXPECT_EQ(attend.args.planes[0].base, args.planes[0].base);
     EXPECT_EQ(attend.args.planes[0].outer_stride, 768);
     EXPECT_EQ(attend.args.planes[0].head_stride, 128);
@@ -182,15 +183,15 @@ TEST_F(Launches, EverythingIsInTheWorkspace) {
     EXPECT_LE(from + bytes, args.workspace_bytes);
     EXPECT_EQ(from % 64, 0u);
   };
-  inside(plan.part_row, 3 * 8);
+  inside(plan.split_row, 3 * 8);
   for (int v = 0; v < 2; ++v) {
-    size_t items = size_t(plan.variants[v].capacity);
+    size_t workTiles = size_t(plan.variants[v].capacity);
     inside(plan.variants[v].count, 4);
-    inside(plan.variants[v].arrivals, items * 4);
-    inside(plan.variants[v].items, items * sizeof(KvcGpuItem));
+    inside(plan.variants[v].split_counters, workTiles * 4);
+    inside(plan.variants[v].work_tiles, workTiles * sizeof(KvcGpuWorkTile));
   }
-  inside(first.args.partial_lse, size_t(plan.part_rows) * 4);
-  inside(first.args.partial_o, size_t(plan.part_rows) * kDimV * 4);
+  inside(first.args.partial_lse, size_t(plan.split_rows) * 4);
+  inside(first.args.partial_o, size_t(plan.split_rows) * kDimV * 4);
 }
 
 TEST_F(Launches, KernelsThatNoSequenceUsesAreLeftOut) {
@@ -212,7 +213,7 @@ TEST_F(Launches, KernelsThatNoSequenceUsesAreLeftOut) {
   EXPECT_EQ(notes.launches.size(), 2u);
 }
 
-TEST_F(Launches, NoMoreCtasThanItems) {
+TEST_F(Launches, NoMoreCtasThanWorkTiles) {
   kvc_attend_args args = attendArgs();
   args.batch = args.rows = 1;
   args.max_kv_len = 8;
@@ -274,7 +275,7 @@ TEST_F(Launches, BoundsMustBeGivenAndCountable) {
   args.rows -= 1;
   expectRefused(attend(args),
                 "`rows` (1073741823), `batch` (3) and `max_kv_len` (100) allow "
-                "for more than 2^30 items of work");
+                "for more than 2^30 work tiles");
   args = attendArgs();
   args.max_kv_len = 1u << 31;
   expectRefused(attend(args),

@@ -56,8 +56,8 @@ GpuBounds boundsOf(uint32_t batch, uint32_t rows, uint32_t maxQueries,
 
 /// What a plan makes of a batch.
 struct Needed {
-  uint64_t items[KVC_MAX_VARIANTS] = {};
-  int64_t partRows = 0;
+  uint64_t workTiles[KVC_MAX_VARIANTS] = {};
+  int64_t splitRows = 0;
 };
 
 Needed neededBy(const GpuStore &store, const std::vector<Sequence> &batch) {
@@ -68,21 +68,21 @@ Needed neededBy(const GpuStore &store, const std::vector<Sequence> &batch) {
     uint32_t v = store.shape.variantFor(s.queries);
     uint32_t split = store.shape.variants[v].split;
     // Which splits some query token sees, token by token.
-    int64_t parts = 0;
+    int64_t numSplits = 0;
     for (int64_t begin = 0; split && begin < s.length; begin += split) {
       bool seen = false;
       for (int64_t t = begin; t < begin + split && t < s.length; ++t)
         seen |= !store.shape.window || t < store.shape.sink ||
                 t > int64_t(s.length) - s.queries - store.shape.recent;
-      parts += seen;
+      numSplits += seen;
     }
-    parts = std::max<int64_t>(1, parts);
+    numSplits = std::max<int64_t>(1, numSplits);
     uint64_t rows = uint64_t(s.queries) * store.group;
-    uint64_t perItem = store.attend[v].info->rows;
-    needed.items[v] += uint64_t(parts) * store.shape.kvHeads *
-                       ((rows + perItem - 1) / perItem);
-    if (parts > 1)
-      needed.partRows += parts * s.queries * store.shape.queryHeads;
+    uint64_t perWorkTile = store.attend[v].info->rows;
+    needed.workTiles[v] += uint64_t(numSplits) * store.shape.kvHeads *
+                           ((rows + perWorkTile - 1) / perWorkTile);
+    if (numSplits > 1)
+      needed.splitRows += numSplits * s.queries * store.shape.queryHeads;
   }
   return needed;
 }
@@ -96,15 +96,15 @@ regionsOf(const GpuStore &store, const GpuWorkspace &plan, uint32_t batch) {
     if (bytes)
       regions.emplace_back(offset, offset + bytes);
   };
-  add(plan.partRow, size_t(batch) * 8);
+  add(plan.splitRow, size_t(batch) * 8);
   for (size_t v = 0; v < store.attend.size(); ++v) {
     const GpuWorkspace::Variant &at = plan.variants[v];
     add(at.count, 4);
-    add(at.arrivals, size_t(at.capacity) * 4);
-    add(at.items, size_t(at.capacity) * sizeof(KvcGpuItem));
+    add(at.splitCounters, size_t(at.capacity) * 4);
+    add(at.workTiles, size_t(at.capacity) * sizeof(KvcGpuWorkTile));
   }
-  add(plan.lse, size_t(plan.partRows) * 4);
-  add(plan.o, size_t(plan.partRows) * store.shape.dimV * 4);
+  add(plan.lse, size_t(plan.splitRows) * 4);
+  add(plan.o, size_t(plan.splitRows) * store.shape.dimV * 4);
   std::sort(regions.begin(), regions.end());
   return regions;
 }
@@ -165,12 +165,12 @@ TEST(GpuWorkspace, AnyBatchWithinTheBoundsFits) {
       ASSERT_TRUE(plan.plan(s.store, bounds));
       Needed needed = neededBy(s.store, batch);
       for (size_t v = 0; v < s.store.attend.size(); ++v)
-        ASSERT_LE(needed.items[v], plan.variants[v].capacity);
-      ASSERT_LE(needed.partRows, plan.partRows);
-      split += needed.partRows > 0;
+        ASSERT_LE(needed.workTiles[v], plan.variants[v].capacity);
+      ASSERT_LE(needed.splitRows, plan.splitRows);
+      split += needed.splitRows > 0;
       ASSERT_NO_FATAL_FAILURE(expectApart(s.store, plan, bounds.batch));
     }
-  EXPECT_GT(split, 500) << "a test without parts";
+  EXPECT_GT(split, 500) << "a test without splits";
 }
 
 // Of equal sequences that fill every block, a bound is what is needed.
@@ -180,9 +180,9 @@ TEST(GpuWorkspace, BoundsAreTight) {
   GpuWorkspace plan;
   ASSERT_TRUE(plan.plan(s.store, boundsOf(6, 24, 4, 640)));
   Needed needed = neededBy(s.store, batch);
-  EXPECT_EQ(plan.partRows, needed.partRows);
-  EXPECT_EQ(plan.variants[0].capacity, needed.items[0]);
-  EXPECT_EQ(needed.items[0], 6u * 8 * 10);
+  EXPECT_EQ(plan.splitRows, needed.splitRows);
+  EXPECT_EQ(plan.variants[0].capacity, needed.workTiles[0]);
+  EXPECT_EQ(needed.workTiles[0], 6u * 8 * 10);
 }
 
 // kvc_attend_workspace is asked for the largest batch, and smaller ones run.
@@ -219,30 +219,30 @@ TEST(GpuWorkspace, KernelsThatNoSequenceUsesGetNothing) {
   ASSERT_TRUE(decode.plan(s.store, boundsOf(3, 20, 4, 100)));
   EXPECT_EQ(decode.variants[1].capacity, 0u);
   // As many rows as three sequences of four have, whatever `rows` is.
-  EXPECT_EQ(decode.partRows, 12 * 4 * 7);
+  EXPECT_EQ(decode.splitRows, 12 * 4 * 7);
   ASSERT_TRUE(decode.plan(s.store, boundsOf(3, 20, 4, 100)));
-  EXPECT_EQ(decode.partRows, 12 * 4 * 7) << "planned twice";
+  EXPECT_EQ(decode.splitRows, 12 * 4 * 7) << "planned twice";
 }
 
-TEST(GpuWorkspace, OnePartNeedsNoRoomForParts) {
+TEST(GpuWorkspace, OneSplitNeedsNoRoomForPartials) {
   TestStore s = TestStore(2, 2, 64).attend(1, 8, 16);
   GpuWorkspace plan;
   ASSERT_TRUE(plan.plan(s.store, boundsOf(3, 20, 4, 16)));
-  EXPECT_EQ(plan.partRows, 0);
+  EXPECT_EQ(plan.splitRows, 0);
   ASSERT_TRUE(plan.plan(s.store, boundsOf(3, 20, 4, 17)));
-  EXPECT_EQ(plan.partRows, 12 * 4 * 2);
+  EXPECT_EQ(plan.splitRows, 12 * 4 * 2);
   ASSERT_TRUE(plan.plan(s.store, boundsOf(3, 20, 4, 0)));
-  EXPECT_EQ(plan.partRows, 0);
+  EXPECT_EQ(plan.splitRows, 0);
 }
 
-TEST(GpuWorkspace, AWindowBoundsTheParts) {
+TEST(GpuWorkspace, AWindowBoundsTheSplits) {
   TestStore all = TestStore(1, 1, 64).attend(1, 8, 16);
   TestStore few = TestStore(1, 1, 64).window(4, 64).attend(1, 8, 16);
   GpuWorkspace plan, windowed;
   ASSERT_TRUE(plan.plan(all.store, boundsOf(1, 1, 1, 1 << 20)));
   ASSERT_TRUE(windowed.plan(few.store, boundsOf(1, 1, 1, 1 << 20)));
-  EXPECT_EQ(plan.partRows, 1 << 16);
-  EXPECT_LE(windowed.partRows, 8);
+  EXPECT_EQ(plan.splitRows, 1 << 16);
+  EXPECT_LE(windowed.splitRows, 8);
 }
 
 // 17.5 GB were asked for where a pool of 2^20 tokens is what there is.
@@ -254,9 +254,9 @@ TEST(GpuWorkspace, APoolBoundsTheWorkspace) {
   EXPECT_GT(product.bytes, size_t(17) << 30 >> 1);
   bounds.maxTokens = 1 << 20;
   ASSERT_TRUE(pool.plan(s.store, bounds));
-  // 16 rows of 64 heads in a part of every 1024 tokens, and one more of each
+  // 16 rows of 64 heads in a split of every 1024 tokens, and one more of each
   // sequence.
-  EXPECT_EQ(pool.partRows, 16 * 64 * (1024 + 256));
+  EXPECT_EQ(pool.splitRows, 16 * 64 * (1024 + 256));
   EXPECT_LT(pool.bytes, size_t(700) << 20);
   bounds.maxTokens /= 4;
   ASSERT_TRUE(half.plan(s.store, bounds));
@@ -297,9 +297,9 @@ TEST(GpuWorkspace, BatchesOfAPoolFit) {
       ASSERT_TRUE(plan.plan(s.store, bounds));
       Needed needed = neededBy(s.store, batch);
       for (size_t v = 0; v < s.store.attend.size(); ++v)
-        ASSERT_LE(needed.items[v], plan.variants[v].capacity);
-      ASSERT_LE(needed.partRows, plan.partRows);
-      close += needed.partRows && needed.partRows * 2 > plan.partRows;
+        ASSERT_LE(needed.workTiles[v], plan.variants[v].capacity);
+      ASSERT_LE(needed.splitRows, plan.splitRows);
+      close += needed.splitRows && needed.splitRows * 2 > plan.splitRows;
     }
   EXPECT_GT(close, 200) << "bounds that nothing comes near";
 }

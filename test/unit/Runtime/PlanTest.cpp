@@ -1,4 +1,4 @@
-//===- PlanTest.cpp - work items cover a batch exactly --------------------===//
+//===- PlanTest.cpp - work tiles cover a batch exactly --------------------===//
 #include "runtime/AttendPlan.h"
 #include "runtime/include/kvc/runtime.h"
 
@@ -76,48 +76,50 @@ bool sees(const AttendShape &shape, int64_t position, int64_t token) {
 struct Coverage {
   std::map<std::tuple<int64_t, int, int64_t>, int> seen;
   std::set<std::pair<int64_t, int>> merged;
-  std::set<int64_t> partRows;
+  std::set<int64_t> splitRows;
 };
 
-void runItem(const AttendShape &shape, const Wave &wave, uint32_t index,
-             Coverage &coverage) {
-  KvcWorkItem item = {};
-  uint32_t variant = AttendPlan::item(shape, wave, index, item);
+void runWorkTile(const AttendShape &shape, const Wave &wave, uint32_t index,
+                 Coverage &coverage) {
+  KvcWorkTile workTile = {};
+  uint32_t variant = AttendPlan::workTile(shape, wave, index, workTile);
   const KvcAttendArgs &args = wave.args;
-  int b = item.sequence;
+  int b = workTile.sequence;
   ASSERT_LT(uint32_t(b), wave.count);
-  ASSERT_LT(item.row_begin, item.row_end);
-  ASSERT_LE(uint32_t(item.row_end - item.row_begin),
+  ASSERT_LT(workTile.row_begin, workTile.row_end);
+  ASSERT_LE(uint32_t(workTile.row_end - workTile.row_begin),
             shape.variants[variant].maxQueries);
   uint32_t split = shape.variants[variant].split;
   if (split) {
-    ASSERT_EQ(item.begin % int32_t(split), 0);
+    ASSERT_EQ(workTile.begin % int32_t(split), 0);
   }
   int n = args.cu_q[b + 1] - args.cu_q[b];
-  ASSERT_LE(item.row_end, n);
-  ASSERT_LE(item.end, args.kv_len[b]);
-  for (int i = item.row_begin; i < item.row_end; ++i) {
+  ASSERT_LE(workTile.row_end, n);
+  ASSERT_LE(workTile.end, args.kv_len[b]);
+  for (int i = workTile.row_begin; i < workTile.row_end; ++i) {
     for (uint32_t h = 0; h < shape.queryHeads / shape.kvHeads; ++h) {
-      int64_t row = args.part_row[b] +
-                    (int64_t(item.part) * n + i) * shape.queryHeads +
-                    item.head * (shape.queryHeads / shape.kvHeads) + h;
-      ASSERT_TRUE(coverage.partRows.insert(row).second) << "part shared";
+      int64_t row = args.split_row[b] +
+                    (int64_t(workTile.split_idx) * n + i) * shape.queryHeads +
+                    workTile.head * (shape.queryHeads / shape.kvHeads) + h;
+      ASSERT_TRUE(coverage.splitRows.insert(row).second) << "split row shared";
     }
     int64_t position = args.kv_len[b] - n + i;
-    for (int64_t t = item.begin; t < item.end; ++t)
+    for (int64_t t = workTile.begin; t < workTile.end; ++t)
       if (sees(shape, position, t))
-        coverage.seen[{args.cu_q[b] + i, item.head, t}] += 1;
+        coverage.seen[{args.cu_q[b] + i, workTile.head, t}] += 1;
   }
 }
 
 void runMerge(const AttendShape &shape, const Wave &wave, uint32_t index,
               Coverage &coverage) {
-  KvcWorkItem item = {};
-  AttendPlan::merge(shape, wave, index, item);
-  ASSERT_EQ(item.part, wave.sequences[item.sequence].splits.count());
-  for (int i = item.row_begin; i < item.row_end; ++i)
+  KvcWorkTile workTile = {};
+  AttendPlan::merge(shape, wave, index, workTile);
+  ASSERT_EQ(workTile.split_idx,
+            wave.sequences[workTile.sequence].splits.count());
+  for (int i = workTile.row_begin; i < workTile.row_end; ++i)
     ASSERT_TRUE(
-        coverage.merged.insert({wave.args.cu_q[item.sequence] + i, item.head})
+        coverage.merged
+            .insert({wave.args.cu_q[workTile.sequence] + i, workTile.head})
             .second)
         << "merged twice";
 }
@@ -130,16 +132,16 @@ void checkCover(const AttendShape &shape, Batch &batch, size_t workspace,
   ASSERT_LE(plan.required(), workspace);
   Coverage coverage;
   for (Wave wave; plan.next(wave); ++waves) {
-    coverage.partRows.clear();
-    for (uint32_t i = 0; i < wave.items; ++i)
-      ASSERT_NO_FATAL_FAILURE(runItem(shape, wave, i, coverage));
+    coverage.splitRows.clear();
+    for (uint32_t i = 0; i < wave.workTiles; ++i)
+      ASSERT_NO_FATAL_FAILURE(runWorkTile(shape, wave, i, coverage));
     for (uint32_t i = 0; i < wave.merges; ++i)
       ASSERT_NO_FATAL_FAILURE(runMerge(shape, wave, i, coverage));
     auto *end = static_cast<uint8_t *>(batch.args.workspace) + workspace;
-    size_t rows = coverage.partRows.size();
-    ASSERT_EQ(rows, coverage.partRows.empty()
+    size_t rows = coverage.splitRows.size();
+    ASSERT_EQ(rows, coverage.splitRows.empty()
                         ? 0u
-                        : size_t(*coverage.partRows.rbegin()) + 1);
+                        : size_t(*coverage.splitRows.rbegin()) + 1);
     ASSERT_LE(reinterpret_cast<uint8_t *>(wave.args.partial_lse + rows),
               reinterpret_cast<uint8_t *>(wave.args.partial_o));
     ASSERT_LE(
@@ -210,29 +212,30 @@ TEST(AttendPlan, WorkspaceStaysBoundedForLongPrefill) {
   shape.kvHeads = 8;
   shape.queryHeads = 32;
   shape.dimV = 128;
-  // All parts at once would take 4 GiB.
+  // All partial results at once would take 4 GiB.
   EXPECT_LT(AttendPlan::workspaceBytes(shape, 0, 1, 4096, 131072), size_t(80)
                                                                        << 20);
 }
 
-// The cut of a sequence must not depend on its neighbours: items of one
+// The cut of a sequence must not depend on its neighbours: work tiles of one
 // sequence alone are those that it has in a batch.
 TEST(AttendPlan, DependsOnTheSequenceAlone) {
   Random random(3);
   auto itemsOf = [](const AttendShape &shape, Batch &batch, uint32_t b) {
-    std::vector<std::vector<int32_t>> items;
+    std::vector<std::vector<int32_t>> workTiles;
     batch.finish(1u << 22);
     AttendPlan plan(shape, batch.args, 0);
     Wave wave;
     EXPECT_TRUE(plan.next(wave));
-    for (uint32_t i = 0; i < wave.items; ++i) {
-      KvcWorkItem item = {};
-      int32_t variant = int32_t(AttendPlan::item(shape, wave, i, item));
-      if (uint32_t(item.sequence) == b)
-        items.push_back({variant, item.head, item.begin, item.end, item.part,
-                         item.row_begin, item.row_end});
+    for (uint32_t i = 0; i < wave.workTiles; ++i) {
+      KvcWorkTile workTile = {};
+      int32_t variant = int32_t(AttendPlan::workTile(shape, wave, i, workTile));
+      if (uint32_t(workTile.sequence) == b)
+        workTiles.push_back({variant, workTile.head, workTile.begin,
+                             workTile.end, workTile.split_idx,
+                             workTile.row_begin, workTile.row_end});
     }
-    return items;
+    return workTiles;
   };
   for (int round = 0; round < 300; ++round) {
     AttendShape shape = randomShape(random);

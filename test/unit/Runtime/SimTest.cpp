@@ -1,7 +1,7 @@
 //===- SimTest.cpp - the runtime on an emulated GPU -----------------------===//
 //
 // The kernels of gpu_kernels.c, launched as a GPU's are: workspaces, plans and
-// parts are what the device made of them.
+// partial results are what the device made of them.
 //
 //===----------------------------------------------------------------------===//
 #include "test/unit/Runtime/GpuFixture.h"
@@ -299,7 +299,7 @@ TEST(SimCache, RowsMustBeLent) {
 TEST(SimCache, FailedCreationLeavesTheCallersMemoryLent) {
   LoadedSim loaded;
   kvc_cache_options options = cacheOptions();
-  // More items of work than can be counted: no workspace is large enough.
+  // More work tiles than can be counted: no workspace is large enough.
   options.max_sequences = options.max_batch = 1;
   options.max_step_tokens = 1u << 14;
   options.max_tokens_per_seq = 1u << 20;

@@ -3,7 +3,7 @@
  * What an artifact for an emulated GPU would hold, written by hand for the
  * three stores of Fixture.h: the runtime is tested without the compiler. A
  * store's warps and lanes share its rows as generated kernels do, so that
- * parts are joined by whoever arrives last.
+ * splits are combined by whoever arrives last.
  *
  *===----------------------------------------------------------------------===*/
 #include "lib/Artifact/GpuAbi.h"
@@ -78,26 +78,27 @@ static Splits splits_of(const Store *s, int split, int64_t n, int64_t length) {
   return splits;
 }
 
-static void plan_sequence(Thread *t, const KvcGpuItems *to, const Store *s,
-                          const Variant *v, KvcGpuItem item, int64_t n,
+static void plan_sequence(Thread *t, const KvcGpuWorkTiles *to, const Store *s,
+                          const Variant *v, KvcGpuWorkTile tile, int64_t n,
                           int64_t length) {
   Splits splits = splits_of(s, v->split, n, length);
   int32_t count = READ(to->count);
-  for (item.part = 0; item.part < item.parts; ++item.part)
-    for (item.head = 0; item.head < s->heads; ++item.head)
+  for (tile.split_idx = 0; tile.split_idx < tile.num_splits; ++tile.split_idx)
+    for (tile.head = 0; tile.head < s->heads; ++tile.head)
       for (int64_t row = 0; row < n * Group; row += v->rows) {
-        int64_t split = item.part < splits.sink_end
-                            ? item.part
-                            : splits.recent_begin + item.part - splits.sink_end;
-        item.begin = (int32_t)(split * v->split);
-        item.end =
-            (int32_t)(v->split ? least(item.begin + v->split, length) : length);
-        item.row_begin = (int32_t)row;
-        item.row_end = (int32_t)least(row + v->rows, n * Group);
+        int64_t split =
+            tile.split_idx < splits.sink_end
+                ? tile.split_idx
+                : splits.recent_begin + tile.split_idx - splits.sink_end;
+        tile.begin = (int32_t)(split * v->split);
+        tile.end =
+            (int32_t)(v->split ? least(tile.begin + v->split, length) : length);
+        tile.row_begin = (int32_t)row;
+        tile.row_end = (int32_t)least(row + v->rows, n * Group);
         if (count == to->capacity)
           return;
-        WRITE(&to->items[count], item);
-        WRITE(&to->arrivals[count], 0);
+        WRITE(&to->work_tiles[count], tile);
+        WRITE(&to->split_counters[count], 0);
         WRITE(to->count, ++count);
       }
 }
@@ -105,7 +106,7 @@ static void plan_sequence(Thread *t, const KvcGpuItems *to, const Store *s,
 static void plan(Thread *t, const KvcGpuPlanParams *p, const Store *s) {
   if (where(t, KVC_OP_TidX))
     return;
-  int64_t part_rows = 0;
+  int64_t split_rows = 0;
   for (int v = 0; v < s->variants; ++v)
     WRITE(p->variants[v].count, 0);
   for (int32_t b = 0; b < p->batch; ++b) {
@@ -114,18 +115,18 @@ static void plan(Thread *t, const KvcGpuPlanParams *p, const Store *s) {
     int v = s->variants - 1;
     while (v >= 0 && s->variant[v].min_queries > n)
       --v;
-    WRITE(&p->part_row[b], part_rows);
+    WRITE(&p->split_row[b], split_rows);
     if (v < 0)
       continue;
     Splits splits = splits_of(s, s->variant[v].split, n, length);
-    KvcGpuItem item = {0};
-    item.sequence = b;
-    item.parts = (int32_t)most(1, splits.sink_end + splits.recent_end -
-                                      splits.recent_begin);
-    if (item.parts > 1)
-      part_rows += item.parts * n * s->heads * Group;
-    if (item.parts == 1 || part_rows <= p->part_rows)
-      plan_sequence(t, &p->variants[v], s, &s->variant[v], item, n, length);
+    KvcGpuWorkTile tile = {0};
+    tile.sequence = b;
+    tile.num_splits = (int32_t)most(1, splits.sink_end + splits.recent_end -
+                                           splits.recent_begin);
+    if (tile.num_splits > 1)
+      split_rows += tile.num_splits * n * s->heads * Group;
+    if (tile.num_splits == 1 || split_rows <= p->split_rows)
+      plan_sequence(t, &p->variants[v], s, &s->variant[v], tile, n, length);
   }
 }
 
@@ -137,44 +138,46 @@ static int sees(const Store *s, int64_t position, int64_t token) {
 }
 
 static const float *cached(Thread *t, const KvcAttendArgs *a,
-                           const KvcGpuItem *item, const Store *s, int plane,
-                           int64_t token) {
-  const int32_t *table = a->table + item->sequence * a->table_stride;
+                           const KvcGpuWorkTile *tile, const Store *s,
+                           int plane, int64_t token) {
+  const int32_t *table = a->table + tile->sequence * a->table_stride;
   int64_t outer = s->page ? READ(&table[token / s->page]) : READ(table);
   int64_t inside = s->page ? token % s->page : token;
   const KvcPlane *p = &a->planes[plane];
   return (const float *)(p->base + outer * p->outer_stride +
-                         item->head * p->head_stride +
+                         tile->head * p->head_stride +
                          inside * (plane ? s->stride_v : s->stride_k));
 }
 
 /* One query row and what is known of it. */
 typedef struct {
   int64_t row, position; /* in the batch; in the sequence */
-  int column;            /* q head of the model */
-  int64_t part_row, part_stride;
+  int q_head;            /* q head of the model */
+  int64_t split_row, split_stride;
 } Row;
 
-static Row row_of(Thread *t, const KvcAttendArgs *a, const KvcGpuItem *item,
+static Row row_of(Thread *t, const KvcAttendArgs *a, const KvcGpuWorkTile *tile,
                   const Store *s, int r) {
-  int b = item->sequence, query = r / Group, g = r % Group;
+  int b = tile->sequence, query = r / Group, g = r % Group;
   int32_t first = READ(&a->cu_q[b]), n = READ(&a->cu_q[b + 1]) - first;
   Row row;
   row.row = first + query;
   row.position = READ(&a->kv_len[b]) - n + query;
-  row.column = (s->head_begin + item->head) * Group + g;
+  row.q_head = (s->head_begin + tile->head) * Group + g;
   int heads = s->heads * Group;
-  row.part_stride = (int64_t)n * heads;
-  row.part_row = READ(&a->part_row[b]) + query * heads + item->head * Group + g;
+  row.split_stride = (int64_t)n * heads;
+  row.split_row =
+      READ(&a->split_row[b]) + query * heads + tile->head * Group + g;
   return row;
 }
 
-static double score(Thread *t, const KvcAttendArgs *a, const KvcGpuItem *item,
-                    const Store *s, const Row *row, int64_t token) {
+static double score(Thread *t, const KvcAttendArgs *a,
+                    const KvcGpuWorkTile *tile, const Store *s, const Row *row,
+                    int64_t token) {
   const float *q =
       (const float *)((const char *)a->q + row->row * a->q_row_stride) +
-      row->column * DimK;
-  const float *k = cached(t, a, item, s, 0, token);
+      row->q_head * DimK;
+  const float *k = cached(t, a, tile, s, 0, token);
   double sum = 0;
   for (int c = 0; c < DimK; ++c)
     sum += (double)READ(&q[c]) * READ(&k[c]);
@@ -184,66 +187,66 @@ static double score(Thread *t, const KvcAttendArgs *a, const KvcGpuItem *item,
 static void write_row(Thread *t, const KvcAttendArgs *a, const Row *row,
                       const double *sum, double total, double largest) {
   float *out = (float *)((char *)a->out + row->row * a->out_row_stride) +
-               row->column * DimV;
+               row->q_head * DimV;
   for (int c = 0; c < DimV; ++c)
     WRITE(&out[c], total > 0 ? (float)(sum[c] / total) : 0);
   if (!a->lse)
     return;
   float *lse = (float *)((char *)a->lse + row->row * a->lse_row_stride);
-  WRITE(&lse[row->column],
+  WRITE(&lse[row->q_head],
         total > 0 ? (float)(largest + logarithm(total)) : -__builtin_inff());
 }
 
 static void attend_row(Thread *t, const KvcAttendArgs *a,
-                       const KvcGpuItem *item, const Store *s, int r) {
-  Row row = row_of(t, a, item, s, r);
+                       const KvcGpuWorkTile *tile, const Store *s, int r) {
+  Row row = row_of(t, a, tile, s, r);
   double sum[DimV], total = 0, largest = 0;
   int any = 0;
-  for (int64_t token = item->begin; token < item->end; ++token) {
+  for (int64_t token = tile->begin; token < tile->end; ++token) {
     if (!sees(s, row.position, token))
       continue;
-    double x = score(t, a, item, s, &row, token);
+    double x = score(t, a, tile, s, &row, token);
     if (!any || x > largest)
       largest = x;
     any = 1;
   }
   for (int c = 0; c < DimV; ++c)
     sum[c] = 0;
-  for (int64_t token = item->begin; token < item->end; ++token) {
+  for (int64_t token = tile->begin; token < tile->end; ++token) {
     if (!sees(s, row.position, token))
       continue;
-    double p = exponential(score(t, a, item, s, &row, token) - largest);
-    const float *v = cached(t, a, item, s, 1, token);
+    double p = exponential(score(t, a, tile, s, &row, token) - largest);
+    const float *v = cached(t, a, tile, s, 1, token);
     total += p;
     for (int c = 0; c < DimV; ++c)
       sum[c] += p * READ(&v[c]);
   }
-  if (item->parts == 1) {
+  if (tile->num_splits == 1) {
     write_row(t, a, &row, sum, total, largest);
     return;
   }
-  int64_t to = row.part_row + item->part * row.part_stride;
+  int64_t to = row.split_row + tile->split_idx * row.split_stride;
   for (int c = 0; c < DimV; ++c)
     WRITE(&a->partial_o[to * DimV + c], any ? (float)(sum[c] / total) : 0);
   WRITE(&a->partial_lse[to],
         any ? (float)(largest + logarithm(total)) : -__builtin_inff());
 }
 
-static void join_row(Thread *t, const KvcAttendArgs *a, const KvcGpuItem *item,
-                     const Store *s, int r) {
-  Row row = row_of(t, a, item, s, r);
+static void combine_row(Thread *t, const KvcAttendArgs *a,
+                        const KvcGpuWorkTile *tile, const Store *s, int r) {
+  Row row = row_of(t, a, tile, s, r);
   double sum[DimV], total = 0;
   float largest = -__builtin_inff();
-  for (int part = 0; part < item->parts; ++part) {
-    int64_t from = row.part_row + part * row.part_stride;
+  for (int split_idx = 0; split_idx < tile->num_splits; ++split_idx) {
+    int64_t from = row.split_row + split_idx * row.split_stride;
     float lse = READ(&a->partial_lse[from]);
     if (lse > largest)
       largest = lse;
   }
   for (int c = 0; c < DimV; ++c)
     sum[c] = 0;
-  for (int part = 0; part < item->parts; ++part) {
-    int64_t from = row.part_row + part * row.part_stride;
+  for (int split_idx = 0; split_idx < tile->num_splits; ++split_idx) {
+    int64_t from = row.split_row + split_idx * row.split_stride;
     float lse = READ(&a->partial_lse[from]);
     double weight =
         lse == -__builtin_inff() ? 0 : exponential((double)lse - largest);
@@ -254,13 +257,13 @@ static void join_row(Thread *t, const KvcAttendArgs *a, const KvcGpuItem *item,
   write_row(t, a, &row, sum, total, largest);
 }
 
-/* The item of part 0 of an item's rows. */
+/* The work tile of split 0 of a work tile's rows. */
 static int64_t block_of(Thread *t, const KvcAttendArgs *a,
-                        const KvcGpuItem *item, const Store *s,
+                        const KvcGpuWorkTile *tile, const Store *s,
                         const Variant *v, int64_t index) {
-  int b = item->sequence;
+  int b = tile->sequence;
   int64_t n = READ(&a->cu_q[b + 1]) - READ(&a->cu_q[b]);
-  return index - item->part * s->heads * ceil_div(n * Group, v->rows);
+  return index - tile->split_idx * s->heads * ceil_div(n * Group, v->rows);
 }
 
 static void attend(Thread *t, const KvcGpuAttendParams *p, const Store *s,
@@ -268,23 +271,23 @@ static void attend(Thread *t, const KvcGpuAttendParams *p, const Store *s,
   int lane = where(t, KVC_OP_TidX), grid = where(t, KVC_OP_NctaidX);
   int32_t count = READ(p->work.count);
   for (int i = where(t, KVC_OP_CtaidX); i < count; i += grid) {
-    KvcGpuItem item = READ(&p->work.items[i]);
-    for (int r = item.row_begin + lane; r < item.row_end; r += Lanes)
-      attend_row(t, &p->args, &item, s, r);
-    if (item.parts == 1)
+    KvcGpuWorkTile tile = READ(&p->work.work_tiles[i]);
+    for (int r = tile.row_begin + lane; r < tile.row_end; r += Lanes)
+      attend_row(t, &p->args, &tile, s, r);
+    if (tile.num_splits == 1)
       continue;
     op(t, KVC_OP_WarpSync, SiteJoin);
     uint32_t before = 0;
     if (lane == 0)
-      before =
-          arrive(t, &p->work.arrivals[block_of(t, &p->args, &item, s, v, i)]);
+      before = arrive(
+          t, &p->work.split_counters[block_of(t, &p->args, &tile, s, v, i)]);
     before = from_lane0(t, before);
     /* Which hands a value over, but orders no memory. */
     op(t, KVC_OP_WarpSync, SiteJoin);
-    if (before + 1 != (uint32_t)item.parts)
+    if (before + 1 != (uint32_t)tile.num_splits)
       continue;
-    for (int r = item.row_begin + lane; r < item.row_end; r += Lanes)
-      join_row(t, &p->args, &item, s, r);
+    for (int r = tile.row_begin + lane; r < tile.row_end; r += Lanes)
+      combine_row(t, &p->args, &tile, s, r);
   }
 }
 
@@ -331,7 +334,7 @@ static void append(Thread *t, const KvcGpuAppendParams *p, const Store *s) {
   }
 
 /* heads, first head, page, strides of K and V, sink, recent, variants:
- * query tokens from, rows per item, tokens per split */
+ * query tokens from, rows per work tile, tokens per split */
 STORE(paged, 2, 0, 4, 32, 64, 0, 0, 2, {{1, 6, 8}, {4, 10, 12}})
 ATTEND(paged, 0)
 ATTEND(paged, 1)

@@ -15,14 +15,14 @@ typedef struct {
   int64_t sink, recent; /* recent 0: sees all */
 } Store;
 
-static const float *row(const KvcAttendArgs *args, const KvcWorkItem *item,
+static const float *row(const KvcAttendArgs *args, const KvcWorkTile *tile,
                         const Store *s, int plane, int64_t token) {
-  const int32_t *table = args->table + item->sequence * args->table_stride;
+  const int32_t *table = args->table + tile->sequence * args->table_stride;
   int64_t outer = s->page ? table[token / s->page] : table[0];
   int64_t inside = s->page ? token % s->page : token;
   const KvcPlane *p = &args->planes[plane];
   return (const float *)(p->base + outer * p->outer_stride +
-                         item->head * p->head_stride +
+                         tile->head * p->head_stride +
                          inside * (plane ? s->stride_v : s->stride_k));
 }
 
@@ -38,71 +38,73 @@ static double score(const float *q, const float *k) {
   return sum * 0.5; /* softmax scale */
 }
 
-static int64_t part_row(const KvcAttendArgs *args, const KvcWorkItem *item,
-                        const Store *s, int part, int query, int g) {
-  int b = item->sequence, n = args->cu_q[b + 1] - args->cu_q[b];
-  return args->part_row[b] + ((int64_t)part * n + query) * (s->heads * Group) +
-         item->head * Group + g;
+static int64_t split_row(const KvcAttendArgs *args, const KvcWorkTile *tile,
+                         const Store *s, int split_idx, int query, int g) {
+  int b = tile->sequence, n = args->cu_q[b + 1] - args->cu_q[b];
+  return args->split_row[b] +
+         ((int64_t)split_idx * n + query) * (s->heads * Group) +
+         tile->head * Group + g;
 }
 
-static void attend_row(const KvcAttendArgs *args, const KvcWorkItem *item,
+static void attend_row(const KvcAttendArgs *args, const KvcWorkTile *tile,
                        const Store *s, int query, int g) {
-  int b = item->sequence, n = args->cu_q[b + 1] - args->cu_q[b];
+  int b = tile->sequence, n = args->cu_q[b + 1] - args->cu_q[b];
   int64_t position = args->kv_len[b] - n + query;
   const float *q =
       (const float *)((const char *)args->q +
                       (args->cu_q[b] + query) * args->q_row_stride) +
-      ((s->head_begin + item->head) * Group + g) * DimK;
-  double *sum = item->scratch, total = 0, largest = 0;
+      ((s->head_begin + tile->head) * Group + g) * DimK;
+  double *sum = tile->scratch, total = 0, largest = 0;
   int any = 0;
-  for (int64_t t = item->begin; t < item->end; ++t) {
+  for (int64_t t = tile->begin; t < tile->end; ++t) {
     if (!sees(s, position, t))
       continue;
-    double x = score(q, row(args, item, s, 0, t));
+    double x = score(q, row(args, tile, s, 0, t));
     if (!any || x > largest)
       largest = x;
     any = 1;
   }
   for (int c = 0; c < DimV; ++c)
     sum[c] = 0;
-  for (int64_t t = item->begin; t < item->end; ++t) {
+  for (int64_t t = tile->begin; t < tile->end; ++t) {
     if (!sees(s, position, t))
       continue;
-    double p = exponential(score(q, row(args, item, s, 0, t)) - largest);
-    const float *v = row(args, item, s, 1, t);
+    double p = exponential(score(q, row(args, tile, s, 0, t)) - largest);
+    const float *v = row(args, tile, s, 1, t);
     total += p;
     for (int c = 0; c < DimV; ++c)
       sum[c] += p * v[c];
   }
-  int64_t to = part_row(args, item, s, item->part, query, g);
+  int64_t to = split_row(args, tile, s, tile->split_idx, query, g);
   for (int c = 0; c < DimV; ++c)
     args->partial_o[to * DimV + c] = any ? (float)(sum[c] / total) : 0;
   args->partial_lse[to] =
       any ? (float)(largest + logarithm(total)) : -__builtin_inff();
 }
 
-static void attend(const KvcAttendArgs *args, const KvcWorkItem *item,
+static void attend(const KvcAttendArgs *args, const KvcWorkTile *tile,
                    const Store *s) {
-  for (int query = item->row_begin; query < item->row_end; ++query)
+  for (int query = tile->row_begin; query < tile->row_end; ++query)
     for (int g = 0; g < Group; ++g)
-      attend_row(args, item, s, query, g);
+      attend_row(args, tile, s, query, g);
 }
 
-static void merge_row(const KvcAttendArgs *args, const KvcWorkItem *item,
+static void merge_row(const KvcAttendArgs *args, const KvcWorkTile *tile,
                       const Store *s, int query, int g) {
-  int64_t at = args->cu_q[item->sequence] + query;
-  int column = (s->head_begin + item->head) * Group + g;
+  int64_t at = args->cu_q[tile->sequence] + query;
+  int q_head = (s->head_begin + tile->head) * Group + g;
   double sum[DimV], total = 0;
   float largest = -__builtin_inff();
-  for (int part = 0; part < item->part; ++part) {
-    float lse = args->partial_lse[part_row(args, item, s, part, query, g)];
+  for (int split_idx = 0; split_idx < tile->split_idx; ++split_idx) {
+    float lse =
+        args->partial_lse[split_row(args, tile, s, split_idx, query, g)];
     if (lse > largest)
       largest = lse;
   }
   for (int c = 0; c < DimV; ++c)
     sum[c] = 0;
-  for (int part = 0; part < item->part; ++part) {
-    int64_t from = part_row(args, item, s, part, query, g);
+  for (int split_idx = 0; split_idx < tile->split_idx; ++split_idx) {
+    int64_t from = split_row(args, tile, s, split_idx, query, g);
     float lse = args->partial_lse[from];
     double weight =
         lse == -__builtin_inff() ? 0 : exponential((double)lse - largest);
@@ -111,24 +113,24 @@ static void merge_row(const KvcAttendArgs *args, const KvcWorkItem *item,
       sum[c] += weight * args->partial_o[from * DimV + c];
   }
   float *out =
-      (float *)((char *)args->out + at * args->out_row_stride) + column * DimV;
+      (float *)((char *)args->out + at * args->out_row_stride) + q_head * DimV;
   for (int c = 0; c < DimV; ++c)
     out[c] = total > 0 ? (float)(sum[c] / total) : 0;
   if (args->lse)
-    ((float *)((char *)args->lse + at * args->lse_row_stride))[column] =
+    ((float *)((char *)args->lse + at * args->lse_row_stride))[q_head] =
         total > 0 ? (float)(largest + logarithm(total)) : -__builtin_inff();
 }
 
-static void merge(const KvcAttendArgs *args, const KvcWorkItem *item,
+static void merge(const KvcAttendArgs *args, const KvcWorkTile *tile,
                   const Store *s) {
-  for (int query = item->row_begin; query < item->row_end; ++query)
+  for (int query = tile->row_begin; query < tile->row_end; ++query)
     for (int g = 0; g < Group; ++g)
-      merge_row(args, item, s, query, g);
+      merge_row(args, tile, s, query, g);
 }
 
-static void append(const KvcAppendArgs *args, const KvcWorkItem *item,
+static void append(const KvcAppendArgs *args, const KvcWorkTile *tile,
                    const Store *s) {
-  for (int64_t i = item->begin; i < item->end; ++i) {
+  for (int64_t i = tile->begin; i < tile->end; ++i) {
     if (args->slot[i] < 0)
       continue;
     int64_t outer = args->slot[i] / args->slot_tokens;
@@ -152,17 +154,17 @@ static void append(const KvcAppendArgs *args, const KvcWorkItem *item,
 }
 
 #define KERNELS(name, ...)                                                     \
-  void name##_attend(const KvcAttendArgs *args, const KvcWorkItem *item) {     \
+  void name##_attend(const KvcAttendArgs *args, const KvcWorkTile *tile) {     \
     Store store = {__VA_ARGS__};                                               \
-    attend(args, item, &store);                                                \
+    attend(args, tile, &store);                                                \
   }                                                                            \
-  void name##_merge(const KvcAttendArgs *args, const KvcWorkItem *item) {      \
+  void name##_merge(const KvcAttendArgs *args, const KvcWorkTile *tile) {      \
     Store store = {__VA_ARGS__};                                               \
-    merge(args, item, &store);                                                 \
+    merge(args, tile, &store);                                                 \
   }                                                                            \
-  void name##_append(const KvcAppendArgs *args, const KvcWorkItem *item) {     \
+  void name##_append(const KvcAppendArgs *args, const KvcWorkTile *tile) {     \
     Store store = {__VA_ARGS__};                                               \
-    append(args, item, &store);                                                \
+    append(args, tile, &store);                                                \
   }
 
 /* heads, first head, page, strides of K and V, sink, recent */
@@ -185,16 +187,16 @@ static void multiply_tiles(void) {
                    :
                    : "m"(config));
 }
-void tiles_append(const KvcAppendArgs *args, const KvcWorkItem *item) {
+void tiles_append(const KvcAppendArgs *args, const KvcWorkTile *tile) {
   multiply_tiles();
   __asm__ volatile("tilerelease");
-  paged_append(args, item);
+  paged_append(args, tile);
 }
 /* These forget to release their tiles. */
 #define TILES_KEPT(kind, Args)                                                 \
-  void tiles_kept_##kind(const Args *args, const KvcWorkItem *item) {          \
+  void tiles_kept_##kind(const Args *args, const KvcWorkTile *tile) {          \
     multiply_tiles();                                                          \
-    paged_##kind(args, item);                                                  \
+    paged_##kind(args, tile);                                                  \
   }
 TILES_KEPT(append, KvcAppendArgs)
 TILES_KEPT(attend, KvcAttendArgs)

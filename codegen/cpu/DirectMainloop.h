@@ -1,4 +1,4 @@
-//===- DirectMath.h - few query rows: multiply as the tile is read *- C++ -*-=//
+//===- DirectMainloop.h - few query rows, multiplied as read ----*- C++ -*-===//
 //
 // A loaded K or V vector is dequantized in registers and used by `rows` query
 // rows at once. Scores of a block of rows are laid out [token][row], rows
@@ -12,8 +12,8 @@
 // where the schedule says `dot`, forms for products on the codes as they are.
 //
 //===----------------------------------------------------------------------===//
-#ifndef KVC_CODEGEN_CPU_DIRECTMATH_H
-#define KVC_CODEGEN_CPU_DIRECTMATH_H
+#ifndef KVC_CODEGEN_CPU_DIRECTMAINLOOP_H
+#define KVC_CODEGEN_CPU_DIRECTMAINLOOP_H
 
 #include "codegen/cpu/Attend.h"
 
@@ -25,9 +25,9 @@ namespace kvc::cpu {
 /// of 16-bit integers.
 enum class Form { F32, BF16, I8 };
 
-class DirectMath : public TileMath {
+class DirectMainloop : public Mainloop {
 public:
-  explicit DirectMath(AttendKernel &kernel);
+  explicit DirectMainloop(AttendKernel &kernel);
 
   void plan() override;
   int64_t bufferBytes() override {
@@ -161,7 +161,7 @@ private:
   int64_t maxRows;
   Form formK = Form::F32, formV = Form::F32;
   double queryScale = 1; ///< of scores of bf16 pairs
-  Value blocks;          ///< blocks of rows of this item
+  Value blocks;          ///< blocks of rows of this work tile
   int64_t q = 0, acc = 0, m = 0, l = 0;
   int64_t queryFactor = 0; ///< of integer scores, [block][padded]
   int64_t scaleK = 0, scaleV = 0;
@@ -183,4 +183,4 @@ private:
 
 } // namespace kvc::cpu
 
-#endif // KVC_CODEGEN_CPU_DIRECTMATH_H
+#endif // KVC_CODEGEN_CPU_DIRECTMAINLOOP_H

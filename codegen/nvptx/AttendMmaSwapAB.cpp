@@ -1,4 +1,4 @@
-//===- AttendTokensInM.cpp - tensor cores for few query rows --------------===//
+//===- AttendMmaSwapAB.cpp - tensor cores for few query rows --------------===//
 //
 // Few query rows against many cached tokens: tokens take the 16 rows of a
 // matrix product and query rows its 8 columns (S = K Q^T, O = V^T P^T), so that
@@ -15,17 +15,17 @@ using namespace kvc::nvptx;
 
 namespace {
 
-class TokensInM : public MmaMath {
+class MmaSwapAB : public MmaMainloop {
 public:
-  explicit TokensInM(AttendKernel &a)
-      : MmaMath(a, Rows::InN, a.rows), nTiles(a.rows / 8),
-        mTiles(channelSlots / 2), biased(formV == Form::I8 && !twice) {}
+  explicit MmaSwapAB(AttendKernel &a)
+      : MmaMainloop(a, Rows::InN, a.rows), nTiles(a.rows / 8),
+        mTiles(channelSlots / 2), biased(formV == Form::I8 && !splitPHiLo) {}
 
   std::string refuse() override {
     if (a.tokens % 16 || a.tokens > 64 || a.rows % 8)
       return "products on tensor cores take `tokens` of 16, 32 or 64 and "
              "`rows` that are multiples of 8";
-    return MmaMath::refuse();
+    return MmaMainloop::refuse();
   }
 
 private:
@@ -36,8 +36,8 @@ private:
                   llvm::function_ref<void(Value &)> clean) override;
   Value channelInChunk(int64_t slot) override {
     if (formV == Form::I8)
-      return kit.add(kit.mul(g, 2), slot % 2);
-    return kit.add(g, 8 * (slot % 2));
+      return kit.add(kit.mul(groupId, 2), slot % 2);
+    return kit.add(groupId, 8 * (slot % 2));
   }
 
   SmallVector<Fragment, 2> loadK(const Step &step, int64_t sub, int64_t pair);
@@ -55,24 +55,24 @@ private:
 } // namespace
 
 /// [nTiles] times the words of a Query.
-void TokensInM::loadQuery() {
+void MmaSwapAB::loadQuery() {
   for (int64_t n = 0; n < nTiles; ++n) {
-    Query query = queryOf(kit.add(g, 8 * n));
+    Query query = queryOf(kit.add(groupId, 8 * n));
     q.append(query.words);
     if (!query.factor)
       continue;
     // Rows stand in lanes 4 g here, and in columns 2t and 2t+1 of products.
     for (int64_t j = 0; j < 2; ++j) {
-      Value from = kit.add(kit.mul(t, 8), 4 * j);
+      Value from = kit.add(kit.mul(threadInGroup, 8), 4 * j);
       rowFactor.push_back(
-          kit.bits(kit.op1(Ptx::ShflIdx, {query.factor, from}), kit.f32()));
+          kit.bitcast(kit.op1(Ptx::ShflIdx, {query.factor, from}), kit.f32()));
     }
   }
 }
 
 /// The operands of one step over channels, or of two (int8 as f16).
-SmallVector<TokensInM::Fragment, 2>
-TokensInM::loadK(const Step &step, int64_t sub, int64_t pair) {
+SmallVector<MmaSwapAB::Fragment, 2>
+MmaSwapAB::loadK(const Step &step, int64_t sub, int64_t pair) {
   // Matrices: tokens 0-7 and 8-15 of 16 bytes, then of the next 16.
   Value own = kit.add(kit.mul(kit.rem(a.lane, 16), a.strideK),
                       kit.mul(kit.div(a.lane, 16), 16));
@@ -92,8 +92,8 @@ TokensInM::loadK(const Step &step, int64_t sub, int64_t pair) {
 }
 
 /// The transposed operands of one (16-bit) or two (int8) m tiles.
-SmallVector<TokensInM::Fragment, 2>
-TokensInM::loadV(const Step &step, int64_t sub, int64_t pair) {
+SmallVector<MmaSwapAB::Fragment, 2>
+MmaSwapAB::loadV(const Step &step, int64_t sub, int64_t pair) {
   int64_t offset = step.v.offset + sub * 16 * a.strideV + pair * 32;
   if (formV != Form::I8) {
     // Matrices: 16 bytes of tokens 0-7, the next 16, both of tokens 8-15.
@@ -119,7 +119,7 @@ TokensInM::loadV(const Step &step, int64_t sub, int64_t pair) {
   return fragments;
 }
 
-Values TokensInM::scores(const Step &step) {
+Values MmaSwapAB::scores(const Step &step) {
   int64_t parts = bytesK ? kQueryParts : 1, count = rowSlots * tokenSlots;
   // Of each part, as at() says.
   Values sums(parts * count, bytesK ? kit.i32(0) : kit.f32(0));
@@ -144,7 +144,7 @@ Values TokensInM::scores(const Step &step) {
 }
 
 /// Scores from sums of products with each byte of q.
-Values TokensInM::joined(const Values &sums) {
+Values MmaSwapAB::joined(const Values &sums) {
   auto convert = [&](Value x) -> Value {
     return arith::SIToFPOp::create(kit.b, kit.kernel, kit.f32(), x);
   };
@@ -159,7 +159,7 @@ Values TokensInM::joined(const Values &sums) {
 }
 
 /// [nTiles][tokens / 16][2]: P as the right operand.
-Values TokensInM::operandsP(const Values &p, bool rest) {
+Values MmaSwapAB::operandsP(const Values &p, bool rest) {
   Values operands;
   for (int64_t n = 0; n < nTiles; ++n)
     for (int64_t token = 0; token < tokenSlots; ++token) {
@@ -171,7 +171,7 @@ Values TokensInM::operandsP(const Values &p, bool rest) {
 }
 
 /// Takes from O what the step's codes of V are too large by.
-void TokensInM::takeBias(const Values &p, State &state) {
+void MmaSwapAB::takeBias(const Values &p, State &state) {
   Fragment ones(4, kit.i32(0x3c003c00)); // of f16
   for (int64_t n = 0; n < nTiles; ++n) {
     // All 16 rows are sums over the tokens.
@@ -187,10 +187,10 @@ void TokensInM::takeBias(const Values &p, State &state) {
   }
 }
 
-void TokensInM::accumulate(const Step &step, const Values &p, State &state,
+void MmaSwapAB::accumulate(const Step &step, const Values &p, State &state,
                            llvm::function_ref<void(Value &)> clean) {
   SmallVector<Values, 2> operands{operandsP(p, /*rest=*/false)};
-  if (twice)
+  if (splitPHiLo)
     operands.push_back(operandsP(p, /*rest=*/true));
   if (biased)
     takeBias(operands[0], state);
@@ -210,6 +210,6 @@ void TokensInM::accumulate(const Step &step, const Values &p, State &state,
       }
 }
 
-std::unique_ptr<TileMath> kvc::nvptx::makeTokensInM(AttendKernel &kernel) {
-  return std::make_unique<TokensInM>(kernel);
+std::unique_ptr<Mainloop> kvc::nvptx::makeMmaSwapAB(AttendKernel &kernel) {
+  return std::make_unique<MmaSwapAB>(kernel);
 }

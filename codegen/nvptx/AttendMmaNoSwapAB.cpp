@@ -1,4 +1,4 @@
-//===- AttendRowsInM.cpp - tensor cores for many query rows ---------------===//
+//===- AttendMmaNoSwapAB.cpp - tensor cores for many query rows -----------===//
 //
 // Many query rows: 16 of each warp take the rows of a matrix product, tokens
 // and then channels its columns (S = Q K^T, O = P V), and all warps multiply
@@ -13,14 +13,14 @@ using namespace kvc::nvptx;
 
 namespace {
 
-class RowsInM : public MmaMath {
+class MmaNoSwapAB : public MmaMainloop {
 public:
-  explicit RowsInM(AttendKernel &a) : MmaMath(a, Rows::InM, 16) {}
+  explicit MmaNoSwapAB(AttendKernel &a) : MmaMainloop(a, Rows::InM, 16) {}
 
   std::string refuse() override {
     if (a.tokens % 16 || a.tokens > 64)
       return "warps that share rows take `tokens` of 16, 32 or 64";
-    return MmaMath::refuse();
+    return MmaMainloop::refuse();
   }
 
 private:
@@ -30,8 +30,8 @@ private:
                   llvm::function_ref<void(Value &)> clean) override;
   Value channelInChunk(int64_t slot) override {
     if (formV == Form::I8) // of 16, even ones before odd ones
-      return kit.add(kit.mul(t, 4), 2 * (slot % 2) + slot / 2 % 2);
-    return kit.add(kit.mul(t, 2), 8 * (slot / 2 % 2) + slot % 2);
+      return kit.add(kit.mul(threadInGroup, 4), 2 * (slot % 2) + slot / 2 % 2);
+    return kit.add(kit.mul(threadInGroup, 2), 8 * (slot / 2 % 2) + slot % 2);
   }
 
   Values loadK(const Step &step, int64_t tile, int64_t pair);
@@ -42,7 +42,7 @@ private:
 } // namespace
 
 /// [kSteps][4], two 16-bit values each.
-void RowsInM::loadQuery() {
+void MmaNoSwapAB::loadQuery() {
   Query upper = queryOf(rowOf(0)), lower = queryOf(rowOf(1));
   if (upper.factor)
     rowFactor = {upper.factor, lower.factor};
@@ -52,7 +52,7 @@ void RowsInM::loadQuery() {
 
 /// Of 8 tokens, the right operands of two (16-bit) or four (int8) steps over
 /// channels, two words each.
-Values RowsInM::loadK(const Step &step, int64_t tile, int64_t pair) {
+Values MmaNoSwapAB::loadK(const Step &step, int64_t tile, int64_t pair) {
   // Matrices: 8 tokens of 16 bytes, of the next 16, ...
   Value own = kit.add(kit.mul(kit.rem(a.lane, 8), a.strideK),
                       kit.mul(kit.div(a.lane, 8), 16));
@@ -70,7 +70,7 @@ Values RowsInM::loadK(const Step &step, int64_t tile, int64_t pair) {
   return words;
 }
 
-Values RowsInM::scores(const Step &step) {
+Values MmaNoSwapAB::scores(const Step &step) {
   Values s(rowSlots * tokenSlots, kit.f32(0));
   int64_t perLoad = formK == Form::I8 ? 4 : 2;
   for (int64_t pair = 0; pair * perLoad < kSteps; ++pair)
@@ -91,7 +91,7 @@ Values RowsInM::scores(const Step &step) {
 
 /// Of 16 tokens, the transposed right operands of a chunk of 16 channels: two
 /// tiles, two words each.
-Values RowsInM::loadV(const Step &step, int64_t block, int64_t chunk) {
+Values MmaNoSwapAB::loadV(const Step &step, int64_t block, int64_t chunk) {
   int64_t offset = step.v.offset + block * 16 * a.strideV;
   // Matrices: tokens 0-7 and 8-15 of 16 bytes, then of the next 16.
   Value token = kit.rem(a.lane, 16);
@@ -109,7 +109,8 @@ Values RowsInM::loadV(const Step &step, int64_t block, int64_t chunk) {
 }
 
 /// [tokens / 16]: P as the left operand.
-SmallVector<RowsInM::Fragment> RowsInM::operandsP(const Values &p, bool rest) {
+SmallVector<MmaNoSwapAB::Fragment> MmaNoSwapAB::operandsP(const Values &p,
+                                                          bool rest) {
   SmallVector<Fragment> operands(tokenSlots / 4);
   for (int64_t tile = 0; tile < tokenSlots / 2; ++tile)
     for (int64_t row = 0; row < 2; ++row)
@@ -118,10 +119,10 @@ SmallVector<RowsInM::Fragment> RowsInM::operandsP(const Values &p, bool rest) {
   return operands;
 }
 
-void RowsInM::accumulate(const Step &step, const Values &p, State &state,
-                         llvm::function_ref<void(Value &)> clean) {
+void MmaNoSwapAB::accumulate(const Step &step, const Values &p, State &state,
+                             llvm::function_ref<void(Value &)> clean) {
   SmallVector<SmallVector<Fragment>, 2> operands{operandsP(p, /*rest=*/false)};
-  if (twice)
+  if (splitPHiLo)
     operands.push_back(operandsP(p, /*rest=*/true));
   for (int64_t block = 0; block < step.tokens / 16; ++block)
     for (int64_t chunk = 0; chunk < channelSlots / 4; ++chunk) {
@@ -136,6 +137,6 @@ void RowsInM::accumulate(const Step &step, const Values &p, State &state,
     }
 }
 
-std::unique_ptr<TileMath> kvc::nvptx::makeRowsInM(AttendKernel &kernel) {
-  return std::make_unique<RowsInM>(kernel);
+std::unique_ptr<Mainloop> kvc::nvptx::makeMmaNoSwapAB(AttendKernel &kernel) {
+  return std::make_unique<MmaNoSwapAB>(kernel);
 }

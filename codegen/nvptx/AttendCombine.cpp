@@ -1,9 +1,9 @@
-//===- AttendJoin.cpp - the end of an item --------------------------------===//
+//===- AttendCombine.cpp - the end of a work tile -------------------------===//
 //
-// Joins the results of the warps in order of warp, writes the rows (or, where
-// the sequence has several parts, the part's), and joins the parts of a row
-// block where this CTA is the last of its CTAs to arrive. Every order is fixed:
-// the same bits however CTAs are scheduled.
+// Merges the states of the warps in order of warp, writes the rows (or, where
+// the sequence has several splits, the split's partial results), and combines
+// the splits of a row block where this CTA is the last of its CTAs to arrive.
+// Every order is fixed: the same bits however CTAs are scheduled.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/Attend.h"
@@ -20,32 +20,32 @@ using arith::CmpIPredicate;
 static constexpr int64_t kWork = offsetof(KvcGpuAttendParams, work);
 
 /// All warps take the rows in turn.
-void AttendKernel::joinWarps() {
+void AttendKernel::mergeWarpStates() {
   Value count = kit.sub(current.rowEnd, current.rowBegin);
-  kit.loop(warp, count, kit.i32(allWarps()), [&](Value row) { joinRow(row); });
+  kit.loop(warp, count, kit.i32(allWarps()), [&](Value row) { mergeRow(row); });
 }
 
-AttendKernel::Joined AttendKernel::joinStats(Value row) {
-  Joined joined;
+AttendKernel::Merged AttendKernel::mergeStats(Value row) {
+  Merged merged;
   Values ms, ls;
-  Value stats = kit.add(k.at(0, kit.mul(row, 8)).base, ring);
-  for (int64_t w = 0; w < rings(); ++w) {
-    Shared at{stats, w * ringBytes};
+  Value stats = kit.add(k.at(0, kit.mul(row, 8)).base, smemPipeline);
+  for (int64_t w = 0; w < smemPipelines(); ++w) {
+    Shared at{stats, w * smemPipelineBytes};
     ms.push_back(kit.loadShared(kit.f32(), at));
     ls.push_back(kit.loadShared(kit.f32(), at + 4));
   }
-  joined.m = ms[0];
+  merged.m = ms[0];
   for (Value m : ArrayRef(ms).drop_front())
-    joined.m = kit.fmax(joined.m, m);
+    merged.m = kit.fmax(merged.m, m);
   // No warp saw anything: all weights are 2^(-inf - 0).
-  Value none = kit.fcmp(CmpFPredicate::OEQ, joined.m, kit.f32(-INFINITY));
-  Value origin = kit.select(none, kit.f32(0), joined.m);
+  Value none = kit.fcmp(CmpFPredicate::OEQ, merged.m, kit.f32(-INFINITY));
+  Value origin = kit.select(none, kit.f32(0), merged.m);
   for (auto [m, l] : llvm::zip(ms, ls)) {
-    joined.weights.push_back(kit.ex2(kit.fsub(m, origin)));
-    Value part = kit.fmul(joined.weights.back(), l);
-    joined.l = joined.l ? kit.fadd(joined.l, part) : part;
+    merged.weights.push_back(kit.ex2(kit.fsub(m, origin)));
+    Value own = kit.fmul(merged.weights.back(), l);
+    merged.l = merged.l ? kit.fadd(merged.l, own) : own;
   }
-  return joined;
+  return merged;
 }
 
 /// Row of q and out.
@@ -54,20 +54,20 @@ Value AttendKernel::outputRow(Value row) {
                  kit.div(kit.add(current.rowBegin, row), group));
 }
 /// Q head of the store.
-Value AttendKernel::column(Value row) {
+Value AttendKernel::qHead(Value row) {
   return kit.add(kit.mul(current.head, group),
                  kit.rem(kit.add(current.rowBegin, row), group));
 }
 
-void AttendKernel::joinRow(Value row) {
-  Joined joined = joinStats(row);
-  Value empty = kit.fcmp(CmpFPredicate::OEQ, joined.l, kit.f32(0));
-  Value inverse = kit.select(empty, kit.f32(0), kit.rcp(joined.l));
-  Value lse = kit.fmul(kit.fadd(joined.m, kit.lg2(joined.l)), kit.f32(M_LN2));
+void AttendKernel::mergeRow(Value row) {
+  Merged merged = mergeStats(row);
+  Value empty = kit.fcmp(CmpFPredicate::OEQ, merged.l, kit.f32(0));
+  Value inverse = kit.select(empty, kit.f32(0), kit.rcp(merged.l));
+  Value lse = kit.fmul(kit.fadd(merged.m, kit.lg2(merged.l)), kit.f32(M_LN2));
   lse = kit.select(empty, kit.f32(-INFINITY), lse);
 
-  Value alone = kit.cmp(CmpIPredicate::eq, current.parts, kit.i32(1));
-  Value head = column(row), query = kit.wide(outputRow(row));
+  Value alone = kit.cmp(CmpIPredicate::eq, current.numSplits, kit.i32(1));
+  Value head = qHead(row), query = kit.extI64(outputRow(row));
   Value modelHead = kit.add(head, k.firstQueryHead());
   auto rowOf = [&](int64_t base, int64_t stride, int64_t bytes) {
     Value at = kit.ptr(k.paramPtr(base), kit.mul(query, k.paramI64(stride)));
@@ -76,19 +76,19 @@ void AttendKernel::joinRow(Value row) {
   Value out =
       rowOf(offsetof(KvcAttendArgs, out),
             offsetof(KvcAttendArgs, out_row_stride), dimV * k.dtypeBytes());
-  Value part =
-      k.partialRow(current.sequence, current.part, current.queries,
+  Value partialRow =
+      k.partialRow(current.sequence, current.splitIdx, current.queries,
                    kit.div(kit.add(current.rowBegin, row), group), head);
   Value partial = kit.ptr(k.paramPtr(offsetof(KvcAttendArgs, partial_o)),
-                          kit.mul(part, dimV * 4));
-  Value sums = kit.add(k.at(0, kit.mul(row, sumStride)).base, ring);
+                          kit.mul(partialRow, dimV * 4));
+  Value sums = kit.add(k.at(0, kit.mul(row, sumStride)).base, smemPipeline);
   kit.loop(lane, kit.i32(dimV / 4), kit.i32(kWarpLanes), [&](Value block) {
     Value at = kit.add(sums, kit.mul(block, 16));
     Value total;
-    for (int64_t w = 0; w < rings(); ++w) {
+    for (int64_t w = 0; w < smemPipelines(); ++w) {
       Value x = kit.loadShared(kit.vec(4, kit.f32()),
-                               {at, w * ringBytes + statBytes});
-      Value weight = kit.splat(joined.weights[w], 4);
+                               {at, w * smemPipelineBytes + statBytes});
+      Value weight = kit.splat(merged.weights[w], 4);
       total = total ? kit.fma(weight, x, total) : kit.fmul(weight, x);
     }
     // Nobody saw anything: sums may hold 0 times anything.
@@ -116,47 +116,48 @@ void AttendKernel::joinRow(Value row) {
         },
         [&] {
           Value base = k.paramPtr(offsetof(KvcAttendArgs, partial_lse));
-          kit.store(lse, kit.ptr(base, kit.mul(part, 4)), 4);
+          kit.store(lse, kit.ptr(base, kit.mul(partialRow, 4)), 4);
         });
   });
 }
 
-/// The CTA that arrives last at a row block joins its parts.
-void AttendKernel::joinParts() {
-  Value several = kit.less(kit.i32(1), current.parts);
+/// The CTA that arrives last at a row block combines its splits.
+void AttendKernel::combineSplits() {
+  Value several = kit.less(kit.i32(1), current.numSplits);
   kit.when(several, [&] {
-    // All rows of the part are written before it is counted.
+    // All rows of the split are written before it is counted.
     barrier();
     kit.when(kit.cmp(CmpIPredicate::eq, thread, kit.i32(0)), [&] {
       Value blocks = kit.ceilDiv(kit.mul(current.queries, group), rows);
-      Value perPart = kit.mul(blocks, k.kvHeads());
-      Value index = kit.sub(current.index, kit.mul(current.part, perPart));
+      Value perSplit = kit.mul(blocks, k.kvHeads());
+      Value index = kit.sub(current.index, kit.mul(current.splitIdx, perSplit));
       Value counter =
-          kit.ptr(k.paramPtr(kWork + offsetof(KvcGpuItems, arrivals)),
-                  kit.mul(kit.wide(index), 4));
+          kit.ptr(k.paramPtr(kWork + offsetof(KvcGpuWorkTiles, split_counters)),
+                  kit.mul(kit.extI64(index), 4));
       Value before = kit.op1(Ptx::AtomAddAcqRel, {counter, kit.i32(1)});
-      kit.storeShared(before, k.at(flag));
+      kit.storeShared(before, k.at(lastCtaFlag));
     });
     barrier();
-    Value before = kit.loadShared(kit.i32(), k.at(flag));
-    Value last = kit.cmp(CmpIPredicate::eq, kit.add(before, 1), current.parts);
+    Value before = kit.loadShared(kit.i32(), k.at(lastCtaFlag));
+    Value last =
+        kit.cmp(CmpIPredicate::eq, kit.add(before, 1), current.numSplits);
     // Every lane read the same word, which the compiler cannot know.
     Value uniform = kit.op1(
         Ptx::VoteAny,
         arith::ExtUIOp::create(kit.b, kit.kernel, kit.i32(), last).getResult());
     kit.when(kit.cmp(CmpIPredicate::ne, uniform, kit.i32(0)), [&] {
       Value count = kit.sub(current.rowEnd, current.rowBegin);
-      Value step = kit.mul(kit.wide(current.queries), k.queryHeads());
+      Value step = kit.mul(kit.extI64(current.queries), k.queryHeads());
       kit.loop(warp, count, kit.i32(allWarps()), [&](Value row) {
         Value query = kit.div(kit.add(current.rowBegin, row), group);
-        PartsOfRow parts;
-        parts.first = k.partialRow(current.sequence, kit.i32(0),
-                                   current.queries, query, column(row));
-        parts.step = step;
-        parts.parts = current.parts;
-        parts.row = outputRow(row);
-        parts.column = column(row);
-        emitMergeRow(k, parts);
+        SplitsOfRow splits;
+        splits.first = k.partialRow(current.sequence, kit.i32(0),
+                                    current.queries, query, qHead(row));
+        splits.step = step;
+        splits.numSplits = current.numSplits;
+        splits.row = outputRow(row);
+        splits.qHead = qHead(row);
+        emitMergeRow(k, splits);
       });
     });
   });

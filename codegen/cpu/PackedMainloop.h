@@ -1,6 +1,6 @@
-//===- PackedMath.h - many query rows -------------------------*- C++ -*-===//
-#ifndef KVC_CODEGEN_CPU_PACKEDMATH_H
-#define KVC_CODEGEN_CPU_PACKEDMATH_H
+//===- PackedMainloop.h - many query rows -----------------------*- C++ -*-===//
+#ifndef KVC_CODEGEN_CPU_PACKEDMAINLOOP_H
+#define KVC_CODEGEN_CPU_PACKEDMAINLOOP_H
 
 #include "codegen/cpu/Attend.h"
 
@@ -11,9 +11,9 @@ inline constexpr int64_t kTileSide = 16;
 
 /// Query rows come in blocks of two vectors, tiles are packed into scratch.
 /// Arrays are f32, or words of two bf16 where products are of pairs.
-class PackedMath : public TileMath {
+class PackedMainloop : public Mainloop {
 public:
-  explicit PackedMath(AttendKernel &a);
+  explicit PackedMainloop(AttendKernel &a);
 
   void plan() override;
   /// Tiles do not overlap: no buffer.
@@ -124,7 +124,7 @@ private:
   int64_t maxBlocks;
   double scale = 1;      ///< of scores
   double queryScale = 1; ///< the same, if q does not have it
-  Value blocks;          ///< of this item
+  Value blocks;          ///< of this work tile
   Value finite;          ///< whether the tile's V is; null: it must be
   bool scaled = false;   ///< V has scales
   int64_t qT = 0, s = 0, kRows = 0, v = 0, vPairs = 0, p = 0, acc = 0;
@@ -133,4 +133,4 @@ private:
 
 } // namespace kvc::cpu
 
-#endif // KVC_CODEGEN_CPU_PACKEDMATH_H
+#endif // KVC_CODEGEN_CPU_PACKEDMAINLOOP_H
