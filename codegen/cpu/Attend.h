@@ -145,9 +145,10 @@ private:
   mlir::Value partialRow(mlir::Value row);
   /// What to do with a tile, from what it holds for the work tile's queries.
   struct BlockMask {
-    mlir::Value
-        isFullBlock; ///< every query sees every token: no mask, no bounds
-    mlir::Value anyRowVisible; ///< some query sees some token; null: always
+    /// Every query sees every token: no mask, no bounds.
+    mlir::Value isFullBlock;
+    /// Some query sees some token; null: always.
+    mlir::Value anyRowVisible;
   };
   BlockMask blockMask(mlir::Value first);
   mlir::LogicalResult checkChains();

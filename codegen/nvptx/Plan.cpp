@@ -79,8 +79,8 @@ private:
   Value thread, lane, warp;
   int64_t sequences; ///< shared [kThreads] of Sequence
   int64_t rowTotals; ///< shared [kWarps] of i64
-  SmallVector<int64_t>
-      begins; ///< shared [kThreads]: a sequence's first work tile
+  /// Shared [kThreads]: a sequence's first work tile.
+  SmallVector<int64_t> begins;
   SmallVector<int64_t> workTileTotals; ///< shared [kWarps]
 };
 

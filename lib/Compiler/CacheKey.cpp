@@ -2,7 +2,7 @@
 #include "lib/Artifact/GpuAbi.h"
 #include "lib/Artifact/Manifest.h"
 #include "lib/Compiler/BuildId.h"
-#include "lib/Compiler/Cache.h"
+#include "lib/Compiler/KernelCache.h"
 #include "lib/Simt/SimAbi.h"
 #include "lib/Support/Version.h"
 

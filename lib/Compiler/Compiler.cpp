@@ -3,7 +3,7 @@
 
 #include "lib/Artifact/Bundle.h"
 #include "lib/Artifact/GpuAbi.h"
-#include "lib/Compiler/Cache.h"
+#include "lib/Compiler/KernelCache.h"
 #include "lib/Compiler/Remarks.h"
 #include "lib/Compiler/TargetCompiler.h"
 #include "lib/Support/Version.h"
@@ -87,7 +87,7 @@ private:
            options.dumpTo.empty();
   }
   /// The artifact from the cache, and its remarks.
-  bool fromCache(Cache &cache);
+  bool fromCache(KernelCache &cache);
   bool compileAll();
   bool compileTargets(TargetCompiler &compiler);
   bool pack(TargetCompiler &compiler);
@@ -154,7 +154,7 @@ void Compilation::replay(const std::vector<Remark> &remarks) {
                        remark.message);
 }
 
-bool Compilation::fromCache(Cache &cache) {
+bool Compilation::fromCache(KernelCache &cache) {
   auto bytes = cache.lookup(key);
   if (!bytes)
     return false;
@@ -255,11 +255,11 @@ std::optional<CompileOutput> Compilation::run() {
   if (!resolveTargets())
     return std::nullopt;
   key = makeKey();
-  std::optional<Cache> cache;
+  std::optional<KernelCache> cache;
   // What is said of the machine's cache stays out of the artifact's remarks.
   Diagnostics opening;
   if (cacheable())
-    cache.emplace(Cache::defaultDirectory(), opening);
+    cache.emplace(KernelCache::defaultDirectory(), opening);
   if (cache && fromCache(*cache))
     return std::move(output);
   bool compiled = compileAll();

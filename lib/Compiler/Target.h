@@ -4,7 +4,7 @@
 
 #include "codegen/cpu/Backend.h"
 #include "codegen/nvptx/Backend.h"
-#include "lib/Compiler/Cache.h"
+#include "lib/Compiler/KernelCache.h"
 
 namespace kvc {
 

@@ -92,12 +92,12 @@ RankedTensorType tensor(mlir::Value value) {
 }
 
 //===----------------------------------------------------------------------===//
-// Items
+// Work tiles
 //===----------------------------------------------------------------------===//
 
-/// What ops of one item reach outside of it. Each kind of kernel has its own;
-/// an op of another kind finds its part missing.
-struct Item {
+/// What ops of one work tile reach outside of it. Each kind of kernel has its
+/// own; an op of another kind finds its part missing.
+struct WorkTile {
   int64_t rows = 0; ///< of queries, or of a merge
 
   // attend
@@ -130,10 +130,11 @@ struct Item {
   std::function<void(int64_t row, double lse, llvm::ArrayRef<double> o)> store;
 };
 
-/// The values of one item.
+/// The values of one work tile.
 class Run {
 public:
-  Run(tile::KernelOp kernel, const Item &item) : kernel(kernel), item(item) {}
+  Run(tile::KernelOp kernel, const WorkTile &workTile)
+      : kernel(kernel), workTile(workTile) {}
   LogicalResult run(Block &block);
 
 private:
@@ -153,7 +154,7 @@ private:
   LogicalResult run(tile::MergeStepOp op);
   LogicalResult run(tile::StoreOutputOp op) { return store(op.getState()); }
   LogicalResult run(tile::ForRowsOp op) {
-    return round(op, {Tokens{item.row}});
+    return round(op, {Tokens{workTile.row}});
   }
   LogicalResult run(tile::LoadRowOp op);
   LogicalResult run(tile::QuantizeOp op);
@@ -176,7 +177,7 @@ private:
   }
 
   tile::KernelOp kernel;
-  const Item &item;
+  const WorkTile &workTile;
   llvm::DenseMap<mlir::Value, TileValue> values;
 };
 
@@ -215,30 +216,30 @@ LogicalResult Run::round(Operation *loop, std::vector<TileValue> arguments) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult Run::run(tile::LoadQueryOp op) {
-  if (!item.problem)
-    return op.emitOpError("needs the item of an attend kernel");
+  if (!workTile.problem)
+    return op.emitOpError("needs the work tile of an attend kernel");
   double scale = op.getScale().convertToDouble();
-  Matrix q(item.rows, item.q.dim);
-  for (int64_t row = 0; row < item.rows; ++row)
-    for (auto [c, x] :
-         llvm::enumerate(item.q.row(item.queryRow(row), item.queryHead(row))))
+  Matrix q(workTile.rows, workTile.q.dim);
+  for (int64_t row = 0; row < workTile.rows; ++row)
+    for (auto [c, x] : llvm::enumerate(
+             workTile.q.row(workTile.queryRow(row), workTile.queryHead(row))))
       q.at(row, c) = scale * x;
   set(op.getQ(), std::move(q));
   return success();
 }
 
 LogicalResult Run::run(tile::SoftmaxInitOp op) {
-  set(op.getState(), State(item.rows, op.getState().getType().getDim()));
+  set(op.getState(), State(workTile.rows, op.getState().getType().getDim()));
   return success();
 }
 
 LogicalResult Run::run(tile::ForTokensOp op) {
-  if (!item.problem)
-    return op.emitOpError("needs the item of an attend kernel");
+  if (!workTile.problem)
+    return op.emitOpError("needs the work tile of an attend kernel");
   int64_t tile = kernel.getSchedule().getTokens();
   TileValue state = get<State>(op.getInit());
-  for (int64_t first = item.tokens.begin / tile * tile; first < item.tokens.end;
-       first += tile) {
+  for (int64_t first = workTile.tokens.begin / tile * tile;
+       first < workTile.tokens.end; first += tile) {
     if (failed(round(op, {Tokens{first}, std::move(state)})))
       return failure();
     state = yielded(op);
@@ -248,21 +249,23 @@ LogicalResult Run::run(tile::ForTokensOp op) {
 }
 
 LogicalResult Run::run(tile::LoadOp op) {
-  if (!item.problem)
-    return op.emitOpError("needs the item of an attend kernel");
-  HostStream stream(*item.from, op.getStream());
+  if (!workTile.problem)
+    return op.emitOpError("needs the work tile of an attend kernel");
+  HostStream stream(*workTile.from, op.getStream());
   int64_t count = tensor(op.getCodes()).getDimSize(0);
   Bytes codes(count, stream.dim() * bytesOf(stream.codec().getCodeType()));
   Type scaleType = stream.codec().getScaleType();
   Bytes scales(count, scaleType ? bytesOf(scaleType) : 0);
   int64_t first = get<Tokens>(op.getTokens()).first;
-  Visible seen =
-      visibleTo(*item.problem, item.position(0), item.position(item.rows - 1))
-          .within({first, first + count});
+  Visible seen = visibleTo(*workTile.problem, workTile.position(0),
+                           workTile.position(workTile.rows - 1))
+                     .within({first, first + count});
   seen.forEach([&](int64_t t) {
-    int64_t outer = item.batch->table[item.sequence * item.batch->tableStride +
-                                      t / item.from->outerTokens];
-    HostRow row = stream.row(outer, item.head, t % item.from->outerTokens);
+    int64_t outer =
+        workTile.batch->table[workTile.sequence * workTile.batch->tableStride +
+                              t / workTile.from->outerTokens];
+    HostRow row =
+        stream.row(outer, workTile.head, t % workTile.from->outerTokens);
     std::memcpy(codes.row(t - first), row.codes, codes.rowBytes);
     if (scaleType)
       std::memcpy(scales.row(t - first), row.scale, scales.rowBytes);
@@ -325,17 +328,18 @@ LogicalResult Run::run(tile::SoftcapOp op) {
 }
 
 LogicalResult Run::run(tile::MaskOp op) {
-  if (!item.problem)
-    return op.emitOpError("needs the item of an attend kernel");
+  if (!workTile.problem)
+    return op.emitOpError("needs the work tile of an attend kernel");
   Matrix x = get<Matrix>(op.getX());
   auto read = cast<ReadAttrInterface>(op.getReadAttr());
-  AttendProblem problem = *item.problem;
+  AttendProblem problem = *workTile.problem;
   problem.sink = read.getSinkTokens();
   problem.recent = read.getRecentTokens();
   int64_t first = get<Tokens>(op.getTokens()).first;
   x.hidden.resize(x.data.size());
   for (int64_t row = 0; row < x.rows; ++row) {
-    Visible seen = visibleTo(problem, item.position(row), item.position(row));
+    Visible seen =
+        visibleTo(problem, workTile.position(row), workTile.position(row));
     for (int64_t t = 0; t < x.columns; ++t)
       if (!seen.contains(first + t)) {
         x.at(row, t) = -kInf;
@@ -387,16 +391,16 @@ LogicalResult Run::run(tile::AccumulateOp op) {
 
 LogicalResult Run::store(mlir::Value value) {
   const State &state = get<State>(value);
-  for (int64_t row = 0; row < item.rows; ++row) {
+  for (int64_t row = 0; row < workTile.rows; ++row) {
     double total = state.total[row];
     llvm::SmallVector<double> o(state.sums.columns, 0);
     if (total != 0)
       for (auto [c, x] : llvm::enumerate(o))
         x = state.sums.at(row, c) / total;
-    item.store(row,
-               total == 0 ? -kInf
-                          : M_LN2 * (state.largest[row] + std::log2(total)),
-               o);
+    workTile.store(row,
+                   total == 0 ? -kInf
+                              : M_LN2 * (state.largest[row] + std::log2(total)),
+                   o);
   }
   return success();
 }
@@ -424,27 +428,29 @@ FailureOr<AttendResult> TileInterpreter::attend(Rows q, const HostCache &cache,
     split = longest;
   AttendResult result =
       AttendResult::empty(problem, q.rows, (longest - 1) / split + 1);
-  Item item;
-  item.problem = &problem;
-  item.batch = &batch;
-  item.from = &cache;
-  item.q = q;
+  WorkTile workTile;
+  workTile.problem = &problem;
+  workTile.batch = &batch;
+  workTile.from = &cache;
+  workTile.q = q;
   int64_t dim = problem.cache.getDimV(), splitIdx = 0;
-  item.store = [&](int64_t row, double lse, llvm::ArrayRef<double> o) {
-    int64_t at = (splitIdx * q.rows + item.queryRow(row)) * problem.qHeads +
-                 item.queryHead(row);
+  workTile.store = [&](int64_t row, double lse, llvm::ArrayRef<double> o) {
+    int64_t at = (splitIdx * q.rows + workTile.queryRow(row)) * problem.qHeads +
+                 workTile.queryHead(row);
     result.lse.data[at] = lse;
     llvm::copy(o, &result.o.data[at * dim]);
   };
-  for (item.sequence = 0; item.sequence < batch.sequences(); ++item.sequence) {
-    item.rows = batch.queries(item.sequence) * problem.group;
-    int64_t length = batch.kvLen[item.sequence];
-    for (item.head = 0; item.rows && item.head < problem.cache.getHeads();
-         ++item.head)
+  for (workTile.sequence = 0; workTile.sequence < batch.sequences();
+       ++workTile.sequence) {
+    workTile.rows = batch.queries(workTile.sequence) * problem.group;
+    int64_t length = batch.kvLen[workTile.sequence];
+    for (workTile.head = 0;
+         workTile.rows && workTile.head < problem.cache.getHeads();
+         ++workTile.head)
       for (splitIdx = 0; splitIdx * split < length; ++splitIdx) {
-        item.tokens = {splitIdx * split,
-                       std::min((splitIdx + 1) * split, length)};
-        if (failed(Run(op, item).run(op.getBody().front())))
+        workTile.tokens = {splitIdx * split,
+                           std::min((splitIdx + 1) * split, length)};
+        if (failed(Run(op, workTile).run(op.getBody().front())))
           return failure();
       }
   }
@@ -456,10 +462,10 @@ FailureOr<AttendResult> TileInterpreter::attend(Rows q, const HostCache &cache,
 //===----------------------------------------------------------------------===//
 
 LogicalResult Run::run(tile::ForSplitsOp op) {
-  if (!item.partialO)
-    return op.emitOpError("needs the item of a merge kernel");
+  if (!workTile.partialO)
+    return op.emitOpError("needs the work tile of a merge kernel");
   TileValue state = get<State>(op.getInit());
-  for (int64_t splitIdx = 0; splitIdx < item.partialLse->shape.front();
+  for (int64_t splitIdx = 0; splitIdx < workTile.partialLse->shape.front();
        ++splitIdx) {
     if (failed(round(op, {splitIdx, std::move(state)})))
       return failure();
@@ -470,15 +476,16 @@ LogicalResult Run::run(tile::ForSplitsOp op) {
 }
 
 LogicalResult Run::run(tile::MergeStepOp op) {
-  if (!item.partialO)
-    return op.emitOpError("needs the item of a merge kernel");
+  if (!workTile.partialO)
+    return op.emitOpError("needs the work tile of a merge kernel");
   State state = get<State>(op.getState());
   int64_t splitIdx = get<int64_t>(op.getSplitIdx()), dim = state.sums.columns;
-  for (int64_t row = 0; row < item.rows; ++row) {
-    double lse = item.partialLse->data[splitIdx * item.rows + row];
+  for (int64_t row = 0; row < workTile.rows; ++row) {
+    double lse = workTile.partialLse->data[splitIdx * workTile.rows + row];
     if (lse == -kInf) // its o never matters, be it NaN
       continue;
-    const double *o = &item.partialO->data[(splitIdx * item.rows + row) * dim];
+    const double *o =
+        &workTile.partialO->data[(splitIdx * workTile.rows + row) * dim];
     double logit = lse * M_LOG2E, before = state.largest[row];
     double largest = logit <= before ? before : logit;
     double factor = std::exp2(before - largest), p = std::exp2(logit - largest);
@@ -498,15 +505,15 @@ FailureOr<AttendResult> TileInterpreter::merge(const Tensor &partialO,
   AttendResult result;
   result.o = Tensor(oShape.drop_front(), 0);
   result.lse = Tensor(lseShape.drop_front(), -kInf);
-  Item item;
-  item.rows = result.lse.data.size();
-  item.partialO = &partialO;
-  item.partialLse = &partialLse;
-  item.store = [&](int64_t row, double lse, llvm::ArrayRef<double> o) {
+  WorkTile workTile;
+  workTile.rows = result.lse.data.size();
+  workTile.partialO = &partialO;
+  workTile.partialLse = &partialLse;
+  workTile.store = [&](int64_t row, double lse, llvm::ArrayRef<double> o) {
     result.lse.data[row] = lse;
     llvm::copy(o, &result.o.data[row * oShape.back()]);
   };
-  if (failed(Run(op, item).run(op.getBody().front())))
+  if (failed(Run(op, workTile).run(op.getBody().front())))
     return failure();
   return result;
 }
@@ -516,11 +523,11 @@ FailureOr<AttendResult> TileInterpreter::merge(const Tensor &partialO,
 //===----------------------------------------------------------------------===//
 
 LogicalResult Run::run(tile::LoadRowOp op) {
-  if (!item.to)
-    return op.emitOpError("needs the item of an append kernel");
-  Rows rows = op.getStream() == StreamKind::K ? item.k : item.v;
+  if (!workTile.to)
+    return op.emitOpError("needs the work tile of an append kernel");
+  Rows rows = op.getStream() == StreamKind::K ? workTile.k : workTile.v;
   Matrix x(1, rows.dim);
-  llvm::copy(rows.row(get<Tokens>(op.getRow()).first, item.modelHead),
+  llvm::copy(rows.row(get<Tokens>(op.getRow()).first, workTile.modelHead),
              x.data.begin());
   set(op.getX(), std::move(x));
   return success();
@@ -541,11 +548,11 @@ LogicalResult Run::run(tile::QuantizeOp op) {
 }
 
 LogicalResult Run::run(tile::StoreRowOp op) {
-  if (!item.to)
-    return op.emitOpError("needs the item of an append kernel");
-  HostRow to = HostStream(*item.to, op.getStream())
-                   .row(item.slot / item.to->outerTokens, item.head,
-                        item.slot % item.to->outerTokens);
+  if (!workTile.to)
+    return op.emitOpError("needs the work tile of an append kernel");
+  HostRow to = HostStream(*workTile.to, op.getStream())
+                   .row(workTile.slot / workTile.to->outerTokens, workTile.head,
+                        workTile.slot % workTile.to->outerTokens);
   const Bytes &codes = get<Bytes>(op.getCodes());
   std::memcpy(to.codes, codes.row(0), codes.rowBytes);
   if (op.getScale()) {
@@ -560,18 +567,19 @@ LogicalResult TileInterpreter::append(Rows k, Rows v, Slots slot,
   tile::KernelOp op = kernel;
   auto store =
       SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
-  Item item;
-  item.k = k;
-  item.v = v;
-  item.to = &cache;
+  WorkTile workTile;
+  workTile.k = k;
+  workTile.v = v;
+  workTile.to = &cache;
   for (auto [row, at] : llvm::enumerate(slot)) {
     if (at < 0)
       continue;
-    item.row = row;
-    item.slot = at;
-    for (item.head = 0; item.head < cache.type.getHeads(); ++item.head) {
-      item.modelHead = store.getHeadBegin() + item.head;
-      if (failed(Run(op, item).run(op.getBody().front())))
+    workTile.row = row;
+    workTile.slot = at;
+    for (workTile.head = 0; workTile.head < cache.type.getHeads();
+         ++workTile.head) {
+      workTile.modelHead = store.getHeadBegin() + workTile.head;
+      if (failed(Run(op, workTile).run(op.getBody().front())))
         return failure();
     }
   }

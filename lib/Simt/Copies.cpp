@@ -32,10 +32,10 @@ void Cta::startCopy(Thread &thread, Copy &copy, const Access &as) {
     fail(thread, format("copies %u bytes from global memory at %#zx: not "
                         "aligned",
                         copy.bytes, size_t(copy.from)));
-  Agent agent = this->agent(thread);
-  check(thread, shared.begin(copy.to, copy.bytes, agent, as));
+  Accessor accessor = this->accessor(thread);
+  check(thread, shared.begin(copy.to, copy.bytes, accessor, as));
   if (copy.fromMemory) {
-    check(thread, global.copyFrom(copy.from, copy.fromMemory, agent, as));
+    check(thread, global.copyFrom(copy.from, copy.fromMemory, accessor, as));
     note(thread, Traffic::Space::Global, copy.from, copy.fromMemory);
   }
   copy.digest = digestOf(copy);
@@ -62,7 +62,7 @@ void Cta::copyAsync(Thread &thread, Copy copy) {
     fail(thread, format("a copy of %u bytes takes %u from memory", copy.bytes,
                         copy.fromMemory));
   copy.group = thread.group;
-  startCopy(thread, copy, agent(thread).access);
+  startCopy(thread, copy, accessor(thread).access);
   note(thread, Traffic::Space::CopyTarget, copy.to, copy.bytes);
   thread.copies.push_back(copy);
   thread.inFlight.begin(copy.bytes);
@@ -70,7 +70,7 @@ void Cta::copyAsync(Thread &thread, Copy copy) {
 
 /// Performs a thread's copies but those of its `keep` last groups.
 void Cta::finishCopies(Thread &thread, uint32_t keep) {
-  Agent by = agent(thread);
+  Accessor by = accessor(thread);
   size_t done = 0;
   for (const Copy &copy : thread.copies) {
     if (copy.group + keep >= thread.group)
@@ -116,7 +116,7 @@ void Cta::startBulk(Thread &thread, Copy copy) {
   if (!barrier.fenced)
     fail(thread, "a bulk copy completes on an mbarrier whose initialisation "
                  "was not fenced");
-  Access as = agent(thread).access;
+  Access as = accessor(thread).access;
   as.actor = uint8_t(kMaxWarps + barrier.number);
   as.lanes = 1;
   as.clock = barrier.phase + 1;
@@ -162,11 +162,11 @@ void Cta::initBarrier(Thread &thread, uint32_t at, uint32_t expected) {
                         kMaxMbarriers));
   if (expected == 0)
     fail(thread, "an mbarrier that expects no arrival");
-  check(thread, shared.makeBarrier(at, agent(thread)));
+  check(thread, shared.makeBarrier(at, accessor(thread)));
   MBarrier barrier;
   barrier.number = uint32_t(mbarriers.size());
   barrier.expected = barrier.pending = expected;
-  barrier.made = agent(thread).access;
+  barrier.made = accessor(thread).access;
   mbarriers.emplace(at, std::move(barrier));
 }
 
@@ -182,7 +182,7 @@ MBarrier &Cta::mbarrier(Thread &thread, uint32_t at) {
   if (found == mbarriers.end())
     fail(thread, format("no mbarrier was initialised at %u", at));
   MBarrier &barrier = found->second;
-  if (!agent(thread).follows(barrier.made))
+  if (!accessor(thread).follows(barrier.made))
     fail(thread,
          format("race: uses the mbarrier at %u, initialised by warp %u "
                 "lane %d in `%s`, without a barrier between",
@@ -199,7 +199,7 @@ void Cta::complete(MBarrier &barrier) {
   barrier.knows = barrier.next;
   barrier.pending = barrier.expected;
   for (Thread *thread : barrier.waiting) {
-    learn(*thread, barrier.knows);
+    acquire(*thread, barrier.knows);
     makeReady(*thread);
     barrier.seen = barrier.phase;
   }
@@ -214,7 +214,7 @@ void Cta::arrive(Thread &thread, uint32_t at, uint32_t bytes) {
                         barrier.expected));
   barrier.bytes += bytes;
   --barrier.pending;
-  tell(thread, barrier.next);
+  release(thread, barrier.next);
   complete(barrier);
 }
 
@@ -223,7 +223,7 @@ void Cta::waitFor(Thread &thread, uint32_t at, uint32_t parity) {
   MBarrier &barrier = mbarrier(thread, at);
   // It is when the one under way has the other parity.
   if (barrier.phase % 2 != (parity & 1)) {
-    learn(thread, barrier.knows);
+    acquire(thread, barrier.knows);
     barrier.seen = barrier.phase;
     return;
   }

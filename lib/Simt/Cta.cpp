@@ -102,7 +102,7 @@ void Cta::start(void *argument) {
 }
 
 /// A thread of the warp that can go on: the next lane, so that all come to
-/// where they meet; or of any other warp.
+/// where they synchronise; or of any other warp.
 Thread *Cta::pick(uint32_t warpIndex) {
   if (uint32_t ready = warps[warpIndex].ready)
     return &lanesOf(warpIndex)[std::countr_zero(ready)];
@@ -193,9 +193,9 @@ void Cta::accessEntry(KvcSimThread *abi, const void *address, uint32_t bytes,
   auto at = reinterpret_cast<uintptr_t>(address);
   bool write = flags & KVC_SIM_WRITE;
   enter(thread, [&](Cta &cta) {
-    Agent agent = cta.agent(thread);
-    cta.check(thread, write ? cta.global.write(at, bytes, agent)
-                            : cta.global.read(at, bytes, agent));
+    Accessor accessor = cta.accessor(thread);
+    cta.check(thread, write ? cta.global.write(at, bytes, accessor)
+                            : cta.global.read(at, bytes, accessor));
     (write ? cta.counters.bytesWritten : cta.counters.bytesRead) += bytes;
     cta.note(thread, Traffic::Space::Global, at, bytes);
   });

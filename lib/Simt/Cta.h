@@ -53,7 +53,7 @@ struct Thread {
   uint32_t group; ///< that copies belong to now
   InFlight inFlight;
   /// What was over, and the own clock, at the last fence.proxy.async.
-  std::unique_ptr<Seen> fenced;
+  std::unique_ptr<VectorClock> fenced;
   uint32_t fencedClock;
 };
 
@@ -96,7 +96,7 @@ public:
         shared(sites) {}
 
   /// What atomics released, by address and CTA.
-  using Released = std::map<uintptr_t, std::map<uint32_t, Seen>>;
+  using Released = std::map<uintptr_t, std::map<uint32_t, VectorClock>>;
 
   /// Runs CTA `index` of a launch. "" or a finding. What instructions throw is
   /// thrown here: the CTA may be run again then, or another.
@@ -137,7 +137,7 @@ private:
     if (!finding.empty())
       fail(thread, std::move(finding));
   }
-  Agent agent(const Thread &thread) const {
+  Accessor accessor(const Thread &thread) const {
     return {{thread.clock, thread.site, uint32_t(1) << thread.lane, index,
              uint8_t(thread.warp)},
             thread.alone ? *thread.alone : warps[thread.warp].knows};
@@ -154,11 +154,11 @@ private:
   }
   void collective(Thread &thread);
 
-  //===--- Order.cpp: what threads learn from each other --------------------//
+  //===--- Order.cpp: release and acquire among threads --------------------//
   uint32_t lastClock(uint32_t warp);
-  void meet(uint32_t warp);
-  void learn(Thread &thread, const Knowledge &knowledge);
-  void tell(Thread &thread, Knowledge &to);
+  void syncWarp(uint32_t warp);
+  void acquire(Thread &thread, const Knowledge &knowledge);
+  void release(Thread &thread, Knowledge &to);
   void barrier(Thread &thread, bool waits);
   uint32_t addAtomically(Thread &thread, uintptr_t at, uint32_t x);
 

@@ -28,7 +28,7 @@ float flush(float x) {
 /// Operands are an address, if `store` words, and an offset.
 void Instructions::loadShared(uint32_t bytes, unsigned words) {
   uint32_t at = offsetOf(u32(0) + u32(1));
-  cta.check(thread, cta.shared.read(at, bytes, cta.agent(thread)));
+  cta.check(thread, cta.shared.read(at, bytes, cta.accessor(thread)));
   cta.note(thread, Traffic::Space::Shared, at, bytes);
   uint32_t value[4] = {};
   std::memcpy(value, cta.shared.data() + at, bytes);
@@ -38,7 +38,7 @@ void Instructions::loadShared(uint32_t bytes, unsigned words) {
 
 void Instructions::storeShared(uint32_t bytes, unsigned words) {
   uint32_t at = offsetOf(u32(0) + u32(1 + words));
-  cta.check(thread, cta.shared.write(at, bytes, cta.agent(thread)));
+  cta.check(thread, cta.shared.write(at, bytes, cta.accessor(thread)));
   cta.note(thread, Traffic::Space::Shared, at, bytes);
   uint32_t value[4];
   for (unsigned i = 0; i < words; ++i)
@@ -100,7 +100,7 @@ KVC_SIMT_ONE(MbarArriveExpectTx) {
 }
 KVC_SIMT_ONE(MbarWait) { cta.waitFor(thread, offsetOf(u32(0)), u32(1)); }
 KVC_SIMT_ONE(FenceProxyAsync) {
-  thread.fenced = std::make_unique<Seen>(cta.agent(thread).knows.own);
+  thread.fenced = std::make_unique<VectorClock>(cta.accessor(thread).knows.own);
   thread.fencedClock = thread.clock++;
 }
 KVC_SIMT_ONE(AtomAddAcqRel) {
@@ -174,7 +174,7 @@ uint16_t kvc::simt::toBF16(float x) {
 
 KVC_SIMT_WARP(BarSync) { cta.barrier(thread, /*waits=*/true); }
 KVC_SIMT_WARP(BarArrive) { cta.barrier(thread, /*waits=*/false); }
-KVC_SIMT_WARP(WarpSync) { cta.meet(thread.warp); }
+KVC_SIMT_WARP(WarpSync) { cta.syncWarp(thread.warp); }
 KVC_SIMT_WARP(ShflBfly) {
   for (uint32_t lane = 0; lane < 32; ++lane)
     lanes[lane].abi.out[0] =

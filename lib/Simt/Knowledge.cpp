@@ -6,7 +6,7 @@
 
 using namespace kvc::simt;
 
-bool Seen::has(uint32_t warp, uint32_t lane, uint32_t clock) const {
+bool VectorClock::has(uint32_t warp, uint32_t lane, uint32_t clock) const {
   if (clock <= all[warp])
     return true;
   for (const Lane &known : lanes)
@@ -15,7 +15,7 @@ bool Seen::has(uint32_t warp, uint32_t lane, uint32_t clock) const {
   return false;
 }
 
-void Seen::add(uint32_t warp, uint32_t lane, uint32_t clock) {
+void VectorClock::add(uint32_t warp, uint32_t lane, uint32_t clock) {
   for (Lane &known : lanes)
     if (known.warp == warp && known.lane == lane) {
       known.clock = std::max(known.clock, clock);
@@ -24,7 +24,7 @@ void Seen::add(uint32_t warp, uint32_t lane, uint32_t clock) {
   lanes.push_back({uint8_t(warp), uint8_t(lane), clock});
 }
 
-void Seen::join(const Seen &other) {
+void VectorClock::join(const VectorClock &other) {
   for (unsigned i = 0; i < kActors; ++i)
     all[i] = std::max(all[i], other.all[i]);
   for (const Lane &lane : other.lanes)
@@ -39,8 +39,8 @@ void Knowledge::join(const Knowledge &other) {
     others[cta].join(seen);
 }
 
-uint32_t Agent::openLanes(const Access &other) const {
-  const Seen *seen = &knows.own;
+uint32_t Accessor::openLanes(const Access &other) const {
+  const VectorClock *seen = &knows.own;
   uint32_t open = other.lanes;
   if (other.cta != access.cta) {
     auto known = knows.others.find(other.cta);
@@ -56,7 +56,7 @@ uint32_t Agent::openLanes(const Access &other) const {
   return open;
 }
 
-bool Agent::followsOther(const Access &other) const {
+bool Accessor::followsOther(const Access &other) const {
   auto known = knows.others.find(other.cta);
   if (known == knows.others.end())
     return false;

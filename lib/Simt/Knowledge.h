@@ -2,13 +2,13 @@
 //
 // Happens-before by vector clocks, in the way of FastTrack (Flanagan and
 // Freund, PLDI 2009). Every thread has a clock, which advances when the thread
-// tells others what it has done; an access is over for another thread once
-// that one has learnt a clock not below the access's.
+// releases what it has done; an access is over for another thread once that
+// one has acquired a clock not below the access's.
 //
-// Threads mostly learn and tell by whole warps: a warp's lanes share what they
-// know, and what they tell is one number for all of them. What a single lane
-// tells (by an mbarrier or an atomic) is kept by lane until the warp's next
-// barrier.
+// Threads mostly acquire and release by whole warps: a warp's lanes share what
+// they know, and what they release is one number for all of them. What a single
+// lane releases (by an mbarrier or an atomic) is kept by lane until the warp's
+// next barrier.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_LIB_SIMT_KNOWLEDGE_H
@@ -27,7 +27,7 @@ inline constexpr unsigned kMaxWarps = 32, kMaxMbarriers = 32;
 inline constexpr unsigned kActors = kMaxWarps + kMaxMbarriers;
 
 /// What is over in one CTA.
-struct Seen {
+struct VectorClock {
   struct Lane {
     uint8_t warp, lane;
     uint32_t clock;
@@ -35,15 +35,15 @@ struct Seen {
   std::array<uint32_t, kActors> all = {}; ///< for all lanes of an actor
   std::vector<Lane> lanes;                ///< where more is for one lane
 
-  void join(const Seen &other);
+  void join(const VectorClock &other);
   void add(uint32_t warp, uint32_t lane, uint32_t clock);
   bool has(uint32_t warp, uint32_t lane, uint32_t clock) const;
 };
 
 /// What a thread of a CTA knows.
 struct Knowledge {
-  Seen own;                        ///< of its CTA
-  std::map<uint32_t, Seen> others; ///< of other CTAs
+  VectorClock own;                        ///< of its CTA
+  std::map<uint32_t, VectorClock> others; ///< of other CTAs
 
   void join(const Knowledge &other);
 };
@@ -65,7 +65,7 @@ struct Access {
 };
 
 /// Who accesses, and what it knows.
-struct Agent {
+struct Accessor {
   Access access;
   const Knowledge &knows;
 

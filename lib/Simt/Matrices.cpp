@@ -17,7 +17,7 @@ void Instructions::loadMatrices(Thread *lanes, unsigned count,
       uint32_t at =
           offsetOf(uint32_t(lane.abi.in[0]) + uint32_t(lane.abi.in[1]));
       // All lanes read it: what one of them wrote must be over for the warp.
-      Agent all = cta.agent(lane);
+      Accessor all = cta.accessor(lane);
       all.access.lanes = kAllLanes;
       all.access.clock = clock;
       cta.check(lane, cta.shared.read(at, 16, all));

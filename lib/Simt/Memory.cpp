@@ -8,15 +8,15 @@
 using namespace kvc::simt;
 
 /// "warp 1 lane 2 in `...`"
-static std::string describe(const Access &access, const Agent &agent,
+static std::string describe(const Access &access, const Accessor &accessor,
                             SiteNames &sites) {
   std::string cta;
-  if (access.cta != agent.access.cta)
+  if (access.cta != accessor.access.cta)
     cta = format("CTA %u ", access.cta);
   const char *site = sites(access.site);
   if (access.actor >= kMaxWarps)
     return cta + format("the bulk copy in `%s`", site);
-  uint32_t lanes = agent.openLanes(access);
+  uint32_t lanes = accessor.openLanes(access);
   if (lanes == kAllLanes)
     return cta + format("warp %u in `%s`", access.actor, site);
   return cta + format("warp %u lane %d in `%s`", access.actor,
@@ -62,8 +62,9 @@ std::string SharedMemory::misuse(uint32_t at, uint32_t count, bool write) {
 }
 
 /// What every access must keep to.
-std::string SharedMemory::use(uint32_t at, uint32_t count, const Agent &agent,
-                              const Access &as, bool write) {
+std::string SharedMemory::use(uint32_t at, uint32_t count,
+                              const Accessor &accessor, const Access &as,
+                              bool write) {
   const char *verb = write ? "writes" : "reads";
   if (std::string finding = place(at, count, verb); !finding.empty())
     return finding;
@@ -75,31 +76,31 @@ std::string SharedMemory::use(uint32_t at, uint32_t count, const Agent &agent,
   if (either > Valid || (both != Valid && !write))
     return misuse(at, count, write);
   Race race;
-  if (write ? races.write(at, count, agent, as, race)
-            : races.read(at, count, agent, as, race))
+  if (write ? races.write(at, count, accessor, as, race)
+            : races.read(at, count, accessor, as, race))
     return "";
   return format("race: %s shared memory at %zu, %s by %s, without a barrier "
                 "between",
                 verb, size_t(race.at), race.written ? "written" : "read",
-                describe(race.other, agent, sites).c_str());
+                describe(race.other, accessor, sites).c_str());
 }
 
 std::string SharedMemory::read(uint32_t at, uint32_t count,
-                               const Agent &agent) {
-  return use(at, count, agent, agent.access, false);
+                               const Accessor &accessor) {
+  return use(at, count, accessor, accessor.access, false);
 }
 
 std::string SharedMemory::write(uint32_t at, uint32_t count,
-                                const Agent &agent) {
-  std::string finding = use(at, count, agent, agent.access, true);
+                                const Accessor &accessor) {
+  std::string finding = use(at, count, accessor, accessor.access, true);
   if (finding.empty())
     std::fill_n(&states[at], count, Valid);
   return finding;
 }
 
-std::string SharedMemory::begin(uint32_t at, uint32_t count, const Agent &agent,
-                                const Access &as) {
-  std::string finding = use(at, count, agent, as, true);
+std::string SharedMemory::begin(uint32_t at, uint32_t count,
+                                const Accessor &accessor, const Access &as) {
+  std::string finding = use(at, count, accessor, as, true);
   if (finding.empty()) {
     std::fill_n(&states[at], count, InFlight);
     std::memset(&bytes[at], 0xff, count);
@@ -107,15 +108,15 @@ std::string SharedMemory::begin(uint32_t at, uint32_t count, const Agent &agent,
   return finding;
 }
 
-void SharedMemory::finish(uint32_t at, uint32_t count, const Agent *by) {
+void SharedMemory::finish(uint32_t at, uint32_t count, const Accessor *by) {
   std::fill_n(&states[at], count, Valid);
   Race none; // nobody could touch them
   if (by)
     races.write(at, count, *by, by->access, none);
 }
 
-std::string SharedMemory::makeBarrier(uint32_t at, const Agent &agent) {
-  std::string finding = use(at, 8, agent, agent.access, true);
+std::string SharedMemory::makeBarrier(uint32_t at, const Accessor &accessor) {
+  std::string finding = use(at, 8, accessor, accessor.access, true);
   if (finding.empty())
     std::fill_n(&states[at], 8, Barrier);
   return finding;
@@ -161,12 +162,12 @@ std::string GlobalMemory::bounds(uintptr_t at, uint32_t bytes, bool write) {
                 readable ? "it may only be read" : "out of bounds");
 }
 
-std::string GlobalMemory::race(const Race &race, const Agent &agent,
+std::string GlobalMemory::race(const Race &race, const Accessor &accessor,
                                const char *verb) {
   return format("race: %s global memory at %#zx, %s by %s, without "
                 "synchronisation between",
                 verb, size_t(race.at), race.written ? "written" : "read",
-                describe(race.other, agent, sites).c_str());
+                describe(race.other, accessor, sites).c_str());
 }
 
 /// Whether loads and stores of so many bytes may be there.
@@ -178,29 +179,30 @@ static std::string aligned(uintptr_t at, uint32_t bytes, const char *verb) {
 }
 
 std::string GlobalMemory::read(uintptr_t at, uint32_t bytes,
-                               const Agent &agent) {
+                               const Accessor &accessor) {
   std::string finding = aligned(at, bytes, "reads");
   if (finding.empty())
-    finding = copyFrom(at, bytes, agent, agent.access);
+    finding = copyFrom(at, bytes, accessor, accessor.access);
   return finding;
 }
 
 std::string GlobalMemory::copyFrom(uintptr_t at, uint32_t bytes,
-                                   const Agent &agent, const Access &as) {
+                                   const Accessor &accessor, const Access &as) {
   std::string finding = bounds(at, bytes, false);
   Race found;
-  if (finding.empty() && !races.read(at, bytes, agent, as, found))
-    finding = race(found, agent, "reads");
+  if (finding.empty() && !races.read(at, bytes, accessor, as, found))
+    finding = race(found, accessor, "reads");
   return finding;
 }
 
 std::string GlobalMemory::write(uintptr_t at, uint32_t bytes,
-                                const Agent &agent) {
+                                const Accessor &accessor) {
   std::string finding = aligned(at, bytes, "writes");
   if (finding.empty())
     finding = bounds(at, bytes, true);
   Race found;
-  if (finding.empty() && !races.write(at, bytes, agent, agent.access, found))
-    finding = race(found, agent, "writes");
+  if (finding.empty() &&
+      !races.write(at, bytes, accessor, accessor.access, found))
+    finding = race(found, accessor, "writes");
   return finding;
 }

@@ -20,16 +20,16 @@ public:
   void reset(size_t bytes);
 
   /// A read or write of `bytes`, naturally aligned.
-  std::string read(uint32_t at, uint32_t bytes, const Agent &agent);
-  std::string write(uint32_t at, uint32_t bytes, const Agent &agent);
-  /// A copy to these bytes begins, which the agent issues and `as` writes: they
-  /// are poison until finish().
-  std::string begin(uint32_t at, uint32_t bytes, const Agent &agent,
+  std::string read(uint32_t at, uint32_t bytes, const Accessor &accessor);
+  std::string write(uint32_t at, uint32_t bytes, const Accessor &accessor);
+  /// A copy to these bytes begins, which the accessor issues and `as` writes:
+  /// they are poison until finish().
+  std::string begin(uint32_t at, uint32_t bytes, const Accessor &accessor,
                     const Access &as);
   /// It is there; if `by` waited for it, as if that had written it now.
-  void finish(uint32_t at, uint32_t bytes, const Agent *by);
+  void finish(uint32_t at, uint32_t bytes, const Accessor *by);
   /// Eight bytes that only barrier instructions may touch.
-  std::string makeBarrier(uint32_t at, const Agent &agent);
+  std::string makeBarrier(uint32_t at, const Accessor &accessor);
   /// Who wrote a byte last.
   Access writer(uint32_t at) { return races.writer(at); }
 
@@ -39,7 +39,7 @@ private:
   enum State : uint8_t { Poison, Valid, InFlight, Barrier };
 
   std::string place(uint32_t at, uint32_t size, const char *verb);
-  std::string use(uint32_t at, uint32_t size, const Agent &agent,
+  std::string use(uint32_t at, uint32_t size, const Accessor &accessor,
                   const Access &as, bool write);
   std::string misuse(uint32_t at, uint32_t size, bool write);
 
@@ -61,10 +61,10 @@ public:
   void reset() { races.reset(0); }
 
   /// A read or write of `bytes`, naturally aligned.
-  std::string read(uintptr_t at, uint32_t bytes, const Agent &agent);
-  std::string write(uintptr_t at, uint32_t bytes, const Agent &agent);
-  /// A copy from these bytes begins, which the agent issues and `as` reads.
-  std::string copyFrom(uintptr_t at, uint32_t bytes, const Agent &agent,
+  std::string read(uintptr_t at, uint32_t bytes, const Accessor &accessor);
+  std::string write(uintptr_t at, uint32_t bytes, const Accessor &accessor);
+  /// A copy from these bytes begins, which the accessor issues and `as` reads.
+  std::string copyFrom(uintptr_t at, uint32_t bytes, const Accessor &accessor,
                        const Access &as);
 
 private:
@@ -78,7 +78,8 @@ private:
     }
   };
   std::string bounds(uintptr_t at, uint32_t bytes, bool write);
-  std::string race(const Race &race, const Agent &agent, const char *verb);
+  std::string race(const Race &race, const Accessor &accessor,
+                   const char *verb);
 
   SiteNames &sites;
   std::multimap<uintptr_t, Range> ranges;

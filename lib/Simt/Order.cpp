@@ -1,4 +1,4 @@
-//===- Order.cpp - what threads learn from each other ---------------------===//
+//===- Order.cpp - release and acquire among threads ----------------------===//
 #include "lib/Simt/Cta.h"
 
 #include <algorithm>
@@ -13,8 +13,8 @@ uint32_t Cta::lastClock(uint32_t warp) {
   return last;
 }
 
-/// What one lane has done and learnt, all know.
-void Cta::meet(uint32_t index) {
+/// A barrier of the warp: what one lane has done and acquired, all know.
+void Cta::syncWarp(uint32_t index) {
   Warp &warp = warps[index];
   uint32_t last = lastClock(index);
   Thread *lanes = lanesOf(index);
@@ -24,23 +24,24 @@ void Cta::meet(uint32_t index) {
     lanes[lane].alone.reset();
     lanes[lane].clock = last + 1;
   }
-  Seen &own = warp.knows.own;
+  VectorClock &own = warp.knows.own;
   own.all[index] = last;
-  std::erase_if(own.lanes,
-                [&](const Seen::Lane &lane) { return lane.warp == index; });
+  std::erase_if(own.lanes, [&](const VectorClock::Lane &lane) {
+    return lane.warp == index;
+  });
 }
 
-/// A single lane learns; the others do at the warp's next barrier.
-void Cta::learn(Thread &thread, const Knowledge &knowledge) {
+/// A single lane acquires; the others do at the warp's next barrier.
+void Cta::acquire(Thread &thread, const Knowledge &knowledge) {
   if (!thread.alone)
     thread.alone = std::make_unique<Knowledge>(warps[thread.warp].knows);
   thread.alone->join(knowledge);
 }
 
-/// What a single lane has done and learnt is told; what it does from now on is
-/// not.
-void Cta::tell(Thread &thread, Knowledge &to) {
-  to.join(agent(thread).knows);
+/// What a single lane has done and acquired is released; what it does from now
+/// on is not.
+void Cta::release(Thread &thread, Knowledge &to) {
+  to.join(accessor(thread).knows);
   to.own.add(thread.warp, thread.lane, thread.clock);
   ++thread.clock;
 }
@@ -72,14 +73,15 @@ void Cta::barrier(Thread &thread, bool waits) {
          format("more threads at barrier %u than its %u", number, expected));
   Warp &warp = warps[thread.warp];
   if (waits) {
-    meet(thread.warp);
+    syncWarp(thread.warp);
     barrier.waiting.push_back(thread.warp);
     warp.ready = 0;
     barrier.knows.join(warp.knows);
   } else {
-    // Tells what all lanes did; they learn nothing, not even of each other.
+    // Releases what all lanes did; they acquire nothing, not even of each
+    // other.
     for (uint32_t lane = 0; lane < 32; ++lane)
-      tell(lanes[lane], barrier.knows);
+      release(lanes[lane], barrier.knows);
   }
   if (barrier.arrived == expected) {
     for (uint32_t waiting : barrier.waiting) {
@@ -94,19 +96,19 @@ void Cta::barrier(Thread &thread, bool waits) {
 
 /// Acquires what was released at an address, adds, releases.
 uint32_t Cta::addAtomically(Thread &thread, uintptr_t at, uint32_t x) {
-  std::map<uint32_t, Seen> &place = (*released)[at];
+  std::map<uint32_t, VectorClock> &place = (*released)[at];
   if (!place.empty()) {
     Knowledge released;
     for (const auto &[cta, seen] : place)
       (cta == index ? released.own : released.others[cta]) = seen;
-    learn(thread, released);
+    acquire(thread, released);
   }
   // Atomics on one address do not race with each other.
-  check(thread, global.write(at, 4, agent(thread)));
-  Knowledge told;
-  tell(thread, told);
-  place[index].join(told.own);
-  for (const auto &[cta, seen] : told.others)
+  check(thread, global.write(at, 4, accessor(thread)));
+  Knowledge known;
+  release(thread, known);
+  place[index].join(known.own);
+  for (const auto &[cta, seen] : known.others)
     place[cta].join(seen);
   counters.bytesRead += 4;
   counters.bytesWritten += 4;

@@ -79,7 +79,7 @@ bool Races::visit(uintptr_t at, uint32_t bytes, Visit visit) {
   return true;
 }
 
-void Races::addReader(Cell &cell, const Agent &agent, const Access &as) {
+void Races::addReader(Cell &cell, const Accessor &accessor, const Access &as) {
   // Lanes of a warp are one reader while their clocks agree.
   auto merge = [&](Access &reader) {
     if (reader.clock != as.clock || reader.actor != as.actor ||
@@ -88,11 +88,11 @@ void Races::addReader(Cell &cell, const Agent &agent, const Access &as) {
     reader.lanes |= as.lanes;
     return true;
   };
-  // A read that is over for the agent is over for whoever waits for the agent;
-  // but who waits for its copy need not have waited for the agent.
-  bool itself = as.actor == agent.access.actor;
+  // A read that is over for the accessor is over for whoever waits for the
+  // accessor; but who waits for its copy need not have waited for the accessor.
+  bool itself = as.actor == accessor.access.actor;
   auto replace = [&](Access &reader) {
-    if (reader.clock && !(itself && agent.follows(reader)))
+    if (reader.clock && !(itself && accessor.follows(reader)))
       return false;
     reader = as;
     return true;
@@ -110,40 +110,40 @@ void Races::addReader(Cell &cell, const Agent &agent, const Access &as) {
   cell.more = newNode(as, cell.more);
 }
 
-bool Races::read(uintptr_t at, uint32_t bytes, const Agent &agent,
+bool Races::read(uintptr_t at, uint32_t bytes, const Accessor &accessor,
                  const Access &as, Race &race) {
   return visit(at, bytes, [&](Cell &cell, uintptr_t where) {
-    if (!agent.follows(cell.writer)) {
+    if (!accessor.follows(cell.writer)) {
       race = {where, cell.writer, true};
       return false;
     }
-    addReader(cell, agent, as);
+    addReader(cell, accessor, as);
     return true;
   });
 }
 
-bool Races::checkWrite(Cell &cell, uintptr_t at, const Agent &agent,
+bool Races::checkWrite(Cell &cell, uintptr_t at, const Accessor &accessor,
                        Race &race) {
-  if (!agent.follows(cell.writer)) {
+  if (!accessor.follows(cell.writer)) {
     race = {at, cell.writer, true};
     return false;
   }
-  if (!agent.follows(cell.reader)) {
+  if (!accessor.follows(cell.reader)) {
     race = {at, cell.reader, false};
     return false;
   }
   for (uint32_t node = cell.more; node != kNone; node = nodes[node].next)
-    if (!agent.follows(nodes[node].reader)) {
+    if (!accessor.follows(nodes[node].reader)) {
       race = {at, nodes[node].reader, false};
       return false;
     }
   return true;
 }
 
-bool Races::write(uintptr_t at, uint32_t bytes, const Agent &agent,
+bool Races::write(uintptr_t at, uint32_t bytes, const Accessor &accessor,
                   const Access &as, Race &race) {
   return visit(at, bytes, [&](Cell &cell, uintptr_t where) {
-    if (!checkWrite(cell, where, agent, race))
+    if (!checkWrite(cell, where, accessor, race))
       return false;
     cell.writer = as;
     cell.reader = Access();

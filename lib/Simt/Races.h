@@ -23,12 +23,13 @@ public:
   /// Forgets all. Addresses below `dense` are found fastest.
   void reset(size_t dense);
 
-  /// Notes a read or write as that of `as`, which the agent itself is or has
-  /// begun; false with `race` set if an earlier one is not over for the agent.
-  bool read(uintptr_t at, uint32_t bytes, const Agent &agent, const Access &as,
-            Race &race);
-  bool write(uintptr_t at, uint32_t bytes, const Agent &agent, const Access &as,
-             Race &race);
+  /// Notes a read or write as that of `as`, which the accessor itself is or has
+  /// begun; false with `race` set if an earlier one is not over for the
+  /// accessor.
+  bool read(uintptr_t at, uint32_t bytes, const Accessor &accessor,
+            const Access &as, Race &race);
+  bool write(uintptr_t at, uint32_t bytes, const Accessor &accessor,
+             const Access &as, Race &race);
   /// Who wrote these bytes last.
   Access writer(uintptr_t at);
 
@@ -53,8 +54,9 @@ private:
 
   Page &page(uintptr_t number);
   void refine(Page &page, unsigned shift);
-  void addReader(Cell &cell, const Agent &agent, const Access &as);
-  bool checkWrite(Cell &cell, uintptr_t at, const Agent &agent, Race &race);
+  void addReader(Cell &cell, const Accessor &accessor, const Access &as);
+  bool checkWrite(Cell &cell, uintptr_t at, const Accessor &accessor,
+                  Race &race);
   uint32_t newNode(const Access &reader, uint32_t next);
   template <typename Visit>
   bool visit(uintptr_t at, uint32_t bytes, Visit visit);

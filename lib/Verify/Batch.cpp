@@ -10,7 +10,7 @@ namespace {
 /// Draws sizes while a budget lasts.
 class Sizes {
 public:
-  Sizes(const StoreSubject &store, Random &random)
+  Sizes(const CompiledStore &store, Random &random)
       : store(store), visits(boundsOf(store).visits), random(random) {
     int64_t dims = store.cache().getDimK() + store.cache().getDimV();
     tokenCost = store.kvHeads() * dims;
@@ -28,7 +28,7 @@ private:
   int64_t length();
   int64_t queries(int64_t length);
 
-  const StoreSubject &store;
+  const CompiledStore &store;
   std::vector<Visit> visits; ///< lengths that are worth more than others
   Random &random;
   int64_t tokenCost, pairCost;
@@ -84,7 +84,7 @@ std::pair<int64_t, int64_t> Sizes::draw() {
   return {tokens, count};
 }
 
-DataKind randomKind(const StoreSubject &store, Random &random) {
+DataKind randomKind(const CompiledStore &store, Random &random) {
   if (random.percent(55))
     return DataKind::Normal;
   DataKind kind =
@@ -100,39 +100,39 @@ DataKind randomKind(const StoreSubject &store, Random &random) {
 
 } // namespace
 
-std::vector<Member> verify::randomBatch(const StoreSubject &store,
-                                        Random &random) {
-  std::vector<Member> members;
+std::vector<TestSequence> verify::randomBatch(const CompiledStore &store,
+                                              Random &random) {
+  std::vector<TestSequence> sequences;
   Sizes sizes(store, random);
   // The first is never trivial: see N14.
   auto [tokens, queries] = sizes.draw();
   tokens = std::max<int64_t>(tokens, 3);
   queries = std::clamp<int64_t>(queries, 1, tokens);
-  members.push_back(
-      makeMember(store, DataKind::Normal, tokens, queries, random));
+  sequences.push_back(
+      makeSequence(store, DataKind::Normal, tokens, queries, random));
   for (int64_t more = random.range(1, 5); more; --more) {
     auto [tokens, queries] = sizes.draw();
     DataKind kind = randomKind(store, random);
-    members.push_back(makeMember(store, kind, tokens, queries, random));
+    sequences.push_back(makeSequence(store, kind, tokens, queries, random));
   }
   // Padding rows, which see nothing.
-  members.push_back(
-      makeMember(store, DataKind::Normal, 0, random.range(1, 3), random));
-  random.shuffle(members);
-  return members;
+  sequences.push_back(
+      makeSequence(store, DataKind::Normal, 0, random.range(1, 3), random));
+  random.shuffle(sequences);
+  return sequences;
 }
 
-std::vector<Member> verify::exactBatch(const StoreSubject &store,
-                                       Random &random) {
-  std::vector<Member> members;
+std::vector<TestSequence> verify::exactBatch(const CompiledStore &store,
+                                             Random &random) {
+  std::vector<TestSequence> sequences;
   Sizes sizes(store, random);
   for (int64_t more = random.range(2, 3); more; --more) {
     auto [tokens, queries] = sizes.draw();
-    members.push_back(
-        makeMember(store, DataKind::Addresses, tokens, queries, random));
+    sequences.push_back(
+        makeSequence(store, DataKind::Addresses, tokens, queries, random));
   }
-  // Within one split: parts are divided by their own sums, and a mean over
-  // several is not exact.
+  // Within one split: partial results are divided by their own sums, and a mean
+  // over several is not exact.
   int64_t split = store.variantFor(1).split;
   int64_t power = int64_t(1) << random.range(0, store.emulated ? 7 : 9);
   while (split && power > split)
@@ -142,24 +142,24 @@ std::vector<Member> verify::exactBatch(const StoreSubject &store,
       (store.kvHeads() * (store.cache().getDimK() + store.cache().getDimV()));
   while (power > 1 && power > most)
     power /= 2;
-  members.push_back(makeMember(store, DataKind::Mean, power, 1, random));
-  random.shuffle(members);
-  return members;
+  sequences.push_back(makeSequence(store, DataKind::Mean, power, 1, random));
+  random.shuffle(sequences);
+  return sequences;
 }
 
-std::vector<Member> verify::randomNeighbours(const StoreSubject &store,
-                                             Random &random) {
-  std::vector<Member> members;
+std::vector<TestSequence> verify::randomNeighbours(const CompiledStore &store,
+                                                   Random &random) {
+  std::vector<TestSequence> sequences;
   for (unsigned i = 0; i < 3; ++i) {
     int64_t length = random.range(0, 40);
     int64_t queries = random.range(1, std::clamp<int64_t>(length, 1, 20));
-    members.push_back(
-        makeMember(store, DataKind::Normal, length, queries, random));
+    sequences.push_back(
+        makeSequence(store, DataKind::Normal, length, queries, random));
   }
   // All ones is a NaN in every float type.
-  for (auto &plane : members.back().planes)
+  for (auto &plane : sequences.back().planes)
     std::fill(plane.begin(), plane.end(), 0xff);
-  for (float &x : members.back().q)
+  for (float &x : sequences.back().q)
     x = std::numeric_limits<float>::quiet_NaN();
-  return members;
+  return sequences;
 }

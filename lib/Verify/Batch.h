@@ -2,8 +2,8 @@
 #ifndef KVC_LIB_VERIFY_BATCH_H
 #define KVC_LIB_VERIFY_BATCH_H
 
+#include "lib/Verify/CompiledSpec.h"
 #include "lib/Verify/Random.h"
-#include "lib/Verify/Subject.h"
 
 namespace kvc::verify {
 
@@ -32,7 +32,7 @@ const char *name(DataKind kind);
 /// One sequence: K and V of its cached tokens, q of its query tokens, over all
 /// heads of the model, each a value of the model's dtype; and the same rows as
 /// the reference quantizes them for one store.
-struct Member {
+struct TestSequence {
   DataKind kind = DataKind::Normal;
   int64_t length = 0, queries = 0;
   std::vector<float> k, v, q; ///< [tokens][heads][dim]
@@ -47,11 +47,11 @@ struct Member {
 };
 
 /// Quantizes k and v into `planes`.
-void quantize(const StoreSubject &store, Member &member);
+void quantize(const CompiledStore &store, TestSequence &sequence);
 
-/// A member of given size, with its data.
-Member makeMember(const StoreSubject &store, DataKind kind, int64_t length,
-                  int64_t queries, Random &random);
+/// A sequence of given size, with its data.
+TestSequence makeSequence(const CompiledStore &store, DataKind kind,
+                          int64_t length, int64_t queries, Random &random);
 
 /// Addresses: what V holds. Channel `channel` of the row of (kv head of the
 /// store, token) is a digit, at most 127 and so exact in every codec.
@@ -59,11 +59,14 @@ float addressDigit(int64_t head, int64_t token, int64_t channel, int64_t dim);
 
 /// A batch of sizes that are likely to break something, within a budget that
 /// keeps a case at some tens of milliseconds.
-std::vector<Member> randomBatch(const StoreSubject &store, Random &random);
+std::vector<TestSequence> randomBatch(const CompiledStore &store,
+                                      Random &random);
 /// The same sizes with data that has exact answers.
-std::vector<Member> exactBatch(const StoreSubject &store, Random &random);
+std::vector<TestSequence> exactBatch(const CompiledStore &store,
+                                     Random &random);
 /// Small sequences to stand beside those: NaN and infinities all over.
-std::vector<Member> randomNeighbours(const StoreSubject &store, Random &random);
+std::vector<TestSequence> randomNeighbours(const CompiledStore &store,
+                                           Random &random);
 
 } // namespace kvc::verify
 

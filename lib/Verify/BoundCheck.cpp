@@ -23,21 +23,21 @@ namespace {
 /// Gathers the bounds of one store.
 class Finder {
 public:
-  explicit Finder(const StoreSubject &store) : store(store) {}
+  explicit Finder(const CompiledStore &store) : store(store) {}
   Bounds find();
 
 private:
-  void addLengths(const StoreSubject::Variant &variant);
-  void addQueries(const StoreSubject::Variant &variant);
-  void add(const std::string &what, const StoreSubject::Variant &variant,
+  void addLengths(const CompiledStore::Variant &variant);
+  void addQueries(const CompiledStore::Variant &variant);
+  void add(const std::string &what, const CompiledStore::Variant &variant,
            int64_t at, llvm::ArrayRef<Visit> visits);
 
-  const StoreSubject &store;
+  const CompiledStore &store;
   Bounds found;
   std::map<std::pair<int64_t, int64_t>, size_t> numbers; ///< of visits
 };
 
-void Finder::add(const std::string &what, const StoreSubject::Variant &variant,
+void Finder::add(const std::string &what, const CompiledStore::Variant &variant,
                  int64_t at, llvm::ArrayRef<Visit> visits) {
   Bound bound{llvm::formatv("{0} {1} of {2}", what, at, variant.name), at, {}};
   for (const Visit &visit : visits) {
@@ -56,7 +56,7 @@ void Finder::add(const std::string &what, const StoreSubject::Variant &variant,
 
 /// One page, split and window, and each twice: what is right at the first may
 /// be wrong at the next.
-void Finder::addLengths(const StoreSubject::Variant &variant) {
+void Finder::addLengths(const CompiledStore::Variant &variant) {
   int64_t queries = std::max<int64_t>(1, variant.minQueries);
   auto around = [&](const char *what, int64_t at) {
     add(what, variant, at,
@@ -86,7 +86,7 @@ void Finder::addLengths(const StoreSubject::Variant &variant) {
         {{sink + recent + 2 * variant.split + 1, queries}});
 }
 
-void Finder::addQueries(const StoreSubject::Variant &variant) {
+void Finder::addQueries(const CompiledStore::Variant &variant) {
   auto around = [&](const char *what, int64_t at) {
     llvm::SmallVector<Visit, 3> visits;
     for (int64_t queries : {at - 1, at, at + 1})
@@ -100,7 +100,7 @@ void Finder::addQueries(const StoreSubject::Variant &variant) {
 
 Bounds Finder::find() {
   found.store = store.spec->name;
-  for (const StoreSubject::Variant &variant : store.variants) {
+  for (const CompiledStore::Variant &variant : store.variants) {
     addLengths(variant);
     addQueries(variant);
   }
@@ -109,7 +109,7 @@ Bounds Finder::find() {
 
 } // namespace
 
-Bounds verify::boundsOf(const StoreSubject &store) {
+Bounds verify::boundsOf(const CompiledStore &store) {
   return Finder(store).find();
 }
 
@@ -122,11 +122,11 @@ namespace {
 /// A few rows of K and V, quantized, of which long sequences are made.
 class Pool {
 public:
-  Pool(const StoreSubject &store, DataKind kind, int64_t queries,
+  Pool(const CompiledStore &store, DataKind kind, int64_t queries,
        Random &random)
       : store(store), kind(kind), queries(queries),
-        rows(makeMember(store, DataKind::Normal, std::max(kRows, queries),
-                        queries, random)) {
+        rows(makeSequence(store, DataKind::Normal, std::max(kRows, queries),
+                          queries, random)) {
     if (kind == DataKind::Normal)
       return;
     std::fill(rows.q.begin(), rows.q.end(), 0.f);
@@ -144,10 +144,10 @@ public:
   /// What V of row 0 is in every channel, of zeros.
   static constexpr float kMark = 127 * 256;
 
-  Member sequence(int64_t tokens, Random &random);
+  TestSequence sequence(int64_t tokens, Random &random);
   /// The same, row 0 for the `marked` tokens and others for the rest.
-  Member sequence(int64_t tokens, const std::set<int64_t> &marked,
-                  Random &random);
+  TestSequence sequence(int64_t tokens, const std::set<int64_t> &marked,
+                        Random &random);
   /// Elements [kv heads of the store][dim v] of the V that a token got.
   const float *v(int64_t token) const {
     return &rows.v[(from[token] * store.kvHeads() + store.problem.firstHead) *
@@ -158,24 +158,24 @@ private:
   static constexpr int64_t kRows = 61;
 
   /// Of the rows that `from` says.
-  Member make();
+  TestSequence make();
 
-  const StoreSubject &store;
+  const CompiledStore &store;
   DataKind kind;
   int64_t queries;
-  Member rows;
+  TestSequence rows;
   std::vector<int32_t> from; ///< row of each token
 };
 
-Member Pool::sequence(int64_t tokens, Random &random) {
+TestSequence Pool::sequence(int64_t tokens, Random &random) {
   from.resize(tokens);
   for (int32_t &row : from)
     row = random.below(rows.length);
   return make();
 }
 
-Member Pool::sequence(int64_t tokens, const std::set<int64_t> &marked,
-                      Random &random) {
+TestSequence Pool::sequence(int64_t tokens, const std::set<int64_t> &marked,
+                            Random &random) {
   from.resize(tokens);
   for (int32_t &row : from)
     row = random.range(1, rows.length - 1);
@@ -185,17 +185,17 @@ Member Pool::sequence(int64_t tokens, const std::set<int64_t> &marked,
 }
 
 /// Its k and v are those of the pool: enough for the largest of them.
-Member Pool::make() {
+TestSequence Pool::make() {
   int64_t tokens = from.size();
-  Member member;
-  member.kind = kind;
-  member.length = tokens;
-  member.queries = queries;
-  member.q = rows.q;
-  member.k = rows.k;
-  member.v = rows.v;
+  TestSequence sequence;
+  sequence.kind = kind;
+  sequence.length = tokens;
+  sequence.queries = queries;
+  sequence.q = rows.q;
+  sequence.k = rows.k;
+  sequence.v = rows.v;
   for (auto [plane, made] : llvm::zip(store.planes, rows.planes)) {
-    std::vector<uint8_t> &to = member.planes.emplace_back();
+    std::vector<uint8_t> &to = sequence.planes.emplace_back();
     to.resize(store.heads() * tokens * plane.rowBytes);
     for (int64_t head = 0; head < store.heads(); ++head)
       for (int64_t t = 0; t < tokens; ++t)
@@ -203,7 +203,7 @@ Member Pool::make() {
                     &made[(head * rows.length + from[t]) * plane.rowBytes],
                     plane.rowBytes);
   }
-  return member;
+  return sequence;
 }
 
 //===----------------------------------------------------------------------===//
@@ -214,7 +214,7 @@ Member Pool::make() {
 struct Cost {
   int64_t macs, elements;
 };
-Cost costOf(const StoreSubject &store, const Visit &visit) {
+Cost costOf(const CompiledStore &store, const Visit &visit) {
   int64_t dims = store.cache().getDimK() + store.cache().getDimV();
   int64_t seen = visit.tokens;
   if (store.spec->read.window)
@@ -225,7 +225,7 @@ Cost costOf(const StoreSubject &store, const Visit &visit) {
 }
 
 /// Above these a visit is not made, by who runs the kernels and for how long.
-Cost limitOf(const StoreSubject &store, Visits which) {
+Cost limitOf(const CompiledStore &store, Visits which) {
   if (store.emulated)
     return which == Visits::Sample ? Cost{300'000, 150'000}
                                    : Cost{3'000'000, 2'000'000};
@@ -236,44 +236,45 @@ Cost limitOf(const StoreSubject &store, Visits which) {
 /// One visit, with all that is drawn for it from `random`.
 class BoundCheck {
 public:
-  BoundCheck(const Subject &subject, const StoreSubject &store,
+  BoundCheck(const CompiledSpec &compiledSpec, const CompiledStore &store,
              const Visit &visit, Random random, Report &report)
-      : subject(subject), store(store), visit(visit),
+      : compiledSpec(compiledSpec), store(store), visit(visit),
         cost(costOf(store, visit)), random(random), report(report) {}
   void run();
 
 private:
   void checkCounts();
-  void judgeCounts(const Pool &pool, const Member &member,
-                   const MemberOutput &output);
+  void judgeCounts(const Pool &pool, const TestSequence &sequence,
+                   const SequenceOutput &output);
   void judgeCount(int64_t row, int64_t seen, double lse);
   void judgeMean(int64_t row, llvm::ArrayRef<double> sums, int64_t seen,
-                 const MemberOutput &output);
+                 const SequenceOutput &output);
   void checkEdges();
   void checkNamed();
   void checkNumbers();
-  std::optional<MemberOutput> attendTo(const Member &member, Poison poison,
-                                       bool scatter, unsigned device);
+  std::optional<SequenceOutput> attendTo(const TestSequence &sequence,
+                                         Poison poison, bool scatter,
+                                         unsigned device);
   std::string where(int64_t row) const;
 
-  const Subject &subject;
-  const StoreSubject &store;
+  const CompiledSpec &compiledSpec;
+  const CompiledStore &store;
   const Visit visit;
   const Cost cost;
   Random random;
   Report &report;
 };
 
-std::optional<MemberOutput> BoundCheck::attendTo(const Member &member,
-                                                 Poison poison, bool scatter,
-                                                 unsigned device) {
+std::optional<SequenceOutput> BoundCheck::attendTo(const TestSequence &sequence,
+                                                   Poison poison, bool scatter,
+                                                   unsigned device) {
   Placement placement;
   placement.poison = poison;
   placement.scatter = scatter;
   placement.salt = random.next();
   placement.device = device;
-  Stage stage(store, &member, placement);
-  auto output = attend(subject, stage, report);
+  BatchImage image(store, &sequence, placement);
+  auto output = attend(compiledSpec, image, report);
   return output ? std::optional(std::move(output->front())) : std::nullopt;
 }
 
@@ -296,7 +297,7 @@ void BoundCheck::judgeCount(int64_t row, int64_t seen, double lse) {
 }
 
 void BoundCheck::judgeMean(int64_t row, llvm::ArrayRef<double> sums,
-                           int64_t seen, const MemberOutput &output) {
+                           int64_t seen, const SequenceOutput &output) {
   int64_t dim = store.cache().getDimV();
   int64_t head = row % store.queryHeads() / store.problem.group;
   mlir::Type dtype = store.problem.dtype;
@@ -316,12 +317,12 @@ void BoundCheck::judgeMean(int64_t row, llvm::ArrayRef<double> sums,
   }
 }
 
-void BoundCheck::judgeCounts(const Pool &pool, const Member &member,
-                             const MemberOutput &output) {
+void BoundCheck::judgeCounts(const Pool &pool, const TestSequence &sequence,
+                             const SequenceOutput &output) {
   int64_t width = store.heads() * store.cache().getDimV();
   for (int64_t query = 0; query < visit.queries && !report.full(); ++query) {
     std::vector<double> sums(width);
-    int64_t p = member.position(query), seen = 0;
+    int64_t p = sequence.position(query), seen = 0;
     reference::visibleTo(store.problem, p, p).forEach([&](int64_t t) {
       ++seen;
       const float *v = pool.v(t);
@@ -339,10 +340,10 @@ void BoundCheck::judgeCounts(const Pool &pool, const Member &member,
 /// Which tokens are seen, and each once: those that are not are NaN.
 void BoundCheck::checkCounts() {
   Pool pool(store, DataKind::Mean, visit.queries, random);
-  Member member = pool.sequence(visit.tokens, random);
+  TestSequence sequence = pool.sequence(visit.tokens, random);
   if (auto output =
-          attendTo(member, Poison::NaN, true, random.below(Devices::kCount)))
-    judgeCounts(pool, member, *output);
+          attendTo(sequence, Poison::NaN, true, random.below(Devices::kCount)))
+    judgeCounts(pool, sequence, *output);
 }
 
 /// Whether the first and the last token of each span that a query sees are:
@@ -358,9 +359,9 @@ void BoundCheck::checkEdges() {
     for (reference::Span span : {seenBy(query).sink, seenBy(query).recent})
       if (span.begin < span.end)
         edges.insert({span.begin, span.end - 1});
-  Member member = pool.sequence(visit.tokens, edges, random);
+  TestSequence sequence = pool.sequence(visit.tokens, edges, random);
   auto output =
-      attendTo(member, Poison::NaN, true, random.below(Devices::kCount));
+      attendTo(sequence, Poison::NaN, true, random.below(Devices::kCount));
   if (!output)
     return;
   for (int64_t row = 0; row < visit.queries * store.queryHeads(); ++row) {
@@ -384,23 +385,23 @@ void BoundCheck::checkEdges() {
 
 /// Where each seen token is.
 void BoundCheck::checkNamed() {
-  Member member = makeMember(store, DataKind::Addresses, visit.tokens,
-                             visit.queries, random);
-  if (auto output =
-          attendTo(member, Poison::Random, true, random.below(Devices::kCount)))
-    checkAddresses(store, member, *output, report);
+  TestSequence sequence = makeSequence(store, DataKind::Addresses, visit.tokens,
+                                       visit.queries, random);
+  if (auto output = attendTo(sequence, Poison::Random, true,
+                             random.below(Devices::kCount)))
+    checkAddresses(store, sequence, *output, report);
 }
 
 /// What is computed from them, and that it depends on no page.
 void BoundCheck::checkNumbers() {
   Pool pool(store, DataKind::Normal, visit.queries, random);
-  Member member = pool.sequence(visit.tokens, random);
-  auto home = attendTo(member, Poison::Zero, false, 0);
+  TestSequence sequence = pool.sequence(visit.tokens, random);
+  auto home = attendTo(sequence, Poison::Zero, false, 0);
   if (!home)
     return;
-  const Member *only = &member;
+  const TestSequence *only = &sequence;
   Oracle(store, only, report).judge({*home}, report);
-  auto other = attendTo(member, Poison::MinusInfinity, true, 1);
+  auto other = attendTo(sequence, Poison::MinusInfinity, true, 1);
   if (other)
     sameBits(store, *home, *other, "N11",
              llvm::formatv("{0} tokens in other pages", visit.tokens), report);
@@ -421,7 +422,7 @@ void BoundCheck::run() {
 }
 
 /// The visits of a case, by number.
-std::vector<size_t> choose(const StoreSubject &store, const Bounds &bounds,
+std::vector<size_t> choose(const CompiledStore &store, const Bounds &bounds,
                            uint64_t index, Visits which, Random &random) {
   static constexpr size_t kSamples = 3;
   Cost limit = limitOf(store, which);
@@ -442,15 +443,16 @@ std::vector<size_t> choose(const StoreSubject &store, const Bounds &bounds,
 
 } // namespace
 
-void verify::checkAddresses(const StoreSubject &store, const Member &member,
-                            const MemberOutput &output, Report &report) {
+void verify::checkAddresses(const CompiledStore &store,
+                            const TestSequence &sequence,
+                            const SequenceOutput &output, Report &report) {
   int64_t dim = store.cache().getDimV(), heads = store.queryHeads();
-  for (int64_t i = 0; i < member.queries * heads; ++i) {
+  for (int64_t i = 0; i < sequence.queries * heads; ++i) {
     int64_t query = i / heads, head = i % heads;
-    if (!member.length)
+    if (!sequence.length)
       continue;
-    int64_t pick =
-        member.picks[query * store.problem.qHeads + store.firstQuery() + head];
+    int64_t row = query * store.problem.qHeads + store.firstQuery() + head;
+    int64_t pick = sequence.picks[row];
     if (pick < 0) {
       ++report.unnamedRows;
       continue;
@@ -466,22 +468,23 @@ void verify::checkAddresses(const StoreSubject &store, const Member &member,
           "N5", llvm::formatv("store `{0}`, {1} tokens, query {2} of {3}, q "
                               "head {4}, picks token {5}: o[{6}] is {7}, "
                               "expected exactly {8}",
-                              store.spec->name, member.length, query,
-                              member.queries, head + store.firstQuery(), pick,
+                              store.spec->name, sequence.length, query,
+                              sequence.queries, head + store.firstQuery(), pick,
                               c, number(found), number(expected)));
     }
   }
 }
 
-Report verify::checkBounds(const Subject &subject, const StoreSubject &store,
-                           uint64_t seed, uint64_t index, Visits which) {
+Report verify::checkBounds(const CompiledSpec &compiledSpec,
+                           const CompiledStore &store, uint64_t seed,
+                           uint64_t index, Visits which) {
   Report report;
   Random random(seed, index, 'V' + (uint64_t(store.index) << 8));
   Bounds bounds = boundsOf(store);
   for (size_t number : choose(store, bounds, index, which, random)) {
     if (report.full())
       break;
-    BoundCheck(subject, store, bounds.visits[number],
+    BoundCheck(compiledSpec, store, bounds.visits[number],
                Random(random.next(), number), report)
         .run();
     report.visited.emplace(store.index, number);

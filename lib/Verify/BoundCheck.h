@@ -33,7 +33,7 @@ struct Bounds {
   std::vector<Bound> bounds;
   std::vector<Visit> visits; ///< no two are equal
 };
-Bounds boundsOf(const StoreSubject &store);
+Bounds boundsOf(const CompiledStore &store);
 
 /// Which visits a case makes.
 enum class Visits : uint8_t {
@@ -48,12 +48,12 @@ inline constexpr uint64_t kShares = 4;
 /// integers (N5); a token that no query sees is NaN (N8); queries name single
 /// tokens and get their V (N5); and, where float64 is not too slow, random
 /// values are judged (N1, N2) and equal in other pages (N11).
-Report checkBounds(const Subject &subject, const StoreSubject &store,
+Report checkBounds(const CompiledSpec &compiledSpec, const CompiledStore &store,
                    uint64_t seed, uint64_t index, Visits which);
 
 /// N5: rows of DataKind::Addresses have exactly the V that they name.
-void checkAddresses(const StoreSubject &store, const Member &member,
-                    const MemberOutput &output, Report &report);
+void checkAddresses(const CompiledStore &store, const TestSequence &sequence,
+                    const SequenceOutput &output, Report &report);
 
 } // namespace kvc::verify
 

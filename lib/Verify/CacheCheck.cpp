@@ -27,10 +27,10 @@ bool ArenaCache::ok(kvc_status status, const char *call, Report &report) {
 }
 
 /// Bytes that all pages for `limits` take in one store.
-static size_t storeBytes(const StoreSubject &store,
+static size_t storeBytes(const CompiledStore &store,
                          const ArenaCache::Limits &limits) {
   size_t page = store.paged() ? store.page() : 64, row = 0;
-  for (const StoreSubject::Plane &plane : store.planes)
+  for (const CompiledStore::Plane &plane : store.planes)
     row += plane.rowBytes * store.heads() + 64; // each plane is aligned
   size_t tokens = llvm::alignTo(limits.tokens, page) + 2 * page;
   size_t layers = store.spec->scope.layerEnd - store.spec->scope.layerBegin;
@@ -38,18 +38,18 @@ static size_t storeBytes(const StoreSubject &store,
   return tokens * sequences * row * layers;
 }
 
-std::unique_ptr<ArenaCache> ArenaCache::create(const Subject &subject,
+std::unique_ptr<ArenaCache> ArenaCache::create(const CompiledSpec &compiledSpec,
                                                unsigned device,
                                                const Limits &limits,
                                                Random &random, Report &report) {
   std::unique_ptr<ArenaCache> made(new ArenaCache);
   size_t bytes = 1 << 16;
-  for (const StoreSubject &store : subject.stores)
+  for (const CompiledStore &store : compiledSpec.stores)
     bytes += (limits.tight ? 1 : 2) * storeBytes(store, limits);
   bool own = random.percent(30);
   if (!own) {
     made->arena.resize(bytes);
-    mlir::Type type = subject.stores[0].planes[0].type;
+    mlir::Type type = compiledSpec.stores[0].planes[0].type;
     fill(made->arena.data(), bytes, type,
          random.pick({Poison::NaN, Poison::Random}), random);
   }
@@ -62,20 +62,22 @@ std::unique_ptr<ArenaCache> ArenaCache::create(const Subject &subject,
   options.max_step_tokens = limits.stepTokens;
   options.max_tokens_per_seq = limits.tokens;
   options.flags = random.percent(50) ? KVC_SINGLE_OWNER : 0;
-  if (!ok(kvc_cache_create(subject.programs[device], &options, &made->cache),
+  if (!ok(kvc_cache_create(compiledSpec.programs[device], &options,
+                           &made->cache),
           "kvc_cache_create", report))
     return nullptr;
   return made;
 }
 
-MemberOutput verify::outputOf(const StoreSubject &store, const Member &member,
-                              int64_t first, llvm::ArrayRef<uint8_t> o,
-                              llvm::ArrayRef<float> lse) {
+SequenceOutput verify::outputOf(const CompiledStore &store,
+                                const TestSequence &sequence, int64_t first,
+                                llvm::ArrayRef<uint8_t> o,
+                                llvm::ArrayRef<float> lse) {
   int64_t heads = store.problem.qHeads, own = store.queryHeads();
   int64_t head =
       store.cache().getDimV() * store.problem.dtype.getIntOrFloatBitWidth() / 8;
-  MemberOutput output;
-  for (int64_t row = first; row < first + member.queries; ++row) {
+  SequenceOutput output;
+  for (int64_t row = first; row < first + sequence.queries; ++row) {
     int64_t at = row * heads + store.firstQuery();
     llvm::append_range(output.o, o.slice(at * head, own * head));
     llvm::append_range(output.lse, lse.slice(at, own));
@@ -110,10 +112,10 @@ struct Step {
 
 class CacheCheck {
 public:
-  CacheCheck(const Subject &subject, uint64_t seed, uint64_t index,
+  CacheCheck(const CompiledSpec &compiledSpec, uint64_t seed, uint64_t index,
              Visits visits)
-      : subject(subject), model(subject.spec.model), random(seed, index, 'C'),
-        visits(visits), index(index) {}
+      : compiledSpec(compiledSpec), model(compiledSpec.spec.model),
+        random(seed, index, 'C'), visits(visits), index(index) {}
   Report run();
 
 private:
@@ -129,13 +131,13 @@ private:
   bool runLayer(const Step &step, size_t layer);
   std::vector<float> rows(int64_t count);
   std::vector<uint8_t> packed(llvm::ArrayRef<float> values) const;
-  void judge(const StoreSubject &store, const Step &step, size_t layer,
+  void judge(const CompiledStore &store, const Step &step, size_t layer,
              llvm::ArrayRef<float> q, llvm::ArrayRef<uint8_t> o,
              llvm::ArrayRef<float> lse);
   bool finish(const Step &step);
-  mlir::Type dtype() const { return subject.stores[0].problem.dtype; }
+  mlir::Type dtype() const { return compiledSpec.stores[0].problem.dtype; }
 
-  const Subject &subject;
+  const CompiledSpec &compiledSpec;
   const spec::Model &model;
   Random random;
   const Visits visits;
@@ -154,13 +156,13 @@ private:
 /// The first and last layer of every store; as many tokens as are cheap.
 void CacheCheck::plan() {
   std::set<unsigned> chosen;
-  for (const StoreSubject &store : subject.stores) {
+  for (const CompiledStore &store : compiledSpec.stores) {
     chosen.insert(store.spec->scope.layerBegin);
     chosen.insert(store.spec->scope.layerEnd - 1);
   }
   layers.assign(chosen.begin(), chosen.end());
   int64_t dims = model.headDimK + model.headDimV;
-  int64_t room = subject.emulators[0] ? 15'000 : 60'000;
+  int64_t room = compiledSpec.emulators[0] ? 15'000 : 60'000;
   int64_t most = room / (dims * model.kvHeads * int64_t(layers.size()));
   limits.tokens = std::clamp<int64_t>(most, 20, 150);
   limits.sequences = random.range(1, 3);
@@ -178,7 +180,7 @@ void CacheCheck::plan() {
 /// of all layers is not too large for that; otherwise 0.
 int64_t CacheCheck::drawPrefix() {
   std::vector<int64_t> splits, windows;
-  for (const StoreSubject &store : subject.stores) {
+  for (const CompiledStore &store : compiledSpec.stores) {
     if (int64_t split = store.variantFor(1).split)
       splits.push_back(split);
     if (store.spec->read.window)
@@ -193,7 +195,7 @@ int64_t CacheCheck::drawPrefix() {
   int64_t at = visits == Visits::Sample ? all[random.below(all.size())]
                                         : all[index / 2 % all.size()];
   int64_t tokens = at + random.range(-1, 1);
-  int64_t most = subject.emulators[0]       ? 2'000'000
+  int64_t most = compiledSpec.emulators[0]  ? 2'000'000
                  : visits == Visits::Sample ? 4'000'000
                                             : 300'000'000;
   int64_t elements =
@@ -214,7 +216,7 @@ bool CacheCheck::appendChunk(int64_t count) {
     llvm::append_range(to.k, kRows);
     llvm::append_range(to.v, vRows);
     std::vector<uint8_t> k = packed(kRows), v = packed(vRows);
-    Lent lent(subject.emulators[device]);
+    Lent lent(compiledSpec.emulators[device]);
     lent.read(k.data(), k.size());
     lent.read(v.data(), v.size());
     if (!ArenaCache::ok(
@@ -319,13 +321,13 @@ bool CacheCheck::runLayer(const Step &step, size_t layer) {
                        from(v, row, model.kvHeads * model.headDimV, tokens));
     row += tokens;
   }
-  if (subject.fault == Fault::LostRow)
+  if (compiledSpec.fault == Fault::LostRow)
     std::fill(k.end() - model.kvHeads * model.headDimK, k.end(), 0.f);
   std::vector<uint8_t> qBits = packed(q), kBits = packed(k), vBits = packed(v);
   std::vector<uint8_t> o(count * model.qHeads * model.headDimV *
                          (dtype().getIntOrFloatBitWidth() / 8));
   std::vector<float> lse(count * model.qHeads);
-  Lent lent(subject.emulators[device]);
+  Lent lent(compiledSpec.emulators[device]);
   for (auto *input : {&qBits, &kBits, &vBits})
     lent.read(input->data(), input->size());
   lent.write(o.data(), o.size());
@@ -337,42 +339,42 @@ bool CacheCheck::runLayer(const Step &step, size_t layer) {
                                        qBits.data(), o.data(), lse.data()),
                       "kvc_cache_attend", report))
     return false;
-  for (const StoreSubject &store : subject.stores)
+  for (const CompiledStore &store : compiledSpec.stores)
     if (store.covers(layers[layer]))
       judge(store, step, layer, q, o, lse);
   return true;
 }
 
-void CacheCheck::judge(const StoreSubject &store, const Step &step,
+void CacheCheck::judge(const CompiledStore &store, const Step &step,
                        size_t layer, llvm::ArrayRef<float> q,
                        llvm::ArrayRef<uint8_t> o, llvm::ArrayRef<float> lse) {
   int64_t width = model.qHeads * model.headDimK, row = 0;
-  std::vector<Member> members(step.shadows.size());
-  std::vector<const Member *> views;
+  std::vector<TestSequence> sequences(step.shadows.size());
+  std::vector<const TestSequence *> views;
   Output output;
-  for (auto [i, member] : llvm::enumerate(members)) {
+  for (auto [i, sequence] : llvm::enumerate(sequences)) {
     const Shadow &shadow = shadows[step.shadows[i]];
-    member.queries = step.tokens[i];
-    member.length = shadow.length + member.queries;
-    member.k = shadow.layers[layer].k;
-    member.v = shadow.layers[layer].v;
-    member.q = q.slice(row * width, member.queries * width).vec();
-    quantize(store, member);
-    output.push_back(outputOf(store, member, row, o, lse));
-    views.push_back(&member);
-    row += member.queries;
+    sequence.queries = step.tokens[i];
+    sequence.length = shadow.length + sequence.queries;
+    sequence.k = shadow.layers[layer].k;
+    sequence.v = shadow.layers[layer].v;
+    sequence.q = q.slice(row * width, sequence.queries * width).vec();
+    quantize(store, sequence);
+    output.push_back(outputOf(store, sequence, row, o, lse));
+    views.push_back(&sequence);
+    row += sequence.queries;
   }
-  for (const Member *member : views) {
-    report.longest = std::max(report.longest, member->length);
-    report.splits = std::max(report.splits,
-                             store.splitsOf(member->length, member->queries));
+  for (const TestSequence *sequence : views) {
+    report.longest = std::max(report.longest, sequence->length);
+    report.splits = std::max(
+        report.splits, store.splitsOf(sequence->length, sequence->queries));
   }
   Oracle(store, views, report).judge(output, report);
   Placement placement;
   placement.scatter = true;
   placement.salt = random.next();
-  Stage stage(store, views, placement);
-  auto direct = attend(subject, stage, report);
+  BatchImage image(store, views, placement);
+  auto direct = attend(compiledSpec, image, report);
   for (size_t i = 0; direct && i < views.size(); ++i)
     sameBits(store, output[i], (*direct)[i], "N11",
              llvm::formatv("kvc_cache_attend of layer {0} against kvc_attend, "
@@ -394,7 +396,7 @@ bool CacheCheck::finish(const Step &step) {
     count = abandon ? 0 : draft ? random.range(0, count) : count;
   std::vector<uint32_t> told = accepted;
   for (uint32_t &count : told)
-    if (subject.fault == Fault::LostCommit && count)
+    if (compiledSpec.fault == Fault::LostCommit && count)
       --count;
   bool all = !abandon && told == step.tokens && random.percent(50);
   kvc_status status = abandon ? kvc_cache_abandon(cache->cache, step.handle)
@@ -436,7 +438,7 @@ bool CacheCheck::runSteps() {
 Report CacheCheck::run() {
   plan();
   device = random.below(Devices::kCount);
-  cache = ArenaCache::create(subject, device, limits, random, report);
+  cache = ArenaCache::create(compiledSpec, device, limits, random, report);
   if (!cache)
     return report;
   shadows.resize(limits.sequences);
@@ -448,7 +450,7 @@ Report CacheCheck::run() {
   return report;
 }
 
-Report verify::checkCache(const Subject &subject, uint64_t seed, uint64_t index,
-                          Visits visits) {
-  return CacheCheck(subject, seed, index, visits).run();
+Report verify::checkCache(const CompiledSpec &compiledSpec, uint64_t seed,
+                          uint64_t index, Visits visits) {
+  return CacheCheck(compiledSpec, seed, index, visits).run();
 }

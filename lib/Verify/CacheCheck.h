@@ -13,9 +13,9 @@ public:
     uint32_t sequences = 1, stepTokens = 1, tokens = 1; ///< tokens: of each
     bool tight = false; ///< no pages beyond those, as they are many
   };
-  /// The cache of a subject's program on `device`, with pages for all that
-  /// `limits` allow; null, and "setup" reported, if it could not be made.
-  static std::unique_ptr<ArenaCache> create(const Subject &subject,
+  /// The cache of a compiled spec's program on `device`, with pages for all
+  /// that `limits` allow; null, and "setup" reported, if it could not be made.
+  static std::unique_ptr<ArenaCache> create(const CompiledSpec &compiledSpec,
                                             unsigned device,
                                             const Limits &limits,
                                             Random &random, Report &report);
@@ -35,10 +35,10 @@ private:
 };
 
 /// The rows that kvc_cache_attend wrote for one store and one sequence:
-/// [first, first + member.queries) of `o` and `lse`, dense over all heads.
-MemberOutput outputOf(const StoreSubject &store, const Member &member,
-                      int64_t first, llvm::ArrayRef<uint8_t> o,
-                      llvm::ArrayRef<float> lse);
+/// [first, first + sequence.queries) of `o` and `lse`, dense over all heads.
+SequenceOutput outputOf(const CompiledStore &store,
+                        const TestSequence &sequence, int64_t first,
+                        llvm::ArrayRef<uint8_t> o, llvm::ArrayRef<float> lse);
 
 /// Random steps of several sequences: chunks, drafts that are partly accepted,
 /// steps that are abandoned, sequences that end and others that take their
@@ -46,8 +46,8 @@ MemberOutput outputOf(const StoreSubject &store, const Member &member,
 /// kvc_attend gives on the harness's own pages. In some cases one sequence
 /// begins with as many tokens, appended and not attended over, as bring it next
 /// to a split or a window of some store; of kShares cases of a spec, two do.
-Report checkCache(const Subject &subject, uint64_t seed, uint64_t index,
-                  Visits visits);
+Report checkCache(const CompiledSpec &compiledSpec, uint64_t seed,
+                  uint64_t index, Visits visits);
 
 } // namespace kvc::verify
 

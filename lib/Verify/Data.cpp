@@ -54,12 +54,12 @@ double largestOf(CodecAttrInterface codec) {
   return 64 * largestOf(codec.getScaleType());
 }
 
-/// Fills one member. Whatever the model's scale, softcap and types are, q and K
-/// are finite and logits as the kind says, or as near as finite numbers come.
+/// Fills one sequence. Whatever the model's scale, softcap and types are, q and
+/// K are finite and logits as the kind says, or as near as finite numbers come.
 class Filler {
 public:
-  Filler(const StoreSubject &store, Member &member, Random &random)
-      : store(store), member(member), random(random),
+  Filler(const CompiledStore &store, TestSequence &sequence, Random &random)
+      : store(store), sequence(sequence), random(random),
         dimK(store.cache().getDimK()), dimV(store.cache().getDimV()),
         kvHeads(store.kvHeads()), mostQ(largestOf(store.problem.dtype)),
         mostK(std::min(mostQ, largestOf(codec(StreamKind::K)))),
@@ -95,17 +95,17 @@ private:
   std::pair<double, double> share(double product, double query,
                                   double key) const;
   float *k(int64_t t, int64_t head) {
-    return &member.k[(t * kvHeads + head) * dimK];
+    return &sequence.k[(t * kvHeads + head) * dimK];
   }
   float *v(int64_t t, int64_t head) {
-    return &member.v[(t * kvHeads + head) * dimV];
+    return &sequence.v[(t * kvHeads + head) * dimV];
   }
   float *q(int64_t i, int64_t head) {
-    return &member.q[(i * store.problem.qHeads + head) * dimK];
+    return &sequence.q[(i * store.problem.qHeads + head) * dimK];
   }
 
-  const StoreSubject &store;
-  Member &member;
+  const CompiledStore &store;
+  TestSequence &sequence;
   Random &random;
   const int64_t dimK, dimV, kvHeads;
   const double mostQ, mostK, mostV; ///< largest finite values
@@ -132,11 +132,11 @@ void Filler::fillNormal() {
   double size = store.problem.scale * std::sqrt(double(dimK));
   if ((size < 1. / 16 || size > 16) && !random.percent(20))
     std::tie(sizeQ, sizeK) = share(1 / size, 8, 64);
-  for (float &x : member.q)
+  for (float &x : sequence.q)
     x = float(random.normal() * sizeQ);
-  for (float &x : member.k)
+  for (float &x : sequence.k)
     x = float(random.normal() * sizeK);
-  for (float &x : member.v)
+  for (float &x : sequence.v)
     x = random.normal();
 }
 
@@ -144,9 +144,9 @@ template <typename Key>
 void Filler::fillFlat(double logit, double mostKey, Key key) {
   double product = logit / (store.problem.scale * dimK);
   double size = share(product, 1, mostKey).second;
-  std::fill(member.q.begin(), member.q.end(),
+  std::fill(sequence.q.begin(), sequence.q.end(),
             float(std::min(product / size, mostQ)));
-  for (int64_t t = 0; t < member.length; ++t)
+  for (int64_t t = 0; t < sequence.length; ++t)
     std::fill_n(k(t, 0), kvHeads * dimK, float(size * key(t)));
 }
 
@@ -179,7 +179,7 @@ double Filler::winning() const {
 /// How tokens are told from each other: by codes in bits, or by orthogonal ones
 /// where a softcap wants logits far apart.
 void Filler::chooseCodes() {
-  bits = llvm::Log2_64_Ceil(uint64_t(std::max<int64_t>(2, member.length)));
+  bits = llvm::Log2_64_Ceil(uint64_t(std::max<int64_t>(2, sequence.length)));
   bits = std::min(bits, dimK);
   codes = int64_t(1) << bits;
   std::tie(sizeQ, sizeK) = share(winning(), 1, 1);
@@ -187,7 +187,7 @@ void Filler::chooseCodes() {
     chooseOrthogonal();
   // Where codes are fewer than tokens, each query wants one of its own.
   if (codes)
-    member.queries = std::min(member.queries, codes - 1);
+    sequence.queries = std::min(sequence.queries, codes - 1);
 }
 
 /// Rows of a Hadamard matrix: the cap is between a code's logit and all other
@@ -203,7 +203,7 @@ void Filler::chooseOrthogonal() {
   double digits = store.problem.dtype.isF32() ? 26 : 14;
   double wanted = std::log(127.) + digits * M_LN2;
   bool wide = wins >= wanted + std::log(double(size)) &&
-              2 * wins >= wanted + std::log(double(member.length + 1));
+              2 * wins >= wanted + std::log(double(sequence.length + 1));
   codes = wide ? size + 1 : 0;
 }
 
@@ -222,7 +222,7 @@ double Filler::codeAt(int64_t code, int64_t channel) const {
 
 /// A token that the query sees; -1: none.
 int64_t Filler::pickFor(int64_t query) {
-  int64_t p = member.position(query);
+  int64_t p = sequence.position(query);
   reference::Visible visible = reference::visibleTo(store.problem, p, p);
   llvm::SmallVector<reference::Span, 2> spans;
   for (reference::Span span : {visible.sink, visible.recent})
@@ -239,47 +239,48 @@ int64_t Filler::pickFor(int64_t query) {
 /// where there are fewer codes 0 for all that are never picked.
 void Filler::drawPicks() {
   int64_t used = 0;
-  bool few = codes < member.length || !bits;
-  member.codes.assign(member.length, 0);
-  for (int64_t t = 0; !few && t < member.length; ++t)
-    member.codes[t] = int32_t(t);
-  for (int64_t i = 0; i < member.queries; ++i) {
+  bool few = codes < sequence.length || !bits;
+  sequence.codes.assign(sequence.length, 0);
+  for (int64_t t = 0; !few && t < sequence.length; ++t)
+    sequence.codes[t] = int32_t(t);
+  for (int64_t i = 0; i < sequence.queries; ++i) {
     int64_t first = -1;
     for (int64_t head = 0; head < store.problem.qHeads; ++head) {
       int64_t pick = codes ? pickFor(i) : -1;
-      if (few && pick >= 0 && !member.codes[pick]) {
+      if (few && pick >= 0 && !sequence.codes[pick]) {
         // One is kept for each query to come.
-        if (first < 0 || used + member.queries - i < codes)
-          member.codes[pick] = int32_t(++used);
+        if (first < 0 || used + sequence.queries - i < codes)
+          sequence.codes[pick] = int32_t(++used);
         else
           pick = first;
       }
       if (first < 0)
         first = pick;
-      member.picks.push_back(int32_t(pick));
+      sequence.picks.push_back(int32_t(pick));
     }
   }
 }
 
 void Filler::fillAddresses() {
   drawPicks();
-  for (int64_t t = 0; t < member.length; ++t)
+  for (int64_t t = 0; t < sequence.length; ++t)
     for (int64_t head = 0; head < kvHeads; ++head) {
       for (int64_t c = 0; c < dimK; ++c)
-        k(t, head)[c] = float(sizeK * codeAt(member.codes[t], c));
+        k(t, head)[c] = float(sizeK * codeAt(sequence.codes[t], c));
       for (int64_t c = 0; c < dimV; ++c)
         v(t, head)[c] = addressDigit(head, t, c, dimV);
     }
-  for (int64_t row = 0; row < int64_t(member.picks.size()); ++row)
-    if (int64_t pick = member.picks[row]; pick >= 0)
+  for (int64_t row = 0; row < int64_t(sequence.picks.size()); ++row)
+    if (int64_t pick = sequence.picks[row]; pick >= 0)
       for (int64_t c = 0; c < dimK; ++c)
-        member.q[row * dimK + c] = float(sizeQ * codeAt(member.codes[pick], c));
+        sequence.q[row * dimK + c] =
+            float(sizeQ * codeAt(sequence.codes[pick], c));
 }
 
 void Filler::fillMean() {
-  for (float &x : member.k)
+  for (float &x : sequence.k)
     x = random.normal();
-  for (int64_t t = 0; t < member.length; ++t)
+  for (int64_t t = 0; t < sequence.length; ++t)
     for (int64_t head = 0; head < kvHeads; ++head)
       for (int64_t c = 0; c < dimV; ++c)
         v(t, head)[c] = c == dimV - 1 ? 127 : float(random.range(-127, 127));
@@ -288,48 +289,48 @@ void Filler::fillMean() {
 /// Tokens and channels of V of very different sizes, and channels of K that are
 /// strong where those of q are weak.
 void Filler::unbalance() {
-  for (int64_t row = 0; row < member.length * kvHeads; ++row) {
+  for (int64_t row = 0; row < sequence.length * kvHeads; ++row) {
     double token = std::ldexp(1, -int(random.below(9)));
     for (int64_t c = 0; c < dimV; ++c)
-      member.v[row * dimV + c] *= float(std::ldexp(token, -int(c % 11)));
+      sequence.v[row * dimV + c] *= float(std::ldexp(token, -int(c % 11)));
     for (int64_t c = 0; c < dimK; ++c)
-      member.k[row * dimK + c] *= float(std::ldexp(1, int(c % 6)));
+      sequence.k[row * dimK + c] *= float(std::ldexp(1, int(c % 6)));
   }
-  for (size_t i = 0; i < member.q.size(); ++i)
-    member.q[i] *= float(std::ldexp(1, -int(i % dimK % 6)));
+  for (size_t i = 0; i < sequence.q.size(); ++i)
+    sequence.q[i] *= float(std::ldexp(1, -int(i % dimK % 6)));
 }
 
 /// Changes what fillNormal() left.
 void Filler::spoil() {
-  if (!member.length)
+  if (!sequence.length)
     return;
-  switch (member.kind) {
+  switch (sequence.kind) {
   case DataKind::Sharp:
-    for (float &x : member.q)
+    for (float &x : sequence.q)
       x *= 8;
     break;
   case DataKind::Channels:
-    for (int64_t row = 0; row < member.length * kvHeads; ++row)
+    for (int64_t row = 0; row < sequence.length * kvHeads; ++row)
       for (int64_t c = 3; c < dimK; c += 23)
-        member.k[row * dimK + c] *= 10;
+        sequence.k[row * dimK + c] *= 10;
     break;
   case DataKind::Uneven:
     unbalance();
     break;
   case DataKind::Equal:
-    for (int64_t t = 1; t < member.length; ++t)
+    for (int64_t t = 1; t < sequence.length; ++t)
       std::copy_n(k(0, 0), kvHeads * dimK, k(t, 0));
     break;
   case DataKind::Dominant: {
-    int64_t t = random.below(member.length);
-    for (float &x : member.q)
+    int64_t t = random.below(sequence.length);
+    for (float &x : sequence.q)
       x = float(std::fabs(x) + 0.5 * sizeQ);
     std::fill_n(k(t, 0), kvHeads * dimK,
                 float(40 / (store.problem.scale * dimK * sizeQ)));
     break;
   }
   case DataKind::Decreasing:
-    fillFlat(6e4 / 4, 4 + member.length / 64.,
+    fillFlat(6e4 / 4, 4 + sequence.length / 64.,
              [](int64_t t) { return -4 - t / 64.; });
     break;
   case DataKind::Huge:
@@ -337,20 +338,20 @@ void Filler::spoil() {
     break;
   case DataKind::Denormal: {
     float size = store.problem.dtype.isF16() ? 1e-6f : 1e-39f;
-    for (auto *values : {&member.k, &member.v})
+    for (auto *values : {&sequence.k, &sequence.v})
       for (float &x : *values)
         x *= size;
     break;
   }
   case DataKind::InfiniteV:
     for (int64_t n = 0; n < 4; ++n)
-      member.v[random.below(member.v.size())] = kInf;
+      sequence.v[random.below(sequence.v.size())] = kInf;
     break;
   case DataKind::InfiniteK:
-    for (int64_t row = 0; row < member.queries * store.problem.qHeads; ++row)
-      member.q[row * dimK] = 1;
+    for (int64_t row = 0; row < sequence.queries * store.problem.qHeads; ++row)
+      sequence.q[row * dimK] = 1;
     for (int64_t head = 0; head < kvHeads; ++head)
-      *k(random.below(member.length), head) = -kInf;
+      *k(random.below(sequence.length), head) = -kInf;
     break;
   default:
     break;
@@ -358,16 +359,16 @@ void Filler::spoil() {
 }
 
 void Filler::fill() {
-  if (member.kind == DataKind::Addresses)
+  if (sequence.kind == DataKind::Addresses)
     chooseCodes();
-  member.q.assign(member.queries * store.problem.qHeads * dimK, 0);
-  member.k.assign(member.length * kvHeads * dimK, 0);
-  member.v.assign(member.length * kvHeads * dimV, 0);
-  if (member.kind == DataKind::Addresses) {
+  sequence.q.assign(sequence.queries * store.problem.qHeads * dimK, 0);
+  sequence.k.assign(sequence.length * kvHeads * dimK, 0);
+  sequence.v.assign(sequence.length * kvHeads * dimV, 0);
+  if (sequence.kind == DataKind::Addresses) {
     fillAddresses();
-  } else if (member.kind == DataKind::Mean) {
+  } else if (sequence.kind == DataKind::Mean) {
     fillMean();
-  } else if (member.kind != DataKind::Zero) {
+  } else if (sequence.kind != DataKind::Zero) {
     fillNormal();
     spoil();
   }
@@ -378,31 +379,32 @@ void Filler::fill() {
       x = reference::roundTo(store.problem.dtype, x);
     }
   };
-  round(member.q, mostQ);
-  round(member.k, mostK);
-  round(member.v, mostV);
+  round(sequence.q, mostQ);
+  round(sequence.k, mostK);
+  round(sequence.v, mostV);
 }
 
 } // namespace
 
-void verify::quantize(const StoreSubject &store, Member &member) {
+void verify::quantize(const CompiledStore &store, TestSequence &sequence) {
   int64_t kvHeads = store.kvHeads();
-  member.planes.clear();
-  for (const StoreSubject::Plane &plane : store.planes)
-    member.planes.emplace_back(store.heads() * member.length * plane.rowBytes);
+  sequence.planes.clear();
+  for (const CompiledStore::Plane &plane : store.planes)
+    sequence.planes.emplace_back(store.heads() * sequence.length *
+                                 plane.rowBytes);
   for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
     StreamInfo info = store.cache().stream(kind);
     const std::vector<float> &from =
-        kind == StreamKind::K ? member.k : member.v;
+        kind == StreamKind::K ? sequence.k : sequence.v;
     bool scaled = bool(info.codec.getScaleType());
     auto row = [&](bool scales, int64_t index) {
       unsigned plane = store.cache().planeIndex(kind, scales);
-      return &member.planes[plane][index * store.planes[plane].rowBytes];
+      return &sequence.planes[plane][index * store.planes[plane].rowBytes];
     };
     for (int64_t head = 0; head < store.heads(); ++head)
-      for (int64_t t = 0; t < member.length; ++t) {
+      for (int64_t t = 0; t < sequence.length; ++t) {
         int64_t index = t * kvHeads + store.problem.firstHead + head;
-        int64_t to = head * member.length + t;
+        int64_t to = head * sequence.length + t;
         info.codec.quantizeRow({&from[index * info.dim], size_t(info.dim)},
                                row(false, to),
                                scaled ? row(true, to) : nullptr);
@@ -410,13 +412,14 @@ void verify::quantize(const StoreSubject &store, Member &member) {
   }
 }
 
-Member verify::makeMember(const StoreSubject &store, DataKind kind,
-                          int64_t length, int64_t queries, Random &random) {
-  Member member;
-  member.kind = kind;
-  member.length = length;
-  member.queries = queries;
-  Filler(store, member, random).fill();
-  quantize(store, member);
-  return member;
+TestSequence verify::makeSequence(const CompiledStore &store, DataKind kind,
+                                  int64_t length, int64_t queries,
+                                  Random &random) {
+  TestSequence sequence;
+  sequence.kind = kind;
+  sequence.length = length;
+  sequence.queries = queries;
+  Filler(store, sequence, random).fill();
+  quantize(store, sequence);
+  return sequence;
 }

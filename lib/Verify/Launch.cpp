@@ -1,7 +1,7 @@
-//===- Launch.cpp - a stage run through the runtime -----------------------===//
+//===- Launch.cpp - a batch image run through the runtime -----------------===//
 #include "lib/Verify/Launch.h"
 #include "dialect/codecs/HostFloat.h"
-#include "lib/Verify/Plant.h"
+#include "lib/Verify/FaultInjection.h"
 
 #include "llvm/Support/Format.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -43,9 +43,9 @@ namespace {
 /// One kvc_attend: its memory, all of it poisoned where the kernel has no data.
 class AttendCall {
 public:
-  AttendCall(const Subject &subject, Stage &stage)
-      : subject(subject), stage(stage), store(stage.store),
-        dtype(store.problem.dtype), random(stage.placement.salt, 1, 'L'),
+  AttendCall(const CompiledSpec &compiledSpec, BatchImage &image)
+      : compiledSpec(compiledSpec), image(image), store(image.store),
+        dtype(store.problem.dtype), random(image.placement.salt, 1, 'L'),
         dimK(store.cache().getDimK()), dimV(store.cache().getDimV()) {}
 
   std::optional<Output> run(Report &report);
@@ -58,22 +58,22 @@ private:
                  int64_t first, int64_t bytes);
   Output collect() const;
 
-  const Subject &subject;
-  Stage &stage;
-  const StoreSubject &store;
+  const CompiledSpec &compiledSpec;
+  BatchImage &image;
+  const CompiledStore &store;
   mlir::Type dtype;
   Random random;
   const int64_t dimK, dimV;
   Buffer q, out, lse, workspace;
   int64_t qStride = 0, outStride = 0, lseStride = 0;
   size_t workspaceBytes = 0;
-  int32_t longest = 1; ///< of the members, not below 1: a GPU needs a bound
+  int32_t longest = 1; ///< of the sequences, not below 1: a GPU needs a bound
 };
 
 void AttendCall::prepare() {
   int64_t heads = store.problem.qHeads;
   auto pad = [&] {
-    return stage.placement.scatter ? 16 * random.range(0, 4) : 0;
+    return image.placement.scatter ? 16 * random.range(0, 4) : 0;
   };
   qStride = heads * dimK * width(dtype) + pad();
   outStride = heads * dimV * width(dtype) + pad();
@@ -81,17 +81,17 @@ void AttendCall::prepare() {
   mlir::Type f32 = mlir::Float32Type::get(dtype.getContext());
   auto poison = [&](Buffer &buffer, size_t bytes, mlir::Type type) {
     buffer.resize(bytes); // all have room, so that none is null
-    fill(buffer.data(), bytes, type, stage.placement.poison, random);
+    fill(buffer.data(), bytes, type, image.placement.poison, random);
   };
-  poison(q, stage.rows() * qStride + 64, dtype);
-  poison(out, stage.rows() * outStride + 64, dtype);
-  poison(lse, stage.rows() * lseStride + 64, f32);
+  poison(q, image.rows() * qStride + 64, dtype);
+  poison(out, image.rows() * outStride + 64, dtype);
+  poison(lse, image.rows() * lseStride + 64, f32);
   poison(workspace, workspaceBytes + 64, f32);
   int64_t row = 0, rowBytes = store.queryHeads() * dimK;
-  for (const Member *member : stage.members)
-    for (int64_t i = 0; i < member->queries; ++i, ++row)
+  for (const TestSequence *sequence : image.sequences)
+    for (int64_t i = 0; i < sequence->queries; ++i, ++row)
       pack(dtype,
-           {&member->q[(i * heads + store.firstQuery()) * dimK],
+           {&sequence->q[(i * heads + store.firstQuery()) * dimK],
             size_t(rowBytes)},
            q.data() + row * qStride + store.firstQuery() * dimK * width(dtype));
 }
@@ -99,46 +99,46 @@ void AttendCall::prepare() {
 kvc_status AttendCall::call(AttendMemory &memory) {
   kvc_attend_args args = {};
   args.size = sizeof(args);
-  args.batch = stage.members.size();
+  args.batch = image.sequences.size();
   args.q = q.data();
   args.q_row_stride = qStride;
   args.out = out.data();
   args.out_row_stride = outStride;
   args.lse =
-      stage.placement.lse ? reinterpret_cast<float *>(lse.data()) : nullptr;
+      image.placement.lse ? reinterpret_cast<float *>(lse.data()) : nullptr;
   args.lse_row_stride = lseStride;
-  args.cu_q = stage.cuQ.data();
+  args.cu_q = image.cuQ.data();
   args.kv_len = memory.kvLen.data();
   args.table = memory.table.data();
-  args.table_stride = stage.tableStride;
-  args.outers = random.percent(50) ? stage.cache.outers : 0;
-  args.slot_tokens = stage.cache.outerTokens;
+  args.table_stride = image.tableStride;
+  args.outers = random.percent(50) ? image.cache.outers : 0;
+  args.slot_tokens = image.cache.outerTokens;
   args.workspace = workspace.data();
   args.workspace_bytes = workspaceBytes;
   for (auto [i, plane] : llvm::enumerate(memory.planes))
     args.planes[i] = {plane.base, plane.outer_stride, plane.head_stride};
-  args.rows = stage.rows();
-  for (const Member *member : stage.members)
-    args.max_queries = std::max(args.max_queries, uint32_t(member->queries));
+  args.rows = image.rows();
+  for (const TestSequence *sequence : image.sequences)
+    args.max_queries = std::max(args.max_queries, uint32_t(sequence->queries));
   args.max_kv_len = longest;
-  Lent lent(subject.emulators[stage.placement.device]);
+  Lent lent(compiledSpec.emulators[image.placement.device]);
   lent.read(q.data(), q.size());
-  lent.read(stage.cuQ.data(), stage.cuQ.size() * 4);
+  lent.read(image.cuQ.data(), image.cuQ.size() * 4);
   lent.read(memory.kvLen.data(), memory.kvLen.size() * 4);
   lent.read(memory.table.data(), memory.table.size() * 4);
-  lent.read(stage.arena.data(), stage.arena.size());
+  lent.read(image.arena.data(), image.arena.size());
   lent.write(out.data(), out.size());
   if (args.lse)
     lent.write(lse.data(), lse.size());
   lent.write(workspace.data(), workspaceBytes);
-  return kvc_attend(subject.programs[stage.placement.device], store.index,
+  return kvc_attend(compiledSpec.programs[image.placement.device], store.index,
                     &args);
 }
 
 bool AttendCall::untouched(const Buffer &before, const Buffer &after,
                            int64_t stride, int64_t first, int64_t bytes) {
   int64_t at = 0;
-  for (int64_t row = 0; row < stage.rows(); ++row) {
+  for (int64_t row = 0; row < image.rows(); ++row) {
     int64_t begin = row * stride + first;
     if (std::memcmp(before.data() + at, after.data() + at, begin - at))
       return false;
@@ -152,17 +152,17 @@ Output AttendCall::collect() const {
   Output output;
   int64_t heads = store.queryHeads(), row = 0;
   int64_t bytes = heads * dimV * width(dtype);
-  for (const Member *member : stage.members) {
-    MemberOutput &to = output.emplace_back();
-    to.o.resize(member->queries * bytes);
-    if (stage.placement.lse)
-      to.lse.resize(member->queries * heads);
-    for (int64_t i = 0; i < member->queries; ++i, ++row) {
+  for (const TestSequence *sequence : image.sequences) {
+    SequenceOutput &to = output.emplace_back();
+    to.o.resize(sequence->queries * bytes);
+    if (image.placement.lse)
+      to.lse.resize(sequence->queries * heads);
+    for (int64_t i = 0; i < sequence->queries; ++i, ++row) {
       std::memcpy(&to.o[i * bytes],
                   out.data() + row * outStride +
                       store.firstQuery() * dimV * width(dtype),
                   bytes);
-      if (stage.placement.lse)
+      if (image.placement.lse)
         std::memcpy(&to.lse[i * heads],
                     lse.data() + row * lseStride + store.firstQuery() * 4,
                     heads * 4);
@@ -172,39 +172,39 @@ Output AttendCall::collect() const {
 }
 
 std::optional<Output> AttendCall::run(Report &report) {
-  for (int32_t length : stage.kvLen)
+  for (int32_t length : image.kvLen)
     longest = std::max(longest, length);
   kvc_status status = kvc_attend_workspace(
-      subject.programs[stage.placement.device], store.index,
-      stage.members.size(), stage.rows(), longest, &workspaceBytes);
+      compiledSpec.programs[image.placement.device], store.index,
+      image.sequences.size(), image.rows(), longest, &workspaceBytes);
   if (status.code != KVC_OK)
     return report.fail("setup", std::string("kvc_attend_workspace: ") +
                                     kvc_error_text()),
            std::nullopt;
   prepare();
-  Buffer outBefore = out, lseBefore = lse, arenaBefore = stage.arena;
-  AttendMemory memory{stage,     stage.kvLen, stage.table, stage.cache.planes,
+  Buffer outBefore = out, lseBefore = lse, arenaBefore = image.arena;
+  AttendMemory memory{image,     image.kvLen, image.table, image.cache.planes,
                       q,         out,         lse,         qStride,
                       outStride, lseStride};
-  plantBeforeAttend(subject.fault, memory);
+  injectBeforeAttend(compiledSpec.fault, memory);
   // A GPU is told how many rows there are, and refuses a call without any.
-  if (stage.rows() || !subject.emulators[0])
+  if (image.rows() || !compiledSpec.emulators[0])
     status = call(memory);
   if (status.code != KVC_OK)
     return report.fail(ruleOf(status),
                        std::string("kvc_attend: ") + kvc_error_text()),
            std::nullopt;
-  plantAfterAttend(subject.fault, memory);
+  injectAfterAttend(compiledSpec.fault, memory);
   int64_t heads = store.queryHeads(), first = store.firstQuery();
   if (!untouched(outBefore, out, outStride, first * dimV * width(dtype),
                  heads * dimV * width(dtype)))
     report.fail("N8", "attend of store `" + store.spec->name +
                           "` wrote outside of its rows of out");
   if (!untouched(lseBefore, lse, lseStride, first * 4,
-                 stage.placement.lse ? heads * 4 : 0))
+                 image.placement.lse ? heads * 4 : 0))
     report.fail("N8", "attend of store `" + store.spec->name +
                           "` wrote outside of its rows of lse");
-  if (std::memcmp(arenaBefore.data(), stage.arena.data(), stage.arena.size()))
+  if (std::memcmp(arenaBefore.data(), image.arena.data(), image.arena.size()))
     report.fail("N8", "attend of store `" + store.spec->name +
                           "` wrote into the cache");
   return collect();
@@ -212,19 +212,19 @@ std::optional<Output> AttendCall::run(Report &report) {
 
 } // namespace
 
-std::optional<Output> verify::attend(const Subject &subject, Stage &stage,
-                                     Report &report) {
-  return AttendCall(subject, stage).run(report);
+std::optional<Output> verify::attend(const CompiledSpec &compiledSpec,
+                                     BatchImage &image, Report &report) {
+  return AttendCall(compiledSpec, image).run(report);
 }
 
 namespace {
 
-/// Rows on their way into a stage.
+/// Rows on their way into a batch image.
 class AppendCall {
 public:
-  AppendCall(const Subject &subject, Stage &stage)
-      : subject(subject), stage(stage), store(stage.store),
-        dtype(store.problem.dtype), random(stage.placement.salt, 2, 'L'),
+  AppendCall(const CompiledSpec &compiledSpec, BatchImage &image)
+      : compiledSpec(compiledSpec), image(image), store(image.store),
+        dtype(store.problem.dtype), random(image.placement.salt, 2, 'L'),
         elementsK(store.kvHeads() * store.cache().getDimK()),
         elementsV(store.kvHeads() * store.cache().getDimV()) {}
 
@@ -237,9 +237,9 @@ private:
   };
   kvc_status call(llvm::ArrayRef<Row> rows);
 
-  const Subject &subject;
-  Stage &stage;
-  const StoreSubject &store;
+  const CompiledSpec &compiledSpec;
+  BatchImage &image;
+  const CompiledStore &store;
   mlir::Type dtype;
   Random random;
   const int64_t elementsK, elementsV; ///< of a row
@@ -251,15 +251,15 @@ kvc_status AppendCall::call(llvm::ArrayRef<Row> rows) {
   int64_t vStride = elementsV * width(dtype) + 16 * random.range(0, 3);
   k.resize(rows.size() * kStride + 64);
   v.resize(rows.size() * vStride + 64);
-  fill(k.data(), k.size(), dtype, stage.placement.poison, random);
-  fill(v.data(), v.size(), dtype, stage.placement.poison, random);
+  fill(k.data(), k.size(), dtype, image.placement.poison, random);
+  fill(v.data(), v.size(), dtype, image.placement.poison, random);
   std::vector<int64_t> slots;
   for (auto [i, row] : llvm::enumerate(rows)) {
     pack(dtype, {row.k, size_t(elementsK)}, k.data() + i * kStride);
     pack(dtype, {row.v, size_t(elementsV)}, v.data() + i * vStride);
     slots.push_back(row.slot);
   }
-  plantBeforeAppend(subject.fault, slots);
+  injectBeforeAppend(compiledSpec.fault, slots);
   kvc_append_args args = {};
   args.size = sizeof(args);
   args.rows = rows.size();
@@ -268,25 +268,25 @@ kvc_status AppendCall::call(llvm::ArrayRef<Row> rows) {
   args.v = v.data();
   args.v_row_stride = vStride;
   args.slot = slots.data();
-  args.slot_tokens = stage.cache.outerTokens;
-  args.outers = stage.cache.outers;
-  for (auto [i, plane] : llvm::enumerate(stage.cache.planes))
+  args.slot_tokens = image.cache.outerTokens;
+  args.outers = image.cache.outers;
+  for (auto [i, plane] : llvm::enumerate(image.cache.planes))
     args.planes[i] = {plane.base, plane.outer_stride, plane.head_stride};
-  Lent lent(subject.emulators[stage.placement.device]);
+  Lent lent(compiledSpec.emulators[image.placement.device]);
   lent.read(k.data(), k.size());
   lent.read(v.data(), v.size());
   lent.read(slots.data(), slots.size() * 8);
-  lent.write(stage.arena.data(), stage.arena.size());
-  return kvc_append(subject.programs[stage.placement.device], store.index,
+  lent.write(image.arena.data(), image.arena.size());
+  return kvc_append(compiledSpec.programs[image.placement.device], store.index,
                     &args);
 }
 
 bool AppendCall::run(Report &report) {
   std::vector<Row> rows;
-  for (auto [b, member] : llvm::enumerate(stage.members))
-    for (int64_t t = 0; t < member->length; ++t)
-      rows.push_back({&member->k[t * elementsK], &member->v[t * elementsV],
-                      stage.slot(b, t)});
+  for (auto [b, sequence] : llvm::enumerate(image.sequences))
+    for (int64_t t = 0; t < sequence->length; ++t)
+      rows.push_back({&sequence->k[t * elementsK], &sequence->v[t * elementsV],
+                      image.slot(b, t)});
   // Skipped rows hold what no other row does, so that one that is written after
   // all changes a byte wherever it goes.
   std::vector<float> skippedK(elementsK, 3), skippedV(elementsV, 3);
@@ -304,18 +304,20 @@ bool AppendCall::run(Report &report) {
     report.fail(ruleOf(status), std::string("kvc_append: ") + kvc_error_text());
     return false;
   }
-  plantAfterAppend(subject.fault, stage);
+  injectAfterAppend(compiledSpec.fault, image);
   return true;
 }
 
 } // namespace
 
-bool verify::append(const Subject &subject, Stage &stage, Report &report) {
-  return AppendCall(subject, stage).run(report);
+bool verify::append(const CompiledSpec &compiledSpec, BatchImage &image,
+                    Report &report) {
+  return AppendCall(compiledSpec, image).run(report);
 }
 
-bool verify::sameBits(const StoreSubject &store, const MemberOutput &expected,
-                      const MemberOutput &found, const std::string &rule,
+bool verify::sameBits(const CompiledStore &store,
+                      const SequenceOutput &expected,
+                      const SequenceOutput &found, const std::string &rule,
                       const std::string &context, Report &report) {
   int64_t dimV = store.cache().getDimV(), heads = store.queryHeads();
   mlir::Type dtype = store.problem.dtype;

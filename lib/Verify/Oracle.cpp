@@ -37,16 +37,16 @@ struct FloatFormat {
 
 /// V as elements are weighed by (see Oracle.h): |V|, or of integers in a 16-bit
 /// model the largest that their scale has.
-void makeWeighed(Stage &stage) {
-  const StoreSubject &store = stage.store;
+void makeWeighed(BatchImage &image) {
+  const CompiledStore &store = image.store;
   bool whole = !store.problem.dtype.isF32();
   unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
   mlir::Type type = store.planes[codes].type;
   int64_t width = type.getIntOrFloatBitWidth() / 8;
-  for (auto [b, member] : llvm::enumerate(stage.members))
+  for (auto [b, sequence] : llvm::enumerate(image.sequences))
     for (int64_t head = 0; head < store.heads(); ++head)
-      for (int64_t t = 0; t < member->length; ++t) {
-        uint8_t *row = stage.row(codes, b, head, t);
+      for (int64_t t = 0; t < sequence->length; ++t) {
+        uint8_t *row = image.row(codes, b, head, t);
         for (int64_t i = 0; i < store.planes[codes].rowBytes; i += width) {
           if (type.isInteger())
             row[i] = whole ? 127 : uint8_t(std::abs(int8_t(row[i])));
@@ -64,15 +64,15 @@ double norm(llvm::ArrayRef<float> row) {
 }
 
 /// The largest norm of a dequantized key that is finite.
-double keyNorm(Stage &stage, size_t member, int64_t head) {
-  const StoreSubject &store = stage.store;
+double keyNorm(BatchImage &image, size_t sequence, int64_t head) {
+  const CompiledStore &store = image.store;
   StreamInfo info = store.cache().stream(StreamKind::K);
   bool scaled = bool(info.codec.getScaleType());
   std::vector<float> row(info.dim);
   double largest = 0;
-  for (int64_t t = 0; t < stage.members[member]->length; ++t) {
-    info.codec.dequantizeRow(stage.row(0, member, head, t),
-                             scaled ? stage.row(1, member, head, t) : nullptr,
+  for (int64_t t = 0; t < image.sequences[sequence]->length; ++t) {
+    info.codec.dequantizeRow(image.row(0, sequence, head, t),
+                             scaled ? image.row(1, sequence, head, t) : nullptr,
                              row);
     double size = norm(row);
     if (std::isfinite(size))
@@ -82,9 +82,9 @@ double keyNorm(Stage &stage, size_t member, int64_t head) {
 }
 
 /// The same store with other codecs.
-StoreSubject withCodecs(const StoreSubject &store, CodecAttrInterface k,
-                        CodecAttrInterface v) {
-  StoreSubject changed = store;
+CompiledStore withCodecs(const CompiledStore &store, CodecAttrInterface k,
+                         CodecAttrInterface v) {
+  CompiledStore changed = store;
   CacheType cache = store.cache();
   changed.problem.cache =
       CacheType::get(cache.getContext(), cache.getHeads(), cache.getDimK(), k,
@@ -99,43 +99,44 @@ StoreSubject withCodecs(const StoreSubject &store, CodecAttrInterface k,
 }
 
 /// A codec that loses nothing.
-CodecAttrInterface exactCodec(const StoreSubject &store) {
+CodecAttrInterface exactCodec(const CompiledStore &store) {
   mlir::MLIRContext *context = store.cache().getContext();
   return FloatCodecAttr::get(context, mlir::Float32Type::get(context));
 }
 
-/// Float64 over members as a store's codecs hold them.
+/// Float64 over sequences as a store's codecs hold them.
 llvm::Expected<reference::AttendResult>
-attendOver(const StoreSubject &store, const std::vector<Member> &members) {
-  std::vector<const Member *> views;
-  for (const Member &member : members)
-    views.push_back(&member);
+attendOver(const CompiledStore &store,
+           const std::vector<TestSequence> &sequences) {
+  std::vector<const TestSequence *> views;
+  for (const TestSequence &sequence : sequences)
+    views.push_back(&sequence);
   Placement placement;
   placement.rows = Placement::Rows::All;
-  Stage stage(store, views, placement);
-  std::vector<float> q = stage.queries();
+  BatchImage image(store, views, placement);
+  std::vector<float> q = image.queries();
   return reference::attend(
       store.problem,
-      {q, stage.rows(), store.problem.qHeads, store.cache().getDimK()},
-      stage.cache, stage.batch());
+      {q, image.rows(), store.problem.qHeads, store.cache().getDimK()},
+      image.cache, image.batch());
 }
 
 /// A plane of V in f32, [head][token][dim]: 1 where what the cache holds is no
 /// number, else 0.
-std::vector<float> marksOf(Stage &stage, size_t member) {
-  const StoreSubject &store = stage.store;
+std::vector<float> marksOf(BatchImage &image, size_t sequence) {
+  const CompiledStore &store = image.store;
   StreamInfo info = store.cache().stream(StreamKind::V);
   bool scaled = bool(info.codec.getScaleType());
   unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
-  int64_t tokens = stage.members[member]->length;
+  int64_t tokens = image.sequences[sequence]->length;
   std::vector<float> marks(store.heads() * tokens * info.dim);
   for (int64_t head = 0; head < store.heads(); ++head)
     for (int64_t t = 0; t < tokens; ++t) {
       llvm::MutableArrayRef<float> row(&marks[(head * tokens + t) * info.dim],
                                        size_t(info.dim));
       info.codec.dequantizeRow(
-          stage.row(codes, member, head, t),
-          scaled ? stage.row(codes + 1, member, head, t) : nullptr, row);
+          image.row(codes, sequence, head, t),
+          scaled ? image.row(codes + 1, sequence, head, t) : nullptr, row);
       for (float &x : row)
         x = std::isfinite(x) ? 0 : 1;
     }
@@ -143,9 +144,9 @@ std::vector<float> marksOf(Stage &stage, size_t member) {
 }
 
 /// The largest |V| of a sequence that is a number.
-double largestValue(const Member &member) {
+double largestValue(const TestSequence &sequence) {
   double largest = 0;
-  for (float x : member.v)
+  for (float x : sequence.v)
     if (std::isfinite(x))
       largest = std::max(largest, std::fabs(double(x)));
   return largest;
@@ -153,16 +154,16 @@ double largestValue(const Member &member) {
 
 } // namespace
 
-Oracle::Oracle(const StoreSubject &store,
-               llvm::ArrayRef<const Member *> members, Report &report)
-    : store(store), members(members) {
+Oracle::Oracle(const CompiledStore &store,
+               llvm::ArrayRef<const TestSequence *> sequences, Report &report)
+    : store(store), sequences(sequences) {
   Placement placement;
   placement.poison = Poison::Zero;
   placement.rows = Placement::Rows::All;
-  Stage stage(store, members, placement);
-  firstRow = stage.cuQ;
-  std::vector<float> q = stage.queries();
-  reference::Rows rows{q, stage.rows(), store.problem.qHeads,
+  BatchImage image(store, sequences, placement);
+  firstRow = image.cuQ;
+  std::vector<float> q = image.queries();
+  reference::Rows rows{q, image.rows(), store.problem.qHeads,
                        store.cache().getDimK()};
   auto take = [&](llvm::Expected<reference::AttendResult> result,
                   reference::AttendResult &into) {
@@ -174,37 +175,37 @@ Oracle::Oracle(const StoreSubject &store,
     return true;
   };
   valid =
-      take(reference::attend(store.problem, rows, stage.cache, stage.batch()),
+      take(reference::attend(store.problem, rows, image.cache, image.batch()),
            ref) &&
-      take(reference::plainAttend(store.problem, rows, stage.cache,
-                                  stage.batch()),
+      take(reference::plainAttend(store.problem, rows, image.cache,
+                                  image.batch()),
            plain);
   if (!valid)
     return;
-  for (size_t b = 0; b < members.size(); ++b) {
-    values.push_back(largestValue(*members[b]));
+  for (size_t b = 0; b < sequences.size(); ++b) {
+    values.push_back(largestValue(*sequences[b]));
     keyNorms.emplace_back();
     for (int64_t head = 0; head < store.heads(); ++head)
-      keyNorms[b].push_back(keyNorm(stage, b, head));
+      keyNorms[b].push_back(keyNorm(image, b, head));
   }
-  findSpoilt(stage, report);
-  makeWeighed(stage);
+  findSpoilt(image, report);
+  makeWeighed(image);
   valid =
-      take(reference::attend(store.problem, rows, stage.cache, stage.batch()),
+      take(reference::attend(store.problem, rows, image.cache, image.batch()),
            weights);
 }
 
-void Oracle::findSpoilt(Stage &stage, Report &report) {
+void Oracle::findSpoilt(BatchImage &image, Report &report) {
   unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
-  std::vector<Member> marked;
+  std::vector<TestSequence> marked;
   bool any = false;
-  for (size_t b = 0; b < members.size(); ++b) {
-    std::vector<float> marks = marksOf(stage, b);
+  for (size_t b = 0; b < sequences.size(); ++b) {
+    std::vector<float> marks = marksOf(image, b);
     any |= llvm::is_contained(marks, 1.f);
-    Member &member = marked.emplace_back(*members[b]);
-    member.planes.resize(codes); // K's
+    TestSequence &sequence = marked.emplace_back(*sequences[b]);
+    sequence.planes.resize(codes); // K's
     auto *bytes = reinterpret_cast<const uint8_t *>(marks.data());
-    member.planes.emplace_back(bytes, bytes + marks.size() * sizeof(float));
+    sequence.planes.emplace_back(bytes, bytes + marks.size() * sizeof(float));
   }
   if (!any)
     return;
@@ -218,11 +219,11 @@ void Oracle::findSpoilt(Stage &stage, Report &report) {
     report.fail("setup", llvm::toString(result.takeError()));
 }
 
-std::string Oracle::where(size_t member, int64_t query, int64_t head) const {
-  const Member &at = *members[member];
+std::string Oracle::where(size_t sequence, int64_t query, int64_t head) const {
+  const TestSequence &at = *sequences[sequence];
   return llvm::formatv("store `{0}`, sequence {1} ({2} data, {3} tokens, {4} "
                        "queries), query {5}, q head {6}",
-                       store.spec->name, member, name(at.kind), at.length,
+                       store.spec->name, sequence, name(at.kind), at.length,
                        at.queries, query, head);
 }
 
@@ -235,10 +236,10 @@ struct Oracle::Bounds {
   double least = 0;   ///< weight of a token below which it may become 0
 };
 
-Oracle::Bounds Oracle::boundsOf(size_t member, int64_t query,
+Oracle::Bounds Oracle::boundsOf(size_t sequence, int64_t query,
                                 int64_t head) const {
   const reference::AttendProblem &problem = store.problem;
-  const Member &at = *members[member];
+  const TestSequence &at = *sequences[sequence];
   int64_t dim = store.cache().getDimK(), p = at.position(query);
   reference::Visible seen = reference::visibleTo(problem, p, p);
   double tokens =
@@ -246,7 +247,7 @@ Oracle::Bounds Oracle::boundsOf(size_t member, int64_t query,
   double queryNorm =
       norm({&at.q[(query * problem.qHeads + head) * dim], size_t(dim)});
   double largest = problem.scale * queryNorm *
-                   keyNorms[member][head / problem.group - problem.firstHead];
+                   keyNorms[sequence][head / problem.group - problem.firstHead];
   Bounds bounds;
   bounds.f32 = 2 * kUnit * std::sqrt(double(dim)) * largest;
   bounds.logit = bounds.f32;
@@ -259,10 +260,10 @@ Oracle::Bounds Oracle::boundsOf(size_t member, int64_t query,
   }
   bounds.sum = kUnit * (2 * std::sqrt(tokens) + 17);
   // Least normal numbers: of f32, and of f16 for probabilities.
-  bounds.flushed = FLT_MIN * values[member] * at.length;
+  bounds.flushed = FLT_MIN * values[sequence] * at.length;
   if (problem.dtype.isBF16())
     bounds.flushed += 2 * FLT_MIN;
-  int64_t row = rowIndex(member, query, head);
+  int64_t row = rowIndex(sequence, query, head);
   double peak = std::exp(ref.largest.data[row] - ref.lse.data[row]);
   mlir::Type codeV = store.cache().stream(StreamKind::V).codec.getCodeType();
   bool inF16 = !problem.dtype.isF32() && (codeV.isF16() || codeV.isInteger());
@@ -270,31 +271,31 @@ Oracle::Bounds Oracle::boundsOf(size_t member, int64_t query,
                  std::exp(kDoubt * bounds.logit);
   if (inF16 && peak <= 1) // no NaN
     bounds.flushed +=
-        kDoubt * 0x1p-25 * std::sqrt(tokens) * peak * values[member];
+        kDoubt * 0x1p-25 * std::sqrt(tokens) * peak * values[sequence];
   return bounds;
 }
 
-bool Oracle::judgeEmpty(size_t member, int64_t query, int64_t head,
+bool Oracle::judgeEmpty(size_t sequence, int64_t query, int64_t head,
                         llvm::ArrayRef<float> o, Report &report) const {
-  if (ref.lse.data[rowIndex(member, query, head)] != -kInf)
+  if (ref.lse.data[rowIndex(sequence, query, head)] != -kInf)
     return false;
   for (auto [j, x] : llvm::enumerate(o))
     if (x != 0) { // true for NaN
       report.fail("N6",
                   llvm::formatv("{0}, o[{1}]: sees nothing, expected 0, "
                                 "found {2}",
-                                where(member, query, head), j, number(x)));
+                                where(sequence, query, head), j, number(x)));
       break;
     }
   return true;
 }
 
-void Oracle::judgeLse(size_t member, int64_t query, int64_t head, float found,
+void Oracle::judgeLse(size_t sequence, int64_t query, int64_t head, float found,
                       Report &report) const {
-  double expected = ref.lse.data[rowIndex(member, query, head)];
+  double expected = ref.lse.data[rowIndex(sequence, query, head)];
   double bound = 0, error = 0;
   if (std::isfinite(expected)) {
-    Bounds bounds = boundsOf(member, query, head);
+    Bounds bounds = boundsOf(sequence, query, head);
     bound =
         kDoubt * (bounds.logit + bounds.sum + 2 * kUnit * std::fabs(expected));
     error = std::isfinite(found) ? std::fabs(found - expected) : kInf;
@@ -306,14 +307,14 @@ void Oracle::judgeLse(size_t member, int64_t query, int64_t head, float found,
   if (error > bound)
     report.fail(expected == -kInf ? "N6" : "N2",
                 llvm::formatv("{0}, lse: expected {1} +- {2}, found {3}",
-                              where(member, query, head), number(expected),
+                              where(sequence, query, head), number(expected),
                               number(bound), number(found)));
 }
 
-bool Oracle::plainIsFinite(size_t member) const {
+bool Oracle::plainIsFinite(size_t sequence) const {
   int64_t dim = store.cache().getDimV(), heads = store.problem.qHeads;
-  for (int64_t i = firstRow[member] * heads * dim,
-               end = firstRow[member + 1] * heads * dim;
+  for (int64_t i = firstRow[sequence] * heads * dim,
+               end = firstRow[sequence + 1] * heads * dim;
        i < end; ++i)
     if (std::isfinite(ref.o.data[i]) && !std::isfinite(plain.o.data[i]))
       return false;
@@ -335,7 +336,7 @@ struct Worst {
 };
 } // namespace
 
-/// What judging one member gathers.
+/// What judging one sequence gathers.
 struct Oracle::Judgement {
   double flushed = 0;    ///< what is lost where small numbers are taken for 0
   double largest = 0;    ///< |ref|
@@ -343,15 +344,15 @@ struct Oracle::Judgement {
   Worst byElement, byRow;
 };
 
-void Oracle::judgeRow(size_t member, int64_t query, int64_t head,
+void Oracle::judgeRow(size_t sequence, int64_t query, int64_t head,
                       llvm::ArrayRef<float> o, Judgement &judgement) const {
   FloatFormat format = FloatFormat::of(store.problem.dtype);
   double unit = store.problem.dtype.isF32() ? 0 : format.unit();
-  Bounds bounds = boundsOf(member, query, head);
+  Bounds bounds = boundsOf(sequence, query, head);
   double relative = std::expm1(kDoubt * (bounds.logit + bounds.sum)) + 2 * unit;
   double untold = std::expm1(kDoubt * bounds.f32);
   judgement.flushed = std::max(judgement.flushed, bounds.flushed);
-  int64_t at = rowIndex(member, query, head) * o.size();
+  int64_t at = rowIndex(sequence, query, head) * o.size();
   for (auto [j, found] : llvm::enumerate(o)) {
     double expected = ref.o.data[at + j], weight = weights.o.data[at + j];
     if (!std::isfinite(expected) && !spoilt.o.data.empty() &&
@@ -379,7 +380,7 @@ void Oracle::judgeRow(size_t member, int64_t query, int64_t head,
   }
 }
 
-void Oracle::conclude(size_t member, const Judgement &judgement,
+void Oracle::conclude(size_t sequence, const Judgement &judgement,
                       Report &report) const {
   auto hold = [&](const char *rule, const Worst &worst, double bound,
                   double &ratio) {
@@ -390,7 +391,7 @@ void Oracle::conclude(size_t member, const Judgement &judgement,
           rule,
           llvm::formatv("{0}, o[{1}]: expected {2}, found {3}, an error of {4} "
                         "where {5} is allowed",
-                        where(member, worst.query, worst.head), worst.channel,
+                        where(sequence, worst.query, worst.head), worst.channel,
                         number(worst.expected), number(worst.found),
                         number(worst.error), number(bound)));
   };
@@ -398,7 +399,7 @@ void Oracle::conclude(size_t member, const Judgement &judgement,
   hold("N2", judgement.byElement, judgement.byElement.bound,
        dtype.isF32() ? report.output : report.element);
   // A plain program that overflows says nothing about how near one must be.
-  if (!dtype.isF32() && plainIsFinite(member))
+  if (!dtype.isF32() && plainIsFinite(sequence))
     hold("N1", judgement.byRow,
          judgement.plainError +
              FloatFormat::of(dtype).halfUlp(judgement.largest) +
@@ -406,37 +407,37 @@ void Oracle::conclude(size_t member, const Judgement &judgement,
          report.output);
 }
 
-void Oracle::judgeMember(size_t member, const MemberOutput &output,
-                         Report &report) const {
+void Oracle::judgeSequence(size_t sequence, const SequenceOutput &output,
+                           Report &report) const {
   Judgement judgement;
   std::vector<float> o(store.cache().getDimV());
   int64_t row = 0, first = store.firstQuery();
-  for (int64_t query = 0; query < members[member]->queries; ++query)
+  for (int64_t query = 0; query < sequences[sequence]->queries; ++query)
     for (int64_t head = first; head < first + store.queryHeads();
          ++head, ++row) {
       for (size_t j = 0; j < o.size(); ++j)
         o[j] =
             element(store.problem.dtype, output.o.data(), row * o.size() + j);
       if (!output.lse.empty())
-        judgeLse(member, query, head, output.lse[row], report);
-      if (judgeEmpty(member, query, head, o, report))
+        judgeLse(sequence, query, head, output.lse[row], report);
+      if (judgeEmpty(sequence, query, head, o, report))
         continue;
       llvm::ArrayRef<double> expected =
           llvm::ArrayRef(ref.o.data)
-              .slice(rowIndex(member, query, head) * o.size(), o.size());
+              .slice(rowIndex(sequence, query, head) * o.size(), o.size());
       bool anyFinite =
           llvm::any_of(expected, [](double x) { return std::isfinite(x); });
       ++(anyFinite ? report.rows : report.notFinite);
-      judgeRow(member, query, head, o, judgement);
+      judgeRow(sequence, query, head, o, judgement);
     }
-  conclude(member, judgement, report);
+  conclude(sequence, judgement, report);
 }
 
 void Oracle::judge(const Output &output, Report &report) const {
   if (!valid)
     return;
-  for (size_t b = 0; b < members.size(); ++b)
-    judgeMember(b, output[b], report);
+  for (size_t b = 0; b < sequences.size(); ++b)
+    judgeSequence(b, output[b], report);
 }
 
 std::string Oracle::vacuous() const {
@@ -463,10 +464,10 @@ double Oracle::quantisationLoss(Report &report) const {
   };
   if (!valid || (isLossless(StreamKind::K) && isLossless(StreamKind::V)))
     return 0;
-  StoreSubject exact = withCodecs(store, exactCodec(store), exactCodec(store));
-  std::vector<Member> copies;
-  for (const Member *member : members) {
-    copies.push_back(*member);
+  CompiledStore exact = withCodecs(store, exactCodec(store), exactCodec(store));
+  std::vector<TestSequence> copies;
+  for (const TestSequence *sequence : sequences) {
+    copies.push_back(*sequence);
     quantize(exact, copies.back());
   }
   auto result = attendOver(exact, copies);

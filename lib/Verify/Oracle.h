@@ -43,11 +43,11 @@ namespace kvc::verify {
 
 class Oracle {
 public:
-  /// Computes the references of a batch; the members must outlive it.
-  Oracle(const StoreSubject &store, llvm::ArrayRef<const Member *> members,
-         Report &report);
+  /// Computes the references of a batch; the sequences must outlive it.
+  Oracle(const CompiledStore &store,
+         llvm::ArrayRef<const TestSequence *> sequences, Report &report);
 
-  /// Judges every member's rows.
+  /// Judges every sequence's rows.
   void judge(const Output &output, Report &report) const;
   /// Why the reference says nothing, where no two of its numbers differ: those
   /// that are NaN or infinite count for none. "" if it says something.
@@ -60,34 +60,34 @@ public:
 
 private:
   struct Bounds;    ///< of one row
-  struct Judgement; ///< of one member
-  Bounds boundsOf(size_t member, int64_t query, int64_t head) const;
+  struct Judgement; ///< of one sequence
+  Bounds boundsOf(size_t sequence, int64_t query, int64_t head) const;
   /// Computes `spoilt` if the cache holds any V that is no number.
-  void findSpoilt(Stage &stage, Report &report);
+  void findSpoilt(BatchImage &image, Report &report);
   /// Whether every element of a plain program's result is a number.
-  bool plainIsFinite(size_t member) const;
-  void judgeMember(size_t member, const MemberOutput &output,
-                   Report &report) const;
-  void judgeRow(size_t member, int64_t query, int64_t head,
+  bool plainIsFinite(size_t sequence) const;
+  void judgeSequence(size_t sequence, const SequenceOutput &output,
+                     Report &report) const;
+  void judgeRow(size_t sequence, int64_t query, int64_t head,
                 llvm::ArrayRef<float> o, Judgement &judgement) const;
-  void conclude(size_t member, const Judgement &judgement,
+  void conclude(size_t sequence, const Judgement &judgement,
                 Report &report) const;
-  void judgeLse(size_t member, int64_t query, int64_t head, float found,
+  void judgeLse(size_t sequence, int64_t query, int64_t head, float found,
                 Report &report) const;
-  bool judgeEmpty(size_t member, int64_t query, int64_t head,
+  bool judgeEmpty(size_t sequence, int64_t query, int64_t head,
                   llvm::ArrayRef<float> o, Report &report) const;
-  std::string where(size_t member, int64_t query, int64_t head) const;
-  int64_t rowIndex(size_t member, int64_t query, int64_t head) const {
-    return (firstRow[member] + query) * store.problem.qHeads + head;
+  std::string where(size_t sequence, int64_t query, int64_t head) const;
+  int64_t rowIndex(size_t sequence, int64_t query, int64_t head) const {
+    return (firstRow[sequence] + query) * store.problem.qHeads + head;
   }
 
-  const StoreSubject &store;
+  const CompiledStore &store;
   bool valid = false; ///< the references could be computed
-  std::vector<const Member *> members;
+  std::vector<const TestSequence *> sequences;
   std::vector<int32_t> firstRow;
-  /// Per member and kv head of the store: the largest norm of a key.
+  /// Per sequence and kv head of the store: the largest norm of a key.
   std::vector<llvm::SmallVector<double>> keyNorms;
-  std::vector<double> values;                  ///< per member: the largest |V|
+  std::vector<double> values; ///< per sequence: the largest |V|
   reference::AttendResult ref, plain, weights; ///< weights: W of N2
   /// Of each element the weight of tokens whose V is no number there; empty if
   /// there are none.

@@ -16,7 +16,7 @@ std::optional<spec::Spec> randomSpec(uint64_t seed, uint64_t index,
 
 /// Overrides that the schedules of this case's spec can take; results must hold
 /// under any schedule. Emulated decode kernels always get short splits, so that
-/// there are parts to join, and all that can copy in bulk, or not.
+/// there are splits to combine, and all that can copy in bulk, or not.
 std::vector<ScheduleOverride> randomSchedule(uint64_t seed, uint64_t index,
                                              const std::string &target);
 

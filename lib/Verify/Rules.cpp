@@ -20,19 +20,20 @@ static constexpr unsigned kContexts = 20, kEmulatedContexts = 5;
 
 namespace {
 
-using Members = std::vector<const Member *>;
+using Sequences = std::vector<const TestSequence *>;
 
 /// One store's checks. Each rule is one function; all that is random comes from
 /// `random`, in order.
 class StoreCheck {
 public:
-  StoreCheck(const Subject &subject, const StoreSubject &store, uint64_t seed,
-             uint64_t index)
-      : subject(subject), store(store), random(seed, index, 'B' + store.index),
+  StoreCheck(const CompiledSpec &compiledSpec, const CompiledStore &store,
+             uint64_t seed, uint64_t index)
+      : compiledSpec(compiledSpec), store(store),
+        random(seed, index, 'B' + store.index),
         batch(randomBatch(store, random)),
         neighbours(randomNeighbours(store, random)) {
-    for (const Member &member : batch)
-      all.push_back(&member);
+    for (const TestSequence &sequence : batch)
+      all.push_back(&sequence);
   }
 
   Report run();
@@ -48,20 +49,20 @@ private:
   void checkContexts();
   void checkNotVacuous();
   void checkExact();
-  void checkMeans(const Member &member, const MemberOutput &output);
+  void checkMeans(const TestSequence &sequence, const SequenceOutput &output);
 
   Placement place(Poison poison, bool scatter);
-  std::optional<Output> attendIn(const Members &members,
+  std::optional<Output> attendIn(const Sequences &sequences,
                                  const Placement &placement);
-  Members context(unsigned number);
-  int64_t heaviest(const Member &member, int64_t head);
-  float weightlessQuery(const Member &member) const;
+  Sequences context(unsigned number);
+  int64_t heaviest(const TestSequence &sequence, int64_t head);
+  float weightlessQuery(const TestSequence &sequence) const;
 
-  const Subject &subject;
-  const StoreSubject &store;
+  const CompiledSpec &compiledSpec;
+  const CompiledStore &store;
   Random random;
-  std::vector<Member> batch, neighbours;
-  Members all;
+  std::vector<TestSequence> batch, neighbours;
+  Sequences all;
   Output home; ///< of `all`; every context must give the same
   std::unique_ptr<Oracle> oracle;
   Report report;
@@ -78,10 +79,10 @@ Placement StoreCheck::place(Poison poison, bool scatter) {
   return placement;
 }
 
-std::optional<Output> StoreCheck::attendIn(const Members &members,
+std::optional<Output> StoreCheck::attendIn(const Sequences &sequences,
                                            const Placement &placement) {
-  Stage stage(store, members, placement);
-  return attend(subject, stage, report);
+  BatchImage image(store, sequences, placement);
+  return attend(compiledSpec, image, report);
 }
 
 /// N3: append leaves the bytes that the reference quantizer makes, and no
@@ -89,17 +90,17 @@ std::optional<Output> StoreCheck::attendIn(const Members &members,
 void StoreCheck::checkAppend() {
   Placement placement = place(Poison::Random, random.percent(50));
   placement.rows = Placement::Rows::All;
-  Stage expected(store, all, placement);
+  BatchImage expected(store, all, placement);
   placement.rows = Placement::Rows::None;
-  Stage found(store, all, placement);
-  if (!append(subject, found, report) ||
+  BatchImage found(store, all, placement);
+  if (!append(compiledSpec, found, report) ||
       !std::memcmp(expected.arena.data(), found.arena.data(),
                    expected.arena.size()))
     return;
   for (unsigned plane = 0; plane < store.planes.size(); ++plane)
-    for (auto [b, member] : llvm::enumerate(all))
+    for (auto [b, sequence] : llvm::enumerate(all))
       for (int64_t head = 0; head < store.heads(); ++head)
-        for (int64_t t = 0; t < member->length; ++t) {
+        for (int64_t t = 0; t < sequence->length; ++t) {
           const uint8_t *want = expected.row(plane, b, head, t),
                         *got = found.row(plane, b, head, t);
           for (int64_t i = 0; i < store.planes[plane].rowBytes; ++i)
@@ -108,7 +109,7 @@ void StoreCheck::checkAppend() {
                   "N3", llvm::formatv("store `{0}`, {1} data, plane {2}, head "
                                       "{3}, token {4}, byte {5}: expected {6}, "
                                       "found {7}",
-                                      store.spec->name, name(member->kind),
+                                      store.spec->name, name(sequence->kind),
                                       plane, head, t, i, want[i], got[i]));
         }
   report.fail("N3", "store `" + store.spec->name +
@@ -123,10 +124,10 @@ bool StoreCheck::checkReference() {
   home = std::move(*output);
   oracle = std::make_unique<Oracle>(store, all, report);
   oracle->judge(home, report);
-  for (const Member *member : all) {
-    report.longest = std::max(report.longest, member->length);
-    report.splits = std::max(report.splits,
-                             store.splitsOf(member->length, member->queries));
+  for (const TestSequence *sequence : all) {
+    report.longest = std::max(report.longest, sequence->length);
+    report.splits = std::max(
+        report.splits, store.splitsOf(sequence->length, sequence->queries));
   }
   return true;
 }
@@ -134,9 +135,9 @@ bool StoreCheck::checkReference() {
 /// N10: the same call again gives the same bits, with and without lse.
 void StoreCheck::checkRunToRun() {
   Placement placement = place(Poison::Random, true);
-  Stage stage(store, all, placement);
+  BatchImage image(store, all, placement);
   for (unsigned run = 0; run < 3 && !report.full(); ++run) {
-    auto output = attend(subject, stage, report);
+    auto output = attend(compiledSpec, image, report);
     for (size_t b = 0; output && b < all.size(); ++b)
       sameBits(store, home[b], (*output)[b], "N10",
                llvm::formatv("sequence {0}, run {1}", b, run), report);
@@ -154,8 +155,8 @@ void StoreCheck::checkPoison() {
   for (Poison poison : kPoisons) {
     Placement placement = place(poison, true);
     placement.rows = Placement::Rows::None;
-    Stage dirt(store, all, placement);
-    (void)attend(subject, dirt, report);
+    BatchImage dirt(store, all, placement);
+    (void)attend(compiledSpec, dirt, report);
     placement.rows = Placement::Rows::Seen;
     auto output = attendIn(all, placement);
     for (size_t b = 0; output && b < all.size(); ++b)
@@ -168,26 +169,26 @@ void StoreCheck::checkPoison() {
 
 /// N9: a NaN that only the last query of a sequence sees is in no other row.
 void StoreCheck::checkContainment() {
-  std::vector<Member> spoiled;
-  for (const Member &member : batch) {
-    spoiled.push_back(member);
-    if (member.queries < 2 || !member.length)
+  std::vector<TestSequence> spoiled;
+  for (const TestSequence &sequence : batch) {
+    spoiled.push_back(sequence);
+    if (sequence.queries < 2 || !sequence.length)
       continue;
     for (auto [bytes, plane] : llvm::zip(spoiled.back().planes, store.planes))
       for (int64_t head = 0; head < store.heads(); ++head)
-        std::memset(
-            &bytes[(head * member.length + member.length - 1) * plane.rowBytes],
-            0xff, plane.rowBytes);
+        std::memset(&bytes[(head * sequence.length + sequence.length - 1) *
+                           plane.rowBytes],
+                    0xff, plane.rowBytes);
   }
-  Members members;
-  for (const Member &member : spoiled)
-    members.push_back(&member);
-  auto output = attendIn(members, place(Poison::Random, true));
+  Sequences sequences;
+  for (const TestSequence &sequence : spoiled)
+    sequences.push_back(&sequence);
+  auto output = attendIn(sequences, place(Poison::Random, true));
   int64_t rows = store.queryHeads();
-  for (size_t b = 0; output && b < members.size(); ++b) {
-    MemberOutput expected = home[b], &found = (*output)[b];
-    if (members[b]->queries >= 2) {
-      size_t keep = (members[b]->queries - 1) * rows;
+  for (size_t b = 0; output && b < sequences.size(); ++b) {
+    SequenceOutput expected = home[b], &found = (*output)[b];
+    if (sequences[b]->queries >= 2) {
+      size_t keep = (sequences[b]->queries - 1) * rows;
       size_t bytes = found.o.size() / found.lse.size() * keep;
       expected.o.resize(bytes), found.o.resize(bytes);
       expected.lse.resize(keep), found.lse.resize(keep);
@@ -195,7 +196,7 @@ void StoreCheck::checkContainment() {
     sameBits(store, expected, found, "N9",
              llvm::formatv("sequence {0} of {1} tokens and {2} queries, NaN in "
                            "its last token",
-                           b, members[b]->length, members[b]->queries),
+                           b, sequences[b]->length, sequences[b]->queries),
              report);
   }
 }
@@ -203,19 +204,19 @@ void StoreCheck::checkContainment() {
 /// N9: a NaN in one channel of one query row is in that row, and in no other.
 void StoreCheck::checkBadQuery() {
   int64_t heads = store.queryHeads(), dim = store.cache().getDimK();
-  for (auto [b, member] : llvm::enumerate(batch)) {
-    if (!member.queries || !member.length)
+  for (auto [b, sequence] : llvm::enumerate(batch)) {
+    if (!sequence.queries || !sequence.length)
       continue;
-    int64_t query = random.below(member.queries), head = random.below(heads);
+    int64_t query = random.below(sequence.queries), head = random.below(heads);
     int64_t channel = random.below(dim);
-    Member spoiled = member;
+    TestSequence spoiled = sequence;
     int64_t row = query * store.problem.qHeads + store.firstQuery() + head;
     spoiled.q[row * dim + channel] = std::numeric_limits<float>::quiet_NaN();
     auto output = attendIn({&spoiled}, place(Poison::Random, true));
     if (!output)
       return;
     // All but that row as it was; the row all NaN.
-    MemberOutput expected = home[b], &found = (*output)[0];
+    SequenceOutput expected = home[b], &found = (*output)[0];
     int64_t at = query * heads + head, dimV = store.cache().getDimV();
     size_t bytes = found.o.size() / found.lse.size();
     bool isNaN = std::isnan(found.lse[at]);
@@ -239,7 +240,7 @@ void StoreCheck::checkBadQuery() {
 
 /// By what to multiply the key -60000 so that in no row its logit has a weight,
 /// whatever that row's others are; 0 if nothing is large enough.
-float StoreCheck::weightlessQuery(const Member &member) const {
+float StoreCheck::weightlessQuery(const TestSequence &sequence) const {
   auto norm = [](const std::vector<float> &values, int64_t dim) {
     double largest = 0;
     for (size_t row = 0; row < values.size(); row += dim) {
@@ -252,7 +253,7 @@ float StoreCheck::weightlessQuery(const Member &member) const {
   };
   int64_t dim = store.cache().getDimK();
   double scale = store.problem.scale;
-  double others = scale * norm(member.q, dim) * norm(member.k, dim);
+  double others = scale * norm(sequence.q, dim) * norm(sequence.k, dim);
   double wanted = (2 * others + 200) / scale;
   // A softcap takes both keys to its bound.
   if (store.problem.softcap)
@@ -269,22 +270,22 @@ void StoreCheck::checkInfiniteKey() {
   if (!isa<mlir::FloatType>(codec.getCodeType()))
     return;
   int64_t dim = store.cache().getDimK();
-  for (auto [b, member] : llvm::enumerate(batch)) {
-    if (!member.queries || member.position(0) < 1 ||
-        member.kind != DataKind::Normal)
+  for (auto [b, sequence] : llvm::enumerate(batch)) {
+    if (!sequence.queries || sequence.position(0) < 1 ||
+        sequence.kind != DataKind::Normal)
       continue;
-    float query = weightlessQuery(member);
+    float query = weightlessQuery(sequence);
     if (query == 0)
       continue;
     // A token before all queries, so that each sees another: its own.
-    int64_t token = random.below(member.position(0));
+    int64_t token = random.below(sequence.position(0));
     int64_t channel = random.below(dim);
-    Member infinite = member;
+    TestSequence infinite = sequence;
     for (size_t row = 0; row < infinite.q.size() / dim; ++row)
       infinite.q[row * dim + channel] = query;
     for (size_t row = 0; row < infinite.k.size() / dim; ++row)
       infinite.k[row * dim + channel] = 0;
-    Member finite = infinite;
+    TestSequence finite = infinite;
     for (int64_t head = 0; head < store.kvHeads(); ++head) {
       int64_t at = (token * store.kvHeads() + head) * dim + channel;
       infinite.k[at] = -std::numeric_limits<float>::infinity();
@@ -303,35 +304,35 @@ void StoreCheck::checkInfiniteKey() {
 }
 
 /// Each sequence alone first; then any of them in any order, between strangers.
-Members StoreCheck::context(unsigned number) {
+Sequences StoreCheck::context(unsigned number) {
   if (number < all.size())
     return {all[number]};
-  Members members;
-  for (const Member *member : all)
+  Sequences sequences;
+  for (const TestSequence *sequence : all)
     if (random.percent(70))
-      members.push_back(member);
-  if (members.empty())
-    members.push_back(all.front());
-  for (const Member &neighbour : neighbours)
+      sequences.push_back(sequence);
+  if (sequences.empty())
+    sequences.push_back(all.front());
+  for (const TestSequence &neighbour : neighbours)
     if (random.percent(60))
-      members.push_back(&neighbour);
-  random.shuffle(members);
-  return members;
+      sequences.push_back(&neighbour);
+  random.shuffle(sequences);
+  return sequences;
 }
 
 /// N11: a row's bits do not depend on its batch, pages, strides or threads.
 void StoreCheck::checkContexts() {
   unsigned contexts = store.emulated ? kEmulatedContexts : kContexts;
   for (unsigned number = 0; number < contexts && !report.full(); ++number) {
-    Members members = context(number);
-    auto output = attendIn(members, place(Poison::Random, true));
-    for (size_t i = 0; output && i < members.size(); ++i) {
-      auto at = llvm::find(all, members[i]);
+    Sequences sequences = context(number);
+    auto output = attendIn(sequences, place(Poison::Random, true));
+    for (size_t i = 0; output && i < sequences.size(); ++i) {
+      auto at = llvm::find(all, sequences[i]);
       if (at == all.end())
         continue;
       sameBits(store, home[at - all.begin()], (*output)[i], "N11",
                llvm::formatv("sequence {0} as number {1} of {2}, context {3}",
-                             at - all.begin(), i, members.size(), number),
+                             at - all.begin(), i, sequences.size(), number),
                report);
     }
   }
@@ -339,15 +340,15 @@ void StoreCheck::checkContexts() {
 
 /// The token that weighs most for the last query and the first q head of a kv
 /// head.
-int64_t StoreCheck::heaviest(const Member &member, int64_t head) {
-  int64_t dim = store.cache().getDimK(), p = member.length - 1, best = p;
+int64_t StoreCheck::heaviest(const TestSequence &sequence, int64_t head) {
+  int64_t dim = store.cache().getDimK(), p = sequence.length - 1, best = p;
   int64_t kvHead = store.problem.firstHead + head;
-  const float *q = &member.q[((member.queries - 1) * store.problem.qHeads +
-                              kvHead * store.problem.group) *
-                             dim];
+  const float *q = &sequence.q[((sequence.queries - 1) * store.problem.qHeads +
+                                kvHead * store.problem.group) *
+                               dim];
   double most = -std::numeric_limits<double>::infinity();
   reference::visibleTo(store.problem, p, p).forEach([&](int64_t t) {
-    const float *k = &member.k[(t * store.kvHeads() + kvHead) * dim];
+    const float *k = &sequence.k[(t * store.kvHeads() + kvHead) * dim];
     double logit = 0;
     for (int64_t j = 0; j < dim; ++j)
       logit += double(q[j]) * k[j];
@@ -363,13 +364,13 @@ void StoreCheck::checkNotVacuous() {
   if (std::string why = oracle->vacuous(); !why.empty())
     report.fail("N14", "store `" + store.spec->name +
                            "`: nothing was compared: " + why);
-  size_t at = 0; // the member that is never trivial
+  size_t at = 0; // the sequence that is never trivial
   while (batch[at].kind != DataKind::Normal || batch[at].length < 3 ||
          batch[at].queries < 1)
     ++at;
-  Member changed = batch[at];
+  TestSequence changed = batch[at];
   unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
-  const StoreSubject::Plane &plane = store.planes[codes];
+  const CompiledStore::Plane &plane = store.planes[codes];
   int64_t head = random.below(store.heads()), t = heaviest(changed, head);
   int64_t dim = store.cache().getDimV();
   const float *v =
@@ -383,9 +384,9 @@ void StoreCheck::checkNotVacuous() {
   int64_t width = plane.type.getIntOrFloatBitWidth() / 8;
   changed.planes[codes][row * plane.rowBytes + channel * width + width - 1] ^=
       0x80;
-  Members members = all;
-  members[at] = &changed;
-  auto output = attendIn(members, place(Poison::Random, false));
+  Sequences sequences = all;
+  sequences[at] = &changed;
+  auto output = attendIn(sequences, place(Poison::Random, false));
   if (output && (*output)[at].o == home[at].o)
     report.fail("N14", llvm::formatv("store `{0}`, sequence {1}: another sign "
                                      "in its V changes nothing",
@@ -393,16 +394,17 @@ void StoreCheck::checkNotVacuous() {
 }
 
 /// N5: q = 0 over a power of two of tokens gives exact means of integers.
-void StoreCheck::checkMeans(const Member &member, const MemberOutput &output) {
+void StoreCheck::checkMeans(const TestSequence &sequence,
+                            const SequenceOutput &output) {
   int64_t dim = store.cache().getDimV(), heads = store.queryHeads();
-  int64_t position = member.position(0), tokens = 0;
+  int64_t position = sequence.position(0), tokens = 0;
   std::vector<double> sums(store.heads() * dim);
   reference::visibleTo(store.problem, position, position)
       .forEach([&](int64_t t) {
         ++tokens;
         for (int64_t i = 0; i < store.heads() * dim; ++i)
           sums[i] +=
-              member
+              sequence
                   .v[(t * store.kvHeads() + store.problem.firstHead) * dim + i];
       });
   if (!llvm::isPowerOf2_64(tokens))
@@ -425,16 +427,16 @@ void StoreCheck::checkMeans(const Member &member, const MemberOutput &output) {
 }
 
 void StoreCheck::checkExact() {
-  std::vector<Member> exact = exactBatch(store, random);
-  Members members;
-  for (const Member &member : exact)
-    members.push_back(&member);
-  auto output = attendIn(members, place(Poison::Random, true));
-  for (size_t b = 0; output && b < members.size(); ++b) {
-    if (members[b]->kind == DataKind::Mean)
-      checkMeans(*members[b], (*output)[b]);
+  std::vector<TestSequence> exact = exactBatch(store, random);
+  Sequences sequences;
+  for (const TestSequence &sequence : exact)
+    sequences.push_back(&sequence);
+  auto output = attendIn(sequences, place(Poison::Random, true));
+  for (size_t b = 0; output && b < sequences.size(); ++b) {
+    if (sequences[b]->kind == DataKind::Mean)
+      checkMeans(*sequences[b], (*output)[b]);
     else
-      checkAddresses(store, *members[b], (*output)[b], report);
+      checkAddresses(store, *sequences[b], (*output)[b], report);
   }
 }
 
@@ -452,7 +454,8 @@ Report StoreCheck::run() {
   return report;
 }
 
-Report verify::checkStore(const Subject &subject, const StoreSubject &store,
-                          uint64_t seed, uint64_t index) {
-  return StoreCheck(subject, store, seed, index).run();
+Report verify::checkStore(const CompiledSpec &compiledSpec,
+                          const CompiledStore &store, uint64_t seed,
+                          uint64_t index) {
+  return StoreCheck(compiledSpec, store, seed, index).run();
 }

@@ -2,8 +2,8 @@
 #ifndef KVC_LIB_VERIFY_RULES_H
 #define KVC_LIB_VERIFY_RULES_H
 
+#include "lib/Verify/CompiledSpec.h"
 #include "lib/Verify/Report.h"
-#include "lib/Verify/Subject.h"
 
 namespace kvc::verify {
 
@@ -12,7 +12,7 @@ namespace kvc::verify {
 /// the reference, N3 append's bytes, N5 exact addresses, N8 poison, N9
 /// containment, N10 run to run, N11 batch contexts, N14 that all of this could
 /// fail.
-Report checkStore(const Subject &subject, const StoreSubject &store,
+Report checkStore(const CompiledSpec &compiledSpec, const CompiledStore &store,
                   uint64_t seed, uint64_t index);
 
 } // namespace kvc::verify

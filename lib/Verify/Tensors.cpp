@@ -150,10 +150,10 @@ constexpr unsigned kDevice = Devices::kCount - 1;
 /// One pass over all tokens.
 class Replay {
 public:
-  Replay(const Subject &subject, const std::vector<LayerTensors> &layers,
-         int64_t step)
-      : subject(subject), layers(layers), step(step),
-        dtype(subject.stores[0].problem.dtype) {}
+  Replay(const CompiledSpec &compiledSpec,
+         const std::vector<LayerTensors> &layers, int64_t step)
+      : compiledSpec(compiledSpec), layers(layers), step(step),
+        dtype(compiledSpec.stores[0].problem.dtype) {}
   std::optional<std::vector<LayerOutput>> run(Report &report);
 
 private:
@@ -162,7 +162,7 @@ private:
   std::vector<uint8_t> rows(const std::vector<float> &values, int64_t first,
                             int64_t count) const;
 
-  const Subject &subject;
+  const CompiledSpec &compiledSpec;
   const std::vector<LayerTensors> &layers;
   const int64_t step;
   mlir::Type dtype;
@@ -191,7 +191,7 @@ bool Replay::runStep(kvc_cache *cache, kvc_seq seq, int64_t first,
                          v = rows(layer.v, first, count);
     int64_t oRow = output.o.size() / layer.tokens,
             lseRow = output.lse.size() / layer.tokens;
-    Lent lent(subject.emulators[kDevice]);
+    Lent lent(compiledSpec.emulators[kDevice]);
     for (auto *input : {&q, &k, &v})
       lent.read(input->data(), input->size());
     lent.write(output.o.data(), output.o.size());
@@ -218,12 +218,13 @@ std::optional<std::vector<LayerOutput>> Replay::run(Report &report) {
   limits.tokens = tokens;
   limits.stepTokens = step;
   Random random(0, step, 'R');
-  auto cache = ArenaCache::create(subject, kDevice, limits, random, report);
+  auto cache =
+      ArenaCache::create(compiledSpec, kDevice, limits, random, report);
   kvc_seq seq = {};
   if (!cache || !ArenaCache::ok(kvc_cache_open(cache->cache, &seq),
                                 "kvc_cache_open", report))
     return std::nullopt;
-  const spec::Model &model = subject.spec.model;
+  const spec::Model &model = compiledSpec.spec.model;
   for (const LayerTensors &layer : layers) {
     LayerOutput &output = outputs.emplace_back();
     output.o.resize(layer.tokens * model.qHeads * model.headDimV *
@@ -241,14 +242,14 @@ std::optional<std::vector<LayerOutput>> Replay::run(Report &report) {
 } // namespace
 
 std::vector<LayerReport>
-verify::replay(const Subject &subject,
+verify::replay(const CompiledSpec &compiledSpec,
                const std::vector<LayerTensors> &layers) {
   std::vector<LayerReport> reports;
   Report setup;
-  auto single = Replay(subject, layers, 1).run(setup);
-  auto chunked = Replay(subject, layers, kChunk).run(setup);
+  auto single = Replay(compiledSpec, layers, 1).run(setup);
+  auto chunked = Replay(compiledSpec, layers, kChunk).run(setup);
   for (auto [i, layer] : llvm::enumerate(layers))
-    for (const StoreSubject &store : subject.stores) {
+    for (const CompiledStore &store : compiledSpec.stores) {
       if (!store.covers(layer.layer))
         continue;
       LayerReport &to = reports.emplace_back();
@@ -258,15 +259,16 @@ verify::replay(const Subject &subject,
       to.report.add(setup);
       if (!single || !chunked)
         continue;
-      Member member;
-      member.length = member.queries = layer.tokens;
-      member.q = layer.q, member.k = layer.k, member.v = layer.v;
-      quantize(store, member);
-      const Member *only = &member;
+      TestSequence sequence;
+      sequence.length = sequence.queries = layer.tokens;
+      sequence.q = layer.q, sequence.k = layer.k, sequence.v = layer.v;
+      quantize(store, sequence);
+      const TestSequence *only = &sequence;
       Oracle oracle(store, only, to.report);
       for (auto *pass : {&*single, &*chunked})
-        oracle.judge({outputOf(store, member, 0, (*pass)[i].o, (*pass)[i].lse)},
-                     to.report);
+        oracle.judge(
+            {outputOf(store, sequence, 0, (*pass)[i].o, (*pass)[i].lse)},
+            to.report);
       if (std::string why = oracle.vacuous(); !why.empty())
         to.report.fail("N14",
                        llvm::formatv("layer {0}, store `{1}`: nothing was "

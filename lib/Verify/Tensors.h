@@ -2,9 +2,9 @@
 #ifndef KVC_LIB_VERIFY_TENSORS_H
 #define KVC_LIB_VERIFY_TENSORS_H
 
+#include "lib/Verify/CompiledSpec.h"
 #include "lib/Verify/Report.h"
 #include "lib/Verify/Safetensors.h"
-#include "lib/Verify/Subject.h"
 
 namespace kvc::verify {
 
@@ -43,7 +43,7 @@ struct LayerReport {
 /// Appends every layer's tokens through one kvc_cache, first one by one, then
 /// in chunks as a prefill, attends at every position and compares all with
 /// float64.
-std::vector<LayerReport> replay(const Subject &subject,
+std::vector<LayerReport> replay(const CompiledSpec &compiledSpec,
                                 const std::vector<LayerTensors> &layers);
 
 } // namespace kvc::verify

@@ -29,7 +29,8 @@ static std::string textOf(const Diagnostics &diagnostics) {
 
 /// What kernels are compiled from: the spec, but for planted bugs.
 static spec::Spec compiledFrom(const spec::Spec &spec, const Options &options) {
-  return plant(options.impostor ? *options.impostor : spec, options.fault);
+  return injectFault(options.impostor ? *options.impostor : spec,
+                     options.fault);
 }
 
 /// The bytes to load.
@@ -45,25 +46,24 @@ static std::vector<uint8_t> build(const spec::Spec &compiled,
   return {};
 }
 
-static std::unique_ptr<Subject> load(const spec::Spec &spec,
-                                     std::vector<uint8_t> artifact,
-                                     const Devices &devices,
-                                     const Options &options, Report &report) {
+static std::unique_ptr<CompiledSpec>
+load(const spec::Spec &spec, std::vector<uint8_t> artifact,
+     const Devices &devices, const Options &options, Report &report) {
   spec::Spec compiled = compiledFrom(spec, options);
   if (artifact.empty())
     artifact = build(compiled, options, report);
   if (report.failed())
     return nullptr;
   std::string error;
-  auto subject =
-      Subject::create(spec, compiled, artifact, devices, options.fault, error);
-  if (!subject)
+  auto compiledSpec = CompiledSpec::create(spec, compiled, artifact, devices,
+                                           options.fault, error);
+  if (!compiledSpec)
     report.fail("setup", "load: " + error);
-  return subject;
+  return compiledSpec;
 }
 
 /// The kernels of every store on the harness's buffers, then through a cache.
-static Report runCase(const Subject &subject, const Options &options,
+static Report runCase(const CompiledSpec &compiledSpec, const Options &options,
                       uint64_t index, Visits visits) {
   if (options.allBounds)
     visits = Visits::All;
@@ -72,13 +72,13 @@ static Report runCase(const Subject &subject, const Options &options,
     if (!options.untilFailed || !report.failed())
       report.add(check());
   };
-  for (const StoreSubject &store : subject.stores)
-    add([&] { return checkStore(subject, store, options.seed, index); });
-  for (const StoreSubject &store : subject.stores)
+  for (const CompiledStore &store : compiledSpec.stores)
+    add([&] { return checkStore(compiledSpec, store, options.seed, index); });
+  for (const CompiledStore &store : compiledSpec.stores)
     add([&] {
-      return checkBounds(subject, store, options.seed, index, visits);
+      return checkBounds(compiledSpec, store, options.seed, index, visits);
     });
-  add([&] { return checkCache(subject, options.seed, index, visits); });
+  add([&] { return checkCache(compiledSpec, options.seed, index, visits); });
   return report;
 }
 
@@ -167,8 +167,8 @@ static void runRandomCase(uint64_t index, const Devices &devices,
   if (options.compile.schedule.empty())
     drawn.compile.schedule =
         randomSchedule(options.seed, index, options.compile.targets.front());
-  if (auto subject = load(*spec, {}, devices, drawn, report))
-    report.add(runCase(*subject, options, index, Visits::Sample));
+  if (auto compiledSpec = load(*spec, {}, devices, drawn, report))
+    report.add(runCase(*compiledSpec, options, index, Visits::Sample));
   collector.add(index, &*spec, std::move(report));
 }
 
@@ -209,7 +209,7 @@ Summary verify::verifySpec(const spec::Spec &spec,
   Report built;
   std::vector<uint8_t> bytes = artifact;
   Options compiled = options;
-  // Batches are small where kernels are emulated: parts must be as well.
+  // Batches are small where kernels are emulated: splits must be as well.
   if (isEmulatedGpu(options.compile.targets.front()) &&
       options.compile.schedule.empty())
     compiled.compile.schedule.push_back({"*.decode", "split", kEmulatedSplit});
@@ -221,17 +221,18 @@ Summary verify::verifySpec(const spec::Spec &spec,
   }
   std::mutex mutex;
   std::map<uint32_t, Bounds> bounds; ///< by the store's index
-  forCases(options, loaderFor(artifact), collector,
-           [&](uint64_t index, const Devices &devices) {
-             Report report;
-             if (auto subject = load(spec, bytes, devices, options, report)) {
-               report.add(runCase(*subject, options, index, Visits::Share));
-               std::lock_guard lock(mutex);
-               for (const StoreSubject &store : subject->stores)
-                 bounds[store.index] = boundsOf(store);
-             }
-             collector.add(index, &spec, std::move(report));
-           });
+  forCases(
+      options, loaderFor(artifact), collector,
+      [&](uint64_t index, const Devices &devices) {
+        Report report;
+        if (auto compiledSpec = load(spec, bytes, devices, options, report)) {
+          report.add(runCase(*compiledSpec, options, index, Visits::Share));
+          std::lock_guard lock(mutex);
+          for (const CompiledStore &store : compiledSpec->stores)
+            bounds[store.index] = boundsOf(store);
+        }
+        collector.add(index, &spec, std::move(report));
+      });
   Summary summary = collector.take();
   for (const auto &[store, all] : bounds)
     listUnreached(store, all, summary);
@@ -251,10 +252,10 @@ Summary verify::verifyTensors(const spec::Spec &spec,
   forCases(single, loaderFor(artifact), collector,
            [&](uint64_t index, const Devices &devices) {
              Report report;
-             if (auto subject =
+             if (auto compiledSpec =
                      load(spec, artifact, devices, options, report)) {
-               reports = replay(*subject, layers);
-               for (const StoreSubject &store : subject->stores) {
+               reports = replay(*compiledSpec, layers);
+               for (const CompiledStore &store : compiledSpec->stores) {
                  const Bounds &all = bounds[store.index] = boundsOf(store);
                  // Every length on the way was attended over.
                  for (auto [number, visit] : llvm::enumerate(all.visits))

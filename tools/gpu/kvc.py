@@ -287,7 +287,7 @@ class Program:
         self.handle = PTR()
 
     def split(self, store):
-        """Tokens after which decode begins another part; 0: never."""
+        """Tokens after which decode begins another split; 0: never."""
         name = self.stores[store]["name"]
         return next((kernel["split"] for kernel in self.manifest["kernels"]
                      if kernel["store"] == name and kernel["kind"] == "attend"

@@ -1,6 +1,6 @@
 //===- CacheVerb.cpp - kvc cache: look after the kernel cache -------------===//
 #include "lib/Artifact/Bundle.h"
-#include "lib/Compiler/Cache.h"
+#include "lib/Compiler/KernelCache.h"
 #include "tools/kvc/Cli.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -25,9 +25,9 @@ static std::optional<Action> parseAction() {
       .Default(std::nullopt);
 }
 
-static void list(llvm::raw_ostream &os, Cache &cache) {
+static void list(llvm::raw_ostream &os, KernelCache &cache) {
   Table table({"key", ">bytes", "spec", "targets"});
-  for (const Cache::EntryInfo &entry : cache.list()) {
+  for (const KernelCache::EntryInfo &entry : cache.list()) {
     auto bytes = cache.lookup(entry.key);
     std::string error;
     auto bundle = bytes ? artifact::Bundle::open(*bytes, error) : std::nullopt;
@@ -43,13 +43,13 @@ static void list(llvm::raw_ostream &os, Cache &cache) {
   table.print(os);
 }
 
-static void prune(llvm::raw_ostream &os, Cache &cache,
+static void prune(llvm::raw_ostream &os, KernelCache &cache,
                   Diagnostics &diagnostics) {
   size_t before = cache.list().size();
   cache.prune(/*now=*/true, diagnostics);
-  std::vector<Cache::EntryInfo> left = cache.list();
+  std::vector<KernelCache::EntryInfo> left = cache.list();
   uint64_t bytes = 0;
-  for (const Cache::EntryInfo &entry : left)
+  for (const KernelCache::EntryInfo &entry : left)
     bytes += entry.bytes;
   os << "removed " << before - std::min(before, left.size()) << " entries and "
      << cache.leftovers() << " files of killed writers; " << left.size()
@@ -65,7 +65,7 @@ static int runCache() {
                           "`");
     return finish(diagnostics, ExitUsage);
   }
-  std::string directory = Cache::defaultDirectory();
+  std::string directory = KernelCache::defaultDirectory();
   if (directory.empty()) {
     diagnostics.error("E-CACHE-DIR", {},
                       "expected a directory in KVC_CACHE_DIR, or a home");
@@ -79,7 +79,7 @@ static int runCache() {
     return finish(diagnostics);
   }
   Diagnostics opening;
-  Cache cache(directory, opening);
+  KernelCache cache(directory, opening);
   if (!cache.isOpen()) {
     // Elsewhere a warning; here it is all that was asked for.
     diagnostics.error("E-CACHE-DIR", {}, opening.all().front().message);

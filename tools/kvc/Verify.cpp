@@ -2,8 +2,8 @@
 #include "lib/Artifact/Bundle.h"
 #include "lib/Spec/Reader.h"
 #include "lib/Verify/Batch.h"
+#include "lib/Verify/CompiledSpec.h"
 #include "lib/Verify/RandomSpec.h"
-#include "lib/Verify/Subject.h"
 #include "tools/kvc/Cli.h"
 #include "tools/kvc/VerifyReport.h"
 

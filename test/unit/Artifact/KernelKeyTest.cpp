@@ -50,13 +50,13 @@ static void walk(const json &value, const std::string &at,
 }
 
 namespace {
-/// A field that may change alone, and why that is harmless.
-struct Harmless {
+/// Fields that may change alone without changing what is run, and why.
+struct EquivalentMutant {
   const char *pointer, *reason;
 };
 } // namespace
 
-static const Harmless kHarmless[] = {
+static const EquivalentMutant kEquivalentMutants[] = {
     {"/format/minor", "a reader ignores what a later minor version adds"},
     {"/producer", "is shown to people"},
     {"/spec_name", "is shown to people"},
@@ -107,13 +107,13 @@ static void changeEachField(const Manifest &manifest, const std::string &idle,
                             std::set<std::string> &used) {
   json document = json::parse(write(manifest));
   std::vector<std::regex> patterns;
-  for (const Harmless &entry : kHarmless)
+  for (const EquivalentMutant &entry : kEquivalentMutants)
     patterns.emplace_back(entry.pointer);
   walk(document, "", [&](const std::string &at) {
-    const Harmless *harmless = nullptr;
+    const EquivalentMutant *equivalent = nullptr;
     for (size_t i = 0; i < patterns.size(); ++i)
       if (std::regex_match(at, patterns[i]))
-        harmless = &kHarmless[i];
+        equivalent = &kEquivalentMutants[i];
     unsigned taken = 0;
     for (const json &value : others(document[Pointer(at)])) {
       json changed = document;
@@ -122,10 +122,10 @@ static void changeEachField(const Manifest &manifest, const std::string &idle,
       if (!read(changed.dump(), error))
         continue;
       ++taken;
-      EXPECT_TRUE(harmless || at == idle) << at << " may become " << value;
+      EXPECT_TRUE(equivalent || at == idle) << at << " may become " << value;
     }
-    if (harmless && taken)
-      used.insert(harmless->pointer);
+    if (equivalent && taken)
+      used.insert(equivalent->pointer);
   });
 }
 
@@ -137,7 +137,7 @@ TEST(KernelKey, NoFieldChangesUnseen) {
   gpu.model.layers = gpu.stores[0].layerEnd;
   gpu.stores.pop_back();
   changeEachField(gpu, "", used);
-  for (const Harmless &entry : kHarmless)
+  for (const EquivalentMutant &entry : kEquivalentMutants)
     EXPECT_TRUE(used.count(entry.pointer)) << entry.pointer;
 }
 

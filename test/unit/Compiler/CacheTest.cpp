@@ -1,5 +1,5 @@
 //===- CacheTest.cpp - a cache that is damaged, hostile or contended ------===//
-#include "lib/Compiler/Cache.h"
+#include "lib/Compiler/KernelCache.h"
 
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/FileSystem.h"
@@ -79,7 +79,7 @@ TEST(CacheKeyTest, DependsOnPartsAndWhereTheyEnd) {
 }
 
 TEST_F(CacheTest, GivesBackWhatWasStored) {
-  Cache cache(directory, diagnostics);
+  KernelCache cache(directory, diagnostics);
   ASSERT_TRUE(cache.isOpen());
   EXPECT_EQ(cache.lookup(keyOf("a")), std::nullopt);
   for (size_t bytes : {0, 1, 100'000}) {
@@ -94,7 +94,7 @@ TEST_F(CacheTest, GivesBackWhatWasStored) {
 }
 
 TEST_F(CacheTest, AnyFlippedBitIsAMiss) {
-  Cache cache(directory, diagnostics);
+  KernelCache cache(directory, diagnostics);
   CacheKey key = keyOf("a");
   std::vector<uint8_t> payload = payloadOf(40, 9);
   ASSERT_TRUE(cache.store(key, payload));
@@ -111,7 +111,7 @@ TEST_F(CacheTest, AnyFlippedBitIsAMiss) {
 }
 
 TEST_F(CacheTest, AnyOtherLengthIsAMiss) {
-  Cache cache(directory, diagnostics);
+  KernelCache cache(directory, diagnostics);
   CacheKey key = keyOf("a");
   ASSERT_TRUE(cache.store(key, payloadOf(40, 9)));
   std::string good = read(file(key));
@@ -126,7 +126,7 @@ TEST_F(CacheTest, AnyOtherLengthIsAMiss) {
 }
 
 TEST_F(CacheTest, AnotherKeysEntryIsAMiss) {
-  Cache cache(directory, diagnostics);
+  KernelCache cache(directory, diagnostics);
   ASSERT_TRUE(cache.store(keyOf("a"), payloadOf(40, 1)));
   ASSERT_TRUE(cache.store(keyOf("b"), payloadOf(40, 2)));
   std::string a = read(file(keyOf("a"))), b = read(file(keyOf("b")));
@@ -137,7 +137,7 @@ TEST_F(CacheTest, AnotherKeysEntryIsAMiss) {
 }
 
 TEST_F(CacheTest, LinksAndPipesAreMissesAndGo) {
-  Cache cache(directory, diagnostics);
+  KernelCache cache(directory, diagnostics);
   CacheKey key = keyOf("a");
   ASSERT_TRUE(cache.store(key, payloadOf(40, 1)));
   std::string elsewhere = root + "/elsewhere";
@@ -151,7 +151,7 @@ TEST_F(CacheTest, LinksAndPipesAreMissesAndGo) {
 }
 
 TEST_F(CacheTest, AnEntryThatOthersMayWriteIsAMiss) {
-  Cache cache(directory, diagnostics);
+  KernelCache cache(directory, diagnostics);
   ASSERT_TRUE(cache.store(keyOf("a"), payloadOf(40, 1)));
   ASSERT_EQ(chmod(file(keyOf("a")).c_str(), 0620), 0);
   EXPECT_EQ(cache.lookup(keyOf("a")), std::nullopt);
@@ -162,7 +162,7 @@ TEST_F(CacheTest, RefusesADirectoryThatOthersMayWrite) {
     ASSERT_FALSE(llvm::sys::fs::create_directories(directory));
     ASSERT_EQ(chmod(directory.c_str(), mode), 0);
     diagnostics.clear();
-    Cache cache(directory, diagnostics);
+    KernelCache cache(directory, diagnostics);
     EXPECT_FALSE(cache.isOpen());
     EXPECT_FALSE(cache.store(keyOf("a"), payloadOf(1, 1)));
     EXPECT_EQ(cache.lookup(keyOf("a")), std::nullopt);
@@ -181,11 +181,11 @@ TEST_F(CacheTest, RefusesADirectoryThatOthersMayWrite) {
 TEST_F(CacheTest, RefusesALinkAndAFileInPlaceOfADirectory) {
   ASSERT_FALSE(llvm::sys::fs::create_directories(root + "/real"));
   ASSERT_EQ(symlink((root + "/real").c_str(), directory.c_str()), 0);
-  EXPECT_FALSE(Cache(directory, diagnostics).isOpen());
+  EXPECT_FALSE(KernelCache(directory, diagnostics).isOpen());
   write(root + "/file", "");
-  EXPECT_FALSE(Cache(root + "/file", diagnostics).isOpen());
-  EXPECT_FALSE(Cache("/dev/null/cache", diagnostics).isOpen());
-  EXPECT_FALSE(Cache("", diagnostics).isOpen());
+  EXPECT_FALSE(KernelCache(root + "/file", diagnostics).isOpen());
+  EXPECT_FALSE(KernelCache("/dev/null/cache", diagnostics).isOpen());
+  EXPECT_FALSE(KernelCache("", diagnostics).isOpen());
 }
 
 TEST_F(CacheTest, RefusesAnotherUsersDirectory) {
@@ -194,7 +194,7 @@ TEST_F(CacheTest, RefusesAnotherUsersDirectory) {
   ASSERT_FALSE(llvm::sys::fs::create_directories(directory));
   ASSERT_EQ(chown(directory.c_str(), 12345, 12345), 0);
   ASSERT_EQ(chmod(directory.c_str(), 0700), 0);
-  EXPECT_FALSE(Cache(directory, diagnostics).isOpen());
+  EXPECT_FALSE(KernelCache(directory, diagnostics).isOpen());
 }
 
 /// Runs `body` in a process of its own; its result is the exit code.
@@ -212,7 +212,7 @@ int exitCode(pid_t child) {
 
 TEST_F(CacheTest, ServesReadOnly) {
   {
-    Cache cache(directory, diagnostics);
+    KernelCache cache(directory, diagnostics);
     ASSERT_TRUE(cache.store(keyOf("a"), payloadOf(40, 1)));
   }
   // Root may write anywhere: become somebody, to whom it is root's read-only
@@ -224,7 +224,7 @@ TEST_F(CacheTest, ServesReadOnly) {
     if (geteuid() == 0 && setuid(65534))
       return 9;
     Diagnostics quiet;
-    Cache cache(directory, quiet);
+    KernelCache cache(directory, quiet);
     if (cache.lookup(keyOf("a")) != payloadOf(40, 1))
       return 1;
     if (cache.store(keyOf("b"), payloadOf(40, 1)))
@@ -242,7 +242,7 @@ TEST_F(CacheTest, ManyProcessesNeverSeeHalfAnEntry) {
   for (int process = 0; process < kProcesses; ++process)
     children.push_back(spawn([&] {
       Diagnostics quiet;
-      Cache cache(directory, quiet);
+      KernelCache cache(directory, quiet);
       int hits = 0;
       for (int round = 0; round < kRounds; ++round) {
         int which = (round + process) % kKeys;
@@ -263,7 +263,7 @@ TEST_F(CacheTest, ManyProcessesNeverSeeHalfAnEntry) {
     }));
   for (pid_t child : children)
     EXPECT_EQ(exitCode(child), 0);
-  EXPECT_THAT(Cache(directory, diagnostics).list(), SizeIs(kKeys));
+  EXPECT_THAT(KernelCache(directory, diagnostics).list(), SizeIs(kKeys));
 }
 
 /// The files below a folder, in its subfolders too.
@@ -279,7 +279,7 @@ static std::vector<std::string> filesBelow(const std::string &folder) {
 
 TEST_F(CacheTest, FilesAreTheUsersAlone) {
   mode_t before = umask(0);
-  Cache cache(directory, diagnostics);
+  KernelCache cache(directory, diagnostics);
   ASSERT_TRUE(cache.store(keyOf("a"), payloadOf(1000, 0)));
   cache.prune(/*now=*/true, diagnostics);
   umask(before);
@@ -298,7 +298,7 @@ TEST_F(CacheTest, FilesAreTheUsersAlone) {
 }
 
 TEST_F(CacheTest, ALimitOfFileSizesFailsAStoreAndKillsNobody) {
-  Cache cache(directory, diagnostics);
+  KernelCache cache(directory, diagnostics);
   pid_t child = spawn([&] {
     rlimit limit{30'000, 30'000};
     if (setrlimit(RLIMIT_FSIZE, &limit))
@@ -319,7 +319,7 @@ TEST_F(CacheTest, ALimitOfFileSizesFailsAStoreAndKillsNobody) {
 }
 
 TEST_F(CacheTest, OpeningSparesWhatALivingWriterHas) {
-  Cache cache(directory, diagnostics);
+  KernelCache cache(directory, diagnostics);
   int ready[2];
   ASSERT_EQ(pipe(ready), 0);
   // A writer that never ends.
@@ -334,11 +334,11 @@ TEST_F(CacheTest, OpeningSparesWhatALivingWriterHas) {
   });
   char byte;
   ASSERT_EQ(::read(ready[0], &byte, 1), 1);
-  EXPECT_EQ(Cache(directory, diagnostics).leftovers(), 0u);
+  EXPECT_EQ(KernelCache(directory, diagnostics).leftovers(), 0u);
   EXPECT_TRUE(llvm::sys::fs::exists(writing));
   kill(child, SIGKILL);
   exitCode(child);
-  EXPECT_EQ(Cache(directory, diagnostics).leftovers(), 1u);
+  EXPECT_EQ(KernelCache(directory, diagnostics).leftovers(), 1u);
   EXPECT_FALSE(llvm::sys::fs::exists(writing));
   close(ready[0]);
   close(ready[1]);
@@ -355,7 +355,7 @@ int writeForever(const std::string &directory, unsigned seed) {
   for (int which = 0; which < kKilledKeys; ++which)
     payloads.push_back(payloadOf(size_t(200'000 + which), uint8_t(random())));
   Diagnostics quiet;
-  Cache cache(directory, quiet);
+  KernelCache cache(directory, quiet);
   for (;;) {
     unsigned which = random() % kKilledKeys;
     if (!cache.store(keyOf(std::to_string(which)), payloads[which]))
@@ -372,7 +372,7 @@ TEST_F(CacheTest, KilledWritersLeaveNothingBroken) {
   unsigned seed = given ? unsigned(atoi(given)) : std::random_device()();
   std::cout << kills << " kills, KVC_SEED=" << seed << std::endl;
   std::minstd_rand random(seed);
-  Cache cache(directory, diagnostics);
+  KernelCache cache(directory, diagnostics);
   for (int which = 0; which < kKilledKeys; ++which)
     ASSERT_TRUE(cache.store(keyOf(std::to_string(which)),
                             payloadOf(size_t(200'000 + which), 0)));
@@ -400,7 +400,7 @@ TEST_F(CacheTest, KilledWritersLeaveNothingBroken) {
     kill(writer, SIGKILL);
     exitCode(writer);
     // Among others that write and sweep.
-    leftovers += Cache(directory, diagnostics).leftovers();
+    leftovers += KernelCache(directory, diagnostics).leftovers();
     look();
     writer = start();
   }
@@ -412,7 +412,7 @@ TEST_F(CacheTest, KilledWritersLeaveNothingBroken) {
   look();
   EXPECT_EQ(corrupt, 0);
   EXPECT_EQ(ended, 0) << "writers whose store() failed";
-  Cache next(directory, diagnostics);
+  KernelCache next(directory, diagnostics);
   leftovers += next.leftovers();
   // About one in twenty dies between creating its file and renaming it.
   if (kills >= 1000)
@@ -427,7 +427,7 @@ TEST_F(CacheTest, KilledWritersLeaveNothingBroken) {
 }
 
 TEST_F(CacheTest, PrunesByPolicy) {
-  Cache cache(directory, diagnostics);
+  KernelCache cache(directory, diagnostics);
   for (const char *name : {"a", "b", "c"})
     ASSERT_TRUE(cache.store(keyOf(name), payloadOf(1000, 0)));
   setenv("KVC_CACHE_POLICY", "nonsense", 1);

@@ -2,8 +2,8 @@
 #include "lib/Compiler/Compiler.h"
 #include "lib/Artifact/Bundle.h"
 #include "lib/Artifact/ElfImage.h"
-#include "lib/Compiler/Cache.h"
 #include "lib/Compiler/Describe.h"
+#include "lib/Compiler/KernelCache.h"
 #include "lib/Compiler/Remarks.h"
 #include "lib/Import/SpecToKvc.h"
 #include "lib/Reference/Host.h"
@@ -356,7 +356,7 @@ TEST_F(CachedCompiler, ADamagedEntryIsCompiledAnew) {
   // Entries that are intact, but hold no artifact: what a bug, not a disk,
   // would leave.
   Diagnostics quiet;
-  Cache cache(directory, quiet);
+  KernelCache cache(directory, quiet);
   ASSERT_EQ(cache.list().size(), 1u);
   ASSERT_TRUE(cache.store(cache.list()[0].key, std::vector<uint8_t>(100)));
   CompileOutput again = compiled(spec, options);

@@ -21,8 +21,8 @@ namespace {
 // What changes nothing
 //===----------------------------------------------------------------------===//
 
-/// Bugs that no results and no rule of the machine depend on.
-struct Harmless {
+/// A bug that no results and no rule of the machine depend on.
+struct EquivalentMutant {
   const char *store; ///< "": every
   const char *bug;   ///< of an attend kernel; `*` at the end: and what follows
   const char *reason;
@@ -31,7 +31,7 @@ struct Harmless {
 constexpr const char *kStepsBeginWithOne =
     "every step begins with one, before anything is read";
 
-const Harmless kHarmless[] = {
+const EquivalentMutant kEquivalentMutants[] = {
     {"Paged", "NoWarpSync_Attend_1", kStepsBeginWithOne},
     {"Contiguous", "NoWarpSync_Attend_1", kStepsBeginWithOne},
     {"Window", "NoWarpSync_Attend_1", kStepsBeginWithOne},
@@ -186,16 +186,16 @@ void PrintTo(const Planted &planted, std::ostream *os) {
   *os << planted.name();
 }
 
-const Harmless *harmlessOf(const Planted &planted) {
+const EquivalentMutant *equivalentOf(const Planted &planted) {
   if (planted.which != Suspects::Attend)
     return nullptr;
-  for (const Harmless &harmless : kHarmless) {
-    llvm::StringRef store = harmless.store, bug = harmless.bug;
+  for (const EquivalentMutant &equivalent : kEquivalentMutants) {
+    llvm::StringRef store = equivalent.store, bug = equivalent.bug;
     if (!store.empty() && store != mutationStores()[planted.store].name)
       continue;
     llvm::StringRef name = planted.mutation.name;
     if (bug.consume_back("*") ? name.starts_with(bug) : name == bug)
-      return &harmless;
+      return &equivalent;
   }
   return nullptr;
 }
@@ -208,8 +208,8 @@ TEST_P(GpuMutation, IsCaught) {
   ASSERT_EQ(it.plain(), "") << "without a bug";
   std::string caught = it.plant(planted.which, planted.mutation);
   RecordProperty("caught", caught);
-  if (const Harmless *harmless = harmlessOf(planted))
-    EXPECT_EQ(caught, "") << "is listed as harmless: " << harmless->reason;
+  if (const EquivalentMutant *equivalent = equivalentOf(planted))
+    EXPECT_EQ(caught, "") << "is listed as equivalent: " << equivalent->reason;
   else
     EXPECT_NE(caught, "") << "nothing caught it, before "
                           << planted.mutation.before;

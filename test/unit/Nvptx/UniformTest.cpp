@@ -10,7 +10,7 @@ using mlir::arith::CmpIPredicate;
 namespace {
 
 /// Where a value may differ.
-enum class Spread { Nowhere, Warps, Lanes };
+enum class Divergence { Uniform, WarpUniform, Divergent };
 
 /// What a case's value is made from.
 struct Inputs {
@@ -48,123 +48,125 @@ struct Inputs {
 
 struct Case {
   const char *name;
-  Spread spread;
+  Divergence divergence;
   Value (*value)(const Inputs &in); ///< an i32
 };
 
 using In = const Inputs &;
 
 const Case kOfCta[] = {
-    {"constant", Spread::Nowhere, [](In in) { return in.kit.i32(3); }},
-    {"parameter", Spread::Nowhere, [](In in) { return in.number; }},
-    {"cta", Spread::Nowhere, [](In in) { return in.row(Ptx::CtaidX, {}); }},
-    {"grid", Spread::Nowhere, [](In in) { return in.row(Ptx::NctaidX, {}); }},
-    {"shared", Spread::Nowhere,
+    {"constant", Divergence::Uniform, [](In in) { return in.kit.i32(3); }},
+    {"parameter", Divergence::Uniform, [](In in) { return in.number; }},
+    {"cta", Divergence::Uniform, [](In in) { return in.row(Ptx::CtaidX, {}); }},
+    {"grid", Divergence::Uniform,
+     [](In in) { return in.row(Ptx::NctaidX, {}); }},
+    {"shared", Divergence::Uniform,
      [](In in) { return in.row(Ptx::SmemBase, {}); }},
-    {"arithmetic", Spread::Nowhere,
+    {"arithmetic", Divergence::Uniform,
      [](In in) { return in.kit.min(in.number, in.kit.div(in.number, 3)); }},
-    {"pureRow", Spread::Nowhere,
+    {"pureRow", Divergence::Uniform,
      [](In in) {
        return in.row(Ptx::Prmt, {in.number, in.number, in.number});
      }},
-    {"vector", Spread::Nowhere,
+    {"vector", Divergence::Uniform,
      [](In in) {
        Value x = in.kit.splat(in.number, 4);
        return in.kit.extract(in.kit.add(x, x), 1);
      }},
-    {"loadOfWhatNobodyWrites", Spread::Nowhere,
+    {"loadOfWhatNobodyWrites", Divergence::Uniform,
      [](In in) {
        return in.kit.loadReadOnly(in.kit.i32(), in.word(in.number), 4);
      }},
-    {"shuffleOfOneValue", Spread::Nowhere,
+    {"shuffleOfOneValue", Divergence::Uniform,
      [](In in) { return in.kit.op1(Ptx::ShflBfly, in.number, 1); }},
-    {"someLaneOfOneValue", Spread::Nowhere,
+    {"someLaneOfOneValue", Divergence::Uniform,
      [](In in) { return in.shuffle(in.number, in.lane()); }},
-    {"ballotOfOneValue", Spread::Nowhere,
+    {"ballotOfOneValue", Divergence::Uniform,
      [](In in) { return in.row(Ptx::Ballot, in.number); }},
-    {"iterations", Spread::Nowhere,
+    {"iterations", Divergence::Uniform,
      [](In in) { return in.iterations(in.kit.i32(0), in.number); }},
-    {"chosen", Spread::Nowhere,
+    {"chosen", Divergence::Uniform,
      [](In in) { return in.choose(in.isZero(in.number)); }},
 };
 
 const Case kOfWarp[] = {
-    {"warpByShift", Spread::Warps, [](In in) { return in.warp(); }},
-    {"warpgroup", Spread::Warps,
+    {"warpByShift", Divergence::WarpUniform, [](In in) { return in.warp(); }},
+    {"warpgroup", Divergence::WarpUniform,
      [](In in) { return in.kit.shr(in.thread(), 7); }},
-    {"warpByDivision", Spread::Warps,
+    {"warpByDivision", Divergence::WarpUniform,
      [](In in) { return in.kit.div(in.thread(), in.kit.i32(96)); }},
-    {"warpByMask", Spread::Warps,
+    {"warpByMask", Divergence::WarpUniform,
      [](In in) { return in.kit.and_(in.thread(), ~31); }},
-    {"lane0", Spread::Warps,
+    {"lane0", Divergence::WarpUniform,
      [](In in) { return in.shuffle(in.lane(), in.kit.i32(0)); }},
-    {"laneOfWarp", Spread::Warps,
+    {"laneOfWarp", Divergence::WarpUniform,
      [](In in) { return in.shuffle(in.lane(), in.warp()); }},
-    {"anyLane", Spread::Warps,
+    {"anyLane", Divergence::WarpUniform,
      [](In in) { return in.row(Ptx::VoteAny, in.lane()); }},
-    {"ballot", Spread::Warps,
+    {"ballot", Divergence::WarpUniform,
      [](In in) { return in.row(Ptx::Ballot, in.lane()); }},
-    {"largest", Spread::Warps,
+    {"largest", Divergence::WarpUniform,
      [](In in) { return in.row(Ptx::ReduxMaxU32, in.lane()); }},
-    {"shuffleOfWarp", Spread::Warps,
+    {"shuffleOfWarp", Divergence::WarpUniform,
      [](In in) { return in.kit.op1(Ptx::ShflUp, in.warp(), 1); }},
     // Another warp may load it before, or after, someone writes.
-    {"load", Spread::Warps,
+    {"load", Divergence::WarpUniform,
      [](In in) { return in.kit.load(in.kit.i32(), in.word(in.number), 4); }},
-    {"loadByWarp", Spread::Warps,
+    {"loadByWarp", Divergence::WarpUniform,
      [](In in) {
        return in.kit.loadReadOnly(in.kit.i32(), in.word(in.warp()), 4);
      }},
-    {"iterationsFromWarp", Spread::Warps,
+    {"iterationsFromWarp", Divergence::WarpUniform,
      [](In in) { return in.iterations(in.warp(), in.number); }},
 };
 
 const Case kOfLane[] = {
-    {"thread", Spread::Lanes, [](In in) { return in.thread(); }},
-    {"lane", Spread::Lanes, [](In in) { return in.lane(); }},
-    {"elected", Spread::Lanes, [](In in) { return in.row(Ptx::ElectOne, {}); }},
-    {"halfWarpByShift", Spread::Lanes,
+    {"thread", Divergence::Divergent, [](In in) { return in.thread(); }},
+    {"lane", Divergence::Divergent, [](In in) { return in.lane(); }},
+    {"elected", Divergence::Divergent,
+     [](In in) { return in.row(Ptx::ElectOne, {}); }},
+    {"halfWarpByShift", Divergence::Divergent,
      [](In in) { return in.kit.shr(in.thread(), 4); }},
-    {"halfWarpByDivision", Spread::Lanes,
+    {"halfWarpByDivision", Divergence::Divergent,
      [](In in) { return in.kit.div(in.thread(), in.kit.i32(48)); }},
-    {"halfWarpByMask", Spread::Lanes,
+    {"halfWarpByMask", Divergence::Divergent,
      [](In in) { return in.kit.and_(in.thread(), ~15); }},
-    {"sumWithTheThread", Spread::Lanes,
+    {"sumWithTheThread", Divergence::Divergent,
      [](In in) { return in.kit.shr(in.kit.add(in.thread(), 1), 5); }},
-    {"otherValueThanTheThread", Spread::Lanes,
+    {"otherValueThanTheThread", Divergence::Divergent,
      [](In in) { return in.kit.shr(in.row(Ptx::MovMatrix, in.number), 5); }},
-    {"shuffle", Spread::Lanes,
+    {"shuffle", Divergence::Divergent,
      [](In in) { return in.kit.op1(Ptx::ShflBfly, in.lane(), 1); }},
-    {"laneOfLane", Spread::Lanes,
+    {"laneOfLane", Divergence::Divergent,
      [](In in) { return in.shuffle(in.lane(), in.lane()); }},
-    {"loadByLane", Spread::Lanes,
+    {"loadByLane", Divergence::Divergent,
      [](In in) {
        return in.kit.loadReadOnly(in.kit.i32(), in.word(in.lane()), 4);
      }},
     // It is the same word, but who wrote it when is not known here.
-    {"sharedLoad", Spread::Lanes,
+    {"sharedLoad", Divergence::Divergent,
      [](In in) {
        return in.kit.loadShared(in.kit.i32(), {in.row(Ptx::SmemBase, {}), 0});
      }},
-    {"atomic", Spread::Lanes,
+    {"atomic", Divergence::Divergent,
      [](In in) { return in.row(Ptx::AtomAddAcqRel, {in.memory, in.number}); }},
-    {"matrix", Spread::Lanes,
+    {"matrix", Divergence::Divergent,
      [](In in) { return in.row(Ptx::MovMatrix, in.number); }},
-    {"pureRowOfLane", Spread::Lanes,
+    {"pureRowOfLane", Divergence::Divergent,
      [](In in) {
        return in.row(Ptx::Prmt, {in.number, in.number, in.lane()});
      }},
-    {"chosenByLane", Spread::Lanes,
+    {"chosenByLane", Divergence::Divergent,
      [](In in) { return in.choose(in.isZero(in.lane())); }},
-    {"selectedByLane", Spread::Lanes,
+    {"selectedByLane", Divergence::Divergent,
      [](In in) {
        return in.kit.select(in.isZero(in.lane()), in.number, in.kit.i32(1));
      }},
     // Lanes are through after different numbers of iterations.
-    {"iterationsToLane", Spread::Lanes,
+    {"iterationsToLane", Divergence::Divergent,
      [](In in) { return in.iterations(in.kit.i32(0), in.lane()); }},
     // Known only after as many walks as there are values.
-    {"carriedRoundAbout", Spread::Lanes,
+    {"carriedRoundAbout", Divergence::Divergent,
      [](In in) {
        Kit::Values start(4, in.number);
        return in.kit.loop(in.kit.i32(0), in.number, in.kit.i32(1), start,
@@ -172,7 +174,7 @@ const Case kOfLane[] = {
                             return Kit::Values{c[1], c[2], c[3], in.lane()};
                           })[0];
      }},
-    {"foreignAssembly", Spread::Lanes,
+    {"foreignAssembly", Divergence::Divergent,
      [](In in) -> Value {
        auto assembly = mlir::LLVM::InlineAsmOp::create(
            in.kit.b, in.kit.kernel, in.kit.i32(), ValueRange(),
@@ -181,7 +183,7 @@ const Case kOfLane[] = {
            mlir::ArrayAttr());
        return assembly.getResult(0);
      }},
-    {"foreignIntrinsic", Spread::Lanes,
+    {"foreignIntrinsic", Divergence::Divergent,
      [](In in) -> Value {
        auto call = mlir::LLVM::CallIntrinsicOp::create(
            in.kit.b, in.kit.kernel, in.kit.i32(),
@@ -207,11 +209,11 @@ std::string errorsOf(KitModule::Body body) {
   return module.errors;
 }
 
-std::string refusal(const char *row, Spread spread) {
-  std::string scope = spread == Spread::Lanes ? "warp" : "CTA";
+std::string refusal(const char *row, Divergence divergence) {
+  std::string scope = divergence == Divergence::Divergent ? "warp" : "CTA";
   return scope + "-collective `" + row +
          "` under a condition that may differ " + "between " +
-         (spread == Spread::Lanes ? "lanes" : "warps");
+         (divergence == Divergence::Divergent ? "lanes" : "warps");
 }
 
 void expect(const std::string &errors, const std::string &wanted) {
@@ -228,7 +230,7 @@ protected:
   void expectEverywhere(Ptx row, llvm::ArrayRef<int64_t> constants,
                         bool allowed) {
     const char *name = infoOf(row).name.data();
-    std::string wanted = allowed ? "" : refusal(name, GetParam().spread);
+    std::string wanted = allowed ? "" : refusal(name, GetParam().divergence);
     for (int form = 0; form < 5; ++form) {
       SCOPED_TRACE(testing::Message() << name << " in form " << form);
       expect(errorsOf([&](Kit &kit, Value memory, Value number) {
@@ -262,8 +264,8 @@ protected:
 };
 
 TEST_P(UnderCondition, IsRefusedWhereSomeMayNotReachIt) {
-  bool warps = GetParam().spread != Spread::Lanes;
-  bool all = GetParam().spread == Spread::Nowhere;
+  bool warps = GetParam().divergence != Divergence::Divergent;
+  bool all = GetParam().divergence == Divergence::Uniform;
   expectEverywhere(Ptx::ShflBfly, {1}, warps);
   expectEverywhere(Ptx::WarpSync, {}, warps);
   expectEverywhere(Ptx::BarSync, {0, 128}, all);
@@ -313,8 +315,9 @@ TEST(Uniform, EveryCollectiveRowIsHeldToIt) {
                [&] { kit.op(row, operands, constants); });
     });
     bool collective = infoOf(row).kind == OpKind::Collective;
-    expect(errors,
-           collective ? refusal(infoOf(row).name.data(), Spread::Lanes) : "");
+    expect(errors, collective
+                       ? refusal(infoOf(row).name.data(), Divergence::Divergent)
+                       : "");
   }
 }
 
@@ -327,7 +330,7 @@ TEST(Uniform, OneLoopOutsideMakesAllInsideSuspect) {
              });
            });
          }),
-         refusal("WarpSync", Spread::Lanes));
+         refusal("WarpSync", Divergence::Divergent));
 }
 
 TEST(Uniform, ALaterIterationCounts) {
@@ -339,7 +342,7 @@ TEST(Uniform, ALaterIterationCounts) {
                       return Kit::Values{lane(kit)};
                     });
          }),
-         refusal("WarpSync", Spread::Lanes));
+         refusal("WarpSync", Divergence::Divergent));
 }
 
 /// A loop of `before` and `next` until the value that it carries is `stop`.
@@ -379,7 +382,7 @@ TEST(Uniform, WhileLoops) {
   };
   for (bool inBefore : {false, true}) {
     expect(errors(inBefore, false, false), "");
-    std::string refused = refusal("WarpSync", Spread::Lanes);
+    std::string refused = refusal("WarpSync", Divergence::Divergent);
     expect(errors(inBefore, true, false), refused);
     expect(errors(inBefore, false, true), refused);
   }
@@ -402,7 +405,7 @@ TEST(Uniform, WhatTheSecondRegionOfAWhileLoopGets) {
     });
   };
   expect(errors(false), "");
-  expect(errors(true), refusal("WarpSync", Spread::Lanes));
+  expect(errors(true), refusal("WarpSync", Divergence::Divergent));
 }
 
 // What it carries differs by nothing but when a lane is through.
@@ -416,7 +419,7 @@ TEST(Uniform, WhatAWhileLoopEndsWith) {
     });
   };
   expect(errors(false), "");
-  expect(errors(true), refusal("WarpSync", Spread::Lanes));
+  expect(errors(true), refusal("WarpSync", Divergence::Divergent));
 }
 
 //===----------------------------------------------------------------------===//
@@ -428,19 +431,22 @@ TEST(Uniform, TheErrorNamesWhatTheConditionDependsOn) {
               Value x = kit.add(kit.mul(lane(kit), number), 3);
               kit.when(isZero(kit, x), [&] { kit.op(Ptx::WarpSync, {}); });
             }),
-            refusal("WarpSync", Spread::Lanes) + "\nit depends on this `TidX`");
+            refusal("WarpSync", Divergence::Divergent) +
+                "\nit depends on this `TidX`");
   EXPECT_EQ(errorsOf([](Kit &kit, Value memory, Value) {
               Value x = kit.load(kit.i32(), memory, 4);
               kit.when(isZero(kit, x),
                        [&] { kit.op(Ptx::BarSync, {}, {0, 128}); });
             }),
-            refusal("BarSync", Spread::Warps) + "\nit depends on this load");
+            refusal("BarSync", Divergence::WarpUniform) +
+                "\nit depends on this load");
   // Not what only passes it on.
   EXPECT_EQ(errorsOf([](Kit &kit, Value, Value) {
               Value x = kit.op1(Ptx::ShflBfly, lane(kit), 1);
               kit.when(isZero(kit, x), [&] { kit.op(Ptx::WarpSync, {}); });
             }),
-            refusal("WarpSync", Spread::Lanes) + "\nit depends on this `TidX`");
+            refusal("WarpSync", Divergence::Divergent) +
+                "\nit depends on this `TidX`");
   // Through what a loop carries.
   EXPECT_EQ(errorsOf([](Kit &kit, Value, Value number) {
               Value x = kit.loop(kit.i32(0), number, kit.i32(1), {number},
@@ -450,7 +456,7 @@ TEST(Uniform, TheErrorNamesWhatTheConditionDependsOn) {
                                  })[0];
               kit.when(isZero(kit, x), [&] { kit.op(Ptx::WarpSync, {}); });
             }),
-            refusal("WarpSync", Spread::Lanes) +
+            refusal("WarpSync", Divergence::Divergent) +
                 "\nit depends on this `MovMatrix`");
 }
 
@@ -475,7 +481,7 @@ TEST(Uniform, NothingIsKnownOfTheArgumentsOfOtherFunctions) {
   for (auto function : module.module->getOps<mlir::LLVM::LLVMFuncOp>())
     function->removeAttr("kvc.kernel");
   EXPECT_TRUE(failed(verifyUniform(*module.module)));
-  expect(module.errors, refusal("WarpSync", Spread::Lanes));
+  expect(module.errors, refusal("WarpSync", Divergence::Divergent));
 }
 
 } // namespace

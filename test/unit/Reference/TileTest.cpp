@@ -148,7 +148,8 @@ TEST(Tile, RefusesOpsOfOtherKernels) {
       [&](mlir::Diagnostic &diagnostic) { error = diagnostic.str(); });
   EXPECT_TRUE(mlir::failed(tiles.kernel("append").attend(
       tiles.scene.q(), tiles.scene.arena->cache(), tiles.scene.batch())));
-  EXPECT_THAT(error, testing::HasSubstr("needs the item of an append kernel"));
+  EXPECT_THAT(error,
+              testing::HasSubstr("needs the work tile of an append kernel"));
 }
 
 } // namespace

@@ -312,7 +312,7 @@ TEST_F(GlobalRaceTest, BytesAreApart) {
 }
 
 TEST_F(GlobalRaceTest, AnAtomicHandsOver) {
-  // All CTAs write, the last reads all: as parts of rows are joined.
+  // All CTAs write, the last reads all: as splits of rows are combined.
   auto join = [](Gpu gpu, Memory &m) {
     uint32_t thread = gpu.tid(), cta = gpu.cta();
     if (thread < 8)

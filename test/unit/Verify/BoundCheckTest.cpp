@@ -37,7 +37,7 @@ std::string window(int64_t sink, int64_t recent) {
 /// A spec loaded, and what it is loaded on.
 struct Loaded {
   std::unique_ptr<Devices> devices;
-  std::unique_ptr<Subject> subject;
+  std::unique_ptr<CompiledSpec> compiledSpec;
 
   Loaded(const spec::Spec &spec, int64_t split) {
     CompileOptions options;
@@ -47,13 +47,13 @@ struct Loaded {
     std::string error;
     devices = Devices::create(options.targets, orcCodeLoader(), error);
     if (output && devices)
-      subject = Subject::create(spec, spec, output->artifact, *devices,
-                                Fault::None, error);
-    EXPECT_TRUE(subject) << error;
+      compiledSpec = CompiledSpec::create(spec, spec, output->artifact,
+                                          *devices, Fault::None, error);
+    EXPECT_TRUE(compiledSpec) << error;
   }
 };
 
-std::set<std::pair<int64_t, int64_t>> visitsOf(const StoreSubject &store) {
+std::set<std::pair<int64_t, int64_t>> visitsOf(const CompiledStore &store) {
   std::set<std::pair<int64_t, int64_t>> visits;
   for (const Visit &visit : boundsOf(store).visits)
     visits.emplace(visit.tokens, visit.queries);
@@ -64,7 +64,7 @@ std::set<std::pair<int64_t, int64_t>> visitsOf(const StoreSubject &store) {
 
 TEST(Bounds, AreThoseOfSpecAndManifest) {
   Loaded loaded(specOf(window(4, 9999), false), 512);
-  const StoreSubject &store = loaded.subject->stores[0];
+  const CompiledStore &store = loaded.compiledSpec->stores[0];
   ASSERT_EQ(store.variants.size(), 2u);
   EXPECT_EQ(store.variants[0].split, 512);
   std::set<std::pair<int64_t, int64_t>> expected;
@@ -83,10 +83,10 @@ TEST(Bounds, AreThoseOfSpecAndManifest) {
 
 TEST(Bounds, AreAllVisitedOverASpecsCases) {
   Loaded loaded(specOf(window(4, 4096), false), 512);
-  const StoreSubject &store = loaded.subject->stores[0];
+  const CompiledStore &store = loaded.compiledSpec->stores[0];
   Report all;
   for (uint64_t index = 0; index < kShares; ++index)
-    all.add(checkBounds(*loaded.subject, store, 1, index, Visits::Share));
+    all.add(checkBounds(*loaded.compiledSpec, store, 1, index, Visits::Share));
   EXPECT_FALSE(all.failed()) << all.failures[0].detail;
   EXPECT_EQ(all.visited.size(), boundsOf(store).visits.size());
   EXPECT_GT(all.longest, 4100 + 2 * 512);
@@ -113,11 +113,11 @@ TEST(Bounds, TellWindowsThatDifferByAToken) {
 
 TEST(Bounds, AreReachedByCachesOfLargeModels) {
   Loaded loaded(specOf("\"all\"", true), 2048);
-  Report report = checkCache(*loaded.subject, 1, 0, Visits::Share);
+  Report report = checkCache(*loaded.compiledSpec, 1, 0, Visits::Share);
   EXPECT_FALSE(report.failed()) << report.failures[0].detail;
   EXPECT_GE(report.splits, 2);
   Loaded windowed(specOf(window(0, 4096), true), 2048);
-  report = checkCache(*windowed.subject, 1, 2, Visits::Share);
+  report = checkCache(*windowed.compiledSpec, 1, 2, Visits::Share);
   EXPECT_FALSE(report.failed()) << report.failures[0].detail;
   EXPECT_GT(report.longest, 4096);
 }

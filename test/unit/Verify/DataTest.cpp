@@ -54,15 +54,15 @@ struct Described {
   spec::Spec spec;
   mlir::MLIRContext context{mlir::MLIRContext::Threading::DISABLED};
   mlir::OwningOpRef<mlir::ModuleOp> module;
-  StoreSubject store;
+  CompiledStore store;
 };
 
-double logit(const StoreSubject &store, const Member &member, int64_t query,
-             int64_t head, int64_t token) {
+double logit(const CompiledStore &store, const TestSequence &sequence,
+             int64_t query, int64_t head, int64_t token) {
   int64_t dim = store.cache().getDimK();
-  const float *q = &member.q[(query * store.problem.qHeads + head) * dim];
+  const float *q = &sequence.q[(query * store.problem.qHeads + head) * dim];
   const float *k =
-      &member.k[(token * store.kvHeads() + head / store.problem.group) * dim];
+      &sequence.k[(token * store.kvHeads() + head / store.problem.group) * dim];
   double sum = 0;
   for (int64_t c = 0; c < dim; ++c)
     sum += double(q[c]) * k[c];
@@ -73,24 +73,24 @@ double logit(const StoreSubject &store, const Member &member, int64_t query,
 }
 
 /// Every row names a token that it sees, which beats all others.
-void expectWinners(const StoreSubject &store, int64_t length, int64_t queries,
+void expectWinners(const CompiledStore &store, int64_t length, int64_t queries,
                    double wins = 160) {
   Random random(7, uint64_t(length));
-  Member member =
-      makeMember(store, DataKind::Addresses, length, queries, random);
-  ASSERT_GE(member.queries, std::min<int64_t>(queries, 64));
-  for (int64_t i = 0; i < member.queries; ++i)
+  TestSequence sequence =
+      makeSequence(store, DataKind::Addresses, length, queries, random);
+  ASSERT_GE(sequence.queries, std::min<int64_t>(queries, 64));
+  for (int64_t i = 0; i < sequence.queries; ++i)
     for (int64_t head = 0; head < store.problem.qHeads; ++head) {
-      int64_t pick = member.picks[i * store.problem.qHeads + head];
-      int64_t p = member.position(i);
+      int64_t pick = sequence.picks[i * store.problem.qHeads + head];
+      int64_t p = sequence.position(i);
       auto seen = reference::visibleTo(store.problem, p, p);
       ASSERT_TRUE(pick >= 0 && seen.contains(pick)) << i << " " << pick;
-      double best = logit(store, member, i, head, pick);
+      double best = logit(store, sequence, i, head, pick);
       ASSERT_TRUE(std::isfinite(best));
       ASSERT_LE(std::fabs(best), 8192 * M_LN2); // bits behind f32's point
       seen.forEach([&](int64_t t) {
         if (t != pick)
-          ASSERT_GE(best - logit(store, member, i, head, t), wins) << t;
+          ASSERT_GE(best - logit(store, sequence, i, head, t), wins) << t;
       });
     }
 }
@@ -102,10 +102,10 @@ constexpr DataKind kFinite[] = {
     DataKind::Addresses,  DataKind::Mean};
 
 /// q and K, as encoded too, are numbers, and not all of them 0.
-void expectNumbers(const StoreSubject &store, DataKind kind) {
+void expectNumbers(const CompiledStore &store, DataKind kind) {
   Random random(3, uint64_t(kind));
-  Member member = makeMember(store, kind, 40, 3, random);
-  for (const auto *values : {&member.q, &member.k, &member.v})
+  TestSequence sequence = makeSequence(store, kind, 40, 3, random);
+  for (const auto *values : {&sequence.q, &sequence.k, &sequence.v})
     for (float x : *values)
       ASSERT_TRUE(std::isfinite(x)) << name(kind);
   StreamInfo info = store.cache().stream(StreamKind::K);
@@ -113,15 +113,15 @@ void expectNumbers(const StoreSubject &store, DataKind kind) {
   bool scaled = bool(info.codec.getScaleType());
   for (int64_t t = 0; t < 40; ++t) {
     info.codec.dequantizeRow(
-        &member.planes[0][t * store.planes[0].rowBytes],
-        scaled ? &member.planes[1][t * store.planes[1].rowBytes] : nullptr,
+        &sequence.planes[0][t * store.planes[0].rowBytes],
+        scaled ? &sequence.planes[1][t * store.planes[1].rowBytes] : nullptr,
         row);
     for (float x : row)
       ASSERT_TRUE(std::isfinite(x)) << name(kind);
   }
   auto isZero = [](float x) { return x == 0; };
   if (kind != DataKind::Mean)
-    EXPECT_FALSE(llvm::all_of(member.q, isZero)) << name(kind);
+    EXPECT_FALSE(llvm::all_of(sequence.q, isZero)) << name(kind);
 }
 
 TEST(Data, HoldsForEveryScaleAndType) {
@@ -162,9 +162,9 @@ TEST(Data, NamesNoTokenUnderASmallSoftcap) {
   Described described(
       specOf(DType::F32, spec::FloatCodec{DType::F32}, 64, 0.125, 15));
   Random random(7);
-  Member member =
-      makeMember(described.store, DataKind::Addresses, 20, 2, random);
-  EXPECT_THAT(member.picks, testing::Each(-1));
+  TestSequence sequence =
+      makeSequence(described.store, DataKind::Addresses, 20, 2, random);
+  EXPECT_THAT(sequence.picks, testing::Each(-1));
 }
 
 //===----------------------------------------------------------------------===//
@@ -179,17 +179,17 @@ std::vector<std::string> brokenRules(const spec::Spec &spec, Fault fault) {
   auto devices = Devices::create({"native"}, nullptr, error);
   std::vector<std::string> rules;
   EXPECT_TRUE(output && devices);
-  auto subject =
-      Subject::create(spec, spec, output->artifact, *devices, fault, error);
-  EXPECT_TRUE(subject) << error;
-  const StoreSubject &store = subject->stores[0];
+  auto compiledSpec = CompiledSpec::create(spec, spec, output->artifact,
+                                           *devices, fault, error);
+  EXPECT_TRUE(compiledSpec) << error;
+  const CompiledStore &store = compiledSpec->stores[0];
   Random random(1);
-  Member member = makeMember(store, DataKind::Uneven, 300, 2, random);
+  TestSequence sequence = makeSequence(store, DataKind::Uneven, 300, 2, random);
   Report report;
-  Oracle oracle(store, &member, report);
+  Oracle oracle(store, &sequence, report);
   Placement placement;
-  Stage stage(store, &member, placement);
-  auto result = attend(*subject, stage, report);
+  BatchImage image(store, &sequence, placement);
+  auto result = attend(*compiledSpec, image, report);
   EXPECT_TRUE(result);
   oracle.judge(*result, report);
   for (const Failure &failure : report.failures)
@@ -211,28 +211,28 @@ TEST(Oracle, SmallChannelsCount) {
 /// The rules that a result breaks whose o is 1 but for `found` in channel 3,
 /// where the second of two tokens, whose logit is `logit` against 0, has an
 /// infinity in V.
-std::vector<std::string> brokenByInfinity(const StoreSubject &store,
+std::vector<std::string> brokenByInfinity(const CompiledStore &store,
                                           float logit, float found) {
-  Member member;
-  member.length = 2, member.queries = 1;
+  TestSequence sequence;
+  sequence.length = 2, sequence.queries = 1;
   int64_t dim = store.cache().getDimK();
-  member.q.assign(store.problem.qHeads * dim, 1);
-  member.k.assign(2 * store.kvHeads() * dim, 0);
-  member.v.assign(2 * store.kvHeads() * dim, 1);
+  sequence.q.assign(store.problem.qHeads * dim, 1);
+  sequence.k.assign(2 * store.kvHeads() * dim, 0);
+  sequence.v.assign(2 * store.kvHeads() * dim, 1);
   for (int64_t head = 0; head < store.kvHeads(); ++head) {
     int64_t row = (store.kvHeads() + head) * dim;
-    member.k[row] = float(logit / store.problem.scale);
-    member.v[row + 3] = std::numeric_limits<float>::infinity();
+    sequence.k[row] = float(logit / store.problem.scale);
+    sequence.v[row + 3] = std::numeric_limits<float>::infinity();
   }
-  quantize(store, member);
+  quantize(store, sequence);
   std::vector<float> o(store.problem.qHeads * dim, 1);
   for (int64_t head = 0; head < store.problem.qHeads; ++head)
     o[head * dim + 3] = found;
-  MemberOutput output;
+  SequenceOutput output;
   output.o.resize(o.size() * sizeof(float));
   pack(store.problem.dtype, o, output.o.data());
   Report report;
-  Oracle(store, &member, report).judge({output}, report);
+  Oracle(store, &sequence, report).judge({output}, report);
   std::vector<std::string> rules;
   for (const Failure &failure : report.failures)
     rules.push_back(failure.rule);

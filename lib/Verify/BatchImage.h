@@ -1,6 +1,6 @@
-//===- Stage.h - a batch in memory, as a kernel sees it ---------*- C++ -*-===//
-#ifndef KVC_LIB_VERIFY_STAGE_H
-#define KVC_LIB_VERIFY_STAGE_H
+//===- BatchImage.h - a batch in memory, as a kernel sees it ----*- C++ -*-===//
+#ifndef KVC_LIB_VERIFY_BATCHIMAGE_H
+#define KVC_LIB_VERIFY_BATCHIMAGE_H
 
 #include "lib/Verify/Batch.h"
 
@@ -55,15 +55,16 @@ void fill(uint8_t *bytes, size_t size, mlir::Type type, Poison poison,
 /// Bits of values of a float type.
 void pack(mlir::Type type, llvm::ArrayRef<float> values, uint8_t *bytes);
 
-/// The members' rows in a pool of pages or slots, with their table.
-class Stage {
+/// The sequences' rows in a pool of pages or slots, with their table.
+class BatchImage {
 public:
-  Stage(const StoreSubject &store, llvm::ArrayRef<const Member *> members,
-        const Placement &placement);
+  BatchImage(const CompiledStore &store,
+             llvm::ArrayRef<const TestSequence *> sequences,
+             const Placement &placement);
 
-  const StoreSubject &store;
+  const CompiledStore &store;
   const Placement placement;
-  const std::vector<const Member *> members;
+  const std::vector<const TestSequence *> sequences;
 
   Buffer arena;
   reference::HostCache cache; ///< into arena
@@ -74,10 +75,10 @@ public:
     return {cuQ, kvLen, table, tableStride};
   }
   int64_t rows() const { return cuQ.back(); }
-  uint8_t *row(unsigned plane, unsigned member, int64_t head, int64_t token);
-  /// Slot of a member's token, as append takes it.
-  int64_t slot(unsigned member, int64_t token) const;
-  /// q of all members, dense, as f32.
+  uint8_t *row(unsigned plane, unsigned sequence, int64_t head, int64_t token);
+  /// Slot of a sequence's token, as append takes it.
+  int64_t slot(unsigned sequence, int64_t token) const;
+  /// q of all sequences, dense, as f32.
   std::vector<float> queries() const;
 
 private:
@@ -91,4 +92,4 @@ private:
 
 } // namespace kvc::verify
 
-#endif // KVC_LIB_VERIFY_STAGE_H
+#endif // KVC_LIB_VERIFY_BATCHIMAGE_H

@@ -1,5 +1,5 @@
-//===- Stage.cpp - a batch in memory, as a kernel sees it -----------------===//
-#include "lib/Verify/Stage.h"
+//===- BatchImage.cpp - a batch in memory, as a kernel sees it ------------===//
+#include "lib/Verify/BatchImage.h"
 #include "dialect/codecs/HostFloat.h"
 #include "lib/Reference/Sequence.h"
 
@@ -66,14 +66,15 @@ void verify::pack(mlir::Type type, llvm::ArrayRef<float> values,
   }
 }
 
-Stage::Stage(const StoreSubject &store, llvm::ArrayRef<const Member *> members,
-             const Placement &placement)
-    : store(store), placement(placement), members(members) {
+BatchImage::BatchImage(const CompiledStore &store,
+                       llvm::ArrayRef<const TestSequence *> sequences,
+                       const Placement &placement)
+    : store(store), placement(placement), sequences(sequences) {
   Random random(placement.salt, 0, 'P');
   cuQ.push_back(0);
-  for (const Member *member : members) {
-    cuQ.push_back(cuQ.back() + member->queries);
-    kvLen.push_back(member->length);
+  for (const TestSequence *sequence : sequences) {
+    cuQ.push_back(cuQ.back() + sequence->queries);
+    kvLen.push_back(sequence->length);
   }
   planTable(random);
   planPlanes(random);
@@ -87,18 +88,18 @@ Stage::Stage(const StoreSubject &store, llvm::ArrayRef<const Member *> members,
 }
 
 /// Who has which page or slot. Entries that no kernel may read are no ids.
-void Stage::planTable(Random &random) {
+void BatchImage::planTable(Random &random) {
   bool scatter = placement.scatter;
   int64_t longest = 1, used = 0;
-  for (const Member *member : members)
-    longest = std::max(longest, member->length);
+  for (const TestSequence *sequence : sequences)
+    longest = std::max(longest, sequence->length);
   outerTokens = store.paged() ? store.page()
                               : longest + (scatter ? random.range(0, 40) : 0);
-  auto outersOf = [&](const Member *member) {
-    return store.paged() ? llvm::divideCeil(member->length, outerTokens) : 1;
+  auto outersOf = [&](const TestSequence *sequence) {
+    return store.paged() ? llvm::divideCeil(sequence->length, outerTokens) : 1;
   };
-  for (const Member *member : members)
-    used += outersOf(member);
+  for (const TestSequence *sequence : sequences)
+    used += outersOf(sequence);
   if (store.paged())
     tableStride = llvm::divideCeil(longest, outerTokens) +
                   (scatter ? random.range(0, 9) : 0);
@@ -109,22 +110,22 @@ void Stage::planTable(Random &random) {
     ids[i] = i;
   if (scatter)
     random.shuffle(ids);
-  table.assign(members.size() * tableStride, 0x7fffffff);
+  table.assign(sequences.size() * tableStride, 0x7fffffff);
   int64_t next = 0;
-  for (size_t b = 0; b < members.size(); ++b)
-    for (int64_t i = 0; i < int64_t(outersOf(members[b])); ++i)
+  for (size_t b = 0; b < sequences.size(); ++b)
+    for (int64_t i = 0; i < int64_t(outersOf(sequences[b])); ++i)
       table[b * tableStride + i] = ids[next++];
 }
 
 /// Dense: outer after outer, each its planes. Scattered: plane after plane,
 /// with gaps between outers, and between heads where the order lets them.
-void Stage::planPlanes(Random &random) {
+void BatchImage::planPlanes(Random &random) {
   bool scatter = placement.scatter;
   auto gap = [&] { return scatter ? kLine * random.range(0, 3) : 0; };
   bool headsOutside = store.spec->layout.order == spec::PageOrder::HND;
   llvm::SmallVector<int64_t, 4> starts;
   int64_t end = 0;
-  for (const StoreSubject::Plane &plane : store.planes) {
+  for (const CompiledStore::Plane &plane : store.planes) {
     int64_t headStride = plane.rowBytes;
     int64_t bytes = outerTokens * plane.tokenStride;
     if (headsOutside) {
@@ -148,41 +149,41 @@ void Stage::planPlanes(Random &random) {
   cache.outerTokens = outerTokens;
 }
 
-uint8_t *Stage::row(unsigned plane, unsigned member, int64_t head,
-                    int64_t token) {
+uint8_t *BatchImage::row(unsigned plane, unsigned sequence, int64_t head,
+                         int64_t token) {
   const KvcPlane &at = cache.planes[plane];
-  int64_t outer = table[member * tableStride + token / outerTokens];
+  int64_t outer = table[sequence * tableStride + token / outerTokens];
   return at.base + outer * at.outer_stride + head * at.head_stride +
          token % outerTokens * store.planes[plane].tokenStride;
 }
 
-int64_t Stage::slot(unsigned member, int64_t token) const {
-  int64_t outer = table[member * tableStride + token / outerTokens];
+int64_t BatchImage::slot(unsigned sequence, int64_t token) const {
+  int64_t outer = table[sequence * tableStride + token / outerTokens];
   return outer * outerTokens + token % outerTokens;
 }
 
-std::vector<float> Stage::queries() const {
+std::vector<float> BatchImage::queries() const {
   std::vector<float> q;
-  for (const Member *member : members)
-    q.insert(q.end(), member->q.begin(), member->q.end());
+  for (const TestSequence *sequence : sequences)
+    q.insert(q.end(), sequence->q.begin(), sequence->q.end());
   return q;
 }
 
-/// Copies the members' quantized rows to where the table says.
-void Stage::place() {
-  for (auto [b, member] : llvm::enumerate(members)) {
-    reference::Visible seen{{0, 0}, {0, member->length}};
+/// Copies the sequences' quantized rows to where the table says.
+void BatchImage::place() {
+  for (auto [b, sequence] : llvm::enumerate(sequences)) {
+    reference::Visible seen{{0, 0}, {0, sequence->length}};
     if (placement.rows == Placement::Rows::Seen)
-      seen = member->queries
-                 ? reference::visibleTo(store.problem, member->position(0),
-                                        member->length - 1)
+      seen = sequence->queries
+                 ? reference::visibleTo(store.problem, sequence->position(0),
+                                        sequence->length - 1)
                  : reference::Visible{};
     for (unsigned plane = 0; plane < store.planes.size(); ++plane) {
       int64_t bytes = store.planes[plane].rowBytes;
       for (int64_t head = 0; head < store.heads(); ++head)
         seen.forEach([&](int64_t t) {
           const uint8_t *from =
-              &member->planes[plane][(head * member->length + t) * bytes];
+              &sequence->planes[plane][(head * sequence->length + t) * bytes];
           std::memcpy(row(plane, b, head, t), from, bytes);
         });
     }

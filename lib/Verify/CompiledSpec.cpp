@@ -1,5 +1,5 @@
-//===- Subject.cpp - a spec compiled and loaded, to be judged -------------===//
-#include "lib/Verify/Subject.h"
+//===- CompiledSpec.cpp - a spec compiled, loaded and judged --------------===//
+#include "lib/Verify/CompiledSpec.h"
 #include "lib/Artifact/Bundle.h"
 #include "lib/Compiler/Describe.h"
 #include "lib/Import/SpecToKvc.h"
@@ -54,13 +54,13 @@ Devices::~Devices() {
       kvc_device_release(each);
 }
 
-Subject::~Subject() {
+CompiledSpec::~CompiledSpec() {
   for (kvc_program *program : programs)
     if (program)
       kvc_program_release(program);
 }
 
-const StoreSubject::Variant &StoreSubject::variantFor(int64_t queries) const {
+const CompiledStore::Variant &CompiledStore::variantFor(int64_t queries) const {
   const Variant *chosen = &variants.front();
   for (const Variant &variant : variants)
     if (variant.minQueries <= queries)
@@ -143,7 +143,7 @@ static std::string compareSchedule(const artifact::KernelInfo &kernel) {
 /// The attend kernels of a store for what `program` picked, by minQueries.
 static std::string takeVariants(const artifact::Manifest &manifest,
                                 const kvc_program *program,
-                                StoreSubject &store) {
+                                CompiledStore &store) {
   llvm::StringRef target = kvc_program_target(program);
   for (const artifact::KernelInfo &kernel : manifest.kernels) {
     if (kernel.kind != "attend" || kernel.store != store.spec->name ||
@@ -161,7 +161,7 @@ static std::string takeVariants(const artifact::Manifest &manifest,
     return a.minQueries < b.minQueries;
   });
   int64_t next = 1;
-  for (const StoreSubject::Variant &variant : store.variants) {
+  for (const CompiledStore::Variant &variant : store.variants) {
     if (variant.minQueries != next)
       return llvm::formatv("the manifest contradicts itself: `{0}` of `{1}` "
                            "takes {2} query tokens at least, expected {3}",
@@ -177,7 +177,7 @@ static std::string takeVariants(const artifact::Manifest &manifest,
 
 /// Where the manifest, as the runtime reads it, and the dialect disagree about
 /// a store; empty if nowhere.
-static std::string compareGeometry(const StoreSubject &store,
+static std::string compareGeometry(const CompiledStore &store,
                                    const kvc_store_info &info) {
   auto planes = store.cache().planes();
   if (info.plane_count != planes.size())
@@ -210,74 +210,76 @@ static std::string compareGeometry(const StoreSubject &store,
   return "";
 }
 
-bool Subject::describe(const artifact::Manifest &manifest, std::string &error) {
+bool CompiledSpec::describe(const artifact::Manifest &manifest,
+                            std::string &error) {
   uint32_t count = kvc_program_store_count(programs[0]);
   for (const spec::Store &store : spec.stores) {
     auto function = module->lookupSymbol<mlir::func::FuncOp>(
         llvm::StringRef(store.name + ".attend"));
     AttendOp attend = *function.getOps<AttendOp>().begin();
-    StoreSubject subject;
-    subject.spec = &store;
-    subject.emulated = emulators[0];
-    subject.problem = reference::AttendProblem::of(attend);
-    for (const PlaneGeometry &plane : subject.cache().planes())
-      subject.planes.push_back(
+    CompiledStore compiledSpec;
+    compiledSpec.spec = &store;
+    compiledSpec.emulated = emulators[0];
+    compiledSpec.problem = reference::AttendProblem::of(attend);
+    for (const PlaneGeometry &plane : compiledSpec.cache().planes())
+      compiledSpec.planes.push_back(
           {plane.stream, plane.type,
            plane.elements * plane.type.getIntOrFloatBitWidth() / 8,
            plane.tokenStride});
     kvc_store_info info = {};
     info.size = sizeof(info);
-    for (subject.index = 0; subject.index < count; ++subject.index)
-      if (kvc_program_get_store(programs[0], subject.index, &info).code ==
+    for (compiledSpec.index = 0; compiledSpec.index < count;
+         ++compiledSpec.index)
+      if (kvc_program_get_store(programs[0], compiledSpec.index, &info).code ==
               KVC_OK &&
           store.name == info.name)
         break;
-    if (subject.index == count)
+    if (compiledSpec.index == count)
       return error = "the program has no store `" + store.name + "`", false;
-    std::string difference = compareGeometry(subject, info);
+    std::string difference = compareGeometry(compiledSpec, info);
     if (difference.empty())
-      difference = takeVariants(manifest, programs[0], subject);
+      difference = takeVariants(manifest, programs[0], compiledSpec);
     if (!difference.empty())
       return error = "store `" + store.name + "`: " + difference, false;
-    stores.push_back(std::move(subject));
+    stores.push_back(std::move(compiledSpec));
   }
   return true;
 }
 
-std::unique_ptr<Subject> Subject::create(const spec::Spec &spec,
-                                         const spec::Spec &compiled,
-                                         llvm::ArrayRef<uint8_t> artifact,
-                                         const Devices &devices, Fault fault,
-                                         std::string &error) {
-  auto subject = std::make_unique<Subject>();
-  subject->spec = spec;
-  subject->fault = fault;
-  subject->context = std::make_unique<mlir::MLIRContext>(
+std::unique_ptr<CompiledSpec>
+CompiledSpec::create(const spec::Spec &spec, const spec::Spec &compiled,
+                     llvm::ArrayRef<uint8_t> artifact, const Devices &devices,
+                     Fault fault, std::string &error) {
+  auto compiledSpec = std::make_unique<CompiledSpec>();
+  compiledSpec->spec = spec;
+  compiledSpec->fault = fault;
+  compiledSpec->context = std::make_unique<mlir::MLIRContext>(
       mlir::MLIRContext::Threading::DISABLED);
-  subject->module = importSpec(*subject->context, subject->spec);
+  compiledSpec->module = importSpec(*compiledSpec->context, compiledSpec->spec);
   auto bundle =
       artifact::Bundle::open({artifact.data(), artifact.size()}, error);
   if (!bundle)
     return nullptr;
-  error = compareManifest(bundle->manifest(), compiled, *subject->context);
+  error = compareManifest(bundle->manifest(), compiled, *compiledSpec->context);
   if (error.empty())
     error = compareRows(spec.model, compiled.model);
   if (!error.empty())
     return nullptr;
   for (unsigned i = 0; i < Devices::kCount; ++i) {
     if (devices.emulated)
-      subject->emulators[i] = devices.device[i];
+      compiledSpec->emulators[i] = devices.device[i];
     kvc_status status =
         kvc_program_load(devices.device[i], artifact.data(), artifact.size(),
-                         &subject->programs[i]);
+                         &compiledSpec->programs[i]);
     if (status.code != KVC_OK)
       return error = kvc_error_text(), nullptr;
   }
-  return subject->describe(bundle->manifest(), error) ? std::move(subject)
-                                                      : nullptr;
+  return compiledSpec->describe(bundle->manifest(), error)
+             ? std::move(compiledSpec)
+             : nullptr;
 }
 
-spec::Spec verify::plant(spec::Spec spec, Fault fault) {
+spec::Spec verify::injectFault(spec::Spec spec, Fault fault) {
   if (fault == Fault::Scale)
     spec.model.softmaxScale *= 1.02;
   if (fault == Fault::NoSoftcap)

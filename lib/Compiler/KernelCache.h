@@ -1,4 +1,4 @@
-//===- Cache.h - artifacts on disk, by all that changed them ----*- C++ -*-===//
+//===- KernelCache.h - artifacts on disk, by what changed them --*- C++ -*-===//
 //
 // One file per entry under $KVC_CACHE_DIR (default: kvc in the user's cache
 // directory):
@@ -23,8 +23,8 @@
 // next removes it. Directories are 0700 and files 0600.
 //
 //===----------------------------------------------------------------------===//
-#ifndef KVC_LIB_COMPILER_CACHE_H
-#define KVC_LIB_COMPILER_CACHE_H
+#ifndef KVC_LIB_COMPILER_KERNELCACHE_H
+#define KVC_LIB_COMPILER_KERNELCACHE_H
 
 #include "lib/Support/Diagnostics.h"
 
@@ -58,7 +58,7 @@ private:
   std::string parts;
 };
 
-class Cache {
+class KernelCache {
 public:
   /// The directory in use: $KVC_CACHE_DIR or the default. "" if there is none
   /// (no home).
@@ -69,10 +69,10 @@ public:
   /// with the remark R-CACHE-DIR; then, and if there is none, the cache is
   /// closed: every lookup misses, nothing is stored. Not a warning: it is about
   /// the machine, and every artifact is the same without a cache.
-  Cache(std::string directory, Diagnostics &diagnostics);
-  ~Cache();
-  Cache(const Cache &) = delete;
-  Cache &operator=(const Cache &) = delete;
+  KernelCache(std::string directory, Diagnostics &diagnostics);
+  ~KernelCache();
+  KernelCache(const KernelCache &) = delete;
+  KernelCache &operator=(const KernelCache &) = delete;
 
   bool isOpen() const { return fd >= 0; }
   const std::string &directory() const { return path; }
@@ -114,4 +114,4 @@ private:
 
 } // namespace kvc
 
-#endif // KVC_LIB_COMPILER_CACHE_H
+#endif // KVC_LIB_COMPILER_KERNELCACHE_H

@@ -1,5 +1,5 @@
-//===- Cache.cpp - artifacts on disk, by all that changed them ------------===//
-#include "lib/Compiler/Cache.h"
+//===- KernelCache.cpp - artifacts on disk, by what changed them ----------===//
+#include "lib/Compiler/KernelCache.h"
 
 #include "lib/Artifact/File.h"
 
@@ -44,7 +44,7 @@ static constexpr StringRef kDefaultPolicy =
 // Directory
 //===----------------------------------------------------------------------===//
 
-std::string Cache::defaultDirectory() {
+std::string KernelCache::defaultDirectory() {
   if (auto directory = llvm::sys::Process::GetEnv("KVC_CACHE_DIR"))
     return *directory;
   llvm::SmallString<128> path;
@@ -67,7 +67,7 @@ static std::string octal(mode_t mode) {
   return text;
 }
 
-Cache::Cache(std::string directory, Diagnostics &diagnostics)
+KernelCache::KernelCache(std::string directory, Diagnostics &diagnostics)
     : path(std::move(directory)) {
   if (path.empty())
     return;
@@ -93,7 +93,7 @@ Cache::Cache(std::string directory, Diagnostics &diagnostics)
   swept = sweep(/*all=*/false);
 }
 
-Cache::~Cache() {
+KernelCache::~KernelCache() {
   if (fd >= 0)
     close(fd);
 }
@@ -146,7 +146,7 @@ static std::optional<std::vector<uint8_t>> readEntry(int file,
   return payload;
 }
 
-std::optional<std::vector<uint8_t>> Cache::lookup(const CacheKey &key) {
+std::optional<std::vector<uint8_t>> KernelCache::lookup(const CacheKey &key) {
   if (!isOpen())
     return std::nullopt;
   std::string name = entryName(key);
@@ -165,7 +165,7 @@ std::optional<std::vector<uint8_t>> Cache::lookup(const CacheKey &key) {
   return payload;
 }
 
-bool Cache::store(const CacheKey &key, std::span<const uint8_t> payload) {
+bool KernelCache::store(const CacheKey &key, std::span<const uint8_t> payload) {
   if (!isOpen() || payload.size() > kMaxPayload)
     return false;
   std::string temporary;
@@ -199,7 +199,7 @@ static bool lock(int file, int how) {
   return result == 0;
 }
 
-int Cache::createTemporary(std::string &name) {
+int KernelCache::createTemporary(std::string &name) {
   std::random_device random;
   for (int attempt = 0; attempt < 100; ++attempt) {
     (void)mkdirat(fd, kTempDirectory, 0700);
@@ -248,7 +248,7 @@ static std::vector<std::string> namesIn(int number) {
   return names;
 }
 
-unsigned Cache::sweep(bool all) {
+unsigned KernelCache::sweep(bool all) {
   constexpr int kFolder = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
   int folder = isOpen() ? openat(fd, kTempDirectory, kFolder) : -1;
   if (folder < 0)
@@ -272,7 +272,7 @@ unsigned Cache::sweep(bool all) {
 // Upkeep
 //===----------------------------------------------------------------------===//
 
-std::vector<std::string> Cache::fileNames() {
+std::vector<std::string> KernelCache::fileNames() {
   std::vector<std::string> names = namesIn(
       isOpen() ? openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1);
   llvm::erase_if(names, [](const std::string &name) {
@@ -281,7 +281,7 @@ std::vector<std::string> Cache::fileNames() {
   return names;
 }
 
-std::vector<Cache::EntryInfo> Cache::list() {
+std::vector<KernelCache::EntryInfo> KernelCache::list() {
   std::vector<EntryInfo> entries;
   for (const std::string &name : fileNames()) {
     EntryInfo info;
@@ -299,7 +299,7 @@ std::vector<Cache::EntryInfo> Cache::list() {
   return entries;
 }
 
-unsigned Cache::clear() {
+unsigned KernelCache::clear() {
   unsigned removed = 0;
   for (const std::string &name : fileNames())
     removed += !unlinkat(fd, name.c_str(), 0);
@@ -311,7 +311,7 @@ unsigned Cache::clear() {
   return removed;
 }
 
-void Cache::prune(bool now, Diagnostics &diagnostics) {
+void KernelCache::prune(bool now, Diagnostics &diagnostics) {
   if (!isOpen())
     return;
   std::string text = llvm::sys::Process::GetEnv("KVC_CACHE_POLICY")

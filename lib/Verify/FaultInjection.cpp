@@ -1,5 +1,5 @@
-//===- Plant.cpp - faults in what a kernel is given and leaves ------------===//
-#include "lib/Verify/Plant.h"
+//===- FaultInjection.cpp - faults in what a kernel is given --------------===//
+#include "lib/Verify/FaultInjection.h"
 #include "lib/Verify/Launch.h"
 
 #include <atomic>
@@ -9,50 +9,50 @@
 using namespace kvc;
 using namespace kvc::verify;
 
-/// Whether one more token than `member` has would still be in its memory.
-static bool hasTail(const Stage &stage, const Member &member) {
-  return member.length % stage.cache.outerTokens != 0;
+/// Whether one more token than `sequence` has would still be in its memory.
+static bool hasTail(const BatchImage &image, const TestSequence &sequence) {
+  return sequence.length % image.cache.outerTokens != 0;
 }
 
-/// Tokens of `member` in all splits but the last; all of them where the queries
-/// need more.
-static int64_t withoutLastSplit(const StoreSubject &store,
-                                const Member &member) {
-  int64_t split = store.variantFor(member.queries).split;
-  if (!split || member.length <= split)
-    return member.length;
-  int64_t rest = (member.length - 1) / split * split;
-  return rest < member.queries ? member.length : rest;
+/// Tokens of `sequence` in all splits but the last; all of them where the
+/// queries need more.
+static int64_t withoutLastSplit(const CompiledStore &store,
+                                const TestSequence &sequence) {
+  int64_t split = store.variantFor(sequence.queries).split;
+  if (!split || sequence.length <= split)
+    return sequence.length;
+  int64_t rest = (sequence.length - 1) / split * split;
+  return rest < sequence.queries ? sequence.length : rest;
 }
 
 /// Turns every query token's heads by one.
 static void turnHeads(AttendMemory &memory) {
-  const StoreSubject &store = memory.stage.store;
+  const CompiledStore &store = memory.image.store;
   int64_t head =
       store.cache().getDimK() * store.problem.dtype.getIntOrFloatBitWidth() / 8;
-  for (int64_t row = 0; row < memory.stage.rows(); ++row) {
+  for (int64_t row = 0; row < memory.image.rows(); ++row) {
     uint8_t *first =
         memory.q.data() + row * memory.qStride + store.firstQuery() * head;
     std::rotate(first, first + head, first + store.queryHeads() * head);
   }
 }
 
-void verify::plantBeforeAttend(Fault fault, AttendMemory &memory) {
-  Stage &stage = memory.stage;
-  const StoreSubject &store = stage.store;
-  for (size_t b = 0; b < stage.members.size(); ++b) {
-    const Member &member = *stage.members[b];
-    if (fault == Fault::ShortLength && member.length > member.queries)
+void verify::injectBeforeAttend(Fault fault, AttendMemory &memory) {
+  BatchImage &image = memory.image;
+  const CompiledStore &store = image.store;
+  for (size_t b = 0; b < image.sequences.size(); ++b) {
+    const TestSequence &sequence = *image.sequences[b];
+    if (fault == Fault::ShortLength && sequence.length > sequence.queries)
       --memory.kvLen[b];
-    if (fault == Fault::LongLength && hasTail(stage, member))
+    if (fault == Fault::LongLength && hasTail(image, sequence))
       ++memory.kvLen[b];
     if (fault == Fault::LostSplit)
-      memory.kvLen[b] = withoutLastSplit(store, member);
+      memory.kvLen[b] = withoutLastSplit(store, sequence);
   }
-  int64_t last = stage.members.size() - 1;
-  if (fault == Fault::TableEntry && last > 0 && stage.members[0]->length &&
-      stage.members[last]->length)
-    memory.table[0] = memory.table[last * stage.tableStride];
+  int64_t last = image.sequences.size() - 1;
+  if (fault == Fault::TableEntry && last > 0 && image.sequences[0]->length &&
+      image.sequences[last]->length)
+    memory.table[0] = memory.table[last * image.tableStride];
   if (fault == Fault::HeadStride &&
       memory.planes[0].head_stride > store.planes[0].tokenStride)
     memory.planes[0].head_stride -= store.planes[0].tokenStride;
@@ -65,10 +65,10 @@ void verify::plantBeforeAttend(Fault fault, AttendMemory &memory) {
 
 /// Changes every o that the launch wrote.
 template <typename Fn> static void forOutputs(AttendMemory &memory, Fn change) {
-  const StoreSubject &store = memory.stage.store;
+  const CompiledStore &store = memory.image.store;
   int64_t width = store.problem.dtype.getIntOrFloatBitWidth() / 8;
   int64_t head = store.cache().getDimV() * width;
-  for (int64_t row = 0; row < memory.stage.rows(); ++row) {
+  for (int64_t row = 0; row < memory.image.rows(); ++row) {
     uint8_t *first =
         memory.out.data() + row * memory.outStride + store.firstQuery() * head;
     for (int64_t i = 0; i < store.queryHeads() * store.cache().getDimV(); ++i)
@@ -77,7 +77,7 @@ template <typename Fn> static void forOutputs(AttendMemory &memory, Fn change) {
 }
 
 static void roundOutputs(AttendMemory &memory) {
-  if (!memory.stage.store.problem.dtype.isF32())
+  if (!memory.image.store.problem.dtype.isF32())
     return;
   forOutputs(memory, [](int64_t, uint8_t *at) {
     std::memset(at, 0, 2); // the lower half of an f32
@@ -87,7 +87,7 @@ static void roundOutputs(AttendMemory &memory) {
 /// Elements become multiples of an ulp of their row's largest: an error that no
 /// norm of the row can see, and the end of its small channels.
 static void roundToOneStep(AttendMemory &memory) {
-  const StoreSubject &store = memory.stage.store;
+  const CompiledStore &store = memory.image.store;
   mlir::Type dtype = store.problem.dtype;
   if (dtype.isF32())
     return;
@@ -111,22 +111,22 @@ static void roundToOneStep(AttendMemory &memory) {
 }
 
 static void leakTail(AttendMemory &memory) {
-  Stage &stage = memory.stage;
-  for (size_t b = 0; b < stage.members.size(); ++b) {
-    const Member &member = *stage.members[b];
-    if (!hasTail(stage, member))
+  BatchImage &image = memory.image;
+  for (size_t b = 0; b < image.sequences.size(); ++b) {
+    const TestSequence &sequence = *image.sequences[b];
+    if (!hasTail(image, sequence))
       continue;
-    uint8_t bit = *stage.row(0, b, 0, member.length) & 1;
+    uint8_t bit = *image.row(0, b, 0, sequence.length) & 1;
     forOutputs(memory, [&](int64_t row, uint8_t *at) {
-      if (row >= stage.cuQ[b] && row < stage.cuQ[b + 1])
+      if (row >= image.cuQ[b] && row < image.cuQ[b + 1])
         *at ^= bit;
     });
   }
 }
 
 static void widenLse(AttendMemory &memory) {
-  const StoreSubject &store = memory.stage.store;
-  for (int64_t row = 0; row < memory.stage.rows(); ++row) {
+  const CompiledStore &store = memory.image.store;
+  for (int64_t row = 0; row < memory.image.rows(); ++row) {
     auto *first =
         reinterpret_cast<float *>(memory.lse.data() + row * memory.lseStride) +
         store.firstQuery();
@@ -136,17 +136,17 @@ static void widenLse(AttendMemory &memory) {
 }
 
 static void spoilEmpty(AttendMemory &memory) {
-  Stage &stage = memory.stage;
-  int64_t width = stage.store.problem.dtype.getIntOrFloatBitWidth() / 8;
-  for (size_t b = 0; b < stage.members.size(); ++b)
-    if (!stage.members[b]->length)
+  BatchImage &image = memory.image;
+  int64_t width = image.store.problem.dtype.getIntOrFloatBitWidth() / 8;
+  for (size_t b = 0; b < image.sequences.size(); ++b)
+    if (!image.sequences[b]->length)
       forOutputs(memory, [&](int64_t row, uint8_t *at) {
-        if (row >= stage.cuQ[b] && row < stage.cuQ[b + 1])
+        if (row >= image.cuQ[b] && row < image.cuQ[b + 1])
           std::memset(at, 0xff, width);
       });
 }
 
-void verify::plantAfterAttend(Fault fault, AttendMemory &memory) {
+void verify::injectAfterAttend(Fault fault, AttendMemory &memory) {
   static std::atomic<unsigned> runs;
   auto flip = [](int64_t, uint8_t *at) { *at ^= 1; };
   switch (fault) {
@@ -163,17 +163,18 @@ void verify::plantAfterAttend(Fault fault, AttendMemory &memory) {
   case Fault::Flaky:
     return ++runs % 5 == 0 ? forOutputs(memory, flip) : void();
   case Fault::BatchOdd:
-    return memory.stage.members.size() % 2 ? forOutputs(memory, flip) : void();
+    return memory.image.sequences.size() % 2 ? forOutputs(memory, flip)
+                                             : void();
   case Fault::RowOverrun:
-    if (memory.stage.rows())
-      memory.out.data()[memory.stage.rows() * memory.outStride] ^= 1;
+    if (memory.image.rows())
+      memory.out.data()[memory.image.rows() * memory.outStride] ^= 1;
     return;
   default:
     return;
   }
 }
 
-void verify::plantBeforeAppend(Fault fault, std::vector<int64_t> &slots) {
+void verify::injectBeforeAppend(Fault fault, std::vector<int64_t> &slots) {
   for (int64_t &slot : slots) {
     if (fault == Fault::WrongSlot && slot > 0)
       return void(--slot);
@@ -182,10 +183,10 @@ void verify::plantBeforeAppend(Fault fault, std::vector<int64_t> &slots) {
   }
 }
 
-void verify::plantAfterAppend(Fault fault, Stage &stage) {
+void verify::injectAfterAppend(Fault fault, BatchImage &image) {
   if (fault != Fault::CodeBit)
     return;
-  for (size_t b = 0; b < stage.members.size(); ++b)
-    if (int64_t length = stage.members[b]->length)
-      *stage.row(0, b, 0, length - 1) ^= 1;
+  for (size_t b = 0; b < image.sequences.size(); ++b)
+    if (int64_t length = image.sequences[b]->length)
+      *image.row(0, b, 0, length - 1) ^= 1;
 }

@@ -1,6 +1,6 @@
-//===- Subject.h - a spec compiled and loaded, to be judged -----*- C++ -*-===//
-#ifndef KVC_LIB_VERIFY_SUBJECT_H
-#define KVC_LIB_VERIFY_SUBJECT_H
+//===- CompiledSpec.h - a spec compiled, loaded and judged ------*- C++ -*-===//
+#ifndef KVC_LIB_VERIFY_COMPILEDSPEC_H
+#define KVC_LIB_VERIFY_COMPILEDSPEC_H
 
 #include "lib/Artifact/Manifest.h"
 #include "lib/Reference/Attend.h"
@@ -58,8 +58,8 @@ private:
   llvm::SmallVector<const void *, 16> bases;
 };
 
-/// One store of a subject: what it means and where it stands.
-struct StoreSubject {
+/// One store of a compiled spec: what it means and where it stands.
+struct CompiledStore {
   const spec::Store *spec = nullptr;
   uint32_t index = 0; ///< in the program
   reference::AttendProblem problem;
@@ -103,21 +103,21 @@ struct StoreSubject {
 };
 
 /// Owns the program, once per device, and the IR that says what it means.
-class Subject {
+class CompiledSpec {
 public:
   /// Loads `artifact`, which must be `compiled` by its manifest: model, stores
   /// and page geometry are compared. It is judged as `spec`, whose bytes must
   /// lie in the same places; only tests give it another. On failure returns
   /// null and sets `error`.
-  static std::unique_ptr<Subject> create(const spec::Spec &spec,
-                                         const spec::Spec &compiled,
-                                         llvm::ArrayRef<uint8_t> artifact,
-                                         const Devices &devices, Fault fault,
-                                         std::string &error);
-  ~Subject();
+  static std::unique_ptr<CompiledSpec> create(const spec::Spec &spec,
+                                              const spec::Spec &compiled,
+                                              llvm::ArrayRef<uint8_t> artifact,
+                                              const Devices &devices,
+                                              Fault fault, std::string &error);
+  ~CompiledSpec();
 
   spec::Spec spec;
-  std::vector<StoreSubject> stores; ///< in the order of the spec
+  std::vector<CompiledStore> stores; ///< in the order of the spec
   kvc_program *programs[Devices::kCount] = {};
   Fault fault = Fault::None; ///< planted into every launch
   /// Those of `programs` if they are emulated, null otherwise.
@@ -131,10 +131,10 @@ private:
 };
 
 /// `spec` as a buggy compiler would read it.
-spec::Spec plant(spec::Spec spec, Fault fault);
+spec::Spec injectFault(spec::Spec spec, Fault fault);
 /// Whether a fault can make any difference under this spec.
 bool applies(Fault fault, const spec::Spec &spec);
 
 } // namespace kvc::verify
 
-#endif // KVC_LIB_VERIFY_SUBJECT_H
+#endif // KVC_LIB_VERIFY_COMPILEDSPEC_H
