@@ -41,8 +41,8 @@ CPU ONLY
   prefetch  how many tokens ahead rows are prefetched: 0 (not at all) to
             3 x `tokens`. Default 0
   level     the cache level that they are prefetched to: 1 or 2. Default 2
-  pack      flag: decode each tile into memory once and multiply from there (for
-            many rows), rather than in registers (for few). Default 0
+  pack      flag: dequantize each tile into memory once and multiply from there
+            (for many rows), rather than in registers (for few). Default 0
 
 GPU ONLY
   warps     that share a work tile: 1 to 8. `kvc inspect` shows the registers and
@@ -50,8 +50,7 @@ GPU ONLY
   stages    steps whose tokens are in shared memory at a time: 2 to 16, as far as
             it goes: `tokens` x `warps` x `stages` x bytes of a token (with
             `warpsSplitQ` without `warps`), and the backend says how much there is
-  warpsSplitQ
-            flag: each warp takes 16 of the work tile's rows, so `rows` is
+  warpsSplitQ  flag: each warp takes 16 of the work tile's rows, so `rows` is
             16 x `warps`, and all take every token (prefill); otherwise they take
             turns with the tokens and each has all rows. Default 0
   bulk      flag: one warp more copies the tokens, in bulk; sm_90 and later.
