@@ -14,15 +14,16 @@ DirectMainloop::DirectMainloop(AttendKernel &kernel)
       maxRows(llvm::alignTo(a.schedule.getQueries() * a.group, blockRows)) {
   while (a.tileTokens % tokensPerVector)
     tokensPerVector /= 2;
-  auto form = [&](StreamKind kind) {
-    Type code = k.cache.stream(kind).codec.getCodeType();
+  // By what a product reads, be it K's rows or V's.
+  auto form = [&](const ChannelPlan &plan) {
+    Type code = plan.codec.getCodeType();
     if (!a.schedule.getDot() || !k.target().hasDot(code, k.dtype))
       return Form::F32;
     return code.isBF16() ? Form::BF16 : Form::I8;
   };
-  formK = form(StreamKind::K);
+  formK = form(a.planK);
   if (a.tileTokens % 2 == 0)
-    formV = form(StreamKind::V);
+    formV = form(a.planV);
 }
 
 /// As many as keep both streams of memory going; more where products take the
