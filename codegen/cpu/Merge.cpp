@@ -91,14 +91,19 @@ void MergeKernel::emitRow(Value row) {
   Value total = kit.loop(
       kit.i64(0), numSplits, 1, ValueRange{f(0)},
       [&](Value splitIdx, ValueRange carried) {
+        Value splitLse = lseOf(splitIdx);
         Value weight =
-            kit.exp2(kit.fmul(kit.fsub(lseOf(splitIdx), origin), f(M_LOG2E)));
+            kit.exp2(kit.fmul(kit.fsub(splitLse, origin), f(M_LOG2E)));
         Value weights = kit.splat(kit.extract(weight, 0), 8);
+        // The o of a split that saw nothing may be anything.
+        Value none = kit.extract(isNone(splitLse), 0);
+        Value nothing = kit.constant(0, kit.vec(8));
         Value o = partial(offsetof(KvcAttendArgs, partial_o),
                           splitRowIndex(splitIdx, row), dim * 4);
         forChannels([&](Value c) {
           Value slot = kit.at(at, kit.mul(c, 4));
           Value x = kit.load(kit.vec(8), kit.at(o, kit.mul(c, 4)));
+          x = kit.select(none, nothing, x);
           kit.store(kit.fma(weights, x, kit.load(kit.vec(8), slot)), slot);
         });
         return SmallVector<Value>{kit.fadd(carried[0], weight)};
