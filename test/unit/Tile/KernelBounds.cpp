@@ -1,0 +1,238 @@
+//===- KernelBounds.cpp - how nearly a drawn kernel must agree ------------===//
+#include "test/unit/Tile/KernelBounds.h"
+
+#include <cfloat>
+#include <cmath>
+
+using namespace kvc;
+using namespace kvc::fuzz;
+
+// As in lib/Verify/Oracle.cpp.
+static constexpr double kUnit = 0x1p-24;
+static constexpr double kDoubt = 4;
+static constexpr double kInf = std::numeric_limits<double>::infinity();
+
+static int precisionOf(char dtype) {
+  return dtype == 'f' ? 24 : dtype == 'h' ? 11 : 8;
+}
+
+static double ulp(char dtype, double x) {
+  int least = dtype == 'h' ? -14 : -126;
+  int exponent = x != 0 ? std::max(least, std::ilogb(x)) : least;
+  return std::ldexp(1, exponent - precisionOf(dtype) + 1);
+}
+
+Formula::Formula(const Kernel &kernel, const AttendInputs &inputs)
+    : kernel(kernel), inputs(inputs) {
+  size_t tokens = 0;
+  for (int32_t length : inputs.kvLen) {
+    firstToken.push_back(tokens);
+    tokens += length;
+  }
+  for (StreamKind kind : {StreamKind::K, StreamKind::V})
+    streams[unsigned(kind)] = dequantize(kind);
+}
+
+Formula::Stream Formula::dequantize(StreamKind kind) const {
+  reference::HostStream stream(inputs.arena->cache(), kind);
+  mlir::Type scaleType = stream.codec().getScaleType();
+  Stream result{stream.dim(), scaleType != nullptr, {}, {}, {}};
+  uint8_t one[4] = {};
+  float ones = 1;
+  if (scaleType && scaleType.isF16())
+    one[1] = 0x3c;
+  else
+    memcpy(one, &ones, 4);
+  std::vector<float> row(stream.dim());
+  int64_t unit = inputs.arena->cache().outerTokens;
+  for (size_t b = 0; b < inputs.kvLen.size(); ++b)
+    for (int64_t t = 0; t < inputs.kvLen[b]; ++t)
+      for (int64_t head = 0; head < kernel.heads; ++head) {
+        int64_t outer = inputs.table[b * inputs.tableStride + t / unit];
+        reference::HostRow from = stream.row(outer, head, t % unit);
+        stream.codec().dequantizeRow(from.codes, scaleType ? one : nullptr,
+                                     row);
+        result.codes.insert(result.codes.end(), row.begin(), row.end());
+        double norm = 0;
+        for (float x : row)
+          norm += double(x) * x;
+        result.norms.push_back(std::sqrt(norm));
+        if (scaleType)
+          result.scales.push_back(
+              loadAs(scaleType.isF16() ? 'h' : 'f', from.scale));
+      }
+  return result;
+}
+
+Formula::Logit Formula::logit(llvm::ArrayRef<float> q, size_t row,
+                              Precision precision) const {
+  const Stream &keys = streams[unsigned(kernel.keys)];
+  const float *codes = &keys.codes[row * keys.dim];
+  double dot = 0, norm = 0;
+  for (int64_t c = 0; c < keys.dim; ++c) {
+    dot += double(q[c]) * codes[c];
+    norm += double(q[c]) * q[c];
+  }
+  Logit x;
+  x.value = kernel.queryScale * dot;
+  x.largest = std::fabs(kernel.queryScale) * std::sqrt(norm) * keys.norms[row];
+  if (kernel.scaledInDequantize(kernel.keys, KeyScale)) {
+    x.value *= keys.scales[row];
+    x.largest *= keys.scales[row];
+  }
+  bool exact = precision == Precision::Float64;
+  x.error = kUnit * x.largest;
+  if (!exact)
+    x.error += 2 * kUnit * std::sqrt(double(keys.dim)) * x.largest;
+  if (!exact && kernel.dtype != 'f')
+    x.error += 0x1p-16 * x.largest;
+  for (const ChainStep &step : kernel.scores) {
+    if (step.what == ChainStep::Scale) {
+      double scale = streams[unsigned(step.scales)].scales[row];
+      x = {x.value * scale, x.largest * scale, x.error * scale};
+      continue;
+    }
+    x.value = step.cap * M_LOG2E * std::tanh(x.value / step.cap);
+    x.largest = std::min(step.cap, x.largest);
+    x.error = std::min(2 * step.cap, x.error);
+    if (!exact)
+      x.error += 8 * kUnit * x.largest;
+    x.largest *= M_LOG2E;
+    x.error *= M_LOG2E;
+  }
+  return x;
+}
+
+/// What the probability of a row's token is multiplied with.
+double Formula::weight(size_t row) const {
+  double factor = 1;
+  if (kernel.scaledInDequantize(kernel.values, ValueScale))
+    factor = streams[unsigned(kernel.values)].scales[row];
+  for (const ChainStep &step : kernel.probabilities)
+    factor *= streams[unsigned(step.scales)].scales[row];
+  return factor;
+}
+
+bool Formula::sees(int64_t position, int64_t token) const {
+  if (token > position)
+    return false;
+  return !kernel.window || token < kernel.window->sink ||
+         token > position - kernel.window->recent;
+}
+
+/// The bounds of a row from what its tokens may be off by: `error` of the
+/// largest logit, in powers of e. `products`: the type that their operands are
+/// rounded to, `type`: that of the result.
+static void finish(ExpectedRow &row, char products, char type, bool exact,
+                   double error, double tokens, double flushed,
+                   llvm::ArrayRef<double> sizes) {
+  double sum = exact ? 0x1p-40 : kUnit * (2 * std::sqrt(tokens) + 17);
+  double unit = exact             ? 2 * kUnit // codes times scales, in f32
+                : products == 'f' ? 0
+                                  : std::ldexp(1, -precisionOf(products));
+  double relative = std::expm1(kDoubt * (error + sum)) + 2 * unit;
+  for (auto [x, size] : llvm::zip_equal(row.o, sizes)) {
+    x.bound = relative * size;
+    if (!exact)
+      x.bound += ulp(type, x.value) + flushed;
+  }
+  row.lse.bound = kDoubt * (error + sum + 2 * kUnit * std::fabs(row.lse.value));
+}
+
+ExpectedRow Formula::row(size_t b, int64_t i, int64_t column, int64_t begin,
+                         int64_t end, Precision precision) const {
+  const Stream &values = streams[unsigned(kernel.values)];
+  llvm::ArrayRef<float> q = inputs.q.view().row(
+      inputs.cuQ[b] + i, kernel.firstHead * kernel.group + column);
+  int64_t position = inputs.kvLen[b] - inputs.queries(b) + i;
+  ExpectedRow row;
+  row.o.resize(values.dim);
+  std::vector<std::pair<size_t, double>> seen; // row of the streams, logit
+  double largest = -kInf, error = 0;
+  for (int64_t t = begin; t < std::min<int64_t>(end, inputs.kvLen[b]); ++t) {
+    if (!sees(position, t))
+      continue;
+    size_t at = (firstToken[b] + t) * kernel.heads + column / kernel.group;
+    Logit x = logit(q, at, precision);
+    seen.push_back({at, x.value});
+    largest = std::max(largest, x.value);
+    error = std::max(error, M_LN2 * x.error);
+  }
+  row.lse.value = -kInf;
+  if (seen.empty())
+    return row;
+  row.empty = false;
+  bool whole =
+      values.integer && kernel.dtype != 'f' && precision != Precision::Float64;
+  std::vector<double> sizes(values.dim);
+  double total = 0, most = 0;
+  for (auto [at, logit] : seen) {
+    double p = std::exp2(logit - largest), factor = weight(at);
+    total += p;
+    for (int64_t c = 0; c < values.dim; ++c) {
+      double x = factor * values.codes[at * values.dim + c];
+      double size = whole ? 127 * factor : std::fabs(x);
+      row.o[c].value += p * x;
+      sizes[c] += p * size;
+      most = std::max(most, size);
+    }
+  }
+  for (auto [x, size] : llvm::zip_equal(row.o, sizes)) {
+    x.value /= total;
+    size /= total;
+  }
+  row.lse.value = M_LN2 * (largest + std::log2(total));
+  double tokens = seen.size(), flushed = FLT_MIN * most * inputs.kvLen[b];
+  const Codec &codec = kernel.codec(kernel.values);
+  if (kernel.dtype == 'b')
+    flushed += 2 * FLT_MIN;
+  if (kernel.dtype != 'f' && (codec.integer || codec.type == 'h'))
+    flushed += kDoubt * 0x1p-25 * std::sqrt(tokens) * most / total;
+  finish(row, kernel.dtype, precision == Precision::Output ? kernel.dtype : 'f',
+         precision == Precision::Float64, error, tokens, flushed, sizes);
+  return row;
+}
+
+ExpectedRow fuzz::mergedRow(const Kernel &kernel, const MergeInputs &inputs,
+                            int64_t row, Precision precision) {
+  int64_t dim = kernel.dims[1],
+          rows = inputs.wideLse.data.size() / kernel.numSplits;
+  auto lse = [&](int64_t splitIdx) {
+    return inputs.wideLse.data[splitIdx * rows + row];
+  };
+  ExpectedRow result;
+  result.o.resize(dim);
+  result.lse.value = -kInf;
+  double largest = -kInf, total = 0, furthest = 0, most = 0;
+  for (int64_t splitIdx = 0; splitIdx < kernel.numSplits; ++splitIdx)
+    largest = std::max(largest, lse(splitIdx));
+  if (largest == -kInf)
+    return result;
+  result.empty = false;
+  std::vector<double> sizes(dim);
+  for (int64_t splitIdx = 0; splitIdx < kernel.numSplits; ++splitIdx) {
+    if (lse(splitIdx) == -kInf)
+      continue;
+    double p = std::exp(lse(splitIdx) - largest);
+    // A split that weighs nothing may be off by anything.
+    if (p > 0x1p-30)
+      furthest = std::max(furthest, largest - lse(splitIdx));
+    total += p;
+    for (int64_t c = 0; c < dim; ++c) {
+      double x = inputs.wideO.data[(splitIdx * rows + row) * dim + c];
+      result.o[c].value += p * x;
+      sizes[c] += p * std::fabs(x);
+      most = std::max(most, std::fabs(x));
+    }
+  }
+  for (auto [x, size] : llvm::zip_equal(result.o, sizes)) {
+    x.value /= total;
+    size /= total;
+  }
+  result.lse.value = largest + std::log(total);
+  // Differences of logits are rounded, and their products with log2(e).
+  bool exact = precision == Precision::Float64;
+  finish(result, 'f', kernel.dtype, exact, exact ? 0 : 2 * kUnit * furthest,
+         kernel.numSplits, FLT_MIN * most * kernel.numSplits, sizes);
+  return result;
+}

@@ -1,0 +1,85 @@
+//===- KernelBounds.h - how nearly a drawn kernel must agree ----*- C++ -*-===//
+//
+// The bounds of lib/Verify/Oracle.h (N2 and lse), for bodies that no kvc.attend
+// says: what a product may be off by is carried through the body's chain.
+//
+//   after q . k_t    A_t = |scale| |q| |k_t|
+//                    E_t = 2u sqrt(d) A_t + u A_t, 16-bit models: + 2^-16 A_t
+//   times a scale s  A_t = s A_t, E_t = s E_t
+//   capped at c      A_t = log2e min(c, A_t)
+//                    E_t = log2e (min(2 c, E_t) + 8u min(c, A_t))
+//   L = ln 2 max_t E_t, over the n tokens that the row sees
+//
+//   |o_j - ref_j| <= (e^(4 (L + 2u sqrt(n) + 17u)) - 1 + 2 u_T) W_j
+//                    + 1 ulp of ref_j + F
+//   |lse - ref| <= 4 (L + 2u sqrt(n) + 17u + 2u |ref|)
+//
+// W_j = sum_t p_t |w_t v_tj| with the factor w_t of the probabilities' chain
+// and, of integer codes in 16-bit models, 127 for |v_tj|; F as in Oracle.h.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_TEST_UNIT_TILE_KERNELBOUNDS_H
+#define KVC_TEST_UNIT_TILE_KERNELBOUNDS_H
+
+#include "test/unit/Tile/KernelInputs.h"
+
+namespace kvc::fuzz {
+
+/// What one element or row must be, and how nearly.
+struct Expected {
+  double value = 0, bound = 0;
+};
+
+/// One row of a result: of one query token and q head.
+struct ExpectedRow {
+  bool empty = true; ///< sees nothing: o = 0, lse = -inf
+  Expected lse;
+  std::vector<Expected> o;
+};
+
+/// How exact a result is asked to be.
+enum class Precision : uint8_t {
+  Output,  ///< of the model's type
+  Partial, ///< f32, by a kernel of the model's type
+  Float64, ///< of an interpreter: only what dequantizing rounds
+};
+
+/// Attention straight from a kernel's description.
+class Formula {
+public:
+  Formula(const Kernel &kernel, const AttendInputs &inputs);
+
+  /// Row (query token `i` of sequence `b`, q head `column` of the store)
+  /// against the tokens [begin, end).
+  ExpectedRow row(size_t b, int64_t i, int64_t column, int64_t begin,
+                  int64_t end, Precision precision) const;
+
+private:
+  /// Rows of one stream, dequantized without their scales.
+  struct Stream {
+    int64_t dim;
+    bool integer;
+    std::vector<float> codes, scales;
+    std::vector<double> norms;
+  };
+  struct Logit {
+    double value, largest, error;
+  };
+  Stream dequantize(StreamKind kind) const;
+  Logit logit(llvm::ArrayRef<float> q, size_t row, Precision precision) const;
+  double weight(size_t row) const;
+  bool sees(int64_t position, int64_t token) const;
+
+  const Kernel &kernel;
+  const AttendInputs &inputs;
+  std::vector<size_t> firstToken; ///< of each sequence
+  Stream streams[2];
+};
+
+/// A row of a merge; `row` of the partial results' [splits][rows].
+ExpectedRow mergedRow(const Kernel &kernel, const MergeInputs &inputs,
+                      int64_t row, Precision precision);
+
+} // namespace kvc::fuzz
+
+#endif // KVC_TEST_UNIT_TILE_KERNELBOUNDS_H

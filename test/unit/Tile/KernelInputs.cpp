@@ -1,0 +1,270 @@
+//===- KernelInputs.cpp - what drawn kernels run on -----------------------===//
+#include "test/unit/Tile/KernelInputs.h"
+
+#include "dialect/codecs/HostFloat.h"
+
+#include "llvm/Support/Error.h"
+
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+using namespace kvc;
+using namespace kvc::fuzz;
+
+static constexpr size_t kBehind = 64;
+
+Buffer::Buffer(size_t bytes, uint8_t fill)
+    : bytes(bytes), storage(bytes + kBehind + 64, fill) {
+  skip = (64 - uintptr_t(storage.data()) % 64) % 64;
+  memset(data() + bytes, kPattern, kBehind);
+}
+
+bool Buffer::ends() const {
+  return std::all_of(data() + bytes, data() + bytes + kBehind,
+                     [](uint8_t byte) { return byte == kPattern; });
+}
+
+static void storeAs(char dtype, uint8_t *to, float x) {
+  uint16_t half = dtype == 'h' ? toF16(x) : toBF16(x);
+  if (dtype == 'f')
+    memcpy(to, &x, 4);
+  else
+    memcpy(to, &half, 2);
+}
+
+float fuzz::loadAs(char dtype, const uint8_t *bytes) {
+  float x;
+  uint16_t half;
+  memcpy(&x, bytes, dtype == 'f' ? 4 : 0);
+  memcpy(&half, bytes, 2);
+  return dtype == 'f' ? x : dtype == 'h' ? fromF16(half) : fromBF16(half);
+}
+
+ModelRows fuzz::packRows(char dtype, int64_t rows, int64_t heads, int64_t dim,
+                         std::vector<float> wide, Random &random) {
+  ModelRows result;
+  result.rows = rows, result.heads = heads, result.dim = dim;
+  result.wide = std::move(wide);
+  // GPUs want rows at multiples of 16 bytes.
+  result.stride = heads * dim * widthOf(dtype) + 16 * random.range(0, 2);
+  result.bytes = Buffer(rows * result.stride, 0xff);
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t i = 0; i < heads * dim; ++i) {
+      float &x = result.wide[row * heads * dim + i];
+      uint8_t *to =
+          result.bytes.data() + row * result.stride + i * widthOf(dtype);
+      storeAs(dtype, to, x);
+      x = loadAs(dtype, to);
+    }
+  return result;
+}
+
+/// Rows of all kv heads, each of a size of its own: so scales differ.
+static std::vector<float> drawRows(int64_t count, int64_t dim, Random &random) {
+  std::vector<float> wide;
+  for (int64_t row = 0; row < count; ++row) {
+    float size = std::ldexp(1.f, int(random.range(-3, 1)));
+    for (int64_t c = 0; c < dim; ++c)
+      wide.push_back(size * random.normal());
+  }
+  return wide;
+}
+
+//===----------------------------------------------------------------------===//
+// Attend
+//===----------------------------------------------------------------------===//
+
+AttendInputs::AttendInputs(const Kernel &kernel, CacheType cache,
+                           llvm::ArrayRef<ScheduleAttr> schedules) {
+  Random random = kernel.random('B');
+  drawLengths(kernel, schedules, random);
+  place(kernel, cache, random);
+  int64_t heads = kernel.kvHeads, tokens = slots.size();
+  auto draw = [&](StreamKind stream) {
+    int64_t dim = kernel.dim(stream);
+    return drawRows(tokens * heads, dim, random);
+  };
+  std::vector<float> k = draw(StreamKind::K), v = draw(StreamKind::V);
+  llvm::cantFail(reference::append(
+      kernel.firstHead, {k, tokens, heads, kernel.dims[0]},
+      {v, tokens, heads, kernel.dims[1]}, slots, arena->cache()));
+  std::vector<float> wide(cuQ.back() * kernel.qHeads() * kernel.dims[0]);
+  for (float &x : wide)
+    x = random.normal();
+  q = packRows(kernel.dtype, cuQ.back(), kernel.qHeads(), kernel.dims[0],
+               std::move(wide), random);
+  if (random.percent(50))
+    hide(kernel);
+}
+
+/// Lengths that stand at an edge of something, and any others.
+void AttendInputs::drawLengths(const Kernel &kernel,
+                               llvm::ArrayRef<ScheduleAttr> schedules,
+                               Random &random) {
+  std::vector<int64_t> edges = {1, 2, 33, kernel.page, 2 * kernel.page};
+  for (ScheduleAttr schedule : schedules) {
+    int64_t step =
+        schedule.getTokens() * std::max<int64_t>(1, schedule.getWarps());
+    llvm::append_range(
+        edges, std::initializer_list<int64_t>{schedule.getTokens(), step,
+                                              2 * step, schedule.getSplit(),
+                                              2 * schedule.getSplit()});
+  }
+  if (kernel.window) {
+    edges.push_back(kernel.window->recent);
+    edges.push_back(kernel.window->sink + kernel.window->recent);
+  }
+  // Emulated kernels of large heads are slow.
+  int64_t dim = std::max(kernel.dims[0], kernel.dims[1]);
+  int64_t most = dim <= 64 ? 200 : dim <= 128 ? 130 : 70;
+  bool prefill = kernel.kind == Kind::Prefill;
+  int64_t sequences = random.pick({1, 2, 2, 3, 3, 4});
+  for (int64_t b = 0; b < sequences; ++b) {
+    int64_t length = random.percent(70) ? edges[random.below(edges.size())] +
+                                              random.range(-1, 1)
+                                        : random.range(1, most);
+    length = std::clamp<int64_t>(length, 1, most);
+    int64_t mostQueries = std::min<int64_t>(
+        length, prefill ? std::max<int64_t>(4, 64 / kernel.group) : 4);
+    int64_t queries = random.range(1, mostQueries);
+    if (random.percent(6)) // it waits
+      queries = 0;
+    kvLen.push_back(int32_t(length));
+    cuQ.push_back(cuQ.back() + int32_t(queries));
+  }
+  if (cuQ.back() == 0)
+    for (int32_t &offset : llvm::drop_begin(cuQ))
+      ++offset;
+}
+
+/// Sequences on pages in any order, in memory that is NaN elsewhere; entries
+/// of the table that nobody may read lead nowhere.
+void AttendInputs::place(const Kernel &kernel, CacheType cache,
+                         Random &random) {
+  int64_t longest = *llvm::max_element(kvLen), count = kvLen.size();
+  int64_t unit = kernel.page ? kernel.page : longest + random.range(0, 9);
+  if (kernel.page)
+    tableStride = llvm::divideCeil(longest, unit) + random.range(0, 2);
+  std::vector<int32_t> outers(count * tableStride + random.range(0, 3));
+  std::iota(outers.begin(), outers.end(), 0);
+  random.shuffle(outers);
+  arena = std::make_unique<reference::HostArena>(cache, int64_t(outers.size()),
+                                                 kernel.page ? 0 : unit, 0xff);
+  table.assign(count * tableStride, INT32_MAX);
+  for (int64_t b = 0; b < count; ++b)
+    for (int64_t t = 0; t < kvLen[b]; ++t) {
+      int32_t &entry = table[b * tableStride + t / unit];
+      if (t % unit == 0) {
+        entry = outers.back();
+        outers.pop_back();
+      }
+      slots.push_back(entry * unit + t % unit);
+    }
+}
+
+/// Makes NaN of what no query of its sequence sees.
+void AttendInputs::hide(const Kernel &kernel) {
+  int64_t unit = arena->cache().outerTokens;
+  size_t token = 0;
+  for (size_t b = 0; b < kvLen.size(); ++b)
+    for (int64_t t = 0; t < kvLen[b]; ++t, ++token) {
+      int64_t firstQuery = kvLen[b] - queries(b);
+      bool seen = queries(b) && (!kernel.window || t < kernel.window->sink ||
+                                 t > firstQuery - kernel.window->recent);
+      if (seen)
+        continue;
+      for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
+        reference::HostStream stream(arena->cache(), kind);
+        CodecAttrInterface codec = stream.codec();
+        for (int64_t head = 0; head < kernel.heads; ++head) {
+          reference::HostRow row =
+              stream.row(slots[token] / unit, head, slots[token] % unit);
+          memset(row.codes, 0xff,
+                 stream.dim() * codec.getCodeType().getIntOrFloatBitWidth() /
+                     8);
+          if (mlir::Type scale = codec.getScaleType())
+            memset(row.scale, 0xff, scale.getIntOrFloatBitWidth() / 8);
+        }
+      }
+    }
+}
+
+//===----------------------------------------------------------------------===//
+// Append and merge
+//===----------------------------------------------------------------------===//
+
+AppendInputs::AppendInputs(const Kernel &kernel, CacheType cache)
+    : cache(cache) {
+  Random random = kernel.random('B');
+  outerTokens = kernel.page ? kernel.page : random.range(3, 40);
+  int64_t rows = random.range(1, 20);
+  outers = llvm::divideCeil(rows, outerTokens) + random.range(0, 3);
+  std::vector<int64_t> places(outers * outerTokens);
+  std::iota(places.begin(), places.end(), 0);
+  random.shuffle(places);
+  for (int64_t row = 0; row < rows; ++row)
+    slots.push_back(random.percent(15) ? -random.range(1, 1000) : places[row]);
+  auto draw = [&](StreamKind stream) {
+    int64_t dim = kernel.dim(stream), heads = kernel.kvHeads;
+    std::vector<float> wide = drawRows(rows * heads, dim, random);
+    for (int64_t row = 0; row < rows * heads; ++row) {
+      float *x = &wide[row * dim];
+      if (random.percent(8))
+        std::fill(x, x + dim, 0.f);
+      else if (random.percent(8))
+        for (int64_t c = 0; c < dim; ++c)
+          x[c] = std::ldexp(x[c], random.percent(50) ? 14 : -130);
+      else if (random.percent(8))
+        x[random.below(dim)] = random.percent(50) ? INFINITY : -INFINITY;
+      // A tie of an integer codec: -0 and steps of a half.
+      if (random.percent(20))
+        x[random.below(dim)] = -0.f;
+    }
+    return packRows(kernel.dtype, rows, heads, dim, std::move(wide), random);
+  };
+  k = draw(StreamKind::K);
+  v = draw(StreamKind::V);
+}
+
+reference::HostArena AppendInputs::makeArena() const {
+  return {cache, outers, outerTokens, Buffer::kPattern};
+}
+
+MergeInputs::MergeInputs(const Kernel &kernel) {
+  Random random = kernel.random('B');
+  int64_t sequences = random.range(1, 4), columns = kernel.heads * kernel.group;
+  int64_t dim = kernel.dims[1], numSplits = kernel.numSplits;
+  std::vector<int64_t> queries;
+  for (int64_t b = 0; b < sequences; ++b) {
+    queries.push_back(random.range(0, 5));
+    if (b + 1 == sequences && cuQ.back() == 0)
+      queries.back() = 3;
+    splitRow.push_back(int64_t(cuQ.back()) * numSplits * columns);
+    cuQ.push_back(cuQ.back() + int32_t(queries.back()));
+  }
+  int64_t rows = cuQ.back();
+  wideO = reference::Tensor({numSplits, rows, columns, dim}, 0);
+  wideLse = reference::Tensor({numSplits, rows, columns}, 0);
+  o = Buffer(numSplits * rows * columns * dim * 4, 0xff);
+  lse = Buffer(numSplits * rows * columns * 4, 0xff);
+  float spread = random.pick({0.f, 1.f, 5.f, 60.f});
+  for (int64_t b = 0; b < sequences; ++b)
+    for (int64_t splitIdx = 0; splitIdx < numSplits; ++splitIdx)
+      for (int64_t i = 0; i < queries[b]; ++i)
+        for (int64_t column = 0; column < columns; ++column) {
+          int64_t at =
+              splitRow[b] + (splitIdx * queries[b] + i) * columns + column;
+          int64_t wideAt = (splitIdx * rows + cuQ[b] + i) * columns + column;
+          // A split that saw nothing: its o never matters.
+          bool none = random.percent(15);
+          float logit = none ? -INFINITY : spread * random.normal();
+          lse.as<float>()[at] = logit;
+          wideLse.data[wideAt] = logit;
+          for (int64_t c = 0; c < dim; ++c) {
+            float x = none ? NAN : random.normal();
+            o.as<float>()[at * dim + c] = x;
+            wideO.data[wideAt * dim + c] = x;
+          }
+        }
+}

@@ -1,0 +1,91 @@
+//===- KernelInputs.h - what drawn kernels run on ---------------*- C++ -*-===//
+#ifndef KVC_TEST_UNIT_TILE_KERNELINPUTS_H
+#define KVC_TEST_UNIT_TILE_KERNELINPUTS_H
+
+#include "test/unit/Tile/RandomKernel.h"
+
+#include "lib/Reference/Interpreter.h"
+
+namespace kvc::fuzz {
+
+/// Bytes from a 64-byte aligned address on, with some of a pattern behind.
+class Buffer {
+public:
+  explicit Buffer(size_t bytes = 0, uint8_t fill = kPattern);
+  Buffer(Buffer &&) = default;
+  Buffer &operator=(Buffer &&) = default;
+
+  static constexpr uint8_t kPattern = 0x5a;
+  uint8_t *data() { return storage.data() + skip; }
+  const uint8_t *data() const { return storage.data() + skip; }
+  template <typename T> T *as() { return reinterpret_cast<T *>(data()); }
+  size_t size() const { return bytes; }
+  /// Whether nothing was written behind the last byte.
+  bool ends() const;
+
+private:
+  size_t bytes, skip;
+  std::vector<uint8_t> storage;
+};
+
+/// Rows [rows][heads][dim] of the model's type, some bytes apart.
+struct ModelRows {
+  int64_t rows = 0, heads = 0, dim = 0, stride = 0;
+  std::vector<float> wide;
+  Buffer bytes;
+
+  reference::Rows view() const { return {wide, rows, heads, dim}; }
+};
+/// Rounds `wide` to the type of the rows.
+ModelRows packRows(char dtype, int64_t rows, int64_t heads, int64_t dim,
+                   std::vector<float> wide, Random &random);
+float loadAs(char dtype, const uint8_t *bytes);
+inline int64_t widthOf(char dtype) { return dtype == 'f' ? 4 : 2; }
+
+/// A ragged batch of an attend kernel.
+struct AttendInputs {
+  AttendInputs(const Kernel &kernel, CacheType cache,
+               llvm::ArrayRef<ScheduleAttr> schedules);
+
+  std::vector<int32_t> cuQ = {0}, kvLen, table;
+  int64_t tableStride = 1;
+  ModelRows q;
+  std::unique_ptr<reference::HostArena> arena;
+
+  int64_t queries(size_t b) const { return cuQ[b + 1] - cuQ[b]; }
+  reference::HostBatch batch() const {
+    return {cuQ, kvLen, table, tableStride};
+  }
+
+private:
+  void drawLengths(const Kernel &kernel, llvm::ArrayRef<ScheduleAttr> schedules,
+                   Random &random);
+  void place(const Kernel &kernel, CacheType cache, Random &random);
+  void hide(const Kernel &kernel);
+  std::vector<int64_t> slots; ///< of all sequences' tokens
+};
+
+/// Rows on their way into a cache.
+struct AppendInputs {
+  AppendInputs(const Kernel &kernel, CacheType cache);
+  reference::HostArena makeArena() const;
+
+  CacheType cache;
+  int64_t outers, outerTokens;
+  ModelRows k, v;
+  std::vector<int64_t> slots;
+};
+
+/// Partial results.
+struct MergeInputs {
+  explicit MergeInputs(const Kernel &kernel);
+
+  std::vector<int32_t> cuQ = {0};
+  std::vector<int64_t> splitRow;
+  Buffer o, lse;                    ///< as KvcAttendArgs places them
+  reference::Tensor wideO, wideLse; ///< [splits][rows][q heads of the store]
+};
+
+} // namespace kvc::fuzz
+
+#endif // KVC_TEST_UNIT_TILE_KERNELINPUTS_H

@@ -1,0 +1,391 @@
+//===- KernelModule.cpp - the IR of a drawn kernel ------------------------===//
+#include "test/unit/Tile/KernelModule.h"
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::fuzz;
+
+namespace {
+
+/// Builds the one kernel of a module.
+class KernelBuilder {
+public:
+  KernelBuilder(const fuzz::Kernel &kernel, OpBuilder &b, StoreOp store)
+      : kernel(kernel), b(b), loc(b.getUnknownLoc()), store(store),
+        cache(cast<CacheType>(store.getCache())) {}
+
+  void build(ScheduleAttr schedule);
+
+private:
+  struct Tile {
+    Value codes, scales;
+  };
+
+  void attend(int64_t tokens);
+  void attendRound(Value q, Value tile, Value state, int64_t tokens);
+  void merge();
+  void append();
+  void appendRow(Value row, StreamKind from, StreamKind to);
+
+  RankedTensorType tensor(ArrayRef<int64_t> shape, Type element) {
+    return RankedTensorType::get(shape, element);
+  }
+  Type f32() { return b.getF32Type(); }
+  template <typename LoopOp, typename... Args>
+  LoopOp openLoop(TypeRange arguments, Args &&...args) {
+    auto loop = LoopOp::create(b, loc, std::forward<Args>(args)...);
+    SmallVector<Location> locs(arguments.size(), loc);
+    b.createBlock(&loop.getBody(), {}, arguments, locs);
+    return loop;
+  }
+  Tile load(Value tile, StreamKind stream, int64_t tokens);
+  Value dequantize(const Tile &tile, StreamKind stream, int64_t tokens,
+                   bool scaled);
+  Value apply(Value x, ArrayRef<ChainStep> chain, const Tile &keys,
+              const Tile &values);
+
+  const fuzz::Kernel &kernel;
+  OpBuilder &b;
+  Location loc;
+  StoreOp store;
+  CacheType cache;
+};
+
+} // namespace
+
+void KernelBuilder::build(ScheduleAttr schedule) {
+  const char *kind = kernel.isAttend()            ? "attend"
+                     : kernel.kind == Kind::Merge ? "merge"
+                                                  : "append";
+  auto op =
+      tile::KernelOp::create(b, loc, "s.kernel", store.getSymName(), kind,
+                             floatType(b.getContext(), kernel.dtype), schedule);
+  b.createBlock(&op.getBody());
+  if (kernel.isAttend())
+    attend(schedule.getTokens());
+  else if (kernel.kind == Kind::Merge)
+    merge();
+  else
+    append();
+}
+
+KernelBuilder::Tile KernelBuilder::load(Value tile, StreamKind stream,
+                                        int64_t tokens) {
+  StreamInfo info = cache.stream(stream);
+  Type scale = info.codec.getScaleType();
+  auto op = LoadOp::create(
+      b, loc, tensor({tokens, info.dim}, info.codec.getCodeType()),
+      scale ? Type(tensor({tokens}, scale)) : Type(), tile, stream);
+  return {op.getCodes(), op.getScales()};
+}
+
+Value KernelBuilder::dequantize(const Tile &tile, StreamKind stream,
+                                int64_t tokens, bool scaled) {
+  StreamInfo info = cache.stream(stream);
+  return DequantizeOp::create(b, loc, tensor({tokens, info.dim}, f32()),
+                              tile.codes, scaled ? tile.scales : Value(),
+                              info.codec);
+}
+
+Value KernelBuilder::apply(Value x, ArrayRef<ChainStep> chain, const Tile &keys,
+                           const Tile &values) {
+  for (const ChainStep &step : chain) {
+    if (step.what == ChainStep::Cap)
+      x = tile::SoftcapOp::create(b, loc, x.getType(), x,
+                                  b.getF64FloatAttr(step.cap));
+    else
+      x = tile::ScaleTokensOp::create(
+          b, loc, x.getType(), x,
+          step.scales == kernel.keys ? keys.scales : values.scales);
+  }
+  return x;
+}
+
+void KernelBuilder::attend(int64_t tokens) {
+  OpBuilder::InsertionGuard guard(b);
+  int64_t any = ShapedType::kDynamic;
+  Value q =
+      tile::LoadQueryOp::create(b, loc, tensor({any, cache.getDimK()}, f32()),
+                                b.getF64FloatAttr(kernel.queryScale));
+  auto state =
+      tile::SoftmaxType::get(b.getContext(), kernel.dim(kernel.values));
+  auto tokensType = tile::TokensType::get(b.getContext());
+  Value init = tile::SoftmaxInitOp::create(b, loc, state);
+  auto loop = openLoop<tile::ForTokensOp>({tokensType, state}, state, init,
+                                          store.getReadAttr());
+  attendRound(q, loop.getBody().getArgument(0), loop.getBody().getArgument(1),
+              tokens);
+  b.setInsertionPointAfter(loop);
+  tile::StorePartialOp::create(b, loc, loop.getResult());
+}
+
+void KernelBuilder::attendRound(Value q, Value tile, Value state,
+                                int64_t tokens) {
+  auto scoresType = tensor({ShapedType::kDynamic, tokens}, f32());
+  auto mask = [&](Value x) -> Value {
+    return tile::MaskOp::create(b, loc, scoresType, x, tile,
+                                store.getReadAttr());
+  };
+  Tile keys = load(tile, kernel.keys, tokens), values;
+  // Scales must be there before what they scale.
+  bool early = kernel.choice[OpOrder] == order::LoadsFirst ||
+               (kernel.keys != kernel.values &&
+                kernel.choice[KeyScale] == scale::OfOther);
+  if (early)
+    values = load(tile, kernel.values, tokens);
+  Value k = dequantize(keys, kernel.keys, tokens,
+                       kernel.scaledInDequantize(kernel.keys, KeyScale));
+  Value scores = tile::DotOp::create(b, loc, scoresType, q, k);
+  if (kernel.choice[MaskPlace])
+    scores = mask(scores);
+  scores = apply(scores, kernel.scores, keys, values);
+  if (!kernel.choice[MaskPlace])
+    scores = mask(scores);
+  auto step = tile::SoftmaxStepOp::create(b, loc, scoresType, state.getType(),
+                                          scores, state);
+  if (!early)
+    values = load(tile, kernel.values, tokens);
+  Value v = dequantize(values, kernel.values, tokens,
+                       kernel.scaledInDequantize(kernel.values, ValueScale));
+  // With one stream for both, the scales of values are those of the second
+  // load: a chain takes those that stand beside what it multiplies.
+  Value p = apply(step.getP(), kernel.probabilities,
+                  kernel.keys == kernel.values ? values : keys, values);
+  Value next =
+      tile::AccumulateOp::create(b, loc, state.getType(), p, v, step.getNext());
+  tile::YieldOp::create(b, loc, next);
+}
+
+void KernelBuilder::merge() {
+  OpBuilder::InsertionGuard guard(b);
+  auto state = tile::SoftmaxType::get(b.getContext(), cache.getDimV());
+  Value init = tile::SoftmaxInitOp::create(b, loc, state);
+  auto loop = openLoop<ForSplitsOp>({b.getIndexType(), state}, state, init);
+  Block &body = loop.getBody().front();
+  Value next = tile::MergeStepOp::create(b, loc, state, body.getArgument(0),
+                                         body.getArgument(1));
+  tile::YieldOp::create(b, loc, next);
+  b.setInsertionPointAfter(loop);
+  tile::StoreOutputOp::create(b, loc, loop.getResult());
+}
+
+void KernelBuilder::append() {
+  OpBuilder::InsertionGuard guard(b);
+  auto loop =
+      openLoop<tile::ForRowsOp>({tile::TokensType::get(b.getContext())});
+  Value row = loop.getBody().getArgument(0);
+  unsigned which = kernel.choice[StoredRows];
+  if (which == stored::Exchanged) {
+    appendRow(row, StreamKind::V, StreamKind::K);
+    appendRow(row, StreamKind::K, StreamKind::V);
+  }
+  if (which == stored::KThenV || which == stored::OnlyK)
+    appendRow(row, StreamKind::K, StreamKind::K);
+  if (which == stored::KThenV || which == stored::OnlyV ||
+      which == stored::VThenK)
+    appendRow(row, StreamKind::V, StreamKind::V);
+  if (which == stored::VThenK)
+    appendRow(row, StreamKind::K, StreamKind::K);
+  tile::YieldOp::create(b, loc, ValueRange());
+}
+
+void KernelBuilder::appendRow(Value row, StreamKind from, StreamKind to) {
+  StreamInfo info = cache.stream(to);
+  Value x =
+      tile::LoadRowOp::create(b, loc, tensor({info.dim}, f32()), row, from);
+  Type scale = info.codec.getScaleType();
+  auto codes = QuantizeOp::create(
+      b, loc, tensor({info.dim}, info.codec.getCodeType()),
+      scale ? Type(tensor({}, scale)) : Type(), x, info.codec);
+  tile::StoreRowOp::create(b, loc, row, to, codes.getCodes(), codes.getScale());
+}
+
+/// Moves ops of a block to where they may stand as well: after what they use,
+/// before what uses them.
+static void reorder(Block &block, Random &random) {
+  std::vector<Operation *> ops;
+  for (Operation &op : block.without_terminator())
+    ops.push_back(&op);
+  for (size_t move = 0; move < 2 * ops.size(); ++move) {
+    Operation *op = ops[random.below(ops.size())];
+    Operation *after = nullptr, *before = block.getTerminator();
+    for (Value operand : op->getOperands())
+      if (Operation *made = operand.getDefiningOp();
+          made && made->getBlock() == &block &&
+          (!after || after->isBeforeInBlock(made)))
+        after = made;
+    for (Operation *user : op->getUsers())
+      if (user->isBeforeInBlock(before))
+        before = user;
+    std::vector<Operation *> places;
+    for (Operation *at = after ? after->getNextNode() : &block.front();
+         at != before; at = at->getNextNode())
+      places.push_back(at);
+    places.push_back(before);
+    if (Operation *to = places[random.below(places.size())]; to != op)
+      op->moveBefore(to);
+  }
+}
+
+ScheduleAttr fuzz::plainSchedule(MLIRContext *context) {
+  return ScheduleAttr::get(context, 1, 1, 1, 1, 0, 0, 2, false, false, 0, 0,
+                           false, false);
+}
+
+OwningOpRef<ModuleOp> fuzz::buildModule(const fuzz::Kernel &kernel,
+                                        TargetAttr target,
+                                        ScheduleAttr schedule) {
+  MLIRContext *context = target.getContext();
+  OpBuilder b(context);
+  OwningOpRef<ModuleOp> module = ModuleOp::create(b, b.getUnknownLoc());
+  (*module)->setAttr("kvc.target", target);
+  b.setInsertionPointToStart(module->getBody());
+  PageOrder order = kernel.nhd ? PageOrder::NHD : PageOrder::HND;
+  Attribute layout = ContiguousAttr::get(context, order);
+  if (kernel.page)
+    layout = PagedAttr::get(context, kernel.page, order);
+  Attribute read = ReadAllAttr::get(context);
+  if (kernel.window)
+    read = SlidingWindowAttr::get(context, kernel.window->sink,
+                                  kernel.window->recent);
+  auto cache =
+      CacheType::get(context, kernel.heads, kernel.dims[0],
+                     kernel.codecs[0].attribute(context), kernel.dims[1],
+                     kernel.codecs[1].attribute(context), layout);
+  auto store =
+      StoreOp::create(b, b.getUnknownLoc(), "s", 0, 1, kernel.firstHead,
+                      kernel.firstHead + kernel.heads, kernel.kvHeads,
+                      kernel.qHeads(), read, cache);
+  KernelBuilder(kernel, b, store).build(schedule);
+  Random random = kernel.random('R');
+  if (kernel.isAttend() && kernel.choice[OpOrder] == order::Anywhere)
+    module->walk([&](tile::ForTokensOp loop) {
+      reorder(loop.getBody().front(), random);
+    });
+  return module;
+}
+
+tile::KernelOp fuzz::kernelOf(ModuleOp module) {
+  return *module.getOps<tile::KernelOp>().begin();
+}
+StoreOp fuzz::storeOf(ModuleOp module) {
+  return *module.getOps<StoreOp>().begin();
+}
+
+//===----------------------------------------------------------------------===//
+// Planted bugs
+//===----------------------------------------------------------------------===//
+
+template <typename OpT> static OpT first(tile::KernelOp kernel) {
+  OpT found;
+  kernel.walk([&](OpT op) { found = found ? found : op; });
+  return found;
+}
+
+static bool growScale(tile::KernelOp kernel) {
+  auto op = first<tile::LoadQueryOp>(kernel);
+  if (!op || op.getScale().isZero())
+    return false;
+  Builder b(kernel.getContext());
+  op.setScaleAttr(b.getF64FloatAttr(op.getScale().convertToDouble() * 1.25));
+  return true;
+}
+
+static bool halveCap(tile::KernelOp kernel) {
+  auto op = first<tile::SoftcapOp>(kernel);
+  if (!op)
+    return false;
+  Builder b(kernel.getContext());
+  op.setCapAttr(b.getF64FloatAttr(op.getCap().convertToDouble() / 2));
+  return true;
+}
+
+template <typename OpT> static bool removeFrom(tile::KernelOp kernel) {
+  auto op = first<OpT>(kernel);
+  if (!op)
+    return false;
+  op->getResult(0).replaceAllUsesWith(op->getOperand(0));
+  op.erase();
+  return true;
+}
+
+static bool shrinkWindow(tile::KernelOp kernel) {
+  auto op = first<tile::MaskOp>(kernel);
+  auto window = op ? dyn_cast<SlidingWindowAttr>(op.getReadAttr()) : nullptr;
+  // A window beyond most lengths hides nothing.
+  if (!window || window.getRecent() < 2 || window.getRecent() > 32)
+    return false;
+  op.setReadAttr(SlidingWindowAttr::get(kernel.getContext(), window.getSink(),
+                                        window.getRecent() - 1));
+  return true;
+}
+
+/// Another scale of the same type than the one that an op multiplies with.
+static bool exchangeScales(tile::KernelOp kernel) {
+  auto op = first<tile::ScaleTokensOp>(kernel);
+  if (!op)
+    return false;
+  bool done = false;
+  kernel.walk([&](LoadOp load) {
+    Value scales = load.getScales();
+    auto own = op.getScales().getDefiningOp<LoadOp>();
+    if (done || !scales || load.getStream() == own.getStream() ||
+        scales.getType() != op.getScales().getType() ||
+        load->getBlock() != op->getBlock())
+      return;
+    load->moveAfter(own);
+    op->setOperand(1, scales);
+    done = true;
+  });
+  return done;
+}
+
+template <typename OpT> static bool exchangeStreams(tile::KernelOp kernel) {
+  auto cache = cast<CacheType>(SymbolTable::lookupNearestSymbolFrom<StoreOp>(
+                                   kernel, kernel.getStoreAttr())
+                                   .getCache());
+  StreamInfo k = cache.stream(StreamKind::K), v = cache.stream(StreamKind::V);
+  // New rows are not quantized yet.
+  bool sameType = std::is_same_v<OpT, tile::LoadRowOp> || k.codec == v.codec;
+  auto op = first<OpT>(kernel);
+  if (!op || k.dim != v.dim || !sameType)
+    return false;
+  op.setStream(op.getStream() == StreamKind::K ? StreamKind::V : StreamKind::K);
+  return true;
+}
+
+static bool loseRow(tile::KernelOp kernel) {
+  auto op = first<tile::StoreRowOp>(kernel);
+  if (!op)
+    return false;
+  op.erase();
+  return true;
+}
+
+static bool mergeTwice(tile::KernelOp kernel) {
+  auto op = first<tile::MergeStepOp>(kernel);
+  if (!op)
+    return false;
+  auto again = cast<tile::MergeStepOp>(op->clone());
+  op->getBlock()->getOperations().insertAfter(op->getIterator(), again);
+  op.getNext().replaceAllUsesExcept(again.getNext(), again);
+  again->setOperand(1, op.getNext());
+  return true;
+}
+
+ArrayRef<Plant> fuzz::plants() {
+  static const Plant kPlants[] = {
+      {"a scale of q that is 5/4 of what it was", growScale},
+      {"half the softcap", halveCap},
+      {"no softcap", removeFrom<tile::SoftcapOp>},
+      {"a window of one token less", shrinkWindow},
+      {"no mask", removeFrom<tile::MaskOp>},
+      {"no scale of tokens", removeFrom<tile::ScaleTokensOp>},
+      {"scales of the other stream", exchangeScales},
+      {"rows of the other stream", exchangeStreams<LoadOp>},
+      {"new rows of the other stream", exchangeStreams<tile::LoadRowOp>},
+      {"a row that is not stored", loseRow},
+      {"every split merged twice", mergeTwice},
+  };
+  return kPlants;
+}

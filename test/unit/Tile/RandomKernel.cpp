@@ -1,0 +1,421 @@
+//===- RandomKernel.cpp - tile kernels drawn at random --------------------===//
+#include "test/unit/Tile/RandomKernel.h"
+
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/MathExtras.h"
+
+#include <cmath>
+
+using namespace kvc;
+using namespace kvc::fuzz;
+
+//===----------------------------------------------------------------------===//
+// Axes
+//===----------------------------------------------------------------------===//
+
+static const std::vector<AxisInfo> &axes() {
+  static const std::vector<AxisInfo> all = {
+      {"scales of keys",
+       false,
+       {{"none", 40},
+        {"in the dequantize", 30},
+        {"on scores", 24},
+        {"on capped scores", 2},
+        {"ignored", 2},
+        {"of the other stream", 1},
+        {"twice", 1, true}}},
+      {"scales of values",
+       false,
+       {{"none", 40},
+        {"in the dequantize", 30},
+        {"on probabilities", 25},
+        {"late", 0}, // nothing comes after them
+        {"ignored", 2},
+        {"of the other stream", 2},
+        {"twice", 1, true}}},
+      {"softcap", false, {{"none", 60}, {"one", 38}, {"two", 2}}},
+      {"mask", false, {{"last", 99}, {"before the rest", 1, true}}},
+      {"streams",
+       false,
+       {{"K and V", 93},
+        {"exchanged", 3},
+        {"K for both", 2},
+        {"V for both", 2}}},
+      {"query scale",
+       false,
+       {{"usual", 60},
+        {"sharp", 22},
+        {"tiny", 8},
+        {"negative", 8},
+        {"zero", 2}}},
+      {"log2(e)", false, {{"as a softmax has it", 90}, {"the other way", 10}}},
+      {"order of ops",
+       false,
+       {{"where they are used", 50}, {"first of all", 20}, {"anywhere", 30}}},
+      {"stored rows",
+       true,
+       {{"K, V", 40},
+        {"V, K", 20},
+        {"K alone", 15},
+        {"V alone", 15},
+        {"exchanged", 10}}},
+  };
+  return all;
+}
+
+const AxisInfo &fuzz::axisInfo(Axis axis) { return axes()[axis]; }
+
+/// A value of an axis, by weight.
+static unsigned drawValue(Axis axis, Random &random) {
+  const AxisInfo &info = axisInfo(axis);
+  unsigned total = 0;
+  for (const AxisInfo::Value &value : info.values)
+    total += value.weight;
+  unsigned at = unsigned(random.below(total)), choice = 0;
+  while (at >= info.values[choice].weight)
+    at -= info.values[choice++].weight;
+  return choice;
+}
+
+/// The value that kernel number `turn` of its kind must have.
+static std::pair<Axis, unsigned> pinned(bool append, uint64_t turn) {
+  std::vector<std::pair<Axis, unsigned>> all;
+  for (unsigned axis = 0; axis < kAxes; ++axis)
+    for (auto [i, value] : llvm::enumerate(axisInfo(Axis(axis)).values))
+      if (axisInfo(Axis(axis)).append == append && value.weight)
+        all.push_back({Axis(axis), unsigned(i)});
+  return all[turn % all.size()];
+}
+
+//===----------------------------------------------------------------------===//
+// Stores
+//===----------------------------------------------------------------------===//
+
+mlir::Type fuzz::floatType(mlir::MLIRContext *context, char type) {
+  mlir::Builder b(context);
+  return type == 'f'   ? mlir::Type(b.getF32Type())
+         : type == 'h' ? mlir::Type(b.getF16Type())
+                       : mlir::Type(b.getBF16Type());
+}
+
+static const char *nameOf(char type) {
+  return type == 'f' ? "f32" : type == 'h' ? "f16" : "bf16";
+}
+
+mlir::Attribute Codec::attribute(mlir::MLIRContext *context) const {
+  mlir::Type element = floatType(context, type);
+  if (integer)
+    return IntCodecAttr::get(context, 8, element);
+  return FloatCodecAttr::get(context, element);
+}
+
+std::string Codec::str() const {
+  return (integer ? "int8 x " : "") + std::string(nameOf(type));
+}
+
+/// Mostly small, since large ones cost most and add least.
+static int64_t drawDim(Random &random) {
+  if (random.percent(60))
+    return random.pick({8, 16, 24, 32, 32, 40, 64, 64});
+  if (random.percent(85))
+    return random.pick({48, 72, 80, 96, 128});
+  return 8 * random.range(17, 72);
+}
+
+static Codec drawCodec(bool integer, Random &random) {
+  Codec codec;
+  codec.integer = integer;
+  codec.type = integer ? random.pick({'f', 'h'}) : random.pick({'f', 'h', 'b'});
+  return codec;
+}
+
+static void drawStore(Kernel &kernel, Random &random) {
+  kernel.dtype = random.pick({'f', 'h', 'b'});
+  kernel.heads = random.pick({1, 1, 2, 3});
+  kernel.firstHead = random.percent(25) ? random.range(1, 2) : 0;
+  kernel.kvHeads = kernel.firstHead + kernel.heads + random.pick({0, 0, 1});
+  kernel.group = random.pick({1, 2, 3, 4, 4, 8});
+  for (int64_t &dim : kernel.dims)
+    dim = drawDim(random);
+  if (random.percent(50))
+    kernel.dims[1] = kernel.dims[0];
+  kernel.page = random.percent(25)   ? 0
+                : random.percent(60) ? random.pick({1, 8, 16, 16, 32, 64, 256})
+                                     : random.range(1, 40);
+  kernel.nhd = random.percent(40);
+  if (random.percent(35))
+    kernel.window = {{random.pick({0, 0, 1, 4, 16, 33}),
+                      random.percent(50) ? random.range(1, 24)
+                                         : random.pick({31, 64, 500})}};
+}
+
+//===----------------------------------------------------------------------===//
+// Bodies
+//===----------------------------------------------------------------------===//
+
+/// Whether an operand with this choice has scales beside its rows.
+static bool wantsInteger(unsigned choice) {
+  return choice != scale::None && choice != scale::OfOther;
+}
+
+/// Makes choices that go together, leaving the one of `fixed` alone.
+static void settle(Kernel &kernel, Axis fixed) {
+  unsigned *choice = kernel.choice;
+  if (choice[KeyScale] == scale::Late && choice[Softcap] == 0) {
+    if (fixed == Softcap)
+      choice[KeyScale] = scale::OnProduct;
+    else
+      choice[Softcap] = 1;
+  }
+  // A mask stands before something.
+  if (choice[MaskPlace] && choice[Softcap] == 0) {
+    if (fixed == Softcap)
+      choice[MaskPlace] = 0;
+    else
+      choice[Softcap] = 1;
+  }
+  bool same =
+      choice[Streams] == streams::OnlyK || choice[Streams] == streams::OnlyV;
+  bool others = choice[KeyScale] == scale::OfOther ||
+                choice[ValueScale] == scale::OfOther;
+  bool alike =
+      wantsInteger(choice[KeyScale]) == wantsInteger(choice[ValueScale]);
+  if (!same || (alike && !others))
+    return;
+  // Both operands are of one codec, and no other stream is loaded.
+  if (fixed == KeyScale && choice[KeyScale] != scale::OfOther)
+    choice[ValueScale] =
+        wantsInteger(choice[KeyScale]) ? scale::InDequantize : scale::None;
+  else if (fixed == ValueScale && choice[ValueScale] != scale::OfOther)
+    choice[KeyScale] =
+        wantsInteger(choice[ValueScale]) ? scale::InDequantize : scale::None;
+  else if (fixed == Streams)
+    choice[KeyScale] = choice[ValueScale] = scale::InDequantize;
+  else
+    choice[Streams] = streams::KAndV;
+}
+
+static StreamKind other(StreamKind stream) {
+  return stream == StreamKind::K ? StreamKind::V : StreamKind::K;
+}
+
+/// The codecs and streams that the choices ask for.
+static void drawStreams(Kernel &kernel, Random &random) {
+  unsigned which = kernel.choice[Streams];
+  kernel.keys = which == streams::Exchanged || which == streams::OnlyV
+                    ? StreamKind::V
+                    : StreamKind::K;
+  kernel.values = which == streams::Exchanged || which == streams::OnlyK
+                      ? StreamKind::K
+                      : StreamKind::V;
+  for (Codec &codec : kernel.codecs)
+    codec = drawCodec(random.percent(50), random);
+  // q is as long as K, o as V.
+  if (which != streams::KAndV)
+    kernel.dims[1] = kernel.dims[0];
+  auto set = [&](StreamKind stream, unsigned choice, StreamKind of) {
+    kernel.codecs[unsigned(stream)] = drawCodec(wantsInteger(choice), random);
+    if (choice == scale::OfOther)
+      kernel.codecs[unsigned(of)] = drawCodec(true, random);
+  };
+  unsigned keyScale = kernel.choice[KeyScale];
+  unsigned &valueScale = kernel.choice[ValueScale];
+  if (kernel.keys != kernel.values && keyScale == scale::OfOther &&
+      !wantsInteger(valueScale))
+    valueScale = scale::OnProduct;
+  unsigned &ownScale = kernel.choice[KeyScale];
+  if (kernel.keys != kernel.values && valueScale == scale::OfOther &&
+      !wantsInteger(ownScale))
+    ownScale = scale::OnProduct;
+  set(kernel.values, valueScale, kernel.keys);
+  set(kernel.keys, ownScale, kernel.values);
+  // The types of real models come more often than those that a draw gives.
+  for (Codec &codec : kernel.codecs)
+    if (!codec.integer && random.percent(60))
+      codec.type = kernel.dtype;
+}
+
+static void drawChains(Kernel &kernel, Random &random) {
+  unsigned keyScale = kernel.choice[KeyScale], caps = kernel.choice[Softcap];
+  auto by = [](StreamKind stream) {
+    return ChainStep{ChainStep::Scale, stream, 0};
+  };
+  std::vector<ChainStep> &scores = kernel.scores;
+  bool otherFirst = random.percent(50);
+  if (keyScale == scale::OnProduct || keyScale == scale::Twice)
+    scores.push_back(by(kernel.keys));
+  if (keyScale == scale::OfOther && otherFirst)
+    scores.push_back(by(other(kernel.keys)));
+  for (unsigned i = 0; i < caps; ++i)
+    scores.push_back(
+        {ChainStep::Cap, StreamKind::K, random.pick({1.5, 3.0, 5.0, 30.0})});
+  if (keyScale == scale::Late || keyScale == scale::Twice)
+    scores.push_back(by(kernel.keys));
+  if (keyScale == scale::OfOther && !otherFirst)
+    scores.push_back(by(other(kernel.keys)));
+  unsigned valueScale = kernel.choice[ValueScale];
+  if (valueScale == scale::OnProduct || valueScale == scale::Twice)
+    kernel.probabilities.push_back(by(kernel.values));
+  if (valueScale == scale::Twice)
+    kernel.probabilities.push_back(by(kernel.values));
+  if (valueScale == scale::OfOther)
+    kernel.probabilities.push_back(by(other(kernel.values)));
+}
+
+/// A scale of q that makes logits of some ones.
+static void drawQueryScale(Kernel &kernel) {
+  constexpr double code = 36, tokenScale = 0.03; // of integers, usually
+  double size = std::sqrt(double(kernel.dim(kernel.keys)));
+  bool first =
+      !kernel.scores.empty() && kernel.scores[0].what == ChainStep::Scale;
+  if (kernel.codec(kernel.keys).integer && !first &&
+      !kernel.scaledInDequantize(kernel.keys, KeyScale))
+    size *= code;
+  if (kernel.choice[KeyScale] == scale::OfOther ||
+      (kernel.choice[KeyScale] == scale::Twice && !kernel.choice[Softcap]))
+    size *= tokenScale;
+  static constexpr double kFactors[] = {1, 6, 0.05, -1.5, 0};
+  kernel.queryScale = kFactors[kernel.choice[QueryScale]] / size;
+  bool folded = (kernel.choice[Softcap] == 0) != (kernel.choice[Log2e] == 1);
+  if (folded)
+    kernel.queryScale *= M_LOG2E;
+}
+
+static void drawAttend(Kernel &kernel, Random &random, uint64_t turn) {
+  for (unsigned axis = 0; axis < kAxes; ++axis)
+    kernel.choice[axis] = drawValue(Axis(axis), random);
+  Axis fixed = kAxes;
+  if (turn % 2) {
+    auto [axis, value] = pinned(/*append=*/false, turn / 2);
+    kernel.choice[fixed = axis] = value;
+  }
+  settle(kernel, fixed);
+  drawStreams(kernel, random);
+  drawChains(kernel, random);
+  drawQueryScale(kernel);
+}
+
+static void drawAppend(Kernel &kernel, Random &random, uint64_t turn) {
+  for (Codec &codec : kernel.codecs)
+    codec = drawCodec(random.percent(60), random);
+  kernel.choice[StoredRows] = turn % 2
+                                  ? pinned(/*append=*/true, turn / 2).second
+                                  : drawValue(StoredRows, random);
+  if (kernel.choice[StoredRows] == stored::Exchanged)
+    kernel.dims[1] = kernel.dims[0];
+}
+
+Kernel fuzz::drawKernel(uint64_t seed, uint64_t index) {
+  Kernel kernel;
+  kernel.seed = seed, kernel.index = index;
+  Random random = kernel.random('K');
+  drawStore(kernel, random);
+  // Of ten, eight attend: their bodies vary most.
+  constexpr uint64_t kOf = 10, kAttends = 8;
+  uint64_t round = index / kOf, place = index % kOf;
+  if (place < kAttends) {
+    kernel.kind = place % 4 < 2 ? Kind::Decode : Kind::Prefill;
+    drawAttend(kernel, random, round * kAttends + place);
+  } else if (place == kAttends) {
+    kernel.kind = Kind::Append;
+    drawAppend(kernel, random, round);
+  } else {
+    kernel.kind = Kind::Merge;
+    for (Codec &codec : kernel.codecs)
+      codec = drawCodec(random.percent(50), random);
+    kernel.numSplits = random.pick({1, 2, 3, 7, 8, 9, 33, 40});
+  }
+  return kernel;
+}
+
+std::vector<std::string> Kernel::traits() const {
+  static constexpr const char *kKinds[] = {"decode", "prefill", "merge",
+                                           "append"};
+  std::vector<std::string> list;
+  auto add = [&](const char *name, std::string value) {
+    list.push_back(std::string(name) + ": " + std::move(value));
+  };
+  add("kind", kKinds[unsigned(kind)]);
+  add("model", nameOf(dtype));
+  add("K", codecs[0].str());
+  add("V", codecs[1].str());
+  add("dims", dims[0] == dims[1] ? "equal" : "differ");
+  add("layout", (page ? page == 1     ? "pages of 1, "
+                        : page == 256 ? "pages of 256, "
+                                      : "pages, "
+                      : "contiguous, ") +
+                    std::string(nhd ? "NHD" : "HND"));
+  for (unsigned axis = 0; axis < kAxes; ++axis) {
+    const AxisInfo &info = axisInfo(Axis(axis));
+    if (info.append ? kind == Kind::Append : isAttend())
+      add(info.name, info.values[choice[axis]].name);
+  }
+  if (isAttend())
+    add("read", window ? "window" : "all");
+  return list;
+}
+
+//===----------------------------------------------------------------------===//
+// Schedules
+//===----------------------------------------------------------------------===//
+
+ScheduleAttr fuzz::drawCoreSchedule(const Kernel &kernel, TargetAttr target) {
+  Random random = kernel.random('C');
+  // Many rows are packed, but either way is legal for either kind.
+  bool pack = random.percent(kernel.kind == Kind::Prefill ? 85 : 15);
+  bool dot = random.percent(70);
+  int64_t tokens, rows, keys = 1, queries, prefetch = 0;
+  if (pack) {
+    bool matrix = dot && !target.getMatrix().empty();
+    tokens = matrix ? random.pick({32, 64, 96})
+                    : random.pick({8, 16, 24, 32, 48, 64});
+    do
+      rows = random.pick({1, 2, 4, 8});
+    while (tokens % rows);
+    queries = random.pick({1, 3, 7, 16, 33});
+  } else {
+    tokens = random.pick({4, 8, 16, 16, 32, 64});
+    rows = random.pick({1, 2, 3, 4, 4, 5, 8});
+    keys = std::min<int64_t>(tokens, random.pick({1, 2, 4, 8}));
+    queries = random.pick({1, 2, 3, 5, 16});
+    prefetch = random.percent(30) ? 0 : random.range(0, 3 * tokens);
+  }
+  int64_t split = tokens * random.pick({0, 1, 2, 3, 8});
+  return ScheduleAttr::get(target.getContext(), tokens, rows, keys, queries,
+                           split, prefetch, random.pick({1, 2}), pack, dot,
+                           /*warps=*/0, /*stages=*/0, /*warpsSplitQ=*/false,
+                           /*bulk=*/false);
+}
+
+ScheduleAttr fuzz::drawWarpSchedule(const Kernel &kernel, TargetAttr target,
+                                    bool hasBulkCopies) {
+  Random random = kernel.random('W');
+  mlir::Type dtype = floatType(target.getContext(), kernel.dtype);
+  bool dot = random.percent(85), bulk = hasBulkCopies && random.percent(40);
+  for (StreamKind stream : {kernel.keys, kernel.values}) {
+    auto codec = mlir::cast<CodecAttrInterface>(
+        kernel.codec(stream).attribute(target.getContext()));
+    dot &= target.hasDot(codec.getCodeType(), dtype);
+    int64_t rowBytes =
+        kernel.dim(stream) * codec.getCodeType().getIntOrFloatBitWidth() / 8;
+    bulk &= rowBytes % 16 == 0;
+  }
+  int64_t dim = std::max(kernel.dims[0], kernel.dims[1]);
+  bool warpsSplitQ =
+      dot && dim <= 256 && kernel.kind == Kind::Prefill && random.percent(85);
+  int64_t warps = random.pick({1, 2, 2, 4}), stages = random.pick({2, 2, 3, 4});
+  int64_t tokens = dim > 128 ? 16 : random.pick({16, 16, 32, 64});
+  if (dim > 256)
+    warps = random.pick({1, 2}), stages = 2;
+  int64_t rows = warpsSplitQ ? 16 * warps
+                 : dot       ? dim > 128 ? 8 : random.pick({8, 8, 16})
+                             : random.pick({1, 3, 4, 8});
+  if (!dot)
+    tokens = dim > 128 ? 8 : random.pick({8, 16, 32});
+  int64_t split =
+      tokens * (warpsSplitQ ? 1 : warps) * random.pick({0, 0, 1, 1, 2, 3});
+  return ScheduleAttr::get(target.getContext(), tokens, rows, /*keys=*/1,
+                           /*queries=*/1024, split, /*prefetch=*/0, /*level=*/2,
+                           /*pack=*/false, dot, warps, stages, warpsSplitQ,
+                           bulk);
+}

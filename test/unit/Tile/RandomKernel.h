@@ -1,0 +1,149 @@
+//===- RandomKernel.h - tile kernels drawn at random ------------*- C++ -*-===//
+//
+// A kernel is drawn as a description: a store, a body and sizes. Its IR comes
+// from the description (KernelModule.h), and so do the error bounds
+// (KernelBounds.h), which thus never look at the IR that they judge.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_TEST_UNIT_TILE_RANDOMKERNEL_H
+#define KVC_TEST_UNIT_TILE_RANDOMKERNEL_H
+
+#include "dialect/tile/TileDialect.h"
+#include "lib/Verify/Random.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kvc::fuzz {
+
+using verify::Random;
+
+enum class Kind : uint8_t { Decode, Prefill, Merge, Append };
+
+/// In what bodies differ. Each has the values that axisInfo() names; a body has
+/// one of each.
+enum Axis : unsigned {
+  // attend
+  KeyScale,   ///< what becomes of the scales beside the rows of scores
+  ValueScale, ///< and beside those of the output
+  Softcap,
+  MaskPlace,
+  Streams,
+  QueryScale,
+  Log2e,
+  OpOrder, ///< loads where they are used, V's first, or all ops anywhere
+  // append
+  StoredRows,
+  kAxes
+};
+
+namespace scale {
+enum : unsigned {
+  None,
+  InDequantize,
+  OnProduct,
+  Late,
+  Ignored,
+  OfOther,
+  Twice
+};
+}
+namespace streams {
+enum : unsigned { KAndV, Exchanged, OnlyK, OnlyV };
+}
+namespace query {
+enum : unsigned { Usual, Sharp, Tiny, Negative, Zero };
+}
+namespace order {
+enum : unsigned { AsUsed, LoadsFirst, Anywhere };
+}
+namespace stored {
+enum : unsigned { KThenV, VThenK, OnlyK, OnlyV, Exchanged };
+}
+
+struct AxisInfo {
+  struct Value {
+    const char *name;
+    unsigned weight;      ///< how likely, among the axis' values
+    bool refused = false; ///< by all backends
+  };
+  const char *name;
+  bool append; ///< of append kernels, not of attend
+  std::vector<Value> values;
+};
+const AxisInfo &axisInfo(Axis axis);
+
+/// An element-wise op between a product and its user.
+struct ChainStep {
+  enum { Scale, Cap } what;
+  StreamKind scales = StreamKind::K; ///< Scale: beside the rows of which stream
+  double cap = 0;
+};
+
+struct Codec {
+  bool integer = false;
+  char type = 'f'; ///< of the codes, or of an integer's scale: f, h, b
+
+  mlir::Attribute attribute(mlir::MLIRContext *context) const;
+  std::string str() const;
+};
+/// f32, f16 or bf16 for f, h or b.
+mlir::Type floatType(mlir::MLIRContext *context, char type);
+
+struct Kernel {
+  uint64_t seed = 0, index = 0;
+  Kind kind = Kind::Decode;
+  char dtype = 'f';
+
+  // The store: kv heads [firstHead, firstHead + heads) of kvHeads.
+  int64_t kvHeads = 1, firstHead = 0, heads = 1, group = 1;
+  int64_t dims[2] = {8, 8}; ///< of K, of V
+  Codec codecs[2];
+  int64_t page = 0; ///< 0: contiguous
+  bool nhd = false;
+  struct Window {
+    int64_t sink, recent;
+  };
+  std::optional<Window> window;
+
+  // The body.
+  unsigned choice[kAxes] = {};
+  double queryScale = 1;
+  /// The streams of the operands of the two products.
+  StreamKind keys = StreamKind::K, values = StreamKind::V;
+  std::vector<ChainStep> scores, probabilities;
+
+  int64_t numSplits = 1; ///< of a merge
+
+  bool isAttend() const {
+    return kind == Kind::Decode || kind == Kind::Prefill;
+  }
+  int64_t qHeads() const { return kvHeads * group; }
+  int64_t dim(StreamKind stream) const { return dims[unsigned(stream)]; }
+  const Codec &codec(StreamKind stream) const {
+    return codecs[unsigned(stream)];
+  }
+  bool scaledInDequantize(StreamKind stream, Axis axis) const {
+    return codec(stream).integer && choice[axis] == scale::InDequantize;
+  }
+  /// Backends must refuse a mask that others stand behind: what it hid would
+  /// count again, or be NaN.
+  bool mustBeRefused() const { return isAttend() && choice[MaskPlace]; }
+  Random random(uint64_t purpose) const { return Random(seed, index, purpose); }
+  /// What kernels are counted by.
+  std::vector<std::string> traits() const;
+};
+
+/// Kernel `index` of a run. Of the kernels of one kind, every second has the
+/// next value of the next axis, whatever its weight: so all of them come up.
+Kernel drawKernel(uint64_t seed, uint64_t index);
+
+/// How a backend runs a kernel: legal for the machine, or nearly so.
+ScheduleAttr drawCoreSchedule(const Kernel &kernel, TargetAttr target);
+ScheduleAttr drawWarpSchedule(const Kernel &kernel, TargetAttr target,
+                              bool hasBulkCopies);
+
+} // namespace kvc::fuzz
+
+#endif // KVC_TEST_UNIT_TILE_RANDOMKERNEL_H
