@@ -4,6 +4,67 @@
 using namespace mlir;
 using namespace kvc;
 
+/// As many as a store may have: text asks for any number in a few bytes.
+static constexpr int64_t kMaxLayers = 4096;
+
+/// layers ::= begin `to` end (`step` step)? | `[` layer (`,` layer)* `]`
+static ParseResult parseLayers(OpAsmParser &parser, DenseI64ArrayAttr &layers) {
+  SmallVector<int64_t> list;
+  SMLoc loc = parser.getCurrentLocation();
+  int64_t begin, end, step = 1;
+  OptionalParseResult first = parser.parseOptionalInteger(begin);
+  if (!first.has_value()) {
+    if (parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
+          return parser.parseInteger(list.emplace_back());
+        }))
+      return failure();
+  } else {
+    if (failed(*first) || parser.parseKeyword("to") || parser.parseInteger(end))
+      return failure();
+    if (succeeded(parser.parseOptionalKeyword("step")) &&
+        parser.parseInteger(step))
+      return failure();
+    if (begin < 0 || end > kMaxLayers || step < 1)
+      return parser.emitError(loc)
+             << "expected layers within 0 to " << kMaxLayers
+             << " and a step of at least 1, found " << begin << " to " << end
+             << " step " << step;
+    for (; begin < end; begin += std::min(step, kMaxLayers))
+      list.push_back(begin);
+  }
+  layers = parser.getBuilder().getDenseI64ArrayAttr(list);
+  return success();
+}
+
+static bool areLayers(ArrayRef<int64_t> layers) {
+  return llvm::all_of(layers,
+                      [](int64_t i) { return i >= 0 && i < kMaxLayers; });
+}
+
+/// How far neighbours are apart, if all are as far; 0 if not.
+static int64_t stepOf(ArrayRef<int64_t> layers) {
+  // Two may be as far apart as they like, and are a list nonetheless.
+  int64_t step = layers.size() > 2 ? layers[1] - layers[0] : 1;
+  for (size_t i = 1; i < layers.size(); ++i)
+    if (layers[i] - layers[i - 1] != step)
+      return 0;
+  return layers.empty() ? 0 : step;
+}
+
+static void printLayers(OpAsmPrinter &printer, Operation *,
+                        DenseI64ArrayAttr layers) {
+  int64_t step = areLayers(layers) ? stepOf(layers) : 0;
+  if (step < 1) {
+    printer << '[';
+    llvm::interleaveComma(ArrayRef<int64_t>(layers), printer);
+    printer << ']';
+    return;
+  }
+  printer << layers[0] << " to " << layers.asArrayRef().back() + 1;
+  if (step > 1)
+    printer << " step " << step;
+}
+
 #define GET_OP_CLASSES
 #include "dialect/KvcOps.cpp.inc"
 
@@ -12,8 +73,13 @@ ReadAttrInterface StoreOp::read() {
 }
 
 LogicalResult StoreOp::verify() {
-  if (getLayerEnd() <= getLayerBegin() || getHeadEnd() <= getHeadBegin())
+  ArrayRef<int64_t> layers = getLayers();
+  if (layers.empty() || getHeadEnd() <= getHeadBegin())
     return emitOpError("covers no layer or no head");
+  if (!areLayers(layers))
+    return emitOpError("expected layers from 0 to ") << kMaxLayers - 1;
+  if (!llvm::is_sorted(layers, std::less_equal<>()))
+    return emitOpError("expected layers in ascending order, each once");
   if (getHeadEnd() > getKvHeads())
     return emitOpError("ends at kv head ")
            << getHeadEnd() << ", the model has " << getKvHeads();

@@ -22,17 +22,16 @@ def Kvc_StoreOp : Kvc_Op<"store", [Symbol]> {
     kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9
       read(#kvc.read_all) : !kvc.cache<...>
     ```
-    `of` is the model's number of kv heads, `queries` its number of q heads.
+    `layers` are ascending: `0 to 30`, `0 to 41 step 2` or `[0, 5, 11]`. `of` is the model's number of kv heads, `queries` its number of q heads.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name,
-    Kvc_Index:$layer_begin, Kvc_Index:$layer_end,
+    DenseI64ArrayAttr:$layers,
     Kvc_Index:$head_begin, Kvc_Index:$head_end,
     Kvc_Count:$kv_heads, Kvc_Count:$q_heads,
     AnyAttr:$read, TypeAttrOf<Kvc_CacheType>:$cache);
   let assemblyFormat = [{
-    $sym_name `layers` $layer_begin `to` $layer_end
-    `heads` $head_begin `to` $head_end `of` $kv_heads `queries` $q_heads
-    `read` `(` $read `)` attr-dict `:` $cache
+    $sym_name `layers` custom<Layers>($layers) `heads` $head_begin `to` $head_end
+    `of` $kv_heads `queries` $q_heads `read` `(` $read `)` attr-dict `:` $cache
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{

@@ -254,8 +254,8 @@ kvc_status kvc_program_get_store(const kvc_program *program, uint32_t store,
   const artifact::StoreInfo &from = unwrap(program)->manifest().stores[store];
   kvc_store_info out = {};
   out.name = from.name.c_str();
-  out.layer_begin = from.layerBegin;
-  out.layer_end = from.layerEnd;
+  out.layers = from.layers.data();
+  out.layer_count = uint32_t(from.layers.size());
   out.head_begin = from.headBegin;
   out.head_end = from.headEnd;
   out.page_tokens = from.paged ? from.page : 0;

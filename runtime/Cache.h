@@ -165,12 +165,11 @@ private:
   kvc_status fillStep(uint32_t index);
   void fillTable(Step &step, uint32_t store, uint32_t row,
                  const Remembered &kept);
-  bool covers(uint32_t store, uint32_t layer) const;
   kvc_status checkLayer(uint32_t layer) const;
   kvc_status begin(kvc_step step, uint32_t layer, bool pointers, bool reads);
   void finish(kvc_step step, const kvc_status &status,
               std::optional<uint32_t> wrote = std::nullopt);
-  kvc_batch_view viewOf(const Step &step, uint32_t store, uint32_t layer) const;
+  kvc_batch_view viewOf(const Step &step, LayerTable::Entry kept) const;
   /// What all attends of a store stay within.
   kvc_attend_args boundsOf(uint32_t store) const;
   kvc_attend_args attendArgs(const Step &step, uint32_t store,

@@ -36,7 +36,7 @@ kvc_status kvc::rt::checkBounds(const artifact::Manifest &manifest,
 
 void StoreLayout::planes(uint8_t *arena, uint32_t layer,
                          kvc_plane (&planes)[KVC_MAX_PLANES]) const {
-  uint8_t *base = arena + offset + (layer - info->layerBegin) * layerBytes;
+  uint8_t *base = arena + offset + layer * layerBytes;
   for (size_t i = 0; i < info->planes.size(); ++i)
     planes[i] = {base + planeOffset[i], int64_t(outerBytes), headStride[i]};
 }

@@ -1,7 +1,7 @@
 //===- CacheLayout.h - where everything is in a cache's arena ---*- C++ -*-===//
 //
 //   arena = store 0 | store 1 | ...
-//   store = layer 0 | layer 1 | ...            of the layers that it covers
+//   store = layer 0 | layer 1 | ...            of its layers, in their order
 //   layer = outer 0 | outer 1 | ...            a page, or a sequence's slot
 //   outer = plane 0 | plane 1 | ...            each 64-byte aligned
 //
@@ -46,7 +46,7 @@ struct StoreLayout {
   int64_t headStride[KVC_MAX_PLANES] = {};
 
   bool paged() const { return info->paged; }
-  uint32_t layers() const { return info->layerEnd - info->layerBegin; }
+  uint32_t layers() const { return uint32_t(info->layers.size()); }
   /// Pages that hold so many tokens of one sequence.
   uint32_t pagesFor(uint32_t tokens) const {
     return uint32_t((uint64_t(tokens) + outerTokens - 1) / outerTokens);
@@ -60,7 +60,7 @@ struct StoreLayout {
   uint32_t held(uint32_t settled, uint32_t tokens) const {
     return pagesFor(tokens) - unseen(settled).count();
   }
-  /// The planes of a layer that the store covers.
+  /// The planes of the `layer`-th of the store's layers.
   void planes(uint8_t *arena, uint32_t layer,
               kvc_plane (&planes)[KVC_MAX_PLANES]) const;
 };

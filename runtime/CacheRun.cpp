@@ -10,26 +10,20 @@
 using namespace kvc;
 using namespace kvc::rt;
 
-bool Cache::covers(uint32_t store, uint32_t layer) const {
-  const artifact::StoreInfo &info = *stores[store]->layout.info;
-  return layer >= info.layerBegin && layer < info.layerEnd;
-}
-
-kvc_batch_view Cache::viewOf(const Step &step, uint32_t store,
-                             uint32_t layer) const {
-  const StoreLayout &layout = stores[store]->layout;
+kvc_batch_view Cache::viewOf(const Step &step, LayerTable::Entry kept) const {
+  const StoreLayout &layout = stores[kept.store]->layout;
   kvc_batch_view view = {};
   view.size = sizeof(view);
   view.batch = step.batch;
   view.rows = step.rows;
   view.cu_q = step.cuQ.ofKernels();
   view.kv_len = step.kvLen.ofKernels();
-  view.table = step.tables[store].table.ofKernels();
+  view.table = step.tables[kept.store].table.ofKernels();
   view.table_stride = layout.tableWidth;
-  view.write_slot = step.tables[store].slots.ofKernels();
+  view.write_slot = step.tables[kept.store].slots.ofKernels();
   view.outers = layout.outers;
   view.slot_tokens = layout.outerTokens;
-  layout.planes(arena, layer, view.planes);
+  layout.planes(arena, kept.layer, view.planes);
   return view;
 }
 
@@ -40,11 +34,12 @@ kvc_status Cache::view(kvc_step handle, uint32_t store, uint32_t layer,
     return s;
   if (kvc_status s = find(handle); !isOk(s))
     return s;
-  if (store >= stores.size() || !covers(store, layer))
+  const LayerTable::Entry *kept = program->layers().find(store, layer);
+  if (!kept)
     return fail(KVC_INVALID_ARGUMENT, 541,
                 "store %u of %zu does not cover layer %u", store, stores.size(),
                 layer);
-  view = viewOf(steps[handle.slot], store, layer);
+  view = viewOf(steps[handle.slot], *kept);
   return ok();
 }
 
@@ -114,10 +109,8 @@ kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
   const artifact::ModelInfo &model = program->manifest().model;
   size_t element = elementBytes(model);
   kvc_status status = ok();
-  for (uint32_t store = 0; store < stores.size() && isOk(status); ++store) {
-    if (!covers(store, layer))
-      continue;
-    kvc_batch_view view = viewOf(steps[handle.slot], store, layer);
+  for (LayerTable::Entry kept : program->layers().of(layer)) {
+    kvc_batch_view view = viewOf(steps[handle.slot], kept);
     kvc_append_args args = {};
     args.rows = view.rows;
     args.k = k;
@@ -129,7 +122,9 @@ kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
     args.outers = view.outers;
     args.stream = options.stream;
     std::copy(std::begin(view.planes), std::end(view.planes), args.planes);
-    status = program->append(store, args);
+    status = program->append(kept.store, args);
+    if (!isOk(status))
+      break;
   }
   finish(handle, status, layer);
   return status;
@@ -175,11 +170,9 @@ kvc_status Cache::attend(kvc_step handle, uint32_t layer, const void *q,
   const artifact::ModelInfo &model = program->manifest().model;
   size_t element = elementBytes(model);
   kvc_status status = ok();
-  for (uint32_t store = 0; store < stores.size() && isOk(status); ++store) {
-    if (!covers(store, layer))
-      continue;
-    kvc_batch_view view = viewOf(steps[handle.slot], store, layer);
-    kvc_attend_args args = attendArgs(steps[handle.slot], store, view);
+  for (LayerTable::Entry kept : program->layers().of(layer)) {
+    kvc_batch_view view = viewOf(steps[handle.slot], kept);
+    kvc_attend_args args = attendArgs(steps[handle.slot], kept.store, view);
     args.q = q;
     args.q_row_stride = int64_t(model.qHeads * model.headDimK * element);
     args.out = out;
@@ -187,7 +180,9 @@ kvc_status Cache::attend(kvc_step handle, uint32_t layer, const void *q,
     args.lse = lse;
     args.lse_row_stride = int64_t(model.qHeads * sizeof(float));
     Guard guard(shared(workspaceLock));
-    status = program->attend(store, args);
+    status = program->attend(kept.store, args);
+    if (!isOk(status))
+      break;
   }
   finish(handle, status);
   return status;

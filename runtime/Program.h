@@ -3,6 +3,7 @@
 #define KVC_RUNTIME_PROGRAM_H
 
 #include "runtime/Device.h"
+#include "runtime/LayerTable.h"
 
 #include <span>
 
@@ -20,6 +21,7 @@ public:
   const artifact::Manifest &manifest() const { return info; }
   Device &device() const { return *owner; }
   Executable &executable() const { return *kernels; }
+  const LayerTable &layers() const { return table; }
   uint32_t stores() const { return uint32_t(info.stores.size()); }
 
   /// The checked forms of kvc_append and kvc_attend; `store` < stores(). They
@@ -29,10 +31,11 @@ public:
 
 private:
   Program(Device &device, const artifact::Manifest &manifest)
-      : owner(&device), info(manifest) {}
+      : owner(&device), info(manifest), table(manifest) {}
 
   Ref<Device> owner;
   artifact::Manifest info;
+  LayerTable table;
   std::unique_ptr<Executable> kernels; ///< before its device dies
 };
 

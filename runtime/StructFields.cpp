@@ -45,9 +45,9 @@ FIELDS(kvc_sim_counters, FIELD(size), FIELD(launches), FIELD(ctas),
 FIELDS(kvc_model_info, FIELD(size), FIELD(layers), FIELD(q_heads),
        FIELD(kv_heads), FIELD(head_dim_k), FIELD(head_dim_v), FIELD(dtype),
        FIELD(softmax_scale), FIELD(logit_softcap))
-FIELDS(kvc_store_info, FIELD(size), FIELD(name), FIELD(layer_begin),
-       FIELD(layer_end), FIELD(head_begin), FIELD(head_end), FIELD(page_tokens),
-       FIELD(page_bytes), FIELD(plane_count), FIELD(planes))
+FIELDS(kvc_store_info, FIELD(size), FIELD(name), FIELD(layers),
+       FIELD(layer_count), FIELD(head_begin), FIELD(head_end),
+       FIELD(page_tokens), FIELD(page_bytes), FIELD(plane_count), FIELD(planes))
 FIELDS(kvc_append_args, FIELD(size), FIELD(rows), FIELD(k), FIELD(k_row_stride),
        FIELD(v), FIELD(v_row_stride), FIELD(slot), FIELD(slot_tokens),
        FIELD(outers), FIELD(planes), FIELD(stream))

@@ -61,11 +61,16 @@ static std::string textOf(const ModelInfo &model) {
   return textOf(json);
 }
 
-static std::string textOf(const StoreInfo &store) {
+static JsonValue storeOf(const StoreInfo &store) {
   JsonValue json = toJson(store);
   for (const char *field : {"name", "layers"})
     json.erase(field);
-  return textOf(json);
+  return json;
+}
+
+/// Whether what a query sees is nothing to a kernel.
+static bool ignoresWindow(const KernelInfo &kernel) {
+  return kernel.kind == "append" || kernel.kind == "merge";
 }
 
 static std::string textOf(const KernelInfo &kernel) {
@@ -82,9 +87,12 @@ KernelKeys::KernelKeys(const Manifest &manifest)
   model.add("kvc kernel " + std::to_string(manifest.formatMajor) + "\n");
   model.add(textOf(manifest.model) + "\n");
   for (const StoreInfo &info : manifest.stores) {
-    Fnv128 store = model;
-    store.add(textOf(info) + "\n");
-    stores.emplace(info.name, store);
+    Start start = {model, model};
+    JsonValue store = storeOf(info);
+    start.whole.add(textOf(store) + "\n");
+    store.erase("window");
+    start.withoutWindow.add(textOf(store) + "\n");
+    stores.emplace(info.name, start);
   }
   for (const KernelInfo &kernel : manifest.kernels)
     if (kernel.kind == "attend")
@@ -95,7 +103,8 @@ std::string KernelKeys::of(const KernelInfo &kernel) const {
   auto store = stores.find(kernel.store);
   if (store == stores.end())
     return "";
-  Fnv128 key = store->second;
+  Fnv128 key =
+      ignoresWindow(kernel) ? store->second.withoutWindow : store->second.whole;
   key.add(textOf(kernel) + "\n");
   key.add(std::to_string(kernel.device == "cpu" ? cpuAbi : gpuAbi) + "\n");
   auto planned = attends.find(groupOf(kernel));

@@ -7,8 +7,10 @@
 // it has read.
 //
 // A key holds every field of the kernel, its store and its model, but those
-// that code cannot depend on: names, entries, layers, and the registers that
-// the assembler reports. A field that is added to the manifest is in the key.
+// that code cannot depend on: names, entries, layers, the registers that the
+// assembler reports, and of kernels that append and merge the window, which is
+// the business of those that attend. A field that is added to the manifest is
+// in the key.
 //
 // Two kernels with one key are the same kernel, so stores that are alike share
 // its code.
@@ -56,7 +58,11 @@ private:
   }
 
   uint32_t cpuAbi, gpuAbi;
-  std::map<std::string, Fnv128> stores; ///< model and store, by name
+  /// The start of the keys of a store's kernels: model and store.
+  struct Start {
+    Fnv128 whole, withoutWindow;
+  };
+  std::map<std::string, Start> stores; ///< by name
   /// Of the attend kernels of a store and target, by their least queries: what
   /// a plan kernel cuts a batch by.
   std::map<Group, std::map<uint32_t, std::string>> attends;

@@ -45,7 +45,7 @@ JsonValue kvc::artifact::toJson(const StoreInfo &store) {
     planes.values.push_back(toJson(plane));
   JsonValue json = JsonValue::object(
       {{"name", store.name},
-       {"layers", JsonValue::array({store.layerBegin, store.layerEnd})},
+       {"layers", JsonValue::array({store.layers.begin(), store.layers.end()})},
        {"kv_heads", JsonValue::array({store.headBegin, store.headEnd})},
        {"layout", store.paged ? "paged" : "contiguous"},
        {"page", store.page},
@@ -141,7 +141,7 @@ std::string kvc::artifact::write(const Manifest &manifest) {
 // Reading
 //===----------------------------------------------------------------------===//
 
-static constexpr uint32_t kMaxLayers = 4096, kMaxHeads = 4096, kMaxDim = 4096;
+static constexpr uint32_t kMaxHeads = 4096, kMaxDim = 4096;
 static constexpr uint32_t kMaxTokens = INT32_MAX; ///< kernels count in int32
 static constexpr uint32_t kMaxTile = 4096;
 static constexpr uint64_t kMaxScratch = 1u << 30;
@@ -174,6 +174,13 @@ static PlaneInfo readPlane(const JsonNode &node) {
   return plane;
 }
 
+static std::vector<uint32_t> readLayers(const JsonNode &node) {
+  std::vector<uint32_t> layers;
+  for (const JsonNode &layer : node.items(1, kMaxLayers))
+    layers.push_back(layer.integer32(0, kMaxLayers - 1));
+  return layers;
+}
+
 static void readRange(const JsonNode &node, uint32_t &begin, uint32_t &end) {
   std::vector<JsonNode> bounds = node.items(2, 2);
   if (bounds.empty())
@@ -185,7 +192,7 @@ static void readRange(const JsonNode &node, uint32_t &begin, uint32_t &end) {
 static StoreInfo readStore(const JsonNode &node) {
   StoreInfo store;
   store.name = node.get("name").word(1, 64, kNameChars);
-  readRange(node.get("layers"), store.layerBegin, store.layerEnd);
+  store.layers = readLayers(node.get("layers"));
   readRange(node.get("kv_heads"), store.headBegin, store.headEnd);
   store.paged = node.get("layout").oneOf({"paged", "contiguous"}) == "paged";
   store.page =

@@ -16,9 +16,9 @@
 
 namespace kvc::artifact {
 
-/// 2: symbols end in keys (KernelKey.h). What format 1 wrote is refused:
-/// nothing in it shows that code and manifest belong together.
-inline constexpr unsigned kFormatMajor = 2, kFormatMinor = 0;
+/// 2: symbols end in keys (KernelKey.h). 3: a store lists its layers. What an
+/// earlier format wrote is refused.
+inline constexpr unsigned kFormatMajor = 3, kFormatMinor = 0;
 
 /// One plane of a store's page: the codes or the scales of one stream.
 struct PlaneInfo {
@@ -37,7 +37,7 @@ struct PlaneInfo {
 
 struct StoreInfo {
   std::string name;
-  uint32_t layerBegin = 0, layerEnd = 0;
+  std::vector<uint32_t> layers;        ///< ascending, each once
   uint32_t headBegin = 0, headEnd = 0; ///< kv heads
   bool paged = true;
   uint32_t page = 0;      ///< tokens per page; 0 if contiguous

@@ -3,6 +3,7 @@
 
 #include "lib/Artifact/KernelKey.h"
 
+#include <algorithm>
 #include <set>
 #include <tuple>
 
@@ -121,10 +122,22 @@ static std::string checkRange(const std::string &at, uint32_t begin,
          std::to_string(end);
 }
 
+static std::string checkLayers(const ModelInfo &model, const StoreInfo &store,
+                               const std::string &at) {
+  for (size_t i = 0; i < store.layers.size(); ++i) {
+    uint32_t least = i ? store.layers[i - 1] + 1 : 0, layer = store.layers[i];
+    if (layer < least || layer >= model.layers)
+      return at + "/" + std::to_string(i) +
+             ": expected layers in ascending order below " +
+             std::to_string(model.layers) + ", found " + std::to_string(layer) +
+             (i ? " after " + std::to_string(least - 1) : "");
+  }
+  return "";
+}
+
 static std::string checkStore(const ModelInfo &model, const StoreInfo &store,
                               const std::string &at) {
-  std::string error = checkRange(at + "/layers", store.layerBegin,
-                                 store.layerEnd, model.layers);
+  std::string error = checkLayers(model, store, at + "/layers");
   if (error.empty())
     error = checkRange(at + "/kv_heads", store.headBegin, store.headEnd,
                        model.kvHeads);
@@ -136,27 +149,48 @@ static std::string checkStore(const ModelInfo &model, const StoreInfo &store,
   return checkPlanes(model, store, at);
 }
 
+/// Every kv head of a layer must be in exactly one of `stores`, which have it.
+static std::string checkLayer(const Manifest &manifest, uint32_t layer,
+                              std::vector<uint32_t> stores) {
+  auto info = [&](uint32_t store) -> const StoreInfo & {
+    return manifest.stores[store];
+  };
+  std::sort(stores.begin(), stores.end(), [&](uint32_t a, uint32_t b) {
+    return std::pair(info(a).headBegin, a) < std::pair(info(b).headBegin, b);
+  });
+  auto pair = [&](uint32_t head) {
+    return "(layer " + std::to_string(layer) + ", kv head " +
+           std::to_string(head) + ")";
+  };
+  uint32_t next = 0;
+  for (size_t i = 0; i < stores.size(); ++i) {
+    uint32_t begin = info(stores[i]).headBegin;
+    if (begin < next)
+      return "/stores/" + std::to_string(std::max(stores[i - 1], stores[i])) +
+             ": expected a scope of its own, found " + pair(begin) + " in `" +
+             info(std::min(stores[i - 1], stores[i])).name + "`";
+    if (begin > next)
+      break;
+    next = info(stores[i]).headEnd;
+  }
+  if (next < manifest.model.kvHeads)
+    return "/stores: expected each (layer, kv head) in a store, found " +
+           pair(next) + " in none";
+  return "";
+}
+
 /// Every (layer, kv head) pair must be in exactly one store.
 static std::string checkScopes(const Manifest &manifest) {
-  uint64_t covered = 0;
-  for (size_t i = 0; i < manifest.stores.size(); ++i) {
-    const StoreInfo &a = manifest.stores[i];
-    for (size_t j = 0; j < i; ++j) {
-      const StoreInfo &b = manifest.stores[j];
-      if (a.layerBegin < b.layerEnd && b.layerBegin < a.layerEnd &&
-          a.headBegin < b.headEnd && b.headBegin < a.headEnd)
-        return "/stores/" + std::to_string(i) +
-               ": expected a scope of its own, found an overlap with `" +
-               b.name + "`";
-    }
-    covered += uint64_t(a.layerEnd - a.layerBegin) * (a.headEnd - a.headBegin);
-  }
-  uint64_t pairs = uint64_t(manifest.model.layers) * manifest.model.kvHeads;
-  return covered == pairs
-             ? ""
-             : expected("/stores",
-                        "scopes that cover (layer, kv head) pairs: ", pairs,
-                        covered);
+  std::vector<std::vector<uint32_t>> byLayer(manifest.model.layers);
+  for (uint32_t i = 0; i < manifest.stores.size(); ++i)
+    for (uint32_t layer : manifest.stores[i].layers)
+      byLayer[layer].push_back(i);
+  for (uint32_t layer = 0; layer < byLayer.size(); ++layer)
+    if (std::string error =
+            checkLayer(manifest, layer, std::move(byLayer[layer]));
+        !error.empty())
+      return error;
+  return "";
 }
 
 /// How a kernel is launched, and how an attend kernel's work is cut.

@@ -7,6 +7,7 @@
 namespace kvc::artifact {
 
 inline constexpr uint32_t kMaxStores = 256, kMaxKernels = 32768;
+inline constexpr uint32_t kMaxLayers = 4096;
 inline constexpr uint64_t kMaxPageBytes = 1u << 30;
 
 /// Checks what no single value shows: scopes that overlap or leave holes,

@@ -43,8 +43,7 @@ static artifact::StoreInfo describeStore(StoreOp op) {
   auto cache = cast<CacheType>(op.getCache());
   artifact::StoreInfo info;
   info.name = op.getSymName().str();
-  info.layerBegin = op.getLayerBegin();
-  info.layerEnd = op.getLayerEnd();
+  info.layers.assign(op.getLayers().begin(), op.getLayers().end());
   info.headBegin = op.getHeadBegin();
   info.headEnd = op.getHeadEnd();
   info.page = cache.layout().getPageTokens();

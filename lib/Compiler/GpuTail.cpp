@@ -35,7 +35,8 @@ bool TargetCompiler::runGpu(ModuleOp module, const Target &target,
   if (failed(nvptx::lowerTileToGpu(module, target.sm, launches)))
     return unexplained(kGpu);
   setLaunches(launches, output.kernels);
-  sharing.bind(module, output.kernels);
+  if (failed(sharing.bind(module, output.kernels)))
+    return unexplained(kGpu);
   if (target.device == Target::Device::Cuda && !checkAssembler(target))
     return false;
   std::string entry = std::string(target.deviceName()) + "/" + target.sm.name;

@@ -95,7 +95,17 @@ std::vector<KernelInfo> KernelSharing::distinct() const {
   return kernels;
 }
 
-void KernelSharing::bind(ModuleOp module, std::vector<KernelInfo> &kernels) {
+/// Whether two functions do the same.
+static bool isSameCode(Operation *a, Operation *b) {
+  for (auto [first, second] : llvm::zip_equal(a->getRegions(), b->getRegions()))
+    if (!OperationEquivalence::isRegionEquivalentTo(
+            &first, &second, OperationEquivalence::IgnoreLocations))
+      return false;
+  return true;
+}
+
+LogicalResult KernelSharing::bind(ModuleOp module,
+                                  std::vector<KernelInfo> &kernels) {
   artifact::Manifest manifest = all;
   manifest.kernels = kernels;
   artifact::KernelKeys keys(manifest);
@@ -111,14 +121,20 @@ void KernelSharing::bind(ModuleOp module, std::vector<KernelInfo> &kernels) {
     auto [first, isNew] = known.try_emplace(key, &kernel);
     if (!isNew) {
       sameAs[kernel.name] = first->second->name;
+      if (!isSameCode(functions.lookup(first->second->symbol), function))
+        return function->emitError("the kernels `")
+               << kernel.name << "` and `" << first->second->name
+               << "` have the same key, and are not the same";
       function->erase();
       continue;
     }
     kernel.symbol = artifact::boundSymbol(kernel.symbol, key);
     SymbolTable::setSymbolName(function, kernel.symbol);
+    functions[kernel.symbol] = function;
     kept.push_back(kernel);
   }
   kernels = std::move(kept);
+  return success();
 }
 
 std::vector<KernelInfo>

@@ -34,8 +34,10 @@ public:
   std::vector<artifact::KernelInfo> distinct() const;
   /// Of functions: gives each the symbol with its kernel's key, which `kernels`
   /// get as well, now that all of a kernel is known. A function whose symbol is
-  /// there already goes, and its kernel with it.
-  void bind(mlir::ModuleOp module, std::vector<artifact::KernelInfo> &kernels);
+  /// there already goes, and its kernel with it. Fails, with an error on the
+  /// function, if a key hides a difference.
+  mlir::LogicalResult bind(mlir::ModuleOp module,
+                           std::vector<artifact::KernelInfo> &kernels);
   /// All kernels of the target, from those that were compiled.
   std::vector<artifact::KernelInfo>
   expand(llvm::ArrayRef<artifact::KernelInfo> compiled) const;

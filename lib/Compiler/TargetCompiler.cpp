@@ -187,7 +187,8 @@ bool TargetCompiler::runCpu(ModuleOp module, const cpu::CpuTarget &target,
     return unexplained(Level(Phase::Cpu));
   for (artifact::KernelInfo &kernel : output.kernels)
     kernel.scratchBytes = scratch.lookup(kernel.name);
-  sharing.bind(module, output.kernels);
+  if (failed(sharing.bind(module, output.kernels)))
+    return unexplained(Level(Phase::Cpu));
   clock.end();
   if (reached(Level(Phase::Cpu), target.name, output,
               [&] { return textOf(module); }))

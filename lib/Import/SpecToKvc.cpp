@@ -132,8 +132,9 @@ void Importer::importAttend(const spec::Store &store, CacheType cache) {
 
 void Importer::importStore(const spec::Store &store) {
   CacheType cache = cacheType(store);
-  StoreOp::create(b, location(context, store.loc), store.name,
-                  store.scope.layerBegin, store.scope.layerEnd,
+  SmallVector<int64_t> layers(store.scope.layers.begin(),
+                              store.scope.layers.end());
+  StoreOp::create(b, location(context, store.loc), store.name, layers,
                   store.scope.headBegin, store.scope.headEnd, model.kvHeads,
                   model.qHeads, read(store.read), cache);
   importAppend(store, cache);

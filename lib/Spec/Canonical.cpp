@@ -36,11 +36,21 @@ static json range(unsigned begin, unsigned end) {
   return json::array({begin, end});
 }
 
+/// The shortest of the three forms that says the same.
+static json layersToJson(const std::vector<unsigned> &layers) {
+  std::optional<unsigned> step = stepOf(layers);
+  if (layers.empty() || !step || (layers.size() == 2 && *step > 1))
+    return {{"list", layers}};
+  if (*step == 1)
+    return range(layers.front(), layers.back() + 1);
+  return {{"from", layers.front()}, {"to", layers.back() + 1}, {"step", *step}};
+}
+
 static json toJson(const Store &store) {
   return {
       {"name", store.name},
       {"scope",
-       {{"layers", range(store.scope.layerBegin, store.scope.layerEnd)},
+       {{"layers", layersToJson(store.scope.layers)},
         {"heads", range(store.scope.headBegin, store.scope.headEnd)}}},
       {"streams",
        {{"k", {{"codec", toJson(store.k.codec)}}},
@@ -68,7 +78,7 @@ std::string spec::canonicalText(const Spec &spec) {
   json stores = json::array();
   for (const Store &store : spec.stores)
     stores.push_back(toJson(store));
-  json object = {{"kvc", kLanguageVersion},
+  json object = {{"kvc", kLanguageVersion.str()},
                  {"name", spec.name},
                  {"model", toJson(spec.model)},
                  {"stores", std::move(stores)}};

@@ -31,8 +31,8 @@ private:
   SourceLoc at(StringRef pointer) {
     return context.document.loc(context.document.nearest(pointer));
   }
-  bool checkRange(const Scope &scope, StringRef axis, unsigned begin,
-                  unsigned end, unsigned size, StringRef sizePointer);
+  bool isInside(const Scope &scope, const std::string &what, unsigned end,
+                unsigned size, StringRef sizePointer);
 
   Context &context;
   const Spec &spec;
@@ -112,14 +112,16 @@ void Checker::checkSymbols() {
   }
 }
 
-bool Checker::checkRange(const Scope &scope, StringRef axis, unsigned begin,
-                         unsigned end, unsigned size, StringRef sizePointer) {
+bool Checker::isInside(const Scope &scope, const std::string &what,
+                       unsigned end, unsigned size, StringRef sizePointer) {
   if (end <= size)
     return true;
   Diagnostic &diagnostic =
       context.error("E-SCOPE", scope.loc,
-                    axis.str() + " [" + number(begin) + ", " + number(end) +
-                        ") end beyond the " + number(size) + " of the model");
+                    "expected " + what + " below " + number(size) +
+                        ", which is how many "
+                        "the model has, found " +
+                        number(end - 1));
   Context::addNote(diagnostic, at(sizePointer), "the model's size is set here");
   return false;
 }
@@ -128,14 +130,15 @@ bool Checker::checkScopes() {
   bool inside = true;
   for (const Store &store : spec.stores) {
     const Scope &scope = store.scope;
-    if (model.layers)
-      inside &= checkRange(scope, "layers", scope.layerBegin, scope.layerEnd,
-                           model.layers, "/model/layers");
+    bool hasLayers = !scope.layers.empty();
+    if (model.layers && hasLayers)
+      inside &= isInside(scope, "layers", scope.layers.back() + 1, model.layers,
+                         "/model/layers");
     if (model.kvHeads)
-      inside &= checkRange(scope, "heads", scope.headBegin, scope.headEnd,
-                           model.kvHeads, "/model/kv_heads");
-    // An end of zero is a scope that could not be read.
-    inside &= scope.layerEnd && scope.headEnd;
+      inside &= isInside(scope, "kv heads", scope.headEnd, model.kvHeads,
+                         "/model/kv_heads");
+    // Without layers or heads it is a scope that could not be read.
+    inside &= hasLayers && scope.headEnd;
   }
   return inside && model.layers && model.kvHeads;
 }
@@ -145,8 +148,7 @@ void Checker::checkCoverage() {
   // overlap, so that no pair is painted twice, however many stores there are.
   std::vector<uint16_t> owners(size_t(model.layers) * model.kvHeads);
   auto paint = [&](const Store &store, uint16_t owner) {
-    for (size_t layer = store.scope.layerBegin; layer < store.scope.layerEnd;
-         ++layer)
+    for (size_t layer : store.scope.layers)
       for (size_t head = store.scope.headBegin; head < store.scope.headEnd;
            ++head) {
         uint16_t &slot = owners[layer * model.kvHeads + head];

@@ -8,7 +8,7 @@
 namespace kvc::spec {
 
 /// Reports every broken rule between fields of `spec`, which was read from the
-/// context's document. A zero count or an empty range is a field that could
+/// context's document. A zero count or an empty scope is a field that could
 /// not be read: it has its own error, and rules that need it are skipped.
 void check(Context &context, const Spec &spec);
 

@@ -13,9 +13,9 @@ using llvm::ArrayRef;
 using llvm::StringLiteral;
 using llvm::StringRef;
 
-/// Primitives of the language that this version does not have yet.
-static constexpr StringLiteral kLaterPrimitives[] = {
-    "position", "state", "score", "evict", "tiers", "sharing"};
+/// Primitives of the language that no version has yet.
+static constexpr Word kLaterPrimitives[] = {"position", "state", "score",
+                                            "evict",    "tiers", "sharing"};
 
 /// What other programs call a key or a value.
 static constexpr std::pair<StringLiteral, StringLiteral> kOtherNames[] = {
@@ -76,8 +76,23 @@ static constexpr std::pair<StringLiteral, StringLiteral> kOtherNames[] = {
     {"linear", "contiguous"},
 };
 
-static std::string anyOf(ArrayRef<StringLiteral> names) {
-  return quoteAll(llvm::SmallVector<StringRef>(names));
+static bool isOneOf(ArrayRef<Word> words, StringRef text) {
+  return llvm::any_of(words,
+                      [&](const Word &word) { return word.text == text; });
+}
+
+/// Those that a spec of `version` may use.
+static llvm::SmallVector<StringRef> wordsOf(Version version,
+                                            ArrayRef<Word> words) {
+  llvm::SmallVector<StringRef> list;
+  for (const Word &word : words)
+    if (word.since <= version)
+      list.push_back(word);
+  return list;
+}
+
+static std::string anyOf(const Context &context, ArrayRef<Word> words) {
+  return quoteAll(wordsOf(context.version, words));
 }
 
 Diagnostic &Context::error(const char *code, SourceLoc loc,
@@ -90,6 +105,21 @@ Diagnostic &Context::error(const char *code, SourceLoc loc,
     return dropped = {};
   }
   return diagnostics.error(code, std::move(loc), std::move(message));
+}
+
+bool Context::has(Version since, const SourceLoc &loc,
+                  const std::string &what) {
+  if (since <= version)
+    return true;
+  std::string needed = kVersions[size_t(since)].str();
+  Diagnostic &diagnostic =
+      error("E-NOT-IN-VERSION", loc,
+            what + " is in the language since version " + needed +
+                ", found it in a spec of version " +
+                kVersions[size_t(version)].str());
+  addHelp(diagnostic,
+          "write `\"kvc\": \"" + needed + "\"`: all else keeps its meaning");
+  return false;
 }
 
 void Context::addNote(Diagnostic &to, SourceLoc loc, std::string message) {
@@ -176,8 +206,8 @@ std::optional<std::string> spec::readName(Context &context, const Node &node) {
 /// The one of `names` that `word` is a misspelling or another name of, and
 /// where that is not certain all of them.
 static void addSuggestion(Diagnostic &diagnostic, StringRef word,
-                          ArrayRef<StringLiteral> names) {
-  StringRef nearest = nearestName(word, llvm::SmallVector<StringRef>(names));
+                          ArrayRef<StringRef> names) {
+  StringRef nearest = nearestName(word, names);
   bool misspelt = !nearest.empty();
   for (auto [other, ours] : kOtherNames)
     if (nearest.empty() && word.lower() == other &&
@@ -186,57 +216,61 @@ static void addSuggestion(Diagnostic &diagnostic, StringRef word,
   if (!nearest.empty())
     Context::addHelp(diagnostic, "did you mean " + quote(nearest) + "?");
   if (!misspelt)
-    Context::addHelp(diagnostic, "use " + anyOf(names));
+    Context::addHelp(diagnostic, "use " + quoteAll(names));
 }
 
 static Diagnostic &notInVersion(Context &context, SourceLoc loc,
                                 StringRef word) {
   return context.error("E-NOT-IN-VERSION", std::move(loc),
-                       quote(word) + " is not in version " + kLanguageVersion +
-                           " of the language");
+                       quote(word) + " is not in version " +
+                           kLanguageVersion.str() + " of the language");
 }
 
 std::optional<unsigned> spec::readEnum(Context &context, const Node &node,
-                                       ArrayRef<StringLiteral> names,
-                                       ArrayRef<StringLiteral> later) {
+                                       ArrayRef<Word> names,
+                                       ArrayRef<Word> later) {
+  std::string legal = anyOf(context, names);
   if (node.kind != Node::Kind::String) {
-    wrongType(context, node, anyOf(names));
+    wrongType(context, node, legal);
     return std::nullopt;
   }
-  const auto *it = llvm::find(names, StringRef(node.string));
-  if (it != names.end())
-    return unsigned(it - names.begin());
   SourceLoc loc = context.document.loc(node);
-  if (llvm::is_contained(later, StringRef(node.string).lower())) {
+  for (const Word &name : names)
+    if (name.text == node.string)
+      return context.has(name.since, loc, quote(name))
+                 ? std::optional<unsigned>(&name - names.begin())
+                 : std::nullopt;
+  if (isOneOf(later, StringRef(node.string).lower())) {
     Context::addHelp(notInVersion(context, loc, node.string),
-                     "this version has " + anyOf(names));
+                     "this version has " + legal);
     return std::nullopt;
   }
-  Diagnostic &diagnostic = context.error(
-      "E-VALUE", loc, "expected " + anyOf(names) + found(context, node));
-  addSuggestion(diagnostic, node.string, names);
+  Diagnostic &diagnostic =
+      context.error("E-VALUE", loc, "expected " + legal + found(context, node));
+  addSuggestion(diagnostic, node.string, wordsOf(context.version, names));
   return std::nullopt;
 }
 
 std::optional<unsigned> spec::readKind(Context &context, const Node &node,
-                                       ArrayRef<StringLiteral> kinds,
-                                       ArrayRef<StringLiteral> later) {
+                                       ArrayRef<Word> kinds,
+                                       ArrayRef<Word> later) {
   if (node.kind == Node::Kind::String)
     return readEnum(context, node, kinds, later);
   if (node.kind != Node::Kind::Object) {
-    wrongType(context, node, anyOf(kinds) + " or an object with `kind`");
+    wrongType(context, node,
+              anyOf(context, kinds) + " or an object with `kind`");
     return std::nullopt;
   }
   if (const Node *kind = node.find("kind"))
     return readEnum(context, *kind, kinds, later);
   Diagnostic &diagnostic = context.error(
       "E-MISSING-KEY", context.document.loc(node), "missing key `kind`");
-  Context::addHelp(diagnostic, "use " + anyOf(kinds));
+  Context::addHelp(diagnostic, "use " + anyOf(context, kinds));
   return std::nullopt;
 }
 
-Fields::Fields(Context &context, const Node &node,
-               ArrayRef<StringLiteral> known, Form form)
+Fields::Fields(Context &context, const Node &node, ArrayRef<Word> known,
+               Form form)
     : context(context), node(node),
       readable(
           node.kind == Node::Kind::Object ||
@@ -246,10 +280,14 @@ Fields::Fields(Context &context, const Node &node,
   if (node.kind != Node::Kind::Object)
     return;
   for (const Node *member : node.children) {
-    if (llvm::is_contained(known, StringRef(member->key)))
-      continue;
+    const auto *word = llvm::find_if(
+        known, [&](const Word &word) { return word.text == member->key; });
     SourceLoc loc = context.document.keyLoc(*member);
-    if (llvm::is_contained(kLaterPrimitives, StringRef(member->key))) {
+    if (word != known.end()) {
+      context.has(word->since, loc, quote(*word));
+      continue;
+    }
+    if (isOneOf(kLaterPrimitives, member->key)) {
       Context::addHelp(notInVersion(context, loc, member->key),
                        "this version has `streams`, `codec`, `layout` and "
                        "`reads`");
@@ -257,7 +295,7 @@ Fields::Fields(Context &context, const Node &node,
     }
     Diagnostic &diagnostic = context.error("E-UNKNOWN-KEY", loc,
                                            "unknown key " + quote(member->key));
-    addSuggestion(diagnostic, member->key, known);
+    addSuggestion(diagnostic, member->key, wordsOf(context.version, known));
   }
 }
 

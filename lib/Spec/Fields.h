@@ -8,6 +8,7 @@
 #define KVC_LIB_SPEC_FIELDS_H
 
 #include "lib/Spec/LocatedJson.h"
+#include "lib/Spec/Version.h"
 #include "lib/Support/Words.h"
 
 #include "llvm/ADT/ArrayRef.h"
@@ -27,11 +28,17 @@ public:
   Diagnostic &error(const char *code, SourceLoc loc, std::string message);
   bool failed() const { return errors != 0; }
 
+  /// Whether the spec's version has what came with `since`; reports `what`,
+  /// which stands at `loc`, if not.
+  bool has(Version since, const SourceLoc &loc, const std::string &what);
+
   static void addNote(Diagnostic &to, SourceLoc loc, std::string message);
   /// Help stands at the place of the error.
   static void addHelp(Diagnostic &to, std::string message);
 
   const Document &document;
+  /// The spec's; the newest until it is read.
+  Version version = Version(std::size(kVersions) - 1);
   static constexpr unsigned kMaxErrors = 50;
 
 private:
@@ -48,16 +55,14 @@ std::optional<double> readNumber(Context &context, const Node &node, double low,
 std::optional<std::string> readName(Context &context, const Node &node);
 /// A string out of `names`; returns its index. Those of `later` are names that
 /// the language will have.
-std::optional<unsigned>
-readEnum(Context &context, const Node &node,
-         llvm::ArrayRef<llvm::StringLiteral> names,
-         llvm::ArrayRef<llvm::StringLiteral> later = {});
+std::optional<unsigned> readEnum(Context &context, const Node &node,
+                                 llvm::ArrayRef<Word> names,
+                                 llvm::ArrayRef<Word> later = {});
 /// The `kind` of an object, or a string that stands for an object with that
 /// kind and defaults; returns its index in `kinds`.
-std::optional<unsigned>
-readKind(Context &context, const Node &node,
-         llvm::ArrayRef<llvm::StringLiteral> kinds,
-         llvm::ArrayRef<llvm::StringLiteral> later = {});
+std::optional<unsigned> readKind(Context &context, const Node &node,
+                                 llvm::ArrayRef<Word> kinds,
+                                 llvm::ArrayRef<Word> later = {});
 
 /// One object whose keys are known.
 class Fields {
@@ -67,10 +72,10 @@ public:
     ObjectOrKind, ///< a string is an object with that kind and defaults
   };
   /// Reports a value of another form, and every key that is not in `known`:
-  /// keys of the language that this version lacks by name, others with the one
-  /// that was probably meant, or all that are known.
-  Fields(Context &context, const Node &node,
-         llvm::ArrayRef<llvm::StringLiteral> known, Form form = Form::Object);
+  /// keys of the language that the spec's version lacks by name, others with
+  /// the one that was probably meant, or all that are known.
+  Fields(Context &context, const Node &node, llvm::ArrayRef<Word> known,
+         Form form = Form::Object);
 
   const Node *find(llvm::StringRef key) const { return node.find(key); }
   /// As find, but reports a missing key; `example` shows a legal member.

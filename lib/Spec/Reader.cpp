@@ -4,6 +4,7 @@
 #include "lib/Spec/Check.h"
 #include "lib/Spec/Fields.h"
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FileSystem.h"
 
 #include <cmath>
@@ -13,29 +14,32 @@ using namespace kvc::spec;
 using llvm::StringLiteral;
 using llvm::StringRef;
 
-static constexpr StringLiteral kDTypes[] = {"f32", "f16", "bf16"};
-static constexpr StringLiteral kCodecs[] = {"f32", "f16", "bf16", "int8"};
+static constexpr Word kDTypes[] = {"f32", "f16", "bf16"};
+static constexpr Word kCodecs[] = {"f32", "f16", "bf16", "int8"};
 /// Codecs that others have, and that a later version will.
-static constexpr StringLiteral kLaterCodecs[] = {
+static constexpr Word kLaterCodecs[] = {
     "int1",     "int2",     "int3",   "int4", "int5",  "int6",  "uint2",
     "uint4",    "uint8",    "fp8",    "f8",   "e4m3",  "e5m2",  "fp8_e4m3",
     "fp8_e5m2", "f8e4m3fn", "f8e5m2", "fp4",  "nvfp4", "mxfp4", "mxfp6",
     "mxfp8",    "mxint8",   "nf4",    "e2m1"};
-static constexpr StringLiteral kLayouts[] = {"paged", "contiguous"};
-static constexpr StringLiteral kOrders[] = {"HND", "NHD"};
-static constexpr StringLiteral kReads[] = {"all", "window"};
+static constexpr Word kLayouts[] = {"paged", "contiguous"};
+static constexpr Word kOrders[] = {"HND", "NHD"};
+static constexpr Word kReads[] = {"all", "window"};
 
-static constexpr StringLiteral kTopKeys[] = {
-    "$schema", "kvc", "name", "model", "streams", "layout", "reads", "stores"};
-static constexpr StringLiteral kModelKeys[] = {
+static constexpr Word kTopKeys[] = {"$schema", "kvc",    "name",  "model",
+                                    "streams", "layout", "reads", "stores"};
+static constexpr Word kModelKeys[] = {
     "layers", "q_heads",       "kv_heads",     "head_dim",
     "dtype",  "softmax_scale", "logit_softcap"};
-static constexpr StringLiteral kStoreKeys[] = {"name", "scope", "streams",
-                                               "layout", "reads"};
+static constexpr Word kStoreKeys[] = {"name", "scope", "streams", "layout",
+                                      "reads"};
 
 static constexpr unsigned kMaxLayers = 1024, kMaxHeads = 1024;
 static constexpr unsigned kMinDim = 8, kMaxDim = 576, kDimStep = 8;
 static constexpr unsigned kMaxPage = 256, kMaxStores = 256;
+/// Of lists of layers: the canonical text, which writes out every default, must
+/// pass the gate as well.
+static constexpr size_t kMaxListed = 65536;
 static constexpr unsigned kMaxTokens = INT32_MAX;
 static constexpr double kMinScale = 1e-6, kMaxScale = 1e6;
 
@@ -61,8 +65,13 @@ private:
   void readStore(const Node &node, Store &store);
   void readCaching(const Fields &fields, Store &store);
   void readScope(const Node &node, Scope &scope);
-  void readRange(const Node &node, unsigned &begin, unsigned &end,
-                 unsigned limit);
+  void readLayers(const Node &node, std::vector<unsigned> &layers);
+  void readLayerSteps(const Node &node, std::vector<unsigned> &layers);
+  void readLayerList(const Node &node, std::vector<unsigned> &layers);
+  bool checkOrder(const Node &node, unsigned begin, unsigned end,
+                  const std::string &help = "");
+  bool readRange(const Node &node, unsigned &begin, unsigned &end,
+                 unsigned limit, const std::string &others = "");
   void readStream(const Node &node, Stream &stream);
   void readCodec(const Node &node, Codec &codec);
   void readLayout(const Node &node, Layout &layout);
@@ -71,6 +80,7 @@ private:
   Context &context;
   Spec &spec;
   Model &model;
+  size_t listed = 0; ///< layers in lists, of all stores
 };
 
 } // namespace
@@ -82,14 +92,20 @@ void Reader::readInto(unsigned &field, const Node *node, unsigned low,
 }
 
 void Reader::readVersion(const Node &node) {
-  if (node.kind == Node::Kind::String && node.string == kLanguageVersion)
-    return;
-  std::string version = std::string("\"") + kLanguageVersion + "\"";
+  std::vector<std::string> texts;
+  for (const auto &[index, version] : llvm::enumerate(kVersions)) {
+    if (node.kind == Node::Kind::String && node.string == version) {
+      context.version = Version(index);
+      return;
+    }
+    texts.push_back("\"" + version.str() + "\"");
+  }
   Diagnostic &diagnostic = context.error(
       "E-VERSION", at(node),
-      "expected version `" + version + "` of the language, found " +
-          quote(context.document.text(node)));
-  Context::addHelp(diagnostic, "use `" + version + "`");
+      "expected a version of the language, " +
+          quoteAll(llvm::SmallVector<StringRef>(texts.begin(), texts.end())) +
+          ", found " + quote(context.document.text(node)));
+  Context::addHelp(diagnostic, "use " + quote(texts.back()));
 }
 
 /// Where messages about the one store point that has no object of its own: what
@@ -102,12 +118,14 @@ static const Node &implicitStore(const Node &root) {
 }
 
 void Reader::readTop(const Node &root) {
+  // First: which keys there are depends on it.
+  if (const Node *version = root.find("kvc"))
+    readVersion(*version);
   Fields top(context, root, kTopKeys);
   if (const Node *schema = top.find("$schema"))
     if (schema->kind != Node::Kind::String)
       context.error("E-TYPE", at(*schema), "expected a string");
-  if (const Node *version = top.require("kvc", "\"kvc\": \"0.1\""))
-    readVersion(*version);
+  top.require("kvc", ("\"kvc\": \"" + kLanguageVersion + "\"").str());
   if (const Node *name = top.require("name", "\"name\": \"my_cache\""))
     spec.name = readName(context, *name).value_or("");
   if (const Node *node = top.require("model", "\"model\": {\"layers\": 32, "
@@ -119,7 +137,7 @@ void Reader::readTop(const Node &root) {
     store.name = "main";
     store.scope.loc = at(root);
     store.loc = at(implicitStore(root));
-    store.scope.layerEnd = model.layers;
+    store.scope.layers = layerRange(0, model.layers);
     store.scope.headEnd = model.kvHeads;
     readCaching(top, store);
     return;
@@ -209,7 +227,7 @@ void Reader::readStore(const Node &node, Store &store) {
   store.loc = store.scope.loc = at(node);
   if (const Node *name = fields.require("name", "\"name\": \"full\""))
     store.name = readName(context, *name).value_or("");
-  store.scope.layerEnd = model.layers;
+  store.scope.layers = layerRange(0, model.layers);
   store.scope.headEnd = model.kvHeads;
   if (const Node *scope = fields.find("scope"))
     readScope(*scope, store.scope);
@@ -220,32 +238,129 @@ void Reader::readScope(const Node &node, Scope &scope) {
   Fields fields(context, node, {"layers", "heads"});
   scope.loc = at(node);
   if (const Node *layers = fields.find("layers"))
-    readRange(*layers, scope.layerBegin, scope.layerEnd, kMaxLayers);
+    readLayers(*layers, scope.layers);
   if (const Node *heads = fields.find("heads"))
-    readRange(*heads, scope.headBegin, scope.headEnd, kMaxHeads);
+    if (!readRange(*heads, scope.headBegin, scope.headEnd, kMaxHeads))
+      scope.headEnd = 0;
 }
 
-void Reader::readRange(const Node &node, unsigned &begin, unsigned &end,
-                       unsigned limit) {
-  begin = end = 0;
+void Reader::readLayers(const Node &node, std::vector<unsigned> &layers) {
+  layers.clear();
+  if (node.kind != Node::Kind::Object) {
+    unsigned begin = 0, end = 0;
+    std::string others;
+    if (context.version >= Version::V0_2)
+      others = ", or `{\"from\": 0, \"step\": 2}`, or `{\"list\": [0, 5, 11]}`";
+    if (readRange(node, begin, end, kMaxLayers, others))
+      layers = layerRange(begin, end);
+    return;
+  }
+  if (!context.has(Version::V0_2, at(node), "an object of layers"))
+    return;
+  if (node.find("list"))
+    readLayerList(node, layers);
+  else
+    readLayerSteps(node, layers);
+}
+
+/// {"from": 0, "to": 42, "step": 2}
+void Reader::readLayerSteps(const Node &node, std::vector<unsigned> &layers) {
+  Fields fields(context, node, {"from", "to", "step", "list"});
+  const Node *from = fields.find("from"), *to = fields.find("to"),
+             *stride = fields.find("step");
+  std::optional<unsigned> begin = 0, end = model.layers, step = 1;
+  if (from)
+    begin = readInteger(context, *from, 0, kMaxLayers - 1);
+  if (to)
+    end = readInteger(context, *to, 1, kMaxLayers);
+  if (stride)
+    step = readInteger(context, *stride, 1, kMaxLayers);
+  // 0: the model's layers could not be read.
+  if (!begin || !end || !*end || !step)
+    return;
+  std::string help;
+  if (!to)
+    help = "`to` is the model's number of layers where it is left out";
+  if (!checkOrder(node, *begin, *end, help))
+    return;
+  layers = layerRange(*begin, *end, *step);
+}
+
+/// {"list": [0, 5, 11]}
+void Reader::readLayerList(const Node &node, std::vector<unsigned> &layers) {
+  Fields fields(context, node, {"list", "from", "to", "step"});
+  for (const char *key : {"from", "to", "step"})
+    if (const Node *other = fields.find(key)) {
+      context.error("E-CONFLICT", context.document.keyLoc(*other),
+                    quote(key) + " stands beside `list`, which names each "
+                                 "layer");
+      return;
+    }
+  const Node &list = *fields.find("list");
+  size_t count = list.children.size();
+  if (list.kind != Node::Kind::Array || count < 1 || count > kMaxLayers) {
+    Diagnostic &diagnostic = context.error(
+        "E-TYPE", at(list),
+        "expected an array of 1 to " + std::to_string(kMaxLayers) + " layers");
+    Context::addHelp(diagnostic, "for example `{\"list\": [0, 5, 11]}`");
+    return;
+  }
+  std::vector<unsigned> read;
+  for (const Node *child : list.children) {
+    auto layer = readInteger(context, *child, 0,
+                             (model.layers ? model.layers : kMaxLayers) - 1);
+    if (!layer)
+      return;
+    if (!read.empty() && *layer <= read.back()) {
+      context.error("E-SCOPE", at(*child),
+                    "expected layers in ascending order, each once, found " +
+                        std::to_string(*layer) + " after " +
+                        std::to_string(read.back()));
+      return;
+    }
+    read.push_back(*layer);
+  }
+  listed += count;
+  if (listed > kMaxListed) {
+    context.error("E-RANGE", at(list),
+                  "the lists of all stores together have at most " +
+                      std::to_string(kMaxListed) + " layers");
+    return;
+  }
+  layers = std::move(read);
+}
+
+/// Whether `node`, a range [begin, end), is not empty.
+bool Reader::checkOrder(const Node &node, unsigned begin, unsigned end,
+                        const std::string &help) {
+  if (begin < end)
+    return true;
+  Diagnostic &diagnostic =
+      context.error("E-SCOPE", at(node),
+                    "a range [begin, end) has begin < end, found " +
+                        std::to_string(begin) + " to " + std::to_string(end));
+  if (!help.empty())
+    Context::addHelp(diagnostic, help);
+  return false;
+}
+
+bool Reader::readRange(const Node &node, unsigned &begin, unsigned &end,
+                       unsigned limit, const std::string &others) {
   if (node.kind != Node::Kind::Array || node.children.size() != 2) {
     Diagnostic &diagnostic = context.error(
-        "E-TYPE", at(node), "a range is an array [begin, end) of two integers");
-    Context::addHelp(diagnostic, "for example `[0, 16]` for 0 to 15");
-    return;
+        "E-TYPE", at(node),
+        "a range is an array [begin, end) of two integers, found " +
+            quote(context.document.text(node)));
+    Context::addHelp(diagnostic, "for example `[0, 16]` for 0 to 15" + others);
+    return false;
   }
   auto first = readInteger(context, *node.children[0], 0, limit - 1);
   auto last = readInteger(context, *node.children[1], 1, limit);
-  if (!first || !last)
-    return;
-  if (*first >= *last) {
-    context.error("E-SCOPE", at(node),
-                  "a range [begin, end) has begin < end, found " +
-                      quote(context.document.text(node)));
-    return;
-  }
+  if (!first || !last || !checkOrder(node, *first, *last))
+    return false;
   begin = *first;
   end = *last;
+  return true;
 }
 
 /// What both a store and the top level may say about caching.
@@ -283,7 +398,7 @@ void Reader::readCodec(const Node &node, Codec &codec) {
   std::optional<unsigned> kind = readKind(context, node, kCodecs, kLaterCodecs);
   if (!kind)
     return;
-  if (kCodecs[*kind] != "int8") {
+  if (kCodecs[*kind].text != "int8") {
     Fields fields(context, node, {"kind"}, Fields::Form::ObjectOrKind);
     codec = FloatCodec{DType(*kind)};
     return;
@@ -301,8 +416,8 @@ void Reader::readLayout(const Node &node, Layout &layout) {
   std::optional<unsigned> kind = readKind(context, node, kLayouts);
   if (!kind)
     return;
-  layout.paged = kLayouts[*kind] == "paged";
-  std::vector<StringLiteral> keys = {"kind", "order"};
+  layout.paged = kLayouts[*kind].text == "paged";
+  std::vector<Word> keys = {"kind", "order"};
   if (layout.paged)
     keys.push_back("page");
   Fields fields(context, node, keys, Fields::Form::ObjectOrKind);
@@ -317,7 +432,7 @@ void Reader::readRead(const Node &node, Read &read) {
   std::optional<unsigned> kind = readKind(context, node, kReads);
   if (!kind)
     return;
-  if (kReads[*kind] == "all") {
+  if (kReads[*kind].text == "all") {
     Fields fields(context, node, {"kind"}, Fields::Form::ObjectOrKind);
     return;
   }

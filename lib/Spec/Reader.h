@@ -3,16 +3,20 @@
 #define KVC_LIB_SPEC_READER_H
 
 #include "lib/Spec/Spec.h"
+#include "lib/Spec/Version.h"
 
 #include <string_view>
 
 namespace kvc::spec {
 
-/// The value of the key `kvc` that this reader reads.
-inline constexpr char kLanguageVersion[] = "0.1";
+/// The newest of the versions that this reader reads.
+inline constexpr llvm::StringLiteral kLanguageVersion =
+    kVersions[std::size(kVersions) - 1];
 
 /// Reads `text` (named `file` in messages): gate (size, depth, node count),
 /// parse with locations, shape of every object, then the rules between fields.
+/// A spec means in every later version what it means in its own, and may use
+/// what its own has.
 /// Reports as many independent errors as it can in one run; returns nullopt if
 /// there was any. Never throws, and never crashes on any bytes.
 std::optional<Spec> read(std::string_view text, std::string file,

@@ -37,7 +37,7 @@ uint64_t spec::pageBytes(const Store &store) {
 uint64_t spec::tokenBytes(const Spec &spec) {
   uint64_t sum = 0;
   for (const Store &store : spec.stores)
-    sum += tokenBytes(store) * (store.scope.layerEnd - store.scope.layerBegin);
+    sum += tokenBytes(store) * store.scope.layers.size();
   return sum;
 }
 

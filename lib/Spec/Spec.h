@@ -2,11 +2,12 @@
 //
 // What a spec says, after reading and checking: plain data, no JSON, no MLIR.
 // The ten primitives of the language are streams, codec, position, layout,
-// state, score, evict, read, tiers and sharing. This version of the language
-// has streams, codec, layout and read; the reader refuses the keys of the
-// others by name ("not in version 0.1"), and each will arrive here as one more
-// member of `Store` (position, state, score, evict, read) or `Spec` (tiers,
-// sharing).
+// state, score, evict, read, tiers and sharing. The language has streams,
+// codec, layout and read so far; the reader refuses the keys of the others by
+// name (E-NOT-IN-VERSION), and each will arrive here as one more member of
+// `Store` (position, state, score, evict, read) or `Spec` (tiers, sharing).
+// Nothing here says in which version of the language a spec was written: its
+// meaning does not depend on it.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_LIB_SPEC_SPEC_H
@@ -74,13 +75,21 @@ struct Read {
   SourceLoc loc;
 };
 
-/// Half-open ranges. Defaults (all layers, all heads) are filled in by the
-/// reader.
+/// Defaults (all layers, all heads) are filled in by the reader.
 struct Scope {
-  unsigned layerBegin = 0, layerEnd = 0;
-  unsigned headBegin = 0, headEnd = 0; ///< kv heads
+  std::vector<unsigned> layers;        ///< ascending, each once
+  unsigned headBegin = 0, headEnd = 0; ///< kv heads, half-open
   SourceLoc loc;
+
+  bool covers(unsigned layer) const;
 };
+
+/// begin, begin + step, ... below end.
+std::vector<unsigned> layerRange(unsigned begin, unsigned end,
+                                 unsigned step = 1);
+/// The distance of neighbours in an ascending list, if all are as far apart;
+/// 1 if there is one only.
+std::optional<unsigned> stepOf(const std::vector<unsigned> &layers);
 
 /// One class of (layer, kv head) pairs that are cached in the same way.
 struct Store {

@@ -1,7 +1,8 @@
-//===- Words.cpp - names in messages --------------------------------------===//
+//===- Words.cpp - names and numbers in messages --------------------------===//
 #include "lib/Support/Words.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/Sequence.h"
 
 #include <algorithm>
 
@@ -53,4 +54,35 @@ StringRef kvc::nearestName(StringRef word, ArrayRef<StringRef> names) {
     }
   }
   return best;
+}
+
+/// How many of the first numbers are `step` apart.
+static size_t runOf(ArrayRef<unsigned> numbers, unsigned step) {
+  size_t count = 1;
+  while (count < numbers.size() && numbers[count] - numbers[count - 1] == step)
+    ++count;
+  return count;
+}
+
+std::string kvc::rangesOf(ArrayRef<unsigned> numbers) {
+  std::string text;
+  while (!numbers.empty()) {
+    unsigned step = numbers.size() > 1 ? numbers[1] - numbers[0] : 1;
+    size_t count = runOf(numbers, step);
+    // Two with a gap are shorter without a step, and the last of three may
+    // begin a run of its own.
+    if (step > 1 && count < (count == numbers.size() ? 3 : 4))
+      count = 1;
+    text += (text.empty() ? "" : ", ") + std::to_string(numbers[0]);
+    if (count > 1)
+      text += "-" + std::to_string(numbers[count - 1]);
+    if (count > 1 && step > 1)
+      text += " step " + std::to_string(step);
+    numbers = numbers.drop_front(count);
+  }
+  return text;
+}
+
+std::string kvc::rangeOf(unsigned begin, unsigned end) {
+  return rangesOf(llvm::to_vector(llvm::seq(begin, std::max(begin, end))));
 }

@@ -1,5 +1,4 @@
-//===- Words.h - names in messages -------------------------------*- C++
-//-*-===//
+//===- Words.h - names and numbers in messages ------------------*- C++ -*-===//
 #ifndef KVC_LIB_SUPPORT_WORDS_H
 #define KVC_LIB_SUPPORT_WORDS_H
 
@@ -20,6 +19,12 @@ std::string quoteAll(llvm::ArrayRef<llvm::StringRef> names);
 /// meaning is none.
 llvm::StringRef nearestName(llvm::StringRef word,
                             llvm::ArrayRef<llvm::StringRef> names);
+
+/// Ascending numbers in as few words as they take: "0-7", "0-24 step 2",
+/// "0, 5, 11-14".
+std::string rangesOf(llvm::ArrayRef<unsigned> numbers);
+/// The same of begin, begin + 1, ... below end.
+std::string rangeOf(unsigned begin, unsigned end);
 
 } // namespace kvc
 

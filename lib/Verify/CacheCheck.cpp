@@ -33,7 +33,7 @@ static size_t storeBytes(const CompiledStore &store,
   for (const CompiledStore::Plane &plane : store.planes)
     row += plane.rowBytes * store.heads() + 64; // each plane is aligned
   size_t tokens = llvm::alignTo(limits.tokens, page) + 2 * page;
-  size_t layers = store.spec->scope.layerEnd - store.spec->scope.layerBegin;
+  size_t layers = store.spec->scope.layers.size();
   size_t sequences = limits.tight ? limits.sequences : limits.sequences + 2;
   return tokens * sequences * row * layers;
 }
@@ -157,8 +157,8 @@ private:
 void CacheCheck::plan() {
   std::set<unsigned> chosen;
   for (const CompiledStore &store : compiledSpec.stores) {
-    chosen.insert(store.spec->scope.layerBegin);
-    chosen.insert(store.spec->scope.layerEnd - 1);
+    chosen.insert(store.spec->scope.layers.front());
+    chosen.insert(store.spec->scope.layers.back());
   }
   layers.assign(chosen.begin(), chosen.end());
   int64_t dims = model.headDimK + model.headDimV;

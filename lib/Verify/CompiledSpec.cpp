@@ -4,6 +4,7 @@
 #include "lib/Compiler/Describe.h"
 #include "lib/Import/SpecToKvc.h"
 #include "lib/Spec/Canonical.h"
+#include "lib/Support/Words.h"
 
 #include "llvm/Support/FormatVariadic.h"
 
@@ -184,14 +185,14 @@ static std::string compareGeometry(const CompiledStore &store,
     return llvm::formatv("expected {0} planes, found {1}", planes.size(),
                          info.plane_count);
   const spec::Scope &scope = store.spec->scope;
-  if (info.layer_begin != scope.layerBegin ||
-      info.layer_end != scope.layerEnd || info.head_begin != scope.headBegin ||
-      info.head_end != scope.headEnd)
-    return llvm::formatv("expected layers {0} to {1} and kv heads {2} to {3}, "
-                         "found {4} to {5} and {6} to {7}",
-                         scope.layerBegin, scope.layerEnd, scope.headBegin,
-                         scope.headEnd, info.layer_begin, info.layer_end,
-                         info.head_begin, info.head_end);
+  llvm::ArrayRef<uint32_t> layers(info.layers, info.layer_count);
+  if (layers != llvm::ArrayRef(scope.layers) ||
+      info.head_begin != scope.headBegin || info.head_end != scope.headEnd)
+    return llvm::formatv(
+        "expected layers {0} and kv heads {1}, found {2} and "
+        "{3}",
+        rangesOf(scope.layers), rangeOf(scope.headBegin, scope.headEnd),
+        rangesOf(layers), rangeOf(info.head_begin, info.head_end));
   if (info.page_tokens != (store.paged() ? store.page() : 0))
     return llvm::formatv("expected pages of {0}, found {1}", store.page(),
                          info.page_tokens);

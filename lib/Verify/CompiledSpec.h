@@ -89,9 +89,7 @@ struct CompiledStore {
   bool paged() const { return spec->layout.paged; }
   int64_t page() const { return spec->layout.page; }
   bool quantised() const { return planes.size() > 2; }
-  bool covers(unsigned layer) const {
-    return layer >= spec->scope.layerBegin && layer < spec->scope.layerEnd;
-  }
+  bool covers(unsigned layer) const { return spec->scope.covers(layer); }
   /// The kernel that a sequence with that many query tokens gets.
   const Variant &variantFor(int64_t queries) const;
   /// How many splits its kernel cuts a sequence into, those that no query sees

@@ -15,7 +15,8 @@ namespace {
 
 class Generator {
 public:
-  Generator(uint64_t seed, uint64_t index) : random(seed, index, 'S') {}
+  Generator(uint64_t seed, uint64_t index)
+      : random(seed, index, 'S'), deal(seed, index, 'L') {}
   spec::Spec draw(uint64_t index);
 
 private:
@@ -40,9 +41,11 @@ private:
   spec::Codec codec();
   spec::Layout layout();
   spec::Read read();
+  void dealLayers(spec::Spec &spec);
   void drawScopes(spec::Spec &spec);
 
   Random random;
+  Random deal; ///< of layers; a stream of its own keeps all else as it was
 };
 
 } // namespace
@@ -121,6 +124,25 @@ spec::Read Generator::read() {
   return read;
 }
 
+/// Deals the layers of stores that have a range each: in turn, or any way that
+/// leaves each one.
+void Generator::dealLayers(spec::Spec &spec) {
+  size_t hands = spec.stores.size();
+  if (hands < 2 || !deal.percent(60))
+    return;
+  // Few layers have few ways to lie, and kernels see only the first and last.
+  unsigned &layers = spec.model.layers;
+  layers = std::max<unsigned>(layers, deal.range(hands, 12));
+  bool inTurn = deal.percent(50);
+  for (spec::Store &store : spec.stores)
+    store.scope.layers.clear();
+  for (unsigned layer = 0; layer < layers; ++layer) {
+    size_t hand =
+        layer < hands || inTurn ? layer % hands : deal.range(0, hands - 1);
+    spec.stores[hand].scope.layers.push_back(layer);
+  }
+}
+
 /// One store for all, or up to four that share the layers or the heads.
 void Generator::drawScopes(spec::Spec &spec) {
   const spec::Model &model = spec.model;
@@ -134,18 +156,20 @@ void Generator::drawScopes(spec::Spec &spec) {
   for (unsigned part = 0; part < parts; ++part) {
     spec::Store &store = spec.stores.emplace_back();
     store.name = kNames[part];
-    store.scope.layerEnd = model.layers;
-    store.scope.headEnd = model.kvHeads;
-    unsigned &begin = byLayer ? store.scope.layerBegin : store.scope.headBegin;
-    unsigned &end = byLayer ? store.scope.layerEnd : store.scope.headEnd;
     unsigned later = parts - part - 1; // each wants one at least
-    begin = from;
-    end = from = later ? random.range(from + 1, size - later) : size;
+    unsigned end = later ? random.range(from + 1, size - later) : size;
+    store.scope.layers = byLayer ? spec::layerRange(from, end)
+                                 : spec::layerRange(0, model.layers);
+    store.scope.headBegin = byLayer ? 0 : from;
+    store.scope.headEnd = byLayer ? model.kvHeads : end;
+    from = end;
     store.k = {model.headDimK, codec(), {}, {}};
     store.v = {model.headDimV, codec(), {}, {}};
     store.layout = layout();
     store.read = read();
   }
+  if (byLayer)
+    dealLayers(spec);
 }
 
 spec::Spec Generator::draw(uint64_t index) {

@@ -112,8 +112,8 @@ std::vector<LayerTensors> verify::makeLayers(const spec::Spec &spec,
                                              int64_t tokens, uint64_t seed) {
   std::set<unsigned> chosen;
   for (const spec::Store &store : spec.stores) {
-    chosen.insert(store.scope.layerBegin);
-    chosen.insert(store.scope.layerEnd - 1);
+    chosen.insert(store.scope.layers.front());
+    chosen.insert(store.scope.layers.back());
   }
   const spec::Model &model = spec.model;
   std::vector<LayerTensors> layers;

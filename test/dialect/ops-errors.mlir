@@ -11,8 +11,38 @@ kvc.store @full layers 0 to 30 heads 3 to 0 of 3 queries 9 read(#kvc.read_all) :
 
 // -----
 
-// expected-error@+1 {{attribute 'layer_begin' failed to satisfy constraint}}
+// expected-error@+1 {{expected layers within 0 to 4096 and a step of at least 1, found -5 to -1 step 1}}
 kvc.store @full layers -5 to -1 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{expected layers within 0 to 4096 and a step of at least 1, found 0 to 4097 step 1}}
+kvc.store @full layers 0 to 4097 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{expected layers within 0 to 4096 and a step of at least 1, found 0 to 30 step 0}}
+kvc.store @full layers 0 to 30 step 0 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{covers no layer or no head}}
+kvc.store @full layers [] heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{expected layers in ascending order, each once}}
+kvc.store @full layers [0, 5, 5] heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{expected layers from 0 to 4095}}
+kvc.store @full layers [0, 9223372036854775807] heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+
+// -----
+
+// expected-error@+1 {{expected layers from 0 to 4095}}
+kvc.store @full layers [-9223372036854775808, 0, 9223372036854775807] heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 
 // -----
 
@@ -369,11 +399,11 @@ func.func @f(%po: tensor<?x?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
   return
 }
 // expected-error@+1 {{requires attribute 'cache'}}
-"kvc.store"() {sym_name = "full", layer_begin = 0 : i64, layer_end = 1 : i64, head_begin = 0 : i64, head_end = 3 : i64, kv_heads = 3 : i64, q_heads = 9 : i64, read = #kvc.read_all} : () -> ()
+"kvc.store"() {sym_name = "full", layers = array<i64: 0>, head_begin = 0 : i64, head_end = 3 : i64, kv_heads = 3 : i64, q_heads = 9 : i64, read = #kvc.read_all} : () -> ()
 
 // -----
 
 %po, %pl = "t.t"() : () -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>)
 %o, %lse = kvc.merge @full, %po, %pl : tensor<?x?x9x32xf32>, tensor<?x?x9xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
 // expected-error@+1 {{attribute 'cache' failed to satisfy constraint}}
-"kvc.store"() {sym_name = "full", layer_begin = 0 : i64, layer_end = 1 : i64, head_begin = 0 : i64, head_end = 3 : i64, kv_heads = 3 : i64, q_heads = 9 : i64, read = #kvc.read_all, cache = i32} : () -> ()
+"kvc.store"() {sym_name = "full", layers = array<i64: 0>, head_begin = 0 : i64, head_end = 3 : i64, kv_heads = 3 : i64, q_heads = 9 : i64, read = #kvc.read_all, cache = i32} : () -> ()

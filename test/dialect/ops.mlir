@@ -20,6 +20,18 @@ kvc.store @flat layers 31 to 32 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
 // CHECK: kvc.store @flatter {{.*}} layout = #kvc.contiguous<HND>>
 kvc.store @flatter layers 32 to 33 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
   : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.float<f16>, layout = #kvc.contiguous<HND>>
+// CHECK: kvc.store @even layers 0 to 41 step 2 heads
+kvc.store @even layers 0 to 42 step 2 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
+  : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.float<f16>, layout = #kvc.contiguous<HND>>
+// CHECK: kvc.store @few layers [5, 11, 4095] heads
+kvc.store @few layers [5, 11, 4095] heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
+  : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.float<f16>, layout = #kvc.contiguous<HND>>
+// CHECK: kvc.store @two layers [0, 5] heads
+kvc.store @two layers 0 to 10 step 5 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
+  : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.float<f16>, layout = #kvc.contiguous<HND>>
+// CHECK: kvc.store @neighbours layers 3 to 6 heads
+kvc.store @neighbours layers [3, 4, 5] heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
+  : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.float<f16>, layout = #kvc.contiguous<HND>>
 
 // CHECK-LABEL: func.func @append(
 // CHECK-SAME: %[[K:.*]]: tensor<?x3x64xbf16>, %[[V:.*]]: tensor<?x3x64xbf16>, %[[SLOT:.*]]: tensor<?xi64>, %[[CACHE:.*]]: !kvc.cache<

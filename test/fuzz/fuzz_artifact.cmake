@@ -1,7 +1,7 @@
 # All that reads an artifact: container, manifest, objects.
 find_program(KVC_PYTHON3 python3 REQUIRED)
 file(GLOB goldens CONFIGURE_DEPENDS
-  ${PROJECT_SOURCE_DIR}/test/unit/Artifact/golden-2.*.kvca)
+  ${PROJECT_SOURCE_DIR}/test/unit/Artifact/golden-3.*.kvca)
 set(artifact_seeds)
 foreach(golden ${goldens})
   get_filename_component(stem ${golden} NAME_WLE)

@@ -100,8 +100,8 @@ static void addCounts(std::vector<Mutation> &list) {
   list.push_back({"model: one layer more",
                   [](spec::Spec &spec) {
                     for (spec::Store &store : spec.stores)
-                      if (store.scope.layerEnd == spec.model.layers)
-                        ++store.scope.layerEnd;
+                      if (store.scope.covers(spec.model.layers - 1))
+                        store.scope.layers.push_back(spec.model.layers);
                     ++spec.model.layers;
                   },
                   /*ofLayers=*/true});
@@ -120,10 +120,29 @@ static void addCounts(std::vector<Mutation> &list) {
                   [](spec::Spec &spec) {
                     if (spec.stores.size() < 2)
                       return;
-                    ++spec.stores[0].scope.layerEnd;
-                    ++spec.stores[1].scope.layerBegin;
+                    auto &first = spec.stores[0].scope.layers,
+                         &second = spec.stores[1].scope.layers;
+                    first.push_back(second.front());
+                    llvm::sort(first);
+                    second.erase(second.begin());
                   },
                   /*ofLayers=*/true});
+  list.push_back({"stores: two change layers",
+                  [](spec::Spec &spec) {
+                    if (spec.stores.size() > 1)
+                      std::swap(spec.stores[0].scope.layers,
+                                spec.stores[1].scope.layers);
+                  },
+                  /*ofLayers=*/true});
+  list.push_back(
+      {"stores: the layers are dealt",
+       [](spec::Spec &spec) {
+         for (spec::Store &store : spec.stores)
+           store.scope.layers.clear();
+         for (unsigned i = 0; i < spec.model.layers; ++i)
+           spec.stores[i % spec.stores.size()].scope.layers.push_back(i);
+       },
+       /*ofLayers=*/true});
   list.push_back({"stores: two change names", [](spec::Spec &spec) {
                     if (spec.stores.size() > 1)
                       std::swap(spec.stores[0].name, spec.stores[1].name);

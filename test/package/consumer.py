@@ -31,9 +31,9 @@ PlaneInfo = struct("PlaneInfo", [
     ("stream", TEXT), ("role", TEXT), ("type", TEXT), ("elements", U32),
     ("token_stride", U32), ("head_stride", U32), ("page_offset", U64)])
 StoreInfo = struct("StoreInfo", [
-    ("size", SIZE), ("name", TEXT), ("layer_begin", U32), ("layer_end", U32),
-    ("head_begin", U32), ("head_end", U32), ("page_tokens", U32),
-    ("page_bytes", U64), ("plane_count", U32),
+    ("size", SIZE), ("name", TEXT), ("layers", c.POINTER(U32)),
+    ("layer_count", U32), ("head_begin", U32), ("head_end", U32),
+    ("page_tokens", U32), ("page_bytes", U64), ("plane_count", U32),
     ("planes", PlaneInfo * MAX_PLANES)])
 Plane = struct("Plane", [("base", PTR), ("outer_stride", I64),
                          ("head_stride", I64)])

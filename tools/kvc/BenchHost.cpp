@@ -153,7 +153,7 @@ static Cache makeCache(const Subject &subject, kvc_program *program,
                        unsigned sequences) {
   size_t bytes = 0;
   for (const artifact::StoreInfo &store : subject.manifest.stores) {
-    size_t tokenBytes = 0, layers = store.layerEnd - store.layerBegin;
+    size_t tokenBytes = 0, layers = store.layers.size();
     for (const artifact::PlaneInfo &plane : store.planes)
       tokenBytes += plane.tokenStride * (store.headEnd - store.headBegin);
     size_t pages = store.paged ? (kSteps + store.page - 1) / store.page : 1;

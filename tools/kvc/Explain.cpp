@@ -4,6 +4,7 @@
 #include "lib/Compiler/Remarks.h"
 #include "lib/Spec/Reader.h"
 #include "lib/Spec/Size.h"
+#include "lib/Support/Words.h"
 #include "tools/kvc/Cli.h"
 
 #include "llvm/Support/Format.h"
@@ -80,7 +81,7 @@ struct Explanation {
 
 static StoreCost costOf(const spec::Model &model, const spec::Store &store) {
   StoreCost cost;
-  uint64_t layers = store.scope.layerEnd - store.scope.layerBegin;
+  uint64_t layers = store.scope.layers.size();
   uint64_t heads = store.scope.headEnd - store.scope.headBegin;
   cost.tokenBytes = layers * spec::tokenBytes(store);
   cost.bf16TokenBytes = layers * heads * (store.k.dim + store.v.dim) * 2;
@@ -174,11 +175,8 @@ static void printStores(llvm::raw_ostream &os, const Explanation &all) {
   Table table({"store", "layers", "kv heads", "K", "V", "layout", "reads",
                ">B/token/layer", ">B/token", ">of bf16"});
   for (const auto &[store, cost] : llvm::zip(all.spec.stores, all.stores))
-    table.row({store.name,
-               std::to_string(store.scope.layerBegin) + ".." +
-                   std::to_string(store.scope.layerEnd),
-               std::to_string(store.scope.headBegin) + ".." +
-                   std::to_string(store.scope.headEnd),
+    table.row({store.name, rangesOf(store.scope.layers),
+               rangeOf(store.scope.headBegin, store.scope.headEnd),
                codecName(store.k), codecName(store.v), layoutName(store.layout),
                readName(store.read), std::to_string(spec::tokenBytes(store)),
                std::to_string(cost.tokenBytes), ofBf16(cost)});

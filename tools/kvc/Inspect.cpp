@@ -2,6 +2,7 @@
 #include "lib/Artifact/Bundle.h"
 #include "lib/Artifact/KernelKey.h"
 #include "lib/Compiler/Remarks.h"
+#include "lib/Support/Words.h"
 #include "tools/kvc/Cli.h"
 #include "tools/kvc/InspectGpu.h"
 
@@ -34,19 +35,14 @@ static llvm::StringRef textOf(std::span<const uint8_t> bytes) {
   return {reinterpret_cast<const char *>(bytes.data()), bytes.size()};
 }
 
-static std::string range(uint32_t begin, uint32_t end) {
-  return std::to_string(begin) + ".." + std::to_string(end);
-}
-
 static void printStores(llvm::raw_ostream &os, const artifact::Manifest &m) {
   Table table({"store", "layers", "kv heads", "plane", "type", ">per token",
                ">at", ">page bytes"});
   for (const artifact::StoreInfo &store : m.stores)
     for (const artifact::PlaneInfo &plane : store.planes) {
       bool first = &plane == &store.planes.front();
-      table.row({first ? store.name : "",
-                 first ? range(store.layerBegin, store.layerEnd) : "",
-                 first ? range(store.headBegin, store.headEnd) : "",
+      table.row({first ? store.name : "", first ? rangesOf(store.layers) : "",
+                 first ? rangeOf(store.headBegin, store.headEnd) : "",
                  plane.stream + " " + plane.role, plane.type,
                  std::to_string(plane.tokenBytes) + " B",
                  store.paged ? std::to_string(plane.pageOffset) : "-",

@@ -23,8 +23,8 @@
  * - Structs that may grow start with `size`; set it to sizeof(the struct).
  *   Fields beyond the caller's size read as 0. A size that ends inside a field
  *   is KVC_INVALID_ARGUMENT.
- * - A kvc_append or kvc_attend without rows does nothing and needs no buffers; a
- *   step of a cache has at least one.
+ * - A kvc_append or kvc_attend without rows does nothing and needs no buffers;
+ * a step of a cache has at least one.
  * - Handles do not survive fork(). In the child those of the parent can only be
  *   released (kvc_device_release, kvc_program_release, kvc_cache_destroy);
  *   every other call is KVC_STALE. The child makes its own, also while the
@@ -265,7 +265,8 @@ typedef struct kvc_plane_info {
 typedef struct kvc_store_info {
   size_t size;
   const char *name;
-  uint32_t layer_begin, layer_end;
+  const uint32_t *layers; /* ascending */
+  uint32_t layer_count;
   uint32_t head_begin, head_end; /* kv heads */
   uint32_t page_tokens;          /* 0: contiguous */
   uint64_t page_bytes;           /* of one layer; contiguous: 0 */
@@ -301,7 +302,7 @@ KVC_API const char *kvc_program_remarks(const kvc_program *program);
 KVC_API kvc_status kvc_program_get_model(const kvc_program *program,
                                          kvc_model_info *info);
 KVC_API uint32_t kvc_program_store_count(const kvc_program *program);
-/* Strings live as long as the program. */
+/* Strings and layers live as long as the program. */
 KVC_API kvc_status kvc_program_get_store(const kvc_program *program,
                                          uint32_t store, kvc_store_info *info);
 
@@ -359,9 +360,9 @@ typedef struct kvc_attend_args {
   kvc_plane planes[KVC_MAX_PLANES];
   void *stream; /* GPU: a CUstream, null: the default stream */
   /* GPU: bounds of what cu_q and kv_len hold; the CPU reads those instead. */
-  uint32_t rows;        /* of q, in all; 0: nothing is done */
-  uint32_t max_queries; /* query tokens of a sequence; 0: as many as rows */
-  uint32_t max_kv_len;  /* longer sequences are cut to it; 0: all are empty */
+  uint32_t rows;          /* of q, in all; 0: nothing is done */
+  uint32_t max_queries;   /* query tokens of a sequence; 0: as many as rows */
+  uint32_t max_kv_len;    /* longer sequences are cut to it; 0: all are empty */
   uint64_t max_kv_tokens; /* cached tokens of all sequences together: a pool's,
                              where no two share a page; 0: batch * max_kv_len.
                              It keeps the workspace small, where it is not of a
@@ -438,12 +439,13 @@ KVC_API void kvc_cache_destroy(kvc_cache *cache);
 
 /* The smallest arena_bytes with which a cache of these options holds `tokens`
  * cached tokens, new ones of open steps included, however its sequences share
- * them, and whatever steps are open (where a store has a window, fewer bytes may
- * do for some steps); sentinels and the part-filled last page of every sequence are in it. A
- * contiguous store has max_sequences slots of max_tokens_per_seq whatever
- * `tokens` is. options->arena and arena_bytes are not read. Work memory, which
- * a cache takes beside its arena, is not in it. KVC_INVALID_ARGUMENT if tokens
- * is 0 or more than max_sequences * max_tokens_per_seq. */
+ * them, and whatever steps are open (where a store has a window, fewer bytes
+ * may do for some steps); sentinels and the part-filled last page of every
+ * sequence are in it. A contiguous store has max_sequences slots of
+ * max_tokens_per_seq whatever `tokens` is. options->arena and arena_bytes are
+ * not read. Work memory, which a cache takes beside its arena, is not in it.
+ * KVC_INVALID_ARGUMENT if tokens is 0 or more than max_sequences *
+ * max_tokens_per_seq. */
 KVC_API kvc_status kvc_cache_arena_bytes(const kvc_program *program,
                                          const kvc_cache_options *options,
                                          uint64_t tokens, uint64_t *bytes);
@@ -504,10 +506,10 @@ KVC_API kvc_status kvc_cache_mark_appended(kvc_cache *cache, kvc_step step,
                                            uint32_t layer);
 /* Attends the step's rows over one layer. KVC_NOT_APPENDED if they are not
  * appended: their places hold what others left there. lse may be null.
- * Everything is dense: [rows][q_heads][dim]. A call that was captured in a graph
- * may be replayed for later steps in the same slot with the same batch and rows,
- * none of whose sequences has more new tokens than the longest of the step that
- * was captured. */
+ * Everything is dense: [rows][q_heads][dim]. A call that was captured in a
+ * graph may be replayed for later steps in the same slot with the same batch
+ * and rows, none of whose sequences has more new tokens than the longest of the
+ * step that was captured. */
 KVC_API kvc_status kvc_cache_attend(kvc_cache *cache, kvc_step step,
                                     uint32_t layer, const void *q, void *out,
                                     float *lse);

@@ -134,7 +134,7 @@ TEST(KernelKey, NoFieldChangesUnseen) {
   changeEachField(sampleManifest(), "/gpu_abi", used);
   // One of its stores has no kernels, so that nothing can load it.
   Manifest gpu = gpuSampleManifest();
-  gpu.model.layers = gpu.stores[0].layerEnd;
+  gpu.stores[0].layers = {0, 1, 2, 3};
   gpu.stores.pop_back();
   changeEachField(gpu, "", used);
   for (const EquivalentMutant &entry : kEquivalentMutants)
@@ -215,14 +215,26 @@ TEST(KernelKey, NoFieldsChangeUnseenTogether) {
 TEST(KernelKey, LayersAndNamesMayChangeTogether) {
   Manifest manifest = sampleManifest();
   manifest.model.layers = 6;
-  manifest.stores[0].layerEnd = manifest.stores[1].layerBegin = 5;
-  manifest.stores[1].layerEnd = 6;
+  manifest.stores[0].layers = {0, 2, 3, 5};
+  manifest.stores[1].layers = {1, 4};
   manifest.stores[0].name = "near";
   for (KernelInfo &kernel : manifest.kernels)
     if (kernel.store == "window")
       kernel.store = "near", kernel.name += ".near";
   std::string error;
   EXPECT_TRUE(read(write(manifest), error)) << error;
+}
+
+// What a query sees is nothing to kernels that append or merge.
+TEST(KernelKey, OfAppendAndMergeHasNoWindow) {
+  Manifest manifest = sampleManifest(), other = manifest;
+  other.stores[0].window = false;
+  KernelKeys keys(manifest), others(other);
+  for (size_t i = 0; i < 4; ++i) {
+    const KernelInfo &kernel = manifest.kernels[i];
+    EXPECT_EQ(keys.of(kernel) == others.of(kernel), kernel.kind != "attend")
+        << kernel.name;
+  }
 }
 
 // A plan kernel cuts a batch for the attend kernels beside it.

@@ -98,10 +98,10 @@ static void expectRefused(const std::vector<Change> &changes,
 
 TEST(Manifest, RefusesValuesOutOfRange) {
   expectRefused({
-      {"/format/major", 3,
-       "/format/major: expected an artifact of format 2, found 3, of a later"},
-      {"/format/major", 0, "/format/major: expected an artifact of format 2"},
-      {"/format/major", "2", "/format/major: expected an integer"},
+      {"/format/major", 4,
+       "/format/major: expected an artifact of format 3, found 4, of a later"},
+      {"/format/major", 2, "/format/major: expected an artifact of format 3"},
+      {"/format/major", "3", "/format/major: expected an integer"},
       {"/cpu_abi", -1, "/cpu_abi"},
       {"/cpu_abi", 1.0, "/cpu_abi: expected an integer"},
       {"/cpu_abi", 4294967296, "/cpu_abi"},
@@ -125,7 +125,13 @@ TEST(Manifest, RefusesValuesOutOfRange) {
       {"/model/logit_softcap", 0, "/model/logit_softcap"},
       {"/stores", json::array(), "/stores: expected 1 to 256 elements"},
       {"/stores", json::object(), "/stores: expected an array"},
-      {"/stores/0/layers", {0}, "/stores/0/layers: expected 2"},
+      {"/stores/0/layers", json::array(), "/stores/0/layers: expected 1 to"},
+      {"/stores/0/layers", 3, "/stores/0/layers: expected an array"},
+      {"/stores/0/layers", {0, -1, 3}, "/stores/0/layers/1"},
+      {"/stores/0/layers", {0, 1, 4096}, "/stores/0/layers/2"},
+      {"/stores/0/layers", json(std::vector<int>(4097)),
+       "/stores/0/layers: expected 1 to 4096 elements"},
+      {"/stores/0/kv_heads", {0}, "/stores/0/kv_heads: expected 2"},
       {"/stores/0/layout", "ring", "/stores/0/layout"},
       {"/stores/0/page", 0, "/stores/0/page"},
       {"/stores/0/page", 257, "/stores/0/page"},
@@ -204,12 +210,33 @@ TEST(Manifest, RefusesGpuKernelsThatCannotBe) {
 TEST(Manifest, RefusesWhatDoesNotAddUp) {
   json plane = json::parse(write(sampleManifest()))["stores"][0]["planes"][2];
   expectRefused({
-      {"/stores/0/layers", {0, 5}, "/stores/0/layers: expected a range"},
-      {"/stores/0/layers", {2, 2}, "/stores/0/layers: expected a range"},
-      {"/stores/0/layers", {3, 1}, "/stores/0/layers: expected a range"},
+      {"/stores/0/layers",
+       {0, 5},
+       "/stores/0/layers/1: expected layers in ascending order below 4, found "
+       "5"},
+      {"/stores/0/layers", {0, 1, 1}, "/stores/0/layers/2: expected layers in"},
+      {"/stores/0/layers",
+       {0, 3, 1},
+       "/stores/0/layers/2: expected layers in ascending order below 4, found "
+       "1 after 3"},
+      // What format 2 said of layers 0 to 3.
+      {"/stores/0/layers", {0, 4}, "/stores/0/layers/1: expected layers in"},
       {"/stores/0/kv_heads", {0, 3}, "/stores/0/kv_heads: expected a range"},
-      {"/stores/1/layers", {2, 4}, "/stores/1: expected a scope of its own"},
-      {"/model/layers", 5, "/stores: expected scopes that cover"},
+      {"/stores/1/layers",
+       {2, 3},
+       "/stores/1: expected a scope of its own, found (layer 3, kv head 0) in "
+       "`window`"},
+      {"/stores/0/layers",
+       {0, 1, 2, 3},
+       "/stores/1: expected a scope of its own, found (layer 2, kv head 0) in "
+       "`window`"},
+      {"/stores/0/layers",
+       {0, 3},
+       "/stores: expected each (layer, kv head) in a store, found (layer 1, kv "
+       "head 0) in none"},
+      {"/model/layers", 5,
+       "/stores: expected each (layer, kv head) in a store, "
+       "found (layer 4, kv head 0) in none"},
       {"/stores/1/name", "window", "/stores/1/name: `window` is there twice"},
       {"/stores/0/page_bytes", 4225, "/stores/0/page_bytes: expected a mult"},
       {"/stores/0/page_bytes", 4160, "/stores/0/planes/2/page_offset"},
@@ -403,15 +430,15 @@ RC_GTEST_PROP(Manifest, AnyValidManifestRoundTrips, ()) {
   if (*rc::gen::arbitrary<bool>())
     m.model.logitSoftcap.reset();
   m.stores.clear();
-  uint32_t layer = 0;
   for (const char *name : {"window", "full"}) {
     m.stores.push_back(randomStore(m.model));
     m.stores.back().name = name;
-    m.stores.back().layerBegin = layer;
-    layer += *rc::gen::inRange(1u, 40u);
-    m.stores.back().layerEnd = layer;
   }
-  m.model.layers = layer;
+  m.model.layers = *rc::gen::inRange(2u, 80u);
+  for (uint32_t layer = 0; layer < m.model.layers; ++layer) {
+    bool second = layer == 1 || (layer && *rc::gen::arbitrary<bool>());
+    m.stores[second].layers.push_back(layer);
+  }
   bindSymbols(m);
   std::string error;
   std::optional<Manifest> back = read(write(m), error);

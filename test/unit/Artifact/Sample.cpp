@@ -14,7 +14,7 @@ using namespace kvc::artifact;
 static StoreInfo pagedStore() {
   StoreInfo store;
   store.name = "window";
-  store.layerBegin = 0, store.layerEnd = 3;
+  store.layers = {0, 1, 3};
   store.headBegin = 0, store.headEnd = 2;
   store.paged = true;
   store.page = 16;
@@ -31,7 +31,7 @@ static StoreInfo pagedStore() {
 static StoreInfo contiguousStore() {
   StoreInfo store;
   store.name = "full";
-  store.layerBegin = 3, store.layerEnd = 4;
+  store.layers = {2};
   store.headBegin = 0, store.headEnd = 2;
   store.paged = false;
   store.order = "NHD";

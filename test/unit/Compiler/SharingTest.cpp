@@ -110,13 +110,48 @@ TEST_P(Sharing, StoresThatAreAlikeAreCompiledOnce) {
     EXPECT_EQ(many.remarks(each.code), one.remarks(each.code)) << each.code;
 }
 
+// Those that see something else attend with kernels of their own, and append
+// and merge with the same.
 TEST_P(Sharing, StoresThatDifferAreNot) {
   Compiled two(specOf(6, 2), GetParam());
-  EXPECT_EQ(two.functions, 2 * kernels());
+  EXPECT_EQ(two.functions, 2 * kernels() - 2);
   EXPECT_EQ(two.remarks("R-SHARED"), 2u);
   for (const artifact::KernelInfo &kernel : two.manifest.kernels) {
     bool window = (kernel.store.back() - '0') % 2 == 0;
-    EXPECT_THAT(kernel.symbol, HasSubstr(window ? "layer0_" : "layer1_"));
+    bool own = kernel.kind == "attend" || kernel.kind == "plan";
+    EXPECT_THAT(kernel.symbol,
+                HasSubstr(window || !own ? "layer0_" : "layer1_"));
+  }
+}
+
+/// Two stores that take turns, of which the second reads `reads`.
+static std::string turnsOf(const std::string &reads) {
+  return R"({"kvc": "0.2", "name": "turns", "model": {"layers": 9,
+    "q_heads": 4, "kv_heads": 2, "head_dim": 64, "dtype": "bf16"}, "stores": [
+    {"name": "even", "scope": {"layers": {"step": 2}}},
+    {"name": "odd", "scope": {"layers": {"from": 1, "step": 2}},
+     "reads": )" +
+         reads + "}]}";
+}
+
+TEST_P(Sharing, StoresThatTakeTurnsAreCompiledOnce) {
+  Compiled alike(turnsOf(R"("all")"), GetParam());
+  EXPECT_EQ(alike.functions, kernels());
+  EXPECT_EQ(alike.remarks("R-SHARED"), 1u);
+  for (const artifact::KernelInfo &kernel : alike.manifest.kernels)
+    EXPECT_THAT(kernel.symbol, HasSubstr("even_"));
+  ASSERT_EQ(alike.manifest.stores.size(), 2u);
+  EXPECT_EQ(alike.manifest.stores[0].layers,
+            (std::vector<uint32_t>{0, 2, 4, 6, 8}));
+  EXPECT_EQ(alike.manifest.stores[1].layers,
+            (std::vector<uint32_t>{1, 3, 5, 7}));
+  Compiled window(turnsOf(R"({"kind": "window", "recent": 100})"), GetParam());
+  EXPECT_EQ(window.functions, 2 * kernels() - 2);
+  EXPECT_EQ(window.remarks("R-SHARED"), 0u);
+  for (const artifact::DistinctKernel &kernel :
+       artifact::distinctKernels(window.manifest)) {
+    bool own = kernel.info->kind == "attend" || kernel.info->kind == "plan";
+    EXPECT_EQ(kernel.stores, own ? 1u : 2u) << kernel.info->name;
   }
 }
 

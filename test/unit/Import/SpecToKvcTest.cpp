@@ -28,11 +28,11 @@ spec::Spec demo() {
   spec.model.loc = at(2, 3);
   spec::Store full;
   full.name = "full", full.loc = at(10, 5);
-  full.scope.layerEnd = 30, full.scope.headEnd = 3;
+  full.scope.layers = spec::layerRange(0, 30), full.scope.headEnd = 3;
   full.k.dim = 64, full.v.dim = 32;
   spec::Store window = full;
   window.name = "window", window.loc = at(20, 7);
-  window.scope.layerBegin = 30, window.scope.layerEnd = 32;
+  window.scope.layers = {30, 31};
   window.scope.headBegin = 1;
   window.k.codec = spec::IntCodec{8, spec::DType::F16};
   window.v.codec = spec::FloatCodec{spec::DType::F32};

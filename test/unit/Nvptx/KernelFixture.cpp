@@ -74,7 +74,7 @@ spec::Spec kvc::nvptx::randomSpec(Random &random) {
   model.softmaxScale = 0.125;
   spec::Store store;
   store.name = "s";
-  store.scope.layerEnd = 1;
+  store.scope.layers = {0};
   store.scope.headBegin = random.pick(0, model.kvHeads - 1);
   store.scope.headEnd = random.pick(store.scope.headBegin + 1, model.kvHeads);
   store.k.dim = model.headDimK, store.k.codec = randomCodec(random);

@@ -122,7 +122,7 @@ static spec::Spec specOf(const StoreCase &from) {
   spec.model.softmaxScale = 0.2;
   spec::Store store;
   store.name = "s";
-  store.scope.layerEnd = 1, store.scope.headEnd = 2;
+  store.scope.layers = {0}, store.scope.headEnd = 2;
   store.k.dim = from.dimK, store.k.codec = from.k;
   store.v.dim = from.dimV, store.v.codec = from.v;
   store.layout = from.layout;

@@ -20,8 +20,7 @@ static StoreInfo store(const char *name, uint32_t layer, uint32_t headBegin,
                        uint32_t headEnd, uint32_t page, const char *order) {
   StoreInfo info;
   info.name = name;
-  info.layerBegin = layer;
-  info.layerEnd = layer + 1;
+  info.layers = {layer};
   info.headBegin = headBegin;
   info.headEnd = headEnd;
   info.paged = page != 0;

@@ -74,6 +74,8 @@ TEST_F(Programs, DescribeThemselves) {
   ASSERT_EQ(kvc_program_get_store(loaded.program, kWindow, &store).code,
             KVC_OK);
   EXPECT_STREQ(store.name, "window");
+  ASSERT_EQ(store.layer_count, 1u);
+  EXPECT_EQ(store.layers[0], 1u);
   EXPECT_EQ(store.page_tokens, 8u);
   EXPECT_EQ(store.page_bytes, 768u);
   EXPECT_EQ(store.plane_count, 2u);

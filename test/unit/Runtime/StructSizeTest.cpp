@@ -80,7 +80,7 @@ TEST(StructSizes, EndWhereAFieldDoes) {
   // Arrays end after any of their elements.
   expectSizes<kvc_store_info>(
       {"kvc_store_info", 440,
-       with(steps(56, 440, 48), {8, 16, 20, 24, 28, 32, 36, 40, 48, 52})});
+       with(steps(56, 440, 48), {8, 16, 24, 28, 32, 36, 40, 48, 52})});
   expectSizes<kvc_append_args>(
       {"kvc_append_args", 272,
        with(steps(72, 264, 24), {8, 12, 16, 24, 32, 40, 48, 56, 64, 272})});

@@ -29,6 +29,17 @@ json kvc::test::several() {
       {"name": "high", "scope": {"layers": [2, 4], "heads": [0, 2]}}]})");
 }
 
+json kvc::test::dealt() {
+  return json::parse(R"({
+    "kvc": "0.2",
+    "name": "base",
+    "model": {"layers": 6, "q_heads": 8, "kv_heads": 2, "head_dim": 64,
+              "dtype": "bf16"},
+    "stores": [
+      {"name": "even", "scope": {"layers": {"from": 0, "to": 6, "step": 2}}},
+      {"name": "odd", "scope": {"layers": {"list": [1, 3, 5]}}}]})");
+}
+
 static json edited(json spec, const char *where, const char *value) {
   json::json_pointer pointer(where);
   if (value)
@@ -77,6 +88,21 @@ const std::vector<GoodEdit> &kvc::test::goodEdits() {
       {single, "/reads/recent", "2147483647"},
       {several, "/stores/1/scope/heads", nullptr},
       {several, "/stores/1/streams", R"({"v": {"codec": "f16"}})"},
+      {single, "/kvc", "\"0.2\""},
+      {several, "/kvc", "\"0.2\""},
+      {dealt, "/stores/0/scope/layers/from", nullptr},
+      {dealt, "/stores/0/scope/layers/to", nullptr},
+      {dealt, "/stores/0/scope/layers/to", "5"},
+      {dealt, "/stores/0/scope/layers", R"({"step": 2})"},
+      {dealt, "/stores/0/scope/layers", R"({"list": [0, 2, 4]})"},
+      {dealt, "/stores/1/scope/layers", R"({"from": 1, "step": 2})"},
+      {dealt, "/stores",
+       R"([{"name": "a", "scope": {"layers": {"list": [0, 5]}}},
+           {"name": "b", "scope": {"layers": [1, 5]}}])"},
+      {dealt, "/stores",
+       R"([{"name": "a", "scope": {"layers": {"list": [0, 1, 5]}}},
+           {"name": "b", "scope": {"layers": {"from": 2, "to": 5}}}])"},
+      {dealt, "/stores", R"([{"name": "a", "scope": {"layers": {}}}])"},
   };
   return edits;
 }
@@ -86,7 +112,8 @@ const std::vector<BadEdit> &kvc::test::badEdits() {
   static const std::vector<BadEdit> edits = {
       // The top level.
       {single, "/kvc", nullptr, "E-MISSING-KEY", ""},
-      {single, "/kvc", "\"0.2\"", "E-VERSION", "/kvc"},
+      {single, "/kvc", "\"0.3\"", "E-VERSION", "/kvc"},
+      {single, "/kvc", "\"0.20\"", "E-VERSION", "/kvc"},
       {single, "/kvc", "0.1", "E-VERSION", "/kvc"},
       {single, "/name", nullptr, "E-MISSING-KEY", ""},
       {single, "/name", "\"\"", "E-NAME", "/name"},
@@ -223,6 +250,62 @@ const std::vector<BadEdit> &kvc::test::badEdits() {
        readerOnly},
       {several, "/stores/1/scope/heads", "[1, 2]", "E-GAP", "/stores",
        readerOnly},
+      // What version 0.2 has.
+      {several, "/stores/0/scope/layers", R"({"to": 2})", "E-NOT-IN-VERSION",
+       "/stores/0/scope/layers"},
+      {several, "/stores/0/scope/layers", R"({"list": [0, 1]})",
+       "E-NOT-IN-VERSION", "/stores/0/scope/layers"},
+      {dealt, "/kvc", "\"0.1\"", "E-NOT-IN-VERSION", "/stores/0/scope/layers"},
+      {dealt, "/stores/0/scope/layers", "[0, 2, 4]", "E-TYPE",
+       "/stores/0/scope/layers"},
+      {dealt, "/stores/0/scope/layers", "\"even\"", "E-TYPE",
+       "/stores/0/scope/layers"},
+      {dealt, "/stores/0/scope/layers/stride", "2", "E-UNKNOWN-KEY",
+       "/stores/0/scope/layers/stride"},
+      {dealt, "/stores/0/scope/layers/step", "0", "E-RANGE",
+       "/stores/0/scope/layers/step"},
+      {dealt, "/stores/0/scope/layers/step", "1025", "E-RANGE",
+       "/stores/0/scope/layers/step"},
+      {dealt, "/stores/0/scope/layers/step", "1.5", "E-TYPE",
+       "/stores/0/scope/layers/step"},
+      {dealt, "/stores/0/scope/layers/from", "-1", "E-RANGE",
+       "/stores/0/scope/layers/from"},
+      {dealt, "/stores/0/scope/layers/from", "1024", "E-RANGE",
+       "/stores/0/scope/layers/from"},
+      {dealt, "/stores/0/scope/layers/from", "6", "E-SCOPE",
+       "/stores/0/scope/layers", readerOnly},
+      {dealt, "/stores/0/scope/layers", R"({"from": 6, "step": 2})", "E-SCOPE",
+       "/stores/0/scope/layers", readerOnly},
+      {dealt, "/stores/0/scope/layers/to", "0", "E-RANGE",
+       "/stores/0/scope/layers/to"},
+      {dealt, "/stores/0/scope/layers/to", "8", "E-SCOPE", "/stores/0/scope",
+       readerOnly},
+      {dealt, "/stores/0/scope/layers/list", "[0]", "E-CONFLICT",
+       "/stores/0/scope/layers/from"},
+      {dealt, "/stores/1/scope/layers/step", "2", "E-CONFLICT",
+       "/stores/1/scope/layers/step"},
+      {dealt, "/stores/1/scope/layers/lists", "[]", "E-UNKNOWN-KEY",
+       "/stores/1/scope/layers/lists"},
+      {dealt, "/stores/1/scope/layers/list", "[]", "E-TYPE",
+       "/stores/1/scope/layers/list"},
+      {dealt, "/stores/1/scope/layers/list", "3", "E-TYPE",
+       "/stores/1/scope/layers/list"},
+      {dealt, "/stores/1/scope/layers/list", "[1, \"3\"]", "E-TYPE",
+       "/stores/1/scope/layers/list/1"},
+      {dealt, "/stores/1/scope/layers/list", "[1, 3, 1024]", "E-RANGE",
+       "/stores/1/scope/layers/list/2"},
+      {dealt, "/stores/1/scope/layers/list", "[1, 3, 6]", "E-RANGE",
+       "/stores/1/scope/layers/list/2", readerOnly},
+      {dealt, "/stores/1/scope/layers/list", "[1, 5, 3]", "E-SCOPE",
+       "/stores/1/scope/layers/list/2", readerOnly},
+      {dealt, "/stores/1/scope/layers/list", "[1, 3, 3]", "E-SCOPE",
+       "/stores/1/scope/layers/list/2"},
+      {dealt, "/stores/1/scope/layers/list", "[1, 4, 5]", "E-OVERLAP",
+       "/stores/1/scope", readerOnly},
+      {dealt, "/stores/1/scope/layers/list", "[1, 5]", "E-GAP", "/stores",
+       readerOnly},
+      {dealt, "/stores/1/scope/heads", R"({"to": 1})", "E-TYPE",
+       "/stores/1/scope/heads"},
   };
   return edits;
 }

@@ -10,9 +10,11 @@
 namespace kvc::test {
 
 /// A legal spec with streams, layout and reads at the top level (`single`), or
-/// with two stores (`several`).
+/// with two stores (`several`), or with two that share the layers in a way that
+/// came with version 0.2 (`dealt`). The first two are of version 0.1.
 nlohmann::json single();
 nlohmann::json several();
+nlohmann::json dealt();
 
 /// Who refuses a spec: rules between fields are beyond a schema.
 enum class Refuses { ReaderAndSchema, ReaderOnly };

@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <fstream>
 
@@ -54,7 +55,7 @@ TEST(Reader, FillsEveryField) {
   ASSERT_EQ(spec.stores.size(), 1u);
   const spec::Store &store = spec.stores[0];
   EXPECT_EQ(store.name, "main");
-  EXPECT_EQ(store.scope.layerEnd, 4u);
+  EXPECT_EQ(store.scope.layers, spec::layerRange(0, 4));
   EXPECT_EQ(store.scope.headEnd, 2u);
   EXPECT_EQ(store.k.dim, 192u);
   EXPECT_EQ(store.v.dim, 128u);
@@ -90,7 +91,7 @@ TEST(Reader, CanonicalTextSaysEverything) {
   json["model"]["head_dim"] = {{"k", 16}, {"v", 8}};
   json["model"]["logit_softcap"] = 50;
   EXPECT_EQ(mustRead(json).canonical,
-            R"({"kvc":"0.1","model":{"dtype":"bf16","head_dim":{"k":16,"v":8},)"
+            R"({"kvc":"0.2","model":{"dtype":"bf16","head_dim":{"k":16,"v":8},)"
             R"("kv_heads":2,"layers":4,"logit_softcap":50.0,"q_heads":8,)"
             R"("softmax_scale":0.25},"name":"base","stores":[{"layout":)"
             R"({"kind":"paged","order":"HND","page":16},"name":"main","reads":)"
@@ -206,10 +207,125 @@ TEST(Reader, MessageOfAKeyOfALaterVersion) {
   nlohmann::json json = single();
   json["evict"] = nlohmann::json::array();
   std::string text = messages(json.dump());
-  EXPECT_THAT(text, HasSubstr("error: `evict` is not in version 0.1 of the "
+  EXPECT_THAT(text, HasSubstr("error: `evict` is not in version 0.2 of the "
                               "language [E-NOT-IN-VERSION]"));
   EXPECT_THAT(text, HasSubstr("help: this version has `streams`, `codec`, "
                               "`layout` and `reads`"));
+}
+
+/// The canonical form of `layers` of an only store, whose layers they are all.
+std::string canonicalLayers(unsigned count, const std::string &layers) {
+  nlohmann::json json = dealt();
+  json["model"]["layers"] = count;
+  json["stores"] = {{{"name", "a"}}, {{"name", "b"}}};
+  auto own = nlohmann::json::parse(layers);
+  json["stores"][0]["scope"]["layers"] = own;
+  // The other store has what is left.
+  nlohmann::json alone = json;
+  alone["stores"].erase(1);
+  Diagnostics ignored;
+  if (spec::read(alone.dump(), "a.json", ignored)) {
+    json = alone;
+  } else {
+    std::vector<unsigned> rest;
+    for (unsigned i = 0; i < count; ++i)
+      if (std::find(own["list"].begin(), own["list"].end(), i) ==
+          own["list"].end())
+        rest.push_back(i);
+    json["stores"][1]["scope"]["layers"]["list"] = rest;
+  }
+  return nlohmann::json::parse(
+             mustRead(json).canonical)["stores"][0]["scope"]["layers"]
+      .dump();
+}
+
+// One meaning is one text, whatever form it was given in.
+TEST(Reader, LayersHaveOneCanonicalForm) {
+  EXPECT_EQ(canonicalLayers(4, R"({})"), "[0,4]");
+  EXPECT_EQ(canonicalLayers(4, R"({"step": 1})"), "[0,4]");
+  EXPECT_EQ(canonicalLayers(4, R"({"list": [0, 1, 2, 3]})"), "[0,4]");
+  EXPECT_EQ(canonicalLayers(1, R"({"step": 7})"), "[0,1]");
+  EXPECT_EQ(canonicalLayers(9, R"({"list": [3]})"), "[3,4]");
+  EXPECT_EQ(canonicalLayers(9, R"({"list": [3, 4]})"), "[3,5]");
+  EXPECT_EQ(canonicalLayers(9, R"({"list": [3, 5]})"), R"({"list":[3,5]})");
+  EXPECT_EQ(canonicalLayers(9, R"({"list": [3, 5, 7]})"),
+            R"({"from":3,"step":2,"to":8})");
+  EXPECT_EQ(canonicalLayers(9, R"({"list": [3, 5, 8]})"),
+            R"({"list":[3,5,8]})");
+  EXPECT_EQ(mustRead(dealt()).stores[1].scope.layers,
+            spec::layerRange(1, 6, 2));
+}
+
+TEST(Reader, MessageOfAFormOfALaterVersion) {
+  nlohmann::json json = dealt();
+  json["kvc"] = "0.1";
+  std::string text = messages(json.dump());
+  EXPECT_THAT(text,
+              HasSubstr("error: an object of layers is in the language since "
+                        "version 0.2, found it in a spec of version 0.1 "
+                        "[E-NOT-IN-VERSION]"));
+  EXPECT_THAT(text, HasSubstr("help: write `\"kvc\": \"0.2\"`: all else keeps "
+                              "its meaning"));
+}
+
+TEST(Reader, ASpecMeansInALaterVersionWhatItMeant) {
+  nlohmann::json json = several();
+  std::string older = mustRead(json).canonical;
+  json["kvc"] = "0.2";
+  EXPECT_EQ(mustRead(json).canonical, older);
+}
+
+// 1,024 layers of 256 stores, each of which has every layer: with a head of its
+// own all is well, with another's each is told once.
+TEST(Reader, TheMostLayersOfTheMostStoresAreFast) {
+  nlohmann::json json = dealt();
+  json["model"]["layers"] = json["model"]["q_heads"] =
+      json["model"]["kv_heads"] = 1024;
+  json["stores"] = nlohmann::json::array();
+  for (int i = 0; i < 256; ++i)
+    json["stores"].push_back(
+        {{"name", "s" + std::to_string(i)},
+         {"scope",
+          {{"layers", {{"step", 1}}}, {"heads", {4 * i, 4 * i + 4}}}}});
+  auto start = std::chrono::steady_clock::now();
+  mustRead(json);
+  for (auto &store : json["stores"])
+    store["scope"]["heads"][1] = 1024;
+  EXPECT_THAT(messages(json.dump()),
+              HasSubstr("(layer 0, kv head 4) is already in store `s0`"));
+  std::chrono::duration<double> seconds =
+      std::chrono::steady_clock::now() - start;
+  EXPECT_LT(seconds.count(), 2);
+}
+
+// So that the canonical text of every spec is within the bounds of a text.
+TEST(Reader, ListsAreBoundedTogether) {
+  nlohmann::json json = dealt();
+  json["model"]["layers"] = json["model"]["q_heads"] =
+      json["model"]["kv_heads"] = 1024;
+  // All but the second layer: no range says so.
+  std::vector<unsigned> most = spec::layerRange(0, 1024);
+  most.erase(most.begin() + 1);
+  json["stores"] = nlohmann::json::array();
+  for (int i = 0; i < 64; ++i)
+    json["stores"].push_back(
+        {{"name", "s" + std::to_string(i)},
+         {"scope", {{"layers", {{"list", most}}}, {"heads", {i, i + 1}}}}});
+  json["stores"].push_back(
+      {{"name", "second"}, {"scope", {{"layers", {1, 2}}}}});
+  json["stores"].push_back(
+      {{"name", "rest"},
+       {"scope", {{"layers", {0, 1024}}, {"heads", {64, 1024}}}}});
+  json["stores"][64]["scope"]["heads"] = {0, 64};
+  Diagnostics diagnostics;
+  auto spec = spec::read(json.dump(), "a.json", diagnostics);
+  ASSERT_TRUE(spec) << print(diagnostics);
+  EXPECT_TRUE(spec::read(spec->canonical, "a.json", diagnostics))
+      << print(diagnostics);
+  json["stores"][65]["scope"]["layers"] = {{"list", most}};
+  EXPECT_THAT(messages(json.dump()),
+              HasSubstr("the lists of all stores together have at most 65536 "
+                        "layers [E-RANGE]"));
 }
 
 TEST(Reader, OverlapAndGapNameThePair) {

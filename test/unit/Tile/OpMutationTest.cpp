@@ -192,7 +192,7 @@ spec::Spec specOf(spec::DType dtype, spec::Codec k, spec::Codec v,
   spec.model.logitSoftcap = softcap;
   spec::Store store;
   store.name = "s";
-  store.scope.layerEnd = 1, store.scope.headEnd = 2;
+  store.scope.layers = {0}, store.scope.headEnd = 2;
   store.k.dim = 64, store.k.codec = k;
   store.v.dim = dimV, store.v.codec = v;
   if (window)

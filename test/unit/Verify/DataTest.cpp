@@ -29,7 +29,7 @@ spec::Spec specOf(DType dtype, spec::Codec codecK, unsigned dim, double scale,
   spec.model.logitSoftcap = cap;
   spec::Store store;
   store.name = "main";
-  store.scope.layerEnd = 1, store.scope.headEnd = 2;
+  store.scope.layers = {0}, store.scope.headEnd = 2;
   store.k = {dim, codecK, {}, {}};
   store.v = {dim, spec::FloatCodec{dtype}, {}, {}};
   spec.stores = {store};

@@ -30,7 +30,8 @@ TEST(RandomSpec, CoversWhatTheContractNames) {
   std::set<size_t> codecPairs;
   std::set<spec::DType> dtypes;
   unsigned oddDims = 0, unlikeDims = 0, windows = 0, softcaps = 0,
-           contiguous = 0, tokenMajor = 0, byLayer = 0, byHead = 0;
+           contiguous = 0, tokenMajor = 0, byLayer = 0, byHead = 0, stepped = 0,
+           unordered = 0;
   std::map<int, unsigned> scales, caps; // by powers of ten
   unsigned widest = 0, longestSink = 0;
   for (uint64_t index = 0; index < 2000; ++index) {
@@ -62,7 +63,10 @@ TEST(RandomSpec, CoversWhatTheContractNames) {
         widest = std::max(widest, store.read.window->recent);
         longestSink = std::max(longestSink, store.read.window->sink);
       }
-      byLayer += store.scope.layerBegin > 0;
+      byLayer += store.scope.layers.size() < spec->model.layers;
+      std::optional<unsigned> step = spec::stepOf(store.scope.layers);
+      stepped += step && *step > 1;
+      unordered += !step;
       byHead += store.scope.headBegin > 0;
     }
   }
@@ -85,8 +89,9 @@ TEST(RandomSpec, CoversWhatTheContractNames) {
   EXPECT_GT(widest, 1u << 29);
   EXPECT_GT(longestSink, 1u << 29);
   for (unsigned count : {oddDims, unlikeDims, windows, softcaps, contiguous,
-                         tokenMajor, byLayer, byHead})
+                         tokenMajor, byLayer, byHead, stepped})
     EXPECT_GT(count, 100u);
+  EXPECT_GT(unordered, 50u);
 }
 
 TEST(RandomSpec, DrawsWhoCopies) {
