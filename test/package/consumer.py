@@ -254,15 +254,19 @@ def main():
     stores = lib.kvc_program_store_count(program)
     if not stores:
         fail("no stores")
+    layers = []
     for i in range(stores):
         model = ModelInfo(size=c.sizeof(ModelInfo))
         info = StoreInfo(size=c.sizeof(StoreInfo))
         must(lib, lib.kvc_program_get_model(program, c.byref(model)))
         must(lib, lib.kvc_program_get_store(program, i, c.byref(info)))
+        layers += info.layers[:info.layer_count]
         store = Store(model, info)
         append(lib, program, i, store)
         attend(lib, program, i, store)
         print(f"store {info.name.decode()}: append and attend are right")
+    if sorted(layers) != list(range(model.layers)):
+        fail(f"the stores have the layers {layers}")
     lib.kvc_program_release(program)
     lib.kvc_device_release(device)
 

@@ -177,6 +177,13 @@ public:
       return s;
     return info;
   }
+  /// Those of a store, ascending. They live as long as the program.
+  Result<std::span<const uint32_t>> layers(uint32_t index) const {
+    Result<kvc_store_info> info = store(index);
+    if (!info)
+      return info.status();
+    return std::span(info->layers, info->layer_count);
+  }
 
   Status append(uint32_t store, const kvc_append_args &args) const {
     return kvc_append(get(), store, &args);

@@ -274,12 +274,15 @@ int main(int argc, char **argv) {
   kvc_program *program;
   must(kvc_device_create_cpu(NULL, &device), "kvc_device_create_cpu");
   must(kvc_program_load_file(device, argv[1], &program), argv[1]);
-  uint32_t stores = kvc_program_store_count(program);
+  uint32_t stores = kvc_program_store_count(program), layers = 0;
   for (uint32_t i = 0; i < stores; ++i) {
     struct store s = {.info = {.size = sizeof(s.info)},
                       .model = {.size = sizeof(s.model)}};
     must(kvc_program_get_model(program, &s.model), "kvc_program_get_model");
     must(kvc_program_get_store(program, i, &s.info), "kvc_program_get_store");
+    for (uint32_t at = 0; at < s.info.layer_count; ++at)
+      layers += s.info.layers[at] < s.model.layers;
+    check(layers <= s.model.layers, s.info.name, "layers");
     open_store(&s);
     append(program, i, &s);
     attend(program, i, &s);

@@ -212,7 +212,10 @@ TEST(Compiler, LevelsStopWhereAsked) {
 INSTANTIATE_TEST_SUITE_P(
     Specs, Examples, testing::ValuesIn(exampleFiles()), [](const auto &info) {
       llvm::StringRef path = info.param;
-      return path.rsplit('/').second.split('.').first.str();
+      std::string name = path.rsplit('/').second.drop_back(5).str(); // .json
+      for (char &c : name)
+        c = llvm::isAlnum(c) ? c : '_';
+      return name;
     });
 
 TEST(Compiler, AttendKernelsShareOutTheQueryCounts) {

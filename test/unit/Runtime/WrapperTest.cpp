@@ -26,6 +26,10 @@ TEST(Wrapper, RunsAStep) {
   EXPECT_STREQ(program->name(), "fixture");
   EXPECT_EQ(program->model().q_heads, 4u);
   EXPECT_EQ(program->store(program->storeCount() - 1)->page_tokens, 0u);
+  auto layers = program->layers(program->storeCount() - 1);
+  ASSERT_TRUE(layers && layers->size() == 1);
+  EXPECT_EQ(layers->front(), 1u);
+  EXPECT_FALSE(program->layers(program->storeCount()));
 
   kvc_cache_options options = {};
   options.size = sizeof(options);
