@@ -1,5 +1,6 @@
 //===- KvcOps.cpp - verifiers of the verbs --------------------------------===//
 #include "dialect/KvcDialect.h"
+#include "dialect/Score.h"
 
 using namespace mlir;
 using namespace kvc;
@@ -143,9 +144,9 @@ LogicalResult AppendOp::verifySymbolUses(SymbolTableCollection &symbols) {
 LogicalResult AttendOp::verify() {
   if (!getScale().isFinite())
     return emitOpError("scale must be finite");
-  if (getSoftcap() &&
-      (!getSoftcap()->isFinite() || !(getSoftcap()->convertToDouble() > 0)))
-    return emitOpError("softcap must be positive and finite");
+  if (failed(verifyScoreRegion(*this, getLogits(), /*logits=*/true)) ||
+      failed(verifyScoreRegion(*this, getVisible(), /*logits=*/false)))
+    return failure();
   if (getSplits() && getSchedule() && getSchedule()->getSplit() &&
       getSchedule()->getSplit() != int64_t(*getSplits()))
     return emitOpError("splits hold ")

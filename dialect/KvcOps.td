@@ -22,7 +22,10 @@ def Kvc_StoreOp : Kvc_Op<"store", [Symbol]> {
     kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9
       read(#kvc.read_all) : !kvc.cache<...>
     ```
-    `layers` are ascending: `0 to 30`, `0 to 41 step 2` or `[0, 5, 11]`. `of` is the model's number of kv heads, `queries` its number of q heads.
+    `layers` are ascending: `0 to 30`, `0 to 41 step 2` or `[0, 5, 11]`. `of` is
+    the model's number of kv heads, `queries` its number of q heads. An attribute
+    `attend` is the user's text of what the store's attention does with scores: it
+    tells apart stores whose kernels differ by nothing else.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name,
     DenseI64ArrayAttr:$layers,
@@ -57,14 +60,32 @@ def Kvc_AppendOp : Kvc_Op<"append", [Kvc_StoreUser]> {
   }];
 }
 
-def Kvc_AttendOp : Kvc_Op<"attend", [Kvc_StoreUser]> {
+def Kvc_AttendOp : Kvc_Op<"attend", [IsolatedFromAbove, Kvc_StoreUser]> {
   let summary = "softmax attention of a ragged batch of query tokens over a cache";
   let description = [{
     For query token i of sequence b at position p = len(b) - n(b) + i, and q head
     h of kv head g = h / group, over the tokens t that `read` shows it:
 
-      s_t = softcap(scale * <q, k_t>)   softcap(s) = cap * tanh(s / cap), if given
+      s_t = logits(scale * <q, k_t>, p, t, h, g)
       lse = log sum_t exp(s_t)          o = sum_t exp(s_t - lse) v_t
+
+    `logits` is a region (dialect/Score.h); without it, s_t is the scaled product.
+    A region `visible` hides the tokens for which it yields false.
+
+    ```mlir
+    kvc.attend @main, %q, %cache, %batch scale 0.125 logits {
+    ^bb0(%s: f32, %p: i32, %t: i32, %h: i32, %g: i32):
+      %cap = arith.constant 5.0e+01 : f32
+      %x = arith.divf %s, %cap : f32
+      %y = math.tanh %x : f32
+      %z = arith.mulf %cap, %y : f32
+      kvc.yield %z : f32
+    } visible {
+    ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+      %same = ...
+      kvc.yield %same : i1
+    } : ...
+    ```
 
     Nothing visible: o = 0, lse = -inf. lse is f32. With `splits` absent, `o` is
     of q's dtype. With `splits n`, the tokens are cut at absolute multiples of n
@@ -72,15 +93,22 @@ def Kvc_AttendOp : Kvc_Op<"attend", [Kvc_StoreUser]> {
   }];
   let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$q,
     Kvc_CacheType:$cache, Kvc_BatchType:$batch, F64Attr:$scale,
-    OptionalAttr<F64Attr>:$softcap, OptionalAttr<Kvc_Count>:$splits,
-    OptionalAttr<Kvc_ScheduleAttr>:$schedule);
+    OptionalAttr<Kvc_Count>:$splits, OptionalAttr<Kvc_ScheduleAttr>:$schedule);
+  let regions = (region MaxSizedRegion<1>:$logits, MaxSizedRegion<1>:$visible);
   let results = (outs AnyRankedTensor:$o, AnyRankedTensor:$lse);
   let assemblyFormat = [{
-    $store `,` $q `,` $cache `,` $batch `scale` $scale (`softcap` $softcap^)?
-    (`splits` $splits^)? (`schedule` $schedule^)? attr-dict
+    $store `,` $q `,` $cache `,` $batch `scale` $scale
+    (`splits` $splits^)? (`schedule` $schedule^)?
+    (`logits` $logits^)? (`visible` $visible^)? attr-dict
     `:` type($q) `,` type($cache) `->` type($o) `,` type($lse)
   }];
   let hasVerifier = 1;
+}
+
+def Kvc_ScoreYieldOp : Kvc_Op<"yield", [Pure, Terminator]> {
+  let summary = "the result of a score's region";
+  let arguments = (ins AnyTypeOf<[F32, I1]>:$result);
+  let assemblyFormat = "$result attr-dict `:` type($result)";
 }
 
 def Kvc_MergeOp : Kvc_Op<"merge", [Kvc_StoreUser, Pure]> {

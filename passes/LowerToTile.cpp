@@ -1,5 +1,8 @@
 //===- LowerToTile.cpp - each kvc op becomes one tile.kernel --------------===//
+#include "passes/LogitScale.h"
 #include "passes/Passes.h"
+
+#include "mlir/IR/IRMapping.h"
 
 #include <cmath>
 
@@ -38,6 +41,11 @@ private:
     return RankedTensorType::get(shape, element);
   }
   Type f32() { return b.getF32Type(); }
+
+  static void cloneInto(Region &from, Region &to) {
+    IRMapping mapping;
+    from.cloneInto(&to, mapping);
+  }
 
   /// Opens a kernel; the builder then stands in its body.
   void open(StringRef name, StringRef kind, Type dtype, ScheduleAttr schedule) {
@@ -81,11 +89,15 @@ void KernelBuilder::attend(StringRef name, AttendOp op) {
   open(name, "attend", dtype, schedule);
 
   int64_t any = ShapedType::kDynamic, tokens = schedule.getTokens();
-  // Logits in powers of two make each probability one exp2; a softcap wants
-  // them plain and converts itself.
+  // Logits in powers of two make each probability one exp2.
+  Region logits;
   double scale = op.getScale().convertToDouble();
-  if (!op.getSoftcap())
+  if (op.getLogits().empty()) {
     scale *= M_LOG2E;
+  } else {
+    cloneInto(op.getLogits(), logits);
+    scale *= scaleLogits(logits);
+  }
   Value q = tile::LoadQueryOp::create(
       b, loc, tensor({any, cache.getDimK()}, f32()), b.getF64FloatAttr(scale));
   auto state = tile::SoftmaxType::get(b.getContext(), cache.getDimV());
@@ -98,13 +110,16 @@ void KernelBuilder::attend(StringRef name, AttendOp op) {
   auto scoresType = tensor({any, tokens}, f32());
   Value scores = tile::DotOp::create(b, loc, scoresType, q,
                                      loadTile(tile, StreamKind::K, tokens));
-  if (op.getSoftcap())
-    scores = tile::SoftcapOp::create(b, loc, scoresType, scores,
-                                     op.getSoftcapAttr());
-  scores = tile::MaskOp::create(b, loc, scoresType, scores, tile,
-                                store.getReadAttr());
-  auto step =
-      tile::SoftmaxStepOp::create(b, loc, scoresType, state, scores, carried);
+  if (!logits.empty()) {
+    auto apply = tile::LogitsOp::create(b, loc, scoresType, scores, tile);
+    apply.getLogits().takeBody(logits);
+    scores = apply.getResult();
+  }
+  auto mask = tile::MaskOp::create(b, loc, scoresType, scores, tile,
+                                   store.getReadAttr());
+  cloneInto(op.getVisible(), mask.getVisible());
+  auto step = tile::SoftmaxStepOp::create(b, loc, scoresType, state,
+                                          mask.getResult(), carried);
   Value next = tile::AccumulateOp::create(b, loc, state, step.getP(),
                                           loadTile(tile, StreamKind::V, tokens),
                                           step.getNext());

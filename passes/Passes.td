@@ -4,6 +4,24 @@
 
 include "mlir/Pass/PassBase.td"
 
+def InferReads : Pass<"kvc-infer-reads", "::mlir::ModuleOp"> {
+  let summary = "the window that a visible region implies becomes its store's read";
+  let description = [{
+    A store that reads all, and whose attend has a `visible` region, gets the
+    smallest window that shows every token that the region may show: pages and
+    tiles outside it are skipped, and given back. If the two say the same, the
+    region goes.
+
+    ```mlir
+    kvc.store @full ... read(#kvc.read_all)
+    kvc.attend @full ... visible { t > p - 4096 || t < 4 }
+    ==>
+    kvc.store @full ... read(#kvc.sliding_window<sink = 4, recent = 4096>)
+    kvc.attend @full ...
+    ```
+  }];
+}
+
 def PlanSchedule : Pass<"kvc-plan-schedule", "::mlir::ModuleOp"> {
   let summary = "choose how each kernel runs, and cut attend into splits and merge";
   let description = [{

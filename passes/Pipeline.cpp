@@ -12,6 +12,8 @@ namespace kvc {
 
 void kvc::buildTilePipeline(mlir::OpPassManager &pm,
                             const std::vector<std::string> &overrides) {
+  // kvc --> kvc: what queries see at most.
+  pm.addPass(createInferReads());
   // kvc --> kvc: which kernels there are and how each will run.
   PlanScheduleOptions schedule;
   schedule.overrides.assign(overrides.begin(), overrides.end());

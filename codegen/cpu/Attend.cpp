@@ -224,7 +224,7 @@ void AttendKernel::fillTable(TileRows &rows) {
   });
 }
 
-AttendKernel::BlockMask AttendKernel::blockMask(Value first) {
+AttendKernel::BlockMask AttendKernel::readMask(Value first) {
   ReadAttrInterface read = graph.read();
   Value last = kit.add(first, tileTokens);
   BlockMask mask;
@@ -240,6 +240,29 @@ AttendKernel::BlockMask AttendKernel::blockMask(Value first) {
                                             kit.cmp(Pred::sgt, first, newest)));
   mask.anyRowVisible = kit.either(kit.cmp(Pred::slt, first, sink),
                                   kit.cmp(Pred::sgt, last, oldest));
+  return mask;
+}
+
+AttendKernel::BlockMask AttendKernel::blockMask(Value first) {
+  BlockMask mask = readMask(first);
+  Region &visible = graph.mask().getVisible();
+  if (visible.empty())
+    return mask;
+  OpBuilder &b = kit.b;
+  auto i32 = [&](Value x) { return kit.truncI32(x); };
+  Value last = kit.add(kit.min(kit.add(first, tileTokens), tokensEnd), -1);
+  Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
+  Value firstHead = kit.mul(kvHead, group);
+  ScoreBlock block;
+  block.query = {i32(posFirst), i32(posLast)};
+  block.token = {i32(first), i32(kit.max(last, first))};
+  block.qHead = {i32(firstHead), i32(kit.add(firstHead, group - 1))};
+  block.kvHead = {i32(kvHead), i32(kvHead)};
+  BlockVisibility seen = emitBlockVisibility(b, kit.loc, visible, block);
+  mask.isFullBlock = kit.both(mask.isFullBlock, seen.full);
+  Value some = kit.negate(seen.empty);
+  mask.anyRowVisible =
+      mask.anyRowVisible ? kit.both(mask.anyRowVisible, some) : some;
   return mask;
 }
 
@@ -396,10 +419,58 @@ std::optional<StreamKind> kvc::cpu::scaledBy(ArrayRef<Operation *> chain) {
   return std::nullopt;
 }
 
-Value AttendKernel::softcap(Value x, tile::SoftcapOp op) {
-  double cap = op.getCap().convertToDouble();
-  Value inner = kit.fmul(x, kit.constant(1 / cap, x.getType()));
-  return kit.fmul(kit.tanh(inner), kit.constant(cap * M_LOG2E, x.getType()));
+namespace {
+/// Functions of scores on vectors, by the kit or as polynomials.
+class Functions : public ScoreFunctions {
+public:
+  explicit Functions(Kit &kit) : kit(kit) {}
+  /// The kit's exp2 takes what a softmax gives it, little above 0: half of x,
+  /// cut where the result is 0 or infinite anyway, squared.
+  Value exp2(Value x) override {
+    auto f = [&](double value) { return kit.constant(value, x.getType()); };
+    Value cut = arith::MinimumFOp::create(kit.b, kit.loc,
+                                          kit.fmaxKeepNaN(f(-300), x), f(260));
+    Value root = kit.exp2(kit.fmul(cut, f(0.5)));
+    return kit.fmul(root, root);
+  }
+  Value log2(Value x) override {
+    return math::Log2Op::create(kit.b, kit.loc, x);
+  }
+  Value tanh(Value x) override { return kit.tanh(x); }
+
+private:
+  Kit &kit;
+};
+} // namespace
+
+ScoreInputs AttendKernel::scoreInputs(Value tokens, Value rows) {
+  int64_t n = cast<VectorType>(tokens.getType()).getNumElements();
+  Value groups = kit.i32s(n, int32_t(group));
+  Value queries = arith::DivUIOp::create(kit.b, kit.loc, rows, groups);
+  Value inGroup = kit.sub(
+      rows, arith::MulIOp::create(kit.b, kit.loc, queries, groups).getResult());
+  Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
+  ScoreInputs inputs;
+  inputs.token = tokens;
+  inputs.query = kit.add(kit.splatI32(posFirst, n), queries);
+  inputs.qHead = kit.add(kit.splatI32(kit.mul(kvHead, group), n), inGroup);
+  inputs.kvHead = kit.splatI32(kvHead, n);
+  return inputs;
+}
+
+Value AttendKernel::logits(Value x, tile::LogitsOp op, ScoreInputs at) {
+  Functions functions(kit);
+  at.score = x;
+  return emitScoreRegion(kit.b, kit.loc, op.getLogits(), at, functions);
+}
+
+Value AttendKernel::mask(Value x, tile::MaskOp op, const ScoreInputs &at) {
+  Functions functions(kit);
+  Value seen = shownByRead(at.token, at.query);
+  if (!op.getVisible().empty())
+    seen = kit.both(
+        seen, emitScoreRegion(kit.b, kit.loc, op.getVisible(), at, functions));
+  return kit.select(seen, x, kit.constant(-INFINITY, x.getType()));
 }
 
 Value AttendKernel::scaleProbability(Value p, Value scale) {
@@ -438,8 +509,8 @@ void AttendKernel::gatherScales(const TileRows &rows, StreamKind kind,
   });
 }
 
-Value AttendKernel::visible(Value tokens, Value positions,
-                            ReadAttrInterface read) {
+Value AttendKernel::shownByRead(Value tokens, Value positions) {
+  ReadAttrInterface read = graph.read();
   int64_t n = cast<VectorType>(tokens.getType()).getNumElements();
   Value seen = kit.both(kit.cmp(Pred::sle, tokens, positions),
                         kit.cmp(Pred::slt, tokens, kit.splatI32(tokensEnd, n)));

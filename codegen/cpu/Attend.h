@@ -10,6 +10,7 @@
 #ifndef KVC_CODEGEN_CPU_ATTEND_H
 #define KVC_CODEGEN_CPU_ATTEND_H
 
+#include "codegen/ScoreRegion.h"
 #include "codegen/cpu/Kernel.h"
 #include "dialect/tile/Graph.h"
 
@@ -120,12 +121,12 @@ public:
   void gatherScales(const TileRows &rows, StreamKind kind, int64_t scratch);
   /// p * scale; 0 for a hidden token (p = 0), whatever its scale is.
   mlir::Value scaleProbability(mlir::Value p, mlir::Value scale);
-  /// Whether `read` shows each of the `tokens` (i32 vector) to the query at
-  /// each of the `positions`.
-  mlir::Value visible(mlir::Value tokens, mlir::Value positions,
-                      ReadAttrInterface read);
-  /// (cap * log2 e) * tanh(x / cap).
-  mlir::Value softcap(mlir::Value x, tile::SoftcapOp op);
+  /// What a score's region is told of scores at `tokens` and query rows `rows`
+  /// of the work tile (i32 vectors of one length), but for the scores.
+  ScoreInputs scoreInputs(mlir::Value tokens, mlir::Value rows);
+  mlir::Value logits(mlir::Value x, tile::LogitsOp op, ScoreInputs at);
+  /// x where the token is seen, else -inf.
+  mlir::Value mask(mlir::Value x, tile::MaskOp op, const ScoreInputs &at);
   int64_t rowBytes(unsigned plane);
   int64_t tokenStride(unsigned plane) { return planes[plane].tokenStride; }
   int64_t codeBytes(const ChannelPlan &plan) {
@@ -151,6 +152,10 @@ private:
     mlir::Value anyRowVisible;
   };
   BlockMask blockMask(mlir::Value first);
+  /// The same of what the read shows alone.
+  BlockMask readMask(mlir::Value first);
+  /// Whether the read shows each token to the query at each position.
+  mlir::Value shownByRead(mlir::Value tokens, mlir::Value positions);
   mlir::LogicalResult checkChains();
   void emitLoop();
   void emitPipelined();

@@ -87,25 +87,20 @@ Value DirectMainloop::tokenScales(int64_t scratch, Value vector) {
   return kit.shuffle(scales, scales, lanes);
 }
 
-Value DirectMainloop::mask(Value x, const TileRows &rows, Value block,
-                           Value vector, tile::MaskOp op) {
+/// Where the elements of score vector `vector` stand.
+ScoreInputs DirectMainloop::inputsOf(const TileRows &rows, Value block,
+                                     Value vector) {
   SmallVector<int32_t> token, row;
   int64_t lanes = tokensPerVector * padded;
   for (int64_t lane = 0; lane < lanes; ++lane) {
     token.push_back(lane / padded);
     row.push_back(lane % padded);
   }
-  OpBuilder &b = kit.b;
   Value first = kit.add(rows.first, kit.mul(vector, tokensPerVector));
   Value tokens = kit.add(kit.splatI32(first, lanes), kit.i32s(token));
   Value rowIds =
       kit.add(kit.splatI32(kit.mul(block, blockRows), lanes), kit.i32s(row));
-  SmallVector<int32_t> groups(lanes, int32_t(a.group));
-  Value queries = arith::DivUIOp::create(b, kit.loc, rowIds, kit.i32s(groups));
-  Value positions = kit.add(kit.splatI32(a.posFirst, lanes), queries);
-  return kit.select(
-      a.visible(tokens, positions, cast<ReadAttrInterface>(op.getReadAttr())),
-      x, kit.constant(-INFINITY, x.getType()));
+  return a.scoreInputs(tokens, rowIds);
 }
 
 Value DirectMainloop::applyAll(Value x, ArrayRef<Operation *> transforms,
@@ -114,10 +109,11 @@ Value DirectMainloop::applyAll(Value x, ArrayRef<Operation *> transforms,
   for (Operation *transform : transforms) {
     if (isa<tile::ScaleTokensOp>(transform))
       x = kit.fmul(x, tokenScales(scaleK, vector));
-    else if (auto cap = dyn_cast<tile::SoftcapOp>(transform))
-      x = a.softcap(x, cap);
+    else if (auto logits = dyn_cast<tile::LogitsOp>(transform))
+      x = a.logits(x, logits, inputsOf(rows, block, vector));
     else
-      x = mask(x, rows, block, vector, cast<tile::MaskOp>(transform));
+      x = a.mask(x, cast<tile::MaskOp>(transform),
+                 inputsOf(rows, block, vector));
   }
   return x;
 }

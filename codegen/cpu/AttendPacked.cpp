@@ -371,26 +371,19 @@ Value PackedMainloop::apply(Value x, ArrayRef<Operation *> transforms,
   int64_t n = blockRows;
   if (formK == Form::Tiles && queryScale != 1)
     x = kit.fmul(x, kit.constant(queryScale, x.getType()));
+  auto lanes = llvm::to_vector(llvm::seq<int32_t>(0, int32_t(n)));
+  auto inputs = [&] {
+    Value row = kit.add(kit.splatI32(kit.mul(block, n), n), kit.i32s(lanes));
+    return a.scoreInputs(kit.splatI32(kit.add(rows.first, token), n), row);
+  };
   for (Operation *transform : transforms) {
-    if (isa<tile::ScaleTokensOp>(transform)) {
+    if (isa<tile::ScaleTokensOp>(transform))
       x = kit.fmul(x,
                    kit.splat(kit.load(kit.f32(), element(scaleK, token)), n));
-    } else if (auto cap = dyn_cast<tile::SoftcapOp>(transform)) {
-      x = a.softcap(x, cap);
-    } else if (rows.masked) {
-      auto read =
-          cast<ReadAttrInterface>(cast<tile::MaskOp>(transform).getReadAttr());
-      SmallVector<int32_t> lanes;
-      for (int64_t lane = 0; lane < n; ++lane)
-        lanes.push_back(lane);
-      Value row = kit.add(kit.splatI32(kit.mul(block, n), n), kit.i32s(lanes));
-      Value query = arith::DivUIOp::create(kit.b, kit.loc, row,
-                                           kit.i32s(n, int32_t(a.group)));
-      Value positions = kit.add(kit.splatI32(a.posFirst, n), query);
-      Value tokens = kit.splatI32(kit.add(rows.first, token), n);
-      x = kit.select(a.visible(tokens, positions, read), x,
-                     kit.constant(-INFINITY, x.getType()));
-    }
+    else if (auto logits = dyn_cast<tile::LogitsOp>(transform))
+      x = a.logits(x, logits, inputs());
+    else if (rows.masked)
+      x = a.mask(x, cast<tile::MaskOp>(transform), inputs());
   }
   return x;
 }

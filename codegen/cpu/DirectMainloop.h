@@ -109,8 +109,7 @@ private:
   Value applyAll(Value x, llvm::ArrayRef<mlir::Operation *> transforms,
                  const TileRows &rows, Value block, Value vector);
   Value tokenScales(int64_t scratch, Value vector);
-  Value mask(Value x, const TileRows &rows, Value block, Value vector,
-             tile::MaskOp op);
+  ScoreInputs inputsOf(const TileRows &rows, Value block, Value vector);
   Values forScores(const TileRows &rows, Values init,
                    llvm::function_ref<Values(Value vector, int64_t count,
                                              mlir::ValueRange carried)>

@@ -46,6 +46,9 @@ Value Kit::i32s(ArrayRef<int32_t> values) {
   return arith::ConstantOp::create(b, loc,
                                    DenseElementsAttr::get(type, values));
 }
+Value Kit::truncI32(Value x) {
+  return arith::TruncIOp::create(b, loc, b.getI32Type(), x);
+}
 Value Kit::splatI32(Value x, int64_t n) {
   return splat(arith::TruncIOp::create(b, loc, b.getI32Type(), x), n);
 }

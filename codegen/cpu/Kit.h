@@ -46,6 +46,7 @@ public:
   mlir::Value i32s(int64_t n, int32_t value);
   mlir::Value i32s(llvm::ArrayRef<int32_t> values);
   /// n lanes of an i64, truncated to i32.
+  mlir::Value truncI32(mlir::Value x); ///< of an i64
   mlir::Value splatI32(mlir::Value x, int64_t n);
   mlir::Value cmp(mlir::arith::CmpIPredicate p, mlir::Value x, mlir::Value y);
   mlir::Value both(mlir::Value x, mlir::Value y);

@@ -31,6 +31,7 @@ FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
     if (operand->dequantize.getScales())
       return operand->dequantize.emitError(
           "scales must be folded first (kvc-fold-scales)");
+  body.mask = graph->mask();
   ArrayRef<Operation *> scores(graph->scores);
   scores = scores.drop_back(); // the mask
   auto scaled = [](ArrayRef<Operation *> &chain, const Operand &operand) {
@@ -43,13 +44,13 @@ FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
   };
   body.scaledK = scaled(scores, body.k);
   if (!scores.empty())
-    body.softcap = dyn_cast<tile::SoftcapOp>(scores.front());
-  if (body.softcap)
+    body.logits = dyn_cast<tile::LogitsOp>(scores.front());
+  if (body.logits)
     scores = scores.drop_front();
   if (!scores.empty())
     return scores.front()->emitError(
-        "the GPU targets multiply scores by the scales of K's rows, then cap "
-        "them, then mask them, each once at most and in this order");
+        "the GPU targets multiply scores by the scales of K's rows, then make "
+        "logits of them, then mask them, each once at most and in this order");
   ArrayRef<Operation *> probabilities(graph->probabilities);
   body.scaledV = scaled(probabilities, body.v);
   if (!probabilities.empty())
@@ -353,8 +354,8 @@ Value AttendKernel::firstOf(Value tile) {
   return kit.add(tileFirst(tile), ownTokens());
 }
 
-Value AttendKernel::isFullBlock(Value first, int64_t count, Value low,
-                                Value high) {
+Value AttendKernel::isShownInFull(Value first, int64_t count, Value low,
+                                  Value high) {
   Value last = kit.add(first, count);
   Value full =
       kit.cmp(CmpIPredicate::sle, last, kit.min(current.end, kit.add(low, 1)));
@@ -366,8 +367,8 @@ Value AttendKernel::isFullBlock(Value first, int64_t count, Value low,
   return kit.and_(full, kit.or_(inSink, recent));
 }
 
-Value AttendKernel::isEmptyBlock(Value first, int64_t count, Value low,
-                                 Value high) {
+Value AttendKernel::isHiddenByRead(Value first, int64_t count, Value low,
+                                   Value high) {
   Value last = kit.min(kit.add(current.end, -1), high);
   Value hidden = kit.less(last, first);
   if (body.read.isAll())
@@ -378,7 +379,7 @@ Value AttendKernel::isEmptyBlock(Value first, int64_t count, Value low,
   return kit.or_(hidden, kit.not_(kit.or_(inSink, recent)));
 }
 
-Value AttendKernel::visible(Value token, Value position) {
+Value AttendKernel::shownByRead(Value token, Value position) {
   Value seen = kit.and_(kit.cmp(CmpIPredicate::sle, token, position),
                         kit.less(token, current.end));
   if (body.read.isAll())
@@ -387,6 +388,62 @@ Value AttendKernel::visible(Value token, Value position) {
   Value recent =
       kit.less(kit.add(position, -body.read.getRecentTokens()), token);
   return kit.and_(seen, kit.or_(inSink, recent));
+}
+
+namespace {
+/// Functions of scores by the machine's own.
+class Functions : public ScoreFunctions {
+public:
+  explicit Functions(Kit &kit) : kit(kit) {}
+  Value exp2(Value x) override { return kit.ex2(x); }
+  Value log2(Value x) override { return kit.lg2(x); }
+  Value tanh(Value x) override { return kit.tanh(x); }
+
+private:
+  Kit &kit;
+};
+} // namespace
+
+ScoreInputs AttendKernel::inputs(Value token, const RowPlace &row) {
+  ScoreInputs inputs;
+  inputs.query = row.position;
+  inputs.token = token;
+  inputs.qHead = row.qHead;
+  inputs.kvHead = kit.add(current.head, k.store.getHeadBegin());
+  return inputs;
+}
+
+Value AttendKernel::visible(Value token, const RowPlace &row) {
+  Value seen = shownByRead(token, row.position);
+  if (!hasVisible())
+    return seen;
+  Functions functions(kit);
+  return kit.and_(seen,
+                  emitScoreRegion(kit.b, kit.kernel, body.mask.getVisible(),
+                                  inputs(token, row), functions));
+}
+
+BlockVisibility AttendKernel::visibleBlock(Value first, int64_t count) {
+  Value kvHead = kit.add(current.head, k.store.getHeadBegin());
+  Value qHead = kit.mul(kvHead, group);
+  Value last = kit.min(kit.add(first, count), current.end);
+  ScoreBlock block;
+  block.query = {current.ownFirst, current.ownLast};
+  block.token = {first, kit.max(first, kit.add(last, -1))};
+  block.qHead = {qHead, kit.add(qHead, group - 1)};
+  block.kvHead = {kvHead, kvHead};
+  return emitBlockVisibility(kit.b, kit.kernel, body.mask.getVisible(), block);
+}
+
+Value AttendKernel::isFullBlock(Value first, int64_t count) {
+  Value full = isShownInFull(first, count, current.ownFirst, current.ownLast);
+  return hasVisible() ? kit.and_(full, visibleBlock(first, count).full) : full;
+}
+
+Value AttendKernel::isEmptyBlock(Value first, int64_t count) {
+  Value empty = isHiddenByRead(first, count, current.ownFirst, current.ownLast);
+  return hasVisible() ? kit.or_(empty, visibleBlock(first, count).empty)
+                      : empty;
 }
 
 Value AttendKernel::anyRowVisible(Value token) {
@@ -523,24 +580,33 @@ Values AttendKernel::emitTile(Value tile, ValueRange carried, bool interior) {
   step.first = firstOf(tile);
   step.k = {stage, 0};
   step.v = step.k + tokens * strideK;
-  next.append(interior ? mainloop->step(step, carried)
+  next.append(interior ? multiplyInterior(step, carried)
                        : multiply(step, carried));
   loader->consumerRelease();
   return next;
 }
 
+/// A step that the read shows in full.
+Values AttendKernel::multiplyInterior(const Step &step, ValueRange state) {
+  if (!hasVisible())
+    return mainloop->step(step, state);
+  return kit.choose(
+      visibleBlock(step.first, tokens).full,
+      [&] { return mainloop->step(step, state); },
+      [&] { return multiply(step, state); });
+}
+
 /// A step that need not be full, sub-step after sub-step.
 Values AttendKernel::multiply(const Step &step, ValueRange state) {
   int64_t size = mainloop->subStepTokens();
-  return kit.loop(
-      kit.i32(0), kit.i32(tokens / size), kit.i32(1), state,
-      [&](Value index, ValueRange state) {
-        Value first = kit.add(step.first, kit.mul(index, size));
-        return kit.choose(
-            isEmptyBlock(first, size, current.ownFirst, current.ownLast),
-            [&] { return Values(state); },
-            [&] { return multiplySubStep(step, index, state); });
-      });
+  return kit.loop(kit.i32(0), kit.i32(tokens / size), kit.i32(1), state,
+                  [&](Value index, ValueRange state) {
+                    Value first = kit.add(step.first, kit.mul(index, size));
+                    return kit.choose(
+                        isEmptyBlock(first, size),
+                        [&] { return Values(state); },
+                        [&] { return multiplySubStep(step, index, state); });
+                  });
 }
 
 Values AttendKernel::multiplySubStep(const Step &step, Value index,
@@ -549,8 +615,7 @@ Values AttendKernel::multiplySubStep(const Step &step, Value index,
   Step subStep = step;
   subStep.tokens = size;
   subStep.first = kit.add(step.first, kit.mul(index, size));
-  subStep.isFullBlock =
-      isFullBlock(subStep.first, size, current.ownFirst, current.ownLast);
+  subStep.isFullBlock = isFullBlock(subStep.first, size);
   subStep.k.base = kit.add(step.k.base, kit.mul(index, size * strideK));
   subStep.v.base = kit.add(step.v.base, kit.mul(index, size * strideV));
   if (size < tokens)
@@ -572,15 +637,18 @@ Values AttendKernel::scalesOf(const Values &scales, Value index, int64_t size) {
   return {kit.bitcast(kit.op1(Ptx::ShflIdx, {word, from}), kit.f32())};
 }
 
-Value AttendKernel::transform(Value score, Value tokenScale) {
+Value AttendKernel::transform(Value score, Value tokenScale, Value token,
+                              const RowPlace &row) {
   Value x = kit.fmul(score, kit.f32(body.scale));
   if (tokenScale)
     x = kit.fmul(x, tokenScale);
-  if (!body.softcap)
+  if (!body.logits)
     return x;
-  double cap = body.softcap.getCap().convertToDouble();
-  x = kit.tanh(kit.fmul(x, kit.f32(1 / cap)));
-  return kit.fmul(x, kit.f32(cap * M_LOG2E));
+  Functions functions(kit);
+  ScoreInputs at = inputs(token, row);
+  at.score = x;
+  return emitScoreRegion(kit.b, kit.kernel, body.logits.getLogits(), at,
+                         functions);
 }
 
 LogicalResult kvc::nvptx::emitAttend(Kernel &kernel, LaunchInfo &launch) {

@@ -18,6 +18,7 @@
 #ifndef KVC_CODEGEN_NVPTX_ATTEND_H
 #define KVC_CODEGEN_NVPTX_ATTEND_H
 
+#include "codegen/ScoreRegion.h"
 #include "codegen/nvptx/Kernel.h"
 #include "dialect/tile/Graph.h"
 
@@ -37,15 +38,17 @@ struct Operand : tile::StreamOperand {
 };
 
 /// What an attend kernel computes: of all that a graph may say, scores times
-/// their token's scale, then a softcap, and probabilities times a scale.
+/// their token's scale, then a region of logits, and probabilities times a
+/// scale.
 struct AttendBody {
   /// Fails, with an error on the op, where the graph says anything else.
   static mlir::FailureOr<AttendBody> of(tile::KernelOp kernel);
 
   Operand k, v;
   ReadAttrInterface read;
-  double scale = 1; ///< of the scores; log2(e) in it unless there is a softcap
-  tile::SoftcapOp softcap;
+  double scale = 1;      ///< of the scores
+  tile::LogitsOp logits; ///< what is done to scaled scores, if anything
+  tile::MaskOp mask;     ///< what hides tokens beside the read
   bool scaledK = false, scaledV = false; ///< a scale per token
 };
 
@@ -63,6 +66,12 @@ struct WorkTile {
   mlir::Value ownFirst, ownLast;
   /// Position of query token 0 of the sequence.
   mlir::Value posZero;
+};
+
+/// Where a query row stands. Both i32.
+struct RowPlace {
+  mlir::Value position;
+  mlir::Value qHead; ///< of the model
 };
 
 /// A step of a warp: its tokens' codes are in shared memory.
@@ -172,21 +181,22 @@ public:
   mlir::Value thread, lane, warp; ///< warp is the same for all its lanes
   const WorkTile &workTile() const { return current; }
 
-  /// Whether a row at `position` sees `token`, by the read rule and the work
-  /// tile's bounds. i1.
-  mlir::Value visible(mlir::Value token, mlir::Value position);
+  /// Whether a row sees `token`, by the mask and the work tile's bounds. i1.
+  mlir::Value visible(mlir::Value token, const RowPlace &row);
   /// Whether some row of the work tile may.
   mlir::Value anyRowVisible(mlir::Value token);
   /// The warp's first row where warps share rows, i32.
   mlir::Value firstRow() { return kit.mul(warp, 16); }
   /// Position of row `row` (i32) of the work tile.
   mlir::Value position(mlir::Value row);
+  RowPlace place(mlir::Value row) { return {position(row), modelHead(row)}; }
   /// Address in q of row `row` of the work tile; that of its last row for rows
   /// beyond them.
   mlir::Value queryRow(mlir::Value row);
-  /// Scores in powers of two from products of q and K's codes: times `scale`
-  /// and a token's scale (may be null), softcap.
-  mlir::Value transform(mlir::Value score, mlir::Value tokenScale);
+  /// Logits in powers of two from products of q and K's codes: times `scale`
+  /// and a token's scale (may be null), then the region of logits.
+  mlir::Value transform(mlir::Value score, mlir::Value tokenScale,
+                        mlir::Value token, const RowPlace &row);
 
   //===--- barriers ---------------------------------------------------------//
   /// Of all threads.
@@ -218,9 +228,10 @@ public:
   int64_t tileTokens() const { return warpsSplitQ ? tokens : tokens * warps; }
   /// First token of a tile.
   mlir::Value tileFirst(mlir::Value tile);
-  /// Whether every row sees all `count` tokens from `first` on.
-  mlir::Value isFullBlock(mlir::Value first, int64_t count) {
-    return isFullBlock(first, count, current.posFirst, current.posLast);
+  /// Whether the read shows all `count` tokens from `first` on to every row:
+  /// they all exist.
+  mlir::Value isShownInFull(mlir::Value first, int64_t count) {
+    return isShownInFull(first, count, current.posFirst, current.posLast);
   }
 
   //===--- copies by lanes ---------------------------------------------------//
@@ -268,12 +279,22 @@ private:
   Values emitSteps(mlir::ValueRange init);
   Values emitTile(mlir::Value tile, mlir::ValueRange carried, bool interior);
   Values multiply(const Step &step, mlir::ValueRange state);
-  /// Of rows at positions from `low` to `high`: whether all of them see all
-  /// tokens, whether none sees any.
-  mlir::Value isFullBlock(mlir::Value first, int64_t count, mlir::Value low,
-                          mlir::Value high);
-  mlir::Value isEmptyBlock(mlir::Value first, int64_t count, mlir::Value low,
-                           mlir::Value high);
+  /// Whether the read shows all of `count` tokens from `first` on, or none, to
+  /// rows at positions from `low` to `high`.
+  mlir::Value isShownInFull(mlir::Value first, int64_t count, mlir::Value low,
+                            mlir::Value high);
+  mlir::Value isHiddenByRead(mlir::Value first, int64_t count, mlir::Value low,
+                             mlir::Value high);
+  mlir::Value shownByRead(mlir::Value token, mlir::Value position);
+  /// What a score's region is told, but for the score.
+  ScoreInputs inputs(mlir::Value token, const RowPlace &row);
+  /// What the mask's region shows of them to this warp's rows.
+  BlockVisibility visibleBlock(mlir::Value first, int64_t count);
+  bool hasVisible() { return !body.mask.getVisible().empty(); }
+  /// Whether this warp's rows see all of the tokens, or none.
+  mlir::Value isFullBlock(mlir::Value first, int64_t count);
+  mlir::Value isEmptyBlock(mlir::Value first, int64_t count);
+  Values multiplyInterior(const Step &step, mlir::ValueRange state);
   Values multiplySubStep(const Step &step, mlir::Value index,
                          mlir::ValueRange state);
   Values scalesOf(const Values &scales, mlir::Value index, int64_t size);
@@ -300,7 +321,11 @@ private:
   Merged mergeStats(mlir::Value row);
   void combineSplits();
   mlir::Value outputRow(mlir::Value row);
+  /// Q head of a row, of the store's and of the model's.
   mlir::Value qHead(mlir::Value row);
+  mlir::Value modelHead(mlir::Value row) {
+    return kit.add(qHead(row), k.firstQueryHead());
+  }
 
   std::unique_ptr<Mainloop> mainloop;
   std::unique_ptr<KvLoader> loader;

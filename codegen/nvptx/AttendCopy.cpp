@@ -208,7 +208,7 @@ void CpAsyncLoader::prologue() {
     Value stage = kit.add(a.smemPipelineBase, kit.mul(tile, a.stageBytes));
     kit.when(kit.less(tile, a.tiles), [&] {
       kit.when(
-          a.isFullBlock(step.first, a.tokens),
+          a.isShownInFull(step.first, a.tokens),
           [&] { copyStep(step, /*interior=*/true, stage); },
           [&] { copyStep(step, /*interior=*/false, stage); });
     });

@@ -55,9 +55,9 @@ private:
   AttendKernel &a;
   Kit &kit;
   int64_t lanesPerToken;
-  int64_t blocks;               ///< of V per lane and row
-  int64_t query, probabilities; ///< in shared memory
-  Values positions;             ///< of each row
+  int64_t blocks;                     ///< of V per lane and row
+  int64_t query, probabilities;       ///< in shared memory
+  llvm::SmallVector<RowPlace> places; ///< of each row
 };
 
 /// All threads that multiply copy q; it is read after the barrier.
@@ -81,9 +81,9 @@ void FmaMainloop::beginWorkTile(const WorkTile &) {
              });
   }
   a.barrierOfReaders();
-  positions.clear();
+  places.clear();
   for (int64_t row = 0; row < a.rows; ++row)
-    positions.push_back(a.position(kit.i32(row)));
+    places.push_back(a.place(kit.i32(row)));
 }
 
 /// m and l of each row, the same in all lanes; then sums [rows][blocks][4].
@@ -146,8 +146,9 @@ Values FmaMainloop::softmax(const Step &step, Values s,
     scaleV = step.scaleV.front();
   Values p, factors;
   for (int64_t r = 0; r < a.rows; ++r) {
-    Value seen = a.visible(token, positions[r]);
-    Value x = kit.select(seen, a.transform(s[r], scaleK), kit.f32(-INFINITY));
+    Value seen = a.visible(token, places[r]);
+    Value x = kit.select(seen, a.transform(s[r], scaleK, token, places[r]),
+                         kit.f32(-INFINITY));
     Value largest = x;
     for (int64_t mask = 1; mask < a.tokens; mask *= 2)
       largest = kit.fmax(largest, kit.shflXor(largest, mask));
@@ -214,7 +215,7 @@ Values FmaMainloop::step(const Step &step, ValueRange values) {
             // A token that the row does not see may be infinite or NaN.
             Value seen;
             if (step.isFullBlock)
-              seen = a.visible(position, positions[r]);
+              seen = a.visible(position, places[r]);
             for (int64_t c = 0; c < kBlock; ++c) {
               Value &sum = next[(r * blocks + i) * kBlock + c];
               Value more = kit.fma(weights[r], kit.extract(x, c), sum);

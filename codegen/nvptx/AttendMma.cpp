@@ -42,7 +42,7 @@ MmaMainloop::MmaMainloop(AttendKernel &a, Rows side, int64_t rows)
       rowSlots(side == Rows::InM ? rows / 8 : rows / 4),
       channelSlots(llvm::divideCeil(a.dimV, 16) * (side == Rows::InM ? 4 : 2)),
       splitPHiLo(a.body.scaledV && a.k.dtype.isF16()) {
-  deferScale = !a.body.softcap && a.body.scale > 0 &&
+  deferScale = !a.body.logits && a.body.scale > 0 &&
                (scalesQuery() || a.body.scale <= 1);
 }
 
@@ -67,9 +67,9 @@ void MmaMainloop::beginWorkTile(const WorkTile &) {
   threadInGroup = kit.rem(a.lane, 4);
   q.clear();
   rowFactor.clear();
-  positions.clear();
+  places.clear();
   for (int64_t row = 0; row < rowSlots; ++row)
-    positions.push_back(a.position(rowOf(row)));
+    places.push_back(a.place(rowOf(row)));
   loadQuery();
 }
 
@@ -180,7 +180,7 @@ Value MmaMainloop::laneScale(ArrayRef<Value> scales, int64_t token) {
 }
 
 Value MmaMainloop::sees(const Step &step, int64_t row, int64_t token) {
-  return a.visible(kit.add(step.first, tokenOf(token)), positions[row]);
+  return a.visible(kit.add(step.first, tokenOf(token)), places[row]);
 }
 
 /// Logits in powers of two, unless `deferScale`: then without the row's factor.
@@ -196,7 +196,8 @@ Values MmaMainloop::transformed(const Step &step, Values s) {
       if (scale)
         x = kit.fmul(x, scale);
       if (!deferScale)
-        x = a.transform(x, /*tokenScale=*/{});
+        x = a.transform(x, /*tokenScale=*/{},
+                        kit.add(step.first, tokenOf(token)), places[row]);
     }
   }
   return s;

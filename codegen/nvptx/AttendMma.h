@@ -142,7 +142,7 @@ protected:
   /// By row slot: what products of the row are times, the scale of scores
   /// included where `deferScale`. Empty: nothing, or that scale alone.
   Values rowFactor;
-  Values positions; ///< by row slot
+  llvm::SmallVector<RowPlace> places; ///< by row slot
 
 private:
   State unpack(mlir::ValueRange values) const;

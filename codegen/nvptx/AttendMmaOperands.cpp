@@ -257,7 +257,7 @@ void MmaMainloop::addNonFinite(const Step &step, const Values &p,
     Value from = kit.add(step.v.base, kit.mul(token, a.strideV));
     for (int64_t row = 0; row < rowSlots; ++row) {
       weights.push_back(weightOf(token, row, p));
-      seen.push_back(a.visible(kit.add(step.first, token), positions[row]));
+      seen.push_back(a.visible(kit.add(step.first, token), places[row]));
     }
     for (int64_t channel = 0; channel < channelSlots; ++channel) {
       Value at = kit.add(from, kit.mul(channelInChunk(channel), 2));

@@ -83,7 +83,7 @@ SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
   SmallVector<Operation *> ops;
   while (to != from) {
     Operation *op = to.getDefiningOp();
-    if (!isa_and_nonnull<ScaleTokensOp, SoftcapOp, MaskOp>(op)) {
+    if (!isa_and_nonnull<ScaleTokensOp, LogitsOp, MaskOp>(op)) {
       (op ? op : user)->emitError() << "expected element-wise ops between `"
                                     << from.getDefiningOp()->getName()
                                     << "` and `" << user->getName() << "`";

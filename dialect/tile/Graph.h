@@ -48,6 +48,8 @@ struct AttendGraph {
   /// The chains, in the order of the data.
   llvm::SmallVector<mlir::Operation *> scores, probabilities;
 
+  /// The last of `scores`.
+  MaskOp mask() const { return mlir::cast<MaskOp>(scores.back()); }
   ReadAttrInterface read() const {
     return mlir::cast<ReadAttrInterface>(ForTokensOp(loop).getReadAttr());
   }

@@ -1,5 +1,6 @@
 //===- TileDialect.cpp - registration and verifiers -----------------------===//
 #include "dialect/tile/TileDialect.h"
+#include "dialect/Score.h"
 
 #include "mlir/IR/DialectImplementation.h"
 #include "llvm/ADT/TypeSwitch.h"
@@ -225,15 +226,17 @@ LogicalResult ScaleTokensOp::verify() {
   return success();
 }
 
-LogicalResult SoftcapOp::verify() {
-  if (!getCap().isFinite() || !(getCap().convertToDouble() > 0))
-    return emitOpError("cap must be positive and finite");
-  return success();
+LogicalResult LogitsOp::verify() {
+  if (tensor(getX()).getRank() != 2)
+    return emitOpError("expected [r, t], found ") << getX().getType();
+  return verifyScoreRegion(*this, getLogits(), /*logits=*/true);
 }
 
 LogicalResult MaskOp::verify() {
   if (tensor(getX()).getRank() != 2)
     return emitOpError("expected [r, t], found ") << getX().getType();
+  if (failed(verifyScoreRegion(*this, getVisible(), /*logits=*/false)))
+    return failure();
   return verifyRead(*this, getReadAttr());
 }
 

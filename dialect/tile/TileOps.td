@@ -147,20 +147,27 @@ def Tile_ScaleTokensOp : Tile_Op<"scale_tokens",
   let hasVerifier = 1;
 }
 
-def Tile_SoftcapOp : Tile_Op<"softcap", [Pure, AllTypesMatch<["x", "result"]>]> {
-  let summary = "x -> (cap * log2e) * tanh(x / cap)";
-  let arguments = (ins RankedTensorOf<[F32]>:$x, F64Attr:$cap);
+def Tile_LogitsOp : Tile_Op<"logits",
+    [IsolatedFromAbove, AllTypesMatch<["x", "result"]>]> {
+  let summary = "x[r, t] -> logits(x[r, t], p, t, h, g), a region of dialect/Score.h";
+  let arguments = (ins RankedTensorOf<[F32]>:$x, Tile_TokensType:$tokens);
   let results = (outs RankedTensorOf<[F32]>:$result);
-  let assemblyFormat = "$x `cap` $cap attr-dict `:` type($x)";
+  let regions = (region SizedRegion<1>:$logits);
+  let assemblyFormat = "$x `,` $tokens $logits attr-dict `:` type($x)";
   let hasVerifier = 1;
 }
 
-def Tile_MaskOp : Tile_Op<"mask", [Pure, AllTypesMatch<["x", "result"]>]> {
-  let summary = "hides tokens after the row's position and those `read` hides";
+def Tile_MaskOp : Tile_Op<"mask", [IsolatedFromAbove, AllTypesMatch<["x", "result"]>]> {
+  let summary = "hides tokens after the row's position, those `read` hides, and "
+                "those for which `visible` is false";
   let arguments = (ins RankedTensorOf<[F32]>:$x, Tile_TokensType:$tokens,
                        AnyAttr:$read);
   let results = (outs RankedTensorOf<[F32]>:$result);
-  let assemblyFormat = "$x `,` $tokens `read` `(` $read `)` attr-dict `:` type($x)";
+  let regions = (region MaxSizedRegion<1>:$visible);
+  let assemblyFormat = [{
+    $x `,` $tokens `read` `(` $read `)` (`visible` $visible^)? attr-dict
+    `:` type($x)
+  }];
   let hasVerifier = 1;
 }
 

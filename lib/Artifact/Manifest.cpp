@@ -55,6 +55,8 @@ JsonValue kvc::artifact::toJson(const StoreInfo &store) {
   if (store.window)
     json.add("window", JsonValue::object(
                            {{"sink", store.sink}, {"recent", store.recent}}));
+  if (!store.attend.empty())
+    json.add("attend", store.attend);
   return json;
 }
 
@@ -142,6 +144,8 @@ std::string kvc::artifact::write(const Manifest &manifest) {
 //===----------------------------------------------------------------------===//
 
 static constexpr uint32_t kMaxHeads = 4096, kMaxDim = 4096;
+/// As long as a spec may be.
+static constexpr size_t kMaxAttend = 1 << 20;
 static constexpr uint32_t kMaxTokens = INT32_MAX; ///< kernels count in int32
 static constexpr uint32_t kMaxTile = 4096;
 static constexpr uint64_t kMaxScratch = 1u << 30;
@@ -203,6 +207,8 @@ static StoreInfo readStore(const JsonNode &node) {
           .integer(store.paged ? 1 : 0, store.paged ? kMaxPageBytes : 0);
   for (const JsonNode &plane : node.get("planes").items(2, KVC_MAX_PLANES))
     store.planes.push_back(readPlane(plane));
+  if (node.has("attend"))
+    store.attend = node.get("attend").text(kMaxAttend);
   store.window = node.has("window");
   if (store.window) {
     JsonNode window = node.get("window");

@@ -46,6 +46,9 @@ struct StoreInfo {
   std::vector<PlaneInfo> planes; ///< K codes[, K scales], V codes[, V scales]
   bool window = false;
   uint32_t sink = 0, recent = 0; ///< if window
+  /// What is compiled into the store's attention: the canonical JSON text of
+  /// its `attend`, "" if it has none.
+  std::string attend;
   bool operator==(const StoreInfo &) const = default;
 };
 

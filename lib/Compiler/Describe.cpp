@@ -1,5 +1,6 @@
 //===- Describe.cpp - what the IR says, for the manifest ------------------===//
 #include "lib/Compiler/Describe.h"
+#include "lib/Import/SpecToKvc.h"
 
 #include "llvm/Support/MathExtras.h"
 
@@ -61,6 +62,8 @@ static artifact::StoreInfo describeStore(StoreOp op) {
     info.pageBytes += llvm::alignTo(
         uint64_t(cache.getHeads()) * info.page * plane.tokenBytes, kAlignment);
   }
+  if (auto attend = op->getAttrOfType<StringAttr>(kAttendAttr))
+    info.attend = attend.str();
   info.window = !op.read().isAll();
   if (info.window) {
     info.sink = op.read().getSinkTokens();

@@ -4,6 +4,7 @@
 #include "lib/Artifact/GpuAbi.h"
 #include "lib/Artifact/OutputFile.h"
 #include "lib/Import/SpecToKvc.h"
+#include "passes/Passes.h"
 #include "passes/Pipeline.h"
 
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
@@ -84,7 +85,11 @@ std::string TargetCompiler::kvcText() const { return textOf(*kvcModule); }
 
 bool TargetCompiler::import() {
   kvcModule = importSpec(context, spec);
-  return succeeded(verify(*kvcModule)) || unexplained(Level(Phase::Kvc));
+  // What stores say of themselves is the same for all targets.
+  PassManager pm(&context);
+  pm.addPass(createInferReads());
+  return (succeeded(verify(*kvcModule)) && succeeded(pm.run(*kvcModule))) ||
+         unexplained(Level(Phase::Kvc));
 }
 
 bool TargetCompiler::plan(ModuleOp module, const Target &target) {

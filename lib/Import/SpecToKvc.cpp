@@ -1,6 +1,8 @@
 //===- SpecToKvc.cpp - a checked spec as kvc IR ---------------------------===//
 #include "lib/Import/SpecToKvc.h"
 #include "dialect/KvcDialect.h"
+#include "lib/Import/ScoreRegion.h"
+#include "lib/Spec/Canonical.h"
 
 using namespace mlir;
 using namespace kvc;
@@ -119,14 +121,20 @@ void Importer::importAttend(const spec::Store &store, CacheType cache) {
       loc, store.name + ".attend",
       {rows({heads, store.k.dim}, dtype), cache, BatchType::get(&context)},
       {o, lse});
-  FloatAttr softcap;
-  if (model.logitSoftcap)
-    softcap = b.getF64FloatAttr(*model.logitSoftcap);
   auto attend = AttendOp::create(
       b, loc, o, lse, FlatSymbolRefAttr::get(&context, store.name),
       op.getArgument(0), op.getArgument(1), op.getArgument(2),
-      b.getF64FloatAttr(model.softmaxScale), softcap, /*splits=*/IntegerAttr(),
+      b.getF64FloatAttr(model.softmaxScale), /*splits=*/IntegerAttr(),
       ScheduleAttr());
+  if (model.logitSoftcap)
+    importSoftcap(attend.getLogits(), *model.logitSoftcap, loc);
+  Location place = location(context, store.attend.loc);
+  if (store.attend.logits)
+    importExpr(attend.getLogits(), /*logits=*/true, *store.attend.logits,
+               place);
+  if (store.attend.visible)
+    importExpr(attend.getVisible(), /*logits=*/false, *store.attend.visible,
+               place);
   func::ReturnOp::create(b, loc, attend.getResults());
 }
 
@@ -134,9 +142,12 @@ void Importer::importStore(const spec::Store &store) {
   CacheType cache = cacheType(store);
   SmallVector<int64_t> layers(store.scope.layers.begin(),
                               store.scope.layers.end());
-  StoreOp::create(b, location(context, store.loc), store.name, layers,
-                  store.scope.headBegin, store.scope.headEnd, model.kvHeads,
-                  model.qHeads, read(store.read), cache);
+  auto op =
+      StoreOp::create(b, location(context, store.loc), store.name, layers,
+                      store.scope.headBegin, store.scope.headEnd, model.kvHeads,
+                      model.qHeads, read(store.read), cache);
+  if (std::string attend = spec::canonicalText(store.attend); !attend.empty())
+    op->setAttr(kAttendAttr, b.getStringAttr(attend));
   importAppend(store, cache);
   importAttend(store, cache);
 }

@@ -14,6 +14,9 @@
 
 namespace kvc {
 
+/// Of a kvc.store: the canonical JSON text of its `attend`, if it has one.
+inline constexpr llvm::StringLiteral kAttendAttr = "attend";
+
 /// Builds the module of `spec`: attribute `kvc.spec` holds its name, and for
 /// every store there are
 ///

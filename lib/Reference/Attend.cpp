@@ -23,8 +23,8 @@ AttendProblem AttendProblem::of(AttendOp op) {
   problem.group = store.getGroup();
   problem.qHeads = store.getQHeads();
   problem.scale = op.getScale().convertToDouble();
-  if (op.getSoftcap())
-    problem.softcap = op.getSoftcap()->convertToDouble();
+  problem.logits = ScoreProgram(op.getLogits());
+  problem.shown = ScoreProgram(op.getVisible());
   problem.splitTokens = op.getSplits();
   problem.sink = store.read().getSinkTokens();
   problem.recent = store.read().getRecentTokens();
@@ -61,9 +61,10 @@ double dot(const double *a, const double *b, int64_t count) {
 class Attention {
 public:
   Attention(const AttendProblem &problem, const Sequence &sequence, Rows q,
-            AttendResult &result)
+            AttendResult &result, ScoreErrorFn errors)
       : problem(problem), sequence(sequence), q(q), result(result),
-        dimK(problem.cache.getDimK()), dimV(problem.cache.getDimV()) {}
+        errors(errors), dimK(problem.cache.getDimK()),
+        dimV(problem.cache.getDimV()) {}
 
   /// The rows of [first, first + kRowBlock) over the tokens in `span`, which
   /// are split `splitIdx` of the result.
@@ -71,17 +72,22 @@ public:
 
 private:
   void computeScores();
+  void noteErrors(int64_t r, double s, const ScorePlace &place);
   void softmax(int64_t r);
   void accumulate();
   void store(int64_t r, int64_t splitIdx);
-  double &score(int64_t r, int64_t t) {
-    return scores[r * (tokens.end - tokens.begin) + t - tokens.begin];
+  int64_t at(int64_t r, int64_t t) const {
+    return r * (tokens.end - tokens.begin) + t - tokens.begin;
   }
+  double &score(int64_t r, int64_t t) { return scores[at(r, t)]; }
+  /// Only of tokens that some row may see.
+  char &seen(int64_t r, int64_t t) { return isSeen[at(r, t)]; }
 
   const AttendProblem &problem;
   const Sequence &sequence;
   Rows q;
   AttendResult &result;
+  const ScoreErrorFn errors;
   const int64_t dimK, dimV;
 
   // Of the block: rows, tokens, and what each row sees.
@@ -90,6 +96,7 @@ private:
   Visible any;
   llvm::SmallVector<Visible> visible;
   std::vector<double> queries, scores, sums, row;
+  std::vector<char> isSeen;
   llvm::SmallVector<double> largest, total;
 };
 
@@ -101,29 +108,52 @@ void Attention::computeScores() {
         q.row(sequence.queryRow(begin + r), sequence.queryHead(begin + r)),
         &queries[r * dimK]);
   scores.resize(rows * (tokens.end - tokens.begin));
+  isSeen.resize(scores.size());
   row.resize(dimK);
   any.forEach([&](int64_t t) {
     std::copy_n(sequence.k(t), dimK, row.data());
     for (int64_t r = 0; r < rows; ++r) {
-      if (!visible[r].contains(t))
+      ScorePlace place = sequence.place(begin + r, t);
+      seen(r, t) = visible[r].contains(t) && problem.shown.visible(place);
+      if (!seen(r, t))
         continue;
       double s = problem.scale * dot(&queries[r * dimK], row.data(), dimK);
-      if (problem.softcap)
-        s = *problem.softcap * std::tanh(s / *problem.softcap);
-      score(r, t) = s;
+      score(r, t) = problem.logits.logit(s, place);
+      if (errors)
+        noteErrors(begin + r, s, place);
     }
   });
+}
+
+/// Carries the errors of a score on to its logit, which is then made a power of
+/// two.
+void Attention::noteErrors(int64_t r, double s, const ScorePlace &place) {
+  int64_t row = sequence.queryRow(r), head = sequence.queryHead(r);
+  ScoreError of = errors(row, head);
+  size_t at = size_t(row * problem.qHeads + head);
+  auto note = [&](double error, double &largest) {
+    Approx logit = problem.logits.logit(Approx{s, error}, place);
+    largest =
+        std::fmax(largest, logit.error + 4 * 0x1p-24 * std::fabs(logit.value));
+  };
+  note(of.f32, result.f32Error.data[at]);
+  note(of.all, result.logitError.data[at]);
 }
 
 /// Turns the scores of a row into exp(s - largest) and sums them.
 void Attention::softmax(int64_t r) {
   largest[r] = -kInf;
   total[r] = 0;
-  visible[r].forEach(
-      [&](int64_t t) { largest[r] = std::fmax(largest[r], score(r, t)); });
+  auto forSeen = [&](auto fn) {
+    visible[r].forEach([&](int64_t t) {
+      if (seen(r, t))
+        fn(t);
+    });
+  };
+  forSeen([&](int64_t t) { largest[r] = std::fmax(largest[r], score(r, t)); });
   // With nothing but -inf every weight is 0, rather than exp(-inf + inf).
   double shift = largest[r] == -kInf ? 0 : largest[r];
-  visible[r].forEach([&](int64_t t) {
+  forSeen([&](int64_t t) {
     score(r, t) = std::exp(score(r, t) - shift);
     total[r] += score(r, t);
   });
@@ -136,7 +166,7 @@ void Attention::accumulate() {
   any.forEach([&](int64_t t) {
     std::copy_n(sequence.v(t), dimV, row.data());
     for (int64_t r = 0; r < rows; ++r) {
-      if (!visible[r].contains(t))
+      if (!seen(r, t))
         continue;
       double p = score(r, t), *sum = &sums[r * dimV];
       for (int64_t j = 0; j < dimV; ++j)
@@ -189,7 +219,8 @@ int64_t countSplits(const HostBatch &batch, int64_t tokens) {
 
 llvm::Expected<AttendResult> reference::attend(const AttendProblem &problem,
                                                Rows q, const HostCache &cache,
-                                               const HostBatch &batch) {
+                                               const HostBatch &batch,
+                                               ScoreErrorFn errors) {
   if (llvm::Error error = check(problem, q, cache, batch))
     return error;
   std::optional<int64_t> numSplits;
@@ -197,7 +228,9 @@ llvm::Expected<AttendResult> reference::attend(const AttendProblem &problem,
     numSplits = countSplits(batch, *problem.splitTokens);
   AttendResult result = AttendResult::empty(problem, q.rows, numSplits);
   Sequence sequence(problem, cache, batch);
-  Attention attention(problem, sequence, q, result);
+  if (errors)
+    result.f32Error = result.logitError = Tensor(result.lse.shape, 0);
+  Attention attention(problem, sequence, q, result, errors);
   for (int64_t b = 0; b < batch.sequences(); ++b) {
     for (int64_t head = 0; head < problem.cache.getHeads(); ++head) {
       if (llvm::Error error = sequence.load(b, head))

@@ -8,6 +8,7 @@
 #define KVC_LIB_REFERENCE_ATTEND_H
 
 #include "lib/Reference/Host.h"
+#include "lib/Reference/ScoreProgram.h"
 
 #include "llvm/Support/Error.h"
 
@@ -21,11 +22,16 @@ struct AttendProblem {
   int64_t group = 1;     ///< q heads per kv head
   int64_t qHeads = 1;    ///< of the model
   double scale = 1;
-  std::optional<double> softcap;
+  ScoreProgram logits, shown;           ///< regions of the op
   std::optional<int64_t> splitTokens;   ///< tokens per split
   int64_t sink = 0, recent = INT64_MAX; ///< the read rule
 
   static AttendProblem of(AttendOp op);
+
+  /// Where a query at `position` and q head `qHead` meets `token`.
+  ScorePlace place(int64_t position, int64_t qHead, int64_t token) const {
+    return {position, token, qHead, qHead / group};
+  }
 };
 
 /// o [rows, q heads, dim v] and lse [rows, q heads], with a leading axis of
@@ -35,11 +41,21 @@ struct AttendProblem {
 struct AttendResult {
   Tensor o, lse;
   Tensor largest; ///< attend(): each row's largest logit, like lse
+  /// attend(), if it was told of errors in scores: how far they may take a
+  /// row's logits, like lse.
+  Tensor f32Error, logitError;
 
   /// All rows empty; with a leading axis of `numSplits` if given.
   static AttendResult empty(const AttendProblem &problem, int64_t rows,
                             std::optional<int64_t> numSplits = std::nullopt);
 };
+
+/// How far a program may be off in the scores of a row of q and q head: in f32,
+/// and with all else that it may do.
+struct ScoreError {
+  double f32 = 0, all = 0;
+};
+using ScoreErrorFn = llvm::function_ref<ScoreError(int64_t row, int64_t qHead)>;
 
 /// The reference: every step in float64 over the dequantized cache. Hidden
 /// tokens contribute nothing, whatever their bytes. A row whose visible logits
@@ -47,7 +63,8 @@ struct AttendResult {
 /// naming the entry, on a batch that does not fit q or the cache.
 llvm::Expected<AttendResult> attend(const AttendProblem &problem, Rows q,
                                     const HostCache &cache,
-                                    const HostBatch &batch);
+                                    const HostBatch &batch,
+                                    ScoreErrorFn errors = nullptr);
 
 /// Combines partial results [splits, ...] along their first axis, in order.
 AttendResult merge(const Tensor &partialO, const Tensor &partialLse);

@@ -47,15 +47,14 @@ private:
       row[j] = round(row[j]);
   }
 
-  float logit(const float *query, const float *key) {
+  float logit(const float *query, int64_t r, int64_t t) {
+    const float *key = sequence.k(t);
     float s = 0;
     for (int64_t j = 0; j < dimK; ++j)
       s += query[j] * key[j];
     s = round(round(s) * float(problem.scale));
-    if (!problem.softcap)
-      return s;
-    float cap = float(*problem.softcap);
-    return round(cap * round(std::tanh(round(s / cap))));
+    return float(problem.logits.logit(
+        s, sequence.place(r, t), [&](double x) { return round(float(x)); }));
   }
 
   void runRow(int64_t r) {
@@ -64,12 +63,18 @@ private:
         q.row(sequence.queryRow(r), sequence.queryHead(r)).data();
     weights.resize(sequence.length());
     float largest = -kInf, total = 0;
-    visible.forEach([&](int64_t t) {
-      weights[t] = logit(query, sequence.k(t));
+    auto forSeen = [&](auto fn) {
+      visible.forEach([&](int64_t t) {
+        if (problem.shown.visible(sequence.place(r, t)))
+          fn(t);
+      });
+    };
+    forSeen([&](int64_t t) {
+      weights[t] = logit(query, r, t);
       largest = std::fmax(largest, weights[t]);
     });
     float shift = largest == -kInf ? 0 : largest;
-    visible.forEach([&](int64_t t) {
+    forSeen([&](int64_t t) {
       weights[t] = round(std::exp(round(weights[t] - shift)));
       total += weights[t];
     });
@@ -77,7 +82,7 @@ private:
     if (total == 0)
       return;
     sums.assign(dimV, 0);
-    visible.forEach([&](int64_t t) {
+    forSeen([&](int64_t t) {
       float p = round(weights[t] / total);
       const float *value = sequence.v(t);
       for (int64_t j = 0; j < dimV; ++j)

@@ -35,8 +35,20 @@ struct Visible {
   }
 };
 
-/// What queries at the positions [first, last] see together.
+/// What the read shows to queries at the positions [first, last] together; the
+/// problem's `shown` may hide some of it.
 Visible visibleTo(const AttendProblem &problem, int64_t first, int64_t last);
+
+/// Calls `fn(token)` for every token that a query at `position` and q head
+/// `qHead` sees, in order.
+template <typename Fn>
+void forEachSeen(const AttendProblem &problem, int64_t position, int64_t qHead,
+                 Fn fn) {
+  visibleTo(problem, position, position).forEach([&](int64_t t) {
+    if (problem.shown.visible(problem.place(position, qHead, t)))
+      fn(t);
+  });
+}
 
 /// Checks shapes, offsets and lengths; page ids are checked as they are read.
 llvm::Error check(const AttendProblem &problem, Rows q, const HostCache &cache,
@@ -61,8 +73,13 @@ public:
   int64_t queryHead(int64_t r) const {
     return (problem.firstHead + head) * problem.group + r % problem.group;
   }
-  /// What the rows [begin, end) see together.
+  /// What the read shows to the rows [begin, end) together.
   Visible visible(int64_t begin, int64_t end) const;
+  /// Where row `r` meets token `t`.
+  ScorePlace place(int64_t r, int64_t t) const {
+    int64_t position = tokens - queries + r / problem.group;
+    return problem.place(position, queryHead(r), t);
+  }
   /// Dequantized rows, to be read only where some row sees the token.
   const float *k(int64_t t) const { return &decodedK[t * kStream.dim()]; }
   const float *v(int64_t t) const { return &decodedV[t * vStream.dim()]; }

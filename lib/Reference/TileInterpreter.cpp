@@ -118,6 +118,10 @@ struct WorkTile {
            row / problem->group;
   }
 
+  ScorePlace place(int64_t row, int64_t token) const {
+    return problem->place(position(row), queryHead(row), token);
+  }
+
   // merge
   const Tensor *partialO = nullptr, *partialLse = nullptr;
 
@@ -145,7 +149,7 @@ private:
   LogicalResult run(tile::DequantizeOp op);
   LogicalResult run(tile::DotOp op);
   LogicalResult run(tile::ScaleTokensOp op);
-  LogicalResult run(tile::SoftcapOp op);
+  LogicalResult run(tile::LogitsOp op);
   LogicalResult run(tile::MaskOp op);
   LogicalResult run(tile::SoftmaxStepOp op);
   LogicalResult run(tile::AccumulateOp op);
@@ -189,7 +193,7 @@ LogicalResult Run::run(Block &block) {
         llvm::TypeSwitch<Operation *, LogicalResult>(&op)
             .Case<tile::LoadQueryOp, tile::SoftmaxInitOp, tile::ForTokensOp,
                   tile::LoadOp, tile::DequantizeOp, tile::DotOp,
-                  tile::ScaleTokensOp, tile::SoftcapOp, tile::MaskOp,
+                  tile::ScaleTokensOp, tile::LogitsOp, tile::MaskOp,
                   tile::SoftmaxStepOp, tile::AccumulateOp, tile::StorePartialOp,
                   tile::ForSplitsOp, tile::MergeStepOp, tile::StoreOutputOp,
                   tile::ForRowsOp, tile::LoadRowOp, tile::QuantizeOp,
@@ -318,11 +322,16 @@ LogicalResult Run::run(tile::ScaleTokensOp op) {
   return success();
 }
 
-LogicalResult Run::run(tile::SoftcapOp op) {
+LogicalResult Run::run(tile::LogitsOp op) {
+  if (!workTile.problem)
+    return op.emitOpError("needs the tile of an attend kernel");
   Matrix x = get<Matrix>(op.getX());
-  double cap = op.getCap().convertToDouble();
-  for (double &value : x.data)
-    value = cap * M_LOG2E * std::tanh(value / cap);
+  ScoreProgram program(op.getLogits());
+  int64_t first = get<Tokens>(op.getTokens()).first;
+  for (int64_t row = 0; row < x.rows; ++row)
+    for (int64_t t = 0; t < x.columns; ++t)
+      x.at(row, t) =
+          program.logit(x.at(row, t), workTile.place(row, first + t));
   set(op.getResult(), std::move(x));
   return success();
 }
@@ -336,12 +345,14 @@ LogicalResult Run::run(tile::MaskOp op) {
   problem.sink = read.getSinkTokens();
   problem.recent = read.getRecentTokens();
   int64_t first = get<Tokens>(op.getTokens()).first;
+  ScoreProgram shown(op.getVisible());
   x.hidden.resize(x.data.size());
   for (int64_t row = 0; row < x.rows; ++row) {
     Visible seen =
         visibleTo(problem, workTile.position(row), workTile.position(row));
     for (int64_t t = 0; t < x.columns; ++t)
-      if (!seen.contains(first + t)) {
+      if (!seen.contains(first + t) ||
+          !shown.visible(workTile.place(row, first + t))) {
         x.at(row, t) = -kInf;
         x.hidden[row * x.columns + t] = true;
       }

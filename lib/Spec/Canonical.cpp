@@ -32,6 +32,20 @@ static json toJson(const Read &read) {
           {"recent", read.window->recent}};
 }
 
+static json toJson(const Attend &attend) {
+  json object = json::object(), constants = json::object();
+  for (const Constant &constant : attend.constants)
+    constants[constant.name] =
+        constant.scalar ? json(constant.values.front()) : json(constant.values);
+  if (!constants.empty())
+    object["constants"] = std::move(constants);
+  if (attend.logits)
+    object["logits"] = attend.logits->text();
+  if (attend.visible)
+    object["visible"] = attend.visible->text();
+  return object;
+}
+
 static json range(unsigned begin, unsigned end) {
   return json::array({begin, end});
 }
@@ -47,7 +61,7 @@ static json layersToJson(const std::vector<unsigned> &layers) {
 }
 
 static json toJson(const Store &store) {
-  return {
+  json object = {
       {"name", store.name},
       {"scope",
        {{"layers", layersToJson(store.scope.layers)},
@@ -58,6 +72,9 @@ static json toJson(const Store &store) {
       {"layout", toJson(store.layout)},
       {"reads", toJson(store.read)},
   };
+  if (json attend = toJson(store.attend); !attend.empty())
+    object["attend"] = std::move(attend);
+  return object;
 }
 
 static json toJson(const Model &model) {
@@ -72,6 +89,11 @@ static json toJson(const Model &model) {
   if (model.logitSoftcap)
     object["logit_softcap"] = *model.logitSoftcap;
   return object;
+}
+
+std::string spec::canonicalText(const Attend &attend) {
+  json object = toJson(attend);
+  return object.empty() ? "" : object.dump();
 }
 
 std::string spec::canonicalText(const Spec &spec) {

@@ -6,6 +6,9 @@
 
 namespace kvc::spec {
 
+/// The `attend` of a store, keys sorted; "" if it says nothing.
+std::string canonicalText(const Attend &attend);
+
 /// `spec` as minified JSON with sorted keys, every default written out and no
 /// shorthand. Reading it gives the same text again.
 std::string canonicalText(const Spec &spec);

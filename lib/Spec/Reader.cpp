@@ -26,13 +26,15 @@ static constexpr Word kLayouts[] = {"paged", "contiguous"};
 static constexpr Word kOrders[] = {"HND", "NHD"};
 static constexpr Word kReads[] = {"all", "window"};
 
-static constexpr Word kTopKeys[] = {"$schema", "kvc",    "name",  "model",
-                                    "streams", "layout", "reads", "stores"};
+static constexpr Word kTopKeys[] = {
+    "$schema", "kvc",    "name",  "model",
+    "streams", "layout", "reads", {"attend", Version::V0_2},
+    "stores"};
 static constexpr Word kModelKeys[] = {
     "layers", "q_heads",       "kv_heads",     "head_dim",
     "dtype",  "softmax_scale", "logit_softcap"};
-static constexpr Word kStoreKeys[] = {"name", "scope", "streams", "layout",
-                                      "reads"};
+static constexpr Word kStoreKeys[] = {
+    "name", "scope", "streams", "layout", "reads", {"attend", Version::V0_2}};
 
 static constexpr unsigned kMaxLayers = 1024, kMaxHeads = 1024;
 static constexpr unsigned kMinDim = 8, kMaxDim = 576, kDimStep = 8;
@@ -42,6 +44,8 @@ static constexpr unsigned kMaxPage = 256, kMaxStores = 256;
 static constexpr size_t kMaxListed = 65536;
 static constexpr unsigned kMaxTokens = INT32_MAX;
 static constexpr double kMinScale = 1e-6, kMaxScale = 1e6;
+static constexpr double kMaxFloat = 3.4e38;
+static constexpr unsigned kMaxConstant = 1024;
 
 namespace {
 
@@ -76,6 +80,9 @@ private:
   void readCodec(const Node &node, Codec &codec);
   void readLayout(const Node &node, Layout &layout);
   void readRead(const Node &node, Read &read);
+  void readAttend(const Node &node, Attend &attend);
+  void readConstants(const Node &node, std::vector<Constant> &constants);
+  void readConstant(const Node &node, Constant &constant);
 
   Context &context;
   Spec &spec;
@@ -142,7 +149,7 @@ void Reader::readTop(const Node &root) {
     readCaching(top, store);
     return;
   }
-  for (const char *key : {"streams", "layout", "reads"})
+  for (const char *key : {"streams", "layout", "reads", "attend"})
     if (const Node *node = top.find(key)) {
       Diagnostic &diagnostic = context.error(
           "E-CONFLICT", context.document.keyLoc(*node),
@@ -383,6 +390,8 @@ void Reader::readCaching(const Fields &fields, Store &store) {
     readLayout(*layout, store.layout);
   if (const Node *reads = fields.find("reads"))
     readRead(*reads, store.read);
+  if (const Node *attend = fields.find("attend"))
+    readAttend(*attend, store.attend);
 }
 
 void Reader::readStream(const Node &node, Stream &stream) {
@@ -444,6 +453,77 @@ void Reader::readRead(const Node &node, Read &read) {
            fields.require("recent", "{\"kind\": \"window\", \"recent\": 1024}"),
            1, kMaxTokens);
   read.window = window;
+}
+
+//===----------------------------------------------------------------------===//
+// Expressions
+//===----------------------------------------------------------------------===//
+
+void Reader::readConstant(const Node &node, Constant &constant) {
+  auto add = [&](const Node &value) {
+    if (auto number = readNumber(context, value, -kMaxFloat, kMaxFloat))
+      constant.values.push_back(*number);
+  };
+  constant.scalar = node.kind != Node::Kind::Array;
+  if (constant.scalar)
+    return add(node);
+  size_t count = node.children.size();
+  if (count < 1 || count > kMaxConstant) {
+    context.error("E-TYPE", at(node),
+                  "a constant is a number or an array of 1 to " +
+                      std::to_string(kMaxConstant) + " numbers");
+    return;
+  }
+  for (const Node *child : node.children)
+    add(*child);
+}
+
+void Reader::readConstants(const Node &node, std::vector<Constant> &constants) {
+  if (node.kind != Node::Kind::Object) {
+    Context::addHelp(context.error("E-TYPE", at(node),
+                                   "`constants` is an object of names and "
+                                   "values"),
+                     "for example `{\"slope\": [0.5, 0.25]}`");
+    return;
+  }
+  for (const Node *child : node.children) {
+    Constant constant;
+    constant.name = child->key;
+    constant.loc = context.document.keyLoc(*child);
+    if (!isExprName(constant.name))
+      context.error("E-NAME", constant.loc,
+                    "a constant's name is a letter and then letters, digits "
+                    "and `_`, and nothing that an expression knows already; "
+                    "found " +
+                        quote(constant.name));
+    readConstant(*child, constant);
+    constants.push_back(std::move(constant));
+  }
+}
+
+void Reader::readAttend(const Node &node, Attend &attend) {
+  attend.loc = at(node);
+  Fields fields(context, node, {"constants", "logits", "visible"});
+  if (const Node *constants = fields.find("constants"))
+    readConstants(*constants, attend.constants);
+  ExprScope scope{/*score=*/true, /*positions=*/true, model.qHeads,
+                  model.kvHeads, attend.constants};
+  // Without the model's heads nothing can be said of an index.
+  if (!model.qHeads || !model.kvHeads)
+    return;
+  if (const Node *logits = fields.find("logits")) {
+    attend.logits = readExpr(context, *logits, scope, ExprType::Float);
+    if (model.logitSoftcap) {
+      Diagnostic &diagnostic =
+          context.error("E-CONFLICT", context.document.keyLoc(*logits),
+                        "`logits` stands beside the model's `logit_softcap`");
+      Context::addHelp(diagnostic, "write the softcap in the expression: "
+                                   "`cap * tanh(s / cap)`");
+    }
+  }
+  scope.score = false;
+  if (const Node *visible = fields.find("visible"))
+    attend.visible = readExpr(context, *visible, scope, ExprType::Bool);
 }
 
 //===----------------------------------------------------------------------===//

@@ -13,6 +13,7 @@
 #ifndef KVC_LIB_SPEC_SPEC_H
 #define KVC_LIB_SPEC_SPEC_H
 
+#include "lib/Spec/Expr.h"
 #include "lib/Support/Diagnostics.h"
 
 #include <cstdint>
@@ -75,6 +76,16 @@ struct Read {
   SourceLoc loc;
 };
 
+/// What attention does with the scores of a store's tokens.
+struct Attend {
+  std::vector<Constant> constants;
+  /// Of the scaled score `s`; none: the score itself.
+  std::optional<Expr> logits;
+  /// Which of the tokens that `reads` shows are seen; none: all.
+  std::optional<Expr> visible;
+  SourceLoc loc;
+};
+
 /// Defaults (all layers, all heads) are filled in by the reader.
 struct Scope {
   std::vector<unsigned> layers;        ///< ascending, each once
@@ -99,6 +110,7 @@ struct Store {
   Stream k, v;
   Layout layout;
   Read read;
+  Attend attend;
   SourceLoc loc;
 };
 

@@ -169,23 +169,47 @@ std::vector<float> BatchImage::queries() const {
   return q;
 }
 
+/// The tokens whose rows of a kv head are wanted: all, or those that some query
+/// sees.
+std::vector<int64_t> BatchImage::tokensOf(const TestSequence &sequence,
+                                          int64_t head) const {
+  std::vector<int64_t> tokens;
+  auto add = [&](int64_t t) { tokens.push_back(t); };
+  const reference::AttendProblem &problem = store.problem;
+  if (placement.rows != Placement::Rows::Seen) {
+    llvm::for_each(llvm::seq<int64_t>(0, sequence.length), add);
+    return tokens;
+  }
+  if (!sequence.queries)
+    return tokens;
+  reference::Visible shown =
+      reference::visibleTo(problem, sequence.position(0), sequence.length - 1);
+  if (problem.shown.isEmpty()) {
+    shown.forEach(add);
+    return tokens;
+  }
+  int64_t first = (problem.firstHead + head) * problem.group;
+  std::vector<char> seen(sequence.length);
+  for (int64_t query = 0; query < sequence.queries; ++query)
+    for (int64_t qHead = first; qHead < first + problem.group; ++qHead)
+      reference::forEachSeen(problem, sequence.position(query), qHead,
+                             [&](int64_t t) { seen[t] = 1; });
+  for (int64_t t = 0; t < sequence.length; ++t)
+    if (seen[t])
+      add(t);
+  return tokens;
+}
+
 /// Copies the sequences' quantized rows to where the table says.
 void BatchImage::place() {
   for (auto [b, sequence] : llvm::enumerate(sequences)) {
-    reference::Visible seen{{0, 0}, {0, sequence->length}};
-    if (placement.rows == Placement::Rows::Seen)
-      seen = sequence->queries
-                 ? reference::visibleTo(store.problem, sequence->position(0),
-                                        sequence->length - 1)
-                 : reference::Visible{};
-    for (unsigned plane = 0; plane < store.planes.size(); ++plane) {
-      int64_t bytes = store.planes[plane].rowBytes;
-      for (int64_t head = 0; head < store.heads(); ++head)
-        seen.forEach([&](int64_t t) {
+    for (int64_t head = 0; head < store.heads(); ++head)
+      for (int64_t t : tokensOf(*sequence, head))
+        for (unsigned plane = 0; plane < store.planes.size(); ++plane) {
+          int64_t bytes = store.planes[plane].rowBytes;
           const uint8_t *from =
               &sequence->planes[plane][(head * sequence->length + t) * bytes];
           std::memcpy(row(plane, b, head, t), from, bytes);
-        });
-    }
+        }
   }
 }

@@ -84,6 +84,8 @@ public:
 private:
   void planTable(Random &random);
   void planPlanes(Random &random);
+  std::vector<int64_t> tokensOf(const TestSequence &sequence,
+                                int64_t head) const;
   void place();
 
   int64_t outers = 0, outerTokens = 0;

@@ -23,10 +23,16 @@ namespace {
 /// Gathers the bounds of one store.
 class Finder {
 public:
-  explicit Finder(const CompiledStore &store) : store(store) {}
+  explicit Finder(const CompiledStore &store) : store(store) {
+    for (const auto *expr :
+         {&store.spec->attend.logits, &store.spec->attend.visible})
+      if (*expr)
+        addLiterals(**expr);
+  }
   Bounds find();
 
 private:
+  void addLiterals(const spec::Expr &expr);
   void addLengths(const CompiledStore::Variant &variant);
   void addQueries(const CompiledStore::Variant &variant);
   void add(const std::string &what, const CompiledStore::Variant &variant,
@@ -35,7 +41,16 @@ private:
   const CompiledStore &store;
   Bounds found;
   std::map<std::pair<int64_t, int64_t>, size_t> numbers; ///< of visits
+  std::set<int64_t> literals; ///< integers of the store's expressions
 };
+
+/// Where an expression may change its mind.
+void Finder::addLiterals(const spec::Expr &expr) {
+  if (expr.isLiteral() && expr.type == spec::ExprType::Int && expr.number > 1)
+    literals.insert(int64_t(expr.number));
+  for (const spec::Expr &operand : expr.operands)
+    addLiterals(operand);
+}
 
 void Finder::add(const std::string &what, const CompiledStore::Variant &variant,
                  int64_t at, llvm::ArrayRef<Visit> visits) {
@@ -74,9 +89,11 @@ void Finder::addLengths(const CompiledStore::Variant &variant) {
     for (int64_t times : {11, 16})
       add("many splits", variant, times * variant.split,
           {{times * variant.split + 1, queries}});
-  if (!store.spec->read.window)
+  for (int64_t literal : literals)
+    around("literal", literal);
+  if (!store.window)
     return;
-  int64_t sink = store.problem.sink, recent = store.problem.recent;
+  int64_t sink = store.window->sink, recent = store.window->recent;
   if (sink)
     around("sink", sink);
   around("window", recent);
@@ -217,9 +234,9 @@ struct Cost {
 Cost costOf(const CompiledStore &store, const Visit &visit) {
   int64_t dims = store.cache().getDimK() + store.cache().getDimV();
   int64_t seen = visit.tokens;
-  if (store.spec->read.window)
-    seen = std::min(seen,
-                    store.problem.sink + store.problem.recent + visit.queries);
+  if (store.window)
+    seen = std::min(seen, int64_t(store.window->sink) + store.window->recent +
+                              visit.queries);
   return {visit.queries * seen * store.queryHeads() * dims,
           visit.tokens * store.heads() * dims};
 }
@@ -246,8 +263,10 @@ private:
   void checkCounts();
   void judgeCounts(const Pool &pool, const TestSequence &sequence,
                    const SequenceOutput &output);
-  void judgeCount(int64_t row, int64_t seen, double lse);
-  void judgeMean(int64_t row, llvm::ArrayRef<double> sums, int64_t seen,
+  struct Weights;
+  Weights weightsOf(int64_t position, int64_t qHead);
+  void judgeCount(int64_t row, const Weights &weights, double lse);
+  void judgeMean(int64_t row, const Pool &pool, const Weights &weights,
                  const SequenceOutput &output);
   void checkEdges();
   void checkNamed();
@@ -285,54 +304,103 @@ std::string BoundCheck::where(int64_t row) const {
                        row % store.queryHeads() + store.firstQuery());
 }
 
+/// What a row of zero scores weighs: each token the same, unless an expression
+/// makes logits of them.
+struct BoundCheck::Weights {
+  std::vector<int64_t> tokens;
+  std::vector<double> weights; ///< the largest is 1
+  double total = 0;
+  double lse = 0;
+  double error = 0; ///< of a logit
+};
+
+BoundCheck::Weights BoundCheck::weightsOf(int64_t position, int64_t qHead) {
+  Weights row;
+  double largest = 0;
+  auto logitOf = [&](int64_t t) {
+    return store.problem.logits.logit(reference::Approx{},
+                                      store.problem.place(position, qHead, t));
+  };
+  bool uniform = !store.hasLogits();
+  reference::forEachSeen(store.problem, position, qHead, [&](int64_t t) {
+    reference::Approx logit = uniform ? reference::Approx() : logitOf(t);
+    largest = row.tokens.empty() ? logit.value : std::max(largest, logit.value);
+    row.error = std::max(row.error, logit.error);
+    row.tokens.push_back(t);
+    row.weights.push_back(logit.value);
+  });
+  for (double &weight : row.weights)
+    row.total += weight = std::exp(weight - largest);
+  row.lse = largest + std::log(row.total);
+  return row;
+}
+
 /// With logits of 0 lse is log(tokens seen). Up to some ten thousand of them no
 /// rounding comes near that of one token more or less; beyond, checkEdges()
 /// does what this cannot.
-void BoundCheck::judgeCount(int64_t row, int64_t seen, double lse) {
-  double expected = std::log(double(seen));
-  double bound = 32 * 0x1p-24 * (1 + expected);
-  if (!(std::fabs(lse - expected) <= bound))
-    report.fail("N5", llvm::formatv("{0}: sees {1} tokens, its lse counts {2}",
-                                    where(row), seen, number(std::exp(lse))));
+void BoundCheck::judgeCount(int64_t row, const Weights &weights, double lse) {
+  double bound =
+      32 * 0x1p-24 * (1 + std::fabs(weights.lse)) + 2 * weights.error;
+  if (weights.tokens.empty() ? lse == weights.lse
+                             : std::fabs(lse - weights.lse) <= bound)
+    return;
+  if (!store.hasLogits())
+    return report.fail("N5",
+                       llvm::formatv("{0}: sees {1} tokens, its lse counts {2}",
+                                     where(row), weights.tokens.size(),
+                                     number(std::exp(lse))));
+  report.fail("N5",
+              llvm::formatv("{0}: lse over {1} tokens is {2}, expected "
+                            "{3} +- {4}",
+                            where(row), weights.tokens.size(), number(lse),
+                            number(weights.lse), number(bound)));
 }
 
-void BoundCheck::judgeMean(int64_t row, llvm::ArrayRef<double> sums,
-                           int64_t seen, const SequenceOutput &output) {
+void BoundCheck::judgeMean(int64_t row, const Pool &pool,
+                           const Weights &weights,
+                           const SequenceOutput &output) {
   int64_t dim = store.cache().getDimV();
   int64_t head = row % store.queryHeads() / store.problem.group;
   mlir::Type dtype = store.problem.dtype;
   double unit = dtype.isF32() ? 0x1p-24 : dtype.isF16() ? 0x1p-11 : 0x1p-8;
-  for (int64_t c = 0; c < dim; ++c) {
-    double mean = sums[head * dim + c] / double(seen);
+  std::vector<double> sums(dim), sizes(dim);
+  for (auto [t, weight] : llvm::zip(weights.tokens, weights.weights))
+    for (int64_t c = 0; c < dim; ++c) {
+      sums[c] += weight * pool.v(t)[head * dim + c];
+      sizes[c] += weight * std::fabs(pool.v(t)[head * dim + c]);
+    }
+  for (int64_t c = 0; c < dim && !weights.tokens.empty(); ++c) {
+    double mean = sums[c] / weights.total;
     double found = element(dtype, output.o.data(), row * dim + c);
     // 2^-9: the least that integers over a few thousand tokens differ by is
     // well above, and what probabilities in fixed point lose is well below.
-    double bound = unit * std::fabs(mean) + 0x1p-9;
+    double bound =
+        unit * std::fabs(mean) + 0x1p-9 + 127 * std::expm1(2 * weights.error);
+    // Equal weights are 1; others are rounded.
+    if (store.hasLogits())
+      bound += 2 * unit * sizes[c] / weights.total;
     if (!(std::fabs(found - mean) <= bound))
-      return report.fail("N5",
-                         llvm::formatv("{0}, o[{1}]: the mean over {2} tokens "
-                                       "is {3}, expected {4} +- {5}",
-                                       where(row), c, seen, number(found),
-                                       number(mean), number(bound)));
+      return report.fail(
+          "N5", llvm::formatv("{0}, o[{1}]: the mean over {2} tokens is {3}, "
+                              "expected {4} +- {5}",
+                              where(row), c, weights.tokens.size(),
+                              number(found), number(mean), number(bound)));
   }
 }
 
 void BoundCheck::judgeCounts(const Pool &pool, const TestSequence &sequence,
                              const SequenceOutput &output) {
-  int64_t width = store.heads() * store.cache().getDimV();
+  // Without expressions all heads see the same.
+  bool perHead = store.hasLogits() || store.hasVisible();
   for (int64_t query = 0; query < visit.queries && !report.full(); ++query) {
-    std::vector<double> sums(width);
-    int64_t p = sequence.position(query), seen = 0;
-    reference::visibleTo(store.problem, p, p).forEach([&](int64_t t) {
-      ++seen;
-      const float *v = pool.v(t);
-      for (int64_t i = 0; i < width; ++i)
-        sums[i] += v[i];
-    });
+    Weights weights;
     for (int64_t head = 0; head < store.queryHeads(); ++head) {
+      if (head == 0 || perHead)
+        weights =
+            weightsOf(sequence.position(query), head + store.firstQuery());
       int64_t row = query * store.queryHeads() + head;
-      judgeCount(row, seen, output.lse[row]);
-      judgeMean(row, sums, seen, output);
+      judgeCount(row, weights, output.lse[row]);
+      judgeMean(row, pool, weights, output);
     }
   }
 }
@@ -346,40 +414,57 @@ void BoundCheck::checkCounts() {
     judgeCounts(pool, sequence, *output);
 }
 
-/// Whether the first and the last token of each span that a query sees are:
-/// they are all that o has, however many tokens share the weight.
+/// The first and the last token of the first and the last run of tokens that a
+/// query sees.
+static void addEdges(llvm::ArrayRef<int64_t> tokens, std::set<int64_t> &edges) {
+  if (tokens.empty())
+    return;
+  edges.insert({tokens.front(), tokens.back()});
+  auto breaks = [&](size_t i) { return tokens[i] + 1 != tokens[i + 1]; };
+  for (size_t i = 0; i + 1 < tokens.size(); ++i)
+    if (breaks(i)) {
+      edges.insert(tokens[i]);
+      break;
+    }
+  for (size_t i = tokens.size() - 1; i-- > 0;)
+    if (breaks(i)) {
+      edges.insert(tokens[i + 1]);
+      break;
+    }
+}
+
+/// Whether the tokens at the edges of what a query sees are seen: they are all
+/// that o has, however many tokens share the weight.
 void BoundCheck::checkEdges() {
   Pool pool(store, DataKind::Zero, visit.queries, random);
-  auto seenBy = [&](int64_t query) {
-    int64_t p = visit.tokens - visit.queries + query;
-    return reference::visibleTo(store.problem, p, p);
-  };
   std::set<int64_t> edges;
+  int64_t first = visit.tokens - visit.queries;
   for (int64_t query : {int64_t(0), visit.queries - 1})
-    for (reference::Span span : {seenBy(query).sink, seenBy(query).recent})
-      if (span.begin < span.end)
-        edges.insert({span.begin, span.end - 1});
+    for (int64_t head : {int64_t(0), store.queryHeads() - 1})
+      addEdges(weightsOf(first + query, head + store.firstQuery()).tokens,
+               edges);
   TestSequence sequence = pool.sequence(visit.tokens, edges, random);
   auto output =
       attendTo(sequence, Poison::NaN, true, random.below(Devices::kCount));
   if (!output)
     return;
   for (int64_t row = 0; row < visit.queries * store.queryHeads(); ++row) {
-    reference::Visible seen = seenBy(row / store.queryHeads());
-    int64_t count =
-        seen.sink.end - seen.sink.begin + seen.recent.end - seen.recent.begin;
-    double marks = llvm::count_if(
-        edges, [&](int64_t edge) { return seen.contains(edge); });
-    double expected = marks * Pool::kMark / double(count);
+    Weights weights = weightsOf(first + row / store.queryHeads(),
+                                row % store.queryHeads() + store.firstQuery());
+    double marks = 0;
+    for (auto [t, weight] : llvm::zip(weights.tokens, weights.weights))
+      marks += edges.count(t) ? weight : 0;
+    double expected = marks > 0 ? marks * Pool::kMark / weights.total : 0;
     double found = element(store.problem.dtype, output->o.data(),
                            row * store.cache().getDimV());
     // One edge of five is 20 %.
     if (!(std::fabs(found - expected) <= 0.05 * expected))
       return report.fail(
           "N5",
-          llvm::formatv("{0}: the {1} tokens at the edges of what is "
-                        "seen give {2}, expected {3}",
-                        where(row), marks, number(found), number(expected)));
+          llvm::formatv("{0}: the tokens at the edges of what is seen weigh "
+                        "{1} and give {2}, expected {3}",
+                        where(row), number(marks), number(found),
+                        number(expected)));
   }
 }
 

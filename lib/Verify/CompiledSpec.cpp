@@ -5,6 +5,9 @@
 #include "lib/Import/SpecToKvc.h"
 #include "lib/Spec/Canonical.h"
 #include "lib/Support/Words.h"
+#include "passes/Passes.h"
+
+#include "mlir/Pass/PassManager.h"
 
 #include "llvm/Support/FormatVariadic.h"
 
@@ -76,7 +79,12 @@ static std::string compareManifest(const artifact::Manifest &manifest,
                                    mlir::MLIRContext &context) {
   artifact::Manifest expected = manifest;
   expected.model = describeModel(compiled.model);
-  expected.stores = describeStores(*importSpec(context, compiled));
+  mlir::OwningOpRef<mlir::ModuleOp> module = importSpec(context, compiled);
+  mlir::PassManager passes(&context);
+  passes.addPass(createInferReads());
+  if (failed(passes.run(*module)))
+    return "the spec's reads cannot be inferred";
+  expected.stores = describeStores(*module);
   auto parse = [](const artifact::Manifest &from) {
     return nlohmann::json::parse(artifact::write(from), nullptr,
                                  /*allow_exceptions=*/false);
@@ -222,6 +230,10 @@ bool CompiledSpec::describe(const artifact::Manifest &manifest,
     compiledSpec.spec = &store;
     compiledSpec.emulated = emulators[0];
     compiledSpec.problem = reference::AttendProblem::of(attend);
+    compiledSpec.softcap = spec.model.logitSoftcap;
+    for (const artifact::StoreInfo &info : manifest.stores)
+      if (info.name == store.name && info.window)
+        compiledSpec.window = {info.sink, info.recent};
     for (const PlaneGeometry &plane : compiledSpec.cache().planes())
       compiledSpec.planes.push_back(
           {plane.stream, plane.type,
@@ -286,6 +298,10 @@ spec::Spec verify::injectFault(spec::Spec spec, Fault fault) {
   if (fault == Fault::NoSoftcap)
     spec.model.logitSoftcap.reset();
   for (spec::Store &store : spec.stores) {
+    if (fault == Fault::NoLogits)
+      store.attend.logits.reset();
+    if (fault == Fault::NoVisible)
+      store.attend.visible.reset();
     auto &window = store.read.window;
     if (window && fault == Fault::WideWindow)
       ++window->recent;
@@ -303,6 +319,14 @@ bool verify::applies(Fault fault, const spec::Spec &spec) {
   switch (fault) {
   case Fault::NoSoftcap:
     return spec.model.logitSoftcap.has_value();
+  case Fault::NoLogits:
+    return anyStore([](const spec::Store &store) {
+      return store.attend.logits.has_value();
+    });
+  case Fault::NoVisible:
+    return anyStore([](const spec::Store &store) {
+      return store.attend.visible.has_value();
+    });
   case Fault::WideWindow:
     return anyStore(
         [](const spec::Store &store) { return store.read.window.has_value(); });

@@ -64,6 +64,10 @@ struct CompiledStore {
   uint32_t index = 0; ///< in the program
   reference::AttendProblem problem;
   bool emulated = false; ///< batches must be small
+  std::optional<double> softcap;
+  /// The read, as the manifest has it: what the store's own and a visible
+  /// expression show at most.
+  std::optional<spec::Read::Window> window;
 
   struct Plane {
     StreamKind stream;
@@ -90,6 +94,9 @@ struct CompiledStore {
   int64_t page() const { return spec->layout.page; }
   bool quantised() const { return planes.size() > 2; }
   bool covers(unsigned layer) const { return spec->scope.covers(layer); }
+  /// Whether logits are an expression: nothing is known of how it orders them.
+  bool hasLogits() const { return spec->attend.logits.has_value(); }
+  bool hasVisible() const { return spec->attend.visible.has_value(); }
   /// The kernel that a sequence with that many query tokens gets.
   const Variant &variantFor(int64_t queries) const;
   /// How many splits its kernel cuts a sequence into, those that no query sees

@@ -75,7 +75,9 @@ private:
   void chooseCodes();
   void fillAddresses();
   void drawPicks();
-  int64_t pickFor(int64_t query);
+  int64_t pickFor(int64_t query, int64_t head);
+  void dropLosers();
+  bool wins(int64_t row);
   /// That of equal codes where q * K is `product`, before any softcap.
   double logitOf(double product) const {
     return store.problem.scale * dimK * product;
@@ -155,9 +157,9 @@ void Filler::fillFlat(double logit, double mostKey, Key key) {
 double Filler::winsBy(double product) const {
   double top = logitOf(product);
   double next = top - 2 * (dimK / bits) * store.problem.scale * product;
-  if (!store.problem.softcap)
+  if (!store.softcap)
     return top - next;
-  double cap = *store.problem.softcap;
+  double cap = *store.softcap;
   return cap * (std::tanh(top / cap) - std::tanh(next / cap));
 }
 
@@ -196,7 +198,7 @@ void Filler::chooseCodes() {
 void Filler::chooseOrthogonal() {
   bits = 0;
   int64_t size = llvm::bit_floor(uint64_t(dimK));
-  double cap = *store.problem.softcap, unit = store.problem.scale * size;
+  double cap = *store.softcap, unit = store.problem.scale * size;
   std::tie(sizeQ, sizeK) =
       share(std::exp2(std::ceil(std::log2(16 * cap / unit))), 1, double(size));
   double wins = cap * std::tanh(unit * sizeQ * sizeK / cap);
@@ -220,9 +222,18 @@ double Filler::codeAt(int64_t code, int64_t channel) const {
   return llvm::popcount(uint64_t(code - 1) & uint64_t(channel)) % 2 ? -1 : 1;
 }
 
-/// A token that the query sees; -1: none.
-int64_t Filler::pickFor(int64_t query) {
+/// A token that the query sees with that q head; -1: none.
+int64_t Filler::pickFor(int64_t query, int64_t head) {
   int64_t p = sequence.position(query);
+  if (store.hasVisible()) {
+    llvm::SmallVector<int64_t> seen;
+    reference::forEachSeen(store.problem, p, head,
+                           [&](int64_t t) { seen.push_back(t); });
+    if (seen.empty())
+      return -1;
+    return random.pick(
+        {seen.front(), seen.back(), seen[random.below(seen.size())]});
+  }
   reference::Visible visible = reference::visibleTo(store.problem, p, p);
   llvm::SmallVector<reference::Span, 2> spans;
   for (reference::Span span : {visible.sink, visible.recent})
@@ -246,7 +257,7 @@ void Filler::drawPicks() {
   for (int64_t i = 0; i < sequence.queries; ++i) {
     int64_t first = -1;
     for (int64_t head = 0; head < store.problem.qHeads; ++head) {
-      int64_t pick = codes ? pickFor(i) : -1;
+      int64_t pick = codes ? pickFor(i, head) : -1;
       if (few && pick >= 0 && !sequence.codes[pick]) {
         // One is kept for each query to come.
         if (first < 0 || used + sequence.queries - i < codes)
@@ -275,6 +286,33 @@ void Filler::fillAddresses() {
       for (int64_t c = 0; c < dimK; ++c)
         sequence.q[row * dimK + c] =
             float(sizeQ * codeAt(sequence.codes[pick], c));
+}
+
+/// Whether the logit of what row `row` of q picks beats all others, whatever an
+/// expression makes of them.
+bool Filler::wins(int64_t row) {
+  int64_t head = row % store.problem.qHeads,
+          kvHead = head / store.problem.group;
+  int64_t p = sequence.position(row / store.problem.qHeads);
+  const float *q = &sequence.q[row * dimK];
+  double top = -kInf, next = -kInf;
+  reference::forEachSeen(store.problem, p, head, [&](int64_t t) {
+    double product = 0;
+    for (int64_t c = 0; c < dimK; ++c)
+      product += double(q[c]) * k(t, kvHead)[c];
+    double logit = store.problem.logits.logit(store.problem.scale * product,
+                                              store.problem.place(p, head, t));
+    double &most = t == sequence.picks[row] ? top : next;
+    most = std::isnan(logit) ? kInf : std::max(most, logit);
+  });
+  return top - next >= kWins && std::fabs(top) <= kMostLogit;
+}
+
+/// Takes the picks of rows back that do not win.
+void Filler::dropLosers() {
+  for (int64_t row = 0; row < int64_t(sequence.picks.size()); ++row)
+    if (sequence.picks[row] >= 0 && !wins(row))
+      sequence.picks[row] = -1;
 }
 
 void Filler::fillMean() {
@@ -382,6 +420,8 @@ void Filler::fill() {
   round(sequence.q, mostQ);
   round(sequence.k, mostK);
   round(sequence.v, mostV);
+  if (sequence.kind == DataKind::Addresses && store.hasLogits())
+    dropLosers();
 }
 
 } // namespace

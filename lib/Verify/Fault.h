@@ -16,6 +16,8 @@ namespace kvc::verify {
 #define KVC_FAULTS(KVC_FAULT)                                                  \
   KVC_FAULT(Scale, "scale", "scales logits by 2 % too much")                   \
   KVC_FAULT(NoSoftcap, "no-softcap", "forgets the softcap")                    \
+  KVC_FAULT(NoLogits, "no-logits", "takes scores for logits")                  \
+  KVC_FAULT(NoVisible, "no-visible", "shows what `visible` hides")             \
   KVC_FAULT(WideWindow, "wide-window", "sees one token beyond the window")     \
   KVC_FAULT(NoSink, "no-sink", "hides the last sink token")                    \
   KVC_FAULT(ShortLength, "short-length", "stops one token early")              \

@@ -174,20 +174,28 @@ Oracle::Oracle(const CompiledStore &store,
     into = std::move(*result);
     return true;
   };
-  valid =
-      take(reference::attend(store.problem, rows, image.cache, image.batch()),
-           ref) &&
-      take(reference::plainAttend(store.problem, rows, image.cache,
-                                  image.batch()),
-           plain);
-  if (!valid)
-    return;
   for (size_t b = 0; b < sequences.size(); ++b) {
     values.push_back(largestValue(*sequences[b]));
     keyNorms.emplace_back();
     for (int64_t head = 0; head < store.heads(); ++head)
       keyNorms[b].push_back(keyNorm(image, b, head));
   }
+  auto errorsOf = [&](int64_t row, int64_t head) {
+    size_t b = llvm::upper_bound(firstRow, row) - firstRow.begin() - 1;
+    reference::ScoreError error = scoreError(b, row - firstRow[b], head);
+    return reference::ScoreError{kDoubt * error.f32, kDoubt * error.all};
+  };
+  reference::ScoreErrorFn errors;
+  if (!store.problem.logits.isEmpty())
+    errors = errorsOf;
+  valid = take(reference::attend(store.problem, rows, image.cache,
+                                 image.batch(), errors),
+               ref) &&
+          take(reference::plainAttend(store.problem, rows, image.cache,
+                                      image.batch()),
+               plain);
+  if (!valid)
+    return;
   findSpoilt(image, report);
   makeWeighed(image);
   valid =
@@ -227,6 +235,21 @@ std::string Oracle::where(size_t sequence, int64_t query, int64_t head) const {
                        at.queries, query, head);
 }
 
+reference::ScoreError Oracle::scoreError(size_t sequence, int64_t query,
+                                         int64_t head) const {
+  const reference::AttendProblem &problem = store.problem;
+  int64_t dim = store.cache().getDimK();
+  const float *q =
+      &sequences[sequence]->q[(query * problem.qHeads + head) * dim];
+  double largest = problem.scale * norm({q, size_t(dim)}) *
+                   keyNorms[sequence][head / problem.group - problem.firstHead];
+  reference::ScoreError error;
+  error.f32 = error.all = 2 * kUnit * std::sqrt(double(dim)) * largest;
+  if (!problem.dtype.isF32())
+    error.all += 0x1p-16 * largest;
+  return error;
+}
+
 /// How far rounding may take the row's logits, sums and values.
 struct Oracle::Bounds {
   double f32 = 0;     ///< absolute error of a logit, in f32
@@ -240,23 +263,18 @@ Oracle::Bounds Oracle::boundsOf(size_t sequence, int64_t query,
                                 int64_t head) const {
   const reference::AttendProblem &problem = store.problem;
   const TestSequence &at = *sequences[sequence];
-  int64_t dim = store.cache().getDimK(), p = at.position(query);
+  int64_t p = at.position(query);
   reference::Visible seen = reference::visibleTo(problem, p, p);
   double tokens =
       (seen.sink.end - seen.sink.begin) + (seen.recent.end - seen.recent.begin);
-  double queryNorm =
-      norm({&at.q[(query * problem.qHeads + head) * dim], size_t(dim)});
-  double largest = problem.scale * queryNorm *
-                   keyNorms[sequence][head / problem.group - problem.firstHead];
   Bounds bounds;
-  bounds.f32 = 2 * kUnit * std::sqrt(double(dim)) * largest;
-  bounds.logit = bounds.f32;
-  if (!problem.dtype.isF32())
-    bounds.logit += 0x1p-16 * largest;
-  if (double cap = problem.softcap.value_or(kInf); std::isfinite(cap)) {
-    bounds.f32 = std::min(bounds.f32, 2 * cap);
-    bounds.logit = std::min(bounds.logit, 2 * cap);
-    bounds.logit += 8 * kUnit * std::min(cap, largest);
+  reference::ScoreError score = scoreError(sequence, query, head);
+  bounds.f32 = score.f32;
+  bounds.logit = score.all;
+  if (!problem.logits.isEmpty()) {
+    int64_t row = rowIndex(sequence, query, head);
+    bounds.f32 = ref.f32Error.data[row] / kDoubt;
+    bounds.logit = ref.logitError.data[row] / kDoubt;
   }
   bounds.sum = kUnit * (2 * std::sqrt(tokens) + 17);
   // Least normal numbers: of f32, and of f16 for probabilities.

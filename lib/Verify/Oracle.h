@@ -16,9 +16,11 @@
 //       of its rows is then right to a fraction of its codec's step, and else
 //       to as many digits as any other.
 //       L = 2u sqrt(d) A + 2^-16 A (16-bit models: q in fixed point or as two
-//       bf16) + 8u min(cap, A), the first two together at most 2 cap;
-//       d = dim k, A = the largest possible |logit|. The softcap's own error is
-//       relative to the logit: no cap is large enough to hide one.
+//       bf16); d = dim k, A = the largest possible |score|. Where logits are an
+//       expression of scores (a softcap is one), 4 L is carried through its
+//       steps, each of which adds its own rounding (ScoreProgram.cpp: 2u of the
+//       result, 8u for functions); L is then a quarter of the largest error
+//       over the tokens seen. No cap is large enough to hide one.
 //       4: the statistical bound of f32 sums is never exceeded but by a bug.
 //   F   what small numbers may lose by becoming 0: 2^-126 n max |v|, as
 //       probabilities that are denormal in f32; bf16 2^-125 more, as in the
@@ -61,6 +63,9 @@ public:
 private:
   struct Bounds;    ///< of one row
   struct Judgement; ///< of one sequence
+  /// Of any score of a row: see L.
+  reference::ScoreError scoreError(size_t sequence, int64_t query,
+                                   int64_t head) const;
   Bounds boundsOf(size_t sequence, int64_t query, int64_t head) const;
   /// Computes `spoilt` if the cache holds any V that is no number.
   void findSpoilt(BatchImage &image, Report &report);

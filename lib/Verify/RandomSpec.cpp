@@ -1,9 +1,12 @@
 //===- RandomSpec.cpp - valid specs drawn at random -----------------------===//
 #include "lib/Verify/RandomSpec.h"
 #include "lib/Spec/Canonical.h"
+#include "lib/Spec/Fields.h"
 #include "lib/Spec/Reader.h"
 #include "lib/Verify/Batch.h"
 #include "lib/Verify/Random.h"
+
+#include "llvm/Support/FormatVariadic.h"
 
 #include <cmath>
 #include <cstdlib>
@@ -16,7 +19,8 @@ namespace {
 class Generator {
 public:
   Generator(uint64_t seed, uint64_t index)
-      : random(seed, index, 'S'), deal(seed, index, 'L') {}
+      : random(seed, index, 'S'), deal(seed, index, 'L'),
+        formulas(seed, index, 'E') {}
   spec::Spec draw(uint64_t index);
 
 private:
@@ -42,10 +46,18 @@ private:
   spec::Layout layout();
   spec::Read read();
   void dealLayers(spec::Spec &spec);
+  std::string logits();
+  std::string visible();
+  std::optional<spec::Expr> parse(const std::string &text,
+                                  const spec::Model &model,
+                                  const spec::Attend &attend,
+                                  spec::ExprType type);
+  void drawAttend(const spec::Model &model, spec::Attend &attend);
   void drawScopes(spec::Spec &spec);
 
   Random random;
-  Random deal; ///< of layers; a stream of its own keeps all else as it was
+  Random deal;     ///< of layers; a stream of its own keeps all else as it was
+  Random formulas; ///< likewise
 };
 
 } // namespace
@@ -143,6 +155,100 @@ void Generator::dealLayers(spec::Spec &spec) {
   }
 }
 
+/// A formula of some model, or several after one another.
+std::string Generator::logits() {
+  auto number = [&](double low, double high) {
+    return llvm::formatv("{0:F3}",
+                         low + (high - low) * formulas.range(0, 100) / 100)
+        .str();
+  };
+  std::string s = "s";
+  for (int64_t n = formulas.range(1, formulas.percent(30) ? 3 : 1); n > 0; --n)
+    switch (formulas.range(0, 7)) {
+    case 0: // ALiBi
+      s = "(" + s + ") - exp2(-8.0 * (h + 1) / " + number(1, 64) +
+          ") * (p - t)";
+      break;
+    case 1:
+      s = number(5, 60) + " * tanh((" + s + ") / " + number(5, 60) + ")";
+      break;
+    case 2:
+      s = "(" + s + ") + bias[h]";
+      break;
+    case 3:
+      s = "p - t < " + std::to_string(formulas.range(1, 300)) + " ? " + s +
+          " : (" + s + ") - " + number(0, 4);
+      break;
+    case 4:
+      s = "max(min(" + s + ", " + number(5, 40) + "), -" + number(5, 40) + ")";
+      break;
+    case 5: // T5's buckets
+      s = "(" + s + ") - " + number(0, 2) + " * log2(1.0 + abs(p - t))";
+      break;
+    case 6:
+      s = "(" + s + ") * " + (formulas.percent(50) ? "gain" : number(0, 2));
+      break;
+    default:
+      s = "h % 2 == 0 && t < " + std::to_string(formulas.range(1, 64)) +
+          " ? (" + s + ") + " + number(0, 3) + " : " + s;
+      break;
+    }
+  return s;
+}
+
+std::string Generator::visible() {
+  auto count = [&](unsigned most) {
+    return std::to_string(formulas.range(1, formulas.percent(50) ? most : 40));
+  };
+  std::string n = count(600);
+  switch (formulas.range(0, 7)) {
+  case 0:
+    return "t > p - " + n;
+  case 1:
+    return "t > p - " + n + " || t < " + count(100);
+  case 2: // chunks
+    return "p // " + n + " == t // " + n;
+  case 3: // dilated
+    return "(p - t) % " + count(9) + " == 0";
+  case 4: // wider from head to head
+    return "p - t < " + count(60) + " * (h + 1)";
+  case 5:
+    return "!(t % " + count(20) + " == 1) || p == t";
+  case 6:
+    return "g % 2 == 0 ? t > p - " + n + " : p // " + n + " == t // " + n;
+  default:
+    return "t < " + n + " || p - t < " + count(64) + " && p % 3 != 2";
+  }
+}
+
+/// `text` as the reader would have it; none if it goes beyond what integers
+/// hold.
+std::optional<spec::Expr> Generator::parse(const std::string &text,
+                                           const spec::Model &model,
+                                           const spec::Attend &attend,
+                                           spec::ExprType type) {
+  Diagnostics diagnostics;
+  auto document =
+      spec::Document::parse("[\"" + text + "\"]", "drawn", diagnostics);
+  spec::Context context(*document, diagnostics);
+  spec::ExprScope scope{type == spec::ExprType::Float, /*positions=*/true,
+                        model.qHeads, model.kvHeads, attend.constants};
+  return readExpr(context, *document->root().children.front(), scope, type);
+}
+
+void Generator::drawAttend(const spec::Model &model, spec::Attend &attend) {
+  if (formulas.percent(30) && !model.logitSoftcap) {
+    spec::Constant bias{"bias", {}, false, {}};
+    for (unsigned head = 0; head < model.qHeads; ++head)
+      bias.values.push_back(formulas.range(-40, 40) / 16.);
+    attend.constants = {bias,
+                        {"gain", {formulas.range(4, 24) / 16.}, true, {}}};
+    attend.logits = parse(logits(), model, attend, spec::ExprType::Float);
+  }
+  if (formulas.percent(25))
+    attend.visible = parse(visible(), model, attend, spec::ExprType::Bool);
+}
+
 /// One store for all, or up to four that share the layers or the heads.
 void Generator::drawScopes(spec::Spec &spec) {
   const spec::Model &model = spec.model;
@@ -167,6 +273,7 @@ void Generator::drawScopes(spec::Spec &spec) {
     store.v = {model.headDimV, codec(), {}, {}};
     store.layout = layout();
     store.read = read();
+    drawAttend(model, store.attend);
   }
   if (byLayer)
     dealLayers(spec);

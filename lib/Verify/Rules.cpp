@@ -50,6 +50,8 @@ private:
   void checkNotVacuous();
   void checkExact();
   void checkMeans(const TestSequence &sequence, const SequenceOutput &output);
+  void checkMean(const TestSequence &sequence, const SequenceOutput &output,
+                 int64_t head);
 
   Placement place(Poison poison, bool scatter);
   std::optional<Output> attendIn(const Sequences &sequences,
@@ -256,8 +258,8 @@ float StoreCheck::weightlessQuery(const TestSequence &sequence) const {
   double others = scale * norm(sequence.q, dim) * norm(sequence.k, dim);
   double wanted = (2 * others + 200) / scale;
   // A softcap takes both keys to its bound.
-  if (store.problem.softcap)
-    wanted = std::max(wanted, (20 * *store.problem.softcap + others) / scale);
+  if (store.softcap)
+    wanted = std::max(wanted, (20 * *store.softcap + others) / scale);
   double query = std::exp2(std::ceil(std::log2(std::max(1., wanted / 60000))));
   return query <= (store.problem.dtype.isF16() ? 0x1p15 : 0x1p60) ? float(query)
                                                                   : 0;
@@ -267,7 +269,9 @@ float StoreCheck::weightlessQuery(const TestSequence &sequence) const {
 /// is very negative: nothing.
 void StoreCheck::checkInfiniteKey() {
   auto codec = store.cache().stream(StreamKind::K).codec;
-  if (!isa<mlir::FloatType>(codec.getCodeType()))
+  // An expression may make anything of a score, or hide all others.
+  if (!isa<mlir::FloatType>(codec.getCodeType()) || store.hasLogits() ||
+      store.hasVisible())
     return;
   int64_t dim = store.cache().getDimK();
   for (auto [b, sequence] : llvm::enumerate(batch)) {
@@ -347,11 +351,14 @@ int64_t StoreCheck::heaviest(const TestSequence &sequence, int64_t head) {
                                 kvHead * store.problem.group) *
                                dim];
   double most = -std::numeric_limits<double>::infinity();
-  reference::visibleTo(store.problem, p, p).forEach([&](int64_t t) {
+  int64_t qHead = kvHead * store.problem.group;
+  reference::forEachSeen(store.problem, p, qHead, [&](int64_t t) {
     const float *k = &sequence.k[(t * store.kvHeads() + kvHead) * dim];
-    double logit = 0;
+    double product = 0;
     for (int64_t j = 0; j < dim; ++j)
-      logit += double(q[j]) * k[j];
+      product += double(q[j]) * k[j];
+    double logit = store.problem.logits.logit(store.problem.scale * product,
+                                              store.problem.place(p, qHead, t));
     if (logit > most)
       most = logit, best = t;
   });
@@ -396,33 +403,40 @@ void StoreCheck::checkNotVacuous() {
 /// N5: q = 0 over a power of two of tokens gives exact means of integers.
 void StoreCheck::checkMeans(const TestSequence &sequence,
                             const SequenceOutput &output) {
-  int64_t dim = store.cache().getDimV(), heads = store.queryHeads();
-  int64_t position = sequence.position(0), tokens = 0;
-  std::vector<double> sums(store.heads() * dim);
-  reference::visibleTo(store.problem, position, position)
-      .forEach([&](int64_t t) {
+  // An expression gives tokens weights of their own.
+  if (store.hasLogits())
+    return;
+  for (int64_t head = 0; head < store.queryHeads() && !report.full(); ++head)
+    checkMean(sequence, output, head);
+}
+
+/// Of q head `head` of the store and the only query.
+void StoreCheck::checkMean(const TestSequence &sequence,
+                           const SequenceOutput &output, int64_t head) {
+  int64_t dim = store.cache().getDimV(), tokens = 0;
+  int64_t kvHead = store.problem.firstHead + head / store.problem.group;
+  std::vector<double> sums(dim);
+  reference::forEachSeen(
+      store.problem, sequence.position(0), head + store.firstQuery(),
+      [&](int64_t t) {
         ++tokens;
-        for (int64_t i = 0; i < store.heads() * dim; ++i)
-          sums[i] +=
-              sequence
-                  .v[(t * store.kvHeads() + store.problem.firstHead) * dim + i];
+        for (int64_t c = 0; c < dim; ++c)
+          sums[c] += sequence.v[(t * store.kvHeads() + kvHead) * dim + c];
       });
   if (!llvm::isPowerOf2_64(tokens))
     return;
-  for (int64_t i = 0; i < heads * dim; ++i) {
-    int64_t kvHead = i / dim / store.problem.group;
-    float mean = sums[kvHead * dim + i % dim] / tokens;
+  for (int64_t c = 0; c < dim; ++c) {
+    float mean = sums[c] / tokens;
     uint8_t bits[4];
     pack(store.problem.dtype, mean, bits);
     float expected = element(store.problem.dtype, bits, 0);
-    float found = element(store.problem.dtype, output.o.data(), i);
+    float found = element(store.problem.dtype, output.o.data(), head * dim + c);
     if (found != expected)
       return report.fail(
-          "N5",
-          llvm::formatv("store `{0}`, q head {1}, o[{2}]: the mean over "
-                        "{3} tokens is {4}, expected exactly {5}",
-                        store.spec->name, i / dim + store.firstQuery(), i % dim,
-                        tokens, number(found), number(expected)));
+          "N5", llvm::formatv("store `{0}`, q head {1}, o[{2}]: the mean over "
+                              "{3} tokens is {4}, expected exactly {5}",
+                              store.spec->name, head + store.firstQuery(), c,
+                              tokens, number(found), number(expected)));
   }
 }
 

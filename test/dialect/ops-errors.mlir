@@ -303,42 +303,6 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 // -----
 
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
-func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
-  // expected-error@+1 {{softcap must be positive and finite}}
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 softcap 0.0 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
-  return
-}
-
-// -----
-
-kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
-func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
-  // expected-error@+1 {{softcap must be positive and finite}}
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 softcap -1.0 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
-  return
-}
-
-// -----
-
-kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
-func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
-  // expected-error@+1 {{softcap must be positive and finite}}
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 softcap 0x7FF8000000000000 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
-  return
-}
-
-// -----
-
-kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
-func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
-  // expected-error@+1 {{softcap must be positive and finite}}
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 softcap 0x7FF0000000000000 : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
-  return
-}
-
-// -----
-
-kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%po: tensor<?x?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
   // expected-error@+1 {{no store named @fool}}
   %o, %lse = kvc.merge @fool, %po, %pl : tensor<?x?x9x32xf32>, tensor<?x?x9xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
@@ -407,3 +371,151 @@ func.func @f(%po: tensor<?x?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
 %o, %lse = kvc.merge @full, %po, %pl : tensor<?x?x9x32xf32>, tensor<?x?x9xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
 // expected-error@+1 {{attribute 'cache' failed to satisfy constraint}}
 "kvc.store"() {sym_name = "full", layers = array<i64: 0>, head_begin = 0 : i64, head_end = 3 : i64, kv_heads = 3 : i64, q_heads = 9 : i64, read = #kvc.read_all, cache = i32} : () -> ()
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{logits region must take 'f32', 'i32', 'i32', 'i32', 'i32', takes 'f32', 'i32'}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 logits {
+  ^bb0(%s: f32, %p: i32):
+    kvc.yield %s : f32
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{visible region must take 'i32', 'i32', 'i32', 'i32', takes 'f32'}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
+  ^bb0(%s: f32):
+    %b = arith.constant true
+    kvc.yield %b : i1
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{logits region must end in a `kvc.yield` of 'f32'}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 logits {
+  ^bb0(%s: f32, %p: i32, %t: i32, %h: i32, %g: i32):
+    %b = arith.constant true
+    kvc.yield %b : i1
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{visible region must end in a `kvc.yield` of 'i1'}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
+  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+    %b = arith.constant 1.0 : f32
+    kvc.yield %b : f32
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  // expected-error@+1 {{regions are element-wise and have no `arith.divsi`}}
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 logits {
+  ^bb0(%s: f32, %p: i32, %t: i32, %h: i32, %g: i32):
+    %d = arith.divsi %p, %t : i32
+    %f = arith.sitofp %d : i32 to f32
+    kvc.yield %f : f32
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 logits {
+  ^bb0(%s: f32, %p: i32, %t: i32, %h: i32, %g: i32):
+    // expected-error@+1 {{expected f32, i32 and i1 in a logits region, found 'f64'}}
+    %d = arith.sitofp %p : i32 to f64
+    %f = arith.truncf %d : f64 to f32
+    kvc.yield %f : f32
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
+  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+    // expected-error@+1 {{expected i32 and i1 in a visible region, found 'f32'}}
+    %d = arith.sitofp %p : i32 to f32
+    %b = arith.cmpf olt, %d, %d : f32
+    kvc.yield %b : i1
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
+  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+    // expected-error@+1 {{expected a positive constant divisor}}
+    %d = arith.floordivsi %p, %t : i32
+    %b = arith.cmpi eq, %d, %t : i32
+    kvc.yield %b : i1
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
+  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+    // expected-error@+1 {{expected a signed comparison}}
+    %b = arith.cmpi ult, %p, %t : i32
+    kvc.yield %b : i1
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
+  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+    // expected-error@+1 {{combines booleans in a score's region}}
+    %d = arith.andi %p, %t : i32
+    %b = arith.cmpi eq, %d, %t : i32
+    kvc.yield %b : i1
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
+  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+    // expected-error@+1 {{has no part in what its region yields}}
+    %d = arith.addi %p, %t : i32
+    %b = arith.constant true
+    kvc.yield %b : i1
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}

@@ -377,21 +377,11 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a = "t.t"() : () -> tensor<?x16xf32>
-    // expected-error@+1 {{cap must be positive and finite}}
-    %d = tile.softcap %a cap 0.0 : tensor<?x16xf32>
-    tile.yield %s : !tile.softmax<32>
-  }
-}
-
-// -----
-
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
-  %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
-  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    %a = "t.t"() : () -> tensor<?x16xf32>
-    // expected-error@+1 {{cap must be positive and finite}}
-    %d = tile.softcap %a cap 0x7FF0000000000000 : tensor<?x16xf32>
+    // expected-error@+1 {{logits region must take}}
+    %d = tile.logits %a, %t {
+    ^bb0(%x: f32):
+      kvc.yield %x : f32
+    } : tensor<?x16xf32>
     tile.yield %s : !tile.softmax<32>
   }
 }

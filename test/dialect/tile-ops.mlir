@@ -25,10 +25,30 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
     %s0 = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     // CHECK-NEXT: %[[S1:.*]] = tile.scale_tokens %[[S]] by %[[KS]] : tensor<?x16xf32>, tensor<16xf16>
     %s1 = tile.scale_tokens %s0 by %ks : tensor<?x16xf32>, tensor<16xf16>
-    // CHECK-NEXT: %[[S2:.*]] = tile.softcap %[[S1]] cap 3.000000e+01 : tensor<?x16xf32>
-    %s2 = tile.softcap %s1 cap 30.0 : tensor<?x16xf32>
-    // CHECK-NEXT: %[[S3:.*]] = tile.mask %[[S2]], %[[T]] read(#kvc.read_all) : tensor<?x16xf32>
-    %s3 = tile.mask %s2, %t read(#kvc.read_all) : tensor<?x16xf32>
+    // CHECK-NEXT: %[[S2:.*]] = tile.logits %[[S1]], %[[T]] {
+    // CHECK-NEXT: ^bb0(%[[X:.*]]: f32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32):
+    // CHECK-NEXT: %[[CAP:.*]] = arith.constant 3.000000e+01 : f32
+    // CHECK-NEXT: %[[Y:.*]] = arith.divf %[[X]], %[[CAP]] : f32
+    // CHECK-NEXT: %[[Z:.*]] = math.tanh %[[Y]] : f32
+    // CHECK-NEXT: kvc.yield %[[Z]] : f32
+    // CHECK-NEXT: } : tensor<?x16xf32>
+    %s2 = tile.logits %s1, %t {
+    ^bb0(%x: f32, %p: i32, %q0: i32, %h: i32, %g: i32):
+      %cap = arith.constant 30.0 : f32
+      %y = arith.divf %x, %cap : f32
+      %z = math.tanh %y : f32
+      kvc.yield %z : f32
+    } : tensor<?x16xf32>
+    // CHECK-NEXT: %[[S3:.*]] = tile.mask %[[S2]], %[[T]] read(#kvc.read_all) visible {
+    // CHECK-NEXT: ^bb0(%[[P0:.*]]: i32, %[[T0:.*]]: i32, %{{.*}}: i32, %{{.*}}: i32):
+    // CHECK-NEXT: %[[B:.*]] = arith.cmpi ne, %[[P0]], %[[T0]] : i32
+    // CHECK-NEXT: kvc.yield %[[B]] : i1
+    // CHECK-NEXT: } : tensor<?x16xf32>
+    %s3 = tile.mask %s2, %t read(#kvc.read_all) visible {
+    ^bb0(%p: i32, %t0: i32, %h: i32, %g: i32):
+      %b = arith.cmpi ne, %p, %t0 : i32
+      kvc.yield %b : i1
+    } : tensor<?x16xf32>
     // CHECK-NEXT: %[[P:.*]], %[[NEXT:.*]] = tile.softmax_step %[[S3]], %[[STATE]] : tensor<?x16xf32>, <32>
     %p, %next = tile.softmax_step %s3, %state : tensor<?x16xf32>, !tile.softmax<32>
     // CHECK-NEXT: %[[VC:.*]] = tile.load V %[[T]] : tensor<16x32xf16>

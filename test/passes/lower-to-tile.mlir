@@ -46,14 +46,57 @@ func.func @s.attend(%q: tensor<?x9x64xbf16>, %cache: !cache, %batch: !kvc.batch)
   return %o, %lse : tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
 }
 
-// With a softcap the logits are wanted plain; it makes powers of two itself.
+// What does more to the score than add to it gets it plain, and makes powers of
+// two itself: 30 * log2(e) = 43.28.
 // CHECK-LABEL: tile.kernel @s.capped "attend" of @s dtype f32
 // CHECK-NEXT: tile.load_query scale 1.250000e-01 :
 // CHECK: %[[S:.*]] = tile.dot
-// CHECK-NEXT: %[[C:.*]] = tile.softcap %[[S]] cap 3.000000e+01 : tensor<?x16xf32>
+// CHECK-NEXT: %[[C:.*]] = tile.logits %[[S]], %{{.*}} {
+// CHECK: %[[CAP:.*]] = arith.constant 3.000000e+01 : f32
+// CHECK: %[[IN:.*]] = arith.divf %{{.*}}, %[[CAP]] : f32
+// CHECK: %[[TANH:.*]] = math.tanh %[[IN]] : f32
+// CHECK: %[[OUT:.*]] = arith.constant 43.28{{.*}} : f32
+// CHECK: %[[Y:.*]] = arith.mulf %[[OUT]], %[[TANH]] : f32
+// CHECK-NEXT: kvc.yield %[[Y]] : f32
+// CHECK-NEXT: } : tensor<?x16xf32>
 // CHECK-NEXT: tile.mask %[[C]],
 func.func @s.capped(%q: tensor<?x9x64xf32>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>) {
-  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 softcap 30.0 splits 2048 schedule <split = 2048> : tensor<?x9x64xf32>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 splits 2048 schedule <split = 2048> logits { ^bb0(%s_: f32, %p_: i32, %t_: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x9x64xf32>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  return %o, %lse : tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+}
+
+// What adds to the score takes the factor on its own, once per row where it can:
+// the query is scaled, and so is the slope of the head.
+// CHECK-LABEL: tile.kernel @s.alibi "attend" of @s dtype f32
+// CHECK-NEXT: tile.load_query scale 0.18033{{.*}} :
+// CHECK: tile.logits
+// CHECK: ^bb0(%[[S:.*]]: f32, %[[P:.*]]: i32, %[[T:.*]]: i32, %[[H:.*]]: i32, %{{.*}}: i32):
+// CHECK: %[[HF:.*]] = arith.sitofp %[[H]] : i32 to f32
+// CHECK: %[[SLOPE:.*]] = math.exp2 %[[HF]] : f32
+// CHECK: %[[AGE:.*]] = arith.subi %[[P]], %[[T]] : i32
+// CHECK: %[[AF:.*]] = arith.sitofp %[[AGE]] : i32 to f32
+// CHECK: %[[E:.*]] = arith.constant 1.442{{.*}} : f32
+// CHECK: %[[SE:.*]] = arith.mulf %[[SLOPE]], %[[E]] : f32
+// CHECK: %[[B:.*]] = arith.mulf %[[SE]], %[[AF]] : f32
+// CHECK: %[[Y:.*]] = arith.subf %[[S]], %[[B]] : f32
+// CHECK: kvc.yield %[[Y]] : f32
+// CHECK: tile.mask
+// CHECK-SAME: visible {
+func.func @s.alibi(%q: tensor<?x9x64xf32>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>) {
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 splits 2048 schedule <split = 2048> logits {
+  ^bb0(%s: f32, %p: i32, %t: i32, %h: i32, %g: i32):
+    %hf = arith.sitofp %h : i32 to f32
+    %slope = math.exp2 %hf : f32
+    %age = arith.subi %p, %t : i32
+    %af = arith.sitofp %age : i32 to f32
+    %b = arith.mulf %slope, %af : f32
+    %y = arith.subf %s, %b : f32
+    kvc.yield %y : f32
+  } visible {
+  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+    %even = arith.cmpi ne, %p, %t : i32
+    kvc.yield %even : i1
+  } : tensor<?x9x64xf32>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   return %o, %lse : tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
 }
 

@@ -20,26 +20,26 @@ module attributes {kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers =
   // CHECK-NOT: func.func @full.attend(
   // CHECK-LABEL: func.func @full.attend.decode(
   // CHECK-SAME: %[[CACHE:[^:]*]]: !kvc.cache<{{.*}}>, %[[Q:[^:]*]]: tensor<?x9x64xbf16>, %[[BATCH:[^:]*]]: !kvc.batch, %{{.*}}: i32) -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>)
-  // CHECK-NEXT: %[[O:.*]], %[[LSE:.*]] = kvc.attend @full, %[[Q]], %[[CACHE]], %[[BATCH]] scale 1.250000e-01 softcap 3.000000e+01 splits 2048
-  // CHECK-SAME: schedule <rows = 3, {{.*}}queries = 16, split = 2048, {{.*}}> :
-  // CHECK-SAME: -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  // CHECK-NEXT: %[[O:.*]], %[[LSE:.*]] = kvc.attend @full, %[[Q]], %[[CACHE]], %[[BATCH]] scale 1.250000e-01 splits 2048
+  // CHECK-SAME: schedule <rows = 3, {{.*}}queries = 16, split = 2048, {{.*}}> logits {
+  // CHECK: } : {{.*}} -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   // CHECK-NEXT: return %[[O]], %[[LSE]] : tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   // OVER-LABEL: func.func @full.attend.decode(
-  // OVER-NEXT: splits 9223372036854775807 schedule <rows = 4, {{.*}}queries = 16, prefetch = {{.*}}> :
+  // OVER-NEXT: splits 9223372036854775807 schedule <rows = 4, {{.*}}queries = 16, prefetch = {{.*}}> logits {
 
   // CHECK-LABEL: func.func @full.attend.prefill(
   // CHECK-SAME: -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>)
-  // CHECK-NEXT: kvc.attend @full, {{.*}} scale 1.250000e-01 softcap 3.000000e+01 splits [[SPLIT:[0-9]+]]
-  // CHECK-SAME: schedule <tokens = {{.*}}, queries = {{[0-9]+}}, split = [[SPLIT]], pack = true{{.*}}> :
+  // CHECK-NEXT: kvc.attend @full, {{.*}} scale 1.250000e-01 splits [[SPLIT:[0-9]+]]
+  // CHECK-SAME: schedule <tokens = {{.*}}, queries = {{[0-9]+}}, split = [[SPLIT]], pack = true{{.*}}> logits {
   // OVER-LABEL: func.func @full.attend.prefill(
-  // OVER-NEXT: splits 9223372036854775807 schedule <tokens = {{.*}}, queries = {{[0-9]+}}, pack = true{{.*}}> :
+  // OVER-NEXT: splits 9223372036854775807 schedule <tokens = {{.*}}, queries = {{[0-9]+}}, pack = true{{.*}}> logits {
 
   // CHECK-LABEL: func.func @full.merge(
   // CHECK-SAME: %[[PO:.*]]: tensor<?x?x9x32xf32>, %[[PL:.*]]: tensor<?x?x9xf32>) -> (tensor<?x9x32xbf16>, tensor<?x9xf32>)
   // CHECK-NEXT: %[[O:.*]], %[[LSE:.*]] = kvc.merge @full, %[[PO]], %[[PL]] : tensor<?x?x9x32xf32>, tensor<?x?x9xf32> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
   // CHECK-NEXT: return %[[O]], %[[LSE]]
   func.func @full.attend(%cache: !cache, %q: tensor<?x9x64xbf16>, %batch: !kvc.batch, %unused: i32) -> (tensor<?x9x32xbf16>, tensor<?x9xf32>) {
-    %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 softcap 30.0 : tensor<?x9x64xbf16>, !cache -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+    %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 logits { ^bb0(%s_: f32, %p_: i32, %t_: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x9x64xbf16>, !cache -> tensor<?x9x32xbf16>, tensor<?x9xf32>
     return %o, %lse : tensor<?x9x32xbf16>, tensor<?x9xf32>
   }
 }

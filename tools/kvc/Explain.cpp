@@ -79,16 +79,17 @@ struct Explanation {
 
 } // namespace
 
-static StoreCost costOf(const spec::Model &model, const spec::Store &store) {
+static StoreCost costOf(const spec::Model &model, const spec::Store &store,
+                        const artifact::StoreInfo &info) {
   StoreCost cost;
   uint64_t layers = store.scope.layers.size();
   uint64_t heads = store.scope.headEnd - store.scope.headBegin;
   cost.tokenBytes = layers * spec::tokenBytes(store);
   cost.bf16TokenBytes = layers * heads * (store.k.dim + store.v.dim) * 2;
   cost.visible = context;
-  if (const auto &window = store.read.window)
+  if (info.window)
     cost.visible =
-        std::min<uint64_t>(context, uint64_t(window->sink) + window->recent);
+        std::min<uint64_t>(context, uint64_t(info.sink) + info.recent);
   double tokens = double(batch) * cost.visible;
   cost.stepBytes = tokens * cost.tokenBytes;
   cost.stepFlops = tokens * (layers * heads * model.group() * 2 *
@@ -116,8 +117,10 @@ static std::optional<Explanation> explain(Diagnostics &diagnostics,
   if (auto remarks = bundle->find(kRemarksName))
     all.remarks = readRemarks(
         {reinterpret_cast<const char *>(remarks->data()), remarks->size()});
-  for (const spec::Store &store : all.spec.stores) {
-    StoreCost cost = all.stores.emplace_back(costOf(all.spec.model, store));
+  for (const auto &[store, info] :
+       llvm::zip(all.spec.stores, all.manifest.stores)) {
+    StoreCost cost =
+        all.stores.emplace_back(costOf(all.spec.model, store, info));
     all.total.tokenBytes += cost.tokenBytes;
     all.total.bf16TokenBytes += cost.bf16TokenBytes;
     all.total.stepBytes += cost.stepBytes;
@@ -145,11 +148,10 @@ static std::string layoutName(const spec::Layout &layout) {
                       : "contiguous" + order;
 }
 
-static std::string readName(const spec::Read &read) {
-  if (!read.window)
+static std::string readName(const artifact::StoreInfo &store) {
+  if (!store.window)
     return "all";
-  return std::to_string(read.window->sink) + " + last " +
-         std::to_string(read.window->recent);
+  return std::to_string(store.sink) + " + last " + std::to_string(store.recent);
 }
 
 static std::string number(const char *format, double value) {
@@ -174,15 +176,22 @@ static std::string ofBf16(const StoreCost &cost) {
 static void printStores(llvm::raw_ostream &os, const Explanation &all) {
   Table table({"store", "layers", "kv heads", "K", "V", "layout", "reads",
                ">B/token/layer", ">B/token", ">of bf16"});
-  for (const auto &[store, cost] : llvm::zip(all.spec.stores, all.stores))
+  for (const auto &[store, info, cost] :
+       llvm::zip(all.spec.stores, all.manifest.stores, all.stores))
     table.row({store.name, rangesOf(store.scope.layers),
                rangeOf(store.scope.headBegin, store.scope.headEnd),
                codecName(store.k), codecName(store.v), layoutName(store.layout),
-               readName(store.read), std::to_string(spec::tokenBytes(store)),
+               readName(info), std::to_string(spec::tokenBytes(store)),
                std::to_string(cost.tokenBytes), ofBf16(cost)});
   table.row({"all", "", "", "", "", "", "", "",
              std::to_string(all.total.tokenBytes), ofBf16(all.total)});
   table.print(os);
+  for (const spec::Store &store : all.spec.stores) {
+    if (const auto &logits = store.attend.logits)
+      os << "  " << store.name << ": logits " << logits->text() << "\n";
+    if (const auto &visible = store.attend.visible)
+      os << "  " << store.name << ": visible " << visible->text() << "\n";
+  }
 }
 
 /// How many new tokens of a sequence lead to a kernel: no bound at the top if
@@ -256,6 +265,10 @@ static void jsonStores(llvm::json::OStream &os, const Explanation &all) {
         os.attribute("bytes_per_token", cost.tokenBytes);
         os.attribute("bf16_bytes_per_token", cost.bf16TokenBytes);
         os.attribute("visible_tokens", cost.visible);
+        if (const auto &logits = store.attend.logits)
+          os.attribute("logits", logits->text());
+        if (const auto &visible = store.attend.visible)
+          os.attribute("visible", visible->text());
         os.attribute("step_bytes", cost.stepBytes);
         os.attribute("step_flops", cost.stepFlops);
       });

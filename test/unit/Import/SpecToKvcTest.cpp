@@ -109,8 +109,9 @@ TEST_F(Import, SoftcapDtypesAndOrders) {
     spec.stores[0].v.codec = spec::IntCodec{8, spec::DType::F32};
     spec.stores[0].layout = {true, 64, spec::PageOrder::NHD, {}};
     std::string text = import(spec);
-    EXPECT_THAT(text, testing::HasSubstr("scale 1.250000e-01 softcap "
-                                         "3.000000e+01 : tensor<?x9x64x" +
+    EXPECT_THAT(text, testing::HasSubstr("scale 1.250000e-01 logits {"));
+    EXPECT_THAT(text, testing::HasSubstr("arith.constant 3.000000e+01 : f32"));
+    EXPECT_THAT(text, testing::HasSubstr("} : tensor<?x9x64x" +
                                          std::string(name) + ">"));
     EXPECT_THAT(text,
                 testing::HasSubstr("k = 64 by #kvc.float<" + std::string(name) +

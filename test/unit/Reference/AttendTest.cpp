@@ -61,6 +61,22 @@ TEST(Attend, Softcap) {
   expectMatchesNaive(shape);
 }
 
+TEST(Attend, LogitsAsTheyAreWritten) {
+  Shape shape;
+  shape.logits = alibiRegion(), shape.logitOf = alibi;
+  expectMatchesNaive(shape);
+}
+
+TEST(Attend, OnlyWhatIsVisible) {
+  Shape shape;
+  shape.lengths = {20, 7}, shape.queries = {9, 2};
+  shape.visible = chunksRegion(), shape.isVisible = inChunk;
+  expectMatchesNaive(shape);
+  // Beside a window, what both show.
+  shape.sink = 1, shape.recent = 6;
+  expectMatchesNaive(shape);
+}
+
 TEST(Attend, ManyRowsAndSplits) {
   Shape shape;
   shape.lengths = {70, 33}, shape.queries = {50, 33};

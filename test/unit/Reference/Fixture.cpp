@@ -68,8 +68,21 @@ void Scene::parse() {
       shape.page
           ? llvm::formatv("#kvc.paged<{0}, {1}>", shape.page, shape.order).str()
           : llvm::formatv("#kvc.contiguous<{0}>", shape.order).str();
-  std::string softcap =
-      shape.softcap ? llvm::formatv("softcap {0:E}", shape.softcap).str() : "";
+  std::string logits = shape.logits, visible = shape.visible;
+  if (shape.softcap)
+    logits = llvm::formatv(R"(
+      %cap = arith.constant {0:E} : f32
+      %x = arith.divf %s, %cap : f32
+      %y = math.tanh %x : f32
+      %z = arith.mulf %cap, %y : f32
+      kvc.yield %z : f32)",
+                           shape.softcap)
+                 .str();
+  std::string inputs = "%p: i32, %t: i32, %h: i32, %g: i32):", regions;
+  if (!logits.empty())
+    regions = "logits {\n^bb0(%s: f32, " + inputs + logits + "\n}\n";
+  if (!visible.empty())
+    regions += "visible {\n^bb0(" + inputs + visible + "\n}\n";
   std::string text = llvm::formatv(
                          R"(
 !cache = !kvc.cache<heads = {0}, k = {1} by {2}, v = {3} by {4}, layout = {5}>
@@ -90,7 +103,7 @@ func.func @attend(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!o, !lse) {{
   return %o, %lse : !o, !lse
 }
 func.func @attend_splits(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!po, !plse) {{
-  %o, %lse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} splits {13} : !q, !cache -> !po, !plse
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale {11:E} splits {13} {12} : !q, !cache -> !po, !plse
   return %o, %lse : !po, !plse
 }
 func.func @merge(%po: !po, %plse: !plse) -> (!o, !lse) {{
@@ -98,7 +111,7 @@ func.func @merge(%po: !po, %plse: !plse) -> (!o, !lse) {{
   return %o, %lse : !o, !lse
 }
 func.func @attend_and_merge(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!o, !lse) {{
-  %po, %plse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} splits {13} : !q, !cache -> !po, !plse
+  %po, %plse = kvc.attend @s, %q, %cache, %batch scale {11:E} splits {13} {12} : !q, !cache -> !po, !plse
   %o, %lse = kvc.merge @s, %po, %plse : !po, !plse -> !o, !lse
   return %o, %lse : !o, !lse
 }
@@ -106,11 +119,45 @@ func.func @attend_and_merge(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!o, 
                          shape.heads, shape.dimK, shape.codecK, shape.dimV,
                          shape.codecV, layout, shape.kvHeads, qHeads(),
                          shape.firstHead, shape.firstHead + shape.heads, window,
-                         shape.scale, softcap, shape.splitTokens)
+                         shape.scale, regions, shape.splitTokens)
                          .str();
   module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
   if (!module)
     llvm::report_fatal_error("the test's module does not parse");
+}
+
+std::string kvc::reference::alibiRegion() {
+  return R"(
+      %one = arith.constant 1 : i32
+      %quarter = arith.constant 0.25 : f32
+      %n = arith.addi %h, %one : i32
+      %f = arith.sitofp %n : i32 to f32
+      %slope = arith.mulf %f, %quarter : f32
+      %age = arith.subi %p, %t : i32
+      %a = arith.sitofp %age : i32 to f32
+      %b = arith.mulf %slope, %a : f32
+      %x = arith.subf %s, %b : f32
+      kvc.yield %x : f32)";
+}
+
+double kvc::reference::alibi(double s, int64_t p, int64_t t, int64_t h) {
+  return s - 0.25 * double(h + 1) * double(p - t);
+}
+
+std::string kvc::reference::chunksRegion() {
+  return R"(
+      %one = arith.constant 1 : i32
+      %five = arith.constant 5 : i32
+      %a = arith.floordivsi %p, %five : i32
+      %b = arith.floordivsi %t, %five : i32
+      %same = arith.cmpi eq, %a, %b : i32
+      %free = arith.cmpi eq, %h, %one : i32
+      %x = arith.ori %same, %free : i1
+      kvc.yield %x : i1)";
+}
+
+bool kvc::reference::inChunk(int64_t p, int64_t t, int64_t h) {
+  return p / 5 == t / 5 || h == 1;
 }
 
 llvm::SmallVector<HostValue> Scene::run(llvm::StringRef function,
@@ -146,6 +193,8 @@ AttendResult Scene::naive() const {
           if (t > position || (shape.recent >= 0 && t >= shape.sink &&
                                t <= position - shape.recent))
             continue;
+          if (shape.isVisible && !shape.isVisible(position, t, h))
+            continue;
           double s = 0;
           for (int64_t j = 0; j < shape.dimK; ++j)
             s +=
@@ -153,6 +202,8 @@ AttendResult Scene::naive() const {
           s *= shape.scale;
           if (shape.softcap)
             s = shape.softcap * std::tanh(s / shape.softcap);
+          if (shape.logitOf)
+            s = shape.logitOf(s, position, t, h);
           sum += std::exp(s);
           for (int64_t j = 0; j < shape.dimV; ++j)
             o[j] += std::exp(s) * v().row(tokenRow(b, t), kvHead)[j];

@@ -23,10 +23,21 @@ struct Shape {
   std::string order = "HND";
   int64_t sink = -1, recent = -1; ///< a window if not -1
   double scale = 0.25, softcap = 0;
+  /// Bodies of regions, of %s, %p, %t, %h and %g, and what they do by hand.
+  std::string logits = "", visible = "";
+  std::function<double(double s, int64_t p, int64_t t, int64_t h)> logitOf = {};
+  std::function<bool(int64_t p, int64_t t, int64_t h)> isVisible = {};
   std::vector<int32_t> lengths = {9, 0, 4, 1};
   std::vector<int32_t> queries = {2, 1, 4, 1};
   int64_t splitTokens = 3;
 };
+
+/// s - (h + 1) / 4 * (p - t): each head forgets at its own pace.
+std::string alibiRegion();
+double alibi(double s, int64_t p, int64_t t, int64_t h);
+/// p // 5 == t // 5, but for q head 1, which sees all.
+std::string chunksRegion();
+bool inChunk(int64_t p, int64_t t, int64_t h);
 
 /// A module with append, attend, attend in splits and merge of one store @s,
 /// and a cache that holds random tokens on scattered pages.

@@ -104,8 +104,20 @@ TEST(Tile, WindowsAndSoftcaps) {
       shape.lengths = {20, 7}, shape.queries = {9, 2};
       shape.sink = sink, shape.recent = recent, shape.softcap = softcap;
       shape.scale = softcap ? 2 : 0.25, shape.splitTokens = 8;
-      expectSame(shape, 4);
+      // A cap times log2(e) is rounded to f32.
+      expectSame(shape, 4, softcap ? 1e-6 : 1e-12);
     }
+}
+
+TEST(Tile, RegionsOfScores) {
+  Shape shape;
+  shape.lengths = {20, 7}, shape.queries = {9, 2}, shape.splitTokens = 8;
+  shape.logits = alibiRegion();
+  expectSame(shape, 4, 1e-6); // the slope times log2(e) is rounded to f32
+  shape.visible = chunksRegion();
+  expectSame(shape, 4, 1e-6);
+  shape.sink = 1, shape.recent = 6;
+  expectSame(shape, 4, 1e-6);
 }
 
 // Dequantizing rounds code times scale to f32; folded, nothing does.

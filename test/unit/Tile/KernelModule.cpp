@@ -1,6 +1,10 @@
 //===- KernelModule.cpp - the IR of a drawn kernel ------------------------===//
 #include "test/unit/Tile/KernelModule.h"
 
+#include "dialect/Score.h"
+
+#include <cmath>
+
 using namespace mlir;
 using namespace kvc;
 using namespace kvc::fuzz;
@@ -18,7 +22,7 @@ public:
 
 private:
   struct Tile {
-    Value codes, scales;
+    Value tokens, codes, scales;
   };
 
   void attend(int64_t tokens);
@@ -41,6 +45,7 @@ private:
   Tile load(Value tile, StreamKind stream, int64_t tokens);
   Value dequantize(const Tile &tile, StreamKind stream, int64_t tokens,
                    bool scaled);
+  Value softcap(Value x, double cap, Value tokens);
   Value apply(Value x, ArrayRef<ChainStep> chain, const Tile &keys,
               const Tile &values);
 
@@ -76,7 +81,7 @@ KernelBuilder::Tile KernelBuilder::load(Value tile, StreamKind stream,
   auto op = LoadOp::create(
       b, loc, tensor({tokens, info.dim}, info.codec.getCodeType()),
       scale ? Type(tensor({tokens}, scale)) : Type(), tile, stream);
-  return {op.getCodes(), op.getScales()};
+  return {tile, op.getCodes(), op.getScales()};
 }
 
 Value KernelBuilder::dequantize(const Tile &tile, StreamKind stream,
@@ -87,12 +92,27 @@ Value KernelBuilder::dequantize(const Tile &tile, StreamKind stream,
                               info.codec);
 }
 
+/// x -> (cap * log2(e)) * tanh(x / cap)
+Value KernelBuilder::softcap(Value x, double cap, Value tokens) {
+  OpBuilder::InsertionGuard guard(b);
+  auto op = tile::LogitsOp::create(b, loc, x.getType(), x, tokens);
+  Block &block = addScoreBlock(op.getLogits(), /*logits=*/true, loc);
+  b.setInsertionPointToEnd(&block);
+  auto f = [&](double value) -> Value {
+    return arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value));
+  };
+  Value inner = arith::DivFOp::create(b, loc, block.getArgument(0), f(cap));
+  Value tanh = math::TanhOp::create(b, loc, inner);
+  Value y = arith::MulFOp::create(b, loc, f(cap * M_LOG2E), tanh);
+  ScoreYieldOp::create(b, loc, y);
+  return op.getResult();
+}
+
 Value KernelBuilder::apply(Value x, ArrayRef<ChainStep> chain, const Tile &keys,
                            const Tile &values) {
   for (const ChainStep &step : chain) {
     if (step.what == ChainStep::Cap)
-      x = tile::SoftcapOp::create(b, loc, x.getType(), x,
-                                  b.getF64FloatAttr(step.cap));
+      x = softcap(x, step.cap, keys.tokens);
     else
       x = tile::ScaleTokensOp::create(
           b, loc, x.getType(), x,
@@ -253,9 +273,9 @@ OwningOpRef<ModuleOp> fuzz::buildModule(const fuzz::Kernel &kernel,
                      kernel.codecs[0].attribute(context), kernel.dims[1],
                      kernel.codecs[1].attribute(context), layout);
   auto store =
-      StoreOp::create(b, b.getUnknownLoc(), "s", 0, 1, kernel.firstHead,
-                      kernel.firstHead + kernel.heads, kernel.kvHeads,
-                      kernel.qHeads(), read, cache);
+      StoreOp::create(b, b.getUnknownLoc(), "s", ArrayRef<int64_t>{0},
+                      kernel.firstHead, kernel.firstHead + kernel.heads,
+                      kernel.kvHeads, kernel.qHeads(), read, cache);
   KernelBuilder(kernel, b, store).build(schedule);
   Random random = kernel.random('R');
   if (kernel.isAttend() && kernel.choice[OpOrder] == order::Anywhere)
@@ -292,11 +312,14 @@ static bool growScale(tile::KernelOp kernel) {
 }
 
 static bool halveCap(tile::KernelOp kernel) {
-  auto op = first<tile::SoftcapOp>(kernel);
+  auto op = first<tile::LogitsOp>(kernel);
   if (!op)
     return false;
   Builder b(kernel.getContext());
-  op.setCapAttr(b.getF64FloatAttr(op.getCap().convertToDouble() / 2));
+  op.walk([&](arith::ConstantOp cap) {
+    double value = cast<FloatAttr>(cap.getValue()).getValueAsDouble();
+    cap.setValueAttr(b.getF32FloatAttr(value / 2));
+  });
   return true;
 }
 
@@ -377,7 +400,7 @@ ArrayRef<Plant> fuzz::plants() {
   static const Plant kPlants[] = {
       {"a scale of q that is 5/4 of what it was", growScale},
       {"half the softcap", halveCap},
-      {"no softcap", removeFrom<tile::SoftcapOp>},
+      {"no softcap", removeFrom<tile::LogitsOp>},
       {"a window of one token less", shrinkWindow},
       {"no mask", removeFrom<tile::MaskOp>},
       {"no scale of tokens", removeFrom<tile::ScaleTokensOp>},

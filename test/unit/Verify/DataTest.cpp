@@ -45,6 +45,7 @@ struct Described {
     store.spec = &spec.stores[0];
     store.problem =
         reference::AttendProblem::of(*function.getOps<AttendOp>().begin());
+    store.softcap = spec.model.logitSoftcap;
     for (const PlaneGeometry &plane : store.cache().planes())
       store.planes.push_back(
           {plane.stream, plane.type,
@@ -67,9 +68,7 @@ double logit(const CompiledStore &store, const TestSequence &sequence,
   for (int64_t c = 0; c < dim; ++c)
     sum += double(q[c]) * k[c];
   sum *= store.problem.scale;
-  return store.problem.softcap
-             ? *store.problem.softcap * std::tanh(sum / *store.problem.softcap)
-             : sum;
+  return store.softcap ? *store.softcap * std::tanh(sum / *store.softcap) : sum;
 }
 
 /// Every row names a token that it sees, which beats all others.

@@ -1,0 +1,317 @@
+//===- ScoreRegion.cpp - a score's region inside a kernel -----------------===//
+#include "codegen/ScoreRegion.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/MathExtras.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace kvc;
+using arith::CmpIPredicate;
+
+namespace {
+
+/// What element-wise ops on scalars and vectors have in common.
+class Emitter {
+public:
+  Emitter(OpBuilder &b, Location loc) : b(b), loc(loc) {}
+
+  template <typename OpT, typename... Args> Value make(Args... args) {
+    return OpT::create(b, loc, args...);
+  }
+  /// A constant like `like`: a scalar, or all elements of a vector.
+  Value constant(TypedAttr value, Type like) {
+    if (auto vector = dyn_cast_or_null<VectorType>(like))
+      value = DenseElementsAttr::get(
+          VectorType::get(vector.getShape(), value.getType()), value);
+    return arith::ConstantOp::create(b, loc, value);
+  }
+  Value f32(double value, Type like) {
+    return constant(b.getF32FloatAttr(value), like);
+  }
+  Value i32(int64_t value, Type like) {
+    return constant(b.getI32IntegerAttr(value), like);
+  }
+  Value cmp(CmpIPredicate predicate, Value x, Value y) {
+    return make<arith::CmpIOp>(predicate, x, y);
+  }
+  /// floor(x / n): division rounds towards zero, a shift downwards.
+  Value floorDiv(Value x, int64_t n) {
+    Type type = x.getType();
+    if (llvm::isPowerOf2_64(n))
+      return make<arith::ShRSIOp>(x, i32(llvm::Log2_64(n), type));
+    Value quotient = make<arith::DivSIOp>(x, i32(n, type));
+    Value rest =
+        make<arith::SubIOp>(x, make<arith::MulIOp>(quotient, i32(n, type)));
+    Value below = cmp(CmpIPredicate::slt, rest, i32(0, type));
+    Value less = make<arith::SubIOp>(quotient, i32(1, type));
+    return make<arith::SelectOp>(below, less, quotient);
+  }
+
+  OpBuilder &b;
+  Location loc;
+};
+
+int64_t integerOf(Value constant) {
+  auto op = constant.getDefiningOp<arith::ConstantOp>();
+  return cast<IntegerAttr>(op.getValue()).getValue().getSExtValue();
+}
+
+/// The type of an op's result, with as many elements as `like` has.
+Type typeLike(Type scalar, Type like) {
+  auto vector = dyn_cast_or_null<VectorType>(like);
+  return vector ? Type(VectorType::get(vector.getShape(), scalar)) : scalar;
+}
+
+//===----------------------------------------------------------------------===//
+// Element by element
+//===----------------------------------------------------------------------===//
+
+class RegionEmitter : Emitter {
+public:
+  RegionEmitter(OpBuilder &b, Location loc, Type like,
+                ScoreFunctions &functions)
+      : Emitter(b, loc), like(like), functions(functions) {}
+
+  Value emit(Region &region, const ScoreInputs &inputs);
+
+private:
+  Value emit(Operation &op);
+  Value function(Operation &op, Value x);
+  Value divide(arith::DivFOp op);
+  /// The same op on what its operands have become.
+  Value clone(Operation &op);
+  Value at(Value value) { return values.lookup(value); }
+
+  Type like;
+  ScoreFunctions &functions;
+  llvm::DenseMap<Value, Value> values;
+};
+
+} // namespace
+
+/// A quotient by a constant is a product.
+Value RegionEmitter::divide(arith::DivFOp op) {
+  auto divisor = op.getRhs().getDefiningOp<arith::ConstantOp>();
+  if (!divisor)
+    return clone(*op);
+  double value = cast<FloatAttr>(divisor.getValue()).getValueAsDouble();
+  double inverse = 1 / value;
+  if (!std::isnormal(float(inverse)))
+    return clone(*op);
+  return make<arith::MulFOp>(at(op.getLhs()), f32(inverse, like));
+}
+
+Value RegionEmitter::function(Operation &op, Value x) {
+  return llvm::TypeSwitch<Operation *, Value>(&op)
+      .Case([&](math::AbsFOp) { return make<LLVM::FAbsOp>(x); })
+      .Case([&](math::SqrtOp) { return make<LLVM::SqrtOp>(x); })
+      .Case([&](math::Exp2Op) { return functions.exp2(x); })
+      .Case([&](math::ExpOp) {
+        return functions.exp2(make<arith::MulFOp>(x, f32(M_LOG2E, like)));
+      })
+      .Case([&](math::Log2Op) { return functions.log2(x); })
+      .Case([&](math::LogOp) {
+        return make<arith::MulFOp>(functions.log2(x), f32(M_LN2, like));
+      })
+      .Case([&](math::TanhOp) { return functions.tanh(x); });
+}
+
+Value RegionEmitter::clone(Operation &op) {
+  OperationState state(loc, op.getName());
+  for (Value operand : op.getOperands())
+    state.operands.push_back(at(operand));
+  state.addTypes(typeLike(op.getResult(0).getType(), like));
+  state.addAttributes(op.getAttrs());
+  state.propertiesAttr = op.getPropertiesAsAttribute();
+  Operation *made = b.create(state);
+  // A product and a sum may be one instruction, which rounds once.
+  if (auto math = dyn_cast<arith::ArithFastMathInterface>(made))
+    made->setAttr(math.getFastMathAttrName(),
+                  arith::FastMathFlagsAttr::get(
+                      b.getContext(), arith::FastMathFlags::contract));
+  return made->getResult(0);
+}
+
+Value RegionEmitter::emit(Operation &op) {
+  if (auto literal = dyn_cast<arith::ConstantOp>(op))
+    return constant(literal.getValue(), like);
+  if (auto divide = dyn_cast<arith::DivFOp>(op))
+    return this->divide(divide);
+  if (auto divide = dyn_cast<arith::FloorDivSIOp>(op))
+    return floorDiv(at(divide.getLhs()), integerOf(divide.getRhs()));
+  if (isa<math::MathDialect>(op.getDialect()))
+    return function(op, at(op.getOperand(0)));
+  return clone(op);
+}
+
+Value RegionEmitter::emit(Region &region, const ScoreInputs &inputs) {
+  Value given[] = {inputs.score, inputs.query, inputs.token, inputs.qHead,
+                   inputs.kvHead};
+  for (BlockArgument argument : region.getArguments())
+    values[argument] =
+        given[unsigned(inputOf(region, argument.getArgNumber()))];
+  for (Operation &op : region.front().without_terminator())
+    values[op.getResult(0)] = emit(op);
+  return at(yieldedBy(region));
+}
+
+Value kvc::emitScoreRegion(OpBuilder &b, Location loc, Region &region,
+                           const ScoreInputs &inputs,
+                           ScoreFunctions &functions) {
+  RegionEmitter emitter(b, loc, inputs.token.getType(), functions);
+  return emitter.emit(region, inputs);
+}
+
+//===----------------------------------------------------------------------===//
+// Block by block
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// The least and the largest that a value may be in the block. Of a boolean:
+/// whether it is true throughout, and whether it may be true.
+using Interval = std::pair<Value, Value>;
+
+class IntervalEmitter : Emitter {
+public:
+  using Emitter::Emitter;
+
+  BlockVisibility emit(Region &region, const ScoreBlock &block);
+
+private:
+  Interval emit(Operation &op);
+  Interval compare(arith::CmpIOp op);
+  Interval product(Interval x, Interval y);
+  Interval choose(Interval condition, Interval x, Interval y);
+  Interval exclusive(Interval x, Interval y);
+  Interval at(Value value) { return values.lookup(value); }
+
+  Value both(Value x, Value y) { return make<arith::AndIOp>(x, y); }
+  Value either(Value x, Value y) { return make<arith::OrIOp>(x, y); }
+  Value negate(Value x) { return make<arith::XOrIOp>(x, boolean(true)); }
+  Value boolean(bool value) { return constant(b.getBoolAttr(value), {}); }
+  Value min(Value x, Value y) { return make<arith::MinSIOp>(x, y); }
+  Value max(Value x, Value y) { return make<arith::MaxSIOp>(x, y); }
+
+  llvm::DenseMap<Value, Interval> values;
+};
+
+} // namespace
+
+Interval IntervalEmitter::compare(arith::CmpIOp op) {
+  using P = CmpIPredicate;
+  Interval x = at(op.getLhs()), y = at(op.getRhs());
+  auto ordered = [&](P p, Interval x, Interval y) {
+    return Interval(cmp(p, x.second, y.first), cmp(p, x.first, y.second));
+  };
+  switch (op.getPredicate()) {
+  case P::slt:
+  case P::sle:
+    return ordered(op.getPredicate(), x, y);
+  case P::sgt:
+    return ordered(P::slt, y, x);
+  case P::sge:
+    return ordered(P::sle, y, x);
+  default:
+    break;
+  }
+  Interval below = ordered(P::sle, x, y), above = ordered(P::sle, y, x);
+  Interval equal(both(below.first, above.first),
+                 both(below.second, above.second));
+  if (op.getPredicate() == P::eq)
+    return equal;
+  return {negate(equal.second), negate(equal.first)};
+}
+
+Interval IntervalEmitter::product(Interval x, Interval y) {
+  auto times = [&](Value x, Value y) { return make<arith::MulIOp>(x, y); };
+  Value a = times(x.first, y.first), b = times(x.first, y.second);
+  Value c = times(x.second, y.first), d = times(x.second, y.second);
+  return {min(min(a, b), min(c, d)), max(max(a, b), max(c, d))};
+}
+
+Interval IntervalEmitter::choose(Interval condition, Interval x, Interval y) {
+  auto pick = [&](Value x, Value y, Value unsure) {
+    Value other = make<arith::SelectOp>(condition.second, unsure, y);
+    return make<arith::SelectOp>(condition.first, x, other);
+  };
+  bool booleans = x.first.getType().isInteger(1);
+  Value low = booleans ? both(x.first, y.first) : min(x.first, y.first);
+  Value high = booleans ? either(x.second, y.second) : max(x.second, y.second);
+  return {pick(x.first, y.first, low), pick(x.second, y.second, high)};
+}
+
+Interval IntervalEmitter::exclusive(Interval x, Interval y) {
+  // Surely different, surely equal.
+  Value differ =
+      either(both(x.first, negate(y.second)), both(negate(x.second), y.first));
+  Value equal =
+      either(both(x.first, y.first), both(negate(x.second), negate(y.second)));
+  return {differ, negate(equal)};
+}
+
+Interval IntervalEmitter::emit(Operation &op) {
+  auto x = [&] { return at(op.getOperand(0)); };
+  auto y = [&] { return at(op.getOperand(1)); };
+  auto pairwise = [&](auto f) {
+    return Interval(f(x().first, y().first), f(x().second, y().second));
+  };
+  return llvm::TypeSwitch<Operation *, Interval>(&op)
+      .Case([&](arith::ConstantOp literal) {
+        Value value = constant(literal.getValue(), {});
+        return Interval(value, value);
+      })
+      .Case([&](arith::AddIOp) {
+        return pairwise(
+            [&](Value x, Value y) { return make<arith::AddIOp>(x, y); });
+      })
+      .Case([&](arith::SubIOp) {
+        return Interval(make<arith::SubIOp>(x().first, y().second),
+                        make<arith::SubIOp>(x().second, y().first));
+      })
+      .Case([&](arith::MulIOp) { return product(x(), y()); })
+      .Case([&](arith::FloorDivSIOp) {
+        int64_t n = integerOf(op.getOperand(1));
+        return Interval(floorDiv(x().first, n), floorDiv(x().second, n));
+      })
+      .Case([&](arith::MinSIOp) {
+        return pairwise([&](Value x, Value y) { return min(x, y); });
+      })
+      .Case([&](arith::MaxSIOp) {
+        return pairwise([&](Value x, Value y) { return max(x, y); });
+      })
+      .Case([&](arith::AndIOp) {
+        return pairwise([&](Value x, Value y) { return both(x, y); });
+      })
+      .Case([&](arith::OrIOp) {
+        return pairwise([&](Value x, Value y) { return either(x, y); });
+      })
+      .Case([&](arith::XOrIOp) { return exclusive(x(), y()); })
+      .Case([&](arith::CmpIOp compare) { return this->compare(compare); })
+      .Case([&](arith::SelectOp) {
+        return choose(x(), y(), at(op.getOperand(2)));
+      });
+}
+
+BlockVisibility IntervalEmitter::emit(Region &region, const ScoreBlock &block) {
+  Interval given[] = {{}, block.query, block.token, block.qHead, block.kvHead};
+  for (BlockArgument argument : region.getArguments())
+    values[argument] =
+        given[unsigned(inputOf(region, argument.getArgNumber()))];
+  for (Operation &op : region.front().without_terminator())
+    values[op.getResult(0)] = emit(op);
+  Interval seen = at(yieldedBy(region));
+  return {seen.first, negate(seen.second)};
+}
+
+BlockVisibility kvc::emitBlockVisibility(OpBuilder &b, Location loc,
+                                         Region &visible,
+                                         const ScoreBlock &block) {
+  return IntervalEmitter(b, loc).emit(visible, block);
+}

@@ -1,0 +1,57 @@
+//===- ScoreRegion.h - a score's region inside a kernel ---------*- C++ -*-===//
+//
+// Backends give a region its inputs, as scalars or as vectors of one length,
+// and get its result; or they give the bounds of a block of rows and tokens,
+// and get whether all of its tokens are visible to all of its rows, or none is.
+// Which ops there are is written once, here.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_CODEGEN_SCOREREGION_H
+#define KVC_CODEGEN_SCOREREGION_H
+
+#include "dialect/Score.h"
+
+#include "mlir/IR/Builders.h"
+#include "llvm/ADT/STLFunctionalExtras.h"
+
+namespace kvc {
+
+/// Functions that each backend has its own way with, for |x| of any size;
+/// infinities and NaN as in math.h.
+class ScoreFunctions {
+public:
+  virtual ~ScoreFunctions() = default;
+  virtual mlir::Value exp2(mlir::Value x) = 0;
+  virtual mlir::Value log2(mlir::Value x) = 0;
+  virtual mlir::Value tanh(mlir::Value x) = 0;
+};
+
+/// Inputs of a region: `score` is null for a visible region. All are scalars,
+/// or all vectors of one length.
+struct ScoreInputs {
+  mlir::Value score, query, token, qHead, kvHead;
+};
+
+/// Emits the region's ops where the builder stands; gives what it yields.
+mlir::Value emitScoreRegion(mlir::OpBuilder &b, mlir::Location loc,
+                            mlir::Region &region, const ScoreInputs &inputs,
+                            ScoreFunctions &functions);
+
+/// First and last of what a block of rows and tokens has, as i32 scalars.
+struct ScoreBlock {
+  std::pair<mlir::Value, mlir::Value> query, token, qHead, kvHead;
+};
+
+/// What of a block is visible, by interval arithmetic. Both may be false: the
+/// block must then be looked at token by token.
+struct BlockVisibility {
+  mlir::Value full;  ///< i1: every row sees every token
+  mlir::Value empty; ///< i1: no row sees any
+};
+BlockVisibility emitBlockVisibility(mlir::OpBuilder &b, mlir::Location loc,
+                                    mlir::Region &visible,
+                                    const ScoreBlock &block);
+
+} // namespace kvc
+
+#endif // KVC_CODEGEN_SCOREREGION_H

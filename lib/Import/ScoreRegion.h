@@ -1,0 +1,20 @@
+//===- ScoreRegion.h - an expression of a spec as ops -----------*- C++ -*-===//
+#ifndef KVC_LIB_IMPORT_SCOREREGION_H
+#define KVC_LIB_IMPORT_SCOREREGION_H
+
+#include "dialect/Score.h"
+#include "lib/Spec/Expr.h"
+
+namespace kvc {
+
+/// Fills `region` with what `expr` says: a logits region if `logits`, else a
+/// visible region.
+void importExpr(mlir::Region &region, bool logits, const spec::Expr &expr,
+                mlir::Location loc);
+
+/// Fills `region` with s -> cap * tanh(s / cap).
+void importSoftcap(mlir::Region &region, double cap, mlir::Location loc);
+
+} // namespace kvc
+
+#endif // KVC_LIB_IMPORT_SCOREREGION_H

@@ -1,0 +1,64 @@
+//===- ScoreProgram.h - a score's region, run on the host -------*- C++ -*-===//
+//
+// What a logits or visible region means, in float64, and how far any program in
+// f32 that does the same steps may be off. Integers and booleans are held as
+// float64, which has every one of 32 bits.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_LIB_REFERENCE_SCOREPROGRAM_H
+#define KVC_LIB_REFERENCE_SCOREPROGRAM_H
+
+#include "dialect/Score.h"
+
+#include "llvm/ADT/STLFunctionalExtras.h"
+
+#include <vector>
+
+namespace kvc::reference {
+
+/// A number, and a bound on the distance of what a program in f32 has for it.
+struct Approx {
+  double value = 0, error = 0;
+};
+
+/// Where a score stands.
+struct ScorePlace {
+  int64_t query = 0, token = 0;  ///< positions
+  int64_t qHead = 0, kvHead = 0; ///< of the model
+};
+
+/// A region, flattened once and run many times. Empty: a logit is its score,
+/// every token is visible.
+class ScoreProgram {
+public:
+  ScoreProgram() = default;
+  explicit ScoreProgram(mlir::Region &region);
+
+  bool isEmpty() const { return steps.empty(); }
+  /// The logit of `score` at `place`.
+  double logit(double score, const ScorePlace &place) const;
+  /// The same of a score that is off by up to `score.error`.
+  Approx logit(Approx score, const ScorePlace &place) const;
+  /// The same where `round` follows each step but conversions of integers.
+  double logit(double score, const ScorePlace &place,
+               llvm::function_ref<double(double)> round) const;
+  /// Whether the token at `place` is seen.
+  bool visible(const ScorePlace &place) const;
+
+private:
+  /// One op; operands are indices of earlier results.
+  struct Step {
+    unsigned op = 0;
+    unsigned operands[3] = {};
+    double constant = 0;
+  };
+  template <typename Number, typename Finish>
+  Number run(Number score, const ScorePlace &place, Finish finish) const;
+
+  std::vector<Step> steps; ///< behind the inputs
+  unsigned result = 0;
+};
+
+} // namespace kvc::reference
+
+#endif // KVC_LIB_REFERENCE_SCOREPROGRAM_H

@@ -1,0 +1,216 @@
+//===- ExprTest.cpp - expressions: grammar, types, ranges, carets ---------===//
+#include "lib/Spec/Expr.h"
+#include "lib/Spec/Fields.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+using namespace kvc;
+using namespace kvc::spec;
+using testing::HasSubstr;
+
+namespace {
+
+/// An expression read out of a document of its own.
+struct Reading {
+  std::optional<Expr> expr;
+  std::string messages;
+  uint32_t column = 0; ///< of the first error, from the expression's first
+
+  explicit Reading(const std::string &text, ExprType type = ExprType::Float,
+                   bool score = true) {
+    Constant slopes{"slope", {0.5, 0.25, 0.125, 0.0625}, false, {}};
+    Constant bias{"bias", {-1.5}, true, {}};
+    Constant constants[] = {slopes, bias};
+    ExprScope scope{score, true, 4, 2, constants};
+    Diagnostics diagnostics;
+    std::string json = "{\"e\": \"" + text + "\"}";
+    diagnostics.addSource("a.json", json);
+    auto document = Document::parse(json, "a.json", diagnostics);
+    if (document) {
+      Context context(*document, diagnostics);
+      expr = readExpr(context, *document->root().find("e"), scope, type);
+    }
+    llvm::raw_string_ostream os(messages);
+    diagnostics.print(os, Diagnostics::Format::Text);
+    if (diagnostics.hasErrors())
+      column = diagnostics.all().front().loc.column - 8;
+  }
+};
+
+std::string textOf(const std::string &text, ExprType type = ExprType::Float) {
+  Reading reading(text, type);
+  EXPECT_TRUE(reading.expr) << reading.messages;
+  return reading.expr ? reading.expr->text() : "";
+}
+
+/// The error's column within the expression, from 0, and its message.
+void expectError(const std::string &text, uint32_t column,
+                 const std::string &message, ExprType type = ExprType::Float) {
+  Reading reading(text, type);
+  EXPECT_FALSE(reading.expr) << text;
+  EXPECT_EQ(reading.column, column) << text << "\n" << reading.messages;
+  EXPECT_THAT(reading.messages, HasSubstr(message)) << text;
+}
+
+TEST(Expr, PrintsWithTheFewestParentheses) {
+  EXPECT_EQ(textOf("s"), "s");
+  EXPECT_EQ(textOf("(s)-(1.0)"), "s - 1.0");
+  EXPECT_EQ(textOf("s - (1.0 - s)"), "s - (1.0 - s)");
+  EXPECT_EQ(textOf("(s - 1.0) - s"), "s - 1.0 - s");
+  EXPECT_EQ(textOf("s*(1.0+s)"), "s * (1.0 + s)");
+  EXPECT_EQ(textOf("-(s + 1.0)"), "-(s + 1.0)");
+  EXPECT_EQ(textOf("s + -1.0"), "s + -1.0");
+  EXPECT_EQ(textOf("p-t<8?s:s-1.0"), "p - t < 8 ? s : s - 1.0");
+  EXPECT_EQ(textOf("(p<8&&t<8)||h==1", ExprType::Bool),
+            "p < 8 && t < 8 || h == 1");
+  EXPECT_EQ(textOf("!(p<8||t<8)", ExprType::Bool), "!(p < 8 || t < 8)");
+  EXPECT_EQ(textOf("p//4==t//4", ExprType::Bool), "p // 4 == t // 4");
+  EXPECT_EQ(textOf("max(s, 2)"), "max(s, 2.0)");
+  EXPECT_EQ(textOf("s - exp2(-8.0*(h+1)/4)*(p-t)"),
+            "s - exp2(-8.0 * float(h + 1) / 4.0) * float(p - t)");
+  EXPECT_EQ(textOf("s * slope[h] + bias"), "s * slope[h] + bias");
+}
+
+TEST(Expr, ANumberKeepsItsValue) {
+  EXPECT_EQ(textOf("1e-3"), "0.001");
+  EXPECT_EQ(textOf(".5"), "0.5");
+  EXPECT_EQ(textOf("2"), "2.0"); // a float is wanted
+  EXPECT_EQ(textOf("2147483647 - t < 3", ExprType::Bool), "2147483647 - t < 3");
+  expectError("s + 1e39", 4, "a float has a magnitude of");
+  expectError("s + 2147483648", 4, "an integer is below 2^31");
+  expectError("s + 1.2.3", 4, "expected a number, found `1.2.3`");
+  expectError("s + 12x", 4, "expected a number, found `12x`");
+}
+
+TEST(Expr, AnErrorStandsAtItsPlace) {
+  expectError("", 0, "found the end of the expression");
+  expectError("s +", 3, "expected a number, a name or `(`");
+  expectError("(s", 2, "expected `)`");
+  expectError("s s", 2, "expected an operator or the end, found `s`");
+  expectError("p < t < 4 ? s : s", 6, "write `a < b && b < c`");
+  expectError("p = t ? s : s", 2, "use `==` to compare");
+  expectError("p < t & t < 4 ? s : s", 6, "use `&&` or `||`");
+  expectError("p < t and t < 4 ? s : s", 6, "use `&&`");
+  expectError("p < t ? s", 9, "expected `:` and the other value");
+  expectError("slop[h] + s", 0, "did you mean `slope`?");
+  expectError("s * kv_idx", 4, "use `t`");
+  expectError("tanh(s", 6, "expected `)`");
+  expectError("max(s)", 5, "expected `,` and another argument");
+  expectError("tanh + s", 5, "expected `(` after the name of a function");
+  expectError("slope + s", 6, "expected `[` and an index");
+  expectError("s # 1", 2, "found `#`");
+}
+
+TEST(Expr, TypesAreHeld) {
+  expectError("p < t", 0, "expected a float, but `p < t` is a boolean");
+  expectError("s", 0, "expected a boolean", ExprType::Bool);
+  expectError("s && s ? s : s", 2, "`&&` takes booleans");
+  expectError("(p < t) + s", 8, "both sides are numbers or both booleans");
+  expectError("!s", 1, "`!` takes a boolean");
+  expectError("-(p < t)", 1, "expected a number");
+  expectError("p ? s : s", 0, "a condition is a boolean");
+  expectError("s // 2", 2, "takes integers");
+  expectError("s + t // h", 9, "expected a positive integer literal");
+  expectError("s + t % 0", 8, "expected a positive integer literal");
+  expectError("slope[s]", 6, "an index is an integer");
+  EXPECT_EQ(textOf("(p < t) == (t < 4)", ExprType::Bool), "(p < t) == (t < 4)");
+}
+
+TEST(Expr, IntegersStayWithin32Bits) {
+  expectError("s + (p + t)", 5, "more than an integer of 32 bits holds");
+  expectError("s + 2 * t", 4, "may be 0 to");
+  expectError("slope[h + 1]", 6, "the index is 1 to 4, but `slope` has 4");
+  expectError("slope[t]", 6, "the index is 0 to");
+  EXPECT_EQ(textOf("slope[t % 4]"), "slope[t % 4]");
+  EXPECT_EQ(textOf("slope[min(abs(p - t), 3)]"), "slope[min(abs(p - t), 3)]");
+  EXPECT_EQ(textOf("slope[3 - h]"), "slope[3 - h]");
+  Reading reading("s + float(h * 2 - g)");
+  ASSERT_TRUE(reading.expr) << reading.messages;
+  const Expr &sum = reading.expr->operands[1].operands[0];
+  EXPECT_EQ(sum.low, -1);
+  EXPECT_EQ(sum.high, 6);
+}
+
+TEST(Expr, NestsSoDeepAndNoDeeper) {
+  std::string deep(40, '('), shut(40, ')');
+  EXPECT_EQ(textOf(deep + "s" + shut), "s");
+  EXPECT_FALSE(Reading(std::string(400, '(') + "s").expr);
+  EXPECT_FALSE(Reading(std::string(400, '-') + "s").expr);
+  std::string selects;
+  for (int i = 0; i < 100; ++i)
+    selects += "p < 1 ? s : ";
+  EXPECT_FALSE(Reading(selects + "s").expr);
+}
+
+TEST(Expr, TheScoreIsKnownWhereThereIsOne) {
+  EXPECT_FALSE(Reading("s < 1.0", ExprType::Bool, /*score=*/false).expr);
+  EXPECT_TRUE(Reading("t < 4", ExprType::Bool, /*score=*/false).expr);
+}
+
+/// Text that is one expression in many, of the characters that they have.
+RC_GTEST_PROP(ExprProperty, AnyTextIsReadOrRefused, ()) {
+  std::string text = *rc::gen::container<std::string>(
+      rc::gen::elementOf(std::string("stphg0123.+-*/%<>=!&|?:()[], eamxlop")));
+  Reading reading(text);
+  RC_ASSERT(reading.expr.has_value() == reading.messages.empty());
+  if (!reading.expr)
+    return;
+  // What is printed reads as the same.
+  std::string printed = reading.expr->text();
+  Reading again(printed);
+  RC_ASSERT(again.expr.has_value());
+  RC_ASSERT(again.expr->text() == printed);
+}
+
+/// A random well-formed text.
+std::string randomText(unsigned depth, ExprType type) {
+  auto pick = [](std::vector<std::string> words) {
+    return words[*rc::gen::inRange<size_t>(0, words.size())];
+  };
+  auto inner = [&](ExprType type) { return randomText(depth - 1, type); };
+  if (depth == 0)
+    return type == ExprType::Float ? pick({"s", "0.5", "slope[h]", "bias"})
+           : type == ExprType::Int ? pick({"p", "t", "h", "g", "7"})
+                                   : pick({"true", "p < t", "h == 1"});
+  switch (*rc::gen::inRange(0, 4)) {
+  case 0:
+    return "(" + inner(ExprType::Bool) + " ? " + inner(type) + " : " +
+           inner(type) + ")";
+  case 1:
+    if (type == ExprType::Float)
+      return pick({"tanh", "exp2", "abs", "-"}) + "(" + inner(type) + ")";
+    if (type == ExprType::Int)
+      return "(" + inner(type) + ") " + pick({"//", "%"}) + " 5";
+    return "!(" + inner(type) + ")";
+  case 2:
+    if (type == ExprType::Bool)
+      return inner(ExprType::Int) + pick({" < ", " >= ", " == "}) +
+             inner(ExprType::Int);
+    [[fallthrough]];
+  default:
+    if (type == ExprType::Bool)
+      return "(" + inner(type) + pick({") && (", ") || (", ") != ("}) +
+             inner(type) + ")";
+    if (type == ExprType::Int)
+      return "min(" + inner(type) + ", " + inner(type) + ")";
+    return "(" + inner(type) + pick({") + (", ") - (", ") * (", ") / ("}) +
+           inner(type) + ")";
+  }
+}
+
+RC_GTEST_PROP(ExprProperty, WhatIsPrintedReadsAsTheSame, ()) {
+  unsigned depth = *rc::gen::inRange(0u, 5u);
+  Reading reading(randomText(depth, ExprType::Float));
+  RC_PRE(reading.expr.has_value()); // or an integer may be too large
+  std::string printed = reading.expr->text();
+  Reading again(printed);
+  RC_ASSERT(again.expr.has_value());
+  RC_ASSERT(again.expr->text() == printed);
+}
+
+} // namespace
