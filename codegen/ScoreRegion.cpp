@@ -81,16 +81,29 @@ public:
   Value emit(Region &region, const ScoreInputs &inputs);
 
 private:
-  Value emit(Operation &op);
+  /// A value, and an integer constant that is still to be added.
+  struct Sum {
+    Value value;
+    int64_t offset = 0;
+  };
+
+  Sum emit(Operation &op);
+  Value emitPlain(Operation &op);
   Value function(Operation &op, Value x);
   Value divide(arith::DivFOp op);
+  Sum toFloat(const Sum &x);
   /// The same op on what its operands have become.
   Value clone(Operation &op);
-  Value at(Value value) { return values.lookup(value); }
+  Value at(Value value) {
+    Sum sum = values.lookup(value);
+    if (!sum.offset)
+      return sum.value;
+    return make<arith::AddIOp>(sum.value, i32(sum.offset, like));
+  }
 
   Type like;
   ScoreFunctions &functions;
-  llvm::DenseMap<Value, Value> values;
+  llvm::DenseMap<Value, Sum> values;
 };
 
 } // namespace
@@ -138,7 +151,29 @@ Value RegionEmitter::clone(Operation &op) {
   return made->getResult(0);
 }
 
-Value RegionEmitter::emit(Operation &op) {
+/// float(x + n) as float(x) + n, which rounds twice where one of them has more
+/// than 24 bits.
+RegionEmitter::Sum RegionEmitter::toFloat(const Sum &x) {
+  Value real = make<arith::SIToFPOp>(typeLike(b.getF32Type(), like), x.value);
+  if (x.offset)
+    real = make<arith::AddFOp>(real, f32(double(x.offset), like));
+  return {real};
+}
+
+RegionEmitter::Sum RegionEmitter::emit(Operation &op) {
+  auto sum = [&](unsigned i) { return values.lookup(op.getOperand(i)); };
+  if (isa<arith::AddIOp>(op))
+    return {make<arith::AddIOp>(sum(0).value, sum(1).value),
+            sum(0).offset + sum(1).offset};
+  if (isa<arith::SubIOp>(op))
+    return {make<arith::SubIOp>(sum(0).value, sum(1).value),
+            sum(0).offset - sum(1).offset};
+  if (isa<arith::SIToFPOp>(op))
+    return toFloat(sum(0));
+  return {emitPlain(op)};
+}
+
+Value RegionEmitter::emitPlain(Operation &op) {
   if (auto literal = dyn_cast<arith::ConstantOp>(op))
     return constant(literal.getValue(), like);
   if (auto divide = dyn_cast<arith::DivFOp>(op))
@@ -153,9 +188,11 @@ Value RegionEmitter::emit(Operation &op) {
 Value RegionEmitter::emit(Region &region, const ScoreInputs &inputs) {
   Value given[] = {inputs.score, inputs.query, inputs.token, inputs.qHead,
                    inputs.kvHead};
-  for (BlockArgument argument : region.getArguments())
-    values[argument] =
-        given[unsigned(inputOf(region, argument.getArgNumber()))];
+  for (BlockArgument argument : region.getArguments()) {
+    ScoreInput input = inputOf(region, argument.getArgNumber());
+    bool token = input == ScoreInput::TokenPosition;
+    values[argument] = {given[unsigned(input)], token ? inputs.offset : 0};
+  }
   for (Operation &op : region.front().without_terminator())
     values[op.getResult(0)] = emit(op);
   return at(yieldedBy(region));

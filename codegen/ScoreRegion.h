@@ -30,6 +30,9 @@ public:
 /// or all vectors of one length.
 struct ScoreInputs {
   mlir::Value score, query, token, qHead, kvHead;
+  /// The token is `token` + `offset`. What tokens that differ by a constant
+  /// have in common is then computed once, a conversion to float above all.
+  int64_t offset = 0;
 };
 
 /// Emits the region's ops where the builder stands; gives what it yields.

@@ -638,7 +638,7 @@ Values AttendKernel::scalesOf(const Values &scales, Value index, int64_t size) {
 }
 
 Value AttendKernel::transform(Value score, Value tokenScale, Value token,
-                              const RowPlace &row) {
+                              int64_t offset, const RowPlace &row) {
   Value x = kit.fmul(score, kit.f32(body.scale));
   if (tokenScale)
     x = kit.fmul(x, tokenScale);
@@ -647,6 +647,7 @@ Value AttendKernel::transform(Value score, Value tokenScale, Value token,
   Functions functions(kit);
   ScoreInputs at = inputs(token, row);
   at.score = x;
+  at.offset = offset;
   return emitScoreRegion(kit.b, kit.kernel, body.logits.getLogits(), at,
                          functions);
 }

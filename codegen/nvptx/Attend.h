@@ -195,8 +195,9 @@ public:
   mlir::Value queryRow(mlir::Value row);
   /// Logits in powers of two from products of q and K's codes: times `scale`
   /// and a token's scale (may be null), then the region of logits.
+  /// The token is `token` + `offset`.
   mlir::Value transform(mlir::Value score, mlir::Value tokenScale,
-                        mlir::Value token, const RowPlace &row);
+                        mlir::Value token, int64_t offset, const RowPlace &row);
 
   //===--- barriers ---------------------------------------------------------//
   /// Of all threads.

@@ -147,7 +147,7 @@ Values FmaMainloop::softmax(const Step &step, Values s,
   Values p, factors;
   for (int64_t r = 0; r < a.rows; ++r) {
     Value seen = a.visible(token, places[r]);
-    Value x = kit.select(seen, a.transform(s[r], scaleK, token, places[r]),
+    Value x = kit.select(seen, a.transform(s[r], scaleK, token, 0, places[r]),
                          kit.f32(-INFINITY));
     Value largest = x;
     for (int64_t mask = 1; mask < a.tokens; mask *= 2)

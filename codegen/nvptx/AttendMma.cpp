@@ -196,8 +196,8 @@ Values MmaMainloop::transformed(const Step &step, Values s) {
       if (scale)
         x = kit.fmul(x, scale);
       if (!deferScale)
-        x = a.transform(x, /*tokenScale=*/{},
-                        kit.add(step.first, tokenOf(token)), places[row]);
+        x = a.transform(x, /*tokenScale=*/{}, kit.add(step.first, tokenOf(0)),
+                        tokenAfter(token), places[row]);
     }
   }
   return s;

@@ -87,17 +87,24 @@ protected:
     return side == Rows::InM ? channel / 4 : channel / 2;
   }
   /// i32: place of a slot along the tiles' M or N axis.
-  Value placeInM(int64_t slot) {
-    return kit.add(groupId, 16 * (slot / 2) + 8 * (slot % 2));
-  }
+  Value placeInM(int64_t slot) { return kit.add(groupId, afterInM(slot)); }
   Value placeInN(int64_t slot) {
-    return kit.add(kit.mul(threadInGroup, 2), 8 * (slot / 2) + slot % 2);
+    return kit.add(kit.mul(threadInGroup, 2), afterInN(slot));
   }
+  /// The place less that of slot 0: the same for all lanes.
+  static int64_t afterInM(int64_t slot) {
+    return 16 * (slot / 2) + 8 * (slot % 2);
+  }
+  static int64_t afterInN(int64_t slot) { return 8 * (slot / 2) + slot % 2; }
   /// i32: row of the work tile.
   Value rowOf(int64_t slot);
   /// i32: token of the step.
   Value tokenOf(int64_t slot) {
     return side == Rows::InM ? placeInN(slot) : placeInM(slot);
+  }
+  /// tokenOf(slot) less tokenOf(0).
+  int64_t tokenAfter(int64_t slot) const {
+    return side == Rows::InM ? afterInN(slot) : afterInM(slot);
   }
   /// Lanes that have other tokens of the same rows.
   llvm::ArrayRef<int64_t> tokenLanes() const;
