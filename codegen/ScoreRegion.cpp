@@ -91,10 +91,14 @@ private:
   Value emitPlain(Operation &op);
   Value function(Operation &op, Value x);
   Value divide(arith::DivFOp op);
+  /// The score times `factor`.
+  Value scaledScore(double factor);
   Sum toFloat(const Sum &x);
   /// The same op on what its operands have become.
   Value clone(Operation &op);
   Value at(Value value) {
+    if (value == score && scale != 1)
+      return scaledScore(1);
     Sum sum = values.lookup(value);
     if (!sum.offset)
       return sum.value;
@@ -104,7 +108,35 @@ private:
   Type like;
   ScoreFunctions &functions;
   llvm::DenseMap<Value, Sum> values;
+  Value score; ///< the region's argument
+  double scale = 1;
 };
+
+std::optional<double> realConstant(Value value) {
+  auto op = value.getDefiningOp<arith::ConstantOp>();
+  auto real = op ? dyn_cast<FloatAttr>(op.getValue()) : FloatAttr();
+  return real ? std::optional(real.getValueAsDouble()) : std::nullopt;
+}
+
+/// The constant that an op multiplies the score with, if it does nothing else.
+std::optional<double> factorOfScore(Operation &op) {
+  auto isScore = [](Value value) {
+    auto argument = dyn_cast<BlockArgument>(value);
+    return argument && argument.getType().isF32();
+  };
+  if (auto divide = dyn_cast<arith::DivFOp>(op)) {
+    std::optional<double> by = realConstant(divide.getRhs());
+    if (!isScore(divide.getLhs()) || !by || !std::isnormal(float(1 / *by)))
+      return std::nullopt;
+    return 1 / *by;
+  }
+  if (auto multiply = dyn_cast<arith::MulFOp>(op))
+    for (auto [x, y] : {std::pair(multiply.getLhs(), multiply.getRhs()),
+                        std::pair(multiply.getRhs(), multiply.getLhs())})
+      if (isScore(x))
+        return realConstant(y);
+  return std::nullopt;
+}
 
 } // namespace
 
@@ -151,6 +183,13 @@ Value RegionEmitter::clone(Operation &op) {
   return made->getResult(0);
 }
 
+Value RegionEmitter::scaledScore(double factor) {
+  Value x = values.lookup(score).value;
+  auto op = arith::MulFOp::create(b, loc, x, f32(scale * factor, like));
+  op.setFastmath(arith::FastMathFlags::contract);
+  return op;
+}
+
 /// float(x + n) as float(x) + n, which rounds twice where one of them has more
 /// than 24 bits.
 RegionEmitter::Sum RegionEmitter::toFloat(const Sum &x) {
@@ -174,6 +213,8 @@ RegionEmitter::Sum RegionEmitter::emit(Operation &op) {
 }
 
 Value RegionEmitter::emitPlain(Operation &op) {
+  if (std::optional<double> factor = factorOfScore(op))
+    return scaledScore(*factor);
   if (auto literal = dyn_cast<arith::ConstantOp>(op))
     return constant(literal.getValue(), like);
   if (auto divide = dyn_cast<arith::DivFOp>(op))
@@ -193,6 +234,8 @@ Value RegionEmitter::emit(Region &region, const ScoreInputs &inputs) {
     bool token = input == ScoreInput::TokenPosition;
     values[argument] = {given[unsigned(input)], token ? inputs.offset : 0};
   }
+  score = argumentOf(region, ScoreInput::Score);
+  scale = inputs.scale;
   for (Operation &op : region.front().without_terminator())
     values[op.getResult(0)] = emit(op);
   return at(yieldedBy(region));
@@ -203,6 +246,18 @@ Value kvc::emitScoreRegion(OpBuilder &b, Location loc, Region &region,
                            ScoreFunctions &functions) {
   RegionEmitter emitter(b, loc, inputs.token.getType(), functions);
   return emitter.emit(region, inputs);
+}
+
+std::optional<double> kvc::tanhFactor(Region &logits) {
+  std::optional<double> largest;
+  for (auto tanh : logits.getOps<math::TanhOp>()) {
+    Operation *op = tanh.getOperand().getDefiningOp();
+    std::optional<double> factor = op ? factorOfScore(*op) : std::nullopt;
+    if (!factor)
+      return std::nullopt;
+    largest = std::max(largest.value_or(0), std::fabs(*factor));
+  }
+  return largest;
 }
 
 //===----------------------------------------------------------------------===//

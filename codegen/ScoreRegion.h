@@ -12,7 +12,8 @@
 #include "dialect/Score.h"
 
 #include "mlir/IR/Builders.h"
-#include "llvm/ADT/STLFunctionalExtras.h"
+
+#include <optional>
 
 namespace kvc {
 
@@ -30,6 +31,9 @@ public:
 /// or all vectors of one length.
 struct ScoreInputs {
   mlir::Value score, query, token, qHead, kvHead;
+  /// The score is `score` times this. A factor that the region multiplies it
+  /// with is one with it, and so is a sum.
+  double scale = 1;
   /// The token is `token` + `offset`. What tokens that differ by a constant
   /// have in common is then computed once, a conversion to float above all.
   int64_t offset = 0;
@@ -39,6 +43,10 @@ struct ScoreInputs {
 mlir::Value emitScoreRegion(mlir::OpBuilder &b, mlir::Location loc,
                             mlir::Region &region, const ScoreInputs &inputs,
                             ScoreFunctions &functions);
+
+/// The largest |c| of a region whose every tanh is of the score times a
+/// constant c; none if there is another tanh, or no tanh at all.
+std::optional<double> tanhFactor(mlir::Region &logits);
 
 /// First and last of what a block of rows and tokens has, as i32 scalars.
 struct ScoreBlock {

@@ -391,16 +391,18 @@ Value AttendKernel::shownByRead(Value token, Value position) {
 }
 
 namespace {
-/// Functions of scores by the machine's own.
+/// Functions of scores by the machine's own; `near`: tanh of what is below
+/// Kit::kTanhNear.
 class Functions : public ScoreFunctions {
 public:
-  explicit Functions(Kit &kit) : kit(kit) {}
+  explicit Functions(Kit &kit, bool near = false) : kit(kit), near(near) {}
   Value exp2(Value x) override { return kit.ex2(x); }
   Value log2(Value x) override { return kit.lg2(x); }
-  Value tanh(Value x) override { return kit.tanh(x); }
+  Value tanh(Value x) override { return near ? kit.tanhNear(x) : kit.tanh(x); }
 
 private:
   Kit &kit;
+  bool near;
 };
 } // namespace
 
@@ -638,18 +640,29 @@ Values AttendKernel::scalesOf(const Values &scales, Value index, int64_t size) {
 }
 
 Value AttendKernel::transform(Value score, Value tokenScale, Value token,
-                              int64_t offset, const RowPlace &row) {
-  Value x = kit.fmul(score, kit.f32(body.scale));
-  if (tokenScale)
-    x = kit.fmul(x, tokenScale);
-  if (!body.logits)
-    return x;
-  Functions functions(kit);
+                              int64_t offset, const RowPlace &row, bool near) {
+  if (!body.logits) {
+    Value x = kit.fmul(score, kit.f32(body.scale));
+    return tokenScale ? kit.fmul(x, tokenScale) : x;
+  }
+  Functions functions(kit, near);
   ScoreInputs at = inputs(token, row);
-  at.score = x;
+  at.score = tokenScale ? kit.fmul(score, tokenScale) : score;
+  at.scale = body.scale;
   at.offset = offset;
   return emitScoreRegion(kit.b, kit.kernel, body.logits.getLogits(), at,
                          functions);
+}
+
+std::optional<double> AttendKernel::nearLimit() {
+  if (!body.logits)
+    return std::nullopt;
+  std::optional<double> factor = tanhFactor(body.logits.getLogits());
+  if (!factor)
+    return std::nullopt;
+  // A little less: the product with the factor is rounded.
+  double limit = Kit::kTanhNear / (*factor * std::fabs(body.scale)) * 0.999;
+  return std::isnormal(float(limit)) ? std::optional(limit) : std::nullopt;
 }
 
 LogicalResult kvc::nvptx::emitAttend(Kernel &kernel, LaunchInfo &launch) {

@@ -197,7 +197,11 @@ public:
   /// and a token's scale (may be null), then the region of logits.
   /// The token is `token` + `offset`.
   mlir::Value transform(mlir::Value score, mlir::Value tokenScale,
-                        mlir::Value token, int64_t offset, const RowPlace &row);
+                        mlir::Value token, int64_t offset, const RowPlace &row,
+                        bool near = false);
+  /// A size below which products, times K's scales, are so near 0 that
+  /// transform() may be told so; none if that is worth nothing.
+  std::optional<double> nearLimit();
 
   //===--- barriers ---------------------------------------------------------//
   /// Of all threads.

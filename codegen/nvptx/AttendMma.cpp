@@ -195,12 +195,42 @@ Values MmaMainloop::transformed(const Step &step, Values s) {
         x = kit.fmul(x, rowFactor[row]);
       if (scale)
         x = kit.fmul(x, scale);
-      if (!deferScale)
-        x = a.transform(x, /*tokenScale=*/{}, kit.add(step.first, tokenOf(0)),
-                        tokenAfter(token), places[row]);
     }
   }
+  if (deferScale)
+    return s;
+  auto logits = [&](bool near) { return this->logits(step, s, near); };
+  std::optional<double> limit = a.nearLimit();
+  if (!limit)
+    return logits(/*near=*/false);
+  // Under a softcap most scores are far below the cap: one branch for all of
+  // the step's. Both sides give the same bits where both may be taken.
+  Value largest;
+  for (Value x : s) {
+    Value size = LLVM::FAbsOp::create(kit.b, kit.kernel, x);
+    largest = largest ? kit.fmax(largest, size) : size;
+  }
+  Value far = kit.fcmp(CmpFPredicate::UGE, largest, kit.f32(*limit));
+  return kit.choose(
+      anyLane(far), [&] { return logits(/*near=*/false); },
+      [&] { return logits(/*near=*/true); });
+}
+
+Values MmaMainloop::logits(const Step &step, Values s, bool near) {
+  Value first = kit.add(step.first, tokenOf(0));
+  for (int64_t token = 0; token < tokenSlots; ++token)
+    for (int64_t row = 0; row < rowSlots; ++row) {
+      Value &x = s[atToken(row, token)];
+      x = a.transform(x, /*tokenScale=*/{}, first, tokenAfter(token),
+                      places[row], near);
+    }
   return s;
+}
+
+/// Whether `condition` holds on any lane, the same for all.
+Value MmaMainloop::anyLane(Value condition) {
+  Value word = arith::ExtUIOp::create(kit.b, kit.kernel, kit.i32(), condition);
+  return kit.cmp(CmpIPredicate::ne, kit.op1(Ptx::VoteAny, word), kit.i32(0));
 }
 
 Values MmaMainloop::masked(const Step &step, Values s) {
@@ -250,9 +280,7 @@ void MmaMainloop::rescale(const Values &s, const Values &units, State &state) {
   }
   for (auto [x, unit] : llvm::zip_first(units, state.unit))
     note(coarser, kit.less(unit, x));
-  Value word = arith::ExtUIOp::create(kit.b, kit.kernel, kit.i32(), any);
-  Value move =
-      kit.cmp(CmpIPredicate::ne, kit.op1(Ptx::VoteAny, word), kit.i32(0));
+  Value move = anyLane(any);
   auto moved = [&] {
     State next = state;
     for (int64_t row = 0; row < rowSlots; ++row) {

@@ -157,6 +157,9 @@ private:
 
   // Of one step.
   Values transformed(const Step &step, Values scores);
+  /// What the region of logits makes of them.
+  Values logits(const Step &step, Values s, bool near);
+  Value anyLane(Value condition);
   Values masked(const Step &step, Values scores);
   void rescale(const Values &scores, const Values &units, State &state);
   Values probabilities(const Values &scores, State &state);

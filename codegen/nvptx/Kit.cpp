@@ -277,14 +277,14 @@ Value Kit::ex2(Value x, CodeLoc here) { return op1(Ptx::Ex2, x, {}, here); }
 Value Kit::lg2(Value x, CodeLoc here) { return op1(Ptx::Lg2, x, {}, here); }
 Value Kit::rcp(Value x, CodeLoc here) { return op1(Ptx::Rcp, x, {}, here); }
 
-/// tanh x for |x| < 0.55: x + x^3 p(x^2), p minimax of relative error 2^-24.6.
-static Value tanhNear0(Kit &kit, Value x) {
+/// x + x^3 p(x^2), p minimax of relative error 2^-24.6.
+Value Kit::tanhNear(Value x) {
   static constexpr double coefficients[] = {1.645876281e-02, -5.268414691e-02,
                                             1.332094222e-01, -3.333295882e-01};
-  Value square = kit.fmul(x, x), p = kit.f32(coefficients[0]);
+  Value square = fmul(x, x), p = f32(coefficients[0]);
   for (double c : ArrayRef(coefficients).drop_front())
-    p = kit.fma(p, square, kit.f32(c));
-  return kit.fma(kit.fmul(p, square), x, x);
+    p = fma(p, square, f32(c));
+  return fma(fmul(p, square), x, x);
 }
 
 Value Kit::tanh(Value x, CodeLoc here) {
@@ -295,7 +295,7 @@ Value Kit::tanh(Value x, CodeLoc here) {
   Value ratio = rcp(fadd(power, f32(1)), here);
   Value far = fma(ratio, f32(-2), f32(1));
   far = LLVM::CopySignOp::create(b, kernel, far, x);
-  return select(fcmp(CmpFPredicate::OLT, size, f32(0.55)), tanhNear0(*this, x),
+  return select(fcmp(CmpFPredicate::OLT, size, f32(kTanhNear)), tanhNear(x),
                 far);
 }
 

@@ -132,6 +132,9 @@ public:
   Value rcp(Value x, CodeLoc here = CodeLoc::current());
   /// tanh to about 2^-22 of itself, for every x.
   Value tanh(Value x, CodeLoc here = CodeLoc::current());
+  /// The same, to the bit, for |x| below kTanhNear.
+  static constexpr double kTanhNear = 0.55;
+  Value tanhNear(Value x);
 
   //===--- control ----------------------------------------------------------//
   using Body = llvm::function_ref<void(Value iv)>;
