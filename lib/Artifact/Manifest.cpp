@@ -60,7 +60,18 @@ JsonValue kvc::artifact::toJson(const StoreInfo &store) {
   return json;
 }
 
+JsonValue kvc::artifact::toJson(const ParamInfo &param) {
+  JsonValue json =
+      JsonValue::object({{"offset", param.offset}, {"what", param.what}});
+  if (!param.of.empty())
+    json.add("of", param.of);
+  return json;
+}
+
 JsonValue kvc::artifact::toJson(const KernelInfo &kernel) {
+  JsonValue params = JsonValue::array();
+  for (const ParamInfo &param : kernel.params)
+    params.values.push_back(toJson(param));
   JsonValue json = JsonValue::object(
       {{"name", kernel.name},
        {"kind", kernel.kind},
@@ -72,6 +83,8 @@ JsonValue kvc::artifact::toJson(const KernelInfo &kernel) {
        {"symbol", kernel.symbol},
        {"blob", kernel.blob},
        {"scratch_bytes", kernel.scratchBytes},
+       {"param_bytes", kernel.paramBytes},
+       {"params", std::move(params)},
        {"min_queries", kernel.minQueries},
        {"max_queries", kernel.maxQueries},
        {"split", kernel.split},
@@ -205,7 +218,7 @@ static StoreInfo readStore(const JsonNode &node) {
   store.pageBytes =
       node.get("page_bytes")
           .integer(store.paged ? 1 : 0, store.paged ? kMaxPageBytes : 0);
-  for (const JsonNode &plane : node.get("planes").items(2, KVC_MAX_PLANES))
+  for (const JsonNode &plane : node.get("planes").items(2, kMaxPlanes))
     store.planes.push_back(readPlane(plane));
   if (node.has("attend"))
     store.attend = node.get("attend").text(kMaxAttend);
@@ -216,6 +229,15 @@ static StoreInfo readStore(const JsonNode &node) {
     store.recent = window.get("recent").integer32(1, kMaxTokens);
   }
   return store;
+}
+
+static ParamInfo readParam(const JsonNode &node) {
+  ParamInfo param;
+  param.offset = node.get("offset").integer32(0, kMaxParamBytes);
+  param.what = node.get("what").word(1, 64, kNameChars);
+  if (node.has("of"))
+    param.of = node.get("of").word(1, 64, kNameChars);
+  return param;
 }
 
 /// What a kernel has that is not for the CPU.
@@ -234,7 +256,7 @@ static void readGpuKernel(const JsonNode &node, KernelInfo &kernel) {
 static KernelInfo readKernel(const JsonNode &node) {
   KernelInfo kernel;
   kernel.name = node.get("name").word(1, 128, kNameChars);
-  kernel.kind = node.get("kind").oneOf({"attend", "merge", "append", "plan"});
+  kernel.kind = node.get("kind").word(1, 32, kNameChars);
   kernel.store = node.get("store").word(1, 64, kNameChars);
   kernel.target = node.get("target").word(1, 64, kNameChars);
   kernel.device = node.get("device").oneOf({"cpu", "cuda", "sim"});
@@ -243,6 +265,10 @@ static KernelInfo readKernel(const JsonNode &node) {
   kernel.symbol = node.get("symbol").word(1, 256, "_");
   kernel.blob = node.get("blob").word(0, 128, "_.-/");
   kernel.scratchBytes = node.get("scratch_bytes").integer(0, kMaxScratch);
+  kernel.paramBytes = node.get("param_bytes").integer32(0, kMaxParamBytes);
+  for (const JsonNode &param :
+       node.get("params").items(0, kMaxParamBytes / kWordBytes))
+    kernel.params.push_back(readParam(param));
   bool attend = kernel.kind == "attend";
   uint32_t least = attend ? 1 : 0, most = attend ? kMaxTokens : 0;
   kernel.minQueries = node.get("min_queries").integer32(least, most);

@@ -8,6 +8,8 @@
 #ifndef KVC_LIB_ARTIFACT_MANIFEST_H
 #define KVC_LIB_ARTIFACT_MANIFEST_H
 
+#include "lib/Artifact/Params.h"
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -16,8 +18,9 @@
 
 namespace kvc::artifact {
 
-/// 2: symbols end in keys (KernelKey.h). 3: a store lists its layers. What an
-/// earlier format wrote is refused.
+/// 2: symbols end in keys (KernelKey.h). 3: a store lists its layers, a kernel
+/// the words of its parameter block (Params.h). What an earlier format wrote is
+/// refused.
 inline constexpr unsigned kFormatMajor = 3, kFormatMinor = 0;
 
 /// One plane of a store's page: the codes or the scales of one stream.
@@ -53,8 +56,10 @@ struct StoreInfo {
 };
 
 struct KernelInfo {
-  std::string name;   ///< "full.attend.decode"
-  std::string kind;   ///< "attend", "merge", "append" or "plan"
+  std::string name; ///< "full.attend.decode"
+  /// "attend", "merge", "append", "plan", or another, which no runtime of this
+  /// version launches.
+  std::string kind;
   std::string store;  ///< StoreInfo::name
   std::string target; ///< "x86-64-v3", "sm_90", ...
   /// What runs it: "cpu" (KernelAbi.h), "cuda" or "sim" (GpuAbi.h).
@@ -66,6 +71,9 @@ struct KernelInfo {
   std::string symbol;
   std::string blob; ///< entry of the artifact: "cpu/x86-64-v3.0.o"
   uint64_t scratchBytes = 0;
+  /// The kernel's parameter block: its size, and its words by offset.
+  uint32_t paramBytes = 0;
+  std::vector<ParamInfo> params;
   /// attend: a sequence with n query tokens uses the store's attend kernel with
   /// the largest minQueries <= n, in items of at most maxQueries tokens each.
   /// So the choice depends on the sequence alone, never on the batch.

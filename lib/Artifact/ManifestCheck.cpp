@@ -4,6 +4,7 @@
 #include "lib/Artifact/KernelKey.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <tuple>
 
@@ -193,12 +194,86 @@ static std::string checkScopes(const Manifest &manifest) {
   return "";
 }
 
+/// Kinds that some device launches; of others nothing is known but their form.
+static bool isLaunched(const std::string &kind) {
+  return kind == "attend" || kind == "merge" || kind == "append" ||
+         kind == "plan";
+}
+
+namespace {
+/// What a kernel's words may be of.
+struct WordsOf {
+  const StoreInfo &store;
+  uint32_t attends; ///< kernels of the store for the kernel's target
+};
+} // namespace
+
+static std::string wrongOf(const std::string &at, const std::string &wanted,
+                           const ParamInfo &param) {
+  return at + "/of: `" + param.what + "` is expected of " + wanted +
+         ", found `" + param.of + "`";
+}
+
+/// Whether a word of a kernel that is launched is one that there is.
+static std::string checkWord(const WordsOf &of, const KernelInfo &kernel,
+                             const ParamInfo &param, const std::string &at) {
+  const WordInfo *word = findWord(param.what);
+  if (!word)
+    return at + "/what: expected a word that this version knows, found `" +
+           param.what + "`";
+  if (word->scope == WordScope::Plane) {
+    for (const PlaneInfo &plane : of.store.planes)
+      if (param.of == plane.stream + "." + plane.role)
+        return "";
+    return wrongOf(at, "a plane of `" + of.store.name + "`", param);
+  }
+  // What a call has once, and what an attend kernel has of its own.
+  if (word->scope == WordScope::Call || kernel.kind == "attend")
+    return param.of.empty() ? "" : wrongOf(at, "nothing", param);
+  std::optional<uint32_t> index = attendOf(param.of);
+  if (index && *index < of.attends)
+    return "";
+  return wrongOf(at,
+                 "one of the " + std::to_string(of.attends) +
+                     " attend kernels, the first `attend.0`",
+                 param);
+}
+
+/// The words of a block: whole, in their order, within it, each once.
+static std::string checkParams(const WordsOf &of, const KernelInfo &kernel,
+                               const std::string &kernelAt) {
+  if (kernel.paramBytes % kWordBytes)
+    return expected(kernelAt + "/param_bytes", "a multiple of ", kWordBytes,
+                    kernel.paramBytes);
+  uint32_t free = 0;
+  std::set<std::pair<std::string, std::string>> known;
+  for (size_t i = 0; i < kernel.params.size(); ++i) {
+    const ParamInfo &param = kernel.params[i];
+    std::string at = kernelAt + "/params/" + std::to_string(i);
+    if (param.offset % kWordBytes)
+      return expected(at + "/offset", "a multiple of ", kWordBytes,
+                      param.offset);
+    if (param.offset < free)
+      return expected(at + "/offset", "ascending offsets, so at least ", free,
+                      param.offset);
+    free = param.offset + kWordBytes;
+    if (free > kernel.paramBytes)
+      return expected(at + "/offset", "the word to end by param_bytes ",
+                      kernel.paramBytes, free);
+    if (!known.insert({param.what, param.of}).second)
+      return at + ": `" + param.what + "` is there twice";
+    if (!isLaunched(kernel.kind))
+      continue;
+    if (std::string error = checkWord(of, kernel, param, at); !error.empty())
+      return error;
+  }
+  return "";
+}
+
 /// How a kernel is launched, and how an attend kernel's work is cut.
 static std::string checkShape(const KernelInfo &kernel, const std::string &at) {
   if (kernel.blob.empty() && kernel.device != "cuda")
     return at + "/blob: expected an entry's name, found none";
-  if (kernel.kind == "plan" && kernel.device == "cpu")
-    return at + "/kind: the CPU has no kernels of kind `plan`";
   if (kernel.threads % kWarpLanes)
     return expected(at + "/threads", "whole warps, so a multiple of ",
                     kWarpLanes, kernel.threads);
@@ -227,9 +302,16 @@ static std::string checkKeys(const Manifest &manifest) {
 /// A kernel is found by (store, target, kind) and, for attend, the number of
 /// query tokens: two that answer to the same would make the choice arbitrary.
 static std::string checkKernels(const Manifest &manifest) {
-  std::set<std::string> stores;
+  std::map<std::string, const StoreInfo *> stores;
   for (const StoreInfo &store : manifest.stores)
-    stores.insert(store.name);
+    stores[store.name] = &store;
+  using Group = std::tuple<std::string, std::string, std::string>;
+  auto groupOf = [](const KernelInfo &kernel) {
+    return Group(kernel.store, kernel.device, kernel.target);
+  };
+  std::map<Group, uint32_t> attends;
+  for (const KernelInfo &kernel : manifest.kernels)
+    attends[groupOf(kernel)] += kernel.kind == "attend";
   std::set<std::tuple<std::string, std::string, std::string>> names;
   std::set<
       std::tuple<std::string, std::string, std::string, std::string, uint32_t>>
@@ -237,15 +319,24 @@ static std::string checkKernels(const Manifest &manifest) {
   for (size_t i = 0; i < manifest.kernels.size(); ++i) {
     const KernelInfo &kernel = manifest.kernels[i];
     std::string at = "/kernels/" + std::to_string(i);
-    if (!stores.count(kernel.store))
+    auto store = stores.find(kernel.store);
+    if (store == stores.end())
       return at + "/store: expected the name of a store, found `" +
              kernel.store + "`";
     if (std::string error = checkShape(kernel, at); !error.empty())
       return error;
+    WordsOf of{*store->second, attends[groupOf(kernel)]};
+    if (of.attends > kMaxAttends)
+      return at + ": expected at most " + std::to_string(kMaxAttends) +
+             " attend kernels of a store for a target, found " +
+             std::to_string(of.attends);
+    if (std::string error = checkParams(of, kernel, at); !error.empty())
+      return error;
     if (!names.insert({kernel.device, kernel.target, kernel.name}).second)
       return at + "/name: `" + kernel.name + "` is there twice for `" +
              kernel.target + "`";
-    if (!uses.insert({kernel.store, kernel.device, kernel.target, kernel.kind,
+    if (isLaunched(kernel.kind) &&
+        !uses.insert({kernel.store, kernel.device, kernel.target, kernel.kind,
                       kernel.minQueries})
              .second)
       return at + ": a second " + kernel.kind + " kernel of `" + kernel.store +

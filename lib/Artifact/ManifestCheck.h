@@ -12,7 +12,8 @@ inline constexpr uint64_t kMaxPageBytes = 1u << 30;
 
 /// Checks what no single value shows: scopes that overlap or leave holes,
 /// strides and offsets of planes, codes without the scales that they need,
-/// tiles and warps that are not whole, references between kernels and stores,
+/// tiles and warps that are not whole, blocks whose words do not fit or are of
+/// nothing, references between kernels and stores,
 /// unique names, and last the kernels' keys. Every value must already be in the
 /// range that read() gives it. Returns an empty string or one line that starts
 /// with a JSON pointer.

@@ -16,6 +16,7 @@ namespace kvc::artifact {
 JsonValue toJson(const ModelInfo &model);
 JsonValue toJson(const PlaneInfo &plane);
 JsonValue toJson(const StoreInfo &store);
+JsonValue toJson(const ParamInfo &param);
 JsonValue toJson(const KernelInfo &kernel);
 
 } // namespace kvc::artifact

@@ -76,6 +76,7 @@ public:
          const kvc_code_loader &loader, CpuVariant &variant)
       : manifest(manifest), bundle(bundle), loader(loader), variant(variant) {}
 
+  /// Of a kind that no CPU launches: nothing.
   kvc_status load(const KernelInfo &kernel);
   kvc_status check() const;
 
@@ -118,6 +119,9 @@ kvc_status Loader::symbol(const KernelInfo &kernel, CpuKernel &function) {
 }
 
 kvc_status Loader::load(const KernelInfo &kernel) {
+  if (kernel.kind != "append" && kernel.kind != "merge" &&
+      kernel.kind != "attend")
+    return ok();
   CpuKernel function = nullptr;
   if (kvc_status s = symbol(kernel, function); !isOk(s))
     return s;

@@ -471,7 +471,10 @@ kvc_status loadTarget(GpuDriver &driver, const Manifest &manifest,
   std::vector<GpuStore> stores = storesOf(manifest);
   GpuModules modules(driver, bundle);
   for (const KernelInfo &kernel : manifest.kernels) {
-    if (!isOf(kernel, first))
+    // What is never launched need not be there.
+    if (!isOf(kernel, first) ||
+        (kernel.kind != "append" && kernel.kind != "plan" &&
+         kernel.kind != "attend"))
       continue;
     GpuFunction function;
     if (kvc_status s = modules.find(kernel, function); !isOk(s))

@@ -147,8 +147,28 @@ static void findLeaves(const nlohmann::json &json,
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t most);
 
+/// A word more or less in the block of one kernel; false if it has none.
+static bool changeBlock(nlohmann::json &document, std::minstd_rand &random) {
+  nlohmann::json &kernels = document["kernels"];
+  if (!kernels.is_array() || kernels.empty())
+    return false;
+  nlohmann::json &kernel = kernels[random() % kernels.size()];
+  if (!kernel.is_object() || !kernel["params"].is_array() ||
+      kernel["params"].empty())
+    return false;
+  nlohmann::json &params = kernel["params"];
+  size_t at = random() % params.size();
+  if (random() % 2)
+    params.erase(at);
+  else
+    params.insert(params.begin() + std::ptrdiff_t(random() % params.size()),
+                  nlohmann::json(params[at]));
+  return true;
+}
+
 /// Every second mutant of a manifest is JSON with one value exchanged, for
-/// another of the document or a number: bytes alone seldom make such.
+/// another of the document or a number, or with another number of words in a
+/// block: bytes alone seldom make such.
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
                                           size_t most, unsigned seed) {
   auto plain = [&] { return LLVMFuzzerMutate(data, size, most); };
@@ -163,6 +183,8 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
   if (leaves.empty())
     return plain();
   std::minstd_rand random(seed);
+  // Blocks are most of a manifest's values.
+  bool changed = random() % 4 == 0 && changeBlock(document, random);
   auto leaf = [&]() -> json & {
     return document[leaves[random() % leaves.size()]];
   };
@@ -172,7 +194,8 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
     value = numbers[random() % std::size(numbers)];
   else if (value.is_number_unsigned())
     value = value.get<uint64_t>() * 2 + random() % 2;
-  leaf() = value;
+  if (!changed)
+    leaf() = value;
   std::string text = document.dump();
   if (text.size() >= most)
     return plain();

@@ -17,7 +17,7 @@ foreach(golden ${goldens})
 endforeach()
 add_custom_target(ArtifactReaderSeeds ALL DEPENDS ${artifact_seeds})
 list(JOIN artifact_seeds "," seeds)
-set(artifact_arguments -max_len=8192 -seed_inputs=${seeds})
+set(artifact_arguments -max_len=16384 -seed_inputs=${seeds})
 
 file(GLOB artifact_sources CONFIGURE_DEPENDS
   ${PROJECT_SOURCE_DIR}/lib/Artifact/*.cpp)

@@ -348,8 +348,8 @@ TEST(Bundle, Golden) {
 }
 
 // 1: nothing in it shows that its code and its manifest belong together. 2: its
-// layers are ranges.
-TEST(Bundle, AnEarlierFormatIsRefusedWithAReason) {
+// layers are ranges, and its kernels take structs that are no more.
+TEST(Bundle, EarlierFormatsAreRefusedWithAReason) {
   for (const char *version : {"1.1", "2.0"})
     EXPECT_EQ(errorOf(readFile(goldenPath(version))),
               std::string("manifest.json: /format/major: expected an artifact "

@@ -47,7 +47,12 @@ TEST(Manifest, RoundTripOfGpuKernels) {
   EXPECT_EQ(back->kernels[4].blob, "") << "PTX alone";
   EXPECT_EQ(back->kernels[6].device, "sim");
   EXPECT_EQ(back->kernels[6].sites, "sim/sm_90a.sites");
-  EXPECT_EQ(back->gpuAbi, 1u);
+  EXPECT_EQ(back->gpuAbi, 2u);
+  const ParamInfo &tiles = back->kernels[1].params.back();
+  EXPECT_EQ(tiles.offset, 8u);
+  EXPECT_EQ(tiles.what, "work.tiles");
+  EXPECT_EQ(tiles.of, "attend.0");
+  EXPECT_EQ(back->kernels[1].paramBytes, 16u);
 }
 
 TEST(Manifest, KeysAreInAFixedOrder) {
@@ -100,7 +105,10 @@ TEST(Manifest, RefusesValuesOutOfRange) {
   expectRefused({
       {"/format/major", 4,
        "/format/major: expected an artifact of format 3, found 4, of a later"},
-      {"/format/major", 2, "/format/major: expected an artifact of format 3"},
+      {"/format/major", 2,
+       "/format/major: expected an artifact of format 3, found 2, of an "
+       "earlier"},
+      {"/format/major", 0, "/format/major: expected an artifact of format 3"},
       {"/format/major", "3", "/format/major: expected an integer"},
       {"/cpu_abi", -1, "/cpu_abi"},
       {"/cpu_abi", 1.0, "/cpu_abi: expected an integer"},
@@ -146,7 +154,15 @@ TEST(Manifest, RefusesValuesOutOfRange) {
       {"/stores/0/planes/0/stream", "Q", "/stores/0/planes/0/stream"},
       {"/stores/0/planes/0/role", "zeros", "/stores/0/planes/0/role"},
       {"/stores/0/planes/0/elements", 0, "/stores/0/planes/0/elements"},
-      {"/kernels/0/kind", "evict", "/kernels/0/kind"},
+      {"/kernels/0/kind", "", "/kernels/0/kind"},
+      {"/kernels/0/kind", "a b", "/kernels/0/kind"},
+      {"/kernels/0/kind", "evict", "/kernels/0/symbol: expected the key"},
+      {"/kernels/0/param_bytes", 4104, "/kernels/0/param_bytes"},
+      {"/kernels/0/params", json::object(), "/kernels/0/params"},
+      {"/kernels/0/params/0/offset", -8, "/kernels/0/params/0/offset"},
+      {"/kernels/0/params/0/offset", 1ull << 32, "/kernels/0/params/0/offset"},
+      {"/kernels/0/params/0/what", "", "/kernels/0/params/0/what"},
+      {"/kernels/0/params/0/of", "a b", "/kernels/0/params/0/of"},
       {"/kernels/0/symbol", "a-b", "/kernels/0/symbol"},
       {"/kernels/0/features", {""}, "/kernels/0/features/0"},
       {"/kernels/0/features", json::array({1}), "/kernels/0/features/0"},
@@ -190,7 +206,8 @@ TEST(Manifest, RefusesGpuKernelsThatCannotBe) {
           {"/kernels/0/blob", "",
            "/kernels/0/blob: expected an entry's name, found none"},
           {"/kernels/1/device", "cpu",
-           "/kernels/1/kind: the CPU has no kernels of kind `plan`"},
+           "/kernels/1/params/1/of: `work.tiles` is expected of one of the 0 "
+           "attend kernels"},
           {"/kernels/3/target", "sm_90a",
            "/kernels/3/name: `window.plan` is "
            "there twice for `sm_90a`"},
@@ -205,6 +222,91 @@ TEST(Manifest, RefusesGpuKernelsThatCannotBe) {
   EXPECT_EQ(errorOf(write(twice)), "/kernels/7: a second plan kernel of "
                                    "`window` for the same target and query "
                                    "tokens");
+}
+
+TEST(Manifest, RefusesBlocksThatDoNotAddUp) {
+  // Kernel 2 attends: cu_q, and base and page stride of two planes.
+  json many = json::array();
+  for (unsigned i = 0; i < 513; ++i)
+    many.push_back({{"offset", 8 * i}, {"what", "w" + std::to_string(i)}});
+  expectRefused({
+      {"/kernels/2/params", many,
+       "/kernels/2/params: expected 0 to 512 elements"},
+      {"/kernels/2/param_bytes", 44,
+       "/kernels/2/param_bytes: expected a multiple of 8, found 44"},
+      {"/kernels/2/param_bytes", 32,
+       "/kernels/2/params/4/offset: expected the word to end by param_bytes "
+       "32, found 40"},
+      {"/kernels/2/params/4/offset", 4096,
+       "/kernels/2/params/4/offset: expected the word to end by param_bytes "
+       "40, found 4104"},
+      {"/kernels/2/params/1/offset", 12,
+       "/kernels/2/params/1/offset: expected a multiple of 8, found 12"},
+      {"/kernels/2/params/1/offset", 0,
+       "/kernels/2/params/1/offset: expected ascending offsets, so at least "
+       "8, found 0"},
+      {"/kernels/2/params/1/offset", 16,
+       "/kernels/2/params/2/offset: expected ascending offsets, so at least "
+       "24, found 16"},
+      {"/kernels/2/params/0/what", "k.codes",
+       "/kernels/2/params/0/what: expected a word that this version knows, "
+       "found `k.codes`"},
+      {"/kernels/2/params/0/of", "K.codes",
+       "/kernels/2/params/0/of: `cu_q` is expected of nothing, found "
+       "`K.codes`"},
+      {"/kernels/2/params/1/of", "K.zeros",
+       "/kernels/2/params/1/of: `plane.base` is expected of a plane of "
+       "`window`, found `K.zeros`"},
+      {"/kernels/2/params/1/what", "q",
+       "/kernels/2/params/1/of: `q` is expected of nothing"},
+      {"/kernels/2/params/0/what", "plane.base",
+       "/kernels/2/params/0/of: `plane.base` is expected of a plane"},
+      {"/kernels/2/params/2/of", "K.codes",
+       "/kernels/2/params/2: `plane.base` is there twice"},
+  });
+  // Kernel 1 plans for one attend kernel, which is kernel 2.
+  std::vector<Change> changes = {
+      {"/kernels/2/params/5/of", "attend.0",
+       "/kernels/2/params/5/of: `work.count` is expected of nothing"}};
+  for (const char *of : {"attend.1", "attend.", "attend.00", "attend.0x",
+                         "attend.4294967296", "attend.-0", "K.codes"})
+    changes.push_back({"/kernels/1/params/1/of", of,
+                       std::string("/kernels/1/params/1/of: `work.tiles` is "
+                                   "expected of one of the 1 attend kernels, "
+                                   "the first `attend.0`, found `") +
+                           of});
+  expectRefused(changes, gpuSampleManifest());
+}
+
+// A later compiler's kernels of other kinds stand in nobody's way.
+TEST(Manifest, KindsAreOpen) {
+  Manifest manifest = sampleManifest();
+  for (const char *name : {"window.evict.1", "window.evict.2"}) {
+    KernelInfo &kernel = manifest.kernels.emplace_back(manifest.kernels[0]);
+    kernel.kind = "evict", kernel.name = name;
+    kernel.params = {{8, "scores", "a.b"}, {24, "mask.of_pairs", ""}};
+    kernel.paramBytes = 64;
+  }
+  bindSymbols(manifest);
+  std::string error;
+  EXPECT_EQ(read(write(manifest), error), manifest) << error;
+  manifest.kernels.back().params[1].offset = 8;
+  bindSymbols(manifest);
+  EXPECT_EQ(errorOf(write(manifest)).substr(0, 28),
+            "/kernels/9/params/1/offset: ");
+}
+
+TEST(Manifest, AStoreHasFewAttendKernels) {
+  Manifest manifest = sampleManifest();
+  for (uint32_t i = 0; i < kMaxAttends; ++i) {
+    manifest.kernels.push_back(manifest.kernels[3]);
+    manifest.kernels.back().name += std::to_string(i);
+    manifest.kernels.back().minQueries += 100 + i;
+  }
+  bindSymbols(manifest);
+  EXPECT_EQ(errorOf(write(manifest)),
+            "/kernels/0: expected at most 16 attend kernels of a store for a "
+            "target, found 18");
 }
 
 TEST(Manifest, RefusesWhatDoesNotAddUp) {
@@ -310,7 +412,8 @@ TEST(Manifest, EveryKeyIsNeeded) {
     json changed = document;
     json &parent = changed[Pointer(at.substr(0, slash))];
     std::string key = at.substr(slash + 1);
-    if (!parent.is_object() || key == "logit_softcap" || key == "window")
+    if (!parent.is_object() || key == "logit_softcap" || key == "window" ||
+        key == "of")
       return;
     parent.erase(key);
     ++removed;

@@ -40,9 +40,28 @@ static StoreInfo contiguousStore() {
   return store;
 }
 
+/// Some words of every scope that a kernel of this kind can ask for.
+static void addParams(KernelInfo &kernel) {
+  ParamBlock block;
+  if (kernel.kind == "append")
+    block.offsetOf(Word::Slot);
+  else
+    block.offsetOf(Word::CuQ);
+  if (kernel.kind == "attend")
+    for (Word word : {Word::PlaneBase, Word::PlanePageStride})
+      for (const char *plane : {"K.codes", "V.codes"})
+        block.offsetOf(word, plane);
+  if (kernel.kind == "plan")
+    block.offsetOf(Word::WorkTiles, "attend.0");
+  else if (kernel.device != "cpu")
+    block.offsetOf(Word::WorkCount);
+  kernel.params = block.params();
+  kernel.paramBytes = block.bytes();
+}
+
 Manifest kvc::artifact::sampleManifest() {
   Manifest m;
-  m.cpuAbi = 1;
+  m.cpuAbi = 2;
   m.producer = "kvc 0.1.0, LLVM 22.1.8";
   m.specName = "sample";
   m.key = "00ff12ab";
@@ -58,13 +77,16 @@ Manifest kvc::artifact::sampleManifest() {
     kernel.blob = kSampleBlob;
     kernel.schedule = "#kvc.schedule<block = 16>";
     kernel.kind = "append", kernel.name = prefix + "append";
+    addParams(kernel);
     m.kernels.push_back(kernel);
     kernel.kind = "merge", kernel.name = prefix + "merge";
+    addParams(kernel);
     m.kernels.push_back(kernel);
     kernel.kind = "attend", kernel.name = prefix + "attend.decode";
     kernel.scratchBytes = 8192;
     kernel.split = 512, kernel.tileTokens = 16;
     kernel.minQueries = 1, kernel.maxQueries = 16;
+    addParams(kernel);
     m.kernels.push_back(kernel);
     kernel.name = prefix + "attend.prefill";
     kernel.minQueries = 17, kernel.maxQueries = 64;
@@ -76,7 +98,7 @@ Manifest kvc::artifact::sampleManifest() {
 
 Manifest kvc::artifact::gpuSampleManifest() {
   Manifest m = sampleManifest();
-  m.gpuAbi = 1;
+  m.gpuAbi = 2;
   m.kernels.erase(m.kernels.begin() + 1, m.kernels.end());
   KernelInfo binary, ptx, sim;
   binary.device = ptx.device = "cuda";
@@ -93,6 +115,7 @@ Manifest kvc::artifact::gpuSampleManifest() {
       kernel.kind = kind, kernel.name = std::string("window.") + kind;
       kernel.symbol = std::string("window_") + kind;
       kernel.threads = 256;
+      addParams(kernel);
       if (kernel.kind == "attend") {
         kernel.schedule = "#kvc.schedule<block = 64>";
         kernel.minQueries = 1, kernel.maxQueries = 21;

@@ -1,0 +1,39 @@
+//===- Params.cpp - the parameter block of a kernel -----------------------===//
+#include "lib/Artifact/Params.h"
+
+#include <algorithm>
+#include <charconv>
+
+using namespace kvc::artifact;
+
+const WordInfo *kvc::artifact::findWord(std::string_view name) {
+  const WordInfo *found =
+      std::find_if(std::begin(kWords), std::end(kWords),
+                   [&](const WordInfo &word) { return name == word.name; });
+  return found == std::end(kWords) ? nullptr : found;
+}
+
+std::optional<uint32_t> kvc::artifact::attendOf(std::string_view of) {
+  constexpr std::string_view prefix = "attend.";
+  if (!of.starts_with(prefix))
+    return std::nullopt;
+  std::string_view digits = of.substr(prefix.size());
+  uint32_t index = 0;
+  auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), index);
+  // Neither "attend.00" nor "attend.0x".
+  if (error != std::errc() || std::to_string(index) != digits)
+    return std::nullopt;
+  return index;
+}
+
+uint32_t ParamBlock::offsetOf(Word what, std::string_view of) {
+  const char *name = kWords[size_t(what)].name;
+  auto known =
+      std::find_if(words.begin(), words.end(), [&](const ParamInfo &word) {
+        return word.what == name && word.of == of;
+      });
+  if (known != words.end())
+    return known->offset;
+  return words.emplace_back(ParamInfo{bytes(), name, std::string(of)}).offset;
+}
