@@ -260,19 +260,9 @@ kvc_status kvc_program_get_store(const kvc_program *program, uint32_t store,
   out.head_end = from.headEnd;
   out.page_tokens = from.paged ? from.page : 0;
   out.page_bytes = from.paged ? from.pageBytes : 0;
-  out.plane_count = uint32_t(from.planes.size());
-  bool hnd = from.order == "HND";
-  for (uint32_t i = 0; i < out.plane_count; ++i) {
-    const artifact::PlaneInfo &plane = from.planes[i];
-    kvc_plane_info &to = out.planes[i];
-    to.stream = plane.stream.c_str();
-    to.role = plane.role.c_str();
-    to.type = plane.type.c_str();
-    to.elements = plane.elements;
-    to.token_stride = plane.tokenStride;
-    to.head_stride = from.paged ? plane.headStride : hnd ? 0 : plane.tokenBytes;
-    to.page_offset = plane.pageOffset;
-  }
+  const std::vector<kvc_plane_info> &planes = unwrap(program)->planes(store);
+  out.plane_count = uint32_t(planes.size());
+  out.planes = planes.data();
   return writeStruct(out, "kvc_store_info", info);
 } catch (...) {
   return caught();

@@ -16,8 +16,7 @@ kvc_status kvc::rt::checkSize(size_t size, const char *name,
     return fail(KVC_INVALID_ARGUMENT, 102,
                 "%s: expected `size` to be %zu, found %zu", name, whole, size);
   for (const Field &field : fields)
-    if (size < field.begin ||
-        (size < field.end && (size - field.begin) % field.element))
+    if (size < field.begin || (size > field.begin && size < field.end))
       return fail(KVC_INVALID_ARGUMENT, 105,
                   "%s: `size` %zu ends inside `%s`, which is at %zu to %zu of "
                   "%zu",
@@ -49,7 +48,15 @@ static kvc_status checkRows(const char *name, const void *rows, int64_t stride,
   return ok();
 }
 
-static kvc_status checkPlanes(const StoreInfo &store, const kvc_plane *planes) {
+static kvc_status checkPlanes(const StoreInfo &store, const kvc_plane *planes,
+                              uint32_t count) {
+  if (count != store.planes.size())
+    return fail(KVC_INVALID_ARGUMENT, 117,
+                "`plane_count`: expected the %zu planes of `%s`, found %u",
+                store.planes.size(), store.name.c_str(), count);
+  if (!planes)
+    return fail(KVC_INVALID_ARGUMENT, 118,
+                "`planes`: expected an array, found null");
   for (size_t i = 0; i < store.planes.size(); ++i) {
     const artifact::PlaneInfo &plane = store.planes[i];
     // Codes under a byte share one.
@@ -60,7 +67,7 @@ static kvc_status checkPlanes(const StoreInfo &store, const kvc_plane *planes) {
                   i, plane.stream.c_str(), plane.role.c_str(),
                   store.name.c_str());
     if (uintptr_t(planes[i].base) % element ||
-        planes[i].outer_stride % int64_t(element) ||
+        planes[i].page_stride % int64_t(element) ||
         planes[i].head_stride % int64_t(element))
       return fail(KVC_INVALID_ARGUMENT, 115,
                   "`planes[%zu]`: expected base and strides to be multiples of "
@@ -93,25 +100,26 @@ kvc_status kvc::rt::checkAppend(const ModelInfo &model, const StoreInfo &store,
                                model.headDimV, element);
       !isOk(s))
     return s;
-  if (kvc_status s = checkPlanes(store, args.planes); !isOk(s))
+  if (kvc_status s = checkPlanes(store, args.planes, args.plane_count);
+      !isOk(s))
     return s;
   if (kvc_status s = checkSlotTokens(store, args.slot_tokens); !isOk(s))
     return s;
   if (!args.slot)
     return fail(KVC_INVALID_ARGUMENT, 122,
                 "`slot`: expected an array, found null");
-  if (args.outers < 0)
+  if (args.page_count < 0)
     return fail(KVC_INVALID_ARGUMENT, 123,
-                "`outers`: expected 0 or more, found %lld",
-                (long long)args.outers);
-  if (args.outers == 0 || !ifHost)
+                "`page_count`: expected 0 or more, found %lld",
+                (long long)args.page_count);
+  if (args.page_count == 0 || !ifHost)
     return ok();
   int64_t tokens = store.paged ? store.page : args.slot_tokens;
   for (uint32_t row = 0; row < args.rows; ++row)
-    if (args.slot[row] >= 0 && args.slot[row] / tokens >= args.outers)
+    if (args.slot[row] >= 0 && args.slot[row] / tokens >= args.page_count)
       return fail(KVC_INVALID_ARGUMENT, 124,
                   "`slot[%u]`: expected below %lld * %lld, found %lld", row,
-                  (long long)args.outers, (long long)tokens,
+                  (long long)args.page_count, (long long)tokens,
                   (long long)args.slot[row]);
   return ok();
 }
@@ -127,16 +135,16 @@ static kvc_status checkTable(const StoreInfo &store,
                 "least %lld entries, found %lld",
                 b, (long long)length, (long long)entries,
                 (long long)args.table_stride);
-  if (args.outers == 0)
+  if (args.page_count == 0)
     return ok();
   const int32_t *row = args.table + b * args.table_stride;
   for (int64_t i = 0; i < entries; ++i)
-    if (row[i] < 0 || row[i] >= args.outers)
+    if (row[i] < 0 || row[i] >= args.page_count)
       return fail(
           KVC_INVALID_ARGUMENT, 132,
           "`table`: entry %lld of sequence %u: expected 0 to %lld, found "
           "%d",
-          (long long)i, b, (long long)args.outers - 1, row[i]);
+          (long long)i, b, (long long)args.page_count - 1, row[i]);
   return ok();
 }
 
@@ -179,10 +187,10 @@ static kvc_status checkBatch(const StoreInfo &store,
     return fail(KVC_INVALID_ARGUMENT, 143,
                 "`table_stride`: expected 0 to 2^31 - 1, found %lld",
                 (long long)args.table_stride);
-  if (args.outers < 0)
+  if (args.page_count < 0)
     return fail(KVC_INVALID_ARGUMENT, 144,
-                "`outers`: expected 0 or more, found %lld",
-                (long long)args.outers);
+                "`page_count`: expected 0 or more, found %lld",
+                (long long)args.page_count);
   if (!ifHost)
     return ok();
   if (args.cu_q[0] != 0)
@@ -224,7 +232,8 @@ kvc_status kvc::rt::checkAttend(const ModelInfo &model, const StoreInfo &store,
                                  model.qHeads, 1, sizeof(float));
         !isOk(s))
       return s;
-  if (kvc_status s = checkPlanes(store, args.planes); !isOk(s))
+  if (kvc_status s = checkPlanes(store, args.planes, args.plane_count);
+      !isOk(s))
     return s;
   if (!args.workspace || uintptr_t(args.workspace) % 64)
     return fail(KVC_INVALID_ARGUMENT, 147,

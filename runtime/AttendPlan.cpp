@@ -203,10 +203,10 @@ bool AttendPlan::next(Wave &wave) {
   wave.args.lse = batch.lse;
   wave.args.lse_row_stride = batch.lse_row_stride;
   wave.args.table_stride = batch.table_stride;
-  for (int plane = 0; plane < KVC_MAX_PLANES; ++plane) {
+  for (uint32_t plane = 0; plane < batch.plane_count; ++plane) {
     const kvc_plane &from = batch.planes[plane];
     wave.args.planes[plane] = {static_cast<uint8_t *>(from.base),
-                               from.outer_stride, from.head_stride};
+                               from.page_stride, from.head_stride};
   }
   if (nextSequence < batch.batch)
     wave.args.table = batch.table + nextSequence * batch.table_stride;

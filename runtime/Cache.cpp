@@ -69,6 +69,16 @@ kvc_status Cache::init() {
   return ok();
 }
 
+bool Cache::Store::placePlanes(uint8_t *arena) {
+  if (!planes.allocate(layout.layers() * layout.planeCount()))
+    return false;
+  kvc_plane *to = planes.data();
+  for (uint32_t layer = 0; layer < layout.layers(); ++layer)
+    for (size_t plane = 0; plane < layout.planeCount(); ++plane)
+      *to++ = layout.planeOf(arena, layer, plane);
+  return true;
+}
+
 kvc_status Cache::initStores() {
   std::vector<StoreLayout> layouts;
   if (kvc_status s = layOut(program->manifest(), options, layouts); !isOk(s))
@@ -84,15 +94,17 @@ kvc_status Cache::initStores() {
   for (const StoreLayout &layout : layouts) {
     Store &store = *stores.emplace_back(std::make_unique<Store>());
     store.layout = layout;
+    if (!store.placePlanes(arena))
+      return noMemory("planes of layers");
     if (!layout.paged())
       continue;
     size_t entries = size_t(options.max_sequences) * layout.tableWidth;
-    if (!store.pool.create(layout.outers) || !store.tables.allocate(entries) ||
-        !store.marks.allocate(layout.outers))
+    if (!store.pool.create(layout.pages) || !store.tables.allocate(entries) ||
+        !store.marks.allocate(layout.pages))
       return noMemory("page tables");
     for (uint32_t layer = 0; !ownsArena && layer < layout.layers(); ++layer)
       program->device().zero(arena + layout.offset + layer * layout.layerBytes,
-                             layout.outerBytes);
+                             layout.pageBytes);
   }
   return ok();
 }
@@ -231,14 +243,14 @@ kvc_status Cache::length(kvc_seq seq, uint32_t &tokens) const {
 }
 
 /// Zeroes a page or slot in every layer, if the cache does that.
-void Cache::scrub(const StoreLayout &store, uint32_t outer) {
+void Cache::scrub(const StoreLayout &store, uint32_t page) {
   if (!(options.flags & KVC_SCRUB))
     return;
   for (uint32_t layer = 0; layer < store.layers(); ++layer)
-    if (kvc_status s = program->device().scrub(
-            arena + store.offset + layer * store.layerBytes +
-                outer * store.outerBytes,
-            store.outerBytes, options.stream);
+    if (kvc_status s = program->device().scrub(arena + store.offset +
+                                                   layer * store.layerBytes +
+                                                   page * store.pageBytes,
+                                               store.pageBytes, options.stream);
         !isOk(s))
       poison(s);
 }
@@ -437,7 +449,7 @@ void Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
   uint32_t slot = step.sequences[row];
   const Sequence &sequence = sequences[slot];
   int64_t *slots = to.slots.data() + step.rows;
-  int64_t tokens = store.layout.outerTokens;
+  int64_t tokens = store.layout.pageTokens;
   if (!store.layout.paged()) {
     bool same = to.table[row] == int32_t(slot);
     to.table[row] = int32_t(slot);

@@ -135,11 +135,18 @@ private:
   friend struct CacheTestPeer;
   struct Store {
     StoreLayout layout;
-    PagePool pool;             ///< paged
-    HostArray<int32_t> tables; ///< paged: [max_sequences][tableWidth]
-    HostArray<uint8_t> marks;  ///< paged: [outers], of check()
+    HostArray<kvc_plane> planes; ///< [layers][planes], what kernels are given
+    PagePool pool;               ///< paged
+    HostArray<int32_t> tables;   ///< paged: [max_sequences][tableWidth]
+    HostArray<uint8_t> marks;    ///< paged: [pages], of check()
 
     const char *name() const { return layout.info->name.c_str(); }
+    /// False if there is not enough memory.
+    bool placePlanes(uint8_t *arena);
+    /// Of the `layer`-th of its layers.
+    const kvc_plane *planesOf(uint32_t layer) const {
+      return planes.data() + layer * layout.planeCount();
+    }
     int32_t *table(uint32_t sequence) const {
       return tables.data() + size_t(sequence) * layout.tableWidth;
     }
@@ -179,7 +186,7 @@ private:
   void empty(uint32_t sequence);
   void slide(uint32_t sequence, uint32_t from, uint32_t to);
   void giveBack(Store &store, int32_t &entry);
-  void scrub(const StoreLayout &store, uint32_t outer);
+  void scrub(const StoreLayout &store, uint32_t page);
   kvc_status poison(const kvc_status &status);
 
   kvc_status audit(uint32_t level) const;

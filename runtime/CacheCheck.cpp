@@ -23,14 +23,14 @@ kvc_cache_stats Cache::stats() const {
   kvc_cache_stats stats = {};
   uint32_t open = options.max_sequences - freeSequenceCount;
   for (const auto &store : stores) {
-    uint64_t outers = open;
+    uint64_t pages = open;
     if (store->layout.paged()) {
-      outers = store->pool.live();
+      pages = store->pool.live();
       stats.pages_total += store->pool.total();
       stats.pages_free += store->pool.free();
       stats.pages_live += store->pool.live();
     }
-    stats.bytes += outers * store->layout.outerBytes * store->layout.layers();
+    stats.bytes += pages * store->layout.pageBytes * store->layout.layers();
   }
   stats.sequences = open;
   for (const Step &step : steps)
@@ -188,9 +188,9 @@ kvc_status Cache::auditZeroPage(const Store &store) const {
   uint8_t bytes[4096];
   for (uint32_t layer = 0; layer < layout.layers(); ++layer) {
     const uint8_t *page = arena + layout.offset + layer * layout.layerBytes +
-                          kZeroPage * layout.outerBytes;
-    for (uint64_t at = 0; at < layout.outerBytes; at += sizeof(bytes)) {
-      size_t count = std::min<uint64_t>(sizeof(bytes), layout.outerBytes - at);
+                          kZeroPage * layout.pageBytes;
+    for (uint64_t at = 0; at < layout.pageBytes; at += sizeof(bytes)) {
+      size_t count = std::min<uint64_t>(sizeof(bytes), layout.pageBytes - at);
       if (kvc_status s = program->device().download(bytes, page + at, count);
           !isOk(s))
         return s;

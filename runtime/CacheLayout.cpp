@@ -34,45 +34,43 @@ kvc_status kvc::rt::checkBounds(const artifact::Manifest &manifest,
   return ok();
 }
 
-void StoreLayout::planes(uint8_t *arena, uint32_t layer,
-                         kvc_plane (&planes)[KVC_MAX_PLANES]) const {
+kvc_plane StoreLayout::planeOf(uint8_t *arena, uint32_t layer,
+                               size_t plane) const {
   uint8_t *base = arena + offset + layer * layerBytes;
-  for (size_t i = 0; i < info->planes.size(); ++i)
-    planes[i] = {base + planeOffset[i], int64_t(outerBytes), headStride[i]};
+  return {base + planeOffset[plane], int64_t(pageBytes), headStride[plane]};
 }
 
-/// All but the number of outers and the place in the arena.
+/// All but the number of pages and the place in the arena.
 static StoreLayout describe(const artifact::StoreInfo &info,
                             const kvc_cache_options &options) {
   StoreLayout store;
   store.info = &info;
   uint64_t capacity = options.max_tokens_per_seq;
-  store.outerTokens = info.paged ? info.page : uint32_t(capacity);
+  store.pageTokens = info.paged ? info.page : uint32_t(capacity);
   store.tableWidth = store.pagesFor(options.max_tokens_per_seq);
   uint64_t heads = info.headEnd - info.headBegin;
-  for (size_t i = 0; i < info.planes.size(); ++i) {
-    const artifact::PlaneInfo &plane = info.planes[i];
+  for (const artifact::PlaneInfo &plane : info.planes) {
     if (info.paged) {
-      store.planeOffset[i] = plane.pageOffset;
-      store.headStride[i] = plane.headStride;
+      store.planeOffset.push_back(plane.pageOffset);
+      store.headStride.push_back(plane.headStride);
       continue;
     }
     // HND: each head's tokens are one run. NHD: each token's heads are.
     bool hnd = info.order == "HND";
     uint64_t run = capacity * plane.tokenStride;
-    store.planeOffset[i] = store.outerBytes;
-    store.headStride[i] = hnd ? int64_t(run) : plane.tokenBytes;
-    store.outerBytes += align(hnd ? heads * run : run);
+    store.planeOffset.push_back(store.pageBytes);
+    store.headStride.push_back(hnd ? int64_t(run) : plane.tokenBytes);
+    store.pageBytes += align(hnd ? heads * run : run);
   }
   if (info.paged)
-    store.outerBytes = info.pageBytes;
+    store.pageBytes = info.pageBytes;
   else
-    store.outers = options.max_sequences;
+    store.pages = options.max_sequences;
   return store;
 }
 
-static Wide bytesPerOuter(const StoreLayout &store) {
-  return Wide(store.outerBytes) * store.layers();
+static Wide bytesPerPage(const StoreLayout &store) {
+  return Wide(store.pageBytes) * store.layers();
 }
 
 PageRange StoreLayout::unseen(uint32_t settled) const {
@@ -83,7 +81,7 @@ PageRange StoreLayout::unseen(uint32_t settled) const {
   uint64_t before = std::max<uint32_t>(info->recent, 1) - 1;
   uint64_t oldest = settled - std::min<uint64_t>(settled, before);
   uint32_t begin = pagesFor(info->sink);
-  return {begin, std::max(begin, uint32_t(oldest / outerTokens))};
+  return {begin, std::max(begin, uint32_t(oldest / pageTokens))};
 }
 
 /// Pages that all sequences together can hold, whatever steps are open.
@@ -94,7 +92,7 @@ static uint64_t mostPages(const StoreLayout &store,
     return whole;
   // Of each sequence the sink, and a window that begins within a page; of the
   // steps their new tokens, each sequence's from within a page.
-  uint64_t page = store.outerTokens;
+  uint64_t page = store.pageTokens;
   uint64_t recent = std::max<uint32_t>(store.info->recent, 1);
   uint64_t window = (recent + 2 * page - 3) / page;
   uint64_t settled =
@@ -110,7 +108,7 @@ static uint64_t mostPages(const StoreLayout &store,
 /// more than all sequences can hold.
 static uint64_t pagesFor(const StoreLayout &store, uint64_t tokens,
                          const kvc_cache_options &options) {
-  return std::min({tokens / store.outerTokens, mostPages(store, options),
+  return std::min({tokens / store.pageTokens, mostPages(store, options),
                    uint64_t(INT32_MAX - kFirstPage)});
 }
 
@@ -118,9 +116,9 @@ static Wide bytesFor(const std::vector<StoreLayout> &stores, uint64_t tokens,
                      const kvc_cache_options &options) {
   Wide bytes = 0;
   for (const StoreLayout &store : stores)
-    bytes += bytesPerOuter(store) *
+    bytes += bytesPerPage(store) *
              (store.paged() ? kFirstPage + pagesFor(store, tokens, options)
-                            : store.outers);
+                            : store.pages);
   return bytes;
 }
 
@@ -147,7 +145,7 @@ static uint64_t pagesAtWorst(const StoreLayout &store, uint64_t tokens,
                              const kvc_cache_options &options) {
   uint64_t sequences = std::min<uint64_t>(options.max_sequences, tokens);
   return std::min(mostPages(store, options),
-                  sequences + (tokens - sequences) / store.outerTokens);
+                  sequences + (tokens - sequences) / store.pageTokens);
 }
 
 kvc_status kvc::rt::arenaBytes(const artifact::Manifest &manifest,
@@ -169,7 +167,7 @@ kvc_status kvc::rt::arenaBytes(const artifact::Manifest &manifest,
     if (store.paged())
       shared = std::max(
           shared, std::max<uint64_t>(1, pagesAtWorst(store, tokens, options)) *
-                      store.outerTokens);
+                      store.pageTokens);
   }
   Wide needed = bytesFor(stores, shared, options);
   bool fits = needed <= INT64_MAX;
@@ -205,8 +203,8 @@ kvc_status kvc::rt::layOut(const artifact::Manifest &manifest,
   uint64_t offset = 0;
   for (StoreLayout &store : stores) {
     if (store.paged())
-      store.outers = uint32_t(kFirstPage + pagesFor(store, tokens, options));
-    store.layerBytes = store.outers * store.outerBytes;
+      store.pages = uint32_t(kFirstPage + pagesFor(store, tokens, options));
+    store.layerBytes = store.pages * store.pageBytes;
     store.offset = offset;
     offset += store.layerBytes * store.layers();
   }

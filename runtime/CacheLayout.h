@@ -2,8 +2,8 @@
 //
 //   arena = store 0 | store 1 | ...
 //   store = layer 0 | layer 1 | ...            of its layers, in their order
-//   layer = outer 0 | outer 1 | ...            a page, or a sequence's slot
-//   outer = plane 0 | plane 1 | ...            each 64-byte aligned
+//   layer = page 0 | page 1 | ...              or a sequence's slot
+//   page  = plane 0 | plane 1 | ...            each 64-byte aligned
 //
 // One page id serves all layers of its store. A contiguous store has a slot for
 // every sequence; paged stores share what is left so that all hold about as
@@ -36,20 +36,20 @@ struct PageRange {
 
 struct StoreLayout {
   const artifact::StoreInfo *info = nullptr;
-  uint64_t offset = 0;      ///< of the store in the arena
-  uint64_t layerBytes = 0;  ///< outers * outerBytes
-  uint64_t outerBytes = 0;  ///< of one layer
-  uint32_t outers = 0;      ///< pages with the sentinels, or slots
-  uint32_t outerTokens = 0; ///< per page, or capacity of a slot
-  uint32_t tableWidth = 0;  ///< pages of the longest sequence; contiguous: 1
-  uint64_t planeOffset[KVC_MAX_PLANES] = {};
-  int64_t headStride[KVC_MAX_PLANES] = {};
+  uint64_t offset = 0;     ///< of the store in the arena
+  uint64_t layerBytes = 0; ///< pages * pageBytes
+  uint64_t pageBytes = 0;  ///< of one layer
+  uint32_t pages = 0;      ///< with the sentinels; contiguous: slots
+  uint32_t pageTokens = 0; ///< contiguous: capacity of a slot
+  uint32_t tableWidth = 0; ///< pages of the longest sequence; contiguous: 1
+  std::vector<uint64_t> planeOffset; ///< in a page
+  std::vector<int64_t> headStride;
 
   bool paged() const { return info->paged; }
   uint32_t layers() const { return uint32_t(info->layers.size()); }
   /// Pages that hold so many tokens of one sequence.
   uint32_t pagesFor(uint32_t tokens) const {
-    return uint32_t((uint64_t(tokens) + outerTokens - 1) / outerTokens);
+    return uint32_t((uint64_t(tokens) + pageTokens - 1) / pageTokens);
   }
   /// Pages all of whose tokens no query at position `settled` or later sees:
   /// those between the sink and the window. Pages that tokens from `settled` on
@@ -60,9 +60,9 @@ struct StoreLayout {
   uint32_t held(uint32_t settled, uint32_t tokens) const {
     return pagesFor(tokens) - unseen(settled).count();
   }
-  /// The planes of the `layer`-th of the store's layers.
-  void planes(uint8_t *arena, uint32_t layer,
-              kvc_plane (&planes)[KVC_MAX_PLANES]) const;
+  size_t planeCount() const { return info->planes.size(); }
+  /// Plane `plane` of the `layer`-th of the store's layers.
+  kvc_plane planeOf(uint8_t *arena, uint32_t layer, size_t plane) const;
 };
 
 /// The smallest arena in which `tokens` tokens have pages however the

@@ -21,9 +21,10 @@ kvc_batch_view Cache::viewOf(const Step &step, LayerTable::Entry kept) const {
   view.table = step.tables[kept.store].table.ofKernels();
   view.table_stride = layout.tableWidth;
   view.write_slot = step.tables[kept.store].slots.ofKernels();
-  view.outers = layout.outers;
-  view.slot_tokens = layout.outerTokens;
-  layout.planes(arena, kept.layer, view.planes);
+  view.page_count = layout.pages;
+  view.slot_tokens = layout.pageTokens;
+  view.planes = stores[kept.store]->planesOf(kept.layer);
+  view.plane_count = uint32_t(layout.planeCount());
   return view;
 }
 
@@ -119,9 +120,10 @@ kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
     args.v_row_stride = int64_t(model.kvHeads * model.headDimV * element);
     args.slot = view.write_slot;
     args.slot_tokens = view.slot_tokens;
-    args.outers = view.outers;
+    args.page_count = view.page_count;
     args.stream = options.stream;
-    std::copy(std::begin(view.planes), std::end(view.planes), args.planes);
+    args.planes = view.planes;
+    args.plane_count = view.plane_count;
     status = program->append(kept.store, args);
     if (!isOk(status))
       break;
@@ -139,7 +141,7 @@ kvc_attend_args Cache::boundsOf(uint32_t store) const {
   args.max_kv_len = options.max_tokens_per_seq;
   // Whatever sequences there are, their tokens are in these pages; not under a
   // window, whose kernels are bounded by it instead.
-  args.max_kv_tokens = uint64_t(layout.outers) * uint64_t(layout.outerTokens);
+  args.max_kv_tokens = uint64_t(layout.pages) * uint64_t(layout.pageTokens);
   return args;
 }
 
@@ -158,8 +160,9 @@ kvc_attend_args Cache::attendArgs(const Step &step, uint32_t store,
   args.rows = view.rows;
   // Not the rows of all: kernels for longer queries have nothing to do.
   args.max_queries = step.maxQueries;
-  // outers stays 0: the tables are our own.
-  std::copy(std::begin(view.planes), std::end(view.planes), args.planes);
+  // page_count stays 0: the tables are our own.
+  args.planes = view.planes;
+  args.plane_count = view.plane_count;
   return args;
 }
 

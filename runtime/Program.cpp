@@ -7,6 +7,24 @@
 using namespace kvc;
 using namespace kvc::rt;
 
+void Program::describePlanes() {
+  for (const artifact::StoreInfo &store : info.stores) {
+    std::vector<kvc_plane_info> &planes = planeInfos.emplace_back();
+    for (const artifact::PlaneInfo &plane : store.planes) {
+      kvc_plane_info &to = planes.emplace_back();
+      to.stream = plane.stream.c_str();
+      to.role = plane.role.c_str();
+      to.type = plane.type.c_str();
+      to.elements = plane.elements;
+      to.token_stride = plane.tokenStride;
+      to.head_stride = store.paged            ? plane.headStride
+                       : store.order == "HND" ? 0
+                                              : plane.tokenBytes;
+      to.page_offset = plane.pageOffset;
+    }
+  }
+}
+
 kvc_status Program::load(Device &device, std::span<const uint8_t> bytes,
                          Program *&program) {
   std::string error;

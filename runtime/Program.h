@@ -19,6 +19,10 @@ public:
                              Program *&program);
 
   const artifact::Manifest &manifest() const { return info; }
+  /// What users are told of a store's planes.
+  const std::vector<kvc_plane_info> &planes(uint32_t store) const {
+    return planeInfos[store];
+  }
   Device &device() const { return *owner; }
   Executable &executable() const { return *kernels; }
   const LayerTable &layers() const { return table; }
@@ -31,11 +35,15 @@ public:
 
 private:
   Program(Device &device, const artifact::Manifest &manifest)
-      : owner(&device), info(manifest), table(manifest) {}
+      : owner(&device), info(manifest), table(manifest) {
+    describePlanes();
+  }
+  void describePlanes();
 
   Ref<Device> owner;
   artifact::Manifest info;
   LayerTable table;
+  std::vector<std::vector<kvc_plane_info>> planeInfos; ///< by store
   std::unique_ptr<Executable> kernels; ///< before its device dies
 };
 

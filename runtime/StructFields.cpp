@@ -1,8 +1,6 @@
 //===- StructFields.cpp - where the fields of ABI structs end -------------===//
 #include "runtime/StructFields.h"
 
-#include <type_traits>
-
 using namespace kvc::rt;
 
 /// Whether nothing but padding lies between the fields and after the last.
@@ -20,7 +18,6 @@ static constexpr bool areAll(std::span<const Field> fields, size_t size,
 #define FIELD(name)                                                            \
   Field {                                                                      \
     #name, offsetof(T, name), offsetof(T, name) + sizeof(T::name),             \
-        sizeof(std::remove_extent_t<decltype(T::name)>),                       \
         alignof(decltype(T::name))                                             \
   }
 #define FIELDS(type, ...)                                                      \
@@ -50,19 +47,20 @@ FIELDS(kvc_store_info, FIELD(size), FIELD(name), FIELD(layers),
        FIELD(page_tokens), FIELD(page_bytes), FIELD(plane_count), FIELD(planes))
 FIELDS(kvc_append_args, FIELD(size), FIELD(rows), FIELD(k), FIELD(k_row_stride),
        FIELD(v), FIELD(v_row_stride), FIELD(slot), FIELD(slot_tokens),
-       FIELD(outers), FIELD(planes), FIELD(stream))
+       FIELD(page_count), FIELD(planes), FIELD(plane_count), FIELD(stream))
 FIELDS(kvc_attend_args, FIELD(size), FIELD(batch), FIELD(q),
        FIELD(q_row_stride), FIELD(out), FIELD(out_row_stride), FIELD(lse),
        FIELD(lse_row_stride), FIELD(cu_q), FIELD(kv_len), FIELD(table),
-       FIELD(table_stride), FIELD(outers), FIELD(slot_tokens), FIELD(workspace),
-       FIELD(workspace_bytes), FIELD(planes), FIELD(stream), FIELD(rows),
-       FIELD(max_queries), FIELD(max_kv_len), FIELD(max_kv_tokens))
+       FIELD(table_stride), FIELD(page_count), FIELD(slot_tokens),
+       FIELD(workspace), FIELD(workspace_bytes), FIELD(planes),
+       FIELD(plane_count), FIELD(stream), FIELD(rows), FIELD(max_queries),
+       FIELD(max_kv_len), FIELD(max_kv_tokens))
 FIELDS(kvc_cache_options, FIELD(size), FIELD(arena), FIELD(arena_bytes),
        FIELD(max_sequences), FIELD(max_batch), FIELD(max_step_tokens),
        FIELD(max_tokens_per_seq), FIELD(flags), FIELD(stream))
 FIELDS(kvc_batch_view, FIELD(size), FIELD(batch), FIELD(rows), FIELD(cu_q),
        FIELD(kv_len), FIELD(table), FIELD(table_stride), FIELD(write_slot),
-       FIELD(outers), FIELD(slot_tokens), FIELD(planes))
+       FIELD(page_count), FIELD(slot_tokens), FIELD(plane_count), FIELD(planes))
 FIELDS(kvc_cache_stats, FIELD(size), FIELD(pages_total), FIELD(pages_free),
        FIELD(pages_live), FIELD(sequences), FIELD(steps), FIELD(bytes),
        FIELD(refused))

@@ -17,7 +17,6 @@ namespace kvc::rt {
 struct Field {
   const char *name;
   size_t begin, end;
-  size_t element; ///< bytes of one, if it is an array; otherwise of all
   size_t alignment;
 };
 

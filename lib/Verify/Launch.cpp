@@ -3,6 +3,7 @@
 #include "dialect/codecs/HostFloat.h"
 #include "lib/Verify/FaultInjection.h"
 
+#include "llvm/ADT/SmallVectorExtras.h"
 #include "llvm/Support/Format.h"
 #include "llvm/Support/FormatVariadic.h"
 
@@ -36,6 +37,14 @@ static const char *ruleOf(const kvc_status &status) {
 
 static int64_t width(mlir::Type type) {
   return type.getIntOrFloatBitWidth() / 8;
+}
+
+/// As the runtime is given them.
+static llvm::SmallVector<kvc_plane, 4>
+planesOf(llvm::ArrayRef<KvcPlane> planes) {
+  return llvm::map_to_vector<4>(planes, [](const KvcPlane &plane) {
+    return kvc_plane{plane.base, plane.outer_stride, plane.head_stride};
+  });
 }
 
 namespace {
@@ -111,12 +120,13 @@ kvc_status AttendCall::call(AttendMemory &memory) {
   args.kv_len = memory.kvLen.data();
   args.table = memory.table.data();
   args.table_stride = image.tableStride;
-  args.outers = random.percent(50) ? image.cache.outers : 0;
+  args.page_count = random.percent(50) ? image.cache.outers : 0;
   args.slot_tokens = image.cache.outerTokens;
   args.workspace = workspace.data();
   args.workspace_bytes = workspaceBytes;
-  for (auto [i, plane] : llvm::enumerate(memory.planes))
-    args.planes[i] = {plane.base, plane.outer_stride, plane.head_stride};
+  llvm::SmallVector<kvc_plane, 4> planes = planesOf(memory.planes);
+  args.planes = planes.data();
+  args.plane_count = planes.size();
   args.rows = image.rows();
   for (const TestSequence *sequence : image.sequences)
     args.max_queries = std::max(args.max_queries, uint32_t(sequence->queries));
@@ -269,9 +279,10 @@ kvc_status AppendCall::call(llvm::ArrayRef<Row> rows) {
   args.v_row_stride = vStride;
   args.slot = slots.data();
   args.slot_tokens = image.cache.outerTokens;
-  args.outers = image.cache.outers;
-  for (auto [i, plane] : llvm::enumerate(image.cache.planes))
-    args.planes[i] = {plane.base, plane.outer_stride, plane.head_stride};
+  args.page_count = image.cache.outers;
+  llvm::SmallVector<kvc_plane, 4> planes = planesOf(image.cache.planes);
+  args.planes = planes.data();
+  args.plane_count = planes.size();
   Lent lent(compiledSpec.emulators[image.placement.device]);
   lent.read(k.data(), k.size());
   lent.read(v.data(), v.size());

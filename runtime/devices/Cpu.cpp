@@ -243,9 +243,9 @@ kvc_status CpuExecutable::append(uint32_t store, const kvc_append_args &args) {
   kernel.v_row_stride = args.v_row_stride;
   kernel.slot = args.slot;
   kernel.slot_tokens = s.pageTokens ? s.pageTokens : args.slot_tokens;
-  for (int plane = 0; plane < KVC_MAX_PLANES; ++plane)
+  for (uint32_t plane = 0; plane < args.plane_count; ++plane)
     kernel.planes[plane] = {static_cast<uint8_t *>(args.planes[plane].base),
-                            args.planes[plane].outer_stride,
+                            args.planes[plane].page_stride,
                             args.planes[plane].head_stride};
   std::lock_guard guard(device.lock);
   Job job(device, s);

@@ -198,7 +198,7 @@ kvc_status checkPlanes(const artifact::StoreInfo &store,
     // The largest power of two that divides a row, at most 16.
     int64_t alignment = std::min<int64_t>(16, bytes & (~bytes + 1));
     if (uintptr_t(planes[i].base) % uint64_t(alignment) ||
-        planes[i].outer_stride % alignment || planes[i].head_stride % alignment)
+        planes[i].page_stride % alignment || planes[i].head_stride % alignment)
       return fail(KVC_INVALID_ARGUMENT, 412,
                   "`planes[%zu]`: a GPU expects base and strides to be "
                   "multiples of %lld",
@@ -207,11 +207,11 @@ kvc_status checkPlanes(const artifact::StoreInfo &store,
   return ok();
 }
 
-void copyPlanes(const kvc_plane (&from)[KVC_MAX_PLANES],
+void copyPlanes(const kvc_plane *from, uint32_t count,
                 KvcPlane (&to)[KVC_MAX_PLANES]) {
-  for (int plane = 0; plane < KVC_MAX_PLANES; ++plane)
+  for (uint32_t plane = 0; plane < count; ++plane)
     to[plane] = {static_cast<uint8_t *>(from[plane].base),
-                 from[plane].outer_stride, from[plane].head_stride};
+                 from[plane].page_stride, from[plane].head_stride};
 }
 
 kvc_status GpuExecutable::append(uint32_t store, const kvc_append_args &args) {
@@ -231,7 +231,7 @@ kvc_status GpuExecutable::append(uint32_t store, const kvc_append_args &args) {
   params.args.v_row_stride = args.v_row_stride;
   params.args.slot = args.slot;
   params.args.slot_tokens = s.pageTokens ? s.pageTokens : args.slot_tokens;
-  copyPlanes(args.planes, params.args.planes);
+  copyPlanes(args.planes, args.plane_count, params.args.planes);
   params.rows = int32_t(args.rows);
   uint64_t warps = uint64_t(args.rows) * s.shape.kvHeads;
   uint64_t perCta = s.append.info->threads / 32;
@@ -322,7 +322,7 @@ kvc_status GpuExecutable::launchAttend(const GpuStore &s,
   params.args.split_row = plan.split_row;
   params.args.partial_lse = reinterpret_cast<float *>(base + workspace.lse);
   params.args.partial_o = reinterpret_cast<float *>(base + workspace.o);
-  copyPlanes(args.planes, params.args.planes);
+  copyPlanes(args.planes, args.plane_count, params.args.planes);
   for (size_t v = 0; v < s.attend.size(); ++v) {
     if (s.shape.variants[v].minQueries > bounds.maxQueries)
       continue;

@@ -12,7 +12,7 @@ import math
 import random
 import sys
 
-KVC_OK, ABI, MAX_PLANES = 0, 3, 8
+KVC_OK, ABI = 0, 3
 
 
 def struct(name, fields):
@@ -34,20 +34,20 @@ StoreInfo = struct("StoreInfo", [
     ("size", SIZE), ("name", TEXT), ("layers", c.POINTER(U32)),
     ("layer_count", U32), ("head_begin", U32), ("head_end", U32),
     ("page_tokens", U32), ("page_bytes", U64), ("plane_count", U32),
-    ("planes", PlaneInfo * MAX_PLANES)])
-Plane = struct("Plane", [("base", PTR), ("outer_stride", I64),
+    ("planes", c.POINTER(PlaneInfo))])
+Plane = struct("Plane", [("base", PTR), ("page_stride", I64),
                          ("head_stride", I64)])
 AppendArgs = struct("AppendArgs", [
     ("size", SIZE), ("rows", U32), ("k", PTR), ("k_row_stride", I64),
     ("v", PTR), ("v_row_stride", I64), ("slot", PTR), ("slot_tokens", I64),
-    ("outers", I64), ("planes", Plane * MAX_PLANES)])
+    ("page_count", I64), ("planes", PTR), ("plane_count", U32)])
 AttendArgs = struct("AttendArgs", [
     ("size", SIZE), ("batch", U32), ("q", PTR), ("q_row_stride", I64),
     ("out", PTR), ("out_row_stride", I64), ("lse", PTR),
     ("lse_row_stride", I64), ("cu_q", PTR), ("kv_len", PTR), ("table", PTR),
-    ("table_stride", I64), ("outers", I64), ("slot_tokens", I64),
+    ("table_stride", I64), ("page_count", I64), ("slot_tokens", I64),
     ("workspace", PTR), ("workspace_bytes", SIZE),
-    ("planes", Plane * MAX_PLANES)])
+    ("planes", PTR), ("plane_count", U32)])
 
 KV_LEN = [21, 0, 9]
 CAPACITY = 32
@@ -99,17 +99,17 @@ class Store:
         self.model, self.info = model, info
         self.page = info.page_tokens or CAPACITY
         self.table_stride = CAPACITY // self.page if info.page_tokens else 1
-        self.outers = len(KV_LEN) * self.table_stride
-        order = list(range(self.outers))
+        self.page_count = len(KV_LEN) * self.table_stride
+        order = list(range(self.page_count))
         random.shuffle(order)
-        for i in range(self.outers):
+        for i in range(self.page_count):
             b, page = divmod(i, self.table_stride)
             if page * self.page >= KV_LEN[b]:
                 order[i] = -1  # no token there: never read
-        self.table = (c.c_int32 * self.outers)(*order)
-        self.planes = (Plane * MAX_PLANES)()
+        self.table = (c.c_int32 * self.page_count)(*order)
+        self.planes = (Plane * info.plane_count)()
         self.memory = []
-        pages = self.allocate(self.outers * info.page_bytes)
+        pages = self.allocate(self.page_count * info.page_bytes)
         for i in range(info.plane_count):
             self.place(self.planes[i], info.planes[i], pages)
 
@@ -121,28 +121,28 @@ class Store:
         to.head_stride = plane.head_stride
         if self.info.page_tokens:
             to.base = pages + plane.page_offset
-            to.outer_stride = self.info.page_bytes
+            to.page_stride = self.info.page_bytes
             return
         slot = self.page * plane.token_stride
         if not plane.head_stride:
             to.head_stride = slot
             slot *= self.info.head_end - self.info.head_begin
-        to.outer_stride = slot
-        to.base = self.allocate(self.outers * slot)
+        to.page_stride = slot
+        to.base = self.allocate(self.page_count * slot)
 
     def slot(self, sequence, token):
-        outer = self.table[sequence * self.table_stride + token // self.page]
-        return outer * self.page + token % self.page
+        page_id = self.table[sequence * self.table_stride + token // self.page]
+        return page_id * self.page + token % self.page
 
     def row(self, stream, sequence, head, token):
         """A cached row as floats, and the largest error of its codec."""
-        outer, inner = divmod(self.slot(sequence, token), self.page)
+        page_id, inner = divmod(self.slot(sequence, token), self.page)
         scale, row = None, []
         for i in range(self.info.plane_count):
             plane, at = self.info.planes[i], self.planes[i]
             if plane.stream.decode() != stream:
                 continue
-            address = (at.base + outer * at.outer_stride +
+            address = (at.base + page_id * at.page_stride +
                        head * at.head_stride + inner * plane.token_stride)
             kind = c.c_int8 if plane.type == b"i8" else c.c_float
             values = list((kind * plane.elements).from_address(address))
@@ -172,7 +172,8 @@ def append(lib, program, index, store):
         size=c.sizeof(AppendArgs), rows=len(tokens), slot=c.addressof(slots),
         k=c.addressof(data["K"]), k_row_stride=4 * model.kv_heads * sides["K"],
         v=c.addressof(data["V"]), v_row_stride=4 * model.kv_heads * sides["V"],
-        slot_tokens=store.page, outers=store.outers, planes=store.planes)
+        slot_tokens=store.page, page_count=store.page_count,
+        planes=c.addressof(store.planes), plane_count=store.info.plane_count)
     must(lib, lib.kvc_append(program, index, c.byref(args)))
     for stream, dim in sides.items():
         for row, (b, t) in enumerate(tokens):
@@ -218,9 +219,10 @@ def attend(lib, program, index, store):
         out_row_stride=4 * model.q_heads * model.head_dim_v, lse=lse.address,
         lse_row_stride=4 * model.q_heads, cu_q=c.addressof(cu_q),
         kv_len=c.addressof(kv_len), table=c.addressof(store.table),
-        table_stride=store.table_stride, outers=store.outers,
+        table_stride=store.table_stride, page_count=store.page_count,
         slot_tokens=store.page, workspace=workspace.address,
-        workspace_bytes=size.value, planes=store.planes)
+        workspace_bytes=size.value, planes=c.addressof(store.planes),
+        plane_count=store.info.plane_count)
     must(lib, lib.kvc_attend(program, index, c.byref(args)))
     for b in range(batch):
         for head in range(model.q_heads):

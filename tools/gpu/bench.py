@@ -174,8 +174,8 @@ class Store:
         self.page = self.info.get("page") or -(-longest // 64) * 64
         paged = self.info["layout"] == "paged"
         each = [-(-n // self.page) if paged else 1 for n in lengths]
-        self.outers = sum(each)
-        ids = torch.randperm(self.outers, dtype=torch.int32)
+        self.page_count = sum(each)
+        ids = torch.randperm(self.page_count, dtype=torch.int32)
         stride = max(each)
         table = torch.zeros(batch, stride, dtype=torch.int32)
         at = 0
@@ -199,7 +199,7 @@ class Store:
         heads = self.info["kv_heads"][1] - self.info["kv_heads"][0]
         new = lambda n: torch.empty(n, dtype=torch.uint8, device="cuda")
         if paged:
-            pool = new(self.outers * self.info["page_bytes"])
+            pool = new(self.page_count * self.info["page_bytes"])
             return [pool], [
                 kvc.Plane(pool.data_ptr() + p["page_offset"],
                           self.info["page_bytes"], p["head_stride"])
@@ -209,7 +209,7 @@ class Store:
             head, slot = p["head_stride"], self.page * p["token_stride"]
             if not head:
                 head, slot = slot, slot * heads
-            pools.append(new(self.outers * slot))
+            pools.append(new(self.page_count * slot))
             planes.append(kvc.Plane(pools[-1].data_ptr(), slot, head))
         return pools, planes
 
@@ -219,8 +219,8 @@ class Store:
         for b, n in enumerate(self.lengths):
             token = torch.arange(n)
             entry = token // self.page
-            outer = self.host_table[b][entry].long()
-            found.append(outer * self.page + token % self.page)
+            page_id = self.host_table[b][entry].long()
+            found.append(page_id * self.page + token % self.page)
         return torch.cat(found).cuda()
 
     def append(self, k, v, slots, planes):
@@ -230,7 +230,8 @@ class Store:
             k_row_stride=k.stride(0) * k.element_size(), v=v.data_ptr(),
             v_row_stride=v.stride(0) * v.element_size(),
             slot=slots.data_ptr(), slot_tokens=self.page,
-            outers=self.outers, stream=torch.cuda.current_stream().cuda_stream)
+            page_count=self.page_count,
+            stream=torch.cuda.current_stream().cuda_stream)
 
     def fill(self, k, v):
         rows = lambda x: torch.cat([x[b, :n] for b, n in
@@ -262,7 +263,7 @@ class Store:
                 out_row_stride=out.stride(0) * out.element_size(),
                 cu_q=cu_q.data_ptr(), kv_len=self.kv_len.data_ptr(),
                 table=self.table.data_ptr(), table_stride=self.stride,
-                outers=self.outers, slot_tokens=self.page,
+                page_count=self.page_count, slot_tokens=self.page,
                 workspace=workspace.data_ptr(), workspace_bytes=size)
             # Also keeps the memory that the arguments point to.
             functions.append(Attend(program, args,

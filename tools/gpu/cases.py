@@ -91,12 +91,12 @@ class Layout:
             self.page = -(-longest // 8) * 8 + 8  # capacity of a slot
             self.table_stride = 1
         used = [-(-n // self.page) if self.paged else 1 for n in case.tokens]
-        self.outers = sum(used) + 3
-        ids = rng.sample(range(self.outers), self.outers)
+        self.page_count = sum(used) + 3
+        ids = rng.sample(range(self.page_count), self.page_count)
         self.table = []
         for count in used:
             mine = [ids.pop() for _ in range(count)]
-            junk = [rng.choice([-1, 2 ** 31 - 1, self.outers])
+            junk = [rng.choice([-1, 2 ** 31 - 1, self.page_count])
                     for _ in range(self.table_stride - count)]
             self.table.append(mine + junk)
         self.pools, self.places = [], []
@@ -104,27 +104,27 @@ class Layout:
             self.place(info, plane)
 
     def place(self, info, plane):
-        """Appends (pool, offset, outer stride, head stride, token stride, row
+        """Appends (pool, offset, page stride, head stride, token stride, row
         bytes) of a plane."""
         token, row = plane["token_stride"], plane["token_bytes"]
         if self.paged:
             if not self.pools:
-                self.pools.append(self.outers * info["page_bytes"])
+                self.pools.append(self.page_count * info["page_bytes"])
             self.places.append((0, plane["page_offset"], info["page_bytes"],
                                 plane["head_stride"], token, row))
             return
         head, slot = plane["head_stride"], self.page * token
         if not head:
             head, slot = slot, slot * self.case.heads
-        self.pools.append(self.outers * slot)
+        self.pools.append(self.page_count * slot)
         self.places.append((len(self.pools) - 1, 0, slot, head, token, row))
 
     def at(self, plane, sequence, head, token):
         """(pool, begin, end) of a cached row."""
-        pool, offset, outer_stride, head_stride, token_stride, row = \
+        pool, offset, page_stride, head_stride, token_stride, row = \
             self.places[plane]
-        outer, inner = self.slot(sequence, token)
-        begin = (offset + outer * outer_stride + head * head_stride +
+        page_id, inner = self.slot(sequence, token)
+        begin = (offset + page_id * page_stride + head * head_stride +
                  inner * token_stride)
         return pool, begin, begin + row
 
@@ -134,11 +134,11 @@ class Layout:
 
     def planes(self, buffers, fault=None):
         planes = []
-        for pool, offset, outer_stride, head_stride, _, _ in self.places:
+        for pool, offset, page_stride, head_stride, _, _ in self.places:
             if fault == "page-stride":
-                outer_stride -= 64
+                page_stride -= 64
             planes.append(kvc.Plane(buffers[pool].address + offset,
-                                    outer_stride, head_stride))
+                                    page_stride, head_stride))
         return planes
 
 
@@ -180,14 +180,15 @@ class Placement:
                 if at else b"\xff" * size for at in tokens), writable=False)
         slots = []
         for at in tokens:
-            outer, inner = layout.slot(*at) if at else (-1, 0)
-            slots.append(outer * layout.page + inner if at else -1)
+            page_id, inner = layout.slot(*at) if at else (-1, 0)
+            slots.append(page_id * layout.page + inner if at else -1)
         slot = self.memory.upload(as_bytes("q", slots), writable=False)
         case.program.append(
             case.store, layout.planes(self.buffers), rows=len(tokens),
             k=data["K"].address, k_row_stride=case.row_bytes("K"),
             v=data["V"].address, v_row_stride=case.row_bytes("V"),
-            slot=slot.address, slot_tokens=layout.page, outers=layout.outers)
+            slot=slot.address, slot_tokens=layout.page,
+            page_count=layout.page_count)
 
     def owned(self):
         """(plane, sequence, head, token) of every cached row."""
@@ -277,7 +278,7 @@ class Placement:
         table = [entry for b in sequences for entry in layout.table[b]]
         lengths = [case.tokens[b] for b in sequences]
         if fault == "table":
-            table[0] = layout.outers + 100000
+            table[0] = layout.page_count + 100000
         if fault == "length":
             lengths[0] -= 1
         longest = max([1] + case.tokens)
@@ -292,7 +293,7 @@ class Placement:
             lse_row_stride=heads * 4, cu_q=given(as_bytes("i", cu_q)),
             kv_len=given(as_bytes("i", lengths)),
             table=given(as_bytes("i", table)), table_stride=layout.table_stride,
-            outers=0, slot_tokens=layout.page, workspace=workspace.address,
+            page_count=0, slot_tokens=layout.page, workspace=workspace.address,
             workspace_bytes=size)
         return self.take(memory.download(out), out_before,
                          memory.download(lse), lse_before, cu_q)

@@ -13,7 +13,7 @@ import ctypes as c
 import json
 import zipfile
 
-ABI, MAX_PLANES = 3, 8
+ABI = 3
 
 U32, U64, I32, I64, SIZE, PTR, TEXT = (
     c.c_uint32, c.c_uint64, c.c_int32, c.c_int64, c.c_size_t, c.c_void_p,
@@ -30,19 +30,20 @@ CudaOptions = struct("CudaOptions", [("size", SIZE), ("ordinal", I32),
                                      ("context", PTR)])
 SimOptions = struct("SimOptions", [("size", SIZE), ("target", TEXT),
                                    ("seed", U64), ("flags", U32)])
-Plane = struct("Plane", [("base", PTR), ("outer_stride", I64),
+Plane = struct("Plane", [("base", PTR), ("page_stride", I64),
                          ("head_stride", I64)])
 AppendArgs = struct("AppendArgs", [
     ("size", SIZE), ("rows", U32), ("k", PTR), ("k_row_stride", I64),
     ("v", PTR), ("v_row_stride", I64), ("slot", PTR), ("slot_tokens", I64),
-    ("outers", I64), ("planes", Plane * MAX_PLANES), ("stream", PTR)])
+    ("page_count", I64), ("planes", PTR), ("plane_count", U32),
+    ("stream", PTR)])
 AttendArgs = struct("AttendArgs", [
     ("size", SIZE), ("batch", U32), ("q", PTR), ("q_row_stride", I64),
     ("out", PTR), ("out_row_stride", I64), ("lse", PTR),
     ("lse_row_stride", I64), ("cu_q", PTR), ("kv_len", PTR), ("table", PTR),
-    ("table_stride", I64), ("outers", I64), ("slot_tokens", I64),
+    ("table_stride", I64), ("page_count", I64), ("slot_tokens", I64),
     ("workspace", PTR), ("workspace_bytes", SIZE),
-    ("planes", Plane * MAX_PLANES), ("stream", PTR), ("rows", U32),
+    ("planes", PTR), ("plane_count", U32), ("stream", PTR), ("rows", U32),
     ("max_queries", U32), ("max_kv_len", U32), ("max_kv_tokens", U64)])
 
 CacheOptions = struct("CacheOptions", [
@@ -294,8 +295,9 @@ class Program:
                      and kernel["min_queries"] <= 1), 0)
 
     def append(self, store, planes, **fields):
-        args = AppendArgs(size=c.sizeof(AppendArgs),
-                          planes=(Plane * MAX_PLANES)(*planes), **fields)
+        array = (Plane * len(planes))(*planes)
+        args = AppendArgs(size=c.sizeof(AppendArgs), planes=c.addressof(array),
+                          plane_count=len(planes), **fields)
         self.library.must(self.library.lib.kvc_append(self.handle, store,
                                                       c.byref(args)))
 
@@ -306,8 +308,11 @@ class Program:
         return size.value
 
     def attend_args(self, planes, **fields):
-        return AttendArgs(size=c.sizeof(AttendArgs),
-                          planes=(Plane * MAX_PLANES)(*planes), **fields)
+        array = (Plane * len(planes))(*planes)
+        args = AttendArgs(size=c.sizeof(AttendArgs), planes=c.addressof(array),
+                          plane_count=len(planes), **fields)
+        args.kept = array  # alive as long as the arguments
+        return args
 
     def attend(self, store, planes, **fields):
         self.launch(store, self.attend_args(planes, **fields))

@@ -24,13 +24,13 @@ def main():
     width = floats.WIDTH[model["dtype"]]
     rng = random.Random(1)
     pages = -(-tokens // info["page"])
-    outers = batch * pages
-    ids = rng.sample(range(outers), outers)
+    page_count = batch * pages
+    ids = rng.sample(range(page_count), page_count)
     with device.memory() as memory:
         # Pages of one random page's bytes: a profile does not mind.
         one = floats.random_rows(rng, model["dtype"],
                                  info["page_bytes"] // width)
-        pool = memory.upload(one * outers)
+        pool = memory.upload(one * page_count)
         planes = [kvc.Plane(pool.address + p["page_offset"],
                             info["page_bytes"], p["head_stride"])
                   for p in info["planes"]]

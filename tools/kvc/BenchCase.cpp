@@ -96,10 +96,12 @@ Case::Case(const kvc_program *program, const artifact::Manifest &manifest,
 void Case::placePlanes() {
   const size_t heads = store.headEnd - store.headBegin;
   pages = store.paged ? (shape.context + store.page - 1) / store.page : 1;
-  for (size_t i = 0; i < store.planes.size(); ++i) {
+  planes.resize(store.planes.size());
+  offsets.resize(planes.size());
+  for (size_t i = 0; i < planes.size(); ++i) {
     const artifact::PlaneInfo &plane = store.planes[i];
     if (store.paged) {
-      planes[i].outer_stride = int64_t(store.pageBytes);
+      planes[i].page_stride = int64_t(store.pageBytes);
       planes[i].head_stride = plane.headStride;
       offsets[i] = plane.pageOffset;
       continue;
@@ -107,9 +109,9 @@ void Case::placePlanes() {
     size_t rows = size_t(shape.context) * plane.tokenStride;
     bool headMajor = plane.headStride == 0;
     planes[i].head_stride = int64_t(headMajor ? rows : plane.headStride);
-    planes[i].outer_stride = int64_t(headMajor ? rows * heads : rows);
+    planes[i].page_stride = int64_t(headMajor ? rows * heads : rows);
     offsets[i] = roundUp(placeBytes, 64);
-    placeBytes = offsets[i] + size_t(planes[i].outer_stride) * shape.batch;
+    placeBytes = offsets[i] + size_t(planes[i].page_stride) * shape.batch;
   }
   if (store.paged)
     placeBytes = pages * shape.batch * store.pageBytes;
@@ -133,8 +135,8 @@ void Case::placeRows() {
     for (unsigned b = 0; b < shape.batch; ++b)
       for (unsigned i = 0; i < shape.queries; ++i) {
         size_t token = shape.context - shape.queries + i;
-        int64_t outer = table[b * pages + token / page];
-        slot.push_back(outer * int64_t(page) + int64_t(token % page));
+        int64_t id = table[b * pages + token / page];
+        slot.push_back(id * int64_t(page) + int64_t(token % page));
       }
     return;
   }
@@ -206,7 +208,8 @@ bool Case::append() const {
   args.v_row_stride = element * model.kvHeads * model.headDimV;
   args.slot = slot.data();
   args.slot_tokens = shape.context;
-  std::copy(std::begin(planes), std::end(planes), args.planes);
+  args.planes = planes.data();
+  args.plane_count = uint32_t(planes.size());
   return kvc_append(program, storeIndex, &args).code == KVC_OK;
 }
 
@@ -228,13 +231,14 @@ bool Case::attend() {
   void *aligned = workspace.data();
   args.workspace_bytes = workspace.size();
   args.workspace = std::align(64, 0, aligned, args.workspace_bytes);
-  std::copy(std::begin(planes), std::end(planes), args.planes);
+  args.planes = planes.data();
+  args.plane_count = uint32_t(planes.size());
   return kvc_attend(program, storeIndex, &args).code == KVC_OK;
 }
 
 bool Case::call(Arena &arena) {
   uint8_t *place = arena.next(placeBytes);
-  for (size_t i = 0; i < store.planes.size(); ++i)
+  for (size_t i = 0; i < planes.size(); ++i)
     planes[i].base = place + offsets[i];
   if (op == Op::Append)
     return append();

@@ -70,9 +70,9 @@ private:
 
   size_t placeBytes = 0;
   double movedBytes = 0, flopCount = 0;
-  size_t pages = 0;                      ///< per sequence; 1 if contiguous
-  kvc_plane planes[KVC_MAX_PLANES] = {}; ///< bases are offsets into a place
-  size_t offsets[KVC_MAX_PLANES] = {};
+  size_t pages = 0; ///< per sequence; 1 if contiguous
+  std::vector<kvc_plane> planes;
+  std::vector<size_t> offsets; ///< of their bases in a place
 
   std::vector<uint8_t> q, k, v, out, workspace;
   std::vector<int32_t> cuQ, kvLen, table;

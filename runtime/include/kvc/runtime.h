@@ -37,9 +37,10 @@
  *   and q before these calls. q comes unscaled: kernels multiply logits by the
  *   model's softmax_scale.
  * - On a GPU, what holds rows, pages or a batch is device memory: every pointer
- *   in kvc_append_args and kvc_attend_args, what kvc_cache_append and
- *   kvc_cache_attend take, the arena, and what kvc_cache_view gives. Requests,
- *   accepted counts, options and results of other calls are host memory.
+ *   in kvc_append_args and kvc_attend_args but `planes`, what kvc_cache_append
+ * and kvc_cache_attend take, the arena, and what kvc_cache_view gives.
+ * Requests, accepted counts, options and results of other calls are host
+ * memory.
  * - kvc_device and kvc_program may be used from any thread. A kvc_cache is
  *   locked inside, unless created with KVC_SINGLE_OWNER.
  * - After create, no call below allocates heap memory, but for load and create
@@ -171,8 +172,8 @@ typedef struct kvc_cuda_options {
  * CUDA is needed otherwise. Null options are all defaults. KVC_DEVICE_ERROR if
  * there is no driver or no such GPU.
  *
- * On a GPU every pointer of kvc_append_args and kvc_attend_args is device
- * memory, the caller vouches for what it holds, and q, k, v and out have
+ * On a GPU every pointer of kvc_append_args and kvc_attend_args but `planes` is
+ * device memory, the caller vouches for what it holds, and q, k, v and out have
  * addresses and row strides that are multiples of 16 bytes; those of a plane
  * are of the largest power of two up to 16 that divides a head's token.
  * kvc_append and kvc_attend launch on `stream` and return; they may be captured
@@ -242,8 +243,6 @@ KVC_API void kvc_device_release(kvc_device *device);
 
 typedef struct kvc_program kvc_program;
 
-#define KVC_MAX_PLANES 8
-
 typedef struct kvc_model_info {
   size_t size;
   uint32_t layers, q_heads, kv_heads, head_dim_k, head_dim_v;
@@ -271,7 +270,7 @@ typedef struct kvc_store_info {
   uint32_t page_tokens;          /* 0: contiguous */
   uint64_t page_bytes;           /* of one layer; contiguous: 0 */
   uint32_t plane_count;
-  kvc_plane_info planes[KVC_MAX_PLANES];
+  const kvc_plane_info *planes; /* [plane_count]; live as long as the program */
 } kvc_store_info;
 
 /* An artifact is machine code: to load one from a stranger is to run his
@@ -308,14 +307,15 @@ KVC_API kvc_status kvc_program_get_store(const kvc_program *program,
 
 /*===--- kernels on the caller's buffers ----------------------------------===*/
 
-/* One plane of one layer: address of (outer, head, token) =
- * base + outer * outer_stride + head * head_stride + token * token_stride, with
- * the token stride of kvc_plane_info. `outer` is a page, or where the layout is
- * contiguous a sequence's slot; `head` counts from the store's first kv head.
- */
+/* One plane of one layer: address of (page, head, token) =
+ * base + page * page_stride + head * head_stride + token * token_stride, with
+ * the token stride of kvc_plane_info. Where the layout is contiguous, a
+ * sequence's slot is its one page; `head` counts from the store's first kv
+ * head. Arrays of planes are host memory on every device, and are read during
+ * the call. */
 typedef struct kvc_plane {
   void *base;
-  int64_t outer_stride, head_stride;
+  int64_t page_stride, head_stride; /* bytes */
 } kvc_plane;
 
 typedef struct kvc_append_args {
@@ -325,10 +325,11 @@ typedef struct kvc_append_args {
   int64_t k_row_stride;
   const void *v; /* [rows][kv_heads][head_dim_v] */
   int64_t v_row_stride;
-  const int64_t *slot; /* [rows]: outer * slot_tokens + token; < 0: skip */
-  int64_t slot_tokens; /* contiguous: capacity of a slot; paged: ignored */
-  int64_t outers;      /* slots must be below it; 0: the caller vouches */
-  kvc_plane planes[KVC_MAX_PLANES];
+  const int64_t *slot;     /* [rows]: page * its tokens + token; < 0: skip */
+  int64_t slot_tokens;     /* contiguous: capacity of a slot; paged: ignored */
+  int64_t page_count;      /* pages must be below it; 0: the caller vouches */
+  const kvc_plane *planes; /* [plane_count] in the order of kvc_store_info */
+  uint32_t plane_count;
   void *stream; /* GPU: a CUstream, null: the default stream */
 } kvc_append_args;
 
@@ -353,11 +354,12 @@ typedef struct kvc_attend_args {
                             ceil(kv_len / page) are never read. contiguous:
                             [batch] slots, table_stride 1 */
   int64_t table_stride;  /* entries */
-  int64_t outers;        /* table entries must be below it; 0: caller vouches */
+  int64_t page_count;    /* table entries must be below it; 0: caller vouches */
   int64_t slot_tokens;   /* contiguous: capacity of a slot; paged: ignored */
   void *workspace;       /* 64-byte aligned; contents never matter */
   size_t workspace_bytes;
-  kvc_plane planes[KVC_MAX_PLANES];
+  const kvc_plane *planes; /* [plane_count] in the order of kvc_store_info */
+  uint32_t plane_count;
   void *stream; /* GPU: a CUstream, null: the default stream */
   /* GPU: bounds of what cu_q and kv_len hold; the CPU reads those instead. */
   uint32_t rows;          /* of q, in all; 0: nothing is done */
@@ -486,8 +488,10 @@ typedef struct kvc_batch_view {
                             query sees them any more */
   int64_t table_stride;
   const int64_t *write_slot; /* [rows] */
-  int64_t outers, slot_tokens;
-  kvc_plane planes[KVC_MAX_PLANES]; /* of the layer that was asked for */
+  int64_t page_count, slot_tokens;
+  uint32_t plane_count;
+  const kvc_plane *planes; /* [plane_count] of the layer that was asked for, in
+                              host memory; live as long as the cache */
 } kvc_batch_view;
 KVC_API kvc_status kvc_cache_view(const kvc_cache *cache, kvc_step step,
                                   uint32_t store, uint32_t layer,

@@ -55,9 +55,9 @@ struct store {
   kvc_store_info info;
   kvc_model_info model;
   int64_t page; /* tokens of a page or slot */
-  int64_t outers, table_stride;
+  int64_t page_count, table_stride;
   int32_t *table;
-  kvc_plane planes[KVC_MAX_PLANES];
+  kvc_plane *planes;
 };
 
 /* All ones: NaN as f32, so that a byte that must not matter shows if it does.
@@ -74,14 +74,15 @@ static void place_planes(struct store *s) {
   int64_t heads = info->head_end - info->head_begin;
   char *pages = NULL;
   if (info->page_tokens)
-    pages = poisoned(s->outers * info->page_bytes);
+    pages = poisoned(s->page_count * info->page_bytes);
+  s->planes = calloc(info->plane_count, sizeof(kvc_plane));
   for (uint32_t i = 0; i < info->plane_count; ++i) {
     const kvc_plane_info *from = &info->planes[i];
     kvc_plane *to = &s->planes[i];
     to->head_stride = from->head_stride;
     if (pages) {
       to->base = pages + from->page_offset;
-      to->outer_stride = (int64_t)info->page_bytes;
+      to->page_stride = (int64_t)info->page_bytes;
       continue;
     }
     int64_t slot = s->page * from->token_stride;
@@ -89,8 +90,8 @@ static void place_planes(struct store *s) {
       to->head_stride = slot;
       slot *= heads;
     }
-    to->outer_stride = slot;
-    to->base = poisoned(s->outers * slot);
+    to->page_stride = slot;
+    to->base = poisoned(s->page_count * slot);
   }
 }
 
@@ -98,13 +99,13 @@ static void place_planes(struct store *s) {
 static void open_store(struct store *s) {
   s->page = s->info.page_tokens ? s->info.page_tokens : CAPACITY;
   s->table_stride = s->info.page_tokens ? CAPACITY / s->page : 1;
-  s->outers = BATCH * s->table_stride + 1;
+  s->page_count = BATCH * s->table_stride + 1;
   s->table = malloc(BATCH * s->table_stride * sizeof(int32_t));
   for (int32_t b = 0; b < BATCH; ++b)
     for (int32_t i = 0; i < s->table_stride; ++i) {
       int32_t at = (int32_t)(b * s->table_stride + i);
       int needed = (int64_t)i * s->page < kv_len[b];
-      s->table[at] = needed ? (int32_t)(s->outers - 1 - at) : INT32_MAX;
+      s->table[at] = needed ? (int32_t)(s->page_count - 1 - at) : INT32_MAX;
     }
   place_planes(s);
 }
@@ -112,9 +113,8 @@ static void open_store(struct store *s) {
 static const char *address(const struct store *s, uint32_t plane, int sequence,
                            int head, int token) {
   const kvc_plane *p = &s->planes[plane];
-  int64_t outer = s->table[sequence * s->table_stride + token / s->page];
-  return (const char *)p->base + outer * p->outer_stride +
-         head * p->head_stride +
+  int64_t id = s->table[sequence * s->table_stride + token / s->page];
+  return (const char *)p->base + id * p->page_stride + head * p->head_stride +
          token % s->page * s->info.planes[plane].token_stride;
 }
 
@@ -161,8 +161,9 @@ static void append(const kvc_program *program, uint32_t index,
                           .v_row_stride = (int64_t)(v_row * sizeof(float)),
                           .slot = slot,
                           .slot_tokens = s->page,
-                          .outers = s->outers};
-  memcpy(args.planes, s->planes, sizeof(args.planes));
+                          .page_count = s->page_count};
+  args.planes = s->planes;
+  args.plane_count = s->info.plane_count;
   must(kvc_append(program, index, &args), "kvc_append");
 
   row = 0;
@@ -257,11 +258,12 @@ static void attend(const kvc_program *program, uint32_t index,
                           .kv_len = kv_len,
                           .table = s->table,
                           .table_stride = s->table_stride,
-                          .outers = s->outers,
+                          .page_count = s->page_count,
                           .slot_tokens = s->page,
                           .workspace = poisoned(workspace ? workspace : 64),
                           .workspace_bytes = workspace};
-  memcpy(args.planes, s->planes, sizeof(args.planes));
+  args.planes = s->planes;
+  args.plane_count = s->info.plane_count;
   must(kvc_attend(program, index, &args), "kvc_attend");
   check_rows(s, q, out, lse);
   free(q), free(out), free(lse), free(args.workspace);

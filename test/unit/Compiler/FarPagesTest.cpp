@@ -35,7 +35,7 @@ constexpr const char *kContiguous = R"({"kvc": "0.1", "name": "far",
 /// Where pages or slots stand. Strides of 0 are as small as can be.
 struct Placement {
   int64_t first; ///< bytes to the first
-  int64_t outerStride, headStride;
+  int64_t pageStride, headStride;
 };
 constexpr int64_t kGiB = int64_t(1) << 30;
 constexpr Placement kNear = {0, 0, 0};
@@ -76,6 +76,7 @@ public:
   Placed(const Program &program, uint8_t *base, const Placement &placement)
       : program(program), info(*program.store(0)) {
     int64_t capacity = info.page_tokens ? info.page_tokens : kTokens, end = 0;
+    planes.resize(info.plane_count);
     for (uint32_t p = 0; p < info.plane_count; ++p) {
       const kvc_plane_info &plane = info.planes[p];
       int64_t head = plane.token_stride * capacity;
@@ -85,10 +86,9 @@ public:
       end += (head * kHeads + 63) / 64 * 64;
     }
     for (kvc_plane &plane : planes)
-      plane.outer_stride = placement.outerStride ? placement.outerStride : end;
+      plane.page_stride = placement.pageStride ? placement.pageStride : end;
     for (uint32_t i = 0; i < kPages; ++i)
-      table.push_back(
-          int32_t(placement.first / planes[0].outer_stride + 1 + i));
+      table.push_back(int32_t(placement.first / planes[0].page_stride + 1 + i));
   }
 
   Status append() {
@@ -105,7 +105,7 @@ public:
     args.k_row_stride = args.v_row_stride = kHeads * kDim * 2;
     args.slot = slots.data();
     args.slot_tokens = kTokens;
-    std::copy(std::begin(planes), std::end(planes), args.planes);
+    args.planes = planes.data(), args.plane_count = info.plane_count;
     return program.append(0, args);
   }
 
@@ -129,14 +129,14 @@ public:
     std::vector<uint8_t> workspace(args.workspace_bytes + 64);
     args.workspace = reinterpret_cast<void *>(
         (reinterpret_cast<uintptr_t>(workspace.data()) + 63) & ~uintptr_t(63));
-    std::copy(std::begin(planes), std::end(planes), args.planes);
+    args.planes = planes.data(), args.plane_count = info.plane_count;
     return program.attend(0, args);
   }
 
 private:
   const Program &program;
   kvc_store_info info;
-  kvc_plane planes[KVC_MAX_PLANES] = {};
+  std::vector<kvc_plane> planes;
   std::vector<int32_t> table;
 };
 

@@ -87,6 +87,9 @@ public:
         *program.attendWorkspace(0, 1, kStepTokens, uint32_t(tokens));
     workspace = nans(workspaceBytes);
     memory = nans(pages * info.page_bytes);
+    for (uint32_t p = 0; p < info.plane_count; ++p)
+      planes.push_back({memory.get() + info.planes[p].page_offset,
+                        int64_t(info.page_bytes), info.planes[p].head_stride});
     allow(memory.get(), pages * info.page_bytes);
     allow(workspace.get(), workspaceBytes);
     allow(table.data(), table.size() * 4);
@@ -109,7 +112,7 @@ public:
       slots[i] =
           table[(from + i) / kPage] * int64_t(kPage) + (from + i) % kPage;
     args.slot = slots.data();
-    planes(args.planes);
+    args.planes = planes.data(), args.plane_count = info.plane_count;
     return program.append(0, args);
   }
   Status attend(uint32_t tokens, uint32_t rows, Rows &q, Rows &out) {
@@ -123,7 +126,7 @@ public:
     args.table = table.data(), args.table_stride = int64_t(table.size());
     args.rows = rows, args.max_kv_len = tokens;
     args.workspace = workspace.get(), args.workspace_bytes = workspaceBytes;
-    planes(args.planes);
+    args.planes = planes.data(), args.plane_count = info.plane_count;
     return program.attend(0, args);
   }
 
@@ -132,15 +135,11 @@ private:
     kvc_sim_allow(device.get(), base, bytes, true);
     allowed.push_back(base);
   }
-  void planes(kvc_plane (&to)[KVC_MAX_PLANES]) const {
-    for (uint32_t p = 0; p < info.plane_count; ++p)
-      to[p] = {memory.get() + info.planes[p].page_offset,
-               int64_t(info.page_bytes), info.planes[p].head_stride};
-  }
 
   const Device &device;
   const Program &program;
   kvc_store_info info;
+  std::vector<kvc_plane> planes;
   std::vector<int32_t> table;
   std::vector<int64_t> slots;
   int32_t cuQ[2] = {}, length = 0;

@@ -92,9 +92,12 @@ Measured runAttend(const std::string &target, const Work &work) {
   args.kv_len = reinterpret_cast<int32_t *>(length.data);
   args.table = reinterpret_cast<int32_t *>(table.data);
   args.table_stride = kTokens / kPage;
+  kvc_plane planes[2];
   for (int plane = 0; plane < 2; ++plane)
-    args.planes[plane] = {cache.data + plane * kPage * kDim * 2,
-                          2 * kPage * kDim * 2, kPage * kDim * 2};
+    planes[plane] = {cache.data + plane * kPage * kDim * 2,
+                     2 * kPage * kDim * 2, kPage * kDim * 2};
+  args.planes = planes;
+  args.plane_count = 2;
   EXPECT_EQ(kvc_attend_workspace(program, 0, 1, args.rows, args.max_kv_len,
                                  &args.workspace_bytes)
                 .code,

@@ -92,7 +92,9 @@ TEST(Allocation, NoneOfKernelsOnAGpu) {
   append.k_row_stride = 64;
   append.v_row_stride = 128;
   append.slot = reinterpret_cast<int64_t *>(memory);
-  append.planes[0].base = append.planes[1].base = memory;
+  kvc_plane planes[] = {{memory, 0, 0}, {memory, 0, 0}};
+  append.planes = planes;
+  append.plane_count = 2;
   kvc_attend_args attend = {};
   attend.size = sizeof(attend);
   attend.batch = 3;
@@ -104,7 +106,8 @@ TEST(Allocation, NoneOfKernelsOnAGpu) {
   attend.cu_q = attend.kv_len = attend.table =
       reinterpret_cast<int32_t *>(memory);
   attend.workspace_bytes = size_t(1) << 30;
-  attend.planes[0].base = attend.planes[1].base = memory;
+  attend.planes = planes;
+  attend.plane_count = 2;
   uint32_t failed = 0;
   arm("");
   for (int round = 0; round < 10; ++round) {

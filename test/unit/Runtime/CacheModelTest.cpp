@@ -275,7 +275,7 @@ private:
           ASSERT_EQ(table[p], pages[p]) << "a live page moved";
         } else if (p < pagesFor(store, tokens)) {
           ASSERT_GE(table[p], 2);
-          ASSERT_LT(table[p], view.outers);
+          ASSERT_LT(table[p], view.page_count);
           ASSERT_TRUE(owner[store].insert({table[p], step.sequences[i]}).second)
               << "page " << table[p] << " has an owner";
           pages.push_back(table[p]);

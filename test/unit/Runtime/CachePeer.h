@@ -33,15 +33,15 @@ struct CacheTestPeer {
   static bool freeIsZero(const Cache &cache) {
     for (const auto &store : cache.stores) {
       const StoreLayout &layout = store->layout;
-      for (uint32_t outer = 0; outer < layout.outers; ++outer) {
-        bool used = layout.paged() ? outer == uint32_t(kSinkPage) ||
-                                         store->pool.isLive(int32_t(outer))
-                                   : cache.sequences[outer].isOpen();
+      for (uint32_t page = 0; page < layout.pages; ++page) {
+        bool used = layout.paged() ? page == uint32_t(kSinkPage) ||
+                                         store->pool.isLive(int32_t(page))
+                                   : cache.sequences[page].isOpen();
         for (uint32_t layer = 0; !used && layer < layout.layers(); ++layer) {
           const uint8_t *at = cache.arena + layout.offset +
                               layer * layout.layerBytes +
-                              outer * layout.outerBytes;
-          if (std::any_of(at, at + layout.outerBytes,
+                              page * layout.pageBytes;
+          if (std::any_of(at, at + layout.pageBytes,
                           [](uint8_t byte) { return byte; }))
             return false;
         }

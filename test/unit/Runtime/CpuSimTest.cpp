@@ -60,7 +60,8 @@ kvc_status append(Loaded &loaded, Buffers &buffers, uint32_t rows) {
   args.v = v.values.data();
   args.v_row_stride = v.stride();
   args.slot = slots.data();
-  std::copy_n(buffers.planes, 2, args.planes);
+  args.planes = buffers.planes;
+  args.plane_count = 2;
   return kvc_append(loaded.program, kPaged, &args);
 }
 

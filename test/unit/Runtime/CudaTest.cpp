@@ -150,7 +150,10 @@ TEST_F(Cuda, TheContextMayBeTheCallers) {
   args.size = sizeof(args);
   args.rows = 1;
   alignas(64) char memory[64];
-  args.k = args.v = args.planes[0].base = args.planes[1].base = memory;
+  kvc_plane planes[] = {{memory, 0, 0}, {memory, 0, 0}};
+  args.planes = planes;
+  args.plane_count = 2;
+  args.k = args.v = memory;
   args.k_row_stride = 64;
   args.v_row_stride = 128;
   int64_t slot = 0;
@@ -499,7 +502,10 @@ protected:
     args.batch = 2;
     args.rows = 400;
     args.max_kv_len = 1000;
-    args.q = args.out = args.planes[0].base = args.planes[1].base = address;
+    planes[0].base = planes[1].base = address;
+    args.planes = planes;
+    args.plane_count = 2;
+    args.q = args.out = address;
     args.q_row_stride = 128;
     args.out_row_stride = 256;
     args.cu_q = args.kv_len = args.table = static_cast<int32_t *>(address);
@@ -515,6 +521,7 @@ protected:
     Cuda::TearDown();
   }
 
+  kvc_plane planes[2] = {}; ///< of the arguments
   std::optional<Loaded> loaded;
   kvc_attend_args args = {};
   void *address = reinterpret_cast<void *>(0x1000); ///< that nobody reads

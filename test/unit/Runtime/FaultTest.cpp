@@ -326,7 +326,8 @@ void Script::direct(uint32_t layer, Rows &q) {
     args.workspace_bytes = bytes;
     args.rows = view.rows;
     args.max_kv_len = 64;
-    std::copy_n(view.planes, KVC_MAX_PLANES, args.planes);
+    args.planes = view.planes;
+    args.plane_count = view.plane_count;
     auto allow = [&](const void *base, size_t bytes) {
       make(
           "allow",

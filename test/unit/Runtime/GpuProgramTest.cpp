@@ -196,7 +196,10 @@ TEST(GpuPrograms, KernelsAreOrderedByQueryTokens) {
   args.cu_q = args.kv_len = args.table = fakeAddress<int32_t>(0x1000);
   args.workspace = fakeAddress<void>(0x1000);
   args.workspace_bytes = SIZE_MAX;
-  args.planes[0].base = args.planes[1].base = fakeAddress<void>(0x1000);
+  kvc_plane plane = {fakeAddress<void>(0x1000), 0, 0},
+            planes[] = {plane, plane};
+  args.planes = planes;
+  args.plane_count = 2;
   ASSERT_EQ(kvc_attend(loaded.program, kPaged, &args).code, KVC_OK)
       << kvc_error_text();
   ASSERT_EQ(notes.launches.size(), 2u);

@@ -30,9 +30,11 @@ struct Launches : testing::Test {
     args.v_row_stride = 144;
     args.slot = fakeAddress<int64_t>(0x30000);
     args.slot_tokens = 96;
-    args.outers = 10;
-    args.planes[0] = {fakeAddress<void>(0x40000), 768, 128};
-    args.planes[1] = {fakeAddress<void>(0x40100), 768, 256};
+    args.page_count = 10;
+    planes[0] = {fakeAddress<void>(0x40000), 768, 128};
+    planes[1] = {fakeAddress<void>(0x40100), 768, 256};
+    args.planes = planes;
+    args.plane_count = 2;
     args.stream = fakeAddress<void>(0x57);
     return args;
   }
@@ -50,11 +52,13 @@ struct Launches : testing::Test {
     args.kv_len = fakeAddress<int32_t>(0x50100);
     args.table = fakeAddress<int32_t>(0x50200);
     args.table_stride = 40;
-    args.outers = 10;
+    args.page_count = 10;
     args.slot_tokens = 96;
     args.workspace = fakeAddress<void>(kWorkspace);
-    args.planes[0] = {fakeAddress<void>(0x40000), 768, 128};
-    args.planes[1] = {fakeAddress<void>(0x40100), 768, 256};
+    planes[0] = {fakeAddress<void>(0x40000), 768, 128};
+    planes[1] = {fakeAddress<void>(0x40100), 768, 256};
+    args.planes = planes;
+    args.plane_count = 2;
     args.stream = fakeAddress<void>(0x58);
     args.rows = 20;
     args.max_kv_len = 100;
@@ -84,6 +88,7 @@ struct Launches : testing::Test {
 
   static constexpr uintptr_t kWorkspace = 0x1000000;
   Notes notes;
+  kvc_plane planes[2] = {}; ///< of the last arguments
   std::optional<Loaded> loaded;
 };
 
@@ -310,7 +315,7 @@ TEST_F(Launches, RowsAndPlanesMustBeAligned) {
                 "`out`: a GPU expects address and row stride to be multiples "
                 "of 16, found 0x20000 and 264");
   args = attendArgs();
-  args.planes[1].head_stride = 264;
+  planes[1].head_stride = 264;
   expectRefused(attend(args), "`planes[1]`: a GPU expects base and strides to "
                               "be multiples of 16");
   kvc_append_args append = appendArgs();
@@ -324,7 +329,7 @@ TEST_F(Launches, RowsAndPlanesMustBeAligned) {
                 "`v`: a GPU expects address and row stride to be multiples of "
                 "16, found 0x20000 and 132");
   append = appendArgs();
-  append.planes[0].base = fakeAddress<void>(0x40008);
+  planes[0].base = fakeAddress<void>(0x40008);
   expectRefused(this->append(append),
                 "`planes[0]`: a GPU expects base and strides to be multiples "
                 "of 16");

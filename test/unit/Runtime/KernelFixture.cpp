@@ -18,34 +18,34 @@ Buffers::Buffers(Loaded &loaded, uint32_t store, uint8_t fill)
     : loaded(loaded), store(store) {
   info.size = sizeof(info);
   EXPECT_EQ(kvc_program_get_store(loaded.program, store, &info).code, KVC_OK);
-  uint64_t outer = info.page_bytes;
+  uint64_t page = info.page_bytes;
   uint64_t offsets[2] = {info.planes[0].page_offset,
                          info.planes[1].page_offset};
   if (!info.page_tokens) {
     offsets[1] = aligned(kCapacity * info.planes[0].token_stride);
-    outer = offsets[1] + aligned(kCapacity * info.planes[1].token_stride);
+    page = offsets[1] + aligned(kCapacity * info.planes[1].token_stride);
   }
-  bytes = kOuters * outer;
+  bytes = kPages * page;
   memory = allocate(bytes);
   std::memset(memory.get(), fill, bytes);
   for (int i = 0; i < 2; ++i) {
     int64_t head = info.planes[i].head_stride;
-    planes[i] = {memory.get() + offsets[i], int64_t(outer),
+    planes[i] = {memory.get() + offsets[i], int64_t(page),
                  head ? head : kCapacity * info.planes[i].token_stride};
   }
 }
 
-History Buffers::write(const std::vector<int32_t> &outers, uint32_t length,
+History Buffers::write(const std::vector<int32_t> &pages, uint32_t length,
                        uint32_t seed) {
   Rows k = Rows::random(length, kHeads, kDimK, seed);
   Rows v = Rows::random(length, kHeads, kDimV, seed + 1);
   History history;
   std::vector<int64_t> slots;
-  int64_t tokens = tokensPerOuter();
+  int64_t tokens = tokensPerPage();
   for (uint32_t t = 0; t < length; ++t) {
     history.k.push_back({k.row(t), k.row(t) + k.width});
     history.v.push_back({v.row(t), v.row(t) + v.width});
-    slots.push_back(outers[t / tokens] * tokens + t % tokens);
+    slots.push_back(pages[t / tokens] * tokens + t % tokens);
   }
   kvc_append_args args = {};
   args.size = sizeof(args);
@@ -56,8 +56,9 @@ History Buffers::write(const std::vector<int32_t> &outers, uint32_t length,
   args.v_row_stride = v.stride();
   args.slot = slots.data();
   args.slot_tokens = tokens;
-  args.outers = kOuters;
-  std::copy_n(planes, 2, args.planes);
+  args.page_count = kPages;
+  args.planes = planes;
+  args.plane_count = 2;
   Lent lent(loaded);
   lent.reads(k.values);
   lent.reads(v.values);
@@ -69,19 +70,19 @@ History Buffers::write(const std::vector<int32_t> &outers, uint32_t length,
 }
 
 Batch::Batch(Buffers &buffers, uint32_t seed) : buffers(buffers), random(seed) {
-  for (int32_t i = 0; i < kOuters; ++i)
-    freeOuters.push_back(i);
-  std::shuffle(freeOuters.begin(), freeOuters.end(), random);
+  for (int32_t i = 0; i < kPages; ++i)
+    freePages.push_back(i);
+  std::shuffle(freePages.begin(), freePages.end(), random);
 }
 
 void Batch::add(int32_t queries, int32_t length, uint32_t seed) {
   Sequence s = {queries, length, {}, {}, Rows(0, 0, 0)};
-  int64_t tokens = buffers.tokensPerOuter();
+  int64_t tokens = buffers.tokensPerPage();
   for (int64_t t = 0; t < length; t += tokens) {
-    s.outers.push_back(freeOuters.back());
-    freeOuters.pop_back();
+    s.pages.push_back(freePages.back());
+    freePages.pop_back();
   }
-  s.history = buffers.write(s.outers, uint32_t(length), seed);
+  s.history = buffers.write(s.pages, uint32_t(length), seed);
   s.q = Rows::random(uint32_t(queries), kQueryHeads, kDimK, seed + 2);
   sequences.push_back(std::move(s));
 }
@@ -98,7 +99,7 @@ Result Batch::attend(const Change &change) {
     size_t row = table.size();
     // Entries past the end are never read.
     table.resize(row + size_t(stride), -12345);
-    std::copy(s.outers.begin(), s.outers.end(), table.begin() + row);
+    std::copy(s.pages.begin(), s.pages.end(), table.begin() + row);
   }
   Result result;
   auto rows = uint32_t(cuQ.back());
@@ -125,13 +126,15 @@ Result Batch::attend(const Change &change) {
   args.kv_len = kvLen.data();
   args.table = table.data();
   args.table_stride = stride;
-  args.outers = kOuters;
+  args.page_count = kPages;
   args.slot_tokens = kCapacity;
   args.workspace = workspace.get();
   args.workspace_bytes = workspaceBytes;
   args.rows = rows;
   args.max_kv_len = longest;
-  std::copy_n(buffers.planes, 2, args.planes);
+  kvc_plane planes[] = {buffers.planes[0], buffers.planes[1]};
+  args.planes = planes;
+  args.plane_count = 2;
   change(args);
   Lent lent(buffers.loaded);
   lent.reads(q.values);

@@ -13,7 +13,7 @@
 namespace kvc::test {
 
 /// Pages or slots of Buffers, and tokens of a slot.
-inline constexpr int64_t kOuters = 64, kCapacity = 96;
+inline constexpr int64_t kPages = 64, kCapacity = 96;
 
 struct Free {
   void operator()(void *memory) const { std::free(memory); }
@@ -22,16 +22,24 @@ struct Free {
 using Memory = std::unique_ptr<uint8_t, Free>;
 Memory allocate(size_t bytes);
 
+/// The planes of a call that a fixture made, whose own they are.
+inline kvc_plane *planesOf(kvc_attend_args &args) {
+  return const_cast<kvc_plane *>(args.planes);
+}
+inline kvc_plane *planesOf(kvc_append_args &args) {
+  return const_cast<kvc_plane *>(args.planes);
+}
+
 /// A store's memory in the caller's hands, with sequences written into it.
 class Buffers {
 public:
   Buffers(Loaded &loaded, uint32_t store, uint8_t fill = 0);
 
-  int64_t tokensPerOuter() const {
+  int64_t tokensPerPage() const {
     return info.page_tokens ? info.page_tokens : kCapacity;
   }
-  /// Appends a sequence of `length` random tokens at `outers`.
-  History write(const std::vector<int32_t> &outers, uint32_t length,
+  /// Appends a sequence of `length` random tokens at `pages`.
+  History write(const std::vector<int32_t> &pages, uint32_t length,
                 uint32_t seed);
 
   Loaded &loaded;
@@ -39,12 +47,12 @@ public:
   kvc_store_info info = {};
   size_t bytes = 0;
   Memory memory;
-  kvc_plane planes[KVC_MAX_PLANES] = {};
+  kvc_plane planes[2] = {};
 };
 
 struct Sequence {
   int32_t queries, length;
-  std::vector<int32_t> outers;
+  std::vector<int32_t> pages;
   History history;
   Rows q{0, kQueryHeads, kDimK};
 };
@@ -66,7 +74,7 @@ struct Batch {
 
   Buffers &buffers;
   std::mt19937 random;
-  std::vector<int32_t> freeOuters;
+  std::vector<int32_t> freePages;
   std::vector<Sequence> sequences;
   int poison = 0xff; ///< NaN, of the workspace
 };

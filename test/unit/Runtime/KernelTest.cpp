@@ -161,11 +161,12 @@ TEST(Kernel, NegativeSlotsAreSkipped) {
   args.v = v.values.data();
   args.v_row_stride = v.stride();
   args.slot = slots;
-  args.outers = kOuters;
-  std::copy_n(buffers.planes, 2, args.planes);
+  args.page_count = kPages;
+  args.planes = buffers.planes;
+  args.plane_count = 2;
   EXPECT_EQ(kvc_append(loaded.program, kPaged, &args).code, KVC_OK);
   EXPECT_EQ(std::memcmp(before.data(), buffers.memory.get(), before.size()), 0);
-  slots[1] = kOuters * 4;
+  slots[1] = kPages * 4;
   EXPECT_EQ(kvc_append(loaded.program, kPaged, &args).code,
             KVC_INVALID_ARGUMENT);
   EXPECT_STREQ(kvc_error_text(), "`slot[1]`: expected below 64 * 4, found 256");
@@ -198,15 +199,21 @@ std::vector<WrongCase> wrongCases() {
       {"`lse_row_stride`: expected at least 16 bytes, found 0",
        [](kvc_attend_args &a) { a.lse_row_stride = 0; }},
       {"`planes[1]` (V codes of `paged`): expected a base, found null",
-       [](kvc_attend_args &a) { a.planes[1].base = nullptr; }},
+       [](kvc_attend_args &a) { planesOf(a)[1].base = nullptr; }},
       {"`planes[0]`: expected base and strides to be multiples of 4",
-       [](kvc_attend_args &a) { a.planes[0].head_stride += 1; }},
+       [](kvc_attend_args &a) { planesOf(a)[0].head_stride += 1; }},
+      {"`plane_count`: expected the 2 planes of `paged`, found 1",
+       [](kvc_attend_args &a) { a.plane_count = 1; }},
+      {"`plane_count`: expected the 2 planes of `paged`, found 3",
+       [](kvc_attend_args &a) { a.plane_count = 3; }},
+      {"`planes`: expected an array, found null",
+       [](kvc_attend_args &a) { a.planes = nullptr; }},
       {"`workspace`: expected 64-byte aligned memory, found (nil)",
        [](kvc_attend_args &a) { a.workspace = nullptr; }},
       {"`cu_q`, `kv_len` and `table`: expected arrays, found null",
        [](kvc_attend_args &a) { a.table = nullptr; }},
-      {"`outers`: expected 0 or more, found -1",
-       [](kvc_attend_args &a) { a.outers = -1; }},
+      {"`page_count`: expected 0 or more, found -1",
+       [](kvc_attend_args &a) { a.page_count = -1; }},
       {"`table_stride`: sequence 0 has 33 tokens, so expected at least 9 "
        "entries, found 8",
        [](kvc_attend_args &a) { a.table_stride = 8; }},
@@ -234,7 +241,7 @@ std::vector<WrongCase> wrongCases() {
          wrongTable[4 * 25 + 4] = 64;
          a.table = wrongTable;
        }},
-      {"kvc_attend_args: expected `size` to be 352, found 0",
+      {"kvc_attend_args: expected `size` to be 176, found 0",
        [](kvc_attend_args &a) { a.size = 0; }},
   };
 }
@@ -294,10 +301,10 @@ TEST(Kernel, OldAndNewCallersStructs) {
     if (!used)
       EXPECT_EQ(result.out, expected.out);
   }
-  // An older caller that knows of two planes only.
+  // An older caller that knows of no stream, nor of what comes after it.
   Result older = batch.attend([](kvc_attend_args &a) {
-    a.size = offsetof(kvc_attend_args, planes) + 2 * sizeof(kvc_plane);
-    std::memset(a.planes + 2, 0xff, sizeof(a.planes) - 2 * sizeof(kvc_plane));
+    a.size = offsetof(kvc_attend_args, stream);
+    std::memset(&a.stream, 0xff, sizeof(a) - a.size);
   });
   EXPECT_EQ(older.status.code, KVC_OK) << kvc_error_text();
   EXPECT_EQ(older.out, expected.out);

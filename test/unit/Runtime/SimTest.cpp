@@ -174,7 +174,8 @@ TEST(Sim, NegativeSlotsAreSkipped) {
   args.v = v.values.data();
   args.v_row_stride = v.stride();
   args.slot = slots;
-  std::copy_n(buffers.planes, 2, args.planes);
+  args.planes = buffers.planes;
+  args.plane_count = 2;
   ASSERT_EQ(kvc_append(loaded.program, kPaged, &args).code, KVC_OK)
       << kvc_error_text();
   EXPECT_EQ(std::memcmp(before.data(), buffers.memory.get(), before.size()), 0);
@@ -325,8 +326,9 @@ TEST(SimCache, FailedCreationLeavesTheCallersMemoryLent) {
   args.v = v.values.data();
   args.v_row_stride = v.stride();
   args.slot = &slot;
-  args.planes[0] = {arena.get(), 768, 128};
-  args.planes[1] = {arena.get() + 256, 768, 256};
+  kvc_plane planes[] = {{arena.get(), 768, 128}, {arena.get() + 256, 768, 256}};
+  args.planes = planes;
+  args.plane_count = 2;
   EXPECT_EQ(kvc_append(loaded.program, kPaged, &args).code, KVC_OK)
       << kvc_error_text();
 }
@@ -371,7 +373,8 @@ TEST(Sim, MemoryIsAllowedForReadingOrWritingUntilForgotten) {
   args.v = v.values.data();
   args.v_row_stride = v.stride();
   args.slot = &slot;
-  std::copy_n(buffers.planes, 2, args.planes);
+  args.planes = buffers.planes;
+  args.plane_count = 2;
   Lent lent(loaded);
   lent.reads(k.values);
   lent.reads(v.values);

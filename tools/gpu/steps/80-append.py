@@ -67,13 +67,13 @@ def views(store, copy):
     import torch
     info, pool = store.info, store.pools[copy][0]
     heads = info["kv_heads"][1] - info["kv_heads"][0]
-    whole = pool.view(torch.bfloat16).view(store.outers, -1)
+    whole = pool.view(torch.bfloat16).view(store.page_count, -1)
     found = []
     for plane in info["planes"]:
         begin = plane["page_offset"] // 2
         size = heads * store.page * plane["elements"]
         found.append(whole[:, begin:begin + size].view(
-            store.outers, heads, store.page, plane["elements"]))
+            store.page_count, heads, store.page, plane["elements"]))
     return found
 
 
