@@ -38,9 +38,9 @@ struct LowerToCpu : kvc::impl::LowerToCpuBase<LowerToCpu> {
   using LowerToCpuBase::LowerToCpuBase;
   void runOnOperation() override {
     auto found = cpu::findCpuTarget(target);
-    cpu::ScratchSizes scratch;
+    cpu::KernelNeedsMap needs;
     if (failed(setTarget(getOperation(), target, found)) ||
-        failed(cpu::lowerTileToCpu(getOperation(), *found, scratch)))
+        failed(cpu::lowerTileToCpu(getOperation(), *found, needs)))
       signalPassFailure();
   }
 };

@@ -56,6 +56,10 @@ struct PlaneGeometry {
   int64_t elements; ///< per (token, head)
   int64_t tokenStride;
   int64_t headStride;
+
+  llvm::StringRef role() const { return scales ? "scales" : "codes"; }
+  /// "K.codes"; no other plane of the store has it.
+  std::string name() const;
 };
 
 /// Whether a model may compute in `type`: f32, f16 or bf16.

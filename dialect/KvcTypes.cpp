@@ -50,6 +50,10 @@ LayoutAttrInterface CacheType::layout() const {
   return cast<LayoutAttrInterface>(getLayout());
 }
 
+std::string PlaneGeometry::name() const {
+  return (stringifyStreamKind(stream) + "." + role()).str();
+}
+
 SmallVector<PlaneGeometry, 4> CacheType::planes() const {
   SmallVector<PlaneGeometry, 4> planes;
   auto add = [&](StreamKind kind, bool scales, Type type, int64_t elements) {

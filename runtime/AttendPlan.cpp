@@ -13,9 +13,6 @@ static constexpr size_t kWaveBytes = 64u << 20;
 /// Keeps the work tiles of a wave well within 32 bits.
 static constexpr size_t kMaxWaveBytes = size_t(64) << 30;
 
-static constexpr size_t align(size_t bytes) {
-  return (bytes + 63) & ~size_t(63);
-}
 static int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 //===----------------------------------------------------------------------===//
@@ -178,38 +175,25 @@ bool AttendPlan::add(Wave &wave, const PlannedSequence &planned) {
   return true;
 }
 
-/// Points the kernel's arguments at the wave's batch.
-void AttendPlan::finish(Wave &wave) {
+/// Points the kernels at the wave's batch.
+void AttendPlan::finish(Wave &wave, Environment &words) {
   auto *base = static_cast<uint8_t *>(batch.workspace);
   Layout layout(batch.batch, scratchBytes);
-  KvcAttendArgs &args = wave.args;
-  args.cu_q = reinterpret_cast<int32_t *>(base);
-  args.kv_len = reinterpret_cast<int32_t *>(base + layout.kvLen);
-  args.split_row = reinterpret_cast<int64_t *>(base + layout.splitRow);
-  args.partial_lse = reinterpret_cast<float *>(base + layout.partials);
-  args.partial_o = reinterpret_cast<float *>(
-      base + layout.partials + align(size_t(splitRows) * sizeof(float)));
+  words.set(Word::CuQ, base);
+  words.set(Word::KvLen, base + layout.kvLen);
+  words.set(Word::SplitRow, base + layout.splitRow);
+  words.set(Word::PartialLse, base + layout.partials);
+  words.set(Word::PartialO,
+            base + layout.partials + align(size_t(splitRows) * sizeof(float)));
   wave.sequences = reinterpret_cast<PlannedSequence *>(base + layout.planned);
 }
 
-bool AttendPlan::next(Wave &wave) {
+bool AttendPlan::next(Wave &wave, Environment &words) {
   wave = Wave();
   used = 0;
   splitRows = 0;
-  wave.args.q = batch.q;
-  wave.args.q_row_stride = batch.q_row_stride;
-  wave.args.out = batch.out;
-  wave.args.out_row_stride = batch.out_row_stride;
-  wave.args.lse = batch.lse;
-  wave.args.lse_row_stride = batch.lse_row_stride;
-  wave.args.table_stride = batch.table_stride;
-  for (uint32_t plane = 0; plane < batch.plane_count; ++plane) {
-    const kvc_plane &from = batch.planes[plane];
-    wave.args.planes[plane] = {static_cast<uint8_t *>(from.base),
-                               from.page_stride, from.head_stride};
-  }
   if (nextSequence < batch.batch)
-    wave.args.table = batch.table + nextSequence * batch.table_stride;
+    words.set(Word::Table, batch.table + nextSequence * batch.table_stride);
   while (nextSequence < batch.batch) {
     int32_t n = queries(nextSequence);
     PlannedSequence planned = plan(nextSequence, nextRow, n);
@@ -229,7 +213,7 @@ bool AttendPlan::next(Wave &wave) {
     nextSequence += end == n;
     break;
   }
-  finish(wave);
+  finish(wave, words);
   return wave.count != 0;
 }
 

@@ -19,13 +19,14 @@
 #define KVC_RUNTIME_ATTENDPLAN_H
 
 #include "lib/Artifact/KernelAbi.h"
-#include "lib/Artifact/Manifest.h"
+#include "runtime/Environment.h"
 
 #include <cstddef>
 
-struct kvc_attend_args;
-
 namespace kvc::rt {
+
+/// To whole cache lines.
+constexpr size_t align(size_t bytes) { return (bytes + 63) & ~size_t(63); }
 
 /// An attend kernel of a store, as the planner sees it.
 struct AttendVariant {
@@ -77,10 +78,8 @@ struct PlannedSequence {
 };
 
 /// A run of sequences, or a run of one sequence's query blocks, whose partial
-/// results are in the workspace at the same time. `args` has them as its whole
-/// batch.
+/// results are in the workspace at the same time.
 struct Wave {
-  KvcAttendArgs args;
   const PlannedSequence *sequences = nullptr;
   uint32_t count = 0;
   uint32_t workTiles = 0, merges = 0;
@@ -103,9 +102,10 @@ public:
   /// Where the workers' scratch is. 64-byte aligned.
   uint8_t *scratch() const;
 
-  /// Prepares the next wave; false if there is none. The workspace must have
-  /// required() bytes. A wave is valid until the next call.
-  bool next(Wave &wave);
+  /// Prepares the next wave and sets the words that make it the kernels' whole
+  /// batch; false if there is none. The workspace must have required() bytes. A
+  /// wave is valid until the next call.
+  bool next(Wave &wave, Environment &words);
 
   /// The work tile or merge of an index.
   static uint32_t workTile(const AttendShape &shape, const Wave &wave,
@@ -122,7 +122,7 @@ private:
   size_t bytes(const PlannedSequence &planned) const;
   int32_t rowsThatFit(uint32_t sequence) const;
   bool add(Wave &wave, const PlannedSequence &planned);
-  void finish(Wave &wave);
+  void finish(Wave &wave, Environment &words);
 
   const AttendShape &shape;
   const kvc_attend_args &batch;

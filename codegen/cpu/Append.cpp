@@ -12,8 +12,6 @@ using namespace kvc::cpu;
 
 namespace {
 
-constexpr int64_t kPlanes = offsetof(KvcAppendArgs, planes);
-
 class AppendKernel {
 public:
   explicit AppendKernel(Kernel &k) : k(k), kit(k.kit) {}
@@ -33,11 +31,9 @@ private:
 void AppendKernel::emit(ArrayRef<tile::StoredRow> rows) {
   Value begin = k.workTileField(offsetof(KvcWorkTile, begin));
   Value end = k.workTileField(offsetof(KvcWorkTile, end));
-  Value slots = kit.loadPtr(k.args, offsetof(KvcAppendArgs, slot));
+  Value slots = k.argPtr(Word::Slot);
   int64_t page = k.cache.layout().getPageTokens();
-  Value slotTokens =
-      page ? kit.i64(page)
-           : kit.loadI64(k.args, offsetof(KvcAppendArgs, slot_tokens));
+  Value slotTokens = page ? kit.i64(page) : k.argI64(Word::SlotTokens);
   kit.loop(begin, end, 1, [&](Value row) {
     Value slot = kit.loadI64(kit.at(slots, kit.mul(row, 8)), 0);
     Value wanted = kit.cmp(arith::CmpIPredicate::sge, slot, kit.i64(0));
@@ -56,11 +52,8 @@ void AppendKernel::emit(ArrayRef<tile::StoredRow> rows) {
 
 Value AppendKernel::source(StreamKind kind, Value row, Value head) {
   bool isK = kind == StreamKind::K;
-  Value base = kit.loadPtr(k.args, isK ? offsetof(KvcAppendArgs, k)
-                                       : offsetof(KvcAppendArgs, v));
-  Value stride =
-      kit.loadI64(k.args, isK ? offsetof(KvcAppendArgs, k_row_stride)
-                              : offsetof(KvcAppendArgs, v_row_stride));
+  Value base = k.argPtr(isK ? Word::K : Word::V);
+  Value stride = k.argI64(isK ? Word::KRowStride : Word::VRowStride);
   Value modelHead = kit.add(head, int64_t(k.store.getHeadBegin()));
   int64_t dim = k.cache.stream(kind).dim;
   return kit.at(kit.at(base, kit.mul(row, stride)),
@@ -68,9 +61,9 @@ Value AppendKernel::source(StreamKind kind, Value row, Value head) {
 }
 
 Value AppendKernel::target(unsigned plane, Value head) {
-  Value at = kit.at(k.planeBase(kPlanes, plane),
-                    kit.mul(outer, k.planeOuterStride(kPlanes, plane)));
-  at = kit.at(at, kit.mul(head, k.planeHeadStride(kPlanes, plane)));
+  Value at =
+      kit.at(k.planeBase(plane), kit.mul(outer, k.planePageStride(plane)));
+  at = kit.at(at, kit.mul(head, k.planeHeadStride(plane)));
   return kit.at(at, kit.mul(token, k.cache.planes()[plane].tokenStride));
 }
 

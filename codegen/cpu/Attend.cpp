@@ -15,8 +15,6 @@ using namespace kvc;
 using namespace kvc::cpu;
 using Pred = arith::CmpIPredicate;
 
-static constexpr int64_t kPlanes = offsetof(KvcAttendArgs, planes);
-
 AttendKernel::AttendKernel(Kernel &kernel, tile::AttendGraph graph)
     : k(kernel), kit(kernel.kit), graph(graph),
       schedule(kernel.op.getSchedule()), dimK(graph.k.dim()),
@@ -112,13 +110,10 @@ void AttendKernel::loadWorkTile() {
   tokensBegin = k.workTileField(offsetof(KvcWorkTile, begin));
   rowBegin = k.workTileField(offsetof(KvcWorkTile, row_begin));
   Value rowEnd = k.workTileField(offsetof(KvcWorkTile, row_end));
-  Value cu = kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, cu_q)),
-                    kit.mul(sequence, 4));
+  Value cu = kit.at(k.argPtr(Word::CuQ), kit.mul(sequence, 4));
   queries = kit.sub(kit.loadI32(cu, 4), kit.loadI32(cu, 0));
   Value length =
-      kit.loadI32(kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, kv_len)),
-                         kit.mul(sequence, 4)),
-                  0);
+      kit.loadI32(kit.at(k.argPtr(Word::KvLen), kit.mul(sequence, 4)), 0);
   posFirst = kit.add(kit.sub(length, queries), rowBegin);
   Value tokens = kit.sub(rowEnd, rowBegin);
   posLast = kit.add(kit.add(posFirst, tokens), -1);
@@ -129,15 +124,14 @@ void AttendKernel::loadWorkTile() {
   Value last = kit.max(kit.add(tokensEnd, -1), kit.i64(0));
   lastTile = kit.mul(kit.div(last, tileTokens), tileTokens);
   lastStep = kit.mul(kit.div(last, stepTokens), stepTokens);
-  Value stride = kit.loadI64(k.args, offsetof(KvcAttendArgs, table_stride));
-  table = kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, table)),
-                 kit.mul(kit.mul(sequence, stride), 4));
+  Value stride = k.argI64(Word::TableStride);
+  table = kit.at(k.argPtr(Word::Table), kit.mul(kit.mul(sequence, stride), 4));
   bool paged = k.cache.layout().getPageTokens();
   Value outer = paged ? Value() : kit.loadI32(table, 0);
   for (unsigned plane = 0; plane < planes.size(); ++plane) {
-    Value origin = kit.at(k.planeBase(kPlanes, plane),
-                          kit.mul(head, k.planeHeadStride(kPlanes, plane)));
-    Value stride = k.planeOuterStride(kPlanes, plane);
+    Value origin =
+        kit.at(k.planeBase(plane), kit.mul(head, k.planeHeadStride(plane)));
+    Value stride = k.planePageStride(plane);
     planeOrigin.push_back(paged ? origin
                                 : kit.at(origin, kit.mul(outer, stride)));
     planeOuter.push_back(stride);
@@ -375,12 +369,11 @@ void AttendKernel::emitTile(const TileRows &rows) {
 //===----------------------------------------------------------------------===//
 
 Value AttendKernel::queryRow(Value row) {
-  Value cu = kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, cu_q)),
-                    kit.mul(sequence, 4));
+  Value cu = kit.at(k.argPtr(Word::CuQ), kit.mul(sequence, 4));
   Value token =
       kit.add(kit.add(kit.loadI32(cu, 0), rowBegin), kit.div(row, group));
-  Value stride = kit.loadI64(k.args, offsetof(KvcAttendArgs, q_row_stride));
-  Value q = kit.loadPtr(k.args, offsetof(KvcAttendArgs, q));
+  Value stride = k.argI64(Word::QRowStride);
+  Value q = k.argPtr(Word::Q);
   Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
   Value qHead = kit.add(kit.mul(kvHead, group), kit.rem(row, group));
   return kit.at(kit.at(q, kit.mul(token, stride)),
@@ -395,8 +388,7 @@ Value AttendKernel::partialRow(Value row) {
 }
 
 Value AttendKernel::partialOutput(Value row) {
-  return kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, partial_o)),
-                kit.mul(partialRow(row), dimV * 4));
+  return kit.at(k.argPtr(Word::PartialO), kit.mul(partialRow(row), dimV * 4));
 }
 
 Value AttendKernel::storePartialLse(Value row, Value m, Value l) {
@@ -406,8 +398,7 @@ Value AttendKernel::storePartialLse(Value row, Value m, Value l) {
   Value log = math::Log2Op::create(kit.b, kit.loc, l);
   Value lse = kit.fmul(kit.fadd(m, log), kit.constant(M_LN2, one));
   kit.store(kit.select(empty, kit.constant(-INFINITY, one), lse),
-            kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, partial_lse)),
-                   kit.mul(partialRow(row), 4)));
+            kit.at(k.argPtr(Word::PartialLse), kit.mul(partialRow(row), 4)));
   Value inverse = kit.select(empty, zero, kit.fdiv(kit.constant(1, one), l));
   return kit.extract(inverse, 0);
 }

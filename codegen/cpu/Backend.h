@@ -3,6 +3,7 @@
 #define KVC_CODEGEN_CPU_BACKEND_H
 
 #include "dialect/tile/TileDialect.h"
+#include "lib/Artifact/Params.h"
 
 #include "llvm/ADT/StringMap.h"
 
@@ -45,15 +46,19 @@ std::vector<std::string> missingFeatures(const CpuTarget &target);
 /// The module attribute that planning reads.
 TargetAttr targetAttr(mlir::MLIRContext *context, const CpuTarget &target);
 
-/// Bytes of scratch per kernel, filled in by the lowering.
-using ScratchSizes = llvm::StringMap<uint64_t>;
+/// What a kernel is called with, filled in by the lowering.
+struct KernelNeeds {
+  uint64_t scratch = 0; ///< bytes
+  artifact::ParamBlock params;
+};
+using KernelNeedsMap = llvm::StringMap<KernelNeeds>; ///< by kernel name
 
 /// Replaces every tile.kernel of the module by a function on pointers
 /// (lib/Artifact/KernelAbi.h). Symbols become C names: "full.merge" is
 /// "kvc_full_merge".
 mlir::LogicalResult lowerTileToCpu(mlir::ModuleOp module,
                                    const CpuTarget &target,
-                                   ScratchSizes &scratch);
+                                   KernelNeedsMap &needs);
 std::string symbolName(llvm::StringRef kernel);
 
 /// To the LLVM dialect, in place.

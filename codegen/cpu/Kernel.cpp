@@ -1,10 +1,6 @@
 //===- Kernel.cpp - what every CPU kernel starts from ---------------------===//
 #include "codegen/cpu/Kernel.h"
 
-#include "lib/Artifact/KernelAbi.h"
-
-#include <cstddef>
-
 using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
@@ -69,23 +65,25 @@ int64_t ChannelPlan::unroll() const {
 Value Kernel::partialRow(Value sequence, Value splitIdx, Value queries,
                          Value query, Value qHead) {
   Value first =
-      kit.loadI64(kit.at(kit.loadPtr(args, offsetof(KvcAttendArgs, split_row)),
-                         kit.mul(sequence, 8)),
-                  0);
+      kit.loadI64(kit.at(argPtr(Word::SplitRow), kit.mul(sequence, 8)), 0);
   Value row = kit.add(kit.mul(splitIdx, queries), query);
   return kit.add(kit.add(first, kit.mul(row, cache.getHeads() * group())),
                  qHead);
 }
 
-Value Kernel::planeBase(int64_t planesOffset, unsigned plane) {
-  return kit.loadPtr(args, planesOffset + plane * sizeof(KvcPlane) +
-                               offsetof(KvcPlane, base));
+Value Kernel::argPtr(Word what, StringRef of) {
+  return kit.loadPtr(args, params.offsetOf(what, of));
 }
-Value Kernel::planeOuterStride(int64_t planesOffset, unsigned plane) {
-  return kit.loadI64(args, planesOffset + plane * sizeof(KvcPlane) +
-                               offsetof(KvcPlane, outer_stride));
+Value Kernel::argI64(Word what, StringRef of) {
+  return kit.loadI64(args, params.offsetOf(what, of));
 }
-Value Kernel::planeHeadStride(int64_t planesOffset, unsigned plane) {
-  return kit.loadI64(args, planesOffset + plane * sizeof(KvcPlane) +
-                               offsetof(KvcPlane, head_stride));
+
+Value Kernel::planeBase(unsigned plane) {
+  return argPtr(Word::PlaneBase, cache.planes()[plane].name());
+}
+Value Kernel::planePageStride(unsigned plane) {
+  return argI64(Word::PlanePageStride, cache.planes()[plane].name());
+}
+Value Kernel::planeHeadStride(unsigned plane) {
+  return argI64(Word::PlaneHeadStride, cache.planes()[plane].name());
 }

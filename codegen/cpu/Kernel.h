@@ -4,10 +4,13 @@
 
 #include "codegen/cpu/Kit.h"
 #include "dialect/tile/TileDialect.h"
+#include "lib/Artifact/Params.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
 namespace kvc::cpu {
+
+using artifact::Word;
 
 /// Consecutive channels that a codec dequantizes at once.
 struct ChannelBlock {
@@ -71,6 +74,7 @@ public:
   CacheType cache;
   mlir::Type dtype;
   Scratch scratch;
+  artifact::ParamBlock params; ///< what the kernel has asked for
   mlir::Value args, workTile, scratchBase;
 
   TargetAttr target() {
@@ -85,16 +89,19 @@ public:
     return kit.loadI32(workTile, offset);
   }
 
-  /// Index of a query row among the partial results (KvcAttendArgs): `query`
+  /// Index of a query row among the partial results (Words.def): `query`
   /// of the sequence's `queries` query tokens, q head `qHead` of the store.
   mlir::Value partialRow(mlir::Value sequence, mlir::Value splitIdx,
                          mlir::Value queries, mlir::Value query,
                          mlir::Value qHead);
 
-  /// Fields of a plane in args; `planesOffset` is offsetof(Args, planes).
-  mlir::Value planeBase(int64_t planesOffset, unsigned plane);
-  mlir::Value planeOuterStride(int64_t planesOffset, unsigned plane);
-  mlir::Value planeHeadStride(int64_t planesOffset, unsigned plane);
+  /// A word of the parameter block, which has it from the first time on.
+  mlir::Value argPtr(Word what, llvm::StringRef of = "");
+  mlir::Value argI64(Word what, llvm::StringRef of = "");
+  /// Those of plane `plane` of cache.planes().
+  mlir::Value planeBase(unsigned plane);
+  mlir::Value planePageStride(unsigned plane);
+  mlir::Value planeHeadStride(unsigned plane);
 };
 
 /// Each lowers the body of one kind of kernel into the function that the

@@ -31,7 +31,7 @@ std::string kvc::cpu::symbolName(StringRef kernel) {
 }
 
 static LogicalResult lowerKernel(tile::KernelOp op, const CpuTarget &target,
-                                 ScratchSizes &scratch) {
+                                 KernelNeedsMap &needs) {
   auto store =
       SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
   OpBuilder b(op);
@@ -57,19 +57,25 @@ static LogicalResult lowerKernel(tile::KernelOp op, const CpuTarget &target,
   if (failed(result))
     return failure();
   func::ReturnOp::create(b, loc);
-  scratch[op.getSymName()] = kernel.scratch.bytes();
+  if (kernel.params.bytes() > artifact::kMaxParamBytes)
+    return op.emitError("`")
+           << op.getSymName() << "` needs a parameter block of "
+           << kernel.params.bytes() << " bytes, and takes at most "
+           << artifact::kMaxParamBytes;
+  needs[op.getSymName()] = {uint64_t(kernel.scratch.bytes()),
+                            std::move(kernel.params)};
   op.erase();
   return success();
 }
 
 LogicalResult kvc::cpu::lowerTileToCpu(ModuleOp module, const CpuTarget &target,
-                                       ScratchSizes &scratch) {
+                                       KernelNeedsMap &needs) {
   module.getContext()
       ->loadDialect<arith::ArithDialect, func::FuncDialect, LLVM::LLVMDialect,
                     math::MathDialect, scf::SCFDialect, vector::VectorDialect,
                     cf::ControlFlowDialect>();
   for (auto op : llvm::make_early_inc_range(module.getOps<tile::KernelOp>()))
-    if (failed(lowerKernel(op, target, scratch)))
+    if (failed(lowerKernel(op, target, needs)))
       return failure();
   // The stores have said all they know.
   for (auto store : llvm::make_early_inc_range(module.getOps<StoreOp>()))

@@ -29,8 +29,8 @@ public:
 private:
   void emitRow(Value row);
   Value splitRowIndex(Value splitIdx, Value row);
-  Value partial(int64_t field, Value index, int64_t bytes) {
-    return kit.at(kit.loadPtr(k.args, field), kit.mul(index, bytes));
+  Value partial(Word word, Value index, int64_t bytes) {
+    return kit.at(k.argPtr(word), kit.mul(index, bytes));
   }
   void storeOutput(Value row, Value inverse, Value sums);
   void storeLse(Value row, Value lse);
@@ -53,8 +53,7 @@ void MergeKernel::emit() {
   numSplits = k.workTileField(offsetof(KvcWorkTile, split_idx));
   rowBegin = k.workTileField(offsetof(KvcWorkTile, row_begin));
   Value rowEnd = k.workTileField(offsetof(KvcWorkTile, row_end));
-  Value cu = kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, cu_q)),
-                    kit.mul(sequence, 4));
+  Value cu = kit.at(k.argPtr(Word::CuQ), kit.mul(sequence, 4));
   firstQuery = kit.loadI32(cu, 0);
   queries = kit.sub(kit.loadI32(cu, 4), firstQuery);
   Value rows = kit.mul(kit.sub(rowEnd, rowBegin), group);
@@ -70,8 +69,8 @@ Value MergeKernel::splitRowIndex(Value splitIdx, Value row) {
 void MergeKernel::emitRow(Value row) {
   Type one = kit.vec(1);
   auto lseOf = [&](Value splitIdx) {
-    return kit.load(one, partial(offsetof(KvcAttendArgs, partial_lse),
-                                 splitRowIndex(splitIdx, row), 4));
+    return kit.load(one,
+                    partial(Word::PartialLse, splitRowIndex(splitIdx, row), 4));
   };
   auto f = [&](double value) { return kit.constant(value, one); };
   Value largest = kit.loop(kit.i64(0), numSplits, 1, ValueRange{f(-INFINITY)},
@@ -98,8 +97,8 @@ void MergeKernel::emitRow(Value row) {
         // The o of a split that saw nothing may be anything.
         Value none = kit.extract(isNone(splitLse), 0);
         Value nothing = kit.constant(0, kit.vec(8));
-        Value o = partial(offsetof(KvcAttendArgs, partial_o),
-                          splitRowIndex(splitIdx, row), dim * 4);
+        Value o =
+            partial(Word::PartialO, splitRowIndex(splitIdx, row), dim * 4);
         forChannels([&](Value c) {
           Value slot = kit.at(at, kit.mul(c, 4));
           Value x = kit.load(kit.vec(8), kit.at(o, kit.mul(c, 4)));
@@ -117,23 +116,22 @@ void MergeKernel::emitRow(Value row) {
 }
 
 void MergeKernel::storeLse(Value row, Value lse) {
-  Value base = kit.loadPtr(k.args, offsetof(KvcAttendArgs, lse));
+  Value base = k.argPtr(Word::Lse);
   Value null = LLVM::ZeroOp::create(kit.b, kit.loc, kit.ptr());
   Value wanted =
       LLVM::ICmpOp::create(kit.b, kit.loc, LLVM::ICmpPredicate::ne, base, null);
   Value query = kit.add(kit.add(firstQuery, rowBegin), kit.div(row, group));
   kit.when(wanted, [&] {
-    Value stride = kit.loadI64(k.args, offsetof(KvcAttendArgs, lse_row_stride));
+    Value stride = k.argI64(Word::LseRowStride);
     kit.store(lse, kit.at(kit.at(base, kit.mul(query, stride)),
                           kit.mul(qHead(row), 4)));
   });
 }
 
 void MergeKernel::storeOutput(Value row, Value inverse, Value from) {
-  Value stride = kit.loadI64(k.args, offsetof(KvcAttendArgs, out_row_stride));
+  Value stride = k.argI64(Word::OutRowStride);
   Value query = kit.add(kit.add(firstQuery, rowBegin), kit.div(row, group));
-  Value out = kit.at(kit.loadPtr(k.args, offsetof(KvcAttendArgs, out)),
-                     kit.mul(query, stride));
+  Value out = kit.at(k.argPtr(Word::Out), kit.mul(query, stride));
   out = kit.at(out, kit.mul(qHead(row), dim * k.dtypeBytes()));
   kit.loop(0, dim, 8, [&](Value c) {
     Value x = kit.load(kit.vec(8), kit.at(from, kit.mul(c, 4)));

@@ -51,9 +51,9 @@ void AppendKernel::emit(ArrayRef<tile::StoredRow> stored) {
   Value warp = k.gridWarp(kThreads / kWarpLanes);
   Value row = kit.div(warp, k.kvHeads());
   head = kit.sub(warp, kit.mul(row, k.kvHeads()));
-  Value rows = k.paramI32(offsetof(KvcGpuAppendParams, rows));
+  Value rows = k.paramI32(Word::Rows);
   kit.when(kit.cmp(arith::CmpIPredicate::ult, row, rows), [&] {
-    Value slots = k.paramPtr(offsetof(KvcAppendArgs, slot));
+    Value slots = k.paramPtr(Word::Slot);
     Value slot = kit.loadReadOnly(
         kit.b.getI64Type(), kit.ptr(slots, kit.mul(kit.extI64(row), 8)), 8);
     kit.when(kit.cmp(arith::CmpIPredicate::sge, slot, kit.i64(0)),
@@ -64,8 +64,7 @@ void AppendKernel::emit(ArrayRef<tile::StoredRow> stored) {
 void AppendKernel::emitRows(ArrayRef<tile::StoredRow> rows, Value row,
                             Value slot) {
   int64_t page = k.cache.layout().getPageTokens();
-  Value slotTokens =
-      page ? kit.i64(page) : k.paramI64(offsetof(KvcAppendArgs, slot_tokens));
+  Value slotTokens = page ? kit.i64(page) : k.paramI64(Word::SlotTokens);
   outer = page ? kit.div(slot, page) : kit.div(slot, slotTokens);
   token = kit.sub(slot, kit.mul(outer, slotTokens));
   // All loads before the first use: K and V are under way together.
@@ -83,10 +82,8 @@ StreamRow AppendKernel::loadRow(tile::StoredRow stored, Value row) {
                    cast<CodecAttrInterface>(stored.quantize.getCodecAttr()),
                    dim / kChannels,
                    {}};
-  Value base =
-      k.paramPtr(isK ? offsetof(KvcAppendArgs, k) : offsetof(KvcAppendArgs, v));
-  Value stride = k.paramI64(isK ? offsetof(KvcAppendArgs, k_row_stride)
-                                : offsetof(KvcAppendArgs, v_row_stride));
+  Value base = k.paramPtr(isK ? Word::K : Word::V);
+  Value stride = k.paramI64(isK ? Word::KRowStride : Word::VRowStride);
   Value modelHead = kit.add(head, int64_t(k.store.getHeadBegin()));
   Value from = kit.ptr(base, kit.mul(kit.extI64(row), stride));
   from = kit.ptr(from, kit.mul(modelHead, dim * k.dtypeBytes()));
@@ -104,8 +101,8 @@ StreamRow AppendKernel::loadRow(tile::StoredRow stored, Value row) {
 }
 
 Value AppendKernel::target(unsigned index) {
-  Kernel::Plane plane = k.plane(offsetof(KvcAppendArgs, planes), index);
-  Value at = kit.ptr(plane.base, kit.mul(outer, plane.outerStride));
+  Kernel::Plane plane = k.plane(index);
+  Value at = kit.ptr(plane.base, kit.mul(outer, plane.pageStride));
   at = kit.ptr(at, kit.mul(kit.extI64(head), plane.headStride));
   return kit.ptr(at, kit.mul(token, k.cache.planes()[index].tokenStride));
 }

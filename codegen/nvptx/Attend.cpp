@@ -11,9 +11,6 @@ using namespace kvc;
 using namespace kvc::nvptx;
 using arith::CmpIPredicate;
 
-static constexpr int64_t kPlanes = offsetof(KvcAttendArgs, planes);
-static constexpr int64_t kWork = offsetof(KvcGpuAttendParams, work);
-
 //===----------------------------------------------------------------------===//
 // What the kernel computes
 //===----------------------------------------------------------------------===//
@@ -173,8 +170,7 @@ LogicalResult AttendKernel::emit(LaunchInfo &launch) {
           : k.at(0, kit.add(kit.mul(warp, smemPipelineBytes), smemPipeline))
                 .base;
   Values carried = loader->beginKernel();
-  Value count = kit.loadReadOnly(
-      kit.i32(), k.paramPtr(kWork + offsetof(KvcGpuWorkTiles, count)), 4);
+  Value count = kit.loadReadOnly(kit.i32(), k.paramPtr(Word::WorkCount), 4);
   forWorkTiles(count, carried, [&](Value index, ValueRange carried) {
     return emitWorkTile(index, carried);
   });
@@ -237,9 +233,8 @@ void AttendKernel::syncSmemPipeline(Kit::CodeLoc here) {
 }
 
 void AttendKernel::loadWorkTile(Value index) {
-  Value from =
-      kit.ptr(k.paramPtr(kWork + offsetof(KvcGpuWorkTiles, work_tiles)),
-              kit.mul(kit.extI64(index), sizeof(KvcGpuWorkTile)));
+  Value from = kit.ptr(k.paramPtr(Word::WorkTiles),
+                       kit.mul(kit.extI64(index), sizeof(KvcGpuWorkTile)));
   auto words = [&](int64_t offset) {
     return kit.loadReadOnly(kit.vec(4, kit.i32()), kit.ptr(from, offset), 16);
   };
@@ -255,15 +250,14 @@ void AttendKernel::loadWorkTile(Value index) {
   current.rowBegin = kit.extract(what, 2);
   current.rowEnd = kit.extract(what, 3);
 
-  auto ofSequence = [&](int64_t field, int64_t entry) {
+  auto ofSequence = [&](Word word, int64_t entry) {
     Value at =
-        kit.ptr(k.paramPtr(field), kit.mul(kit.extI64(current.sequence), 4));
+        kit.ptr(k.paramPtr(word), kit.mul(kit.extI64(current.sequence), 4));
     return kit.loadReadOnly(kit.i32(), kit.ptr(at, 4 * entry), 4);
   };
-  current.firstQuery = ofSequence(offsetof(KvcAttendArgs, cu_q), 0);
-  current.queries =
-      kit.sub(ofSequence(offsetof(KvcAttendArgs, cu_q), 1), current.firstQuery);
-  Value length = ofSequence(offsetof(KvcAttendArgs, kv_len), 0);
+  current.firstQuery = ofSequence(Word::CuQ, 0);
+  current.queries = kit.sub(ofSequence(Word::CuQ, 1), current.firstQuery);
+  Value length = ofSequence(Word::KvLen, 0);
   current.posZero = kit.sub(length, current.queries);
   current.posFirst = position(kit.i32(0));
   auto lastBefore = [&](Value row) {
@@ -280,22 +274,22 @@ void AttendKernel::loadWorkTile(Value index) {
   }
   current.end = kit.min(kit.extract(where, 3), kit.add(current.posLast, 1));
 
-  Value tableStride = k.paramI64(offsetof(KvcAttendArgs, table_stride));
+  Value tableStride = k.paramI64(Word::TableStride);
   table =
-      kit.ptr(k.paramPtr(offsetof(KvcAttendArgs, table)),
+      kit.ptr(k.paramPtr(Word::Table),
               kit.mul(kit.mul(kit.extI64(current.sequence), tableStride), 4));
   bool paged = pageTokens != 0;
   Value outer = paged ? Value() : kit.loadReadOnly(kit.i32(), table, 4);
   origin.clear();
-  outerStride.clear();
+  pageStride.clear();
   for (unsigned i = 0; i < planes.size(); ++i) {
-    Kernel::Plane plane = k.plane(kPlanes, i);
+    Kernel::Plane plane = k.plane(i);
     Value at = kit.ptr(plane.base,
                        kit.mul(kit.extI64(current.head), plane.headStride));
     if (!paged)
-      at = kit.ptr(at, kit.mul(kit.extI64(outer), plane.outerStride));
+      at = kit.ptr(at, kit.mul(kit.extI64(outer), plane.pageStride));
     origin.push_back(at);
-    outerStride.push_back(plane.outerStride);
+    pageStride.push_back(plane.pageStride);
   }
 }
 
@@ -308,9 +302,8 @@ Value AttendKernel::queryRow(Value row) {
   Value own =
       kit.min(kit.add(current.rowBegin, row), kit.add(current.rowEnd, -1));
   Value query = kit.extI64(kit.add(current.firstQuery, kit.div(own, group)));
-  Value base = k.paramPtr(offsetof(KvcAttendArgs, q));
-  Value at = kit.ptr(
-      base, kit.mul(query, k.paramI64(offsetof(KvcAttendArgs, q_row_stride))));
+  Value base = k.paramPtr(Word::Q);
+  Value at = kit.ptr(base, kit.mul(query, k.paramI64(Word::QRowStride)));
   Value head =
       kit.add(kit.add(kit.mul(current.head, group), kit.rem(own, group)),
               k.firstQueryHead());

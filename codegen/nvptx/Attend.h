@@ -337,7 +337,7 @@ private:
   WorkTile current;
   int64_t lastCtaFlag; ///< in shared memory
   // Of the work tile.
-  llvm::SmallVector<mlir::Value, 4> origin, outerStride;
+  llvm::SmallVector<mlir::Value, 4> origin, pageStride;
   mlir::Value table;
   mlir::Value sinkTiles, recentBase; ///< see planTiles()
   size_t loaderCarried;              ///< values that `loader` carries

@@ -17,8 +17,6 @@ using namespace kvc::nvptx;
 using arith::CmpFPredicate;
 using arith::CmpIPredicate;
 
-static constexpr int64_t kWork = offsetof(KvcGpuAttendParams, work);
-
 /// All warps take the rows in turn.
 void AttendKernel::mergeWarpStates() {
   Value count = kit.sub(current.rowEnd, current.rowBegin);
@@ -69,18 +67,16 @@ void AttendKernel::mergeRow(Value row) {
   Value alone = kit.cmp(CmpIPredicate::eq, current.numSplits, kit.i32(1));
   Value head = qHead(row), query = kit.extI64(outputRow(row));
   Value modelHead = kit.add(head, k.firstQueryHead());
-  auto rowOf = [&](int64_t base, int64_t stride, int64_t bytes) {
+  auto rowOf = [&](Word base, Word stride, int64_t bytes) {
     Value at = kit.ptr(k.paramPtr(base), kit.mul(query, k.paramI64(stride)));
     return kit.ptr(at, kit.mul(modelHead, bytes));
   };
-  Value out =
-      rowOf(offsetof(KvcAttendArgs, out),
-            offsetof(KvcAttendArgs, out_row_stride), dimV * k.dtypeBytes());
+  Value out = rowOf(Word::Out, Word::OutRowStride, dimV * k.dtypeBytes());
   Value partialRow =
       k.partialRow(current.sequence, current.splitIdx, current.queries,
                    kit.div(kit.add(current.rowBegin, row), group), head);
-  Value partial = kit.ptr(k.paramPtr(offsetof(KvcAttendArgs, partial_o)),
-                          kit.mul(partialRow, dimV * 4));
+  Value partial =
+      kit.ptr(k.paramPtr(Word::PartialO), kit.mul(partialRow, dimV * 4));
   Value sums = kit.add(k.at(0, kit.mul(row, sumStride)).base, smemPipeline);
   kit.loop(lane, kit.i32(dimV / 4), kit.i32(kWarpLanes), [&](Value block) {
     Value at = kit.add(sums, kit.mul(block, 16));
@@ -105,17 +101,14 @@ void AttendKernel::mergeRow(Value row) {
     kit.when(
         alone,
         [&] {
-          Value base = k.paramI64(offsetof(KvcAttendArgs, lse));
+          Value base = k.paramI64(Word::Lse);
           Value wanted = kit.cmp(CmpIPredicate::ne, base, kit.i64(0));
           kit.when(wanted, [&] {
-            kit.store(lse,
-                      rowOf(offsetof(KvcAttendArgs, lse),
-                            offsetof(KvcAttendArgs, lse_row_stride), 4),
-                      4);
+            kit.store(lse, rowOf(Word::Lse, Word::LseRowStride, 4), 4);
           });
         },
         [&] {
-          Value base = k.paramPtr(offsetof(KvcAttendArgs, partial_lse));
+          Value base = k.paramPtr(Word::PartialLse);
           kit.store(lse, kit.ptr(base, kit.mul(partialRow, 4)), 4);
         });
   });
@@ -131,9 +124,8 @@ void AttendKernel::combineSplits() {
       Value blocks = kit.ceilDiv(kit.mul(current.queries, group), rows);
       Value perSplit = kit.mul(blocks, k.kvHeads());
       Value index = kit.sub(current.index, kit.mul(current.splitIdx, perSplit));
-      Value counter =
-          kit.ptr(k.paramPtr(kWork + offsetof(KvcGpuWorkTiles, split_counters)),
-                  kit.mul(kit.extI64(index), 4));
+      Value counter = kit.ptr(k.paramPtr(Word::WorkCounters),
+                              kit.mul(kit.extI64(index), 4));
       Value before = kit.op1(Ptx::AtomAddAcqRel, {counter, kit.i32(1)});
       kit.storeShared(before, k.at(lastCtaFlag));
     });

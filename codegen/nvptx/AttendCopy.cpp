@@ -73,7 +73,7 @@ Value AttendKernel::clampToken(Value token) {
 Value AttendKernel::rowAddress(unsigned plane, Value page, Value token) {
   Value base = origin[plane], within = token;
   if (pageTokens) {
-    base = kit.ptr(base, kit.mul(kit.extI64(page), outerStride[plane]));
+    base = kit.ptr(base, kit.mul(kit.extI64(page), pageStride[plane]));
     within = kit.rem(token, pageTokens);
   }
   return kit.ptr(base, kit.mul(kit.extI64(within), planes[plane].tokenStride));

@@ -4,6 +4,7 @@
 #define KVC_CODEGEN_NVPTX_BACKEND_H
 
 #include "dialect/tile/TileDialect.h"
+#include "lib/Artifact/Params.h"
 
 #include "llvm/ADT/StringMap.h"
 
@@ -38,14 +39,15 @@ struct LaunchInfo {
   /// Registers per thread at most; 0: the assembler's choice, which is often
   /// fewer than there are.
   int64_t registers = 0;
+  artifact::ParamBlock params = {}; ///< what it is given
 };
 using LaunchInfos = llvm::StringMap<LaunchInfo>; ///< by kernel name
 
-/// Replaces every tile.kernel of the module by an llvm.func on one of the
-/// structs of lib/Artifact/GpuAbi.h, and adds a plan kernel ("STORE.plan") for
-/// every store. Symbols become C names ("kvc_full_attend_decode"). Bodies are
-/// in scf, arith, vector and llvm, with the instructions of lib/Simt/Ops.def as
-/// inline assembly.
+/// Replaces every tile.kernel of the module by an llvm.func on a block of
+/// parameters (lib/Artifact/Params.h), and adds a plan kernel ("STORE.plan")
+/// for every store. Symbols become C names ("kvc_full_attend_decode"). Bodies
+/// are in scf, arith, vector and llvm, with the instructions of
+/// lib/Simt/Ops.def as inline assembly.
 mlir::LogicalResult lowerTileToGpu(mlir::ModuleOp module,
                                    const SmTarget &target, LaunchInfos &launch);
 std::string symbolName(llvm::StringRef kernel);

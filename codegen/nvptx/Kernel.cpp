@@ -1,8 +1,6 @@
 //===- Kernel.cpp - what every GPU kernel starts from ---------------------===//
 #include "codegen/nvptx/Kernel.h"
 
-#include <cstddef>
-
 using namespace mlir;
 using namespace kvc;
 using namespace kvc::nvptx;
@@ -11,21 +9,24 @@ using namespace kvc::nvptx;
 // Parameters
 //===----------------------------------------------------------------------===//
 
-Value Kernel::paramI32(int64_t offset) {
-  return kit.loadReadOnly(kit.i32(), kit.ptr(params, offset), 4);
+Value Kernel::paramI32(Word what, StringRef of) {
+  return kit.loadReadOnly(kit.i32(), paramAt(what, of), 4);
 }
-Value Kernel::paramI64(int64_t offset) {
-  return kit.loadReadOnly(kit.b.getI64Type(), kit.ptr(params, offset), 8);
+Value Kernel::paramI64(Word what, StringRef of) {
+  return kit.loadReadOnly(kit.b.getI64Type(), paramAt(what, of), 8);
 }
-Value Kernel::paramPtr(int64_t offset) {
-  return kit.loadReadOnly(kit.global(), kit.ptr(params, offset), 8);
+Value Kernel::paramPtr(Word what, StringRef of) {
+  return kit.loadReadOnly(kit.global(), paramAt(what, of), 8);
+}
+Value Kernel::paramAt(Word what, StringRef of) {
+  return kit.ptr(params, block.offsetOf(what, of));
 }
 
-Kernel::Plane Kernel::plane(int64_t planes, unsigned index) {
-  int64_t at = planes + index * sizeof(KvcPlane);
-  return {paramPtr(at + offsetof(KvcPlane, base)),
-          paramI64(at + offsetof(KvcPlane, outer_stride)),
-          paramI64(at + offsetof(KvcPlane, head_stride))};
+Kernel::Plane Kernel::plane(unsigned index) {
+  std::string name = cache.planes()[index].name();
+  return {paramPtr(Word::PlaneBase, name),
+          paramI64(Word::PlanePageStride, name),
+          paramI64(Word::PlaneHeadStride, name)};
 }
 
 //===----------------------------------------------------------------------===//
@@ -48,7 +49,7 @@ Value Kernel::gridWarp(int64_t warps) {
 
 Value Kernel::partialRow(Value sequence, Value splitIdx, Value queries,
                          Value query, Value qHead) {
-  Value base = paramPtr(offsetof(KvcAttendArgs, split_row));
+  Value base = paramPtr(Word::SplitRow);
   // The plan wrote it in an earlier kernel.
   Value first = kit.loadReadOnly(
       kit.b.getI64Type(), kit.ptr(base, kit.mul(kit.extI64(sequence), 8)), 8);

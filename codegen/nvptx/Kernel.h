@@ -18,6 +18,8 @@
 
 namespace kvc::nvptx {
 
+using artifact::Word;
+
 constexpr int64_t kWarpLanes = 32;
 
 /// The CTA's dynamic shared memory, carved up as the kernel asks.
@@ -53,8 +55,9 @@ public:
   const SmTarget &sm;
   Kit &kit;
   CacheType cache;
-  mlir::Type dtype;   ///< of the model; null if there is no op
-  mlir::Value params; ///< the struct of GpuAbi.h
+  mlir::Type dtype;           ///< of the model; null if there is no op
+  mlir::Value params;         ///< the block
+  artifact::ParamBlock block; ///< what the kernel has asked for
   SharedSpace shared;
 
   int64_t dtypeBytes() const { return dtype.getIntOrFloatBitWidth() / 8; }
@@ -65,17 +68,18 @@ public:
   int64_t firstQueryHead() { return int64_t(store.getHeadBegin()) * group(); }
 
   //===--- parameters -------------------------------------------------------//
-  // Offsets are offsetof(the struct, field); `args` is the first field of each.
-  mlir::Value paramI32(int64_t offset);
-  mlir::Value paramI64(int64_t offset);
+  // Words of the parameter block, which has them from the first time on.
+  /// The low half of a word.
+  mlir::Value paramI32(Word what, llvm::StringRef of = "");
+  mlir::Value paramI64(Word what, llvm::StringRef of = "");
   /// A pointer to global memory.
-  mlir::Value paramPtr(int64_t offset);
+  mlir::Value paramPtr(Word what, llvm::StringRef of = "");
 
   struct Plane {
-    mlir::Value base, outerStride, headStride; ///< pointer, i64, i64
+    mlir::Value base, pageStride, headStride; ///< pointer, i64, i64
   };
-  /// Plane `index` of cache.planes(); `planes` is offsetof(Args, planes).
-  Plane plane(int64_t planes, unsigned index);
+  /// Plane `index` of cache.planes().
+  Plane plane(unsigned index);
 
   //===--- threads ----------------------------------------------------------//
   mlir::Value thread() { return kit.threadId(); }
@@ -94,12 +98,15 @@ public:
     return {kit.add(kit.op1(Ptx::SmemBase, {}), bytes), offset};
   }
 
-  /// Index (i64) of a query row among the partial results (KvcAttendArgs):
+  /// Index (i64) of a query row among the partial results (Words.def):
   /// `query` of the sequence's `queries` query tokens, q head `qHead` of the
   /// store. All but the result are i32.
   mlir::Value partialRow(mlir::Value sequence, mlir::Value splitIdx,
                          mlir::Value queries, mlir::Value query,
                          mlir::Value qHead);
+
+private:
+  mlir::Value paramAt(Word what, llvm::StringRef of);
 };
 
 /// The splits of one query row.
@@ -128,7 +135,7 @@ struct PlanVariant {
 mlir::LogicalResult emitAttend(Kernel &kernel, LaunchInfo &launch);
 mlir::LogicalResult emitMerge(Kernel &kernel, LaunchInfo &launch);
 mlir::LogicalResult emitAppend(Kernel &kernel, LaunchInfo &launch);
-/// `variants` by minQueries, ascending, at most KVC_MAX_VARIANTS.
+/// `variants` by minQueries, ascending, at most artifact::kMaxAttends.
 void emitPlan(Kernel &kernel, llvm::ArrayRef<PlanVariant> variants,
               LaunchInfo &launch);
 

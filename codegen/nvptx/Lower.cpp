@@ -1,4 +1,4 @@
-//===- Lower.cpp - tile.kernel -> function on a parameter struct ----------===//
+//===- Lower.cpp - tile.kernel -> function on a parameter block -----------===//
 #include "codegen/nvptx/Backend.h"
 #include "codegen/nvptx/Kernel.h"
 
@@ -18,16 +18,14 @@ std::string kvc::nvptx::symbolName(StringRef kernel) {
   return name;
 }
 
-/// An empty kernel whose one parameter is a struct of that many bytes, by
-/// value.
+/// An empty kernel whose one parameter is a block, by value: finish() says of
+/// how many bytes.
 static LLVM::LLVMFuncOp createFunction(OpBuilder &b, Location loc,
-                                       StringRef kernel, int64_t paramBytes) {
+                                       StringRef kernel) {
   MLIRContext *context = b.getContext();
   auto type = LLVM::LLVMFunctionType::get(
       LLVM::LLVMVoidType::get(context), {LLVM::LLVMPointerType::get(context)});
   auto function = LLVM::LLVMFuncOp::create(b, loc, symbolName(kernel), type);
-  auto bytes = LLVM::LLVMArrayType::get(b.getI8Type(), paramBytes);
-  function.setArgAttr(0, "llvm.byval", TypeAttr::get(bytes));
   function.setArgAttr(0, "llvm.align", b.getI64IntegerAttr(8));
   // A loop that clears memory must not become a call of memset.
   function->setAttr("passthrough",
@@ -37,6 +35,27 @@ static LLVM::LLVMFuncOp createFunction(OpBuilder &b, Location loc,
   return function;
 }
 
+/// Ends the body of a kernel, which has asked for all that it needs. Fails,
+/// with an error at `op`, if that is more than a block holds.
+static LogicalResult finish(Operation *op, LLVM::LLVMFuncOp function,
+                            Kernel &kernel, StringRef name, LaunchInfo launch,
+                            LaunchInfos &launches) {
+  OpBuilder &b = kernel.kit.b;
+  LLVM::ReturnOp::create(b, op->getLoc(), ValueRange());
+  uint32_t bytes = kernel.block.bytes();
+  if (bytes > artifact::kMaxParamBytes)
+    return op->emitError("`")
+           << name << "` needs a parameter block of " << bytes
+           << " bytes, and a GPU takes " << artifact::kMaxParamBytes;
+  auto words = LLVM::LLVMArrayType::get(b.getI8Type(),
+                                        std::max(bytes, artifact::kWordBytes));
+  function.setArgAttr(0, "llvm.byval", TypeAttr::get(words));
+  launch.shared = kernel.shared.bytes();
+  launch.params = std::move(kernel.block);
+  launches[name] = std::move(launch);
+  return success();
+}
+
 static LogicalResult lowerKernel(tile::KernelOp op, const SmTarget &target,
                                  LaunchInfos &launches) {
   auto store =
@@ -44,21 +63,16 @@ static LogicalResult lowerKernel(tile::KernelOp op, const SmTarget &target,
   StringRef kind = op.getKind();
   OpBuilder b(op);
   Location loc = op.getLoc();
-  int64_t bytes = kind == "attend"  ? sizeof(KvcGpuAttendParams)
-                  : kind == "merge" ? sizeof(KvcGpuMergeParams)
-                                    : sizeof(KvcGpuAppendParams);
-  auto function = createFunction(b, loc, op.getSymName(), bytes);
+  auto function = createFunction(b, loc, op.getSymName());
   Kit kit(b, loc);
   Kernel kernel(op, store, target, kit, function.getArgument(0));
   LaunchInfo launch;
   LogicalResult result = kind == "attend"  ? emitAttend(kernel, launch)
                          : kind == "merge" ? emitMerge(kernel, launch)
                                            : emitAppend(kernel, launch);
-  if (failed(result))
+  if (failed(result) ||
+      failed(finish(op, function, kernel, op.getSymName(), launch, launches)))
     return failure();
-  LLVM::ReturnOp::create(b, loc, ValueRange());
-  launch.shared = kernel.shared.bytes();
-  launches[op.getSymName()] = launch;
   op.erase();
   return success();
 }
@@ -67,22 +81,19 @@ static LogicalResult emitStorePlan(StoreOp store,
                                    ArrayRef<PlanVariant> variants,
                                    const SmTarget &target,
                                    LaunchInfos &launches) {
-  if (variants.size() > KVC_MAX_VARIANTS)
+  if (variants.size() > artifact::kMaxAttends)
     return store.emitError("the GPU target plans at most ")
-           << KVC_MAX_VARIANTS << " attend kernels of a store, found "
+           << artifact::kMaxAttends << " attend kernels of a store, found "
            << variants.size();
   OpBuilder b(store);
   Location loc = store.getLoc();
   std::string name = (store.getSymName() + ".plan").str();
-  auto function = createFunction(b, loc, name, sizeof(KvcGpuPlanParams));
+  auto function = createFunction(b, loc, name);
   Kit kit(b, loc);
   Kernel kernel(nullptr, store, target, kit, function.getArgument(0));
   LaunchInfo launch;
   emitPlan(kernel, variants, launch);
-  LLVM::ReturnOp::create(b, loc, ValueRange());
-  launch.shared = kernel.shared.bytes();
-  launches[name] = launch;
-  return success();
+  return finish(store, function, kernel, name, launch, launches);
 }
 
 LogicalResult kvc::nvptx::lowerTileToGpu(ModuleOp module,

@@ -30,8 +30,8 @@ public:
   RowMerge(Kernel &k, const SplitsOfRow &row)
       : k(k), kit(k.kit), row(row), dim(k.cache.getDimV()),
         blocks(llvm::divideCeil(dim, kBlock)), lane(k.lane()),
-        partialO(k.paramPtr(offsetof(KvcAttendArgs, partial_o))),
-        partialLse(k.paramPtr(offsetof(KvcAttendArgs, partial_lse))) {}
+        partialO(k.paramPtr(Word::PartialO)),
+        partialLse(k.paramPtr(Word::PartialLse)) {}
   void emit();
 
 private:
@@ -141,22 +141,22 @@ void RowMerge::emit() {
 }
 
 void RowMerge::storeLse(Value lse) {
-  Value address = k.paramI64(offsetof(KvcAttendArgs, lse));
+  Value address = k.paramI64(Word::Lse);
   Value wanted = kit.cmp(arith::CmpIPredicate::ne, address, kit.i64(0));
   Value first = kit.cmp(arith::CmpIPredicate::eq, lane, kit.i32(0));
   kit.when(kit.and_(wanted, first), [&] {
-    Value stride = k.paramI64(offsetof(KvcAttendArgs, lse_row_stride));
-    Value to = kit.ptr(k.paramPtr(offsetof(KvcAttendArgs, lse)),
-                       kit.mul(kit.extI64(row.row), stride));
+    Value stride = k.paramI64(Word::LseRowStride);
+    Value to =
+        kit.ptr(k.paramPtr(Word::Lse), kit.mul(kit.extI64(row.row), stride));
     Value qHead = kit.add(row.qHead, k.firstQueryHead());
     kit.store(lse, kit.ptr(to, kit.mul(qHead, 4)), 4);
   });
 }
 
 void RowMerge::storeOutput(ValueRange sums, Value inverse) {
-  Value stride = k.paramI64(offsetof(KvcAttendArgs, out_row_stride));
-  Value to = kit.ptr(k.paramPtr(offsetof(KvcAttendArgs, out)),
-                     kit.mul(kit.extI64(row.row), stride));
+  Value stride = k.paramI64(Word::OutRowStride);
+  Value to =
+      kit.ptr(k.paramPtr(Word::Out), kit.mul(kit.extI64(row.row), stride));
   Value qHead = kit.add(row.qHead, k.firstQueryHead());
   to = kit.ptr(to, kit.mul(qHead, dim * k.dtypeBytes()));
   for (int64_t block = 0; block < blocks; ++block) {
@@ -176,7 +176,7 @@ void RowMerge::storeOutput(ValueRange sums, Value inverse) {
 /// before it.
 Value sequenceOf(Kernel &k, Value cu, Value row) {
   Kit &kit = k.kit;
-  Value batch = k.paramI32(offsetof(KvcGpuMergeParams, batch));
+  Value batch = k.paramI32(Word::Batch);
   Value zeros = LLVM::CountLeadingZerosOp::create(
       kit.b, kit.kernel, kit.i32(), batch, /*is_zero_poison=*/false);
   Value steps = kit.sub(kit.i32(32), zeros);
@@ -198,12 +198,12 @@ void emitRows(Kernel &k) {
   Value warp = k.gridWarp(kThreads / kWarpLanes);
   Value row = kit.div(warp, k.queryHeads());
   Value qHead = kit.sub(warp, kit.mul(row, k.queryHeads()));
-  Value cu = k.paramPtr(offsetof(KvcAttendArgs, cu_q));
+  Value cu = k.paramPtr(Word::CuQ);
   auto cuOf = [&](Value sequence) {
     return kit.loadReadOnly(kit.i32(),
                             kit.ptr(cu, kit.mul(kit.extI64(sequence), 4)), 4);
   };
-  Value rows = cuOf(k.paramI32(offsetof(KvcGpuMergeParams, batch)));
+  Value rows = cuOf(k.paramI32(Word::Batch));
   kit.when(kit.cmp(arith::CmpIPredicate::ult, row, rows), [&] {
     Value sequence = sequenceOf(k, cu, row);
     Value first = cuOf(sequence);
@@ -212,7 +212,7 @@ void emitRows(Kernel &k) {
     splits.first =
         k.partialRow(sequence, kit.i32(0), queries, kit.sub(row, first), qHead);
     splits.step = kit.mul(kit.extI64(queries), k.queryHeads());
-    splits.numSplits = k.paramI32(offsetof(KvcGpuMergeParams, num_splits));
+    splits.numSplits = k.paramI32(Word::NumSplits);
     splits.row = row;
     splits.qHead = qHead;
     emitMergeRow(k, splits);

@@ -66,11 +66,8 @@ private:
   Value addWorkTiles(Value x, Value y);
 
   Value capacityOf(size_t v) {
-    Value capacity = k.paramI32(at(v) + offsetof(KvcGpuWorkTiles, capacity));
+    Value capacity = k.paramI32(Word::WorkCapacity, artifact::attendName(v));
     return kit.min(capacity, kit.i32(kMostCapacity));
-  }
-  static int64_t at(size_t v) {
-    return offsetof(KvcGpuPlanParams, variants) + v * sizeof(KvcGpuWorkTiles);
   }
 
   Kernel &k;
@@ -89,21 +86,21 @@ private:
 //===----------------------------------------------------------------------===//
 
 PlanKernel::Sequence PlanKernel::loadSequence(Value index, Value inBatch) {
-  auto load = [&](int64_t field, Value i) {
-    Value base = k.paramPtr(field);
+  auto load = [&](Word word, Value i) {
+    Value base = k.paramPtr(word);
     return kit.loadReadOnly(kit.i32(), kit.ptr(base, kit.mul(kit.extI64(i), 4)),
                             4);
   };
   Kit::Values loaded = kit.choose(
       inBatch,
       [&] {
-        Value begin = load(offsetof(KvcGpuPlanParams, cu_q), index);
-        Value end = load(offsetof(KvcGpuPlanParams, cu_q), kit.add(index, 1));
-        Value length = load(offsetof(KvcGpuPlanParams, kv_len), index);
+        Value begin = load(Word::CuQ, index);
+        Value end = load(Word::CuQ, kit.add(index, 1));
+        Value length = load(Word::KvLen, index);
         return Kit::Values{kit.sub(end, begin), length};
       },
       [&] { return Kit::Values{kit.i32(0), kit.i32(0)}; });
-  Value longest = k.paramI32(offsetof(KvcGpuPlanParams, max_kv_len));
+  Value longest = k.paramI32(Word::MaxKvLen);
   // Rows of a kv head are counted in 32 bits.
   Value most = kit.i32(INT32_MAX / k.group());
   return {kit.max(kit.min(loaded[0], most), kit.i32(0)),
@@ -266,12 +263,11 @@ void PlanKernel::writeWorkTile(size_t v, Value first, Value index) {
                     splits.numSplits,
                     rowBegin,
                     kit.add(rowBegin, rowCount)};
-  Value to = kit.ptr(k.paramPtr(at(v) + offsetof(KvcGpuWorkTiles, work_tiles)),
+  Value to = kit.ptr(k.paramPtr(Word::WorkTiles, artifact::attendName(v)),
                      kit.mul(kit.extI64(index), sizeof(KvcGpuWorkTile)));
   kit.store(kit.concat(ArrayRef(fields).take_front(4)), to, 16);
   kit.store(kit.concat(ArrayRef(fields).drop_front(4)), kit.ptr(to, 16), 16);
-  Value splitCounters =
-      k.paramPtr(at(v) + offsetof(KvcGpuWorkTiles, split_counters));
+  Value splitCounters = k.paramPtr(Word::WorkCounters, artifact::attendName(v));
   kit.store(kit.i32(0), kit.ptr(splitCounters, kit.mul(kit.extI64(index), 4)),
             4);
 }
@@ -290,7 +286,7 @@ void PlanKernel::writeWorkTiles(size_t v, Value first, Value begin, Value end) {
 /// rows (i64) and the work tiles of each variant that came before.
 Kit::Values PlanKernel::emitRound(Value first, ValueRange carried) {
   Value index = kit.add(first, thread);
-  Value batch = k.paramI32(offsetof(KvcGpuPlanParams, batch));
+  Value batch = k.paramI32(Word::Batch);
   Value inBatch = kit.less(index, batch);
   Sequence sequence = loadSequence(index, inBatch);
   Value numSplits = kit.i32(1);
@@ -302,12 +298,12 @@ Kit::Values PlanKernel::emitRound(Value first, ValueRange carried) {
   Scan rowScan = scan(splitRows, rowTotals,
                       [&](Value x, Value y) { return kit.add(x, y); });
   Value splitRow = kit.add(carried[0], rowScan.before);
-  Value room = k.paramI64(offsetof(KvcGpuPlanParams, split_rows));
+  Value room = k.paramI64(Word::SplitRows);
   Value fits = kit.cmp(CmpIPredicate::sle, kit.add(splitRow, splitRows), room);
   // One split needs no room, even behind a sequence that found none.
   fits = kit.or_(fits, kit.cmp(CmpIPredicate::eq, splitRows, kit.i64(0)));
   kit.when(inBatch, [&] {
-    Value to = k.paramPtr(offsetof(KvcGpuPlanParams, split_row));
+    Value to = k.paramPtr(Word::SplitRow);
     kit.store(splitRow, kit.ptr(to, kit.mul(kit.extI64(index), 8)), 8);
   });
 
@@ -347,14 +343,14 @@ void PlanKernel::emit() {
   warp = k.warp();
   Kit::Values none{kit.i64(0)};
   none.append(variants.size(), kit.i32(0));
-  Value batch = k.paramI32(offsetof(KvcGpuPlanParams, batch));
+  Value batch = k.paramI32(Word::Batch);
   Kit::Values totals = kit.loop(kit.i32(0), batch, kit.i32(kThreads), none,
                                 [&](Value first, ValueRange carried) {
                                   return emitRound(first, carried);
                                 });
   kit.when(kit.cmp(CmpIPredicate::eq, thread, kit.i32(0)), [&] {
     for (size_t v = 0; v < variants.size(); ++v) {
-      Value count = k.paramPtr(at(v) + offsetof(KvcGpuWorkTiles, count));
+      Value count = k.paramPtr(Word::WorkCount, artifact::attendName(v));
       kit.store(kit.min(totals[v + 1], capacityOf(v)), count, 4);
     }
   });

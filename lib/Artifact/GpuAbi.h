@@ -1,9 +1,9 @@
 /*===- GpuAbi.h - how the runtime launches a generated GPU kernel -*- C -*-===//
  *
- * The contract between codegen/nvptx, which emits loads at these offsets, and
- * runtime/devices/Gpu, which fills the structs. A kernel takes one of these
- * structs by value as its only parameter; all pointers are the device's.
- * A change of any offset or meaning is a new KVC_GPU_ABI.
+ * The contract between codegen/nvptx and runtime/devices/Gpu, beside the words
+ * of a kernel's block (Params.h), which a kernel takes by value as its only
+ * parameter; all pointers are the device's. A change of any offset or meaning,
+ * a word's too, is a new KVC_GPU_ABI.
  *
  * An attend call is, on one stream: plan, then each attend kernel that some
  * sequence uses, with as many CTAs as there may be work tiles or as fit the GPU
@@ -16,8 +16,7 @@
 
 #include "lib/Artifact/KernelAbi.h"
 
-#define KVC_GPU_ABI 1
-#define KVC_MAX_VARIANTS 4
+#define KVC_GPU_ABI 2
 
 /* What a CTA does at a time: rows [row_begin, row_end) of one sequence and kv
  * head against the cached tokens [begin, end). Row r is query token r / group
@@ -31,57 +30,25 @@ typedef struct KvcGpuWorkTile {
   int32_t row_begin, row_end;
 } KvcGpuWorkTile;
 
-/* Work tiles of one attend kernel of a store. */
-typedef struct KvcGpuWorkTiles {
-  KvcGpuWorkTile *work_tiles; /* [capacity] */
-  int32_t *count;             /* [1]: how many the plan made */
-  uint32_t *split_counters;   /* [capacity]: CTAs of a row block that are done;
-                                 zeroed by the plan; indexed by the work tile of
-                                 the block's split 0 */
-  int32_t capacity;
-  int32_t reserved;
-} KvcGpuWorkTiles;
-
-/* plan: one CTA; writes the work tiles of all attend kernels of a store, in
- * order of sequence, split, kv head, row block (fastest), and split_row. A
- * sequence with n query tokens uses the kernel with the largest minQueries <=
- * n. Lengths are cut to max_kv_len, and work tiles and split rows that find no
- * room are left out: nothing is written out of bounds whatever the lengths are.
+/* Kinds of kernels:
+ *
+ * plan: one CTA; writes the work tiles of all attend kernels of a store, in
+ * order of sequence, split, kv head, row block (fastest), their counts, zeroed
+ * split counters, and split_row. A sequence with n query tokens uses the kernel
+ * with the largest minQueries <= n. Lengths are cut to max_kv_len, and work
+ * tiles and split rows that find no room are left out: nothing is written out
+ * of bounds whatever the lengths are.
+ *
+ * attend: CTA c takes the work tiles numbered c, c + gridDim, c + 2 gridDim ...
+ * Of a row block with several splits, the CTA that arrives last combines them
+ * in order of split.
+ *
+ * append: warp w of the grid encodes row w / kv heads of the batch for kv head
+ * w % kv heads (of the store), K and V.
+ *
+ * merge, for engines with splits of their own: warp w of the grid combines the
+ * num_splits splits of row w / q heads (of the store) of q and q head
+ * w % q heads.
  */
-typedef struct KvcGpuPlanParams {
-  const int32_t *cu_q;   /* [batch + 1] */
-  const int32_t *kv_len; /* [batch] */
-  int64_t *split_row;    /* [batch] */
-  int32_t batch;
-  int32_t max_kv_len;
-  int64_t split_rows; /* rows of partial_o */
-  KvcGpuWorkTiles variants[KVC_MAX_VARIANTS];
-} KvcGpuPlanParams;
-
-/* attend: as KvcAttendArgs says, for the tiles of `work`; CTA c takes those
- * numbered c, c + gridDim, c + 2 gridDim ... Of a row block with several
- * splits, the CTA that arrives last combines them in order of split. */
-typedef struct KvcGpuAttendParams {
-  KvcAttendArgs args;
-  KvcGpuWorkTiles work;
-} KvcGpuAttendParams;
-
-/* append: warp w of the grid encodes row w / kv heads of the batch for kv head
- * w % kv heads (of the store), K and V; `slot` as in KvcAppendArgs. */
-typedef struct KvcGpuAppendParams {
-  KvcAppendArgs args;
-  int32_t rows;
-  int32_t reserved;
-} KvcGpuAppendParams;
-
-/* merge, for engines with splits of their own: warp w of the grid combines the
- * `num_splits` splits of row w / q heads (of the store) of q and q head
- * w % q heads. Split p of query token i of sequence b is where KvcAttendArgs
- * says, with split_row and cu_q of this batch. */
-typedef struct KvcGpuMergeParams {
-  KvcAttendArgs args;
-  int32_t batch;
-  int32_t num_splits; /* of every sequence */
-} KvcGpuMergeParams;
 
 #endif /* KVC_LIB_ARTIFACT_GPUABI_H */

@@ -13,11 +13,16 @@ const WordInfo *kvc::artifact::findWord(std::string_view name) {
   return found == std::end(kWords) ? nullptr : found;
 }
 
+static constexpr std::string_view kAttend = "attend.";
+
+std::string kvc::artifact::attendName(size_t index) {
+  return std::string(kAttend) + std::to_string(index);
+}
+
 std::optional<uint32_t> kvc::artifact::attendOf(std::string_view of) {
-  constexpr std::string_view prefix = "attend.";
-  if (!of.starts_with(prefix))
+  if (!of.starts_with(kAttend))
     return std::nullopt;
-  std::string_view digits = of.substr(prefix.size());
+  std::string_view digits = of.substr(kAttend.size());
   uint32_t index = 0;
   auto [end, error] =
       std::from_chars(digits.data(), digits.data() + digits.size(), index);

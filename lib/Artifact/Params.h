@@ -86,6 +86,8 @@ inline constexpr uint32_t kWordCount = std::size(kWords);
 
 /// The word of a name; null if there is none.
 const WordInfo *findWord(std::string_view name);
+/// "attend.N".
+std::string attendName(size_t index);
 /// N of "attend.N"; nullopt if it is written in any other way.
 std::optional<uint32_t> attendOf(std::string_view of);
 

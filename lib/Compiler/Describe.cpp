@@ -31,7 +31,7 @@ static std::string typeName(Type type) {
 static artifact::PlaneInfo describePlane(const PlaneGeometry &plane) {
   artifact::PlaneInfo info;
   info.stream = stringifyStreamKind(plane.stream).str();
-  info.role = plane.scales ? "scales" : "codes";
+  info.role = plane.role().str();
   info.type = typeName(plane.type);
   info.elements = plane.elements;
   info.tokenBytes = plane.elements * plane.type.getIntOrFloatBitWidth() / 8;

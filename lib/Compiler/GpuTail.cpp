@@ -13,6 +13,8 @@ static void setLaunches(const nvptx::LaunchInfos &launches,
                         std::vector<KernelInfo> &kernels) {
   for (KernelInfo &kernel : kernels) {
     nvptx::LaunchInfo launch = launches.lookup(kernel.name);
+    kernel.paramBytes = launch.params.bytes();
+    kernel.params = launch.params.params();
     kernel.threads = uint32_t(launch.threads);
     kernel.sharedBytes = uint32_t(launch.shared);
   }

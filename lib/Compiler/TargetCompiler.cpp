@@ -187,11 +187,15 @@ void TargetCompiler::makeObject(ObjectJob &job,
 bool TargetCompiler::runCpu(ModuleOp module, const cpu::CpuTarget &target,
                             KernelSharing &sharing, TargetOutput &output) {
   clock.begin(Phase::Cpu);
-  cpu::ScratchSizes scratch;
-  if (failed(cpu::lowerTileToCpu(module, target, scratch)))
+  cpu::KernelNeedsMap needs;
+  if (failed(cpu::lowerTileToCpu(module, target, needs)))
     return unexplained(Level(Phase::Cpu));
-  for (artifact::KernelInfo &kernel : output.kernels)
-    kernel.scratchBytes = scratch.lookup(kernel.name);
+  for (artifact::KernelInfo &kernel : output.kernels) {
+    const cpu::KernelNeeds &of = needs[kernel.name];
+    kernel.scratchBytes = of.scratch;
+    kernel.paramBytes = of.params.bytes();
+    kernel.params = of.params.params();
+  }
   if (failed(sharing.bind(module, output.kernels)))
     return unexplained(Level(Phase::Cpu));
   clock.end();

@@ -28,8 +28,8 @@ HostStream::HostStream(const HostCache &cache, StreamKind kind)
 }
 
 HostRow HostStream::row(int64_t outer, int64_t head, int64_t token) const {
-  auto address = [&](const KvcPlane &plane, int64_t tokenStride) {
-    return plane.base + outer * plane.outer_stride + head * plane.head_stride +
+  auto address = [&](const HostPlane &plane, int64_t tokenStride) {
+    return plane.base + outer * plane.pageStride + head * plane.headStride +
            token * tokenStride;
   };
   return {address(codes, codesStride),

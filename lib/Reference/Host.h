@@ -8,7 +8,6 @@
 #define KVC_LIB_REFERENCE_HOST_H
 
 #include "dialect/KvcDialect.h"
-#include "lib/Artifact/KernelAbi.h"
 
 #include <vector>
 
@@ -34,11 +33,19 @@ struct Tensor {
   Tensor(llvm::ArrayRef<int64_t> shape, double fill);
 };
 
+/// Where one plane stands. Address of (page, head, token) = base + page *
+/// pageStride + head * headStride + token * the plane's token stride, where a
+/// sequence's slot is its page if the layout is contiguous.
+struct HostPlane {
+  uint8_t *base;
+  int64_t pageStride, headStride; ///< bytes
+};
+
 /// A view of one layer's part of a store. Plane i is plane i of
 /// `type.planes()`, which also gives its token stride.
 struct HostCache {
   CacheType type;
-  llvm::SmallVector<KvcPlane, 4> planes;
+  llvm::SmallVector<HostPlane, 4> planes;
   int64_t outers = 0;      ///< pages of the pool, or slots for sequences
   int64_t outerTokens = 0; ///< tokens of a page, or capacity of a slot
 };
@@ -60,7 +67,7 @@ public:
 
 private:
   StreamInfo info;
-  KvcPlane codes, scales;
+  HostPlane codes, scales;
   int64_t codesStride, scalesStride; ///< bytes between tokens
   bool hasScales;
 };

@@ -81,8 +81,8 @@ BatchImage::BatchImage(const CompiledStore &store,
   for (auto [plane, at, bytes] :
        llvm::zip(store.planes, cache.planes, planeBytes))
     for (int64_t outer = 0; outer < outers; ++outer)
-      fill(at.base + outer * at.outer_stride, bytes, plane.type,
-           placement.poison, random);
+      fill(at.base + outer * at.pageStride, bytes, plane.type, placement.poison,
+           random);
   if (placement.rows != Placement::Rows::None)
     place();
 }
@@ -142,7 +142,7 @@ void BatchImage::planPlanes(Random &random) {
   for (auto [plane, start] : llvm::zip(cache.planes, starts)) {
     plane.base = arena.data() + start;
     if (!scatter)
-      plane.outer_stride = end;
+      plane.pageStride = end;
   }
   cache.type = store.cache();
   cache.outers = outers;
@@ -151,9 +151,9 @@ void BatchImage::planPlanes(Random &random) {
 
 uint8_t *BatchImage::row(unsigned plane, unsigned sequence, int64_t head,
                          int64_t token) {
-  const KvcPlane &at = cache.planes[plane];
+  const reference::HostPlane &at = cache.planes[plane];
   int64_t outer = table[sequence * tableStride + token / outerTokens];
-  return at.base + outer * at.outer_stride + head * at.head_stride +
+  return at.base + outer * at.pageStride + head * at.headStride +
          token % outerTokens * store.planes[plane].tokenStride;
 }
 

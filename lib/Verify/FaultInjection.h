@@ -14,7 +14,7 @@ namespace kvc::verify {
 struct AttendMemory {
   BatchImage &image;
   std::vector<int32_t> kvLen, table;
-  llvm::SmallVector<KvcPlane, 4> planes;
+  llvm::SmallVector<reference::HostPlane, 4> planes;
   Buffer &q, &out, &lse;
   int64_t qStride, outStride, lseStride; ///< bytes
 };

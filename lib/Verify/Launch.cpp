@@ -41,9 +41,9 @@ static int64_t width(mlir::Type type) {
 
 /// As the runtime is given them.
 static llvm::SmallVector<kvc_plane, 4>
-planesOf(llvm::ArrayRef<KvcPlane> planes) {
-  return llvm::map_to_vector<4>(planes, [](const KvcPlane &plane) {
-    return kvc_plane{plane.base, plane.outer_stride, plane.head_stride};
+planesOf(llvm::ArrayRef<reference::HostPlane> planes) {
+  return llvm::map_to_vector<4>(planes, [](const reference::HostPlane &plane) {
+    return kvc_plane{plane.base, plane.pageStride, plane.headStride};
   });
 }
 

@@ -105,7 +105,8 @@ struct Job {
       : store(&store), workers(device.workers()), emulates(device.emulates()) {}
 
   const CpuStore *store;
-  const void *args = nullptr; ///< of the kernel
+  /// Of the attend kernels in their order, then of merge; or of append.
+  const uint64_t *const *blocks = nullptr;
   const Wave *wave = nullptr;
   uint32_t rows = 0; ///< append
   uint8_t *scratch = nullptr;
@@ -158,7 +159,7 @@ void attendTask(void *arg, uint32_t index, uint32_t worker) noexcept {
   FloatMode mode;
   uint32_t variant =
       AttendPlan::workTile(job.store->shape, *job.wave, index, workTile);
-  job.store->attend[variant](job.args, &workTile);
+  job.store->attend[variant].function(job.blocks[variant], &workTile);
   job.end("attend");
 }
 
@@ -169,7 +170,8 @@ void mergeTask(void *arg, uint32_t index, uint32_t worker) noexcept {
     return;
   FloatMode mode;
   AttendPlan::merge(job.store->shape, *job.wave, index, workTile);
-  job.store->merge(job.args, &workTile);
+  const uint64_t *block = job.blocks[job.store->attend.size()];
+  job.store->merge.function(block, &workTile);
   job.end("merge");
 }
 
@@ -183,7 +185,7 @@ void appendTask(void *arg, uint32_t index, uint32_t worker) noexcept {
   workTile.end =
       int32_t(std::min(job.rows - index * kAppendRows, kAppendRows)) +
       workTile.begin;
-  job.store->append(job.args, &workTile);
+  job.store->append.function(*job.blocks, &workTile);
   job.end("append");
 }
 
@@ -217,15 +219,19 @@ public:
   size_t attendWorkspace(uint32_t store,
                          const kvc_attend_args &bounds) const override {
     const CpuStore &s = variant.stores[store];
-    return AttendPlan::workspaceBytes(
-        s.shape, stride(s.attendScratch) * device.workers(), bounds.batch,
-        bounds.rows, bounds.max_kv_len);
+    return AttendPlan::workspaceBytes(s.shape, s.blockBytes + scratchBytes(s),
+                                      bounds.batch, bounds.rows,
+                                      bounds.max_kv_len);
   }
   kvc_status attend(uint32_t store, const kvc_attend_args &args) override;
 
 private:
   static size_t stride(size_t scratch) {
-    return scratch ? (scratch + kScratchGap + 63) / 64 * 64 : 0;
+    return scratch ? align(scratch + kScratchGap) : 0;
+  }
+  /// Of all workers, for attend and merge.
+  size_t scratchBytes(const CpuStore &store) const {
+    return stride(store.attendScratch) * device.workers();
   }
 
   CpuDevice &device; ///< the program keeps it alive
@@ -236,20 +242,13 @@ private:
 
 kvc_status CpuExecutable::append(uint32_t store, const kvc_append_args &args) {
   const CpuStore &s = variant.stores[store];
-  KvcAppendArgs kernel = {};
-  kernel.k = args.k;
-  kernel.k_row_stride = args.k_row_stride;
-  kernel.v = args.v;
-  kernel.v_row_stride = args.v_row_stride;
-  kernel.slot = args.slot;
-  kernel.slot_tokens = s.pageTokens ? s.pageTokens : args.slot_tokens;
-  for (uint32_t plane = 0; plane < args.plane_count; ++plane)
-    kernel.planes[plane] = {static_cast<uint8_t *>(args.planes[plane].base),
-                            args.planes[plane].page_stride,
-                            args.planes[plane].head_stride};
+  Environment words(args, s.pageTokens ? s.pageTokens : args.slot_tokens);
+  uint64_t block[artifact::kMaxParamBytes / artifact::kWordBytes];
+  s.append.block.gather(words, block);
+  const uint64_t *blocks = block;
   std::lock_guard guard(device.lock);
   Job job(device, s);
-  job.args = &kernel;
+  job.blocks = &blocks;
   job.rows = args.rows;
   job.scratch = static_cast<uint8_t *>(appendScratch);
   job.scratchStride = appendStride;
@@ -257,20 +256,37 @@ kvc_status CpuExecutable::append(uint32_t store, const kvc_append_args &args) {
   return job.status();
 }
 
+/// Gathers the blocks of a store's attend kernels and of merge from `to` on.
+static void gatherBlocks(const CpuStore &store, const Environment &words,
+                         uint8_t *to, const uint64_t **blocks) {
+  auto gather = [&](const CpuKernel &kernel) {
+    auto *block = reinterpret_cast<uint64_t *>(to);
+    kernel.block.gather(words, block);
+    *blocks++ = block;
+    to += align(kernel.block.bytes());
+  };
+  for (const CpuKernel &kernel : store.attend)
+    gather(kernel);
+  gather(store.merge);
+}
+
 kvc_status CpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
   const CpuStore &s = variant.stores[store];
-  size_t scratch = stride(s.attendScratch);
-  AttendPlan plan(s.shape, args, scratch * device.workers());
+  // Blocks, then the workers' scratch.
+  AttendPlan plan(s.shape, args, s.blockBytes + scratchBytes(s));
   if (args.workspace_bytes < plan.required())
     return fail(KVC_INVALID_ARGUMENT, 403,
                 "`workspace_bytes`: expected at least %zu, found %zu",
                 plan.required(), args.workspace_bytes);
   std::lock_guard guard(device.lock);
+  const uint64_t *blocks[artifact::kMaxAttends + 1];
   Job job(device, s);
-  job.scratch = plan.scratch();
-  job.scratchStride = scratch;
-  for (Wave wave; plan.next(wave);) {
-    job.args = &wave.args;
+  job.blocks = blocks;
+  job.scratch = plan.scratch() + s.blockBytes;
+  job.scratchStride = stride(s.attendScratch);
+  Environment words(args);
+  for (Wave wave; plan.next(wave, words);) {
+    gatherBlocks(s, words, plan.scratch(), blocks);
     job.wave = &wave;
     device.run(wave.workTiles, attendTask, &job);
     device.run(wave.merges, mergeTask, &job);

@@ -90,6 +90,13 @@ private:
   std::vector<std::string> loaded; ///< names of variant.code
 };
 
+/// What a CPU sets beside a call's own words.
+const WordSet &waveWords() {
+  static const WordSet words =
+      attendWords() | setOf({Word::SplitRow, Word::PartialO, Word::PartialLse});
+  return words;
+}
+
 kvc_status Loader::symbol(const KernelInfo &kernel, CpuKernel &function) {
   size_t index =
       std::find(loaded.begin(), loaded.end(), kernel.blob) - loaded.begin();
@@ -114,7 +121,7 @@ kvc_status Loader::symbol(const KernelInfo &kernel, CpuKernel &function) {
   if (!address)
     return fail(KVC_CORRUPT, 323, "`%s` has no function `%s`",
                 kernel.blob.c_str(), kernel.symbol.c_str());
-  function = reinterpret_cast<CpuKernel>(address);
+  function.function = reinterpret_cast<decltype(function.function)>(address);
   return ok();
 }
 
@@ -122,7 +129,7 @@ kvc_status Loader::load(const KernelInfo &kernel) {
   if (kernel.kind != "append" && kernel.kind != "merge" &&
       kernel.kind != "attend")
     return ok();
-  CpuKernel function = nullptr;
+  CpuKernel function;
   if (kvc_status s = symbol(kernel, function); !isOk(s))
     return s;
   size_t index = 0;
@@ -132,11 +139,17 @@ kvc_status Loader::load(const KernelInfo &kernel) {
   if (index == manifest.stores.size())
     return fail(KVC_CORRUPT, 324, "`%s`: there is no store `%s`",
                 kernel.name.c_str(), kernel.store.c_str());
+  bool appends = kernel.kind == "append";
+  if (kvc_status s = KernelBlock::resolve(kernel, manifest.stores[index],
+                                          appends ? appendWords() : waveWords(),
+                                          /*attend=*/0, function.block);
+      !isOk(s))
+    return s;
   CpuStore &store = variant.stores[index];
-  size_t &scratch =
-      kernel.kind == "append" ? store.appendScratch : store.attendScratch;
+  store.blockBytes += appends ? 0 : align(function.block.bytes());
+  size_t &scratch = appends ? store.appendScratch : store.attendScratch;
   scratch = std::max<size_t>(scratch, kernel.scratchBytes);
-  if (kernel.kind == "append") {
+  if (appends) {
     store.append = function;
   } else if (kernel.kind == "merge") {
     store.merge = function;
@@ -157,10 +170,10 @@ kvc_status Loader::load(const KernelInfo &kernel) {
 kvc_status Loader::check() const {
   for (size_t i = 0; i < variant.stores.size(); ++i) {
     const CpuStore &store = variant.stores[i];
-    const char *missing = !store.append          ? "append"
-                          : !store.merge         ? "merge"
-                          : store.attend.empty() ? "attend"
-                                                 : nullptr;
+    const char *missing = !store.append.function  ? "append"
+                          : !store.merge.function ? "merge"
+                          : store.attend.empty()  ? "attend"
+                                                  : nullptr;
     if (missing)
       return fail(KVC_CORRUPT, 325, "`%s` has no %s kernel for `%s`",
                   manifest.stores[i].name.c_str(), missing,

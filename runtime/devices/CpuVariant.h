@@ -9,16 +9,20 @@
 
 namespace kvc::rt {
 
-/// `args` is KvcAttendArgs or KvcAppendArgs.
-using CpuKernel = void (*)(const void *args, const KvcWorkTile *workTile);
+struct CpuKernel {
+  void (*function)(const uint64_t *block,
+                   const KvcWorkTile *workTile) = nullptr;
+  KernelBlock block;
+};
 
 /// The kernels of one store.
 struct CpuStore {
   AttendShape shape;
   std::vector<CpuKernel> attend; ///< one per shape.variants
-  CpuKernel merge = nullptr, append = nullptr;
+  CpuKernel merge, append;
   size_t attendScratch = 0; ///< bytes per worker, attend and merge
   size_t appendScratch = 0;
+  size_t blockBytes = 0;   ///< of the blocks of attend kernels and merge
   uint32_t pageTokens = 0; ///< 0: contiguous
 };
 

@@ -19,8 +19,6 @@ using Wide = unsigned __int128;
 /// by a grid.
 static constexpr Wide kMostWorkTiles = 1u << 30;
 
-static size_t align(size_t bytes) { return (bytes + 63) & ~size_t(63); }
-
 GpuBounds GpuBounds::of(const kvc_attend_args &args) {
   GpuBounds bounds = {args.batch, args.rows, args.rows, args.max_kv_len, 0};
   if (args.max_queries)
@@ -62,7 +60,7 @@ Demand demandOf(const GpuStore &store, size_t v, uint64_t most,
   demand.splitRows =
       store.shape.queryHeads * std::min(std::min(R, m * q) * P, q * M);
   // A sequence has ceil(rows / block) blocks, of each split.
-  Wide block = store.attend[v].info->rows, group = store.group;
+  Wide block = store.attend[v].function.info->rows, group = store.group;
   Wide rows = group * std::min(std::min(R, n * q) * P, q * A);
   Wide blocks = std::min((rows + (block - 1) * A) / block,
                          (q * group + block - 1) / block * A);
@@ -150,6 +148,9 @@ public:
   kvc_status attend(uint32_t store, const kvc_attend_args &args) override;
 
 private:
+  /// Every launch: gathers the kernel's block from a call's words.
+  kvc_status launch(const GpuKernel &kernel, uint64_t grid,
+                    const Environment &words, void *stream);
   kvc_status launchAttend(const GpuStore &store, const kvc_attend_args &args,
                           const GpuBounds &bounds,
                           const GpuWorkspace &workspace);
@@ -207,11 +208,26 @@ kvc_status checkPlanes(const artifact::StoreInfo &store,
   return ok();
 }
 
-void copyPlanes(const kvc_plane *from, uint32_t count,
-                KvcPlane (&to)[KVC_MAX_PLANES]) {
-  for (uint32_t plane = 0; plane < count; ++plane)
-    to[plane] = {static_cast<uint8_t *>(from[plane].base),
-                 from[plane].page_stride, from[plane].head_stride};
+/// What a plan and its attend kernels are given beside the call's own words.
+const WordSet &planWords() {
+  static const WordSet words =
+      setOf({Word::Batch, Word::CuQ, Word::KvLen, Word::MaxKvLen,
+             Word::SplitRow, Word::SplitRows, Word::WorkTiles, Word::WorkCount,
+             Word::WorkCounters, Word::WorkCapacity});
+  return words;
+}
+const WordSet &plannedWords() {
+  static const WordSet words =
+      attendWords() | planWords() | setOf({Word::PartialO, Word::PartialLse});
+  return words;
+}
+
+kvc_status GpuExecutable::launch(const GpuKernel &kernel, uint64_t grid,
+                                 const Environment &words, void *stream) {
+  uint64_t block[artifact::kMaxParamBytes / artifact::kWordBytes];
+  kernel.block.gather(words, block);
+  return driver.launch(kernel.function, uint32_t(grid), block,
+                       kernel.block.bytes(), stream);
 }
 
 kvc_status GpuExecutable::append(uint32_t store, const kvc_append_args &args) {
@@ -224,25 +240,16 @@ kvc_status GpuExecutable::append(uint32_t store, const kvc_append_args &args) {
     return status;
   if (kvc_status status = checkPlanes(*s.info, args.planes); !isOk(status))
     return status;
-  KvcGpuAppendParams params = {};
-  params.args.k = args.k;
-  params.args.k_row_stride = args.k_row_stride;
-  params.args.v = args.v;
-  params.args.v_row_stride = args.v_row_stride;
-  params.args.slot = args.slot;
-  params.args.slot_tokens = s.pageTokens ? s.pageTokens : args.slot_tokens;
-  copyPlanes(args.planes, args.plane_count, params.args.planes);
-  params.rows = int32_t(args.rows);
   uint64_t warps = uint64_t(args.rows) * s.shape.kvHeads;
-  uint64_t perCta = s.append.info->threads / 32;
+  uint64_t perCta = s.append.function.info->threads / 32;
   uint64_t grid = (warps + perCta - 1) / perCta;
   if (grid > INT32_MAX)
     return fail(KVC_INVALID_ARGUMENT, 413,
                 "`rows`: expected rows times kv heads below 2^31, found %u "
                 "rows",
                 args.rows);
-  return driver.launch(s.append, uint32_t(grid), &params, sizeof(params),
-                       args.stream);
+  Environment words(args, s.pageTokens ? s.pageTokens : args.slot_tokens);
+  return launch(s.append, grid, words, args.stream);
 }
 
 kvc_status GpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
@@ -287,54 +294,27 @@ kvc_status GpuExecutable::launchAttend(const GpuStore &s,
                                        const GpuBounds &bounds,
                                        const GpuWorkspace &workspace) {
   auto *base = static_cast<uint8_t *>(args.workspace);
-  KvcGpuPlanParams plan = {};
-  plan.cu_q = args.cu_q;
-  plan.kv_len = args.kv_len;
-  plan.split_row = reinterpret_cast<int64_t *>(base + workspace.splitRow);
-  plan.batch = int32_t(args.batch);
-  plan.max_kv_len = int32_t(args.max_kv_len);
-  plan.split_rows = workspace.splitRows;
-  for (size_t v = 0; v < s.attend.size(); ++v) {
+  Environment words(args);
+  words.set(Word::SplitRow, base + workspace.splitRow);
+  words.set(Word::SplitRows, workspace.splitRows);
+  words.set(Word::PartialLse, base + workspace.lse);
+  words.set(Word::PartialO, base + workspace.o);
+  for (uint32_t v = 0; v < s.attend.size(); ++v) {
     const GpuWorkspace::Variant &at = workspace.variants[v];
-    plan.variants[v].work_tiles =
-        reinterpret_cast<KvcGpuWorkTile *>(base + at.workTiles);
-    plan.variants[v].count = reinterpret_cast<int32_t *>(base + at.count);
-    plan.variants[v].split_counters =
-        reinterpret_cast<uint32_t *>(base + at.splitCounters);
-    plan.variants[v].capacity = int32_t(at.capacity);
+    words.setOf(v, Word::WorkTiles, base + at.workTiles);
+    words.setOf(v, Word::WorkCount, base + at.count);
+    words.setOf(v, Word::WorkCounters, base + at.splitCounters);
+    words.setOf(v, Word::WorkCapacity, int64_t(at.capacity));
   }
-  if (kvc_status status =
-          driver.launch(s.plan, 1, &plan, sizeof(plan), args.stream);
-      !isOk(status))
-    return status;
-
-  KvcGpuAttendParams params = {};
-  params.args.q = args.q;
-  params.args.q_row_stride = args.q_row_stride;
-  params.args.out = args.out;
-  params.args.out_row_stride = args.out_row_stride;
-  params.args.lse = args.lse;
-  params.args.lse_row_stride = args.lse_row_stride;
-  params.args.cu_q = args.cu_q;
-  params.args.kv_len = args.kv_len;
-  params.args.table = args.table;
-  params.args.table_stride = args.table_stride;
-  params.args.split_row = plan.split_row;
-  params.args.partial_lse = reinterpret_cast<float *>(base + workspace.lse);
-  params.args.partial_o = reinterpret_cast<float *>(base + workspace.o);
-  copyPlanes(args.planes, args.plane_count, params.args.planes);
-  for (size_t v = 0; v < s.attend.size(); ++v) {
+  kvc_status status = launch(s.plan, 1, words, args.stream);
+  for (size_t v = 0; v < s.attend.size() && isOk(status); ++v) {
     if (s.shape.variants[v].minQueries > bounds.maxQueries)
       continue;
-    params.work = plan.variants[v];
     uint32_t grid = std::min(workspace.variants[v].capacity,
-                             std::max(1u, s.attend[v].resident));
-    if (kvc_status status = driver.launch(s.attend[v], grid, &params,
-                                          sizeof(params), args.stream);
-        !isOk(status))
-      return status;
+                             std::max(1u, s.attend[v].function.resident));
+    status = launch(s.attend[v], grid, words, args.stream);
   }
-  return ok();
+  return status;
 }
 
 //===----------------------------------------------------------------------===//
@@ -411,15 +391,16 @@ kvc_status place(const Manifest &manifest, const KernelInfo &kernel,
                 kernel.name.c_str(), kernel.store.c_str());
   GpuStore &store = stores[index];
   if (kernel.kind == "append") {
-    store.append = function;
+    store.append.function = function;
   } else if (kernel.kind == "plan") {
-    store.plan = function;
+    store.plan.function = function;
   } else if (kernel.kind == "attend") {
     std::vector<AttendVariant> &list = store.shape.variants;
     auto at = std::upper_bound(
         list.begin(), list.end(), kernel.minQueries,
         [](uint32_t n, const AttendVariant &v) { return n < v.minQueries; });
-    store.attend.insert(store.attend.begin() + (at - list.begin()), function);
+    store.attend.insert(store.attend.begin() + (at - list.begin()),
+                        GpuKernel{function, {}});
     list.insert(at, {kernel.minQueries, kernel.maxQueries, kernel.split});
   }
   return ok();
@@ -429,19 +410,35 @@ kvc_status check(const Manifest &manifest, const std::string &target,
                  const std::vector<GpuStore> &stores) {
   for (size_t i = 0; i < stores.size(); ++i) {
     const GpuStore &store = stores[i];
-    const char *missing = !store.append.handle   ? "append"
-                          : !store.plan.handle   ? "plan"
-                          : store.attend.empty() ? "attend"
-                                                 : nullptr;
+    const char *missing = !store.append.function.handle ? "append"
+                          : !store.plan.function.handle ? "plan"
+                          : store.attend.empty()        ? "attend"
+                                                        : nullptr;
     if (missing)
       return fail(KVC_CORRUPT, 334, "`%s` has no %s kernel for `%s`",
                   manifest.stores[i].name.c_str(), missing, target.c_str());
-    if (store.shape.variants.front().minQueries > 1 ||
-        store.attend.size() > KVC_MAX_VARIANTS)
+    if (store.shape.variants.front().minQueries > 1)
       return fail(KVC_CORRUPT, 335,
-                  "`%s`: expected 1 to %d attend kernels, the first for one "
-                  "query token",
-                  manifest.stores[i].name.c_str(), KVC_MAX_VARIANTS);
+                  "`%s` has no attend kernel for one query token",
+                  manifest.stores[i].name.c_str());
+  }
+  return ok();
+}
+
+/// Finds the words of all kernels, now that the attend kernels are in order.
+kvc_status resolve(std::vector<GpuStore> &stores) {
+  for (GpuStore &store : stores) {
+    auto find = [&](GpuKernel &kernel, const WordSet &given, uint32_t attend) {
+      return KernelBlock::resolve(*kernel.function.info, *store.info, given,
+                                  attend, kernel.block);
+    };
+    kvc_status status = find(store.append, appendWords(), 0);
+    if (isOk(status))
+      status = find(store.plan, planWords(), 0);
+    for (uint32_t v = 0; v < store.attend.size() && isOk(status); ++v)
+      status = find(store.attend[v], plannedWords(), v);
+    if (!isOk(status))
+      return status;
   }
   return ok();
 }
@@ -483,6 +480,8 @@ kvc_status loadTarget(GpuDriver &driver, const Manifest &manifest,
       return s;
   }
   if (kvc_status s = check(manifest, first.target, stores); !isOk(s))
+    return s;
+  if (kvc_status s = resolve(stores); !isOk(s))
     return s;
   remarks += modules.remarks;
   if (!remarks.empty())

@@ -16,12 +16,17 @@
 
 namespace kvc::rt {
 
+struct GpuKernel {
+  GpuFunction function;
+  KernelBlock block;
+};
+
 /// The kernels of one store.
 struct GpuStore {
   const artifact::StoreInfo *info = nullptr;
   AttendShape shape;
-  std::vector<GpuFunction> attend; ///< one per shape.variants
-  GpuFunction plan, append;
+  std::vector<GpuKernel> attend; ///< one per shape.variants
+  GpuKernel plan, append;
   uint32_t pageTokens = 0; ///< 0: contiguous
   uint32_t group = 1;      ///< q heads of a kv head
 };
@@ -62,7 +67,7 @@ struct GpuWorkspace {
     size_t count = 0, splitCounters = 0, workTiles = 0;
     uint32_t capacity = 0; ///< 0: no sequence uses this kernel
   };
-  Variant variants[KVC_MAX_VARIANTS];
+  Variant variants[artifact::kMaxAttends];
   int64_t splitRows = 0;
   size_t lse = 0, o = 0;
   size_t bytes = 0;

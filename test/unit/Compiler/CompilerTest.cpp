@@ -134,8 +134,8 @@ void checkGeometry(const spec::Spec &spec) {
     for (auto [plane, host] : llvm::zip(info.planes, planes)) {
       if (!info.paged)
         continue;
-      EXPECT_EQ(int64_t(info.pageBytes), host.outer_stride);
-      EXPECT_EQ(int64_t(plane.headStride), host.head_stride);
+      EXPECT_EQ(int64_t(info.pageBytes), host.pageStride);
+      EXPECT_EQ(int64_t(plane.headStride), host.headStride);
       EXPECT_EQ(int64_t(plane.pageOffset), host.base - planes[0].base);
     }
   }

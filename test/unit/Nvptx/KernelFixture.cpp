@@ -144,8 +144,8 @@ void Compiled::emulate() {
     llvm::report_fatal_error(error.c_str());
 }
 
-void Compiled::runOn(const std::string &kernel, const void *params,
-                     int64_t ctas, const Memory &memory) {
+void Compiled::run(const std::string &kernel, const KernelWords &words,
+                   int64_t ctas, const Memory &memory) {
   if (!image)
     emulate();
   if (ctas == 0)
@@ -159,7 +159,8 @@ void Compiled::runOn(const std::string &kernel, const void *params,
   launch.grid = uint32_t(ctas);
   launch.threads = uint32_t(launches[kernel].threads);
   launch.shared = size_t(launches[kernel].shared);
-  launch.params = params;
+  std::vector<uint64_t> block = words.block(launches[kernel].params);
+  launch.params = block.data();
   launch.sites = sites;
   launch.name = kernel;
   std::string finding;

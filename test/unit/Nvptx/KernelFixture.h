@@ -6,6 +6,7 @@
 #include "lib/Artifact/ElfImage.h"
 #include "lib/Artifact/GpuAbi.h"
 #include "lib/Spec/Spec.h"
+#include "test/unit/KernelWords.h"
 
 #include "gtest/gtest.h"
 
@@ -74,6 +75,8 @@ struct Memory {
   }
 };
 
+using test::KernelWords;
+
 /// The tile level of a spec, for that GPU.
 mlir::OwningOpRef<mlir::ModuleOp> planned(mlir::MLIRContext &context,
                                           const spec::Spec &spec,
@@ -96,18 +99,13 @@ public:
 
   /// Runs `ctas` CTAs in the emulator, in an order that no test should depend
   /// on; whatever it finds is a failure.
-  template <typename Params>
-  void run(const std::string &kernel, const Params &params, int64_t ctas,
-           const Memory &memory) {
-    runOn(kernel, &params, ctas, memory);
-  }
+  void run(const std::string &kernel, const KernelWords &words, int64_t ctas,
+           const Memory &memory);
 
   /// Assembles; the kernels must not spill.
   void expectAssembles(llvm::ArrayRef<std::string> kernels);
 
 private:
-  void runOn(const std::string &kernel, const void *params, int64_t ctas,
-             const Memory &memory);
   void emulate();
 
   mlir::MLIRContext context;

@@ -21,7 +21,8 @@
 
 using namespace kvc;
 using namespace kvc::nvptx;
-using spec::DType, spec::FloatCodec, spec::IntCodec;
+using artifact::Word;
+using spec::DType;
 
 static constexpr int64_t kCapacity = 384; ///< tokens of a contiguous sequence
 static constexpr int64_t kSplitRows = 2048;
@@ -31,86 +32,6 @@ static constexpr time_t kSeconds = 2;
 //===----------------------------------------------------------------------===//
 // Stores
 //===----------------------------------------------------------------------===//
-
-static spec::Layout paged(unsigned page, spec::PageOrder order) {
-  spec::Layout layout;
-  layout.page = page, layout.order = order;
-  return layout;
-}
-static spec::Layout contiguous() {
-  spec::Layout layout;
-  layout.paged = false;
-  return layout;
-}
-static spec::Read window(unsigned sink, unsigned recent) {
-  spec::Read read;
-  read.window = spec::Read::Window{sink, recent};
-  return read;
-}
-
-static constexpr const char *kOfBulk =
-    "NoBarSync NoWarpSync NoMbarWait OtherParity NoMbarArrive OneArrivalMore "
-    "NoMbarInit NoMbarFence NoExpect ExpectsMore NoProxyFence NoBulkCopy "
-    "AllElected CopiesWholeSteps NoUpperClamp NoLowerClamp NoRowLimit "
-    "OneRoundMore NoFirstRound NoWrap NoSharedStore";
-
-static const StoreCase kStores[] = {
-    // Rows end in the middle of a product.
-    {"Paged", "sm_80", DType::BF16, FloatCodec{DType::BF16},
-     FloatCodec{DType::BF16}, 40, 24, paged(16, spec::PageOrder::HND),
-     spec::Read(), "tokens=16 warps=2 stages=3 rows=8 split=192"},
-    {"Contiguous", "sm_90", DType::F16, FloatCodec{DType::F16},
-     FloatCodec{DType::F16}, 32, 32, contiguous(), spec::Read(),
-     "tokens=32 warps=2 stages=2 rows=16 split=192",
-     "NoBarSync NoWarpSync NoWait NoCommit WaitsForOneLess PlainAdd NoMask "
-     "NoMasking CopiesWholeSteps NoRowClamp NoWrap WrongStride NoZfill "
-     "NoTranspose OwnVote"},
-    // Steps straddle pages.
-    {"Window", "sm_90", DType::BF16, FloatCodec{DType::BF16},
-     FloatCodec{DType::BF16}, 32, 32, paged(5, spec::PageOrder::NHD),
-     window(5, 90), "tokens=16 warps=2 stages=2 rows=8 split=192"},
-    {"Int8", "sm_80", DType::BF16, IntCodec{8, DType::F32},
-     IntCodec{8, DType::F16}, 40, 32, paged(32, spec::PageOrder::NHD),
-     spec::Read(), "tokens=32 warps=2 stages=2 rows=8 split=192"},
-    {"Fma", "sm_90", DType::F32, FloatCodec{DType::F32}, FloatCodec{DType::F32},
-     8, 64, paged(32, spec::PageOrder::HND), spec::Read(),
-     "tokens=16 warps=2 stages=2 rows=4 split=128"},
-    // So many splits that several are combined at a time; steps of two pages.
-    {"Splits", "sm_80", DType::BF16, FloatCodec{DType::BF16},
-     FloatCodec{DType::BF16}, 32, 32, paged(8, spec::PageOrder::HND),
-     spec::Read(), "tokens=16 warps=2 stages=2 rows=8 split=32",
-     "NoBarSync PlainAdd NoFirstRound OneRoundMore NoUpperClamp "
-     "CopiesWholeSteps"},
-    // Warps that share rows, as prefills do.
-    {"Rows", "sm_90", DType::BF16, FloatCodec{DType::BF16},
-     FloatCodec{DType::BF16}, 40, 24, paged(16, spec::PageOrder::HND),
-     spec::Read(), "tokens=32 warps=2 stages=2 rows=32 warpsSplitQ=1 split=192",
-     "", 16},
-    {"WindowInt8", "sm_80", DType::BF16, IntCodec{8, DType::F32},
-     IntCodec{8, DType::F32}, 32, 32, paged(16, spec::PageOrder::HND),
-     window(5, 90), "tokens=32 warps=2 stages=2 rows=8 split=192",
-     "NoScaleMask NoMask NoMasking"},
-    {"RowsInt8", "sm_80", DType::F16, IntCodec{8, DType::F16},
-     IntCodec{8, DType::F32}, 32, 48, paged(8, spec::PageOrder::NHD),
-     spec::Read(), "tokens=64 warps=2 stages=2 rows=32 warpsSplitQ=1 split=192",
-     "NoBarSync NoWait NoMask NoMasking NoTranspose NoRowClamp "
-     "WrongStride "
-     "OwnVote",
-     16},
-    // A warp that copies.
-    {"Bulk", "sm_90", DType::BF16, FloatCodec{DType::BF16},
-     FloatCodec{DType::BF16}, 40, 24, paged(8, spec::PageOrder::HND),
-     spec::Read(), "tokens=16 warps=2 stages=3 rows=8 split=192 bulk=1",
-     kOfBulk},
-    // And warps that share rows.
-    {"BulkRows", "sm_120", DType::F16, FloatCodec{DType::F16},
-     IntCodec{8, DType::F32}, 40, 48, paged(24, spec::PageOrder::NHD),
-     window(5, 90),
-     "tokens=16 warps=2 stages=2 rows=32 warpsSplitQ=1 split=192 bulk=1",
-     kOfBulk},
-};
-
-llvm::ArrayRef<StoreCase> kvc::nvptx::mutationStores() { return kStores; }
 
 static spec::Spec specOf(const StoreCase &from) {
   spec::Spec spec;
@@ -326,7 +247,7 @@ Subject::Subject(const StoreCase &from)
 }
 
 std::string Subject::launch(const Image &image, Suspects which,
-                            const void *params, int64_t ctas,
+                            const KernelWords &words, int64_t ctas,
                             const Memory &memory, uint64_t seed) const {
   simt::Machine machine(seed);
   for (const Memory::Range &range : memory.ranges)
@@ -338,7 +259,8 @@ std::string Subject::launch(const Image &image, Suspects which,
   LaunchInfo info = launches.lookup(launch.name);
   launch.grid = uint32_t(ctas), launch.threads = uint32_t(info.threads);
   launch.shared = size_t(info.shared);
-  launch.params = params;
+  std::vector<uint64_t> block = words.block(info.params);
+  launch.params = block.data();
   launch.sites = image.sites;
   std::string finding;
   machine.launch(launch, finding);
@@ -352,20 +274,25 @@ std::string Subject::plan(const Image &image, const Batch &batch,
   plan.splitCounters.assign(variants * capacity, 0x5a5a5a5a);
   plan.counts.assign(variants, -7);
   plan.splitRow.assign(batch.kvLen.size(), -7);
-  KvcGpuPlanParams params = {};
-  params.cu_q = batch.cu.data(), params.kv_len = batch.kvLen.data();
-  params.split_row = plan.splitRow.data();
-  params.batch = int32_t(batch.kvLen.size());
-  params.max_kv_len = KVC_MAX_TOKENS;
-  params.split_rows = kSplitRows;
-  for (size_t i = 0; i < variants; ++i)
-    params.variants[i] = {&plan.workTiles[i * capacity], &plan.counts[i],
-                          &plan.splitCounters[i * capacity], capacity, 0};
+  KernelWords words;
+  words.set(Word::CuQ, batch.cu.data());
+  words.set(Word::KvLen, batch.kvLen.data());
+  words.set(Word::SplitRow, plan.splitRow.data());
+  words.set(Word::Batch, int64_t(batch.kvLen.size()));
+  words.set(Word::MaxKvLen, KVC_MAX_TOKENS);
+  words.set(Word::SplitRows, kSplitRows);
+  for (size_t i = 0; i < variants; ++i) {
+    std::string of = artifact::attendName(i);
+    words.set(Word::WorkTiles, &plan.workTiles[i * capacity], of);
+    words.set(Word::WorkCount, &plan.counts[i], of);
+    words.set(Word::WorkCounters, &plan.splitCounters[i * capacity], of);
+    words.set(Word::WorkCapacity, int64_t(capacity), of);
+  }
   Memory memory;
   memory.reads(batch.cu), memory.reads(batch.kvLen);
   memory.writes(plan.workTiles), memory.writes(plan.splitCounters);
   memory.writes(plan.counts), memory.writes(plan.splitRow);
-  return launch(image, Suspects::Plan, &params, 1, memory, batch.seed);
+  return launch(image, Suspects::Plan, words, 1, memory, batch.seed);
 }
 
 std::string Subject::attend(const Image &image, Batch &batch, const Plan &plan,
@@ -387,19 +314,24 @@ std::string Subject::attend(const Image &image, Batch &batch, const Plan &plan,
   std::vector<float> partialLse(splitRows, NAN);
   attended.lse.assign(rows * heads, 12345);
   std::vector<uint32_t> splitCounters(plan.counts[0], 0);
-  KvcGpuAttendParams params = {};
-  KvcAttendArgs &args = params.args;
-  args.q = batch.q.data(), args.q_row_stride = batch.qStride;
-  args.out = out.data(), args.out_row_stride = heads * model.headDimV * element;
-  args.lse = attended.lse.data(), args.lse_row_stride = heads * 4;
-  args.cu_q = batch.cu.data(), args.kv_len = batch.kvLen.data();
-  args.table = batch.table.data(), args.table_stride = batch.tableStride;
-  args.split_row = plan.splitRow.data();
-  args.partial_o = reinterpret_cast<float *>(partialO.data());
-  args.partial_lse = partialLse.data();
-  llvm::copy(batch.arena.cache().planes, args.planes);
-  params.work = {workTiles.data(), const_cast<int32_t *>(plan.counts.data()),
-                 splitCounters.data(), int32_t(workTiles.size()), 0};
+  KernelWords words;
+  words.set(Word::Q, batch.q.data()),
+      words.set(Word::QRowStride, batch.qStride);
+  words.set(Word::Out, out.data());
+  words.set(Word::OutRowStride, heads * model.headDimV * element);
+  words.set(Word::Lse, attended.lse.data());
+  words.set(Word::LseRowStride, heads * 4);
+  words.set(Word::CuQ, batch.cu.data());
+  words.set(Word::KvLen, batch.kvLen.data());
+  words.set(Word::Table, batch.table.data());
+  words.set(Word::TableStride, batch.tableStride);
+  words.set(Word::SplitRow, plan.splitRow.data());
+  words.set(Word::PartialO, partialO.data());
+  words.set(Word::PartialLse, partialLse.data());
+  words.setPlanes(batch.arena.cache());
+  words.set(Word::WorkTiles, workTiles.data());
+  words.set(Word::WorkCount, plan.counts.data());
+  words.set(Word::WorkCounters, splitCounters.data());
   Memory memory = batch.inputs;
   memory.reads(workTiles), memory.reads(plan.counts),
       memory.reads(plan.splitRow);
@@ -409,7 +341,7 @@ std::string Subject::attend(const Image &image, Batch &batch, const Plan &plan,
   // CTAs take two work tiles each, in places.
   int64_t ctas = (plan.counts[0] + 1) / 2 + int64_t(seed % 3);
   std::string finding =
-      launch(image, Suspects::Attend, &params, ctas, memory, seed);
+      launch(image, Suspects::Attend, words, ctas, memory, seed);
   attended.o.clear();
   for (size_t i = 0; i < out.bytes().size(); i += element)
     attended.o.push_back(loadWide(out.data() + i, model.dtype));
@@ -419,23 +351,25 @@ std::string Subject::attend(const Image &image, Batch &batch, const Plan &plan,
 std::string Subject::append(const Image &image, Batch &batch,
                             std::vector<uint8_t> &bytes) const {
   reference::HostArena arena(type, pagesOf(spec), kCapacity, 0x5a);
-  KvcGpuAppendParams params = {};
-  params.args.k = batch.modelK.data(), params.args.k_row_stride = batch.kStride;
-  params.args.v = batch.modelV.data(), params.args.v_row_stride = batch.vStride;
+  KernelWords words;
+  words.set(Word::K, batch.modelK.data());
+  words.set(Word::KRowStride, batch.kStride);
+  words.set(Word::V, batch.modelV.data());
+  words.set(Word::VRowStride, batch.vStride);
   // Not whole CTAs, and a row that goes nowhere.
   constexpr int64_t rows = 9;
   std::vector<int64_t> slots(batch.slots.begin(), batch.slots.begin() + rows);
   slots[4] = -1;
-  params.args.slot = slots.data();
-  params.args.slot_tokens = arena.cache().outerTokens;
-  llvm::copy(arena.cache().planes, params.args.planes);
-  params.rows = rows;
+  words.set(Word::Slot, slots.data());
+  words.set(Word::SlotTokens, arena.cache().outerTokens);
+  words.setPlanes(arena.cache());
+  words.set(Word::Rows, rows);
   Memory memory;
   memory.ranges = {{batch.modelK.data(), size_t(rows * batch.kStride), false},
                    {batch.modelV.data(), size_t(rows * batch.vStride), false}};
   memory.reads(slots), memory.writes(arena.bytes());
   std::string finding =
-      launch(image, Suspects::Append, &params, 6, memory, batch.seed);
+      launch(image, Suspects::Append, words, 6, memory, batch.seed);
   bytes.assign(arena.bytes().begin(), arena.bytes().end());
   return finding;
 }

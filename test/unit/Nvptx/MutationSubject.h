@@ -92,8 +92,9 @@ private:
            : which == Suspects::Append ? "s.append"
                                        : "s.attend.decode";
   }
-  std::string launch(const Image &image, Suspects which, const void *params,
-                     int64_t ctas, const Memory &memory, uint64_t seed) const;
+  std::string launch(const Image &image, Suspects which,
+                     const KernelWords &words, int64_t ctas,
+                     const Memory &memory, uint64_t seed) const;
   std::string plan(const Image &image, const Batch &batch, Plan &plan) const;
   std::string attend(const Image &image, Batch &batch, const Plan &plan,
                      Attended &attended, uint64_t seed) const;

@@ -11,6 +11,7 @@
 
 using namespace kvc;
 using namespace kvc::nvptx;
+using artifact::Word;
 
 namespace {
 
@@ -98,37 +99,42 @@ void checkPlan(PlanCase &plan, Compiled &compiled) {
   std::vector<std::vector<uint32_t>> splitCounters(variants);
   std::vector<int32_t> counts(variants, -7);
   Memory memory;
-  KvcGpuPlanParams params = {};
-  params.cu_q = plan.cu.data(), params.kv_len = plan.kvLen.data();
-  params.split_row = splitRow.data();
-  params.batch = int32_t(batch), params.max_kv_len = plan.maxKvLen;
-  params.split_rows = plan.splitRoom;
+  std::vector<KvcGpuWorkTile *> tiles;
+  KernelWords words;
+  words.set(Word::CuQ, plan.cu.data());
+  words.set(Word::KvLen, plan.kvLen.data());
+  words.set(Word::SplitRow, splitRow.data());
+  words.set(Word::Batch, int64_t(batch));
+  words.set(Word::MaxKvLen, plan.maxKvLen);
+  words.set(Word::SplitRows, plan.splitRoom);
   for (size_t v = 0; v < variants; ++v) {
     size_t bytes = (plan.capacity[v] + guard) * sizeof(KvcGpuWorkTile);
     storage[v] = AlignedBytes(bytes, 0x5a);
     splitCounters[v].assign(plan.capacity[v] + guard, 0x5a5a5a5a);
-    params.variants[v] = {reinterpret_cast<KvcGpuWorkTile *>(storage[v].data()),
-                          &counts[v], splitCounters[v].data(), plan.capacity[v],
-                          0};
+    tiles.push_back(reinterpret_cast<KvcGpuWorkTile *>(storage[v].data()));
+    std::string of = artifact::attendName(v);
+    words.set(Word::WorkTiles, tiles[v], of);
+    words.set(Word::WorkCount, &counts[v], of);
+    words.set(Word::WorkCounters, splitCounters[v].data(), of);
+    words.set(Word::WorkCapacity, plan.capacity[v], of);
     memory.writes(storage[v].bytes()), memory.writes(splitCounters[v]);
   }
   memory.writes(counts), memory.writes(splitRow);
   memory.reads(plan.cu), memory.reads(plan.kvLen);
-  ASSERT_NO_FATAL_FAILURE(compiled.run("s.plan", params, 1, memory));
+  ASSERT_NO_FATAL_FAILURE(compiled.run("s.plan", words, 1, memory));
 
   for (size_t v = 0; v < variants; ++v) {
     SCOPED_TRACE(llvm::formatv("variant {0}", v).str());
-    const KvcGpuWorkTiles &got = params.variants[v];
     size_t count = plan.workTiles[v].size();
     ASSERT_EQ(counts[v], int32_t(count));
     for (size_t i = 0; i < count; ++i) {
-      ASSERT_EQ(textOf(got.work_tiles[i]), textOf(plan.workTiles[v][i]))
+      ASSERT_EQ(textOf(tiles[v][i]), textOf(plan.workTiles[v][i]))
           << "work tile " << i;
-      ASSERT_EQ(got.split_counters[i], 0u) << "work tile " << i;
+      ASSERT_EQ(splitCounters[v][i], 0u) << "work tile " << i;
     }
     for (size_t i = count; i < splitCounters[v].size(); ++i) {
-      ASSERT_EQ(got.split_counters[i], 0x5a5a5a5au) << "work tile " << i;
-      ASSERT_EQ(got.work_tiles[i].row_end, 0x5a5a5a5a) << "work tile " << i;
+      ASSERT_EQ(splitCounters[v][i], 0x5a5a5a5au) << "work tile " << i;
+      ASSERT_EQ(tiles[v][i].row_end, 0x5a5a5a5a) << "work tile " << i;
     }
   }
   for (size_t b = 0; b < batch; ++b)

@@ -3,11 +3,11 @@
 // ctest puts the library of FakeCuda.cpp in place of the driver.
 //
 //===----------------------------------------------------------------------===//
-#include "lib/Artifact/GpuAbi.h"
 #include "lib/Artifact/KernelKey.h"
 #include "runtime/Api.h"
 #include "test/unit/Runtime/FakeCuda.h"
 #include "test/unit/Runtime/GpuFixture.h"
+#include "test/unit/Runtime/blocks.h"
 
 #include <algorithm>
 #include <cstring>
@@ -547,14 +547,14 @@ TEST_F(CudaLaunches, HaveTheirKernelsShape) {
     EXPECT_EQ(launch.shared, shared[i]);
     EXPECT_EQ(launch.stream, &stream);
   }
-  KvcGpuPlanParams plan;
+  PlanBlock plan;
   std::memcpy(&plan, cuda->launches[0].params.data(), sizeof(plan));
   EXPECT_EQ(plan.batch, 2);
   EXPECT_EQ(plan.max_kv_len, 1000);
-  KvcGpuAttendParams attend;
+  GpuAttendBlock attend;
   std::memcpy(&attend, cuda->launches[2].params.data(), sizeof(attend));
   EXPECT_EQ(attend.args.out, address);
-  EXPECT_EQ(attend.work.work_tiles, plan.variants[1].work_tiles);
+  EXPECT_EQ(attend.work.work_tiles, plan.attends[1].work_tiles);
 }
 
 TEST_F(CudaLaunches, FromAnyThreadInWhateverContext) {

@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------===//
 #include "test/unit/Runtime/FakeCuda.h"
 
-#include "lib/Artifact/GpuAbi.h"
+#include "test/unit/Runtime/blocks.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -168,10 +168,10 @@ int checkImage(const std::string &image) {
 /// How long the parameter of a kernel is; a driver knows it from the kernel.
 size_t paramBytes(const std::string &function) {
   if (function.find("_plan_") != function.npos)
-    return sizeof(KvcGpuPlanParams);
+    return sizeof(PlanBlock);
   if (function.find("_append_") != function.npos)
-    return sizeof(KvcGpuAppendParams);
-  return sizeof(KvcGpuAttendParams);
+    return sizeof(AppendBlock);
+  return sizeof(GpuAttendBlock);
 }
 
 } // namespace

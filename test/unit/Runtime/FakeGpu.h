@@ -5,6 +5,7 @@
 #include "lib/Artifact/KernelKey.h"
 #include "runtime/Api.h"
 #include "runtime/devices/Gpu.h"
+#include "test/unit/Runtime/blocks.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -22,7 +23,7 @@ struct Launched {
 
   template <class T> T as() const {
     T value = {};
-    EXPECT_EQ(params.size(), sizeof(T));
+    EXPECT_LE(params.size(), sizeof(T)); // a plan for fewer attend kernels
     std::memcpy(&value, params.data(), std::min(params.size(), sizeof(T)));
     return value;
   }

@@ -15,6 +15,7 @@ using namespace kvc;
 using namespace kvc::test;
 using artifact::KernelInfo;
 using artifact::StoreInfo;
+using artifact::Word;
 
 static StoreInfo store(const char *name, uint32_t layer, uint32_t headBegin,
                        uint32_t headEnd, uint32_t page, const char *order) {
@@ -46,6 +47,62 @@ static StoreInfo store(const char *name, uint32_t layer, uint32_t headBegin,
   return info;
 }
 
+namespace {
+/// Lists words as the structs of blocks.h have them.
+class BlockList {
+public:
+  explicit BlockList(KernelInfo &info) : info(info) {
+    info.params.clear();
+    info.paramBytes = 0;
+  }
+  void skip() { info.paramBytes += artifact::kWordBytes; }
+  void add(std::initializer_list<Word> words, const std::string &of = "") {
+    for (Word word : words) {
+      info.params.push_back(
+          {info.paramBytes, artifact::kWords[size_t(word)].name, of});
+      skip();
+    }
+  }
+  void addPlanes() {
+    for (const char *plane : {"K.codes", "V.codes"})
+      add({Word::PlaneBase, Word::PlanePageStride, Word::PlaneHeadStride},
+          plane);
+  }
+  void addWork(const std::string &of = "") {
+    add({Word::WorkTiles, Word::WorkCount, Word::WorkCounters,
+         Word::WorkCapacity},
+        of);
+  }
+
+private:
+  KernelInfo &info;
+};
+} // namespace
+
+void kvc::test::listBlock(KernelInfo &info, uint32_t attends) {
+  BlockList list(info);
+  if (info.kind == "append") {
+    list.skip();
+    list.add({Word::Rows});
+    list.addPlanes();
+    list.add({Word::K, Word::KRowStride, Word::V, Word::VRowStride, Word::Slot,
+              Word::SlotTokens});
+  } else if (info.kind == "plan") {
+    list.add({Word::CuQ, Word::KvLen, Word::SplitRow, Word::Batch,
+              Word::MaxKvLen, Word::SplitRows});
+    for (uint32_t i = 0; i < attends; ++i)
+      list.addWork(artifact::attendName(i));
+  } else {
+    list.add({Word::Q, Word::QRowStride, Word::Out, Word::OutRowStride,
+              Word::Lse, Word::LseRowStride, Word::CuQ, Word::KvLen,
+              Word::Table, Word::TableStride, Word::SplitRow, Word::PartialO,
+              Word::PartialLse});
+    list.addPlanes();
+    if (info.device != "cpu")
+      list.addWork();
+  }
+}
+
 static KernelInfo kernel(const char *store, const char *kind,
                          const char *suffix = "", uint32_t minQueries = 0,
                          uint32_t maxQueries = 0, uint32_t split = 0) {
@@ -61,6 +118,7 @@ static KernelInfo kernel(const char *store, const char *kind,
   info.maxQueries = maxQueries;
   info.split = split;
   info.tileTokens = info.kind == "attend";
+  listBlock(info);
   return info;
 }
 

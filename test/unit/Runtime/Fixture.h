@@ -25,6 +25,10 @@ inline constexpr int kLayers = 2, kQueryHeads = 4, kHeads = 2, kDimK = 8,
                      kDimV = 16;
 inline constexpr uint32_t kPaged = 0, kWindow = 1, kFlat = 2;
 
+/// Lists the words of a kernel written by hand, in the order of its struct in
+/// blocks.h; `attends` is how many attend kernels a plan is for.
+void listBlock(artifact::KernelInfo &info, uint32_t attends = 0);
+
 artifact::Manifest fixtureManifest();
 /// An artifact of the manifest, whose kernels may name the blob
 /// "cpu/generic.o". Symbols get their keys here, in manifest and object.

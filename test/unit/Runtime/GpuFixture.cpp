@@ -60,11 +60,15 @@ void kvc::test::addGpuTarget(artifact::Manifest &manifest,
     info.split = attend.split;
     info.tileTokens = 1;
     info.sharedBytes = device == "cuda" ? 100 * 1024 : 0;
+    listBlock(info);
     manifest.kernels.push_back(info);
   }
   for (const char *store : {"paged", "window", "flat"})
-    for (const char *kind : {"plan", "append"})
-      manifest.kernels.push_back(kernel(store, kind, device, target));
+    for (const char *kind : {"plan", "append"}) {
+      KernelInfo info = kernel(store, kind, device, target);
+      listBlock(info, std::string(store) == "paged" ? 2 : 1);
+      manifest.kernels.push_back(info);
+    }
 }
 
 artifact::Manifest

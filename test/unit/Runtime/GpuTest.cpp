@@ -101,18 +101,18 @@ TEST_F(Launches, AppendIsOneWarpPerRowAndHead) {
   const Launched &launch = notes.launches[0];
   EXPECT_EQ(launch.grid, 5u); // 5 rows, 2 heads, 2 warps a CTA
   EXPECT_EQ(launch.stream, args.stream);
-  auto params = launch.as<KvcGpuAppendParams>();
+  auto params = launch.as<AppendBlock>();
   EXPECT_EQ(params.rows, 5);
-  EXPECT_EQ(params.args.k, args.k);
-  EXPECT_EQ(params.args.k_row_stride, 64);
-  EXPECT_EQ(params.args.v, args.v);
-  EXPECT_EQ(params.args.v_row_stride, 144);
-  EXPECT_EQ(params.args.slot, args.slot);
-  EXPECT_EQ(params.args.slot_tokens, 4) << "a page's";
-  EXPECT_EQ(params.args.planes[1].base, args.planes[1].base);
-  EXPECT_EQ(params.args.planes[1].outer_stride, 768);
-  EXPECT_EQ(params.args.planes[1].head_stride, 256);
-  EXPECT_EQ(params.args.planes[2].base, nullptr);
+  EXPECT_EQ(params.k, args.k);
+  EXPECT_EQ(params.k_row_stride, 64);
+  EXPECT_EQ(params.v, args.v);
+  EXPECT_EQ(params.v_row_stride, 144);
+  EXPECT_EQ(params.slot, args.slot);
+  EXPECT_EQ(params.slot_tokens, 4) << "a page's";
+  EXPECT_EQ(params.planes[1].base, args.planes[1].base);
+  EXPECT_EQ(params.planes[1].page_stride, 768);
+  EXPECT_EQ(params.planes[1].head_stride, 256);
+  EXPECT_EQ(params.nothing, 0);
 }
 
 TEST_F(Launches, AppendRoundsUpAndTakesTheCallersCapacity) {
@@ -120,8 +120,8 @@ TEST_F(Launches, AppendRoundsUpAndTakesTheCallersCapacity) {
   ASSERT_EQ(append(args, kFlat).code, KVC_OK) << kvc_error_text();
   ASSERT_THAT(names(), ElementsAre("flat.append"));
   EXPECT_EQ(notes.launches[0].grid, 3u); // 5 rows, 1 head
-  auto params = notes.launches[0].as<KvcGpuAppendParams>();
-  EXPECT_EQ(params.args.slot_tokens, 96);
+  auto params = notes.launches[0].as<AppendBlock>();
+  EXPECT_EQ(params.slot_tokens, 96);
 }
 
 TEST_F(Launches, NothingToDoLaunchesNothing) {
@@ -143,7 +143,7 @@ TEST_F(Launches, AttendIsThePlanThenEveryKernel) {
     EXPECT_EQ(launch.stream, args.stream);
   EXPECT_EQ(notes.launches[0].grid, 1u);
 
-  auto plan = notes.launches[0].as<KvcGpuPlanParams>();
+  auto plan = notes.launches[0].as<PlanBlock>();
   EXPECT_EQ(plan.cu_q, args.cu_q);
   EXPECT_EQ(plan.kv_len, args.kv_len);
   EXPECT_EQ(plan.batch, 3);
@@ -152,15 +152,14 @@ TEST_F(Launches, AttendIsThePlanThenEveryKernel) {
   EXPECT_EQ(plan.split_rows, 9 * 4 * 13 + 20 * 4 * 9);
   // heads * splits * blocks: one of 6 rows in a sequence; of 10, as many as 40
   // rows and what two sequences leave open.
-  EXPECT_EQ(plan.variants[0].capacity, 2 * 13 * 3);
-  EXPECT_EQ(plan.variants[1].capacity, 2 * (40 * 9 + 9 * 3 * 9) / 10);
+  EXPECT_EQ(plan.attends[0].capacity, 2 * 13 * 3);
+  EXPECT_EQ(plan.attends[1].capacity, 2 * (40 * 9 + 9 * 3 * 9) / 10);
   EXPECT_EQ(notes.launches[1].grid, 50u) << "as many as run at once";
   EXPECT_EQ(notes.launches[2].grid, 7u);
   for (int v = 0; v < 2; ++v) {
-    auto attend = notes.launches[1 + v].as<KvcGpuAttendParams>();
-    EXPECT_EQ(
-        std::memcmp(&attend.work, &plan.variants[v], sizeof(KvcGpuWorkTiles)),
-        0);
+    auto attend = notes.launches[1 + v].as<GpuAttendBlock>();
+    EXPECT_EQ(std::memcmp(&attend.work, &plan.attends[v], sizeof(WorkWords)),
+              0);
     EXPECT_EQ(attend.args.q, args.q);
     EXPECT_EQ(attend.args.q_row_stride, 128);
     EXPECT_EQ(attend.args.out, args.out);
@@ -173,7 +172,7 @@ TEST_F(Launches, AttendIsThePlanThenEveryKernel) {
     EXPECT_EQ(attend.args.table_stride, 40);
     EXPECT_EQ(attend.args.split_row, plan.split_row);
     EXPECT_EQ(attend.args.planes[0].base, args.planes[0].base);
-    EXPECT_EQ(attend.args.planes[0].outer_stride, 768);
+    EXPECT_EQ(attend.args.planes[0].page_stride, 768);
     EXPECT_EQ(attend.args.planes[0].head_stride, 128);
   }
 }
@@ -181,8 +180,8 @@ TEST_F(Launches, AttendIsThePlanThenEveryKernel) {
 TEST_F(Launches, EverythingIsInTheWorkspace) {
   kvc_attend_args args = attendArgs();
   ASSERT_EQ(attend(args).code, KVC_OK) << kvc_error_text();
-  auto plan = notes.launches[0].as<KvcGpuPlanParams>();
-  auto first = notes.launches[1].as<KvcGpuAttendParams>();
+  auto plan = notes.launches[0].as<PlanBlock>();
+  auto first = notes.launches[1].as<GpuAttendBlock>();
   auto inside = [&](const void *at, size_t bytes) {
     uintptr_t from = uintptr_t(at) - kWorkspace;
     EXPECT_LE(from + bytes, args.workspace_bytes);
@@ -190,10 +189,10 @@ TEST_F(Launches, EverythingIsInTheWorkspace) {
   };
   inside(plan.split_row, 3 * 8);
   for (int v = 0; v < 2; ++v) {
-    size_t workTiles = size_t(plan.variants[v].capacity);
-    inside(plan.variants[v].count, 4);
-    inside(plan.variants[v].split_counters, workTiles * 4);
-    inside(plan.variants[v].work_tiles, workTiles * sizeof(KvcGpuWorkTile));
+    size_t workTiles = size_t(plan.attends[v].capacity);
+    inside(plan.attends[v].count, 4);
+    inside(plan.attends[v].split_counters, workTiles * 4);
+    inside(plan.attends[v].work_tiles, workTiles * sizeof(KvcGpuWorkTile));
   }
   inside(first.args.partial_lse, size_t(plan.split_rows) * 4);
   inside(first.args.partial_o, size_t(plan.split_rows) * kDimV * 4);
@@ -204,9 +203,9 @@ TEST_F(Launches, KernelsThatNoSequenceUsesAreLeftOut) {
   args.max_queries = 3;
   ASSERT_EQ(attend(args).code, KVC_OK) << kvc_error_text();
   EXPECT_THAT(names(), ElementsAre("paged.plan", "paged.attend0"));
-  auto plan = notes.launches[0].as<KvcGpuPlanParams>();
-  EXPECT_EQ(plan.variants[1].capacity, 0);
-  EXPECT_NE(plan.variants[1].count, nullptr);
+  auto plan = notes.launches[0].as<PlanBlock>();
+  EXPECT_EQ(plan.attends[1].capacity, 0);
+  EXPECT_NE(plan.attends[1].count, nullptr);
   notes.launches.clear();
   args.max_queries = 4;
   ASSERT_EQ(attend(args).code, KVC_OK);
@@ -299,7 +298,7 @@ TEST_F(Launches, AppendRowsMustBeCountable) {
   args.rows = INT32_MAX;
   ASSERT_EQ(append(args).code, KVC_OK) << kvc_error_text();
   EXPECT_EQ(notes.launches[0].grid, uint32_t(INT32_MAX));
-  EXPECT_EQ(notes.launches[0].as<KvcGpuAppendParams>().rows, INT32_MAX);
+  EXPECT_EQ(notes.launches[0].as<AppendBlock>().rows, INT32_MAX);
 }
 
 // Vectors of 16 bytes must not straddle.
@@ -425,8 +424,8 @@ TEST_F(GpuCache, StepsRunInTheOrderOfItsStream) {
   ASSERT_FALSE(notes.uploads.empty());
   for (void *stream : notes.uploads)
     EXPECT_EQ(stream, kStream);
-  auto append = notes.launches[0].as<KvcGpuAppendParams>();
-  EXPECT_EQ(append.args.slot, view.write_slot);
+  auto append = notes.launches[0].as<AppendBlock>();
+  EXPECT_EQ(append.slot, view.write_slot);
 }
 
 // One copy has all of it: offsets, lengths, slots and what is new of the

@@ -35,7 +35,7 @@ struct TestStore {
     GpuFunction function;
     function.info = info.get();
     infos.push_back(info);
-    store.attend.push_back(function);
+    store.attend.push_back({function, {}});
     store.shape.variants.push_back({minQueries, rows / store.group, split});
     return *this;
   }
@@ -56,7 +56,7 @@ GpuBounds boundsOf(uint32_t batch, uint32_t rows, uint32_t maxQueries,
 
 /// What a plan makes of a batch.
 struct Needed {
-  uint64_t workTiles[KVC_MAX_VARIANTS] = {};
+  uint64_t workTiles[artifact::kMaxAttends] = {};
   int64_t splitRows = 0;
 };
 
@@ -78,7 +78,7 @@ Needed neededBy(const GpuStore &store, const std::vector<Sequence> &batch) {
     }
     numSplits = std::max<int64_t>(1, numSplits);
     uint64_t rows = uint64_t(s.queries) * store.group;
-    uint64_t perWorkTile = store.attend[v].info->rows;
+    uint64_t perWorkTile = store.attend[v].function.info->rows;
     needed.workTiles[v] += uint64_t(numSplits) * store.shape.kvHeads *
                            ((rows + perWorkTile - 1) / perWorkTile);
     if (numSplits > 1)

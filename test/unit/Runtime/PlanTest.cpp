@@ -79,11 +79,18 @@ struct Coverage {
   std::set<int64_t> splitRows;
 };
 
-void runWorkTile(const AttendShape &shape, const Wave &wave, uint32_t index,
-                 Coverage &coverage) {
+/// An array that a kernel is given.
+template <class T> const T *arrayOf(const Environment &words, Word word) {
+  return reinterpret_cast<const T *>(words[Environment::indexOf(word, 0)]);
+}
+
+void runWorkTile(const AttendShape &shape, const Wave &wave,
+                 const Environment &words, uint32_t index, Coverage &coverage) {
   KvcWorkTile workTile = {};
   uint32_t variant = AttendPlan::workTile(shape, wave, index, workTile);
-  const KvcAttendArgs &args = wave.args;
+  auto *cuQ = arrayOf<int32_t>(words, Word::CuQ);
+  auto *kvLen = arrayOf<int32_t>(words, Word::KvLen);
+  auto *splitRow = arrayOf<int64_t>(words, Word::SplitRow);
   int b = workTile.sequence;
   ASSERT_LT(uint32_t(b), wave.count);
   ASSERT_LT(workTile.row_begin, workTile.row_end);
@@ -93,25 +100,25 @@ void runWorkTile(const AttendShape &shape, const Wave &wave, uint32_t index,
   if (split) {
     ASSERT_EQ(workTile.begin % int32_t(split), 0);
   }
-  int n = args.cu_q[b + 1] - args.cu_q[b];
+  int n = cuQ[b + 1] - cuQ[b];
   ASSERT_LE(workTile.row_end, n);
-  ASSERT_LE(workTile.end, args.kv_len[b]);
+  ASSERT_LE(workTile.end, kvLen[b]);
   for (int i = workTile.row_begin; i < workTile.row_end; ++i) {
     for (uint32_t h = 0; h < shape.queryHeads / shape.kvHeads; ++h) {
-      int64_t row = args.split_row[b] +
+      int64_t row = splitRow[b] +
                     (int64_t(workTile.split_idx) * n + i) * shape.queryHeads +
                     workTile.head * (shape.queryHeads / shape.kvHeads) + h;
       ASSERT_TRUE(coverage.splitRows.insert(row).second) << "split row shared";
     }
-    int64_t position = args.kv_len[b] - n + i;
+    int64_t position = kvLen[b] - n + i;
     for (int64_t t = workTile.begin; t < workTile.end; ++t)
       if (sees(shape, position, t))
-        coverage.seen[{args.cu_q[b] + i, workTile.head, t}] += 1;
+        coverage.seen[{cuQ[b] + i, workTile.head, t}] += 1;
   }
 }
 
-void runMerge(const AttendShape &shape, const Wave &wave, uint32_t index,
-              Coverage &coverage) {
+void runMerge(const AttendShape &shape, const Wave &wave,
+              const Environment &words, uint32_t index, Coverage &coverage) {
   KvcWorkTile workTile = {};
   AttendPlan::merge(shape, wave, index, workTile);
   ASSERT_EQ(workTile.split_idx,
@@ -119,7 +126,8 @@ void runMerge(const AttendShape &shape, const Wave &wave, uint32_t index,
   for (int i = workTile.row_begin; i < workTile.row_end; ++i)
     ASSERT_TRUE(
         coverage.merged
-            .insert({wave.args.cu_q[workTile.sequence] + i, workTile.head})
+            .insert({arrayOf<int32_t>(words, Word::CuQ)[workTile.sequence] + i,
+                     workTile.head})
             .second)
         << "merged twice";
 }
@@ -131,24 +139,23 @@ void checkCover(const AttendShape &shape, Batch &batch, size_t workspace,
   AttendPlan plan(shape, batch.args, scratch);
   ASSERT_LE(plan.required(), workspace);
   Coverage coverage;
-  for (Wave wave; plan.next(wave); ++waves) {
+  Environment words(batch.args);
+  for (Wave wave; plan.next(wave, words); ++waves) {
     coverage.splitRows.clear();
     for (uint32_t i = 0; i < wave.workTiles; ++i)
-      ASSERT_NO_FATAL_FAILURE(runWorkTile(shape, wave, i, coverage));
+      ASSERT_NO_FATAL_FAILURE(runWorkTile(shape, wave, words, i, coverage));
     for (uint32_t i = 0; i < wave.merges; ++i)
-      ASSERT_NO_FATAL_FAILURE(runMerge(shape, wave, i, coverage));
+      ASSERT_NO_FATAL_FAILURE(runMerge(shape, wave, words, i, coverage));
     auto *end = static_cast<uint8_t *>(batch.args.workspace) + workspace;
     size_t rows = coverage.splitRows.size();
     ASSERT_EQ(rows, coverage.splitRows.empty()
                         ? 0u
                         : size_t(*coverage.splitRows.rbegin()) + 1);
-    ASSERT_LE(reinterpret_cast<uint8_t *>(wave.args.partial_lse + rows),
-              reinterpret_cast<uint8_t *>(wave.args.partial_o));
-    ASSERT_LE(
-        reinterpret_cast<uint8_t *>(wave.args.partial_o + rows * shape.dimV),
-        end);
-    ASSERT_GE(reinterpret_cast<uint8_t *>(wave.args.partial_lse),
-              plan.scratch() + scratch);
+    auto *lse = arrayOf<float>(words, Word::PartialLse);
+    auto *o = arrayOf<float>(words, Word::PartialO);
+    ASSERT_LE(lse + rows, o);
+    ASSERT_LE(reinterpret_cast<const uint8_t *>(o + rows * shape.dimV), end);
+    ASSERT_GE(reinterpret_cast<const uint8_t *>(lse), plan.scratch() + scratch);
   }
   size_t expected = 0;
   for (uint32_t b = 0; b < batch.args.batch; ++b) {
@@ -226,7 +233,8 @@ TEST(AttendPlan, DependsOnTheSequenceAlone) {
     batch.finish(1u << 22);
     AttendPlan plan(shape, batch.args, 0);
     Wave wave;
-    EXPECT_TRUE(plan.next(wave));
+    Environment words(batch.args);
+    EXPECT_TRUE(plan.next(wave, words));
     for (uint32_t i = 0; i < wave.workTiles; ++i) {
       KvcWorkTile workTile = {};
       int32_t variant = int32_t(AttendPlan::workTile(shape, wave, i, workTile));

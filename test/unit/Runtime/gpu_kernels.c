@@ -6,8 +6,8 @@
  * splits are combined by whoever arrives last.
  *
  *===----------------------------------------------------------------------===*/
-#include "lib/Artifact/GpuAbi.h"
 #include "lib/Simt/SimAbi.h"
+#include "test/unit/Runtime/blocks.h"
 #include "test/unit/Runtime/kernel_math.h"
 
 enum { Lanes = 32 };
@@ -78,7 +78,7 @@ static Splits splits_of(const Store *s, int split, int64_t n, int64_t length) {
   return splits;
 }
 
-static void plan_sequence(Thread *t, const KvcGpuWorkTiles *to, const Store *s,
+static void plan_sequence(Thread *t, const WorkWords *to, const Store *s,
                           const Variant *v, KvcGpuWorkTile tile, int64_t n,
                           int64_t length) {
   Splits splits = splits_of(s, v->split, n, length);
@@ -103,12 +103,12 @@ static void plan_sequence(Thread *t, const KvcGpuWorkTiles *to, const Store *s,
       }
 }
 
-static void plan(Thread *t, const KvcGpuPlanParams *p, const Store *s) {
+static void plan(Thread *t, const PlanBlock *p, const Store *s) {
   if (where(t, KVC_OP_TidX))
     return;
   int64_t split_rows = 0;
   for (int v = 0; v < s->variants; ++v)
-    WRITE(p->variants[v].count, 0);
+    WRITE(p->attends[v].count, 0);
   for (int32_t b = 0; b < p->batch; ++b) {
     int64_t n = READ(&p->cu_q[b + 1]) - READ(&p->cu_q[b]);
     int64_t length = least(READ(&p->kv_len[b]), p->max_kv_len);
@@ -126,7 +126,7 @@ static void plan(Thread *t, const KvcGpuPlanParams *p, const Store *s) {
     if (tile.num_splits > 1)
       split_rows += tile.num_splits * n * s->heads * Group;
     if (tile.num_splits == 1 || split_rows <= p->split_rows)
-      plan_sequence(t, &p->variants[v], s, &s->variant[v], tile, n, length);
+      plan_sequence(t, &p->attends[v], s, &s->variant[v], tile, n, length);
   }
 }
 
@@ -137,14 +137,14 @@ static int sees(const Store *s, int64_t position, int64_t token) {
          (s->recent == 0 || token < s->sink || token > position - s->recent);
 }
 
-static const float *cached(Thread *t, const KvcAttendArgs *a,
+static const float *cached(Thread *t, const AttendBlock *a,
                            const KvcGpuWorkTile *tile, const Store *s,
                            int plane, int64_t token) {
   const int32_t *table = a->table + tile->sequence * a->table_stride;
-  int64_t outer = s->page ? READ(&table[token / s->page]) : READ(table);
+  int64_t page = s->page ? READ(&table[token / s->page]) : READ(table);
   int64_t inside = s->page ? token % s->page : token;
-  const KvcPlane *p = &a->planes[plane];
-  return (const float *)(p->base + outer * p->outer_stride +
+  const PlaneWords *p = &a->planes[plane];
+  return (const float *)(p->base + page * p->page_stride +
                          tile->head * p->head_stride +
                          inside * (plane ? s->stride_v : s->stride_k));
 }
@@ -156,7 +156,7 @@ typedef struct {
   int64_t split_row, split_stride;
 } Row;
 
-static Row row_of(Thread *t, const KvcAttendArgs *a, const KvcGpuWorkTile *tile,
+static Row row_of(Thread *t, const AttendBlock *a, const KvcGpuWorkTile *tile,
                   const Store *s, int r) {
   int b = tile->sequence, query = r / Group, g = r % Group;
   int32_t first = READ(&a->cu_q[b]), n = READ(&a->cu_q[b + 1]) - first;
@@ -171,9 +171,8 @@ static Row row_of(Thread *t, const KvcAttendArgs *a, const KvcGpuWorkTile *tile,
   return row;
 }
 
-static double score(Thread *t, const KvcAttendArgs *a,
-                    const KvcGpuWorkTile *tile, const Store *s, const Row *row,
-                    int64_t token) {
+static double score(Thread *t, const AttendBlock *a, const KvcGpuWorkTile *tile,
+                    const Store *s, const Row *row, int64_t token) {
   const float *q =
       (const float *)((const char *)a->q + row->row * a->q_row_stride) +
       row->q_head * DimK;
@@ -184,7 +183,7 @@ static double score(Thread *t, const KvcAttendArgs *a,
   return sum * 0.5; /* softmax scale */
 }
 
-static void write_row(Thread *t, const KvcAttendArgs *a, const Row *row,
+static void write_row(Thread *t, const AttendBlock *a, const Row *row,
                       const double *sum, double total, double largest) {
   float *out = (float *)((char *)a->out + row->row * a->out_row_stride) +
                row->q_head * DimV;
@@ -197,7 +196,7 @@ static void write_row(Thread *t, const KvcAttendArgs *a, const Row *row,
         total > 0 ? (float)(largest + logarithm(total)) : -__builtin_inff());
 }
 
-static void attend_row(Thread *t, const KvcAttendArgs *a,
+static void attend_row(Thread *t, const AttendBlock *a,
                        const KvcGpuWorkTile *tile, const Store *s, int r) {
   Row row = row_of(t, a, tile, s, r);
   double sum[DimV], total = 0, largest = 0;
@@ -232,7 +231,7 @@ static void attend_row(Thread *t, const KvcAttendArgs *a,
         any ? (float)(largest + logarithm(total)) : -__builtin_inff());
 }
 
-static void combine_row(Thread *t, const KvcAttendArgs *a,
+static void combine_row(Thread *t, const AttendBlock *a,
                         const KvcGpuWorkTile *tile, const Store *s, int r) {
   Row row = row_of(t, a, tile, s, r);
   double sum[DimV], total = 0;
@@ -258,7 +257,7 @@ static void combine_row(Thread *t, const KvcAttendArgs *a,
 }
 
 /* The work tile of split 0 of a work tile's rows. */
-static int64_t block_of(Thread *t, const KvcAttendArgs *a,
+static int64_t block_of(Thread *t, const AttendBlock *a,
                         const KvcGpuWorkTile *tile, const Store *s,
                         const Variant *v, int64_t index) {
   int b = tile->sequence;
@@ -266,7 +265,7 @@ static int64_t block_of(Thread *t, const KvcAttendArgs *a,
   return index - tile->split_idx * s->heads * ceil_div(n * Group, v->rows);
 }
 
-static void attend(Thread *t, const KvcGpuAttendParams *p, const Store *s,
+static void attend(Thread *t, const GpuAttendBlock *p, const Store *s,
                    const Variant *v) {
   int lane = where(t, KVC_OP_TidX), grid = where(t, KVC_OP_NctaidX);
   int32_t count = READ(p->work.count);
@@ -294,25 +293,24 @@ static void attend(Thread *t, const KvcGpuAttendParams *p, const Store *s,
 /*===--- append -----------------------------------------------------------===*/
 
 /* Two warps a CTA; the last may be one too many. */
-static void append(Thread *t, const KvcGpuAppendParams *p, const Store *s) {
+static void append(Thread *t, const AppendBlock *a, const Store *s) {
   int thread = where(t, KVC_OP_TidX);
   int64_t warp = (int64_t)where(t, KVC_OP_CtaidX) * 2 + thread / Lanes;
   int64_t row = warp / s->heads, head = warp % s->heads;
-  if (row >= p->rows)
+  if (row >= a->rows)
     return;
-  const KvcAppendArgs *a = &p->args;
   int64_t slot = READ(&a->slot[row]);
   if (slot < 0)
     return;
   for (int plane = 0; plane < 2; ++plane) {
-    const KvcPlane *to = &a->planes[plane];
+    const PlaneWords *to = &a->planes[plane];
     int dim = plane ? DimV : DimK;
     const char *rows = plane ? a->v : a->k;
     int64_t stride = plane ? a->v_row_stride : a->k_row_stride;
     const float *source =
         (const float *)(rows + row * stride) + (s->head_begin + head) * dim;
     float *target =
-        (float *)(to->base + slot / a->slot_tokens * to->outer_stride +
+        (float *)(to->base + slot / a->slot_tokens * to->page_stride +
                   head * to->head_stride +
                   slot % a->slot_tokens * (plane ? s->stride_v : s->stride_k));
     for (int c = thread % Lanes; c < dim; c += Lanes)

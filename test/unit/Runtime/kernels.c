@@ -5,7 +5,7 @@
  * variables. Attend uses its scratch, so that sharing one is seen.
  *
  *===----------------------------------------------------------------------===*/
-#include "lib/Artifact/KernelAbi.h"
+#include "test/unit/Runtime/blocks.h"
 #include "test/unit/Runtime/kernel_math.h"
 
 typedef struct {
@@ -15,13 +15,13 @@ typedef struct {
   int64_t sink, recent; /* recent 0: sees all */
 } Store;
 
-static const float *row(const KvcAttendArgs *args, const KvcWorkTile *tile,
+static const float *row(const AttendBlock *args, const KvcWorkTile *tile,
                         const Store *s, int plane, int64_t token) {
   const int32_t *table = args->table + tile->sequence * args->table_stride;
-  int64_t outer = s->page ? table[token / s->page] : table[0];
+  int64_t page = s->page ? table[token / s->page] : table[0];
   int64_t inside = s->page ? token % s->page : token;
-  const KvcPlane *p = &args->planes[plane];
-  return (const float *)(p->base + outer * p->outer_stride +
+  const PlaneWords *p = &args->planes[plane];
+  return (const float *)(p->base + page * p->page_stride +
                          tile->head * p->head_stride +
                          inside * (plane ? s->stride_v : s->stride_k));
 }
@@ -38,7 +38,7 @@ static double score(const float *q, const float *k) {
   return sum * 0.5; /* softmax scale */
 }
 
-static int64_t split_row(const KvcAttendArgs *args, const KvcWorkTile *tile,
+static int64_t split_row(const AttendBlock *args, const KvcWorkTile *tile,
                          const Store *s, int split_idx, int query, int g) {
   int b = tile->sequence, n = args->cu_q[b + 1] - args->cu_q[b];
   return args->split_row[b] +
@@ -46,7 +46,7 @@ static int64_t split_row(const KvcAttendArgs *args, const KvcWorkTile *tile,
          tile->head * Group + g;
 }
 
-static void attend_row(const KvcAttendArgs *args, const KvcWorkTile *tile,
+static void attend_row(const AttendBlock *args, const KvcWorkTile *tile,
                        const Store *s, int query, int g) {
   int b = tile->sequence, n = args->cu_q[b + 1] - args->cu_q[b];
   int64_t position = args->kv_len[b] - n + query;
@@ -82,14 +82,14 @@ static void attend_row(const KvcAttendArgs *args, const KvcWorkTile *tile,
       any ? (float)(largest + logarithm(total)) : -__builtin_inff();
 }
 
-static void attend(const KvcAttendArgs *args, const KvcWorkTile *tile,
+static void attend(const AttendBlock *args, const KvcWorkTile *tile,
                    const Store *s) {
   for (int query = tile->row_begin; query < tile->row_end; ++query)
     for (int g = 0; g < Group; ++g)
       attend_row(args, tile, s, query, g);
 }
 
-static void merge_row(const KvcAttendArgs *args, const KvcWorkTile *tile,
+static void merge_row(const AttendBlock *args, const KvcWorkTile *tile,
                       const Store *s, int query, int g) {
   int64_t at = args->cu_q[tile->sequence] + query;
   int q_head = (s->head_begin + tile->head) * Group + g;
@@ -121,32 +121,32 @@ static void merge_row(const KvcAttendArgs *args, const KvcWorkTile *tile,
         total > 0 ? (float)(largest + logarithm(total)) : -__builtin_inff();
 }
 
-static void merge(const KvcAttendArgs *args, const KvcWorkTile *tile,
+static void merge(const AttendBlock *args, const KvcWorkTile *tile,
                   const Store *s) {
   for (int query = tile->row_begin; query < tile->row_end; ++query)
     for (int g = 0; g < Group; ++g)
       merge_row(args, tile, s, query, g);
 }
 
-static void append(const KvcAppendArgs *args, const KvcWorkTile *tile,
+static void append(const AppendBlock *args, const KvcWorkTile *tile,
                    const Store *s) {
   for (int64_t i = tile->begin; i < tile->end; ++i) {
     if (args->slot[i] < 0)
       continue;
-    int64_t outer = args->slot[i] / args->slot_tokens;
+    int64_t page = args->slot[i] / args->slot_tokens;
     int64_t token = args->slot[i] % args->slot_tokens;
     for (int plane = 0; plane < 2; ++plane)
       for (int head = 0; head < s->heads; ++head) {
-        const KvcPlane *p = &args->planes[plane];
+        const PlaneWords *p = &args->planes[plane];
         int dim = plane ? DimV : DimK;
         const float *from =
             (const float *)((const char *)(plane ? args->v : args->k) +
                             i * (plane ? args->v_row_stride
                                        : args->k_row_stride)) +
             (s->head_begin + head) * dim;
-        float *to = (float *)(p->base + outer * p->outer_stride +
-                              head * p->head_stride +
-                              token * (plane ? s->stride_v : s->stride_k));
+        float *to =
+            (float *)(p->base + page * p->page_stride + head * p->head_stride +
+                      token * (plane ? s->stride_v : s->stride_k));
         for (int c = 0; c < dim; ++c)
           to[c] = from[c];
       }
@@ -154,15 +154,15 @@ static void append(const KvcAppendArgs *args, const KvcWorkTile *tile,
 }
 
 #define KERNELS(name, ...)                                                     \
-  void name##_attend(const KvcAttendArgs *args, const KvcWorkTile *tile) {     \
+  void name##_attend(const AttendBlock *args, const KvcWorkTile *tile) {       \
     Store store = {__VA_ARGS__};                                               \
     attend(args, tile, &store);                                                \
   }                                                                            \
-  void name##_merge(const KvcAttendArgs *args, const KvcWorkTile *tile) {      \
+  void name##_merge(const AttendBlock *args, const KvcWorkTile *tile) {        \
     Store store = {__VA_ARGS__};                                               \
     merge(args, tile, &store);                                                 \
   }                                                                            \
-  void name##_append(const KvcAppendArgs *args, const KvcWorkTile *tile) {     \
+  void name##_append(const AppendBlock *args, const KvcWorkTile *tile) {       \
     Store store = {__VA_ARGS__};                                               \
     append(args, tile, &store);                                                \
   }
@@ -187,7 +187,7 @@ static void multiply_tiles(void) {
                    :
                    : "m"(config));
 }
-void tiles_append(const KvcAppendArgs *args, const KvcWorkTile *tile) {
+void tiles_append(const AppendBlock *args, const KvcWorkTile *tile) {
   multiply_tiles();
   __asm__ volatile("tilerelease");
   paged_append(args, tile);
@@ -198,6 +198,6 @@ void tiles_append(const KvcAppendArgs *args, const KvcWorkTile *tile) {
     multiply_tiles();                                                          \
     paged_##kind(args, tile);                                                  \
   }
-TILES_KEPT(append, KvcAppendArgs)
-TILES_KEPT(attend, KvcAttendArgs)
-TILES_KEPT(merge, KvcAttendArgs)
+TILES_KEPT(append, AppendBlock)
+TILES_KEPT(attend, AttendBlock)
+TILES_KEPT(merge, AttendBlock)

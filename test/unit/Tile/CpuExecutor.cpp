@@ -1,5 +1,7 @@
 //===- CpuExecutor.cpp - drawn kernels as machine code --------------------===//
 #include "lib/Amx/Emulator.h"
+#include "lib/Artifact/KernelAbi.h"
+#include "test/unit/KernelWords.h"
 #include "test/unit/Tile/Executors.h"
 #include "test/unit/Tile/KernelModule.h"
 
@@ -8,6 +10,8 @@
 
 using namespace kvc;
 using namespace kvc::fuzz;
+using artifact::Word;
+using test::KernelWords;
 
 namespace {
 
@@ -22,13 +26,13 @@ public:
   void append(const AppendInputs &inputs, reference::HostCache &to) override;
 
 private:
-  void call(const void *args, KvcWorkTile tile);
+  void call(const KernelWords &words, KvcWorkTile tile);
   void attendSequence(const AttendInputs &inputs, size_t b,
-                      const KvcAttendArgs &args);
+                      const KernelWords &words);
 
   ScheduleAttr schedule;
   std::string name;
-  size_t scratchBytes = 0;
+  cpu::KernelNeeds needs;
   std::unique_ptr<artifact::ElfImage> image;
 };
 
@@ -41,12 +45,12 @@ CpuExecutor::CpuExecutor(const Kernel &kernel, mlir::ModuleOp module,
   schedule = op.getSchedule();
   std::string symbol = op.getSymName().str();
   name = cpu::symbolName(symbol);
-  cpu::ScratchSizes scratch;
+  cpu::KernelNeedsMap all;
   lowerOrRefuse(module,
-                [&] { return cpu::lowerTileToCpu(module, target, scratch); });
+                [&] { return cpu::lowerTileToCpu(module, target, all); });
   if (!accepted())
     return;
-  scratchBytes = scratch.lookup(symbol);
+  needs = all.lookup(symbol);
   std::string error = "no LLVM IR";
   std::vector<uint8_t> object;
   llvm::LLVMContext context;
@@ -59,12 +63,12 @@ CpuExecutor::CpuExecutor(const Kernel &kernel, mlir::ModuleOp module,
     blame("accepted, but then: " + error);
 }
 
-void CpuExecutor::call(const void *args, KvcWorkTile tile) {
-  Buffer scratch(scratchBytes, 0xff);
+void CpuExecutor::call(const KernelWords &words, KvcWorkTile tile) {
+  Buffer scratch(needs.scratch, 0xff);
   tile.scratch = scratch.data();
   auto *kernel = reinterpret_cast<void (*)(const void *, const KvcWorkTile *)>(
       image->symbol(name));
-  kernel(args, &tile);
+  kernel(words.block(needs.params).data(), &tile);
   if (amx::Finding finding = amx::finish(); !finding.empty())
     blame(std::string("AMX: ") + finding.text);
   if (!scratch.ends())
@@ -73,7 +77,7 @@ void CpuExecutor::call(const void *args, KvcWorkTile tile) {
 
 /// All work tiles of a sequence.
 void CpuExecutor::attendSequence(const AttendInputs &inputs, size_t b,
-                                 const KvcAttendArgs &args) {
+                                 const KernelWords &words) {
   int64_t length = inputs.kvLen[b], queries = inputs.queries(b);
   int64_t split = schedule.getSplit() ? schedule.getSplit() : length;
   for (int64_t head = 0; head < kernel.heads; ++head)
@@ -86,7 +90,7 @@ void CpuExecutor::attendSequence(const AttendInputs &inputs, size_t b,
         tile.split_idx = int32_t(begin / split);
         tile.row_begin = int32_t(row);
         tile.row_end = int32_t(std::min(row + schedule.getQueries(), queries));
-        call(&args, tile);
+        call(words, tile);
       }
 }
 
@@ -104,19 +108,23 @@ reference::AttendResult CpuExecutor::attend(const AttendInputs &inputs) {
     splitRows += splitsOf(b) * inputs.queries(b) * columns;
   }
   Buffer o(splitRows * dim * 4, 0xff), lse(splitRows * 4, 0xff);
-  KvcAttendArgs args = {};
-  args.q = inputs.q.bytes.data(), args.q_row_stride = inputs.q.stride;
-  args.cu_q = inputs.cuQ.data(), args.kv_len = inputs.kvLen.data();
-  args.table = inputs.table.data(), args.table_stride = inputs.tableStride;
-  args.split_row = splitRow.data();
-  args.partial_o = o.as<float>(), args.partial_lse = lse.as<float>();
-  llvm::copy(inputs.arena->cache().planes, args.planes);
+  KernelWords words;
+  words.set(Word::Q, inputs.q.bytes.data());
+  words.set(Word::QRowStride, inputs.q.stride);
+  words.set(Word::CuQ, inputs.cuQ.data());
+  words.set(Word::KvLen, inputs.kvLen.data());
+  words.set(Word::Table, inputs.table.data());
+  words.set(Word::TableStride, inputs.tableStride);
+  words.set(Word::SplitRow, splitRow.data());
+  words.set(Word::PartialO, o.data());
+  words.set(Word::PartialLse, lse.data());
+  words.setPlanes(inputs.arena->cache());
   int64_t rows = inputs.q.rows, numSplits = llvm::divideCeil(longest, split);
   reference::AttendResult result;
   result.o = reference::Tensor({numSplits, rows, columns, dim}, 0);
   result.lse = reference::Tensor({numSplits, rows, columns}, -INFINITY);
   for (size_t b = 0; b < inputs.kvLen.size(); ++b) {
-    attendSequence(inputs, b, args);
+    attendSequence(inputs, b, words);
     for (int64_t splitIdx = 0; splitIdx < int64_t(splitsOf(b)); ++splitIdx)
       for (int64_t i = 0; i < inputs.queries(b) * columns; ++i) {
         int64_t from = splitRow[b] + splitIdx * inputs.queries(b) * columns + i;
@@ -134,14 +142,15 @@ reference::AttendResult CpuExecutor::attend(const AttendInputs &inputs) {
 reference::AttendResult CpuExecutor::merge(const MergeInputs &inputs) {
   int64_t rows = inputs.cuQ.back();
   Output output = makeOutput(rows);
-  KvcAttendArgs args = {};
-  args.out = output.out.data(), args.out_row_stride = output.outStride;
-  args.lse = output.wantsLse ? output.lse.as<float>() : nullptr;
-  args.lse_row_stride = output.lseStride;
-  args.cu_q = inputs.cuQ.data();
-  args.split_row = inputs.splitRow.data();
-  args.partial_o = const_cast<Buffer &>(inputs.o).as<float>();
-  args.partial_lse = const_cast<Buffer &>(inputs.lse).as<float>();
+  KernelWords words;
+  words.set(Word::Out, output.out.data());
+  words.set(Word::OutRowStride, output.outStride);
+  words.set(Word::Lse, output.wantsLse ? output.lse.data() : nullptr);
+  words.set(Word::LseRowStride, output.lseStride);
+  words.set(Word::CuQ, inputs.cuQ.data());
+  words.set(Word::SplitRow, inputs.splitRow.data());
+  words.set(Word::PartialO, inputs.o.data());
+  words.set(Word::PartialLse, inputs.lse.data());
   for (size_t b = 0; b + 1 < inputs.cuQ.size(); ++b)
     for (int64_t head = 0; head < kernel.heads; ++head)
       for (int32_t row = 0; row < inputs.cuQ[b + 1] - inputs.cuQ[b]; ++row) {
@@ -149,18 +158,20 @@ reference::AttendResult CpuExecutor::merge(const MergeInputs &inputs) {
         tile.sequence = int32_t(b), tile.head = int32_t(head);
         tile.split_idx = int32_t(kernel.numSplits);
         tile.row_begin = row, tile.row_end = row + 1;
-        call(&args, tile);
+        call(words, tile);
       }
   return take(output, rows);
 }
 
 void CpuExecutor::append(const AppendInputs &inputs, reference::HostCache &to) {
-  KvcAppendArgs args = {};
-  args.k = inputs.k.bytes.data(), args.k_row_stride = inputs.k.stride;
-  args.v = inputs.v.bytes.data(), args.v_row_stride = inputs.v.stride;
-  args.slot = inputs.slots.data();
-  args.slot_tokens = to.outerTokens;
-  llvm::copy(to.planes, args.planes);
+  KernelWords words;
+  words.set(Word::K, inputs.k.bytes.data());
+  words.set(Word::KRowStride, inputs.k.stride);
+  words.set(Word::V, inputs.v.bytes.data());
+  words.set(Word::VRowStride, inputs.v.stride);
+  words.set(Word::Slot, inputs.slots.data());
+  words.set(Word::SlotTokens, to.outerTokens);
+  words.setPlanes(to);
   KvcWorkTile tile = {};
   int64_t rows = inputs.slots.size();
   // Two work tiles: where one ends, the other begins.
@@ -169,7 +180,7 @@ void CpuExecutor::append(const AppendInputs &inputs, reference::HostCache &to) {
     tile.end = int32_t(begin ? rows : rows / 2);
     if (rows == 1)
       tile.end = 1;
-    call(&args, tile);
+    call(words, tile);
     if (rows == 1)
       break;
   }

@@ -1,5 +1,6 @@
 //===- GpuExecutor.cpp - drawn kernels on the emulated GPU ----------------===//
 #include "lib/Simt/Machine.h"
+#include "test/unit/KernelWords.h"
 #include "test/unit/Tile/Executors.h"
 #include "test/unit/Tile/KernelModule.h"
 
@@ -9,6 +10,8 @@
 
 using namespace kvc;
 using namespace kvc::fuzz;
+using artifact::Word;
+using test::KernelWords;
 
 namespace {
 
@@ -32,7 +35,7 @@ private:
   };
   Planned plan(const AttendInputs &inputs);
   void launch(const std::string &kernel, simt::Machine &machine,
-              const void *params, int64_t ctas);
+              const KernelWords &words, int64_t ctas);
   static void allow(simt::Machine &machine, const Buffer &buffer, bool write) {
     machine.allow(buffer.data(), buffer.size(), write);
   }
@@ -79,14 +82,15 @@ GpuExecutor::GpuExecutor(const Kernel &kernel, mlir::ModuleOp module,
 }
 
 void GpuExecutor::launch(const std::string &kernel, simt::Machine &machine,
-                         const void *params, int64_t ctas) {
+                         const KernelWords &words, int64_t ctas) {
   simt::Launch launch;
   launch.kernel =
       reinterpret_cast<simt::Kernel>(image->symbol(nvptx::symbolName(kernel)));
   nvptx::LaunchInfo info = launches.lookup(kernel);
   launch.grid = uint32_t(ctas), launch.threads = uint32_t(info.threads);
   launch.shared = size_t(info.shared);
-  launch.params = params;
+  std::vector<uint64_t> block = words.block(info.params);
+  launch.params = block.data();
   launch.sites = sites;
   launch.name = kernel;
   std::string finding;
@@ -110,14 +114,18 @@ GpuExecutor::Planned GpuExecutor::plan(const AttendInputs &inputs) {
   plan.count = {-7};
   plan.splitCounters.assign(capacity, 0x5a5a5a5a);
   plan.splitRow.assign(inputs.kvLen.size(), -7);
-  KvcGpuPlanParams params = {};
-  params.cu_q = inputs.cuQ.data(), params.kv_len = inputs.kvLen.data();
-  params.split_row = plan.splitRow.data();
-  params.batch = int32_t(inputs.kvLen.size());
-  params.max_kv_len = KVC_MAX_TOKENS;
-  params.split_rows = plan.splitRows;
-  params.variants[0] = {plan.workTiles.data(), plan.count.data(),
-                        plan.splitCounters.data(), int32_t(capacity), 0};
+  KernelWords words;
+  words.set(Word::CuQ, inputs.cuQ.data());
+  words.set(Word::KvLen, inputs.kvLen.data());
+  words.set(Word::SplitRow, plan.splitRow.data());
+  words.set(Word::Batch, int64_t(inputs.kvLen.size()));
+  words.set(Word::MaxKvLen, KVC_MAX_TOKENS);
+  words.set(Word::SplitRows, plan.splitRows);
+  std::string only = artifact::attendName(0);
+  words.set(Word::WorkTiles, plan.workTiles.data(), only);
+  words.set(Word::WorkCount, plan.count.data(), only);
+  words.set(Word::WorkCounters, plan.splitCounters.data(), only);
+  words.set(Word::WorkCapacity, capacity, only);
   simt::Machine machine(random.next());
   allow(machine, inputs.cuQ, false);
   allow(machine, inputs.kvLen, false);
@@ -125,7 +133,7 @@ GpuExecutor::Planned GpuExecutor::plan(const AttendInputs &inputs) {
   allow(machine, plan.count, true);
   allow(machine, plan.splitCounters, true);
   allow(machine, plan.splitRow, true);
-  launch("s.plan", machine, &params, 1);
+  launch("s.plan", machine, words, 1);
   if (plan.count[0] < 1 || plan.count[0] > capacity)
     blame("a plan of " + std::to_string(plan.count[0]) + " work tiles");
   return plan;
@@ -139,20 +147,24 @@ reference::AttendResult GpuExecutor::attend(const AttendInputs &inputs) {
     return take(output, rows);
   Buffer partialO(plan.splitRows * kernel.dims[1] * 4, 0xff);
   Buffer partialLse(plan.splitRows * 4, 0xff);
-  KvcGpuAttendParams params = {};
-  KvcAttendArgs &args = params.args;
-  args.q = inputs.q.bytes.data(), args.q_row_stride = inputs.q.stride;
-  args.out = output.out.data(), args.out_row_stride = output.outStride;
-  args.lse = output.wantsLse ? output.lse.as<float>() : nullptr;
-  args.lse_row_stride = output.lseStride;
-  args.cu_q = inputs.cuQ.data(), args.kv_len = inputs.kvLen.data();
-  args.table = inputs.table.data(), args.table_stride = inputs.tableStride;
-  args.split_row = plan.splitRow.data();
-  args.partial_o = partialO.as<float>();
-  args.partial_lse = partialLse.as<float>();
-  llvm::copy(inputs.arena->cache().planes, args.planes);
-  params.work = {plan.workTiles.data(), plan.count.data(),
-                 plan.splitCounters.data(), int32_t(plan.workTiles.size()), 0};
+  KernelWords words;
+  words.set(Word::Q, inputs.q.bytes.data());
+  words.set(Word::QRowStride, inputs.q.stride);
+  words.set(Word::Out, output.out.data());
+  words.set(Word::OutRowStride, output.outStride);
+  words.set(Word::Lse, output.wantsLse ? output.lse.data() : nullptr);
+  words.set(Word::LseRowStride, output.lseStride);
+  words.set(Word::CuQ, inputs.cuQ.data());
+  words.set(Word::KvLen, inputs.kvLen.data());
+  words.set(Word::Table, inputs.table.data());
+  words.set(Word::TableStride, inputs.tableStride);
+  words.set(Word::SplitRow, plan.splitRow.data());
+  words.set(Word::PartialO, partialO.data());
+  words.set(Word::PartialLse, partialLse.data());
+  words.setPlanes(inputs.arena->cache());
+  words.set(Word::WorkTiles, plan.workTiles.data());
+  words.set(Word::WorkCount, plan.count.data());
+  words.set(Word::WorkCounters, plan.splitCounters.data());
   simt::Machine machine(random.next());
   allow(machine, inputs.q.bytes, false);
   allow(machine, inputs.cuQ, false);
@@ -168,24 +180,24 @@ reference::AttendResult GpuExecutor::attend(const AttendInputs &inputs) {
   allow(machine, partialLse, true);
   allow(machine, output.out, true);
   allow(machine, output.lse, true);
-  launch(name, machine, &params, random.range(1, plan.count[0] + 2));
+  launch(name, machine, words, random.range(1, plan.count[0] + 2));
   return take(output, rows);
 }
 
 reference::AttendResult GpuExecutor::merge(const MergeInputs &inputs) {
   int64_t rows = inputs.cuQ.back();
   Output output = makeOutput(rows);
-  KvcGpuMergeParams params = {};
-  params.args.out = output.out.data();
-  params.args.out_row_stride = output.outStride;
-  params.args.lse = output.wantsLse ? output.lse.as<float>() : nullptr;
-  params.args.lse_row_stride = output.lseStride;
-  params.args.cu_q = inputs.cuQ.data();
-  params.args.split_row = inputs.splitRow.data();
-  params.args.partial_o = const_cast<Buffer &>(inputs.o).as<float>();
-  params.args.partial_lse = const_cast<Buffer &>(inputs.lse).as<float>();
-  params.batch = int32_t(inputs.cuQ.size()) - 1;
-  params.num_splits = int32_t(kernel.numSplits);
+  KernelWords words;
+  words.set(Word::Out, output.out.data());
+  words.set(Word::OutRowStride, output.outStride);
+  words.set(Word::Lse, output.wantsLse ? output.lse.data() : nullptr);
+  words.set(Word::LseRowStride, output.lseStride);
+  words.set(Word::CuQ, inputs.cuQ.data());
+  words.set(Word::SplitRow, inputs.splitRow.data());
+  words.set(Word::PartialO, inputs.o.data());
+  words.set(Word::PartialLse, inputs.lse.data());
+  words.set(Word::Batch, int64_t(inputs.cuQ.size()) - 1);
+  words.set(Word::NumSplits, kernel.numSplits);
   simt::Machine machine(random.next());
   allow(machine, inputs.cuQ, false);
   allow(machine, inputs.splitRow, false);
@@ -194,36 +206,35 @@ reference::AttendResult GpuExecutor::merge(const MergeInputs &inputs) {
   allow(machine, output.out, true);
   allow(machine, output.lse, true);
   int64_t warps = launches.lookup(name).threads / 32;
-  launch(name, machine, &params,
+  launch(name, machine, words,
          llvm::divideCeil(rows * kernel.heads * kernel.group, warps) +
              random.range(0, 2));
   return take(output, rows);
 }
 
 void GpuExecutor::append(const AppendInputs &inputs, reference::HostCache &to) {
-  KvcGpuAppendParams params = {};
-  params.args.k = inputs.k.bytes.data(),
-  params.args.k_row_stride = inputs.k.stride;
-  params.args.v = inputs.v.bytes.data(),
-  params.args.v_row_stride = inputs.v.stride;
-  params.args.slot = inputs.slots.data();
-  params.args.slot_tokens = to.outerTokens;
-  llvm::copy(to.planes, params.args.planes);
-  params.rows = int32_t(inputs.slots.size());
+  int64_t rows = inputs.slots.size();
+  KernelWords words;
+  words.set(Word::K, inputs.k.bytes.data());
+  words.set(Word::KRowStride, inputs.k.stride);
+  words.set(Word::V, inputs.v.bytes.data());
+  words.set(Word::VRowStride, inputs.v.stride);
+  words.set(Word::Slot, inputs.slots.data());
+  words.set(Word::SlotTokens, to.outerTokens);
+  words.setPlanes(to);
+  words.set(Word::Rows, rows);
   simt::Machine machine(random.next());
   allow(machine, inputs.k.bytes, false);
   allow(machine, inputs.v.bytes, false);
   allow(machine, inputs.slots, false);
   // Planes of an outer stand one behind the other.
-  for (const KvcPlane &plane : to.planes)
-    machine.allow(plane.base,
-                  to.outers * plane.outer_stride -
-                      (plane.base - to.planes[0].base),
-                  true);
+  for (const reference::HostPlane &plane : to.planes)
+    machine.allow(
+        plane.base,
+        to.outers * plane.pageStride - (plane.base - to.planes[0].base), true);
   int64_t warps = launches.lookup(name).threads / 32;
-  launch(name, machine, &params,
-         llvm::divideCeil(params.rows * kernel.heads, warps) +
-             random.range(0, 2));
+  launch(name, machine, words,
+         llvm::divideCeil(rows * kernel.heads, warps) + random.range(0, 2));
 }
 
 std::unique_ptr<Executor> fuzz::makeGpuExecutor(const Kernel &kernel,

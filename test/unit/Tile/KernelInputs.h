@@ -82,7 +82,7 @@ struct MergeInputs {
 
   std::vector<int32_t> cuQ = {0};
   std::vector<int64_t> splitRow;
-  Buffer o, lse;                    ///< as KvcAttendArgs places them
+  Buffer o, lse;                    ///< where Words.def says
   reference::Tensor wideO, wideLse; ///< [splits][rows][q heads of the store]
 };
 

@@ -166,8 +166,8 @@ Target cpuTarget(const char *name) {
       name,
       [=](MLIRContext *context) { return cpu::targetAttr(context, *target); },
       [=](ModuleOp module) {
-        cpu::ScratchSizes scratch;
-        return cpu::lowerTileToCpu(module, *target, scratch);
+        cpu::KernelNeedsMap needs;
+        return cpu::lowerTileToCpu(module, *target, needs);
       }};
 }
 
