@@ -262,6 +262,7 @@ kvc_status kvc_program_get_store(const kvc_program *program, uint32_t store,
   out.page_bytes = from.paged ? from.pageBytes : 0;
   const std::vector<kvc_plane_info> &planes = unwrap(program)->planes(store);
   out.plane_count = uint32_t(planes.size());
+  out.plan_group = unwrap(program)->executable().planGroup(store);
   out.planes = planes.data();
   return writeStruct(out, "kvc_store_info", info);
 } catch (...) {
@@ -295,7 +296,8 @@ kvc_status kvc_attend_workspace(const kvc_program *program, uint32_t store,
   bounds.batch = batch;
   bounds.rows = rows;
   bounds.max_kv_len = kv_len;
-  *bytes = unwrap(program)->executable().attendWorkspace(store, bounds);
+  *bytes = unwrap(program)->executable().attendWorkspace(
+      store, AttendBounds::of(bounds));
   return ok();
 } catch (...) {
   return caught();
@@ -311,7 +313,8 @@ kvc_status kvc_attend_workspace_of(const kvc_program *program, uint32_t store,
     return s;
   if (!bytes)
     return noOutput("bytes");
-  *bytes = unwrap(program)->executable().attendWorkspace(store, known);
+  *bytes = unwrap(program)->executable().attendWorkspace(
+      store, AttendBounds::of(known));
   return ok();
 } catch (...) {
   return caught();
@@ -329,7 +332,36 @@ kvc_status kvc_attend(const kvc_program *program, uint32_t store,
       unwrap(program)->device().isGpu())
     return fail(KVC_INVALID_ARGUMENT, 154,
                 "`size`: a GPU expects a kvc_attend_args with `rows`");
-  return unwrap(program)->attend(store, known);
+  return unwrap(program)->attend(store, known, AttendBounds::of(known));
+} catch (...) {
+  return caught();
+}
+
+kvc_status kvc_attend_plan_bytes(const kvc_program *program, uint32_t store,
+                                 const kvc_attend_args *args,
+                                 size_t *bytes) try {
+  if (kvc_status s = checkStore(program, store); !isOk(s))
+    return s;
+  kvc_attend_args known;
+  if (kvc_status s = readStruct(args, "kvc_attend_args", known); !isOk(s))
+    return s;
+  if (!bytes)
+    return noOutput("bytes");
+  *bytes =
+      unwrap(program)->executable().planBytes(store, AttendBounds::of(known));
+  return ok();
+} catch (...) {
+  return caught();
+}
+
+kvc_status kvc_attend_plan(const kvc_program *program, uint32_t store,
+                           const kvc_attend_args *args) try {
+  if (kvc_status s = checkStore(program, store); !isOk(s))
+    return s;
+  kvc_attend_args known;
+  if (kvc_status s = readStruct(args, "kvc_attend_args", known); !isOk(s))
+    return s;
+  return unwrap(program)->plan(store, known, AttendBounds::of(known));
 } catch (...) {
   return caught();
 }

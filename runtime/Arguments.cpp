@@ -176,13 +176,19 @@ static kvc_status checkSequence(const StoreInfo &store,
   return checkTable(store, args, b);
 }
 
+static kvc_status checkCount(uint32_t batch) {
+  if (batch <= INT32_MAX)
+    return ok();
+  return fail(KVC_INVALID_ARGUMENT, 142, "`batch`: expected below 2^31");
+}
+
 static kvc_status checkBatch(const StoreInfo &store,
                              const kvc_attend_args &args, bool ifHost) {
   if (!args.cu_q || !args.kv_len || !args.table)
     return fail(KVC_INVALID_ARGUMENT, 141,
                 "`cu_q`, `kv_len` and `table`: expected arrays, found null");
-  if (args.batch > INT32_MAX)
-    return fail(KVC_INVALID_ARGUMENT, 142, "`batch`: expected below 2^31");
+  if (kvc_status s = checkCount(args.batch); !isOk(s))
+    return s;
   if (args.table_stride < 0 || args.table_stride > INT32_MAX)
     return fail(KVC_INVALID_ARGUMENT, 143,
                 "`table_stride`: expected 0 to 2^31 - 1, found %lld",
@@ -207,6 +213,22 @@ static kvc_status checkBatch(const StoreInfo &store,
                 "%d rows",
                 args.cu_q[args.batch]);
   return ok();
+}
+
+static kvc_status checkPlanMemory(const void *plan) {
+  if (plan && uintptr_t(plan) % 64 == 0)
+    return ok();
+  return fail(KVC_INVALID_ARGUMENT, 148,
+              "`plan`: expected 64-byte aligned memory, found %p", plan);
+}
+
+kvc_status kvc::rt::checkPlan(const kvc_attend_args &args) {
+  if (!args.cu_q || !args.kv_len)
+    return fail(KVC_INVALID_ARGUMENT, 149,
+                "`cu_q` and `kv_len`: expected arrays, found null");
+  if (kvc_status s = checkCount(args.batch); !isOk(s))
+    return s;
+  return checkPlanMemory(args.plan);
 }
 
 kvc_status kvc::rt::checkAttend(const ModelInfo &model, const StoreInfo &store,
@@ -239,5 +261,5 @@ kvc_status kvc::rt::checkAttend(const ModelInfo &model, const StoreInfo &store,
     return fail(KVC_INVALID_ARGUMENT, 147,
                 "`workspace`: expected 64-byte aligned memory, found %p",
                 args.workspace);
-  return ok();
+  return args.plan ? checkPlanMemory(args.plan) : ok();
 }

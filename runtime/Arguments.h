@@ -61,6 +61,8 @@ size_t elementBytes(const artifact::ModelInfo &model);
 kvc_status checkAppend(const artifact::ModelInfo &model,
                        const artifact::StoreInfo &store,
                        const kvc_append_args &args, bool ifHost);
+/// Whether a plan may be made of these.
+kvc_status checkPlan(const kvc_attend_args &args);
 /// All but the size of the workspace, which the device knows.
 kvc_status checkAttend(const artifact::ModelInfo &model,
                        const artifact::StoreInfo &store,

@@ -56,17 +56,52 @@ kvc_status Cache::init() {
   for (Step &step : steps)
     if (!initStep(step))
       return noMemory("`max_batch` tables of `max_tokens_per_seq`");
-  for (uint32_t i = 0; i < stores.size(); ++i)
-    workspaceBytes = std::max(
-        workspaceBytes, program->executable().attendWorkspace(i, boundsOf(i)));
-  workspace = program->device().allocate(workspaceBytes);
-  if (!workspace)
-    return noMemory("the workspace");
+  if (kvc_status s = initPlans(); !isOk(s))
+    return s;
   if (!ownsArena) {
     program->device().lend(arena, options.arena_bytes, /*writable=*/true);
     lent = true;
   }
   return ok();
+}
+
+/// The plans of a step, and the workspace for what attends make of them.
+kvc_status Cache::initPlans() {
+  const Executable &executable = program->executable();
+  for (uint32_t i = 0; i < stores.size(); ++i) {
+    uint32_t first = executable.planGroup(i);
+    if (first == i) {
+      stores[i]->plan = uint32_t(plans.size());
+      plans.push_back({i, boundsOf(i), 0, 0});
+      continue;
+    }
+    stores[i]->plan = stores[first]->plan;
+    uint64_t &tokens = plans[stores[i]->plan].bounds.maxTokens;
+    tokens = std::max(tokens, boundsOf(i).maxTokens);
+  }
+  for (Plan &plan : plans) {
+    plan.bytes = executable.planBytes(plan.store, plan.bounds);
+    if (plan.bytes == SIZE_MAX)
+      return noMemory("the plan of a step");
+    plan.offset = stepPlanBytes;
+    stepPlanBytes += plan.bytes;
+  }
+  for (uint32_t i = 0; i < stores.size(); ++i) {
+    const Plan &plan = plans[stores[i]->plan];
+    size_t bytes = executable.attendWorkspace(i, plan.bounds) - plan.bytes;
+    workspaceBytes = std::max(workspaceBytes, bytes);
+  }
+  Device &device = program->device();
+  // Where nothing is split there are no partial results.
+  workspaceBytes = std::max<size_t>(workspaceBytes, 64);
+  workspace = device.allocate(workspaceBytes);
+  if (!workspace)
+    return noMemory("the workspace");
+  if (!stepPlanBytes)
+    return ok();
+  planMemory =
+      static_cast<uint8_t *>(device.allocate(kMaxSteps * stepPlanBytes));
+  return planMemory ? ok() : noMemory("the plans of steps");
 }
 
 bool Cache::Store::placePlanes(uint8_t *arena) {
@@ -113,7 +148,8 @@ bool Cache::initStep(Step &step) {
   size_t batch = options.max_batch;
   Device &device = program->device();
   if (!step.sequences.allocate(batch) || !step.owners.allocate(batch) ||
-      !step.writtenIn.allocate(program->manifest().model.layers))
+      !step.writtenIn.allocate(program->manifest().model.layers) ||
+      !step.plannedIn.allocate(stores.size()))
     return false;
   step.tables = std::vector<StepTable>(stores.size());
   // What changes in every step lies side by side, and long tables behind it.
@@ -147,6 +183,8 @@ Cache::~Cache() {
     device.deallocate(arena, options.arena_bytes);
   if (workspace)
     device.deallocate(workspace, workspaceBytes);
+  if (planMemory)
+    device.deallocate(planMemory, kMaxSteps * stepPlanBytes);
 }
 
 //===----------------------------------------------------------------------===//
@@ -409,6 +447,12 @@ kvc_status Cache::reserve(const kvc_slot_request *requests, uint32_t count,
   }
   if (kvc_status s = fillStep(index); !isOk(s))
     return poison(s);
+  // An emulator that is short of memory has it later, maybe: attend tries
+  // again.
+  for (uint32_t plan = 0; plan < plans.size(); ++plan)
+    if (kvc_status s = makePlan(step, plan);
+        !isOk(s) && s.code != KVC_OUT_OF_MEMORY)
+      return poison(s);
   handle = {index, step.generation};
   return ok();
 }

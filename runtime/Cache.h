@@ -65,6 +65,7 @@ struct Step {
   HostArray<uint32_t> sequences; ///< [max_batch] slots
   HostArray<uint32_t> owners;    ///< [max_batch] 1 + slot of a row's last user
   uint32_t maxQueries = 0;       ///< new tokens of a sequence, at most
+  HostArray<uint32_t> plannedIn; ///< [plans] the last generation that has one
   KernelMemory memory;           ///< of the arrays that kernels read
   KernelArray<int32_t> cuQ, kvLen;
   std::vector<StepTable> tables; ///< one per store
@@ -135,6 +136,7 @@ private:
   friend struct CacheTestPeer;
   struct Store {
     StoreLayout layout;
+    uint32_t plan = 0;           ///< index of the plan that it shares
     HostArray<kvc_plane> planes; ///< [layers][planes], what kernels are given
     PagePool pool;               ///< paged
     HostArray<int32_t> tables;   ///< paged: [max_sequences][tableWidth]
@@ -150,6 +152,13 @@ private:
     int32_t *table(uint32_t sequence) const {
       return tables.data() + size_t(sequence) * layout.tableWidth;
     }
+  };
+  /// What the attends of a step share, over the stores that cut batches alike.
+  struct Plan {
+    uint32_t store = 0; ///< the first of them
+    AttendBounds bounds = {};
+    size_t bytes = 0;  ///< 0: the device needs none
+    size_t offset = 0; ///< in a step's part of the memory
   };
   Cache(Program &program, const kvc_cache_options &options)
       : program(&program), options(options) {}
@@ -178,9 +187,13 @@ private:
               std::optional<uint32_t> wrote = std::nullopt);
   kvc_batch_view viewOf(const Step &step, LayerTable::Entry kept) const;
   /// What all attends of a store stay within.
-  kvc_attend_args boundsOf(uint32_t store) const;
+  AttendBounds boundsOf(uint32_t store) const;
+  kvc_status initPlans();
+  kvc_attend_args planArgs(const Step &step, uint32_t plan) const;
   kvc_attend_args attendArgs(const Step &step, uint32_t store,
                              const kvc_batch_view &view) const;
+  /// Makes plan `index` of a step, if it is not made.
+  kvc_status makePlan(Step &step, uint32_t index);
   template <class Kept> void end(Step &step, Kept kept);
   void shrink(uint32_t sequence, uint32_t from, uint32_t to);
   void empty(uint32_t sequence);
@@ -205,6 +218,9 @@ private:
   bool lent = false; ///< the caller's arena, to the device
   void *workspace = nullptr;
   size_t workspaceBytes = 0;
+  std::vector<Plan> plans;
+  uint8_t *planMemory = nullptr; ///< [kMaxSteps][stepPlanBytes]
+  size_t stepPlanBytes = 0;
   std::vector<std::unique_ptr<Store>> stores;
   HostArray<Sequence> sequences;
   HostArray<uint32_t> freeSequences; ///< a stack

@@ -132,38 +132,61 @@ kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
   return status;
 }
 
-kvc_attend_args Cache::boundsOf(uint32_t store) const {
+AttendBounds Cache::boundsOf(uint32_t store) const {
   const StoreLayout &layout = stores[store]->layout;
-  kvc_attend_args args = {};
-  args.size = sizeof(args);
-  args.batch = options.max_batch;
-  args.rows = options.max_step_tokens;
-  args.max_kv_len = options.max_tokens_per_seq;
+  AttendBounds bounds = {};
+  bounds.batch = options.max_batch;
+  bounds.rows = bounds.maxQueries = options.max_step_tokens;
+  bounds.maxKvLen = options.max_tokens_per_seq;
   // Whatever sequences there are, their tokens are in these pages; not under a
   // window, whose kernels are bounded by it instead.
-  args.max_kv_tokens = uint64_t(layout.pages) * uint64_t(layout.pageTokens);
+  bounds.maxTokens =
+      std::min(uint64_t(layout.pages) * uint64_t(layout.pageTokens),
+               uint64_t(bounds.batch) * bounds.maxKvLen);
+  return bounds;
+}
+
+/// All but the store's own arrays.
+kvc_attend_args Cache::planArgs(const Step &step, uint32_t plan) const {
+  kvc_attend_args args = {};
+  args.size = sizeof(args);
+  args.batch = step.batch;
+  args.rows = step.rows;
+  // Not the rows of all: kernels for longer queries have nothing to do.
+  args.max_queries = step.maxQueries;
+  args.max_kv_len = options.max_tokens_per_seq;
+  args.cu_q = step.cuQ.ofKernels();
+  args.kv_len = step.kvLen.ofKernels();
+  args.stream = options.stream;
+  if (plans[plan].bytes)
+    args.plan =
+        planMemory + size_t(&step - steps) * stepPlanBytes + plans[plan].offset;
   return args;
 }
 
 kvc_attend_args Cache::attendArgs(const Step &step, uint32_t store,
                                   const kvc_batch_view &view) const {
-  kvc_attend_args args = boundsOf(store);
-  args.batch = view.batch;
-  args.cu_q = view.cu_q;
-  args.kv_len = view.kv_len;
+  kvc_attend_args args = planArgs(step, stores[store]->plan);
   args.table = view.table;
   args.table_stride = view.table_stride;
   args.slot_tokens = view.slot_tokens;
   args.workspace = workspace;
   args.workspace_bytes = workspaceBytes;
-  args.stream = options.stream;
-  args.rows = view.rows;
-  // Not the rows of all: kernels for longer queries have nothing to do.
-  args.max_queries = step.maxQueries;
   // page_count stays 0: the tables are our own.
   args.planes = view.planes;
   args.plane_count = view.plane_count;
   return args;
+}
+
+kvc_status Cache::makePlan(Step &step, uint32_t index) {
+  if (!plans[index].bytes || step.plannedIn[index] == step.generation)
+    return ok();
+  const Plan &plan = plans[index];
+  kvc_status status =
+      program->plan(plan.store, planArgs(step, index), plan.bounds);
+  if (isOk(status))
+    step.plannedIn[index] = step.generation;
+  return status;
 }
 
 kvc_status Cache::attend(kvc_step handle, uint32_t layer, const void *q,
@@ -183,9 +206,15 @@ kvc_status Cache::attend(kvc_step handle, uint32_t layer, const void *q,
     args.lse = lse;
     args.lse_row_stride = int64_t(model.qHeads * sizeof(float));
     Guard guard(shared(workspaceLock));
-    status = program->attend(kept.store, args);
-    if (!isOk(status))
-      break;
+    uint32_t plan = stores[kept.store]->plan;
+    status = makePlan(steps[handle.slot], plan);
+    if (isOk(status))
+      status = program->attend(kept.store, args, plans[plan].bounds);
+    if (isOk(status))
+      continue;
+    // It may have left split counters behind.
+    steps[handle.slot].plannedIn[plan] = 0;
+    break;
   }
   finish(handle, status);
   return status;

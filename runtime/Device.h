@@ -16,6 +16,16 @@
 
 namespace kvc::rt {
 
+/// What attends of a step and their plan stay within. Where things are in a
+/// plan follows from it, so a plan and its attends are given the same.
+struct AttendBounds {
+  uint32_t batch, rows;          ///< sequences, and rows of q
+  uint32_t maxQueries, maxKvLen; ///< of a sequence
+  uint64_t maxTokens;            ///< cached ones, of all sequences together
+
+  static AttendBounds of(const kvc_attend_args &args);
+};
+
 /// The kernels of one program, loaded on one device. Stores are indices into
 /// the manifest's. Arguments were checked by the caller (Arguments.h). Calls
 /// are safe from any thread.
@@ -28,11 +38,25 @@ public:
   /// nothing.
   virtual const char *remarks() const { return ""; }
   virtual kvc_status append(uint32_t store, const kvc_append_args &args) = 0;
-  /// Bytes that suffice for any attend() within these bounds: `batch`, `rows`,
-  /// and the fields that begin with `max_`. Nothing else of them is read.
+  /// Bytes that suffice for any attend() within these bounds that makes its own
+  /// plan; where it is given one, planBytes() less. SIZE_MAX: none do.
   virtual size_t attendWorkspace(uint32_t store,
-                                 const kvc_attend_args &bounds) const = 0;
-  virtual kvc_status attend(uint32_t store, const kvc_attend_args &args) = 0;
+                                 const AttendBounds &bounds) const = 0;
+  /// With `args.plan`, that must be what plan() made within these bounds for
+  /// the batch of `args` and a store of the same group.
+  virtual kvc_status attend(uint32_t store, const kvc_attend_args &args,
+                            const AttendBounds &bounds) = 0;
+
+  /// The first store that cuts batches as this one does.
+  virtual uint32_t planGroup(uint32_t store) const { return store; }
+  /// 0: a device that plans within attend().
+  virtual size_t planBytes(uint32_t, const AttendBounds &) const { return 0; }
+  /// Writes a plan of the batch to `args.plan`. Of `args` nothing else is read
+  /// but batch, cu_q, kv_len, bounds and stream.
+  virtual kvc_status plan(uint32_t, const kvc_attend_args &,
+                          const AttendBounds &) {
+    return ok();
+  }
 };
 
 class Device : public RefCounted {

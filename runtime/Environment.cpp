@@ -36,10 +36,10 @@ void Environment::setPlanes(const kvc_plane *planes, uint32_t count) {
     words[indexOf(Word::PlanePageStride, i)] = uint64_t(planes[i].page_stride);
     words[indexOf(Word::PlaneHeadStride, i)] = uint64_t(planes[i].head_stride);
   }
-  words[zero()] = 0;
 }
 
-Environment::Environment(const kvc_append_args &args, int64_t slotTokens) {
+Environment::Environment(const kvc_append_args &args, int64_t slotTokens)
+    : Environment() {
   set(Word::Rows, args.rows);
   set(Word::K, args.k);
   set(Word::KRowStride, args.k_row_stride);
@@ -50,21 +50,31 @@ Environment::Environment(const kvc_append_args &args, int64_t slotTokens) {
   setPlanes(args.planes, args.plane_count);
 }
 
-Environment::Environment(const kvc_attend_args &args) {
+Environment::Environment(const kvc_attend_args &args) : Environment() {
   set(Word::Q, args.q);
   set(Word::QRowStride, args.q_row_stride);
   set(Word::Out, args.out);
   set(Word::OutRowStride, args.out_row_stride);
   set(Word::Lse, args.lse);
   set(Word::LseRowStride, args.lse_row_stride);
-  set(Word::Batch, args.batch);
   set(Word::Rows, args.rows);
+  set(Word::Table, args.table);
+  set(Word::TableStride, args.table_stride);
+  setBatch(args);
+  setPlanes(args.planes, args.plane_count);
+}
+
+Environment Environment::ofBatch(const kvc_attend_args &args) {
+  Environment words;
+  words.setBatch(args);
+  return words;
+}
+
+void Environment::setBatch(const kvc_attend_args &args) {
+  set(Word::Batch, args.batch);
   set(Word::CuQ, args.cu_q);
   set(Word::KvLen, args.kv_len);
   set(Word::MaxKvLen, args.max_kv_len);
-  set(Word::Table, args.table);
-  set(Word::TableStride, args.table_stride);
-  setPlanes(args.planes, args.plane_count);
 }
 
 /// Of a checked manifest.

@@ -63,6 +63,8 @@ public:
   /// Of checked arguments. Whoever launches sets the rest.
   Environment(const kvc_append_args &args, int64_t slotTokens);
   explicit Environment(const kvc_attend_args &args);
+  /// Of these only batch, cu_q, kv_len and max_kv_len.
+  static Environment ofBatch(const kvc_attend_args &args);
 
   void set(Word word, int64_t value) {
     words[indexOf(word, 0)] = uint64_t(value);
@@ -88,6 +90,8 @@ public:
   static constexpr uint16_t zero() { return kWordPlaces.size; }
 
 private:
+  Environment() { words[zero()] = 0; }
+  void setBatch(const kvc_attend_args &args);
   void setPlanes(const kvc_plane *planes, uint32_t count);
 
   /// What nobody sets nobody reads: only the zero is made.

@@ -7,6 +7,16 @@
 using namespace kvc;
 using namespace kvc::rt;
 
+AttendBounds AttendBounds::of(const kvc_attend_args &args) {
+  AttendBounds bounds = {args.batch, args.rows, args.rows, args.max_kv_len, 0};
+  if (args.max_queries)
+    bounds.maxQueries = std::min(args.max_queries, args.rows);
+  bounds.maxTokens = uint64_t(args.batch) * args.max_kv_len;
+  if (args.max_kv_tokens)
+    bounds.maxTokens = std::min(bounds.maxTokens, args.max_kv_tokens);
+  return bounds;
+}
+
 void Program::describePlanes() {
   for (const artifact::StoreInfo &store : info.stores) {
     std::vector<kvc_plane_info> &planes = planeInfos.emplace_back();
@@ -62,15 +72,27 @@ kvc_status Program::append(uint32_t store, const kvc_append_args &args) const
   return caught();
 }
 
-kvc_status Program::attend(uint32_t store, const kvc_attend_args &args) const
-    try {
+kvc_status Program::attend(uint32_t store, const kvc_attend_args &args,
+                           const AttendBounds &bounds) const try {
   if (args.batch == 0)
     return ok();
   if (kvc_status s = checkAttend(info.model, info.stores[store], args,
                                  owner->readsHostMemory());
       !isOk(s))
     return s;
-  return kernels->attend(store, args);
+  return kernels->attend(store, args, bounds);
+} catch (...) {
+  return caught();
+}
+
+kvc_status Program::plan(uint32_t store, const kvc_attend_args &args,
+                         const AttendBounds &bounds) const try {
+  if (args.batch == 0 || args.rows == 0 ||
+      kernels->planBytes(store, bounds) == 0)
+    return ok();
+  if (kvc_status s = checkPlan(args); !isOk(s))
+    return s;
+  return kernels->plan(store, args, bounds);
 } catch (...) {
   return caught();
 }

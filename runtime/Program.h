@@ -31,7 +31,10 @@ public:
   /// The checked forms of kvc_append and kvc_attend; `store` < stores(). They
   /// throw nothing.
   kvc_status append(uint32_t store, const kvc_append_args &args) const;
-  kvc_status attend(uint32_t store, const kvc_attend_args &args) const;
+  kvc_status attend(uint32_t store, const kvc_attend_args &args,
+                    const AttendBounds &bounds) const;
+  kvc_status plan(uint32_t store, const kvc_attend_args &args,
+                  const AttendBounds &bounds) const;
 
 private:
   Program(Device &device, const artifact::Manifest &manifest)

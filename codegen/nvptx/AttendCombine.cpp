@@ -127,6 +127,10 @@ void AttendKernel::combineSplits() {
       Value counter = kit.ptr(k.paramPtr(Word::WorkCounters),
                               kit.mul(kit.extI64(index), 4));
       Value before = kit.op1(Ptx::AtomAddAcqRel, {counter, kit.i32(1)});
+      // The next layer's attend begins with the same plan.
+      Value isLast =
+          kit.cmp(CmpIPredicate::eq, kit.add(before, 1), current.numSplits);
+      kit.when(isLast, [&] { kit.store(kit.i32(0), counter, 4); });
       kit.storeShared(before, k.at(lastCtaFlag));
     });
     barrier();

@@ -5,10 +5,11 @@
  * parameter; all pointers are the device's. A change of any offset or meaning,
  * a word's too, is a new KVC_GPU_ABI.
  *
- * An attend call is, on one stream: plan, then each attend kernel that some
- * sequence uses, with as many CTAs as there may be work tiles or as fit the GPU
- * at once. Nothing of it depends on values in device memory, so that it can be
- * captured in a graph and replayed with other lengths.
+ * An attend call is, on one stream: plan, unless one was made for the step,
+ * then each attend kernel that some sequence uses, with as many CTAs as there
+ * may be work tiles or as fit the GPU at once. Nothing of it depends on values
+ * in device memory, so that it can be captured in a graph and replayed with
+ * other lengths.
  *
  *===----------------------------------------------------------------------===*/
 #ifndef KVC_LIB_ARTIFACT_GPUABI_H
@@ -41,7 +42,8 @@ typedef struct KvcGpuWorkTile {
  *
  * attend: CTA c takes the work tiles numbered c, c + gridDim, c + 2 gridDim ...
  * Of a row block with several splits, the CTA that arrives last combines them
- * in order of split.
+ * in order of split, and zeroes the block's split counter again: a plan serves
+ * any number of attends, one after the other.
  *
  * append: warp w of the grid encodes row w / kv heads of the batch for kv head
  * w % kv heads (of the store), K and V.

@@ -217,13 +217,14 @@ public:
   const std::string &target() const override { return variant.target; }
   kvc_status append(uint32_t store, const kvc_append_args &args) override;
   size_t attendWorkspace(uint32_t store,
-                         const kvc_attend_args &bounds) const override {
+                         const AttendBounds &bounds) const override {
     const CpuStore &s = variant.stores[store];
     return AttendPlan::workspaceBytes(s.shape, s.blockBytes + scratchBytes(s),
                                       bounds.batch, bounds.rows,
-                                      bounds.max_kv_len);
+                                      bounds.maxKvLen);
   }
-  kvc_status attend(uint32_t store, const kvc_attend_args &args) override;
+  kvc_status attend(uint32_t store, const kvc_attend_args &args,
+                    const AttendBounds &) override;
 
 private:
   static size_t stride(size_t scratch) {
@@ -270,7 +271,8 @@ static void gatherBlocks(const CpuStore &store, const Environment &words,
   gather(store.merge);
 }
 
-kvc_status CpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
+kvc_status CpuExecutable::attend(uint32_t store, const kvc_attend_args &args,
+                                 const AttendBounds &) {
   const CpuStore &s = variant.stores[store];
   // Blocks, then the workers' scratch.
   AttendPlan plan(s.shape, args, s.blockBytes + scratchBytes(s));

@@ -19,16 +19,6 @@ using Wide = unsigned __int128;
 /// by a grid.
 static constexpr Wide kMostWorkTiles = 1u << 30;
 
-GpuBounds GpuBounds::of(const kvc_attend_args &args) {
-  GpuBounds bounds = {args.batch, args.rows, args.rows, args.max_kv_len, 0};
-  if (args.max_queries)
-    bounds.maxQueries = std::min(args.max_queries, args.rows);
-  bounds.maxTokens = uint64_t(args.batch) * args.max_kv_len;
-  if (args.max_kv_tokens)
-    bounds.maxTokens = std::min(bounds.maxTokens, args.max_kv_tokens);
-  return bounds;
-}
-
 namespace {
 
 /// What one attend kernel is given at most.
@@ -39,7 +29,7 @@ struct Demand {
 /// Of kernel `v`, which serves sequences of up to `most` query tokens. The
 /// names are those of GpuWorkspace's formulas.
 Demand demandOf(const GpuStore &store, size_t v, uint64_t most,
-                const GpuBounds &bounds) {
+                const AttendBounds &bounds) {
   const AttendVariant &variant = store.shape.variants[v];
   Wide q = most, s = variant.split;
   Wide n =
@@ -70,7 +60,7 @@ Demand demandOf(const GpuStore &store, size_t v, uint64_t most,
 
 } // namespace
 
-bool GpuWorkspace::plan(const GpuStore &store, const GpuBounds &bounds) {
+bool GpuWorkspace::plan(const GpuStore &store, const AttendBounds &bounds) {
   *this = GpuWorkspace();
   size_t at = 0;
   auto take = [&](size_t bytes) {
@@ -97,6 +87,7 @@ bool GpuWorkspace::plan(const GpuStore &store, const GpuBounds &bounds) {
     to.workTiles = take(size_t(to.capacity) * sizeof(KvcGpuWorkTile));
     splitRows += int64_t(demand.splitRows);
   }
+  planBytes = at;
   lse = take(size_t(splitRows) * sizeof(float));
   o = take(size_t(splitRows) * store.shape.dimV * sizeof(float));
   bytes = at;
@@ -140,19 +131,28 @@ public:
   const char *remarks() const override { return said.c_str(); }
   kvc_status append(uint32_t store, const kvc_append_args &args) override;
   size_t attendWorkspace(uint32_t store,
-                         const kvc_attend_args &bounds) const override {
+                         const AttendBounds &bounds) const override {
     GpuWorkspace workspace;
-    bool fits = workspace.plan(stores[store], GpuBounds::of(bounds));
-    return fits ? workspace.bytes : SIZE_MAX;
+    return workspace.plan(stores[store], bounds) ? workspace.bytes : SIZE_MAX;
   }
-  kvc_status attend(uint32_t store, const kvc_attend_args &args) override;
+  kvc_status attend(uint32_t store, const kvc_attend_args &args,
+                    const AttendBounds &bounds) override;
+  uint32_t planGroup(uint32_t store) const override {
+    return stores[store].planGroup;
+  }
+  size_t planBytes(uint32_t store, const AttendBounds &bounds) const override {
+    GpuWorkspace workspace;
+    return workspace.plan(stores[store], bounds) ? workspace.planBytes
+                                                 : SIZE_MAX;
+  }
+  kvc_status plan(uint32_t store, const kvc_attend_args &args,
+                  const AttendBounds &bounds) override;
 
 private:
   /// Every launch: gathers the kernel's block from a call's words.
   kvc_status launch(const GpuKernel &kernel, uint64_t grid,
                     const Environment &words, void *stream);
   kvc_status launchAttend(const GpuStore &store, const kvc_attend_args &args,
-                          const GpuBounds &bounds,
                           const GpuWorkspace &workspace);
 
   GpuDriver &driver; ///< the program keeps its device alive
@@ -252,21 +252,61 @@ kvc_status GpuExecutable::append(uint32_t store, const kvc_append_args &args) {
   return launch(s.append, grid, words, args.stream);
 }
 
-kvc_status GpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
-  const GpuStore &s = stores[store];
-  if (args.rows == 0)
-    return ok();
+/// Bounds that kernels can count within, and what is where within them.
+kvc_status layOut(const GpuStore &s, const AttendBounds &bounds,
+                  GpuWorkspace &workspace) {
   // Rows of a kv head are counted in 32 bits.
-  if (args.rows > INT32_MAX / s.group)
+  if (bounds.rows > INT32_MAX / s.group)
     return fail(KVC_INVALID_ARGUMENT, 414,
                 "`rows`: a GPU expects the number of rows of q, at most %u, "
                 "found %u",
-                INT32_MAX / s.group, args.rows);
-  if (args.max_kv_len > KVC_MAX_TOKENS)
+                INT32_MAX / s.group, bounds.rows);
+  if (bounds.maxKvLen > KVC_MAX_TOKENS)
     return fail(KVC_INVALID_ARGUMENT, 415,
                 "`max_kv_len`: a GPU expects the most cached tokens of a "
                 "sequence, at most %d, found %u",
-                KVC_MAX_TOKENS, args.max_kv_len);
+                KVC_MAX_TOKENS, bounds.maxKvLen);
+  if (!workspace.plan(s, bounds))
+    return fail(KVC_INVALID_ARGUMENT, 416,
+                "`rows` (%u), `batch` (%u) and `max_kv_len` (%u) allow for "
+                "more than 2^30 work tiles",
+                bounds.rows, bounds.batch, bounds.maxKvLen);
+  return ok();
+}
+
+/// What a plan is at, for the kernel that makes it and those that follow it.
+void setPlan(const GpuStore &s, const GpuWorkspace &workspace, uint8_t *plan,
+             Environment &words) {
+  words.set(Word::SplitRow, plan + workspace.splitRow);
+  words.set(Word::SplitRows, workspace.splitRows);
+  for (uint32_t v = 0; v < s.attend.size(); ++v) {
+    const GpuWorkspace::Variant &at = workspace.variants[v];
+    words.setOf(v, Word::WorkTiles, plan + at.workTiles);
+    words.setOf(v, Word::WorkCount, plan + at.count);
+    words.setOf(v, Word::WorkCounters, plan + at.splitCounters);
+    words.setOf(v, Word::WorkCapacity, int64_t(at.capacity));
+  }
+}
+
+kvc_status GpuExecutable::plan(uint32_t store, const kvc_attend_args &args,
+                               const AttendBounds &bounds) {
+  const GpuStore &s = stores[store];
+  GpuWorkspace workspace;
+  if (kvc_status status = layOut(s, bounds, workspace); !isOk(status))
+    return status;
+  Environment words = Environment::ofBatch(args);
+  setPlan(s, workspace, static_cast<uint8_t *>(args.plan), words);
+  return launch(s.plan, 1, words, args.stream);
+}
+
+kvc_status GpuExecutable::attend(uint32_t store, const kvc_attend_args &args,
+                                 const AttendBounds &bounds) {
+  const GpuStore &s = stores[store];
+  if (args.rows == 0)
+    return ok();
+  GpuWorkspace workspace;
+  if (kvc_status status = layOut(s, bounds, workspace); !isOk(status))
+    return status;
   if (kvc_status status = checkAligned("q", args.q, args.q_row_stride);
       !isOk(status))
     return status;
@@ -275,40 +315,31 @@ kvc_status GpuExecutable::attend(uint32_t store, const kvc_attend_args &args) {
     return status;
   if (kvc_status status = checkPlanes(*s.info, args.planes); !isOk(status))
     return status;
-  GpuBounds bounds = GpuBounds::of(args);
-  GpuWorkspace workspace;
-  if (!workspace.plan(s, bounds))
-    return fail(KVC_INVALID_ARGUMENT, 416,
-                "`rows` (%u), `batch` (%u) and `max_kv_len` (%u) allow for "
-                "more than 2^30 work tiles",
-                args.rows, args.batch, args.max_kv_len);
-  if (args.workspace_bytes < workspace.bytes)
+  size_t needed = workspace.bytes - (args.plan ? workspace.planBytes : 0);
+  if (args.workspace_bytes < needed)
     return fail(KVC_INVALID_ARGUMENT, 417,
-                "`workspace_bytes`: expected at least %zu, found %zu",
-                workspace.bytes, args.workspace_bytes);
-  return launchAttend(s, args, bounds, workspace);
+                "`workspace_bytes`: expected at least %zu, found %zu", needed,
+                args.workspace_bytes);
+  return launchAttend(s, args, workspace);
 }
 
 kvc_status GpuExecutable::launchAttend(const GpuStore &s,
                                        const kvc_attend_args &args,
-                                       const GpuBounds &bounds,
                                        const GpuWorkspace &workspace) {
-  auto *base = static_cast<uint8_t *>(args.workspace);
+  auto *partials = static_cast<uint8_t *>(args.workspace);
+  auto *plan = static_cast<uint8_t *>(args.plan);
   Environment words(args);
-  words.set(Word::SplitRow, base + workspace.splitRow);
-  words.set(Word::SplitRows, workspace.splitRows);
-  words.set(Word::PartialLse, base + workspace.lse);
-  words.set(Word::PartialO, base + workspace.o);
-  for (uint32_t v = 0; v < s.attend.size(); ++v) {
-    const GpuWorkspace::Variant &at = workspace.variants[v];
-    words.setOf(v, Word::WorkTiles, base + at.workTiles);
-    words.setOf(v, Word::WorkCount, base + at.count);
-    words.setOf(v, Word::WorkCounters, base + at.splitCounters);
-    words.setOf(v, Word::WorkCapacity, int64_t(at.capacity));
+  setPlan(s, workspace, plan ? plan : partials, words);
+  kvc_status status = ok();
+  if (!plan) {
+    partials += workspace.planBytes;
+    status = launch(s.plan, 1, words, args.stream);
   }
-  kvc_status status = launch(s.plan, 1, words, args.stream);
+  words.set(Word::PartialLse, partials + workspace.lse - workspace.planBytes);
+  words.set(Word::PartialO, partials + workspace.o - workspace.planBytes);
+  uint32_t maxQueries = AttendBounds::of(args).maxQueries;
   for (size_t v = 0; v < s.attend.size() && isOk(status); ++v) {
-    if (s.shape.variants[v].minQueries > bounds.maxQueries)
+    if (s.shape.variants[v].minQueries > maxQueries)
       continue;
     uint32_t grid = std::min(workspace.variants[v].capacity,
                              std::max(1u, s.attend[v].function.resident));
@@ -425,6 +456,34 @@ kvc_status check(const Manifest &manifest, const std::string &target,
   return ok();
 }
 
+/// Whether the plan kernels of two stores do the same.
+bool cutAlike(const GpuStore &a, const GpuStore &b) {
+  auto alike = [](const AttendVariant &x, const AttendVariant &y) {
+    return x.minQueries == y.minQueries && x.maxQueries == y.maxQueries &&
+           x.split == y.split;
+  };
+  auto sameRows = [](const GpuKernel &x, const GpuKernel &y) {
+    return x.function.info->rows == y.function.info->rows;
+  };
+  const AttendShape &x = a.shape, &y = b.shape;
+  return a.group == b.group && x.kvHeads == y.kvHeads && x.window == y.window &&
+         x.sink == y.sink && x.recent == y.recent &&
+         std::equal(x.variants.begin(), x.variants.end(), y.variants.begin(),
+                    y.variants.end(), alike) &&
+         std::equal(a.attend.begin(), a.attend.end(), b.attend.begin(),
+                    b.attend.end(), sameRows);
+}
+
+void findPlanGroups(std::vector<GpuStore> &stores) {
+  for (GpuStore &store : stores) {
+    auto first =
+        std::find_if(stores.begin(), stores.end(), [&](const GpuStore &other) {
+          return cutAlike(store, other);
+        });
+    store.planGroup = uint32_t(first - stores.begin());
+  }
+}
+
 /// Finds the words of all kernels, now that the attend kernels are in order.
 kvc_status resolve(std::vector<GpuStore> &stores) {
   for (GpuStore &store : stores) {
@@ -483,6 +542,7 @@ kvc_status loadTarget(GpuDriver &driver, const Manifest &manifest,
     return s;
   if (kvc_status s = resolve(stores); !isOk(s))
     return s;
+  findPlanGroups(stores);
   remarks += modules.remarks;
   if (!remarks.empty())
     remarks.pop_back(); // the last line's end

@@ -27,17 +27,9 @@ struct GpuStore {
   AttendShape shape;
   std::vector<GpuKernel> attend; ///< one per shape.variants
   GpuKernel plan, append;
+  uint32_t planGroup = 0;  ///< the first store that cuts batches alike
   uint32_t pageTokens = 0; ///< 0: contiguous
   uint32_t group = 1;      ///< q heads of a kv head
-};
-
-/// Bounds of an attend call.
-struct GpuBounds {
-  uint32_t batch, rows;
-  uint32_t maxQueries, maxKvLen; ///< of a sequence
-  uint64_t maxTokens;            ///< cached ones, of all sequences together
-
-  static GpuBounds of(const kvc_attend_args &args);
 };
 
 /// Where things are in the workspace, as offsets from its first byte.
@@ -60,7 +52,7 @@ struct GpuBounds {
 /// lengths grow.
 struct GpuWorkspace {
   /// False if there may be more work tiles than kernels can count.
-  bool plan(const GpuStore &store, const GpuBounds &bounds);
+  bool plan(const GpuStore &store, const AttendBounds &bounds);
 
   size_t splitRow = 0;
   struct Variant {
@@ -69,6 +61,7 @@ struct GpuWorkspace {
   };
   Variant variants[artifact::kMaxAttends];
   int64_t splitRows = 0;
+  size_t planBytes = 0; ///< of all before: a step's, where it has one plan
   size_t lse = 0, o = 0;
   size_t bytes = 0;
 };

@@ -34,7 +34,7 @@ StoreInfo = struct("StoreInfo", [
     ("size", SIZE), ("name", TEXT), ("layers", c.POINTER(U32)),
     ("layer_count", U32), ("head_begin", U32), ("head_end", U32),
     ("page_tokens", U32), ("page_bytes", U64), ("plane_count", U32),
-    ("planes", c.POINTER(PlaneInfo))])
+    ("plan_group", U32), ("planes", c.POINTER(PlaneInfo))])
 Plane = struct("Plane", [("base", PTR), ("page_stride", I64),
                          ("head_stride", I64)])
 AppendArgs = struct("AppendArgs", [

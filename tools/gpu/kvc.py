@@ -44,7 +44,8 @@ AttendArgs = struct("AttendArgs", [
     ("table_stride", I64), ("page_count", I64), ("slot_tokens", I64),
     ("workspace", PTR), ("workspace_bytes", SIZE),
     ("planes", PTR), ("plane_count", U32), ("stream", PTR), ("rows", U32),
-    ("max_queries", U32), ("max_kv_len", U32), ("max_kv_tokens", U64)])
+    ("max_queries", U32), ("max_kv_len", U32), ("max_kv_tokens", U64),
+    ("plan", PTR)])
 
 CacheOptions = struct("CacheOptions", [
     ("size", SIZE), ("arena", PTR), ("arena_bytes", SIZE),

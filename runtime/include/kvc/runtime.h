@@ -270,6 +270,8 @@ typedef struct kvc_store_info {
   uint32_t page_tokens;          /* 0: contiguous */
   uint64_t page_bytes;           /* of one layer; contiguous: 0 */
   uint32_t plane_count;
+  uint32_t
+      plan_group; /* stores of one group can share a plan (kvc_attend_plan) */
   const kvc_plane_info *planes; /* [plane_count]; live as long as the program */
 } kvc_store_info;
 
@@ -369,6 +371,8 @@ typedef struct kvc_attend_args {
                              where no two share a page; 0: batch * max_kv_len.
                              It keeps the workspace small, where it is not of a
                              store with a window. */
+  void *plan; /* GPU: what kvc_attend_plan made for this batch; null: the call
+                 makes a plan of its own, in the workspace */
 } kvc_attend_args;
 
 /* Bytes of workspace that suffice for any kvc_attend of `store` with at most
@@ -387,6 +391,27 @@ KVC_API kvc_status kvc_attend_workspace_of(const kvc_program *program,
                                            uint32_t store,
                                            const kvc_attend_args *args,
                                            size_t *bytes);
+/* On a GPU a kernel cuts a batch into work, since only it knows the lengths.
+ * They are those of a step, so one plan serves the attends of all its layers,
+ * over all stores of one plan_group: kvc_attend_plan writes it to args->plan,
+ * 64-byte aligned memory of kvc_attend_plan_bytes, and each kvc_attend of the
+ * step is given it. Of args, batch, cu_q, kv_len, rows and what begins with
+ * max_ are read, and the stream.
+ *
+ * The caller vouches that between them no byte of the plan, cu_q or kv_len
+ * changes, that all are given the same rows, batch and bounds, and that attends
+ * with one plan run one after the other. A plan must be made again after an
+ * attend that failed. A captured graph may hold a plan and its attends, or
+ * attends alone, before which a plan within the same bounds is made for each
+ * replay. The workspace of an attend with a plan may be smaller by the plan's
+ * bytes. On a CPU there is nothing to plan ahead: 0 bytes, and nothing is done.
+ */
+KVC_API kvc_status kvc_attend_plan_bytes(const kvc_program *program,
+                                         uint32_t store,
+                                         const kvc_attend_args *args,
+                                         size_t *bytes);
+KVC_API kvc_status kvc_attend_plan(const kvc_program *program, uint32_t store,
+                                   const kvc_attend_args *args);
 /* Attention of a ragged batch. Query token i of sequence b stands at position
  * kv_len[b] - n + i, n its query tokens, and sees the cached tokens up to its
  * own that the store's read rule shows. The result of a row does not depend on
@@ -467,8 +492,9 @@ typedef struct kvc_slot_request {
 
 /* Opens a step: room for the new tokens of every sequence, all or nothing.
  * KVC_OUT_OF_PAGES if pages are short now, KVC_SEQUENCE_FULL if a sequence
- * would pass max_tokens_per_seq. On a GPU this copies tables to it, so it has
- * no place in a captured graph; append and attend have. The step's rows are the
+ * would pass max_tokens_per_seq. On a GPU this copies tables to it and
+ * plans the step's attends, so it has no place in a captured graph; append and
+ * attend have. The step's rows are the
  * new tokens of its sequences, in the order of `requests`. A sequence is in one
  * step at a time; at most four steps are open at once. */
 KVC_API kvc_status kvc_cache_reserve(kvc_cache *cache,

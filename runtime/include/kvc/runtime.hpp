@@ -208,6 +208,17 @@ public:
   Status attend(uint32_t store, const kvc_attend_args &args) const {
     return kvc_attend(get(), store, &args);
   }
+  /// Of a plan for many attends, see kvc_attend_plan.
+  Result<size_t> attendPlanBytes(uint32_t store,
+                                 const kvc_attend_args &args) const {
+    size_t bytes = 0;
+    if (Status s = kvc_attend_plan_bytes(get(), store, &args, &bytes); !s)
+      return s;
+    return bytes;
+  }
+  Status attendPlan(uint32_t store, const kvc_attend_args &args) const {
+    return kvc_attend_plan(get(), store, &args);
+  }
   /// The arena for so many cached tokens, see kvc_cache_arena_bytes.
   Result<uint64_t> arenaBytes(const kvc_cache_options &options,
                               uint64_t tokens) const {

@@ -342,6 +342,11 @@ std::string Subject::attend(const Image &image, Batch &batch, const Plan &plan,
   int64_t ctas = (plan.counts[0] + 1) / 2 + int64_t(seed % 3);
   std::string finding =
       launch(image, Suspects::Attend, words, ctas, memory, seed);
+  // The next layer's attend begins with them.
+  if (finding.empty() && llvm::any_of(splitCounters, [](uint32_t counter) {
+        return counter != 0;
+      }))
+    finding = "output";
   attended.o.clear();
   for (size_t i = 0; i < out.bytes().size(); i += element)
     attended.o.push_back(loadWide(out.data() + i, model.dtype));

@@ -1,98 +1,11 @@
 //===- GpuTest.cpp - what a GPU is given to launch ------------------------===//
-#include "runtime/KernelArray.h"
-#include "test/unit/Runtime/FakeGpu.h"
-#include "test/unit/Runtime/GpuFixture.h"
+#include "test/unit/Runtime/GpuLaunches.h"
 
 #include <gmock/gmock.h>
-#include <optional>
 
 using namespace kvc;
 using namespace kvc::test;
 using testing::ElementsAre;
-using testing::HasSubstr;
-
-namespace {
-
-struct Launches : testing::Test {
-  Launches() {
-    notes.fits["sm_80"] = 1;
-    notes.resident = {{"paged.attend0", 50}, {"paged.attend1", 7}};
-    loaded.emplace(fakeDevice(notes), packGpu(gpuManifest("cuda", {"sm_80"})));
-  }
-
-  kvc_append_args appendArgs() {
-    kvc_append_args args = {};
-    args.size = sizeof(args);
-    args.rows = 5;
-    args.k = fakeAddress<void>(0x10000);
-    args.k_row_stride = 64;
-    args.v = fakeAddress<void>(0x20000);
-    args.v_row_stride = 144;
-    args.slot = fakeAddress<int64_t>(0x30000);
-    args.slot_tokens = 96;
-    args.page_count = 10;
-    planes[0] = {fakeAddress<void>(0x40000), 768, 128};
-    planes[1] = {fakeAddress<void>(0x40100), 768, 256};
-    args.planes = planes;
-    args.plane_count = 2;
-    args.stream = fakeAddress<void>(0x57);
-    return args;
-  }
-  kvc_attend_args attendArgs() {
-    kvc_attend_args args = {};
-    args.size = sizeof(args);
-    args.batch = 3;
-    args.q = fakeAddress<void>(0x10000);
-    args.q_row_stride = 128;
-    args.out = fakeAddress<void>(0x20000);
-    args.out_row_stride = 272;
-    args.lse = fakeAddress<float>(0x30000);
-    args.lse_row_stride = 20;
-    args.cu_q = fakeAddress<int32_t>(0x50000);
-    args.kv_len = fakeAddress<int32_t>(0x50100);
-    args.table = fakeAddress<int32_t>(0x50200);
-    args.table_stride = 40;
-    args.page_count = 10;
-    args.slot_tokens = 96;
-    args.workspace = fakeAddress<void>(kWorkspace);
-    planes[0] = {fakeAddress<void>(0x40000), 768, 128};
-    planes[1] = {fakeAddress<void>(0x40100), 768, 256};
-    args.planes = planes;
-    args.plane_count = 2;
-    args.stream = fakeAddress<void>(0x58);
-    args.rows = 20;
-    args.max_kv_len = 100;
-    EXPECT_EQ(kvc_attend_workspace(loaded->program, kPaged, 3, 20, 100,
-                                   &args.workspace_bytes)
-                  .code,
-              KVC_OK);
-    return args;
-  }
-  kvc_status append(const kvc_append_args &args, uint32_t store = kPaged) {
-    return kvc_append(loaded->program, store, &args);
-  }
-  kvc_status attend(const kvc_attend_args &args, uint32_t store = kPaged) {
-    return kvc_attend(loaded->program, store, &args);
-  }
-  void expectRefused(const kvc_status &status, const char *text) {
-    EXPECT_EQ(status.code, KVC_INVALID_ARGUMENT) << text;
-    EXPECT_STREQ(kvc_error_text(), text);
-    EXPECT_TRUE(notes.launches.empty()) << text;
-  }
-  std::vector<std::string> names() {
-    std::vector<std::string> list;
-    for (const Launched &launch : notes.launches)
-      list.push_back(launch.kernel);
-    return list;
-  }
-
-  static constexpr uintptr_t kWorkspace = 0x1000000;
-  Notes notes;
-  kvc_plane planes[2] = {}; ///< of the last arguments
-  std::optional<Loaded> loaded;
-};
-
-} // namespace
 
 TEST_F(Launches, AppendIsOneWarpPerRowAndHead) {
   kvc_append_args args = appendArgs();
@@ -223,6 +136,49 @@ TEST_F(Launches, NoMoreCtasThanWorkTiles) {
   args.max_kv_len = 8;
   ASSERT_EQ(attend(args).code, KVC_OK) << kvc_error_text();
   EXPECT_EQ(notes.launches[1].grid, 2u); // a block of two heads
+}
+
+TEST_F(Launches, APlanIsMadeOnceForManyAttends) {
+  kvc_attend_args args = attendArgs();
+  size_t bytes = 0;
+  ASSERT_EQ(kvc_attend_plan_bytes(loaded->program, kPaged, &args, &bytes).code,
+            KVC_OK);
+  args.plan = fakeAddress<void>(0x2000000);
+  kvc_attend_args batch = args; // all that a plan is made of
+  batch.q = nullptr, batch.out = nullptr, batch.table = nullptr;
+  batch.planes = nullptr;
+  batch.workspace = nullptr;
+  ASSERT_EQ(kvc_attend_plan(loaded->program, kPaged, &batch).code, KVC_OK)
+      << kvc_error_text();
+  args.workspace_bytes -= bytes;
+  for (int layer = 0; layer < 3; ++layer)
+    ASSERT_EQ(attend(args).code, KVC_OK) << kvc_error_text();
+  EXPECT_THAT(names(),
+              ElementsAre("paged.plan", "paged.attend0", "paged.attend1",
+                          "paged.attend0", "paged.attend1", "paged.attend0",
+                          "paged.attend1"));
+  auto plan = notes.launches[0].as<PlanBlock>();
+  auto last = notes.launches[6].as<GpuAttendBlock>();
+  EXPECT_EQ(std::memcmp(&last.work, &plan.attends[1], sizeof(WorkWords)), 0);
+  EXPECT_EQ(plan.split_row, args.plan);
+  EXPECT_LE(uintptr_t(plan.attends[1].work_tiles + plan.attends[1].capacity),
+            uintptr_t(args.plan) + bytes);
+  EXPECT_EQ(uintptr_t(last.args.partial_lse), kWorkspace);
+  EXPECT_LE(uintptr_t(last.args.partial_o + plan.split_rows * kDimV),
+            kWorkspace + args.workspace_bytes);
+  notes.launches.clear();
+  args.workspace_bytes -= 1;
+  EXPECT_EQ(attend(args).code, KVC_INVALID_ARGUMENT);
+  args.plan = fakeAddress<void>(0x2000020);
+  const char *text = "`plan`: expected 64-byte aligned memory, found 0x2000020";
+  expectRefused(attend(args), text);
+  expectRefused(kvc_attend_plan(loaded->program, kPaged, &args), text);
+  args.plan = nullptr;
+  expectRefused(kvc_attend_plan(loaded->program, kPaged, &args),
+                "`plan`: expected 64-byte aligned memory, found (nil)");
+  args.kv_len = nullptr;
+  expectRefused(kvc_attend_plan(loaded->program, kPaged, &args),
+                "`cu_q` and `kv_len`: expected arrays, found null");
 }
 
 TEST_F(Launches, AFailureEndsTheCall) {
@@ -358,209 +314,4 @@ TEST_F(Launches, AreNotEmulated) {
   EXPECT_EQ(kvc_sim_allow(loaded->device, &memory, 4, 1).code,
             KVC_INVALID_ARGUMENT);
   EXPECT_STREQ(kvc_error_text(), "`device`: expected an emulated GPU");
-}
-
-//===----------------------------------------------------------------------===//
-// Caches
-//===----------------------------------------------------------------------===//
-
-namespace {
-
-/// One sequence of a cache in the GPU's memory.
-class GpuCache : public Launches {
-protected:
-  void SetUp() override {
-    kvc_cache_options options = {};
-    options.size = sizeof(options);
-    options.arena_bytes = 1 << 20;
-    options.max_sequences = 4, options.max_batch = 2;
-    options.max_step_tokens = 8, options.max_tokens_per_seq = 64;
-    options.stream = kStream;
-    ASSERT_EQ(kvc_cache_create(loaded->program, &options, &cache).code, KVC_OK)
-        << kvc_error_text();
-    ASSERT_EQ(kvc_cache_open(cache, &seq).code, KVC_OK);
-  }
-  void TearDown() override {
-    kvc_cache_destroy(cache);
-    EXPECT_TRUE(notes.memories.empty());
-  }
-  kvc_status reserve(uint32_t tokens) {
-    kvc_slot_request request = {seq, tokens};
-    return kvc_cache_reserve(cache, &request, 1, &step);
-  }
-
-  void *const kStream = fakeAddress<void>(0x5000);
-  kvc_cache *cache = nullptr;
-  kvc_seq seq = {};
-  kvc_step step = {};
-};
-
-} // namespace
-
-TEST_F(GpuCache, StepsRunInTheOrderOfItsStream) {
-  ASSERT_EQ(reserve(5).code, KVC_OK) << kvc_error_text();
-  kvc_batch_view view = {};
-  view.size = sizeof(view);
-  ASSERT_EQ(kvc_cache_view(cache, step, kPaged, 0, &view).code, KVC_OK);
-  // Of the GPU.
-  EXPECT_TRUE(notes.holds(view.cu_q, 8));
-  EXPECT_TRUE(notes.holds(view.kv_len, 4));
-  EXPECT_TRUE(notes.holds(view.table, 8));
-  EXPECT_TRUE(notes.holds(view.write_slot, 40));
-  EXPECT_TRUE(notes.holds(view.planes[0].base, 1));
-  EXPECT_EQ(view.cu_q[1], 5);
-  EXPECT_EQ(view.kv_len[0], 5);
-  auto *rows = fakeAddress<void>(0x7000);
-  ASSERT_EQ(kvc_cache_append(cache, step, 0, rows, rows).code, KVC_OK)
-      << kvc_error_text();
-  ASSERT_EQ(kvc_cache_attend(cache, step, 0, rows, rows, nullptr).code, KVC_OK)
-      << kvc_error_text();
-  ASSERT_EQ(kvc_cache_append(cache, step, 1, rows, rows).code, KVC_OK)
-      << kvc_error_text();
-  ASSERT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK);
-  ASSERT_FALSE(notes.launches.empty());
-  for (const Launched &launch : notes.launches)
-    EXPECT_EQ(launch.stream, kStream) << launch.kernel;
-  ASSERT_FALSE(notes.uploads.empty());
-  for (void *stream : notes.uploads)
-    EXPECT_EQ(stream, kStream);
-  auto append = notes.launches[0].as<AppendBlock>();
-  EXPECT_EQ(append.slot, view.write_slot);
-}
-
-// One copy has all of it: offsets, lengths, slots and what is new of the
-// tables, as they are close to each other.
-TEST_F(GpuCache, AStepIsOneCopy) {
-  for (uint32_t token = 0; token < 12; ++token) {
-    notes.uploads.clear();
-    ASSERT_EQ(reserve(1).code, KVC_OK) << kvc_error_text();
-    ASSERT_EQ(kvc_cache_mark_appended(cache, step, KVC_ALL_LAYERS).code,
-              KVC_OK);
-    ASSERT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK);
-    EXPECT_EQ(notes.uploads.size(), 1u) << token;
-  }
-}
-
-TEST_F(GpuCache, PagesAreScrubbedInTheOrderOfItsStream) {
-  kvc_cache_options options = {};
-  options.size = sizeof(options);
-  options.arena_bytes = 1 << 20;
-  options.max_sequences = 4, options.max_batch = 2;
-  options.max_step_tokens = 8, options.max_tokens_per_seq = 64;
-  options.stream = kStream;
-  kvc_cache_destroy(cache);
-  for (uint32_t flags : {0, int(KVC_SCRUB)}) {
-    options.flags = flags;
-    ASSERT_EQ(kvc_cache_create(loaded->program, &options, &cache).code, KVC_OK);
-    ASSERT_EQ(kvc_cache_open(cache, &seq).code, KVC_OK);
-    ASSERT_EQ(reserve(5).code, KVC_OK) << kvc_error_text();
-    ASSERT_EQ(kvc_cache_abandon(cache, step).code, KVC_OK);
-    // Two pages of `paged`, one of `window`.
-    EXPECT_EQ(notes.scrubs, std::vector<void *>(flags ? 3 : 0, kStream));
-    ASSERT_EQ(kvc_cache_release(cache, seq).code, KVC_OK);
-    EXPECT_EQ(notes.scrubs, std::vector<void *>(flags ? 4 : 0, kStream))
-        << "and the slot";
-    notes.scrubs.clear();
-    if (!flags)
-      kvc_cache_destroy(cache);
-  }
-  ASSERT_EQ(kvc_cache_open(cache, &seq).code, KVC_OK);
-  ASSERT_EQ(reserve(1).code, KVC_OK);
-  notes.uploadsFail = true;
-  EXPECT_EQ(kvc_cache_abandon(cache, step).code, KVC_POISONED);
-  EXPECT_THAT(kvc_error_text(), HasSubstr("zeroing failed"));
-}
-
-// Of long tables, nothing but what changed, and what lies next to it.
-TEST_F(GpuCache, FarChangesAreCopiesOfTheirOwn) {
-  rt::KernelMemory memory;
-  rt::KernelArray<int32_t> first, second;
-  first.reserve(memory, 100);
-  second.reserve(memory, 1 << 20);
-  ASSERT_TRUE(memory.allocate(*rt::unwrap(loaded->device), 4));
-  auto upload = [&] {
-    notes.uploads.clear();
-    size_t before = notes.uploaded;
-    EXPECT_EQ(memory.upload(kStream).code, KVC_OK);
-    return notes.uploaded - before;
-  };
-  auto write = [&](rt::KernelArray<int32_t> &array, size_t at) {
-    array[at] += int32_t(at) + 1;
-    array.change(at, 1);
-  };
-  EXPECT_EQ(upload(), 0u);
-  write(second, 900000);
-  write(first, 99);
-  write(second, 500000);
-  EXPECT_EQ(upload(), 3 * 4u);
-  EXPECT_EQ(notes.uploads.size(), 3u);
-  write(second, 500010);
-  write(second, 500000);
-  EXPECT_EQ(upload(), 11 * 4u);
-  EXPECT_EQ(notes.uploads.size(), 1u);
-  // More changes than were announced are copied as one.
-  for (size_t at : {0, 200000, 400000, 600000, 800000, 1000000})
-    write(second, at);
-  upload();
-  EXPECT_EQ(notes.uploads.size(), 4u);
-  for (size_t at = 0; at < 1 << 20; ++at)
-    ASSERT_EQ(second[at], second.ofKernels()[at]) << at;
-  EXPECT_EQ(first.ofKernels()[99], 100);
-}
-
-// 20 sequences decode: kernels for more than 3 query tokens have nothing to do.
-TEST_F(GpuCache, DecodesLaunchNoPrefill) {
-  kvc_cache_options options = {};
-  options.size = sizeof(options);
-  options.arena_bytes = 1 << 20;
-  options.max_sequences = options.max_batch = 20;
-  options.max_step_tokens = 40, options.max_tokens_per_seq = 64;
-  kvc_cache *wide = nullptr;
-  ASSERT_EQ(kvc_cache_create(loaded->program, &options, &wide).code, KVC_OK)
-      << kvc_error_text();
-  auto run = [&](uint32_t longest) {
-    std::vector<kvc_slot_request> requests(20);
-    for (kvc_slot_request &request : requests) {
-      EXPECT_EQ(kvc_cache_open(wide, &request.seq).code, KVC_OK);
-      request.new_tokens = 1;
-    }
-    requests[7].new_tokens = longest;
-    EXPECT_EQ(kvc_cache_reserve(wide, requests.data(), 20, &step).code, KVC_OK)
-        << kvc_error_text();
-    auto *rows = fakeAddress<void>(0x7000);
-    EXPECT_EQ(kvc_cache_mark_appended(wide, step, KVC_ALL_LAYERS).code, KVC_OK)
-        << kvc_error_text();
-    notes.launches.clear();
-    EXPECT_EQ(kvc_cache_attend(wide, step, 0, rows, rows, nullptr).code, KVC_OK)
-        << kvc_error_text();
-    EXPECT_EQ(kvc_cache_commit(wide, step, nullptr).code, KVC_OK);
-    for (const kvc_slot_request &request : requests)
-      EXPECT_EQ(kvc_cache_release(wide, request.seq).code, KVC_OK);
-    auto list = names();
-    return std::count(list.begin(), list.end(), "paged.attend1");
-  };
-  EXPECT_EQ(run(1), 0);
-  EXPECT_EQ(run(3), 0);
-  EXPECT_EQ(run(4), 1);
-  EXPECT_EQ(run(1), 0);
-  kvc_cache_destroy(wide);
-}
-
-TEST_F(GpuCache, ACopyThatFailsPoisons) {
-  notes.uploadsFail = true;
-  EXPECT_EQ(reserve(1).code, KVC_DEVICE_ERROR);
-  notes.uploadsFail = false;
-  EXPECT_EQ(reserve(1).code, KVC_POISONED);
-  EXPECT_THAT(kvc_error_text(), HasSubstr("the copy failed"));
-}
-
-TEST_F(GpuCache, TheZeroPageIsRead) {
-  EXPECT_EQ(kvc_cache_check(cache, 2).code, KVC_OK) << kvc_error_text();
-  ASSERT_EQ(reserve(1).code, KVC_OK);
-  kvc_batch_view view = {};
-  view.size = sizeof(view);
-  ASSERT_EQ(kvc_cache_view(cache, step, kPaged, 0, &view).code, KVC_OK);
-  static_cast<uint8_t *>(view.planes[0].base)[5] = 1; // page 0 is the first
-  EXPECT_EQ(kvc_cache_check(cache, 2).code, KVC_POISONED);
-  EXPECT_THAT(kvc_error_text(), HasSubstr("page 0 was written"));
 }

@@ -49,8 +49,8 @@ struct Sequence {
 };
 
 /// Without a word of how many tokens there are in all.
-GpuBounds boundsOf(uint32_t batch, uint32_t rows, uint32_t maxQueries,
-                   uint32_t maxKvLen) {
+AttendBounds boundsOf(uint32_t batch, uint32_t rows, uint32_t maxQueries,
+                      uint32_t maxKvLen) {
   return {batch, rows, maxQueries, maxKvLen, uint64_t(batch) * maxKvLen};
 }
 
@@ -147,7 +147,7 @@ TEST(GpuWorkspace, AnyBatchWithinTheBoundsFits) {
   for (TestStore &s : stores())
     for (int round = 0; round < 400; ++round) {
       std::vector<Sequence> batch(pick(1, 9));
-      GpuBounds bounds = {uint32_t(batch.size()), 0, 1, 0, 0};
+      AttendBounds bounds = {uint32_t(batch.size()), 0, 1, 0, 0};
       uint32_t most = pick(0, 3) ? pick(1, 5) : pick(1, 130);
       for (Sequence &sequence : batch) {
         sequence.queries = pick(0, most);
@@ -195,9 +195,9 @@ TEST(GpuWorkspace, SmallerBoundsNeedNoMore) {
       uint32_t length = uint32_t(random() % 2000);
       GpuWorkspace large, small;
       ASSERT_TRUE(large.plan(s.store, boundsOf(batch, rows, rows, length)));
-      GpuBounds less = {1 + uint32_t(random() % batch),
-                        1 + uint32_t(random() % rows), 0,
-                        uint32_t(random() % (length + 1)), 0};
+      AttendBounds less = {1 + uint32_t(random() % batch),
+                           1 + uint32_t(random() % rows), 0,
+                           uint32_t(random() % (length + 1)), 0};
       less.maxQueries = 1 + uint32_t(random() % less.rows);
       less.maxTokens = random() % (uint64_t(less.batch) * less.maxKvLen + 1);
       ASSERT_TRUE(small.plan(s.store, less));
@@ -248,7 +248,7 @@ TEST(GpuWorkspace, AWindowBoundsTheSplits) {
 // 17.5 GB were asked for where a pool of 2^20 tokens is what there is.
 TEST(GpuWorkspace, APoolBoundsTheWorkspace) {
   TestStore s = TestStore(8, 8, 128).attend(1, 16, 1024).attend(17, 128, 0);
-  GpuBounds bounds = boundsOf(256, 8192, 8192, 128 << 10);
+  AttendBounds bounds = boundsOf(256, 8192, 8192, 128 << 10);
   GpuWorkspace product, pool, half, decode;
   ASSERT_TRUE(product.plan(s.store, bounds));
   EXPECT_GT(product.bytes, size_t(17) << 30 >> 1);
@@ -278,8 +278,8 @@ TEST(GpuWorkspace, BatchesOfAPoolFit) {
   for (TestStore &s : stores())
     for (int round = 0; round < 400; ++round) {
       uint32_t most = pick(1, 20), longest = pick(1, 900);
-      GpuBounds bounds = {pick(1, 12), pick(most, 200), most, longest,
-                          pick(1, 3000)};
+      AttendBounds bounds = {pick(1, 12), pick(most, 200), most, longest,
+                             pick(1, 3000)};
       std::vector<Sequence> batch;
       uint64_t rows = bounds.rows, tokens = bounds.maxTokens;
       while (batch.size() < bounds.batch && rows) {

@@ -427,6 +427,47 @@ TEST(Sim, CountersAreSums) {
   EXPECT_EQ(older.ctas, 0x5555555555555555u);
 }
 
+// As those of a step's layers do; the second and third would combine splits
+// early, or never, if the first left its counters behind.
+TEST(Sim, OnePlanServesManyAttends) {
+  LoadedSim loaded;
+  Buffers buffers(loaded, kPaged);
+  Batch batch(buffers, 1);
+  addMixed(batch);
+  Result expected = batch.attend();
+  ASSERT_NO_FATAL_FAILURE(expectRight(batch, expected));
+  uint64_t alone = countersOf(loaded.device).launches;
+  Memory plan;
+  size_t bytes = 0;
+  for (int layer = 0; layer < 3; ++layer) {
+    Result result = batch.attend([&](kvc_attend_args &a) {
+      if (!plan) {
+        ASSERT_EQ(
+            kvc_attend_plan_bytes(loaded.program, kPaged, &a, &bytes).code,
+            KVC_OK);
+        plan = allocate(bytes);
+        std::memset(plan.get(), 0x5a, bytes);
+        a.plan = plan.get();
+        kvc_sim_allow(loaded.device, plan.get(), bytes, 1);
+        kvc_sim_allow(loaded.device, a.cu_q, (a.batch + 1) * 4, 0);
+        kvc_sim_allow(loaded.device, a.kv_len, a.batch * 4, 0);
+        EXPECT_EQ(kvc_attend_plan(loaded.program, kPaged, &a).code, KVC_OK)
+            << kvc_error_text();
+        kvc_sim_forget(loaded.device, a.cu_q);
+        kvc_sim_forget(loaded.device, a.kv_len);
+      }
+      a.plan = plan.get();
+      a.workspace_bytes -= bytes;
+    });
+    ASSERT_EQ(result.status.code, KVC_OK) << kvc_error_text();
+    EXPECT_EQ(result.out, expected.out) << layer;
+    EXPECT_EQ(result.lse, expected.lse) << layer;
+  }
+  // The plan, and three times two kernels.
+  EXPECT_EQ(countersOf(loaded.device).launches, alone + 1 + 3 * 2);
+  kvc_sim_forget(loaded.device, plan.get());
+}
+
 TEST(Sim, CountsNoSitesUnlessAsked) {
   LoadedSim loaded;
   Buffers buffers(loaded, kPaged);

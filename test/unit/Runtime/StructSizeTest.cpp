@@ -82,7 +82,7 @@ TEST(StructSizes, EndWhereAFieldDoes) {
   expectSizes<kvc_append_args>(
       {"kvc_append_args", 96, with(steps(8, 96, 8), {12, 84})});
   expectSizes<kvc_attend_args>(
-      {"kvc_attend_args", 176, with(steps(8, 176, 8), {12, 140, 156, 164})});
+      {"kvc_attend_args", 184, with(steps(8, 184, 8), {12, 140, 156, 164})});
   expectSizes<kvc_cache_options>(
       {"kvc_cache_options", 56, {8, 16, 24, 28, 32, 36, 40, 44, 48, 56}});
   expectSizes<kvc_batch_view>(

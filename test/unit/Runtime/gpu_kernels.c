@@ -277,9 +277,12 @@ static void attend(Thread *t, const GpuAttendBlock *p, const Store *s,
       continue;
     op(t, KVC_OP_WarpSync, SiteJoin);
     uint32_t before = 0;
+    uint32_t *counter =
+        &p->work.split_counters[block_of(t, &p->args, &tile, s, v, i)];
     if (lane == 0)
-      before = arrive(
-          t, &p->work.split_counters[block_of(t, &p->args, &tile, s, v, i)]);
+      before = arrive(t, counter);
+    if (lane == 0 && before + 1 == (uint32_t)tile.num_splits)
+      WRITE(counter, 0); /* for the attend after this one */
     before = from_lane0(t, before);
     /* Which hands a value over, but orders no memory. */
     op(t, KVC_OP_WarpSync, SiteJoin);
