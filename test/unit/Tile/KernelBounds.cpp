@@ -6,6 +6,7 @@
 
 using namespace kvc;
 using namespace kvc::fuzz;
+using reference::Approx;
 
 // As in lib/Verify/Oracle.cpp.
 static constexpr double kUnit = 0x1p-24;
@@ -23,7 +24,16 @@ static double ulp(char dtype, double x) {
 }
 
 Formula::Formula(const Kernel &kernel, const AttendInputs &inputs)
-    : kernel(kernel), inputs(inputs) {
+    : kernel(kernel), inputs(inputs),
+      context(mlir::MLIRContext::Threading::DISABLED) {
+  context.loadDialect<KvcDialect, mlir::arith::ArithDialect,
+                      mlir::math::MathDialect>();
+  for (const ChainStep &step : kernel.scores) {
+    mlir::Region region;
+    if (step.what == ChainStep::Apply)
+      step.logits.emit(region, mlir::UnknownLoc::get(&context));
+    programs.emplace_back(region);
+  }
   size_t tokens = 0;
   for (int32_t length : inputs.kvLen) {
     firstToken.push_back(tokens);
@@ -64,8 +74,8 @@ Formula::Stream Formula::dequantize(StreamKind kind) const {
   return result;
 }
 
-Formula::Logit Formula::logit(llvm::ArrayRef<float> q, size_t row,
-                              Precision precision) const {
+Approx Formula::score(llvm::ArrayRef<float> q, size_t row,
+                      Precision precision) const {
   const Stream &keys = streams[unsigned(kernel.keys)];
   const float *codes = &keys.codes[row * keys.dim];
   double dot = 0, norm = 0;
@@ -73,32 +83,32 @@ Formula::Logit Formula::logit(llvm::ArrayRef<float> q, size_t row,
     dot += double(q[c]) * codes[c];
     norm += double(q[c]) * q[c];
   }
-  Logit x;
-  x.value = kernel.queryScale * dot;
-  x.largest = std::fabs(kernel.queryScale) * std::sqrt(norm) * keys.norms[row];
-  if (kernel.scaledInDequantize(kernel.keys, KeyScale)) {
-    x.value *= keys.scales[row];
-    x.largest *= keys.scales[row];
-  }
+  double scale = kernel.queryScale;
+  if (kernel.scaledInDequantize(kernel.keys, KeyScale))
+    scale *= keys.scales[row];
+  double largest = std::fabs(scale) * std::sqrt(norm) * keys.norms[row];
   bool exact = precision == Precision::Float64;
-  x.error = kUnit * x.largest;
+  Approx x{scale * dot, kUnit * largest};
   if (!exact)
-    x.error += 2 * kUnit * std::sqrt(double(keys.dim)) * x.largest;
+    x.error += 2 * kUnit * std::sqrt(double(keys.dim)) * largest;
   if (!exact && kernel.dtype != 'f')
-    x.error += 0x1p-16 * x.largest;
-  for (const ChainStep &step : kernel.scores) {
+    x.error += 0x1p-16 * largest;
+  return x;
+}
+
+Approx Formula::logit(Approx x, const ScorePlace &place, size_t row) const {
+  for (auto [step, program] : llvm::zip_equal(kernel.scores, programs)) {
     if (step.what == ChainStep::Scale) {
       double scale = streams[unsigned(step.scales)].scales[row];
-      x = {x.value * scale, x.largest * scale, x.error * scale};
+      x = {x.value * scale, x.error * scale};
+      x.error += kUnit * std::fabs(x.value);
       continue;
     }
-    x.value = step.cap * M_LOG2E * std::tanh(x.value / step.cap);
-    x.largest = std::min(step.cap, x.largest);
-    x.error = std::min(2 * step.cap, x.error);
-    if (!exact)
-      x.error += 8 * kUnit * x.largest;
-    x.largest *= M_LOG2E;
-    x.error *= M_LOG2E;
+    double value = step.logits.evaluate(x.value, place);
+    x = program.logit({x.value, kDoubt * x.error}, place);
+    // Two float64 programs of one meaning.
+    bool same = std::fabs(x.value - value) <= 1e-9 * (1 + std::fabs(value));
+    x = {same ? value : NAN, x.error / kDoubt};
   }
   return x;
 }
@@ -113,13 +123,6 @@ double Formula::weight(size_t row) const {
   return factor;
 }
 
-bool Formula::sees(int64_t position, int64_t token) const {
-  if (token > position)
-    return false;
-  return !kernel.window || token < kernel.window->sink ||
-         token > position - kernel.window->recent;
-}
-
 /// The bounds of a row from what its tokens may be off by: `error` of the
 /// largest logit, in powers of e. `products`: the type that their operands are
 /// rounded to, `type`: that of the result.
@@ -130,7 +133,9 @@ static void finish(ExpectedRow &row, char products, char type, bool exact,
   double unit = exact             ? 2 * kUnit // codes times scales, in f32
                 : products == 'f' ? 0
                                   : std::ldexp(1, -precisionOf(products));
-  double relative = std::expm1(kDoubt * (error + sum)) + 2 * unit;
+  // A comparison that may go either way leaves anything; 0 times it is 0.
+  double relative = std::expm1(std::min(700., kDoubt * (error + sum)));
+  relative += 2 * unit;
   for (auto [x, size] : llvm::zip_equal(row.o, sizes)) {
     x.bound = relative * size;
     if (!exact)
@@ -142,18 +147,21 @@ static void finish(ExpectedRow &row, char products, char type, bool exact,
 ExpectedRow Formula::row(size_t b, int64_t i, int64_t column, int64_t begin,
                          int64_t end, Precision precision) const {
   const Stream &values = streams[unsigned(kernel.values)];
-  llvm::ArrayRef<float> q = inputs.q.view().row(
-      inputs.cuQ[b] + i, kernel.firstHead * kernel.group + column);
-  int64_t position = inputs.kvLen[b] - inputs.queries(b) + i;
+  ScorePlace place;
+  place.query = inputs.kvLen[b] - inputs.queries(b) + i;
+  place.qHead = kernel.firstHead * kernel.group + column;
+  place.kvHead = place.qHead / kernel.group;
+  llvm::ArrayRef<float> q = inputs.q.view().row(inputs.cuQ[b] + i, place.qHead);
   ExpectedRow row;
   row.o.resize(values.dim);
   std::vector<std::pair<size_t, double>> seen; // row of the streams, logit
   double largest = -kInf, error = 0;
   for (int64_t t = begin; t < std::min<int64_t>(end, inputs.kvLen[b]); ++t) {
-    if (!sees(position, t))
+    place.token = t;
+    if (t > place.query || !kernel.sees(place))
       continue;
     size_t at = (firstToken[b] + t) * kernel.heads + column / kernel.group;
-    Logit x = logit(q, at, precision);
+    Approx x = logit(score(q, at, precision), place, at);
     seen.push_back({at, x.value});
     largest = std::max(largest, x.value);
     error = std::max(error, M_LN2 * x.error);

@@ -5,9 +5,9 @@
 //
 //   after q . k_t    A_t = |scale| |q| |k_t|
 //                    E_t = 2u sqrt(d) A_t + u A_t, 16-bit models: + 2^-16 A_t
-//   times a scale s  A_t = s A_t, E_t = s E_t
-//   capped at c      A_t = log2e min(c, A_t)
-//                    E_t = log2e (min(2 c, E_t) + 8u min(c, A_t))
+//   times a scale s  E_t = s E_t + u |x_t|
+//   logits           4 E_t is carried through the steps (ScoreProgram.h); the
+//                    value is that of the description, which knows no IR
 //   L = ln 2 max_t E_t, over the n tokens that the row sees
 //
 //   |o_j - ref_j| <= (e^(4 (L + 2u sqrt(n) + 17u)) - 1 + 2 u_T) W_j
@@ -22,6 +22,8 @@
 #define KVC_TEST_UNIT_TILE_KERNELBOUNDS_H
 
 #include "test/unit/Tile/KernelInputs.h"
+
+#include "mlir/IR/MLIRContext.h"
 
 namespace kvc::fuzz {
 
@@ -62,18 +64,20 @@ private:
     std::vector<float> codes, scales;
     std::vector<double> norms;
   };
-  struct Logit {
-    double value, largest, error;
-  };
   Stream dequantize(StreamKind kind) const;
-  Logit logit(llvm::ArrayRef<float> q, size_t row, Precision precision) const;
+  /// A score before its chain.
+  reference::Approx score(llvm::ArrayRef<float> q, size_t row,
+                          Precision precision) const;
+  reference::Approx logit(reference::Approx score, const ScorePlace &place,
+                          size_t row) const;
   double weight(size_t row) const;
-  bool sees(int64_t position, int64_t token) const;
 
   const Kernel &kernel;
   const AttendInputs &inputs;
   std::vector<size_t> firstToken; ///< of each sequence
   Stream streams[2];
+  mlir::MLIRContext context; ///< of regions that no kernel has
+  std::vector<reference::ScoreProgram> programs; ///< of the scores' chain
 };
 
 /// A row of a merge; `row` of the partial results' [splits][rows].

@@ -163,21 +163,29 @@ void AttendInputs::place(const Kernel &kernel, CacheType cache,
     }
 }
 
+/// Whether any query of the sequence sees a token of a kv head of the store.
+bool AttendInputs::isSeen(const Kernel &kernel, size_t b, int64_t token,
+                          int64_t head) const {
+  int64_t kvHead = kernel.firstHead + head;
+  for (int64_t p = std::max(kvLen[b] - queries(b), token); p < kvLen[b]; ++p)
+    for (int64_t i = 0; i < kernel.group; ++i)
+      if (kernel.sees({p, token, kvHead * kernel.group + i, kvHead}))
+        return true;
+  return false;
+}
+
 /// Makes NaN of what no query of its sequence sees.
 void AttendInputs::hide(const Kernel &kernel) {
   int64_t unit = arena->cache().outerTokens;
   size_t token = 0;
   for (size_t b = 0; b < kvLen.size(); ++b)
-    for (int64_t t = 0; t < kvLen[b]; ++t, ++token) {
-      int64_t firstQuery = kvLen[b] - queries(b);
-      bool seen = queries(b) && (!kernel.window || t < kernel.window->sink ||
-                                 t > firstQuery - kernel.window->recent);
-      if (seen)
-        continue;
-      for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
-        reference::HostStream stream(arena->cache(), kind);
-        CodecAttrInterface codec = stream.codec();
-        for (int64_t head = 0; head < kernel.heads; ++head) {
+    for (int64_t t = 0; t < kvLen[b]; ++t, ++token)
+      for (int64_t head = 0; head < kernel.heads; ++head) {
+        if (isSeen(kernel, b, t, head))
+          continue;
+        for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
+          reference::HostStream stream(arena->cache(), kind);
+          CodecAttrInterface codec = stream.codec();
           reference::HostRow row =
               stream.row(slots[token] / unit, head, slots[token] % unit);
           memset(row.codes, 0xff,
@@ -187,7 +195,6 @@ void AttendInputs::hide(const Kernel &kernel) {
             memset(row.scale, 0xff, scale.getIntOrFloatBitWidth() / 8);
         }
       }
-    }
 }
 
 //===----------------------------------------------------------------------===//

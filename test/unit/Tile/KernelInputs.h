@@ -61,6 +61,8 @@ private:
   void drawLengths(const Kernel &kernel, llvm::ArrayRef<ScheduleAttr> schedules,
                    Random &random);
   void place(const Kernel &kernel, CacheType cache, Random &random);
+  bool isSeen(const Kernel &kernel, size_t b, int64_t token,
+              int64_t head) const;
   void hide(const Kernel &kernel);
   std::vector<int64_t> slots; ///< of all sequences' tokens
 };

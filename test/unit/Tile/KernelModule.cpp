@@ -3,8 +3,6 @@
 
 #include "dialect/Score.h"
 
-#include <cmath>
-
 using namespace mlir;
 using namespace kvc;
 using namespace kvc::fuzz;
@@ -45,7 +43,7 @@ private:
   Tile load(Value tile, StreamKind stream, int64_t tokens);
   Value dequantize(const Tile &tile, StreamKind stream, int64_t tokens,
                    bool scaled);
-  Value softcap(Value x, double cap, Value tokens);
+  Value logits(Value x, const Expr &expr, Value tokens);
   Value apply(Value x, ArrayRef<ChainStep> chain, const Tile &keys,
               const Tile &values);
 
@@ -92,27 +90,17 @@ Value KernelBuilder::dequantize(const Tile &tile, StreamKind stream,
                               info.codec);
 }
 
-/// x -> (cap * log2(e)) * tanh(x / cap)
-Value KernelBuilder::softcap(Value x, double cap, Value tokens) {
-  OpBuilder::InsertionGuard guard(b);
+Value KernelBuilder::logits(Value x, const Expr &expr, Value tokens) {
   auto op = tile::LogitsOp::create(b, loc, x.getType(), x, tokens);
-  Block &block = addScoreBlock(op.getLogits(), /*logits=*/true, loc);
-  b.setInsertionPointToEnd(&block);
-  auto f = [&](double value) -> Value {
-    return arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value));
-  };
-  Value inner = arith::DivFOp::create(b, loc, block.getArgument(0), f(cap));
-  Value tanh = math::TanhOp::create(b, loc, inner);
-  Value y = arith::MulFOp::create(b, loc, f(cap * M_LOG2E), tanh);
-  ScoreYieldOp::create(b, loc, y);
+  expr.emit(op.getLogits(), loc);
   return op.getResult();
 }
 
 Value KernelBuilder::apply(Value x, ArrayRef<ChainStep> chain, const Tile &keys,
                            const Tile &values) {
   for (const ChainStep &step : chain) {
-    if (step.what == ChainStep::Cap)
-      x = softcap(x, step.cap, keys.tokens);
+    if (step.what == ChainStep::Apply)
+      x = logits(x, step.logits, keys.tokens);
     else
       x = tile::ScaleTokensOp::create(
           b, loc, x.getType(), x,
@@ -143,8 +131,11 @@ void KernelBuilder::attendRound(Value q, Value tile, Value state,
                                 int64_t tokens) {
   auto scoresType = tensor({ShapedType::kDynamic, tokens}, f32());
   auto mask = [&](Value x) -> Value {
-    return tile::MaskOp::create(b, loc, scoresType, x, tile,
-                                store.getReadAttr());
+    auto op =
+        tile::MaskOp::create(b, loc, scoresType, x, tile, store.getReadAttr());
+    if (!kernel.visible.isEmpty())
+      kernel.visible.emit(op.getVisible(), loc);
+    return op.getResult();
   };
   Tile keys = load(tile, kernel.keys, tokens), values;
   // Scales must be there before what they scale.
@@ -311,15 +302,49 @@ static bool growScale(tile::KernelOp kernel) {
   return true;
 }
 
-static bool halveCap(tile::KernelOp kernel) {
-  auto op = first<tile::LogitsOp>(kernel);
-  if (!op)
-    return false;
-  Builder b(kernel.getContext());
-  op.walk([&](arith::ConstantOp cap) {
-    double value = cast<FloatAttr>(cap.getValue()).getValueAsDouble();
-    cap.setValueAttr(b.getF32FloatAttr(value / 2));
+/// Other numbers in a region: half of each, or one more than each.
+static bool alterConstants(Region &region) {
+  bool altered = false;
+  Builder b(region.getContext());
+  region.walk([&](arith::ConstantOp op) {
+    if (auto real = dyn_cast<FloatAttr>(op.getValue()))
+      op.setValueAttr(b.getF32FloatAttr(real.getValueAsDouble() / 2));
+    else if (op.getType().isInteger(32))
+      op.setValueAttr(b.getI32IntegerAttr(
+          int(cast<IntegerAttr>(op.getValue()).getInt()) + 1));
+    altered |= !op.getType().isInteger(1);
   });
+  return altered;
+}
+
+static bool alterLogits(tile::KernelOp kernel) {
+  auto op = first<tile::LogitsOp>(kernel);
+  return op && alterConstants(op.getLogits());
+}
+
+static bool alterVisible(tile::KernelOp kernel) {
+  auto op = first<tile::MaskOp>(kernel);
+  return op && alterConstants(op.getVisible());
+}
+
+static bool showAll(tile::KernelOp kernel) {
+  auto op = first<tile::MaskOp>(kernel);
+  if (!op || op.getVisible().empty())
+    return false;
+  op.getVisible().getBlocks().clear();
+  return true;
+}
+
+static bool showOthers(tile::KernelOp kernel) {
+  auto op = first<tile::MaskOp>(kernel);
+  if (!op || op.getVisible().empty())
+    return false;
+  auto yield = cast<ScoreYieldOp>(op.getVisible().front().back());
+  OpBuilder b(yield);
+  Value one = arith::ConstantOp::create(b, yield.getLoc(), b.getBoolAttr(true));
+  Value other =
+      arith::XOrIOp::create(b, yield.getLoc(), yield.getResult(), one);
+  yield.getResultMutable().assign(other);
   return true;
 }
 
@@ -399,8 +424,11 @@ static bool mergeTwice(tile::KernelOp kernel) {
 ArrayRef<Plant> fuzz::plants() {
   static const Plant kPlants[] = {
       {"a scale of q that is 5/4 of what it was", growScale},
-      {"half the softcap", halveCap},
-      {"no softcap", removeFrom<tile::LogitsOp>},
+      {"other numbers in logits", alterLogits},
+      {"no logits", removeFrom<tile::LogitsOp>},
+      {"other numbers in visible", alterVisible},
+      {"no visible region", showAll},
+      {"a visible region that shows the rest", showOthers},
       {"a window of one token less", shrinkWindow},
       {"no mask", removeFrom<tile::MaskOp>},
       {"no scale of tokens", removeFrom<tile::ScaleTokensOp>},

@@ -20,7 +20,7 @@ static const std::vector<AxisInfo> &axes() {
        {{"none", 40},
         {"in the dequantize", 30},
         {"on scores", 24},
-        {"on capped scores", 2},
+        {"on logits", 2},
         {"ignored", 2},
         {"of the other stream", 1},
         {"twice", 1, true}}},
@@ -33,7 +33,33 @@ static const std::vector<AxisInfo> &axes() {
         {"ignored", 2},
         {"of the other stream", 2},
         {"twice", 1, true}}},
-      {"softcap", false, {{"none", 60}, {"one", 38}, {"two", 2}}},
+      {"logits",
+       false,
+       {{"none", 40},
+        {"a softcap", 14},
+        {"two softcaps", 2},
+        {"ALiBi", 5},
+        {"ALiBi of a table", 4},
+        {"a bias per head", 4},
+        {"by position", 4},
+        {"clamped", 4},
+        {"functions", 5},
+        {"a quotient", 4},
+        {"a graph of the score once", 6},
+        {"a graph of it twice", 5},
+        {"a graph without it", 2},
+        {"two regions", 2}}},
+      {"visible",
+       false,
+       {{"all", 50},
+        {"a window", 7},
+        {"chunks", 7},
+        {"dilation", 6},
+        {"a window per head", 7},
+        {"and, or, not", 6},
+        {"a choice", 5},
+        {"a graph of integers", 6},
+        {"a graph of booleans", 6}}},
       {"mask", false, {{"last", 99}, {"before the rest", 1, true}}},
       {"streams",
        false,
@@ -77,7 +103,10 @@ static unsigned drawValue(Axis axis, Random &random) {
   return choice;
 }
 
-/// The value that kernel number `turn` of its kind must have.
+/// Of so many kernels of a kind, all but the first have a value they must have.
+static constexpr uint64_t kTurns = 4;
+
+/// The value that kernel number `turn` of those that have one must have.
 static std::pair<Axis, unsigned> pinned(bool append, uint64_t turn) {
   std::vector<std::pair<Axis, unsigned>> all;
   for (unsigned axis = 0; axis < kAxes; ++axis)
@@ -161,18 +190,18 @@ static bool wantsInteger(unsigned choice) {
 /// Makes choices that go together, leaving the one of `fixed` alone.
 static void settle(Kernel &kernel, Axis fixed) {
   unsigned *choice = kernel.choice;
-  if (choice[KeyScale] == scale::Late && choice[Softcap] == 0) {
-    if (fixed == Softcap)
+  if (choice[KeyScale] == scale::Late && choice[Logits] == 0) {
+    if (fixed == Logits)
       choice[KeyScale] = scale::OnProduct;
     else
-      choice[Softcap] = 1;
+      choice[Logits] = logits::Softcap;
   }
   // A mask stands before something.
-  if (choice[MaskPlace] && choice[Softcap] == 0) {
-    if (fixed == Softcap)
+  if (choice[MaskPlace] && choice[Logits] == 0) {
+    if (fixed == Logits)
       choice[MaskPlace] = 0;
     else
-      choice[Softcap] = 1;
+      choice[Logits] = logits::Softcap;
   }
   bool same =
       choice[Streams] == streams::OnlyK || choice[Streams] == streams::OnlyV;
@@ -235,10 +264,24 @@ static void drawStreams(Kernel &kernel, Random &random) {
       codec.type = kernel.dtype;
 }
 
+/// What the logits ops of an axis' value do, one after the other.
+static std::vector<unsigned> regionsOf(unsigned choice, Random &random) {
+  if (choice == logits::None)
+    return {};
+  if (choice == logits::TwoSoftcaps)
+    return {logits::Softcap, logits::Softcap};
+  if (choice != logits::TwoRegions)
+    return {choice};
+  unsigned first =
+      random.pick({+logits::Softcap, +logits::Clamped, +logits::ScoreOnce});
+  return {first, random.pick({+logits::Alibi, +logits::ByPosition,
+                              +logits::ScoreTwice})};
+}
+
 static void drawChains(Kernel &kernel, Random &random) {
-  unsigned keyScale = kernel.choice[KeyScale], caps = kernel.choice[Softcap];
+  unsigned keyScale = kernel.choice[KeyScale];
   auto by = [](StreamKind stream) {
-    return ChainStep{ChainStep::Scale, stream, 0};
+    return ChainStep{ChainStep::Scale, stream, Expr()};
   };
   std::vector<ChainStep> &scores = kernel.scores;
   bool otherFirst = random.percent(50);
@@ -246,9 +289,9 @@ static void drawChains(Kernel &kernel, Random &random) {
     scores.push_back(by(kernel.keys));
   if (keyScale == scale::OfOther && otherFirst)
     scores.push_back(by(other(kernel.keys)));
-  for (unsigned i = 0; i < caps; ++i)
-    scores.push_back(
-        {ChainStep::Cap, StreamKind::K, random.pick({1.5, 3.0, 5.0, 30.0})});
+  for (unsigned choice : regionsOf(kernel.choice[Logits], random))
+    scores.push_back({ChainStep::Apply, StreamKind::K,
+                      drawLogits(choice, kernel.qHeads(), random)});
   if (keyScale == scale::Late || keyScale == scale::Twice)
     scores.push_back(by(kernel.keys));
   if (keyScale == scale::OfOther && !otherFirst)
@@ -272,11 +315,11 @@ static void drawQueryScale(Kernel &kernel) {
       !kernel.scaledInDequantize(kernel.keys, KeyScale))
     size *= code;
   if (kernel.choice[KeyScale] == scale::OfOther ||
-      (kernel.choice[KeyScale] == scale::Twice && !kernel.choice[Softcap]))
+      (kernel.choice[KeyScale] == scale::Twice && !kernel.choice[Logits]))
     size *= tokenScale;
   static constexpr double kFactors[] = {1, 6, 0.05, -1.5, 0};
   kernel.queryScale = kFactors[kernel.choice[QueryScale]] / size;
-  bool folded = (kernel.choice[Softcap] == 0) != (kernel.choice[Log2e] == 1);
+  bool folded = (kernel.choice[Logits] == 0) != (kernel.choice[Log2e] == 1);
   if (folded)
     kernel.queryScale *= M_LOG2E;
 }
@@ -285,22 +328,24 @@ static void drawAttend(Kernel &kernel, Random &random, uint64_t turn) {
   for (unsigned axis = 0; axis < kAxes; ++axis)
     kernel.choice[axis] = drawValue(Axis(axis), random);
   Axis fixed = kAxes;
-  if (turn % 2) {
-    auto [axis, value] = pinned(/*append=*/false, turn / 2);
+  if (turn % kTurns) {
+    auto [axis, value] = pinned(/*append=*/false, turn - turn / kTurns - 1);
     kernel.choice[fixed = axis] = value;
   }
   settle(kernel, fixed);
   drawStreams(kernel, random);
   drawChains(kernel, random);
   drawQueryScale(kernel);
+  if (kernel.choice[Shown] != shown::All)
+    kernel.visible = drawVisible(kernel.choice[Shown], random);
 }
 
 static void drawAppend(Kernel &kernel, Random &random, uint64_t turn) {
   for (Codec &codec : kernel.codecs)
     codec = drawCodec(random.percent(60), random);
-  kernel.choice[StoredRows] = turn % 2
-                                  ? pinned(/*append=*/true, turn / 2).second
-                                  : drawValue(StoredRows, random);
+  kernel.choice[StoredRows] =
+      turn % kTurns ? pinned(/*append=*/true, turn - turn / kTurns - 1).second
+                    : drawValue(StoredRows, random);
   if (kernel.choice[StoredRows] == stored::Exchanged)
     kernel.dims[1] = kernel.dims[0];
 }
@@ -353,6 +398,12 @@ std::vector<std::string> Kernel::traits() const {
   if (isAttend())
     add("read", window ? "window" : "all");
   return list;
+}
+
+bool Kernel::sees(const ScorePlace &place) const {
+  bool read = !window || place.token < window->sink ||
+              place.token > place.query - window->recent;
+  return read && visible.holds(place);
 }
 
 //===----------------------------------------------------------------------===//

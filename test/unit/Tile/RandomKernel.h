@@ -9,15 +9,13 @@
 #define KVC_TEST_UNIT_TILE_RANDOMKERNEL_H
 
 #include "dialect/tile/TileDialect.h"
-#include "lib/Verify/Random.h"
+#include "test/unit/Tile/RandomExpr.h"
 
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace kvc::fuzz {
-
-using verify::Random;
 
 enum class Kind : uint8_t { Decode, Prefill, Merge, Append };
 
@@ -27,7 +25,8 @@ enum Axis : unsigned {
   // attend
   KeyScale,   ///< what becomes of the scales beside the rows of scores
   ValueScale, ///< and beside those of the output
-  Softcap,
+  Logits,     ///< what becomes of a score
+  Shown,      ///< tokens, by a visible region
   MaskPlace,
   Streams,
   QueryScale,
@@ -76,9 +75,9 @@ const AxisInfo &axisInfo(Axis axis);
 
 /// An element-wise op between a product and its user.
 struct ChainStep {
-  enum { Scale, Cap } what;
+  enum { Scale, Apply } what;
   StreamKind scales = StreamKind::K; ///< Scale: beside the rows of which stream
-  double cap = 0;
+  Expr logits;                       ///< Apply: the region
 };
 
 struct Codec {
@@ -106,6 +105,7 @@ struct Kernel {
     int64_t sink, recent;
   };
   std::optional<Window> window;
+  Expr visible; ///< what the mask hides beside it
 
   // The body.
   unsigned choice[kAxes] = {};
@@ -130,12 +130,14 @@ struct Kernel {
   /// Backends must refuse a mask that others stand behind: what it hid would
   /// count again, or be NaN.
   bool mustBeRefused() const { return isAttend() && choice[MaskPlace]; }
+  /// Whether the query sees the token, which is not behind it.
+  bool sees(const ScorePlace &place) const;
   Random random(uint64_t purpose) const { return Random(seed, index, purpose); }
   /// What kernels are counted by.
   std::vector<std::string> traits() const;
 };
 
-/// Kernel `index` of a run. Of the kernels of one kind, every second has the
+/// Kernel `index` of a run. Of the kernels of one kind, three of four have the
 /// next value of the next axis, whatever its weight: so all of them come up.
 Kernel drawKernel(uint64_t seed, uint64_t index);
 
