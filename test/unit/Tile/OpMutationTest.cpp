@@ -3,13 +3,15 @@
 // Every op of every kernel is deleted, given other operands and attributes, and
 // exchanged with its neighbour in a chain, one change at a time. Then the
 // verifier or the backend refuses the kernel, or the code is another and so is
-// the result, as the tile interpreter has it.
+// the result, as the tile interpreter has it. So are the ops inside of scores'
+// regions, which get other constants and predicates too.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/cpu/Backend.h"
 #include "codegen/nvptx/Backend.h"
 #include "lib/Import/SpecToKvc.h"
 #include "lib/Reference/TileInterpreter.h"
+#include "lib/Spec/Fields.h"
 #include "passes/Pipeline.h"
 
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
@@ -39,9 +41,43 @@ struct Mutation {
   std::function<void(Operation *)> apply;
 };
 
+/// Whether the op is one of a score's region.
+bool isOfScore(Operation *op) {
+  return isa<tile::LogitsOp, tile::MaskOp>(op->getParentOp());
+}
+
+bool isSameConstant(Value x, Value y) {
+  auto a = x.getDefiningOp<arith::ConstantOp>();
+  auto b = y.getDefiningOp<arith::ConstantOp>();
+  return a && b && a.getValue() == b.getValue();
+}
+
+/// The same inside of a score's region: some of those that there are.
+std::vector<Value> othersInRegion(OpOperand &operand) {
+  constexpr size_t kMost = 2;
+  Operation *user = operand.getOwner();
+  std::vector<Value> others;
+  auto note = [&](Value value) {
+    if (value != operand.get() && value.getType() == operand.get().getType() &&
+        !isSameConstant(value, operand.get()))
+      others.push_back(value);
+  };
+  llvm::for_each(user->getBlock()->getArguments(), note);
+  for (Operation &op : *user->getBlock()) {
+    if (&op == user)
+      break;
+    note(op.getResult(0));
+  }
+  if (others.size() > kMost) // the last ones are the likeliest to be confused
+    others.erase(others.begin() + 1, others.end() - (kMost - 1));
+  return others;
+}
+
 /// Another value that may stand for `operand`: of its type, and there before.
 std::vector<Value> othersFor(OpOperand &operand) {
   Operation *user = operand.getOwner();
+  if (isOfScore(user))
+    return othersInRegion(operand);
   auto kernel = user->getParentOfType<tile::KernelOp>();
   DominanceInfo dominance(kernel);
   std::vector<Value> others;
@@ -70,7 +106,8 @@ void noteAttributes(Operation *op, std::vector<Mutation> &mutations) {
     StringAttr name = attribute.getName();
     Attribute value = attribute.getValue();
     if (auto number = dyn_cast<FloatAttr>(value)) {
-      set(name, b.getF64FloatAttr(number.getValueAsDouble() * 1.25));
+      double x = number.getValueAsDouble();
+      set(name, FloatAttr::get(number.getType(), x != 0 ? x * 1.25 : 1));
     } else if (auto stream = dyn_cast<StreamKindAttr>(value)) {
       set(name, StreamKindAttr::get(context, stream.getValue() == StreamKind::K
                                                  ? StreamKind::V
@@ -92,10 +129,99 @@ void noteAttributes(Operation *op, std::vector<Mutation> &mutations) {
   }
 }
 
+/// Other integers of constants, and other predicates.
+void notePredicate(Operation *op, std::vector<Mutation> &mutations) {
+  auto compares = [&](arith::CmpIPredicate to) {
+    mutations.push_back(
+        {llvm::formatv("{0}", arith::stringifyCmpIPredicate(to)),
+         [=](Operation *op) { cast<arith::CmpIOp>(op).setPredicate(to); }});
+  };
+  if (auto compare = dyn_cast<arith::CmpIOp>(op)) {
+    using P = arith::CmpIPredicate;
+    for (P to : {P::eq, P::ne, P::slt, P::sle, P::sgt, P::sge, P::ult})
+      if (to != compare.getPredicate())
+        compares(to);
+  }
+  // That two reals are equal happens too seldom to tell < from <=.
+  if (auto compare = dyn_cast<arith::CmpFOp>(op)) {
+    using P = arith::CmpFPredicate;
+    bool less = compare.getPredicate() == P::OLT;
+    mutations.push_back({"opposite", [=](Operation *op) {
+                           cast<arith::CmpFOp>(op).setPredicate(less ? P::OGT
+                                                                     : P::OLT);
+                         }});
+  }
+  auto constant = dyn_cast<arith::ConstantOp>(op);
+  auto integer =
+      constant ? dyn_cast<IntegerAttr>(constant.getValue()) : IntegerAttr();
+  if (!integer)
+    return;
+  bool isBoolean = integer.getType().isInteger(1);
+  for (int step : {1, -1}) {
+    APInt to = integer.getValue() + step;
+    mutations.push_back(
+        {step > 0 ? "one more" : "one less", [=](Operation *op) {
+           cast<arith::ConstantOp>(op).setValueAttr(
+               IntegerAttr::get(integer.getType(), to));
+         }});
+    if (isBoolean)
+      break;
+  }
+}
+
+/// What only ops of scores' regions undergo. That they are there twice, or in
+/// another order, may mean the same.
+void noteOfScore(Operation *op, std::vector<Mutation> &mutations) {
+  notePredicate(op, mutations);
+  if (op->hasTrait<OpTrait::IsTerminator>())
+    return;
+  unsigned operands = op->getNumOperands();
+  auto compare = dyn_cast<arith::CmpIOp>(op);
+  bool commutes =
+      op->hasTrait<OpTrait::IsCommutative>() ||
+      (compare && (compare.getPredicate() == arith::CmpIPredicate::eq ||
+                   compare.getPredicate() == arith::CmpIPredicate::ne));
+  if (operands >= 2 && !commutes)
+    mutations.push_back({"exchanged operands", [=](Operation *op) {
+                           Value last = op->getOperand(operands - 1);
+                           op->setOperand(operands - 1,
+                                          op->getOperand(operands - 2));
+                           op->setOperand(operands - 2, last);
+                         }});
+  for (unsigned i = 0; i < operands; ++i)
+    if (op->getOperand(i).getType() == op->getResult(0).getType())
+      mutations.push_back(
+          {llvm::formatv("deleted for operand {0}", i), [=](Operation *op) {
+             op->getResult(0).replaceAllUsesWith(op->getOperand(i));
+             op->erase();
+           }});
+}
+
+/// Logits get the region of visible tokens, and these that of logits.
+void noteRegions(Operation *op, std::vector<Mutation> &mutations) {
+  if (auto logits = dyn_cast<tile::LogitsOp>(op))
+    mutations.push_back({"exchanged regions", [](Operation *op) {
+                           auto logits = cast<tile::LogitsOp>(op);
+                           Region kept;
+                           for (Operation &other : *op->getBlock())
+                             if (auto mask = dyn_cast<tile::MaskOp>(other)) {
+                               kept.takeBody(logits.getLogits());
+                               logits.getLogits().takeBody(mask.getVisible());
+                               mask.getVisible().takeBody(kept);
+                             }
+                         }});
+  auto mask = dyn_cast<tile::MaskOp>(op);
+  if (mask && !mask.getVisible().empty())
+    mutations.push_back({"without its region", [](Operation *op) {
+                           op->getRegion(0).getBlocks().clear();
+                         }});
+}
+
 /// All changes of `op`.
 std::vector<Mutation> mutationsOf(Operation *op) {
   std::vector<Mutation> mutations;
   noteAttributes(op, mutations);
+  noteRegions(op, mutations);
   for (OpOperand &operand : op->getOpOperands())
     for (size_t i = 0; i < othersFor(operand).size(); ++i)
       mutations.push_back({llvm::formatv("operand {0}, other {1}",
@@ -104,7 +230,9 @@ std::vector<Mutation> mutationsOf(Operation *op) {
                              op->setOperand(n,
                                             othersFor(op->getOpOperand(n))[i]);
                            }});
-  if (op->hasTrait<OpTrait::IsTerminator>())
+  if (isOfScore(op))
+    noteOfScore(op, mutations);
+  if (isOfScore(op) || op->hasTrait<OpTrait::IsTerminator>())
     return mutations;
   // Without the op, an operand of the type stands for each of its results.
   bool deletable = llvm::all_of(op->getResults(), [&](Value result) {
@@ -198,6 +326,28 @@ spec::Spec specOf(spec::DType dtype, spec::Codec k, spec::Codec v,
   if (window)
     store.read.window = spec::Read::Window{4, 60};
   spec.stores = {store};
+  return spec;
+}
+
+/// `spec` with what becomes of a score and which tokens are seen.
+spec::Spec withAttend(spec::Spec spec, const char *logits,
+                      const char *visible) {
+  spec::Attend &attend = spec.stores[0].attend;
+  auto read = [&](const char *text, spec::ExprType type) {
+    Diagnostics diagnostics;
+    std::string json = llvm::formatv("[\"{0}\"]", text);
+    auto document = spec::Document::parse(json, "mutated", diagnostics);
+    spec::Context context(*document, diagnostics);
+    spec::ExprScope scope{type == spec::ExprType::Float, /*positions=*/true,
+                          spec.model.qHeads, spec.model.kvHeads,
+                          attend.constants};
+    auto expr =
+        readExpr(context, *document->root().children.front(), scope, type);
+    EXPECT_TRUE(expr) << text;
+    return expr;
+  };
+  attend.logits = read(logits, spec::ExprType::Float);
+  attend.visible = read(visible, spec::ExprType::Bool);
   return spec;
 }
 
@@ -339,14 +489,17 @@ protected:
 
   void mutateAll(const spec::Spec &spec, const Target &target) {
     OwningOpRef<ModuleOp> original = tileModule(spec, target);
-    for (auto kernel : original->getOps<tile::KernelOp>())
+    for (auto kernel : original->getOps<tile::KernelOp>()) {
       mutateKernel(*original, kernel.getSymName(), target);
+      turn += kernel.getKind() == "attend";
+    }
   }
 
   void mutateKernel(ModuleOp original, StringRef name, const Target &target);
 
   MLIRContext context;
   size_t errors = 0, refused = 0, changed = 0;
+  size_t turn = 0; ///< of a kernel that attends, over targets
 };
 
 void OpMutation::mutateKernel(ModuleOp original, StringRef name,
@@ -362,8 +515,13 @@ void OpMutation::mutateKernel(ModuleOp original, StringRef name,
   ASSERT_FALSE(result.empty());
   size_t ops = 0;
   kernel.getBody().walk([&](Operation *) { ++ops; });
+  size_t ofScores = 0;
   for (size_t place = 0; place < ops; ++place)
     for (const Mutation &mutation : mutationsOf(opAt(kernel, place))) {
+      // Regions are the same in all kernels of a spec: of two kernels on four
+      // targets, one on each kind of machine has a change.
+      if (isOfScore(opAt(kernel, place)) && ++ofScores % 4 != turn % 4)
+        continue;
       OwningOpRef<ModuleOp> mutant(pattern->clone());
       auto mutated = *mutant->getOps<tile::KernelOp>().begin();
       Operation *op = opAt(mutated, place);
@@ -390,12 +548,22 @@ TEST_F(OpMutation, IsRefusedOrOtherCode) {
       specOf(DType::F16, int8, int8, 64, 30., true),
       specOf(DType::BF16, bf16, bf16, 64, std::nullopt, true),
       specOf(DType::F32, f16, int8, 64, 50., false),
+      withAttend(specOf(DType::F16, int8, int8, 64, std::nullopt, false),
+                 "20.0 * tanh((s - exp2(-0.5 * (h + 1)) * (p - t)) / 20.0)",
+                 "(p - t) % 3 == 1 || p - t < 5 * (h + 1) && t // 16 != 8"),
+      withAttend(
+          specOf(DType::BF16, bf16, bf16, 64, std::nullopt, false),
+          "s < 0.3 ? exp(max(s, -0.4)) - sqrt(2.0 + s * s)"
+          " : s / (1.5 + abs(s * -2.0 + 0.6)) - log2(3.0 + t) * (g + 1)",
+          "h // 3 == 1 ? (p // 2 - t) % 5 == 2 : t < 30 + 9 * h || p - t < 3"),
   };
-  for (const Target &target :
-       {cpuTarget("x86-64-v3"), cpuTarget("x86-64-v4-amx"), gpuTarget("sm_80"),
-        gpuTarget("sm_90")})
-    for (const spec::Spec &spec : specs)
+  const Target targets[] = {cpuTarget("x86-64-v3"), cpuTarget("x86-64-v4-amx"),
+                            gpuTarget("sm_80"), gpuTarget("sm_90")};
+  for (const spec::Spec &spec : specs) {
+    turn = 0;
+    for (const Target &target : targets)
       mutateAll(spec, target);
+  }
   printf("%zu mutations refused, %zu give other code\n", refused, changed);
   EXPECT_GT(refused, 100u);
   EXPECT_GT(changed, 100u);
