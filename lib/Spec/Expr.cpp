@@ -454,6 +454,7 @@ Expr Parser::toFloat(Expr operand) {
     return operand;
   Expr made;
   made.span = operand.span;
+  made.converted = true;
   if (operand.isLiteral()) {
     made.number = operand.number;
     return made;
@@ -475,6 +476,7 @@ Parser::Result Parser::unary(ExprOp op, Expr operand, size_t begin) {
   if (op == ExprOp::ToFloat) {
     operand = toFloat(std::move(operand));
     operand.span = span;
+    operand.converted = false;
     return operand;
   }
   bool keepsType = op == ExprOp::Neg || op == ExprOp::Abs || op == ExprOp::Not;
@@ -646,9 +648,9 @@ Parser::Result Parser::ranged(Expr made) {
             quote(text.slice(made.span.begin, made.span.end)) + " may be " +
                 std::to_string(made.low) + " to " + std::to_string(made.high) +
                 ", more than an integer of 32 bits holds");
-  Context::addHelp(diagnostic,
-                   "make a float of an operand, as in `float(t)`, or subtract "
-                   "positions first, as in `2 * (p - t)`");
+  Context::addHelp(
+      diagnostic, "bound an operand, as in `2 * min(t, 4096)`, or make a float "
+                  "of it, as in `2.0 * t`");
   return std::nullopt;
 }
 
@@ -660,17 +662,20 @@ const Expr *Expr::findFloat() const {
   for (const Expr &operand : operands)
     if (const Expr *found = operand.findFloat())
       return found;
-  return type == ExprType::Float ? this : nullptr;
+  return type == ExprType::Float && !converted ? this : nullptr;
 }
 
 static std::string numberText(const Expr &literal) {
   if (literal.type == ExprType::Bool)
     return literal.number ? "true" : "false";
+  // The shortest text of 100000 is 1e+05, a float.
+  if (literal.type == ExprType::Int)
+    return std::to_string(int64_t(literal.number));
   char buffer[32];
   auto end = std::to_chars(buffer, buffer + sizeof(buffer), literal.number).ptr;
   std::string text(buffer, end);
   bool real = text.find_first_of(".e") != std::string::npos;
-  return literal.type == ExprType::Float && !real ? text + ".0" : text;
+  return real ? text : text + ".0";
 }
 
 static unsigned levelOf(const Expr &expr) {

@@ -89,10 +89,11 @@ struct Expr {
   std::vector<Expr> operands;
   /// Int: what it may be, for all positions and heads. Within 32 bits.
   int64_t low = 0, high = 0;
-  Span span; ///< bytes of the string
+  Span span;              ///< bytes of the string
+  bool converted = false; ///< an integer that became a float unasked
 
   bool isLiteral() const { return op == ExprOp::Literal; }
-  /// The first part of the text that is a float; null if none is.
+  /// The first part of the text that is a float by itself; null if none is.
   const Expr *findFloat() const;
   /// One text for one meaning, with no more parentheses than needed.
   std::string text() const;

@@ -81,6 +81,11 @@ TEST(Expr, ANumberKeepsItsValue) {
   EXPECT_EQ(textOf(".5"), "0.5");
   EXPECT_EQ(textOf("2"), "2.0"); // a float is wanted
   EXPECT_EQ(textOf("2147483647 - t < 3", ExprType::Bool), "2147483647 - t < 3");
+  // Where the shortest text of an integer would be a float's.
+  EXPECT_EQ(textOf("p - t < 100000", ExprType::Bool), "p - t < 100000");
+  EXPECT_EQ(textOf("t > -2000000000", ExprType::Bool), "t > -2000000000");
+  EXPECT_EQ(textOf("100000.0"), "1e+05");
+  EXPECT_EQ(textOf("s + t // 8000000"), "s + float(t // 8000000)");
   expectError("s + 1e39", 4, "a float has a magnitude of");
   expectError("s + 2147483648", 4, "an integer is below 2^31");
   expectError("s + 1.2.3", 4, "expected a number, found `1.2.3`");
@@ -121,9 +126,26 @@ TEST(Expr, TypesAreHeld) {
   EXPECT_EQ(textOf("(p < t) == (t < 4)", ExprType::Bool), "(p < t) == (t < 4)");
 }
 
+// The caret stands below what was written as a float, not below what is one
+// beside it.
+TEST(Expr, WhatIsVisibleIsOfIntegers) {
+  ExprType wanted = ExprType::Bool;
+  expectError("p - t < 0.5 * p", 8, "`0.5` is a float", wanted);
+  expectError("2 < 0.5 * t", 4, "`0.5` is a float", wanted);
+  expectError("t < 4 || p / 2 > t", 9, "`p / 2` is a float", wanted);
+  expectError("exp2(h) < t", 0, "`exp2(h)` is a float", wanted);
+  expectError("float(t) < 4", 0, "`float(t)` is a float", wanted);
+  expectError("t < slope[h]", 4, "`slope[h]` is a float", wanted);
+}
+
 TEST(Expr, IntegersStayWithin32Bits) {
   expectError("s + (p + t)", 5, "more than an integer of 32 bits holds");
   expectError("s + 2 * t", 4, "may be 0 to");
+  // What the message advises is legal, and what looks alike is not.
+  expectError("s + 2 * t", 4, "as in `2 * min(t, 4096)`");
+  EXPECT_EQ(textOf("s + 2 * min(t, 4096)"), "s + float(2 * min(t, 4096))");
+  EXPECT_EQ(textOf("s + 2.0 * t"), "s + 2.0 * float(t)");
+  expectError("s + 2 * (p - t)", 4, "may be -");
   expectError("slope[h + 1]", 6, "the index is 1 to 4, but `slope` has 4");
   expectError("slope[t]", 6, "the index is 0 to");
   EXPECT_EQ(textOf("slope[t % 4]"), "slope[t % 4]");
@@ -175,7 +197,7 @@ std::string randomText(unsigned depth, ExprType type) {
   auto inner = [&](ExprType type) { return randomText(depth - 1, type); };
   if (depth == 0)
     return type == ExprType::Float ? pick({"s", "0.5", "slope[h]", "bias"})
-           : type == ExprType::Int ? pick({"p", "t", "h", "g", "7"})
+           : type == ExprType::Int ? pick({"p", "t", "h", "g", "7", "100000"})
                                    : pick({"true", "p < t", "h == 1"});
   switch (*rc::gen::inRange(0, 4)) {
   case 0:
