@@ -68,8 +68,9 @@ static JsonValue storeOf(const StoreInfo &store) {
   return json;
 }
 
-/// Whether what a query sees is nothing to a kernel.
-static bool ignoresWindow(const KernelInfo &kernel) {
+/// Whether what a query sees, and what becomes of a score, is nothing to a
+/// kernel.
+static bool ignoresAttend(const KernelInfo &kernel) {
   return kernel.kind == "append" || kernel.kind == "merge";
 }
 
@@ -90,8 +91,9 @@ KernelKeys::KernelKeys(const Manifest &manifest)
     Start start = {model, model};
     JsonValue store = storeOf(info);
     start.whole.add(textOf(store) + "\n");
-    store.erase("window");
-    start.withoutWindow.add(textOf(store) + "\n");
+    for (const char *field : {"window", "attend"})
+      store.erase(field);
+    start.withoutAttend.add(textOf(store) + "\n");
     stores.emplace(info.name, start);
   }
   for (const KernelInfo &kernel : manifest.kernels)
@@ -104,7 +106,7 @@ std::string KernelKeys::of(const KernelInfo &kernel) const {
   if (store == stores.end())
     return "";
   Fnv128 key =
-      ignoresWindow(kernel) ? store->second.withoutWindow : store->second.whole;
+      ignoresAttend(kernel) ? store->second.withoutAttend : store->second.whole;
   key.add(textOf(kernel) + "\n");
   key.add(std::to_string(kernel.device == "cpu" ? cpuAbi : gpuAbi) + "\n");
   auto planned = attends.find(groupOf(kernel));

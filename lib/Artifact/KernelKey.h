@@ -60,7 +60,7 @@ private:
   uint32_t cpuAbi, gpuAbi;
   /// The start of the keys of a store's kernels: model and store.
   struct Start {
-    Fnv128 whole, withoutWindow;
+    Fnv128 whole, withoutAttend;
   };
   std::map<std::string, Start> stores; ///< by name
   /// Of the attend kernels of a store and target, by their least queries: what

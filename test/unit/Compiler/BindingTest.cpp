@@ -52,8 +52,30 @@ constexpr Change kChanges[] = {
     {R"({"kind": "window", "sink": 4, "recent": 128})", R"("all")"},
 };
 
-std::string changed(const Change &change) {
-  std::string text = kSpec;
+/// One with expressions, of which every part is code.
+constexpr const char *kScored = R"-({"kvc": "0.2", "name": "s",
+  "model": {"layers": 2, "q_heads": 4, "kv_heads": 2, "head_dim": 64,
+            "dtype": "bf16"},
+  "attend": {"constants": {"slope": [0.5, 0.25, 0.125, 0.0625], "cap": 30},
+             "logits": "cap * tanh(s / cap) - slope[h] * (p - t)",
+             "visible": "p // 64 == t // 64 || t < 4"}})-";
+
+constexpr Change kScoredChanges[] = {
+    {R"("cap": 30)", R"("cap": 31)"},
+    {"0.0625]", "0.0626]"},
+    {"slope[h]", "slope[3 - h]"},
+    {"s / cap) -", "s / cap) +"},
+    {"// 64 ==", "// 128 =="},
+    {"t < 4", "t <= 4"},
+    {"||", "&&"},
+    {R"(,
+             "visible": "p // 64 == t // 64 || t < 4")",
+     ""},
+    {R"-("logits": "cap * tanh(s / cap) - slope[h] * (p - t)",)-", ""},
+};
+
+std::string changed(const Change &change, const char *spec = kSpec) {
+  std::string text = spec;
   size_t at = text.find(change.from);
   EXPECT_NE(at, text.npos) << change.from;
   return text.replace(at, strlen(change.from), change.to);
@@ -130,6 +152,25 @@ TEST_P(Binding, CodeOfAnotherSpecIsRefused) {
     EXPECT_THAT(kvc_error_text(), HasSubstr("has no function `kvc_main_"));
     EXPECT_EQ(load(mixed(other, own)), uint32_t(KVC_CORRUPT)) << change.to;
   }
+}
+
+TEST_P(Binding, CodeOfAnotherExpressionIsRefused) {
+  Opened own(compiled(kScored, GetParam()));
+  EXPECT_EQ(load(mixed(own, own)), uint32_t(KVC_OK)) << kvc_error_text();
+  for (const Change &change : kScoredChanges) {
+    Opened other(compiled(changed(change, kScored), GetParam()));
+    EXPECT_EQ(load(mixed(own, other)), uint32_t(KVC_CORRUPT)) << change.to;
+    EXPECT_THAT(kvc_error_text(), HasSubstr("has no function `kvc_main_"));
+    EXPECT_EQ(load(mixed(other, own)), uint32_t(KVC_CORRUPT)) << change.to;
+  }
+}
+
+// Spaces and parentheses are no part of it.
+TEST_P(Binding, CodeOfTheSameExpressionIsTaken) {
+  Opened own(compiled(kScored, GetParam()));
+  Change written{"cap * tanh(s / cap) -", "(cap*tanh((s/cap)))-"};
+  Opened other(compiled(changed(written, kScored), GetParam()));
+  EXPECT_EQ(load(mixed(own, other)), uint32_t(KVC_OK)) << kvc_error_text();
 }
 
 // As who makes a manifest fit itself, but has other code.

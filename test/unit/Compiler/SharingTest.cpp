@@ -155,6 +155,46 @@ TEST_P(Sharing, StoresThatTakeTurnsAreCompiledOnce) {
   }
 }
 
+/// Two stores that take turns, each with what it does with scores.
+static std::string scoredTurns(const std::string &even,
+                               const std::string &odd) {
+  return R"({"kvc": "0.2", "name": "turns", "model": {"layers": 9,
+    "q_heads": 4, "kv_heads": 2, "head_dim": 64, "dtype": "bf16"}, "stores": [
+    {"name": "even", "scope": {"layers": {"step": 2}}, "attend": )" +
+         even + R"(},
+    {"name": "odd", "scope": {"layers": {"from": 1, "step": 2}},
+     "attend": )" +
+         odd + "}]}";
+}
+
+// Expressions are of attend alone, and the same one is the same code.
+TEST_P(Sharing, ExpressionsAreOfAttendAlone) {
+  const char *pairs[][2] = {
+      {R"-({"logits": "s - 0.5 * (p - t)"})-",
+       R"-({"logits": "s - 0.25 * (p - t)"})-"},
+      {R"-({"visible": "p // 64 == t // 64"})-",
+       R"-({"visible": "p // 65 == t // 65"})-"},
+      {R"-({"visible": "(p - t) % 2 == 0"})-", "{}"},
+      {R"-({"constants": {"c": [1, 2, 3, 4]}, "logits": "s + c[h]"})-",
+       R"-({"constants": {"c": [1, 2, 3, 5]}, "logits": "s + c[h]"})-"}};
+  for (auto [even, odd] : pairs) {
+    SCOPED_TRACE(odd);
+    Compiled two(scoredTurns(even, odd), GetParam());
+    EXPECT_EQ(two.functions, 2 * kernels() - 2);
+    EXPECT_EQ(two.remarks("R-SHARED"), 0u);
+    for (const artifact::DistinctKernel &kernel :
+         artifact::distinctKernels(two.manifest)) {
+      bool own = kernel.info->kind == "attend" || kernel.info->kind == "plan";
+      EXPECT_EQ(kernel.stores, own ? 1u : 2u) << kernel.info->name;
+    }
+  }
+  Compiled alike(scoredTurns(R"-({"logits": "s - 0.5 * (p - t)"})-",
+                             R"-({"logits": "(s)-0.5*float(p-t)"})-"),
+                 GetParam());
+  EXPECT_EQ(alike.functions, kernels());
+  EXPECT_EQ(alike.remarks("R-SHARED"), 1u);
+}
+
 // Of a store with one kernel of its own the others are shared, but for the
 // plan.
 TEST_P(Sharing, KernelsThatAreAlikeAreCompiledOnce) {
