@@ -62,6 +62,18 @@ int64_t integerOf(Value constant) {
   return cast<IntegerAttr>(op.getValue()).getValue().getSExtValue();
 }
 
+/// n, if `op` is x - floor(x / n) * n, as a remainder is written; else 0.
+int64_t remainderBy(arith::SubIOp op) {
+  auto product = op.getRhs().getDefiningOp<arith::MulIOp>();
+  if (!product || !product.getRhs().getDefiningOp<arith::ConstantOp>())
+    return 0;
+  auto quotient = product.getLhs().getDefiningOp<arith::FloorDivSIOp>();
+  if (!quotient || quotient.getLhs() != op.getLhs())
+    return 0;
+  int64_t n = integerOf(quotient.getRhs());
+  return n == integerOf(product.getRhs()) ? n : 0;
+}
+
 /// The type of an op's result, with as many elements as `like` has.
 Type typeLike(Type scalar, Type like) {
   auto vector = dyn_cast_or_null<VectorType>(like);
@@ -280,6 +292,7 @@ private:
   Interval emit(Operation &op);
   Interval compare(arith::CmpIOp op);
   Interval product(Interval x, Interval y);
+  Interval difference(arith::SubIOp op);
   Interval choose(Interval condition, Interval x, Interval y);
   Interval exclusive(Interval x, Interval y);
   Interval at(Value value) { return values.lookup(value); }
@@ -328,6 +341,24 @@ Interval IntervalEmitter::product(Interval x, Interval y) {
   return {min(min(a, b), min(c, d)), max(max(a, b), max(c, d))};
 }
 
+Interval IntervalEmitter::difference(arith::SubIOp op) {
+  auto minus = [&](Value x, Value y) { return make<arith::SubIOp>(x, y); };
+  Interval x = at(op.getLhs()), y = at(op.getRhs());
+  int64_t n = remainderBy(op);
+  if (!n)
+    return {minus(x.first, y.second), minus(x.second, y.first)};
+  // The two sides go together. Taken apart they may differ by more than 32 bits
+  // hold.
+  Value quotient = floorDiv(x.first, n);
+  Value oneQuotient = cmp(CmpIPredicate::eq, quotient, floorDiv(x.second, n));
+  Value multiple = make<arith::MulIOp>(quotient, i32(n, {}));
+  auto rest = [&](Value x, int64_t otherwise) {
+    return make<arith::SelectOp>(oneQuotient, minus(x, multiple),
+                                 i32(otherwise, {}));
+  };
+  return {rest(x.first, 0), rest(x.second, n - 1)};
+}
+
 Interval IntervalEmitter::choose(Interval condition, Interval x, Interval y) {
   auto pick = [&](Value x, Value y, Value unsure) {
     Value other = make<arith::SelectOp>(condition.second, unsure, y);
@@ -363,10 +394,7 @@ Interval IntervalEmitter::emit(Operation &op) {
         return pairwise(
             [&](Value x, Value y) { return make<arith::AddIOp>(x, y); });
       })
-      .Case([&](arith::SubIOp) {
-        return Interval(make<arith::SubIOp>(x().first, y().second),
-                        make<arith::SubIOp>(x().second, y().first));
-      })
+      .Case([&](arith::SubIOp op) { return difference(op); })
       .Case([&](arith::MulIOp) { return product(x(), y()); })
       .Case([&](arith::FloorDivSIOp) {
         int64_t n = integerOf(op.getOperand(1));
