@@ -15,7 +15,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
     // CHECK: %[[K:.*]] = tile.dequantize %[[KC]] with(#kvc.int<8, scale = f16>) :
     // CHECK: %[[D:.*]] = tile.dot %{{.*}}, %[[K]] :
     // CHECK: %[[S:.*]] = tile.scale_tokens %[[D]] by %[[KS]] : tensor<?x16xf32>, tensor<16xf16>
-    // CHECK: %[[C:.*]] = tile.logits %[[S]], 
+    // CHECK: %[[C:.*]] = tile.logits %[[S]], %{{.*}} {
     // CHECK: %[[M:.*]] = tile.mask %[[C]],
     // CHECK: %[[P:.*]], %[[STEP:.*]] = tile.softmax_step %[[M]],
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
