@@ -54,7 +54,42 @@ static constexpr std::pair<StringLiteral, StringLiteral> kOtherNames[] = {
     {"cache", "streams"},
     {"window", "reads"},
     {"sliding_window", "reads"},
+    {"sink", "reads"},
+    {"sinks", "reads"},
+    {"attention_sinks", "reads"},
+    {"attention", "attend"},
     {"attention", "reads"},
+    {"attn", "attend"},
+    {"logits", "attend"},
+    {"visible", "attend"},
+    {"constants", "attend"},
+    {"score_mod", "attend"},
+    {"mask_mod", "attend"},
+    {"block_mask", "attend"},
+    {"mask", "attend"},
+    {"attn_mask", "attend"},
+    {"attention_mask", "attend"},
+    {"attention_chunk_size", "attend"},
+    {"bias", "attend"},
+    {"attn_bias", "attend"},
+    {"logit_bias", "attend"},
+    {"position_bias", "attend"},
+    {"alibi", "attend"},
+    {"use_alibi", "attend"},
+    {"alibi_slopes", "attend"},
+    {"score_mod", "logits"},
+    {"bias", "logits"},
+    {"softcap", "logits"},
+    {"logit_softcap", "logits"},
+    {"alibi", "logits"},
+    {"mask_mod", "visible"},
+    {"mask", "visible"},
+    {"window", "visible"},
+    {"sliding_window", "visible"},
+    {"alibi_slopes", "constants"},
+    {"slopes", "constants"},
+    {"parameters", "constants"},
+    {"params", "constants"},
     {"page", "layout"},
     {"page_size", "layout"},
     {"block_size", "layout"},
@@ -74,6 +109,21 @@ static constexpr std::pair<StringLiteral, StringLiteral> kOtherNames[] = {
     {"block", "paged"},
     {"dense", "contiguous"},
     {"linear", "contiguous"},
+};
+
+/// How what others have a key for is written as an expression.
+static constexpr StringLiteral
+    kAlibi = R"-("logits": "s - exp2(-8.0 * (h + 1) / 32) * (p - t)")-",
+    kSoftcap = R"-("logits": "50 * tanh(s / 50)")-",
+    kChunks = R"("visible": "p // 8192 == t // 8192")";
+static constexpr std::pair<StringLiteral, StringLiteral> kFormulas[] = {
+    {"alibi", kAlibi},           {"use_alibi", kAlibi},
+    {"alibi_slopes", kAlibi},    {"bias", kAlibi},
+    {"attn_bias", kAlibi},       {"logit_bias", kAlibi},
+    {"position_bias", kAlibi},   {"score_mod", kSoftcap},
+    {"mask_mod", kChunks},       {"block_mask", kChunks},
+    {"mask", kChunks},           {"attn_mask", kChunks},
+    {"attention_mask", kChunks}, {"attention_chunk_size", kChunks},
 };
 
 static bool isOneOf(ArrayRef<Word> words, StringRef text) {
@@ -215,6 +265,14 @@ static void addSuggestion(Diagnostic &diagnostic, StringRef word,
       nearest = ours;
   if (!nearest.empty())
     Context::addHelp(diagnostic, "did you mean " + quote(nearest) + "?");
+  // Whatever object the key stands in: a model has no place for it either.
+  if (nearest.empty() || nearest == "attend")
+    for (auto [other, formula] : kFormulas)
+      if (word.lower() == other)
+        Context::addHelp(diagnostic, ("since version 0.2 it is an expression, "
+                                      "for example `\"attend\": {" +
+                                      formula + "}`")
+                                         .str());
   if (!misspelt)
     Context::addHelp(diagnostic, "use " + quoteAll(names));
 }
@@ -289,8 +347,8 @@ Fields::Fields(Context &context, const Node &node, ArrayRef<Word> known,
     }
     if (isOneOf(kLaterPrimitives, member->key)) {
       Context::addHelp(notInVersion(context, loc, member->key),
-                       "this version has `streams`, `codec`, `layout` and "
-                       "`reads`");
+                       "this version has `streams`, `codec`, `layout`, `reads` "
+                       "and `attend`");
       continue;
     }
     Diagnostic &diagnostic = context.error("E-UNKNOWN-KEY", loc,

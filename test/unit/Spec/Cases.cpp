@@ -40,6 +40,18 @@ json kvc::test::dealt() {
       {"name": "odd", "scope": {"layers": {"list": [1, 3, 5]}}}]})");
 }
 
+json kvc::test::scored() {
+  return json::parse(R"-({
+    "kvc": "0.2",
+    "name": "base",
+    "model": {"layers": 4, "q_heads": 4, "kv_heads": 2, "head_dim": 64,
+              "dtype": "bf16"},
+    "attend": {
+      "constants": {"slope": [0.5, 0.25, 0.125, 0.0625], "cap": 30},
+      "logits": "cap * tanh(s / cap) - slope[h] * (p - t)",
+      "visible": "p // 64 == t // 64 || t < 4"}})-");
+}
+
 static json edited(json spec, const char *where, const char *value) {
   json::json_pointer pointer(where);
   if (value)
@@ -103,6 +115,19 @@ const std::vector<GoodEdit> &kvc::test::goodEdits() {
        R"([{"name": "a", "scope": {"layers": {"list": [0, 1, 5]}}},
            {"name": "b", "scope": {"layers": {"from": 2, "to": 5}}}])"},
       {dealt, "/stores", R"([{"name": "a", "scope": {"layers": {}}}])"},
+      {scored, "/attend", "{}"},
+      {scored, "/attend/logits", nullptr},
+      {scored, "/attend/logits", "\"s\""},
+      {scored, "/attend/logits", "\"p - t\""},
+      {scored, "/attend/visible", nullptr},
+      {scored, "/attend/visible", "\"true\""},
+      {scored, "/attend/visible", "\"p - t < 1000000\""},
+      {scored, "/attend/constants/slope", "[1, 2, 3, 4, -5e-3]"},
+      {scored, "/attend/constants/a_1", "[0]"},
+      {scored, "/attend/constants/cap", "3.4e38"},
+      {scored, "/reads", R"({"kind": "window", "recent": 100})"},
+      {dealt, "/stores/1/attend", R"({"visible": "p - t < 64"})"},
+      {dealt, "/stores/0/attend", R"-({"logits": "s - float(g)"})-"},
   };
   return edits;
 }
@@ -306,6 +331,52 @@ const std::vector<BadEdit> &kvc::test::badEdits() {
        readerOnly},
       {dealt, "/stores/1/scope/heads", R"({"to": 1})", "E-TYPE",
        "/stores/1/scope/heads"},
+      // Expressions.
+      {scored, "/kvc", "\"0.1\"", "E-NOT-IN-VERSION", "/attend"},
+      {several, "/stores/0/attend", "{}", "E-NOT-IN-VERSION",
+       "/stores/0/attend"},
+      {dealt, "/attend", "{}", "E-CONFLICT", "/attend"},
+      {scored, "/attend", "\"alibi\"", "E-TYPE", "/attend"},
+      {scored, "/attend/mask", "\"t < 4\"", "E-UNKNOWN-KEY", "/attend/mask"},
+      {scored, "/model/logit_softcap", "50", "E-CONFLICT", "/attend/logits",
+       readerOnly},
+      {scored, "/attend/logits", "50", "E-TYPE", "/attend/logits"},
+      {scored, "/attend/logits", "\"s +\"", "E-EXPR", "/attend/logits",
+       readerOnly},
+      {scored, "/attend/logits", "\"\\u0073\\n\"", "E-EXPR", "/attend/logits",
+       readerOnly},
+      {scored, "/attend/logits", "\"p < t\"", "E-EXPR-TYPE", "/attend/logits",
+       readerOnly},
+      {scored, "/attend/logits", "\"s * slopes[h]\"", "E-EXPR-NAME",
+       "/attend/logits", readerOnly},
+      {scored, "/attend/logits", "\"s * slope[h + 1]\"", "E-EXPR-RANGE",
+       "/attend/logits", readerOnly},
+      {scored, "/attend/visible", "true", "E-TYPE", "/attend/visible"},
+      {scored, "/attend/visible", "\"p - t\"", "E-EXPR-TYPE", "/attend/visible",
+       readerOnly},
+      {scored, "/attend/visible", "\"0.5 * p < t\"", "E-EXPR-TYPE",
+       "/attend/visible", readerOnly},
+      {scored, "/attend/visible", "\"s < 1\"", "E-EXPR-NAME", "/attend/visible",
+       readerOnly},
+      {scored, "/attend/visible", "\"2 * p < t\"", "E-EXPR-RANGE",
+       "/attend/visible", readerOnly},
+      {scored, "/attend/constants", "[]", "E-TYPE", "/attend/constants"},
+      {scored, "/attend/constants/s", "1", "E-NAME", "/attend/constants/s"},
+      {scored, "/attend/constants/exp2", "1", "E-NAME",
+       "/attend/constants/exp2"},
+      {scored, "/attend/constants/2x", "1", "E-NAME", "/attend/constants/2x"},
+      {scored, "/attend/constants/a.b", "1", "E-NAME", "/attend/constants/a.b"},
+      {scored, "/attend/constants/x", "[]", "E-TYPE", "/attend/constants/x"},
+      {scored, "/attend/constants/x", "\"1\"", "E-TYPE", "/attend/constants/x"},
+      {scored, "/attend/constants/x", "{}", "E-TYPE", "/attend/constants/x"},
+      {scored, "/attend/constants/x", "[1, null]", "E-TYPE",
+       "/attend/constants/x/1"},
+      {scored, "/attend/constants/x", "[[1]]", "E-TYPE",
+       "/attend/constants/x/0"},
+      {scored, "/attend/constants/x", "-1e39", "E-RANGE",
+       "/attend/constants/x"},
+      {scored, "/attend/constants/cap", nullptr, "E-EXPR-NAME",
+       "/attend/logits", readerOnly},
   };
   return edits;
 }

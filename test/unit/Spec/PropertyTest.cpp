@@ -31,7 +31,24 @@ json drawCodec() {
   return codec;
 }
 
-json drawCaching() {
+/// Of constants for `heads` query heads.
+json drawAttend(unsigned heads) {
+  json attend = json::object(), constants = json::object();
+  if (*rc::gen::arbitrary<bool>())
+    attend["logits"] =
+        pick<const char *>({"s", "s-slope[h]*(p-t)", "(s)*scale+( -1)",
+                            "p<t+64?s:s/2", "50*tanh(s/50)-max(0,float(t%4))"});
+  if (*rc::gen::arbitrary<bool>())
+    attend["visible"] = pick<const char *>(
+        {"true", "p-t<100", "(p//64)==(t//64)", "!(t>=4&&p-t>=16)||h==0"});
+  for (unsigned i = 0; i < heads; ++i)
+    constants["slope"].push_back(1.0 / upTo(1, 1000));
+  constants["scale"] = upTo(0, 1000) - 0.1;
+  attend["constants"] = constants;
+  return attend;
+}
+
+json drawCaching(unsigned heads) {
   json store = json::object();
   if (*rc::gen::arbitrary<bool>())
     store["streams"] = {{"k", {{"codec", drawCodec()}}},
@@ -46,6 +63,8 @@ json drawCaching() {
     store["reads"] = {{"kind", "window"},
                       {"sink", upTo(0, 100)},
                       {"recent", upTo(1, 100000)}};
+  if (*rc::gen::arbitrary<bool>())
+    store["attend"] = drawAttend(heads);
   return store;
 }
 
@@ -75,8 +94,9 @@ json drawSpec() {
                  {"dtype", pick<const char *>({"f32", "f16", "bf16"})}}}};
   if (*rc::gen::arbitrary<bool>())
     spec["model"]["softmax_scale"] = 1.0 / upTo(1, 1000);
+  unsigned heads = spec["model"]["q_heads"];
   if (*rc::gen::arbitrary<bool>()) {
-    spec.update(drawCaching());
+    spec.update(drawCaching(heads));
     return spec;
   }
   unsigned cut = upTo(0, layers), headCut = upTo(0, kvHeads);
@@ -84,7 +104,7 @@ json drawSpec() {
   auto add = [&](const json &scope, unsigned head, unsigned last) {
     if (scope.is_null() || head == last)
       return;
-    json store = drawCaching();
+    json store = drawCaching(heads);
     store["name"] = "s" + std::to_string(stores.size());
     store["scope"] = {{"layers", scope}, {"heads", {head, last}}};
     stores.push_back(store);

@@ -210,7 +210,7 @@ TEST(Reader, MessageOfAKeyOfALaterVersion) {
   EXPECT_THAT(text, HasSubstr("error: `evict` is not in version 0.2 of the "
                               "language [E-NOT-IN-VERSION]"));
   EXPECT_THAT(text, HasSubstr("help: this version has `streams`, `codec`, "
-                              "`layout` and `reads`"));
+                              "`layout`, `reads` and `attend`"));
 }
 
 /// The canonical form of `layers` of an only store, whose layers they are all.
@@ -326,6 +326,67 @@ TEST(Reader, ListsAreBoundedTogether) {
   EXPECT_THAT(messages(json.dump()),
               HasSubstr("the lists of all stores together have at most 65536 "
                         "layers [E-RANGE]"));
+}
+
+TEST(Reader, AttendIsReadAtTheTopAndInStores) {
+  spec::Spec spec = mustRead(scored());
+  const spec::Attend &attend = spec.stores[0].attend;
+  ASSERT_EQ(attend.constants.size(), 2u);
+  const spec::Constant &slope =
+      attend.constants[0].scalar ? attend.constants[1] : attend.constants[0];
+  EXPECT_EQ(slope.name, "slope");
+  EXPECT_EQ(slope.values, (std::vector<double>{0.5, 0.25, 0.125, 0.0625}));
+  ASSERT_TRUE(attend.logits && attend.visible);
+  EXPECT_EQ(attend.logits->text(),
+            "cap * tanh(s / cap) - slope[h] * float(p - t)");
+  EXPECT_EQ(attend.visible->text(), "p // 64 == t // 64 || t < 4");
+  EXPECT_EQ(attend.loc.pointer, "/attend");
+
+  nlohmann::json json = dealt();
+  json["stores"][1]["attend"] = scored()["attend"];
+  // A head of the model has a slope, whichever heads the store has.
+  json["model"]["q_heads"] = 4;
+  spec = mustRead(json);
+  EXPECT_FALSE(spec.stores[0].attend.logits || spec.stores[0].attend.visible);
+  EXPECT_TRUE(spec.stores[1].attend.logits);
+  EXPECT_EQ(spec.stores[1].attend.loc.pointer, "/stores/1/attend");
+}
+
+// One meaning is one text: parentheses, spaces and conversions are writing.
+TEST(Reader, AttendHasOneCanonicalForm) {
+  nlohmann::json json = scored();
+  std::string canonical = mustRead(json).canonical;
+  EXPECT_EQ(nlohmann::json::parse(canonical)["stores"][0]["attend"].dump(),
+            R"({"constants":{"cap":30.0,"slope":[0.5,0.25,0.125,0.0625]},)"
+            R"-("logits":"cap * tanh(s / cap) - slope[h] * float(p - t)",)-"
+            R"("visible":"p // 64 == t // 64 || t < 4"})");
+  EXPECT_EQ(mustRead(nlohmann::json::parse(canonical)).canonical, canonical);
+  json["attend"]["logits"] = "(cap*tanh((s/cap)))-slope[(h)]*float((p)-t)";
+  json["attend"]["visible"] = "((p//64) == (t//64)) || (t<4)";
+  json["attend"]["constants"]["cap"] = 3e1;
+  EXPECT_EQ(mustRead(json).canonical, canonical);
+  // What it says is another matter.
+  for (auto [where, value] :
+       {std::pair("/attend/logits", "cap * tanh(s / cap) - slope[h] * (t - p)"),
+        std::pair("/attend/visible", "p // 64 == t // 64 || t < 5")}) {
+    nlohmann::json other = json;
+    other[nlohmann::json::json_pointer(where)] = value;
+    EXPECT_NE(mustRead(other).canonical, canonical) << where;
+  }
+  json["attend"]["constants"]["slope"][3] = 0.0625001;
+  EXPECT_NE(mustRead(json).canonical, canonical);
+  json["attend"] = nlohmann::json::object();
+  nlohmann::json without = json;
+  without.erase("attend");
+  EXPECT_EQ(mustRead(json).canonical, mustRead(without).canonical);
+}
+
+TEST(Reader, AnExpressionIsNotJudgedWithoutTheModelsHeads) {
+  nlohmann::json json = scored();
+  json["model"]["q_heads"] = "?";
+  Diagnostics diagnostics;
+  EXPECT_FALSE(spec::read(json.dump(), "a.json", diagnostics));
+  EXPECT_EQ(diagnostics.all().size(), 1u) << print(diagnostics);
 }
 
 TEST(Reader, OverlapAndGapNameThePair) {
