@@ -457,8 +457,10 @@ void BoundCheck::checkEdges() {
     double expected = marks > 0 ? marks * Pool::kMark / weights.total : 0;
     double found = element(store.problem.dtype, output->o.data(),
                            row * store.cache().getDimV());
-    // One edge of five is 20 %.
-    if (!(std::fabs(found - expected) <= 0.05 * expected))
+    // One edge of five is 20 %. Beside the largest weight, 1, one of 2^-24 may
+    // be nothing: a slope leaves distant tokens less than f32 has.
+    double least = double(edges.size()) * 0x1p-24 * Pool::kMark / weights.total;
+    if (!(std::fabs(found - expected) <= 0.05 * expected + least))
       return report.fail(
           "N5",
           llvm::formatv("{0}: the tokens at the edges of what is seen weigh "
