@@ -222,7 +222,9 @@ bool isExact(Opcode op) {
 
 Approx unary(Opcode op, Approx x) {
   Approx y{unary(op, x.value), x.error};
-  if (op == Neg || op == Abs)
+  // f32 has every integer up to 2^24: sqrt(p - t) is defined where p = t.
+  bool isExact = op == ToFloat && std::fabs(x.value) <= 0x1p24;
+  if (op == Neg || op == Abs || isExact)
     return y;
   bool rounded = op == ToFloat || op == Sqrt;
   if (x.error > 0) {
@@ -272,7 +274,11 @@ Approx binary(Opcode op, Approx x, Approx y) {
     return z;
   }
   }
-  z.error += kStep * std::fabs(z.value) + kLeast;
+  // 0 times something is no small number that became 0.
+  bool isZero = z.error == 0 &&
+                ((op == Mul && (ax == 0 || ay == 0)) || (op == Div && ax == 0));
+  if (!isZero)
+    z.error += kStep * std::fabs(z.value) + kLeast;
   return z;
 }
 
@@ -287,9 +293,11 @@ Approx choose(Approx condition, Approx x, Approx y) {
   return z;
 }
 
-/// What f32 cannot hold may be anything.
+/// What f32 cannot hold may be anything, and so may be 0 times that.
 void limit(double &) {}
 void limit(Approx &number) {
+  if (std::isnan(number.error))
+    number.error = std::numeric_limits<double>::infinity();
   if (std::fabs(number.value) + number.error > FLT_MAX &&
       std::isfinite(number.value))
     number.error = std::numeric_limits<double>::infinity();

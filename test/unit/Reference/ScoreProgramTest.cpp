@@ -96,6 +96,24 @@ TEST_F(ScoreProgramTest, AnErrorIsCarriedOn) {
             std::numeric_limits<double>::infinity());
 }
 
+/// Integers are exact, and so is 0 times something: at p = t nothing is unsure.
+TEST_F(ScoreProgramTest, ARootOfNothingIsExact) {
+  Approx score{2, 1e-6};
+  for (const char *text : {"s + sqrt(p - t)", "s + sqrt(0.5 * (p - t))",
+                           "s + sqrt((p - t) / 3.0)"})
+    EXPECT_LT(program(text).logit(score, {7, 7, 0, 0}).error, 2e-6) << text;
+}
+
+/// What may be anything may be so after any step: no bound is NaN.
+TEST_F(ScoreProgramTest, AnythingStaysAnything) {
+  for (const char *text :
+       {"2.0 * sqrt(s)", "0.0 * (1.0 / s)", "(1.0 / s) / (1.0 / s)",
+        "max(sqrt(s), 1.0) * 3.0 - sqrt(s)"})
+    EXPECT_EQ(program(text).logit(Approx{1e-7, 1e-6}, {}).error,
+              std::numeric_limits<double>::infinity())
+        << text;
+}
+
 /// The steps of a program in f32, one after the other, are within its bound.
 TEST_F(ScoreProgramTest, SinglePrecisionIsWithinTheBound) {
   std::mt19937 random(1);

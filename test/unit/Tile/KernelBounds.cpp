@@ -164,7 +164,9 @@ ExpectedRow Formula::row(size_t b, int64_t i, int64_t column, int64_t begin,
     Approx x = logit(score(q, at, precision), place, at);
     seen.push_back({at, x.value});
     largest = std::max(largest, x.value);
-    error = std::max(error, M_LN2 * x.error);
+    // NaN is no bound, and stays.
+    if (!(M_LN2 * x.error <= error))
+      error = M_LN2 * x.error;
   }
   row.lse.value = -kInf;
   if (seen.empty())
