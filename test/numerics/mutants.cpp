@@ -20,6 +20,9 @@
 #include "lib/Spec/Canonical.h"
 #include "lib/Spec/Reader.h"
 #include "lib/Verify/Verify.h"
+#include "passes/Passes.h"
+
+#include "mlir/Pass/PassManager.h"
 
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/raw_ostream.h"
@@ -201,12 +204,91 @@ static void addWindows(std::vector<Mutation> &list, size_t index) {
   add("no sink", [](Window &w) { w.sink = 0; });
   list.push_back({llvm::formatv("stores/{0}: window or none", index),
                   [=](spec::Spec &spec) {
-                    auto &window = spec.stores[index].read.window;
+                    spec::Store &store = spec.stores[index];
+                    auto &window = store.read.window;
                     if (window)
                       window.reset();
-                    else
-                      window = Window{4, 1024};
+                    else // narrower than what `visible` shows
+                      window = store.attend.visible ? Window{0, 16}
+                                                    : Window{4, 1024};
                   }});
+}
+
+/// Calls `fn(expr)` for all parts of an expression, in one order.
+static void forParts(spec::Expr &expr,
+                     llvm::function_ref<void(spec::Expr &)> fn) {
+  fn(expr);
+  for (spec::Expr &operand : expr.operands)
+    forParts(operand, fn);
+}
+
+/// The operator that is most easily mistaken for `op`; `op` if there is none.
+static spec::ExprOp mistaken(spec::ExprOp op) {
+  using Op = spec::ExprOp;
+  static constexpr std::pair<Op, Op> kPairs[] = {
+      {Op::Add, Op::Sub},
+      {Op::Lt, Op::Le},
+      {Op::Gt, Op::Ge},
+      {Op::Eq, Op::Ne},
+      {Op::And, Op::Or},
+      {Op::Min, Op::Max},
+      {Op::Mul, Op::Div},
+      {Op::FloorDiv, Op::Mod},
+      {Op::Exp, Op::Exp2},
+      {Op::Tanh, Op::Sigmoid},
+      {Op::QueryHead, Op::KvHead},
+      {Op::QueryPosition, Op::TokenPosition}};
+  for (auto [a, b] : kPairs)
+    if (op == a || op == b)
+      return op == a ? b : a;
+  return op;
+}
+
+/// Every literal, operator, name and constant of a store's expressions.
+static void addExpressions(std::vector<Mutation> &list, const spec::Spec &spec,
+                           size_t index) {
+  using Member = std::optional<spec::Expr> spec::Attend::*;
+  auto add = [&](std::string name, std::function<void(spec::Attend &)> change) {
+    list.push_back(
+        {llvm::formatv("stores/{0}: {1}", index, name),
+         [=](spec::Spec &spec) { change(spec.stores[index].attend); }});
+  };
+  for (auto [what, member] :
+       {std::pair<const char *, Member>("logits", &spec::Attend::logits),
+        std::pair<const char *, Member>("visible", &spec::Attend::visible)}) {
+    std::optional<spec::Expr> expr = spec.stores[index].attend.*member;
+    if (!expr)
+      continue;
+    add(std::string("no ") + what,
+        [=](spec::Attend &attend) { (attend.*member).reset(); });
+    unsigned count = 0;
+    forParts(*expr, [&](spec::Expr &) { ++count; });
+    for (unsigned part = 0; part < count; ++part) {
+      auto changePart = [=](spec::Attend &attend) {
+        unsigned at = 0;
+        forParts(*(attend.*member), [&](spec::Expr &expr) {
+          if (at++ != part)
+            return;
+          if (!expr.isLiteral())
+            expr.op = mistaken(expr.op);
+          else if (expr.type == spec::ExprType::Float)
+            expr.number *= 1.05;
+          else
+            expr.number = expr.type == spec::ExprType::Int ? expr.number + 1
+                                                           : !expr.number;
+        });
+      };
+      spec::Attend changed = spec.stores[index].attend;
+      changePart(changed);
+      add(llvm::formatv("{0} {1}", what, (changed.*member)->text()),
+          changePart);
+    }
+  }
+  const auto &constants = spec.stores[index].attend.constants;
+  for (size_t i = 0; i < constants.size(); ++i)
+    for (size_t j = 0; j < constants[i].values.size(); ++j)
+      add(llvm::formatv("{0}[{1}] 5 % more", constants[i].name, j),
+          [=](spec::Attend &attend) { attend.constants[i].values[j] *= 1.05; });
 }
 
 /// Those that make another legal spec of `spec`, with it.
@@ -217,6 +299,7 @@ static std::vector<Mutant> mutantsOf(const spec::Spec &spec) {
   for (size_t i = 0; i < spec.stores.size(); ++i) {
     addLayouts(list, i);
     addWindows(list, i);
+    addExpressions(list, spec, i);
   }
   std::vector<Mutant> mutants;
   for (const Mutation &mutation : list) {
@@ -304,7 +387,12 @@ static artifact::Manifest manifestOf(const Original &original,
   artifact::Manifest manifest = original.manifest;
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
   manifest.model = describeModel(spec.model);
-  manifest.stores = describeStores(*importSpec(context, spec));
+  mlir::OwningOpRef<mlir::ModuleOp> module = importSpec(context, spec);
+  mlir::PassManager passes(&context);
+  passes.addPass(createInferReads());
+  if (failed(passes.run(*module)))
+    std::abort();
+  manifest.stores = describeStores(*module);
   return manifest;
 }
 
@@ -328,6 +416,7 @@ static bool isSameMemory(const Original &original, const spec::Spec &mutant) {
     for (artifact::StoreInfo &store : manifest.stores) {
       store.window = false;
       store.sink = store.recent = 0;
+      store.attend.clear();
     }
     return manifest;
   };
