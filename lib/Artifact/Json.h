@@ -17,9 +17,9 @@
 
 namespace kvc::artifact {
 
-inline constexpr size_t kMaxJsonBytes = 32u << 20;
+inline constexpr size_t kMaxJsonBytes = 64u << 20;
 inline constexpr unsigned kMaxJsonDepth = 32;
-inline constexpr unsigned kMaxJsonValues = 2000000;
+inline constexpr unsigned kMaxJsonValues = 4000000;
 
 /// A value of a document, its members in order. Dies without memory, unlike
 /// nlohmann's: what a load leaves behind when memory runs out must not need

@@ -6,15 +6,16 @@
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 
-// The slope of a head is one instruction; what it takes from the score, which is
-// scaled here, may be one multiply-add.
+// The slope of a head is one instruction; what it takes from the score, and the
+// score's own scale, may be multiply-adds.
 // CHECK-LABEL: llvm.func @kvc_s_alibi
-// CHECK: %[[S:.*]] = arith.mulf %{{.*}}, %{{.*}} : f32
-// CHECK-NEXT: %[[HEAD:.*]] = arith.sitofp %{{.*}} : i32 to f32
+// CHECK: %[[HEAD:.*]] = arith.sitofp %{{.*}} : i32 to f32
 // CHECK-NEXT: %[[SLOPE:.*]] = llvm.inline_asm {kvc.op = "Ex2"} {{.*}} %[[HEAD]]
 // CHECK-NEXT: %[[AGE:.*]] = arith.subi %{{.*}}, %{{.*}} : i32
 // CHECK-NEXT: %[[AF:.*]] = arith.sitofp %[[AGE]] : i32 to f32
 // CHECK-NEXT: %[[BIAS:.*]] = arith.mulf %[[SLOPE]], %[[AF]] fastmath<contract> : f32
+// CHECK-NEXT: %[[SCALE:.*]] = arith.constant 1.800000e-01 : f32
+// CHECK-NEXT: %[[S:.*]] = arith.mulf %{{.*}}, %[[SCALE]] fastmath<contract> : f32
 // CHECK-NEXT: %{{.*}} = arith.subf %[[S]], %[[BIAS]] fastmath<contract> : f32
 tile.kernel @s.alibi "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>

@@ -16,8 +16,9 @@ STACK = re.compile(
 
 # Bytes of stack and spills of a kernel, at most. 16 rows of 256 channels fill
 # the registers of a prefill with accumulators and q alone: with tiles of 16
-# tokens, two stages or fewer warps it spills as much.
-ALLOWED = {"gemma2-9b.json": 40}
+# tokens, two stages or fewer warps it spills as much. A prefill that looks at
+# each block of a chunk has two words too many on sm_89.
+ALLOWED = {"gemma2-9b.json": 40, "llama4-scout.json": 8}
 
 
 def complaints(log, allowed=0):
