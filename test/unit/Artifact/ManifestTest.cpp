@@ -1,6 +1,7 @@
 //===- ManifestTest.cpp - what read() takes and refuses -------------------===//
 #include "Sample.h"
 
+#include "lib/Artifact/Json.h"
 #include "lib/Artifact/KernelKey.h"
 
 #include <gtest/gtest.h>
@@ -472,13 +473,13 @@ TEST(Manifest, RefusesTextThatIsNotOneDocument) {
 TEST(Manifest, GateComesBeforeTheParser) {
   std::string deep(100000, '[');
   EXPECT_EQ(errorOf(deep), "expected a nesting of at most 32, found 100000");
-  std::string big(size_t(32) << 20, ' ');
+  std::string big(kMaxJsonBytes, ' ');
   EXPECT_EQ(errorOf(big + "{}"),
-            "expected at most 33554432 bytes, found 33554434");
+            "expected at most 67108864 bytes, found 67108866");
   std::string many = "[0";
-  for (int i = 0; i < 2000000; ++i)
+  for (unsigned i = 0; i < kMaxJsonValues; ++i)
     many += ",0";
-  EXPECT_EQ(errorOf(many + "]"), "expected at most 2000000 values");
+  EXPECT_EQ(errorOf(many + "]"), "expected at most 4000000 values");
   // Brackets in strings do not nest, those after a string do.
   std::string brackets(40, '[');
   EXPECT_EQ(errorOf(R"({"a": "[\\\"[)" + brackets + "\"}"),
