@@ -225,8 +225,10 @@ RegionEmitter::Sum RegionEmitter::emit(Operation &op) {
 }
 
 Value RegionEmitter::emitPlain(Operation &op) {
+  // Two factors are one where f32 holds their product.
   if (std::optional<double> factor = factorOfScore(op))
-    return scaledScore(*factor);
+    if (std::isnormal(float(scale * *factor)))
+      return scaledScore(*factor);
   if (auto literal = dyn_cast<arith::ConstantOp>(op))
     return constant(literal.getValue(), like);
   if (auto divide = dyn_cast<arith::DivFOp>(op))

@@ -22,6 +22,9 @@ using llvm::StringRef;
 static constexpr int64_t kLastPosition = INT32_MAX - 257;
 /// Deeper than any formula; keeps recursion off the stack's end.
 static constexpr unsigned kMaxDepth = 64;
+/// Values of constants that one expression may pick among: what compiles in
+/// seconds.
+static constexpr int64_t kMostByHead = 1024, kMostByPosition = 256;
 
 const char *spec::describe(ExprType type) {
   switch (type) {
@@ -121,6 +124,7 @@ private:
   Result parseCall(const Function &function, size_t begin);
   Result parseVariable(StringRef word, size_t begin);
   Result parseConstant(const Constant &constant, size_t begin);
+  bool takeValues(const Expr &index);
 
   Result unary(ExprOp op, Expr operand, size_t begin);
   Result binary(ExprOp op, Expr left, Expr right, Span symbol);
@@ -156,6 +160,7 @@ private:
   StringRef text;
   size_t at = 0;
   unsigned depth = 0;
+  int64_t valuesByHead = 0, valuesByPosition = 0; ///< of constants, so far
 };
 
 } // namespace
@@ -385,6 +390,27 @@ Parser::Result Parser::parseVariable(StringRef word, size_t begin) {
   return std::nullopt;
 }
 
+static bool readsPosition(const Expr &expr) {
+  return expr.op == ExprOp::QueryPosition || expr.op == ExprOp::TokenPosition ||
+         llvm::any_of(expr.operands, readsPosition);
+}
+
+/// Counts the values that an index may pick: each is a comparison in the
+/// kernel, and by position one for every score.
+bool Parser::takeValues(const Expr &index) {
+  bool byPosition = readsPosition(index);
+  int64_t &count = byPosition ? valuesByPosition : valuesByHead;
+  int64_t most = byPosition ? kMostByPosition : kMostByHead;
+  count += index.high - index.low + 1;
+  if (count <= most)
+    return true;
+  error("E-EXPR-RANGE", index.span,
+        "the values that an expression picks by " +
+            std::string(byPosition ? "position" : "head") + " are at most " +
+            std::to_string(most) + " in all, found " + std::to_string(count));
+  return false;
+}
+
 Parser::Result Parser::parseConstant(const Constant &constant, size_t begin) {
   Expr element;
   element.op = ExprOp::Element;
@@ -416,6 +442,8 @@ Parser::Result Parser::parseConstant(const Constant &constant, size_t begin) {
     Context::addNote(diagnostic, constant.loc, "the constant is here");
     return std::nullopt;
   }
+  if (!takeValues(*index))
+    return std::nullopt;
   element.operands.push_back(std::move(*index));
   return element;
 }

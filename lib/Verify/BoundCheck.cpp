@@ -451,12 +451,19 @@ void BoundCheck::checkEdges() {
   for (int64_t row = 0; row < visit.queries * store.queryHeads(); ++row) {
     Weights weights = weightsOf(first + row / store.queryHeads(),
                                 row % store.queryHeads() + store.firstQuery());
+    double found = element(store.problem.dtype, output->o.data(),
+                           row * store.cache().getDimV());
+    if (weights.tokens.empty()) {
+      if (found != 0)
+        return report.fail("N6",
+                           llvm::formatv("{0}: sees nothing and gives {1}",
+                                         where(row), number(found)));
+      continue;
+    }
     double marks = 0;
     for (auto [t, weight] : llvm::zip(weights.tokens, weights.weights))
       marks += edges.count(t) ? weight : 0;
-    double expected = marks > 0 ? marks * Pool::kMark / weights.total : 0;
-    double found = element(store.problem.dtype, output->o.data(),
-                           row * store.cache().getDimV());
+    double expected = marks * Pool::kMark / weights.total;
     // One edge of five is 20 %. Beside the largest weight, 1, one of 2^-24 may
     // be nothing: a slope leaves distant tokens less than f32 has.
     double least = double(edges.size()) * 0x1p-24 * Pool::kMark / weights.total;

@@ -76,6 +76,8 @@ private:
   void fillAddresses();
   void drawPicks();
   int64_t pickFor(int64_t query, int64_t head);
+  /// Whether the query sees the token with that q head.
+  bool sees(int64_t query, int64_t head, int64_t token) const;
   void dropLosers();
   bool wins(int64_t row);
   /// That of equal codes where q * K is `product`, before any softcap.
@@ -246,6 +248,13 @@ int64_t Filler::pickFor(int64_t query, int64_t head) {
       {span.begin, span.end - 1, random.range(span.begin, span.end - 1)});
 }
 
+bool Filler::sees(int64_t query, int64_t head, int64_t token) const {
+  int64_t p = sequence.position(query);
+  return token >= 0 &&
+         reference::visibleTo(store.problem, p, p).contains(token) &&
+         store.problem.shown.visible(store.problem.place(p, head, token));
+}
+
 /// Draws what each query row picks, and the codes of tokens: their numbers, or
 /// where there are fewer codes 0 for all that are never picked.
 void Filler::drawPicks() {
@@ -263,7 +272,7 @@ void Filler::drawPicks() {
         if (first < 0 || used + sequence.queries - i < codes)
           sequence.codes[pick] = int32_t(++used);
         else
-          pick = first;
+          pick = sees(i, head, first) ? first : -1;
       }
       if (first < 0)
         first = pick;

@@ -226,7 +226,8 @@ void StoreCheck::checkBadQuery() {
       continue;
     int64_t query = random.below(sequence.queries), head = random.below(heads);
     int64_t channel = random.below(dim);
-    if (!showsNaN(sequence, query, store.firstQuery() + head))
+    if ((store.hasLogits() || store.hasVisible()) &&
+        !showsNaN(sequence, query, store.firstQuery() + head))
       continue;
     TestSequence spoiled = sequence;
     int64_t row = query * store.problem.qHeads + store.firstQuery() + head;

@@ -158,6 +158,22 @@ TEST(Expr, IntegersStayWithin32Bits) {
   EXPECT_EQ(sum.high, 6);
 }
 
+TEST(Expr, PicksAmongSoManyValuesAndNoMore) {
+  // slope has 4.
+  auto sum = [](const std::string &term, int times) {
+    std::string text = "s";
+    for (int i = 0; i < times; ++i)
+      text += " + " + term;
+    return text;
+  };
+  EXPECT_TRUE(Reading(sum("slope[t%4]", 64)).expr);
+  EXPECT_THAT(Reading(sum("slope[t%4]", 65)).messages,
+              HasSubstr("picks by position are at most 256 in all, found 260"));
+  EXPECT_TRUE(Reading(sum("slope[h]", 80)).expr);
+  // Values by head are counted apart, and there may be more of them.
+  EXPECT_TRUE(Reading(sum("slope[h]", 40) + " + slope[t%4]").expr);
+}
+
 TEST(Expr, NestsSoDeepAndNoDeeper) {
   std::string deep(40, '('), shut(40, ')');
   EXPECT_EQ(textOf(deep + "s" + shut), "s");
