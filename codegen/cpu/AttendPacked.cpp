@@ -272,13 +272,8 @@ void PackedMainloop::outputTile(Value block, Value row, Value channel,
     return kit.at(accumulator(block, kit.add(row, i), channel),
                   vector * lanes * 4);
   };
-  SmallVector<Value> sums;
-  for (int64_t i = 0; i < tileRows; ++i) {
-    Value factor = kit.load(kit.f32(), element(alpha, kit.add(first, i)));
-    for (int64_t j = 0; j < vectors; ++j)
-      sums.push_back(kit.fmul(kit.load(kit.vec(lanes), slot(i, j)),
-                              kit.splat(factor, lanes)));
-  }
+  // The sums of this tile alone, as with the weights.
+  SmallVector<Value> sums(tileRows * vectors, kit.constant(0, kit.vec(lanes)));
   // [token][row] of p and [token][channel] of v, or pairs of tokens.
   Value pBase =
       formV == Form::Pairs ? k.scratchAt(p) : score(block, kit.i64(0));
@@ -302,9 +297,14 @@ void PackedMainloop::outputTile(Value block, Value row, Value channel,
       kit.loop(kit.i64(0),
                kit.i64(formV == Form::Pairs ? a.tileTokens / 2 : a.tileTokens),
                1, sums, round);
-  for (int64_t i = 0; i < tileRows; ++i)
-    for (int64_t j = 0; j < vectors; ++j)
-      kit.store(sums[i * vectors + j], slot(i, j));
+  for (int64_t i = 0; i < tileRows; ++i) {
+    Value factor = kit.splat(
+        kit.load(kit.f32(), element(alpha, kit.add(first, i))), lanes);
+    for (int64_t j = 0; j < vectors; ++j) {
+      Value before = kit.load(kit.vec(lanes), slot(i, j));
+      kit.store(kit.fma(before, factor, sums[i * vectors + j]), slot(i, j));
+    }
+  }
 }
 
 /// Adds q * k for the infinities and NaNs of K, which were packed as 0.
@@ -408,9 +408,10 @@ void PackedMainloop::softmaxStep(const TileRows &rows,
     Value origin = kit.select(kit.fcmp(Pred::OEQ, after, none),
                               kit.constant(0, type), after);
     Value rescale = kit.exp2(kit.fsub(before, origin));
-    Value start = kit.fmul(kit.load(type, perRow(l, block)), rescale);
-    Value total =
-        kit.loop(kit.i64(0), tokens, 1, ValueRange{start},
+    // Apart from what earlier tiles summed: equal weights added to a large sum
+    // are all rounded the same way.
+    Value weights =
+        kit.loop(kit.i64(0), tokens, 1, ValueRange{kit.constant(0, type)},
                  [&](Value token, ValueRange carried) {
                    Value at = score(block, token);
                    Value weight =
@@ -418,6 +419,7 @@ void PackedMainloop::softmaxStep(const TileRows &rows,
                    kit.store(weight, at);
                    return SmallVector<Value>{kit.fadd(carried[0], weight)};
                  })[0];
+    Value total = kit.fma(kit.load(type, perRow(l, block)), rescale, weights);
     kit.store(after, perRow(m, block));
     kit.store(total, perRow(l, block));
     kit.store(rescale, perRow(alpha, block));

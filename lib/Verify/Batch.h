@@ -13,7 +13,7 @@ inline constexpr int64_t kEmulatedSplit = 128;
 /// What a sequence's numbers look like.
 enum class DataKind : uint8_t {
   Normal,     ///< logits of variance about 1, or plain numbers
-  Sharp,      ///< eight times that
+  Sharp,      ///< eight times that, or as large as a softcap
   Channels,   ///< a few strong channels in K, as models have them
   Uneven,     ///< small tokens and channels in V, small channels in q
   Equal,      ///< one key for all tokens

@@ -352,10 +352,14 @@ void Filler::spoil() {
   if (!sequence.length)
     return;
   switch (sequence.kind) {
-  case DataKind::Sharp:
+  case DataKind::Sharp: {
+    // Under a softcap scores lie where it bends.
+    double times = std::max(
+        8., std::min(1.5 * store.softcap.value_or(0), mostQ / (8 * sizeQ)));
     for (float &x : sequence.q)
-      x *= 8;
+      x *= float(times);
     break;
+  }
   case DataKind::Channels:
     for (int64_t row = 0; row < sequence.length * kvHeads; ++row)
       for (int64_t c = 3; c < dimK; c += 23)

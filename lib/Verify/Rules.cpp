@@ -226,7 +226,7 @@ void StoreCheck::checkBadQuery() {
       continue;
     int64_t query = random.below(sequence.queries), head = random.below(heads);
     int64_t channel = random.below(dim);
-    if ((store.hasLogits() || store.hasVisible()) &&
+    if (store.hasExpressions() &&
         !showsNaN(sequence, query, store.firstQuery() + head))
       continue;
     TestSequence spoiled = sequence;
@@ -288,8 +288,7 @@ float StoreCheck::weightlessQuery(const TestSequence &sequence) const {
 void StoreCheck::checkInfiniteKey() {
   auto codec = store.cache().stream(StreamKind::K).codec;
   // An expression may make anything of a score, or hide all others.
-  if (!isa<mlir::FloatType>(codec.getCodeType()) || store.hasLogits() ||
-      store.hasVisible())
+  if (!isa<mlir::FloatType>(codec.getCodeType()) || store.hasExpressions())
     return;
   int64_t dim = store.cache().getDimK();
   for (auto [b, sequence] : llvm::enumerate(batch)) {
