@@ -258,7 +258,7 @@ Value RegionEmitter::emit(Region &region, const ScoreInputs &inputs) {
 Value kvc::emitScoreRegion(OpBuilder &b, Location loc, Region &region,
                            const ScoreInputs &inputs,
                            ScoreFunctions &functions) {
-  RegionEmitter emitter(b, loc, inputs.token.getType(), functions);
+  RegionEmitter emitter(b, loc, inputs.qHead.getType(), functions);
   return emitter.emit(region, inputs);
 }
 

@@ -27,8 +27,8 @@ public:
   virtual mlir::Value tanh(mlir::Value x) = 0;
 };
 
-/// Inputs of a region: `score` is null for a visible region. All are scalars,
-/// or all vectors of one length.
+/// Inputs of a region: those that it is not told are null. All are scalars, or
+/// all vectors of one length.
 struct ScoreInputs {
   mlir::Value score, query, token, qHead, kvHead;
   /// The score is `score` times this. A factor that the region multiplies it

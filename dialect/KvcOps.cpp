@@ -144,9 +144,13 @@ LogicalResult AppendOp::verifySymbolUses(SymbolTableCollection &symbols) {
 LogicalResult AttendOp::verify() {
   if (!getScale().isFinite())
     return emitOpError("scale must be finite");
-  if (failed(verifyScoreRegion(*this, getLogits(), /*logits=*/true)) ||
-      failed(verifyScoreRegion(*this, getVisible(), /*logits=*/false)))
+  if (failed(verifyScoreRegion(*this, getLogits(), ScoreRegionKind::Logits)) ||
+      failed(
+          verifyScoreRegion(*this, getVisible(), ScoreRegionKind::Visible)) ||
+      failed(verifyScoreRegion(*this, getSink(), ScoreRegionKind::Sink)))
     return failure();
+  if (getSplits() && !getSink().empty())
+    return emitOpError("makes splits: their `kvc.merge` has the sink");
   if (getSplits() && getSchedule() && getSchedule()->getSplit() &&
       getSchedule()->getSplit() != int64_t(*getSplits()))
     return emitOpError("splits hold ")
@@ -173,6 +177,10 @@ LogicalResult AttendOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (failed(checkTensor(*this, "o", getO(), o, result)))
     return failure();
   return checkTensor(*this, "lse", getLse(), lse, f32);
+}
+
+LogicalResult MergeOp::verify() {
+  return verifyScoreRegion(*this, getSink(), ScoreRegionKind::Sink);
 }
 
 LogicalResult MergeOp::verifySymbolUses(SymbolTableCollection &symbols) {

@@ -70,7 +70,8 @@ def Kvc_AttendOp : Kvc_Op<"attend", [IsolatedFromAbove, Kvc_StoreUser]> {
       lse = log sum_t exp(s_t)          o = sum_t exp(s_t - lse) v_t
 
     `logits` is a region (dialect/Score.h); without it, s_t is the scaled product.
-    A region `visible` hides the tokens for which it yields false.
+    A region `visible` hides the tokens for which it yields false. A region `sink`
+    is one more logit of both sums, of a token that is not there and whose v is 0.
 
     ```mlir
     kvc.attend @main, %q, %cache, %batch scale 0.125 logits {
@@ -87,19 +88,20 @@ def Kvc_AttendOp : Kvc_Op<"attend", [IsolatedFromAbove, Kvc_StoreUser]> {
     } : ...
     ```
 
-    Nothing visible: o = 0, lse = -inf. lse is f32. With `splits` absent, `o` is
+    Nothing visible: o = 0, and lse is the sink or -inf. lse is f32. With `splits` absent, `o` is
     of q's dtype. With `splits n`, the tokens are cut at absolute multiples of n
     and the results are the f32 partial o and lse of every split, for `kvc.merge`.
   }];
   let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$q,
     Kvc_CacheType:$cache, Kvc_BatchType:$batch, F64Attr:$scale,
     OptionalAttr<Kvc_Count>:$splits, OptionalAttr<Kvc_ScheduleAttr>:$schedule);
-  let regions = (region MaxSizedRegion<1>:$logits, MaxSizedRegion<1>:$visible);
+  let regions = (region MaxSizedRegion<1>:$logits, MaxSizedRegion<1>:$visible,
+                        MaxSizedRegion<1>:$sink);
   let results = (outs AnyRankedTensor:$o, AnyRankedTensor:$lse);
   let assemblyFormat = [{
     $store `,` $q `,` $cache `,` $batch `scale` $scale
     (`splits` $splits^)? (`schedule` $schedule^)?
-    (`logits` $logits^)? (`visible` $visible^)? attr-dict
+    (`logits` $logits^)? (`visible` $visible^)? (`sink` $sink^)? attr-dict
     `:` type($q) `,` type($cache) `->` type($o) `,` type($lse)
   }];
   let hasVerifier = 1;
@@ -111,17 +113,20 @@ def Kvc_ScoreYieldOp : Kvc_Op<"yield", [Pure, Terminator]> {
   let assemblyFormat = "$result attr-dict `:` type($result)";
 }
 
-def Kvc_MergeOp : Kvc_Op<"merge", [Kvc_StoreUser, Pure]> {
+def Kvc_MergeOp : Kvc_Op<"merge", [IsolatedFromAbove, Kvc_StoreUser, Pure]> {
   let summary = "joins partial attention results by their log-sum-exp";
   let description = [{
     Over the leading axis, in order: lse = log sum_p exp(lse_p),
-    o = sum_p exp(lse_p - lse) o_p. All splits empty: o = 0, lse = -inf.
+    o = sum_p exp(lse_p - lse) o_p. All splits empty: o = 0, lse = -inf. A region
+    `sink` is the lse of one more, whose o is 0: no split has it.
   }];
   let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$partial_o,
     AnyRankedTensor:$partial_lse);
+  let regions = (region MaxSizedRegion<1>:$sink);
   let results = (outs AnyRankedTensor:$o, AnyRankedTensor:$lse);
+  let hasVerifier = 1;
   let assemblyFormat = [{
-    $store `,` $partial_o `,` $partial_lse attr-dict
+    $store `,` $partial_o `,` $partial_lse (`sink` $sink^)? attr-dict
     `:` type($partial_o) `,` type($partial_lse) `->` type($o) `,` type($lse)
   }];
 }

@@ -8,20 +8,27 @@
 using namespace mlir;
 using namespace kvc;
 
-bool kvc::isLogits(Region &region) {
-  return region.getNumArguments() == kScoreInputs;
+/// What a region is told, of all inputs: the last few.
+static unsigned firstInput(ScoreRegionKind kind) {
+  switch (kind) {
+  case ScoreRegionKind::Logits:
+    return unsigned(ScoreInput::Score);
+  case ScoreRegionKind::Visible:
+    return unsigned(ScoreInput::QueryPosition);
+  case ScoreRegionKind::Sink:
+    return unsigned(ScoreInput::QueryHead);
+  }
+  llvm_unreachable("no such kind");
 }
 
 ScoreInput kvc::inputOf(Region &region, unsigned index) {
-  return ScoreInput(index + (isLogits(region) ? 0 : 1));
+  return ScoreInput(index + kScoreInputs - region.getNumArguments());
 }
 
 BlockArgument kvc::argumentOf(Region &region, ScoreInput input) {
-  unsigned index = unsigned(input);
-  if (isLogits(region))
-    return region.getArgument(index);
-  return input == ScoreInput::Score ? BlockArgument()
-                                    : region.getArgument(index - 1);
+  unsigned first = kScoreInputs - region.getNumArguments();
+  return unsigned(input) < first ? BlockArgument()
+                                 : region.getArgument(unsigned(input) - first);
 }
 
 Value kvc::yieldedBy(Region &region) {
@@ -36,17 +43,17 @@ bool kvc::dependsOn(Value value, ScoreInput input) {
                       [&](Value operand) { return dependsOn(operand, input); });
 }
 
-static SmallVector<Type> argumentTypes(MLIRContext *context, bool logits) {
-  SmallVector<Type> types;
-  if (logits)
-    types.push_back(Float32Type::get(context));
-  types.append(kScoreInputs - 1, IntegerType::get(context, 32));
+static SmallVector<Type> argumentTypes(MLIRContext *context,
+                                       ScoreRegionKind kind) {
+  SmallVector<Type> types(kScoreInputs, IntegerType::get(context, 32));
+  types.front() = Float32Type::get(context);
+  types.erase(types.begin(), types.begin() + firstInput(kind));
   return types;
 }
 
-Block &kvc::addScoreBlock(Region &region, bool logits, Location loc) {
+Block &kvc::addScoreBlock(Region &region, ScoreRegionKind kind, Location loc) {
   Block &block = region.emplaceBlock();
-  for (Type type : argumentTypes(loc.getContext(), logits))
+  for (Type type : argumentTypes(loc.getContext(), kind))
     block.addArgument(type, loc);
   return block;
 }
@@ -66,18 +73,24 @@ static bool isScoreType(Type type) {
   return type.isF32() || type.isInteger(32) || type.isInteger(1);
 }
 
-static LogicalResult verifyOp(Operation *owner, Operation &op, bool logits) {
+static StringRef nameOf(ScoreRegionKind kind) {
+  static constexpr StringLiteral kNames[] = {"logits", "visible", "sink"};
+  return kNames[unsigned(kind)];
+}
+
+static LogicalResult verifyOp(Operation *owner, Operation &op,
+                              ScoreRegionKind kind) {
+  bool floats = kind != ScoreRegionKind::Visible;
   if (!isScoreOp(op))
     return owner->emitOpError("regions are element-wise and have no `")
            << op.getName() << "`";
   if (op.use_empty())
     return op.emitOpError("has no part in what its region yields");
   for (Value value : llvm::concat<Value>(op.getOperands(), op.getResults()))
-    if (!isScoreType(value.getType()) || (!logits && value.getType().isF32()))
+    if (!isScoreType(value.getType()) || (!floats && value.getType().isF32()))
       return op.emitOpError("expected ")
-             << (logits ? "f32, i32 and i1 in a logits"
-                        : "i32 and i1 in a visible")
-             << " region, found " << value.getType();
+             << (floats ? "f32, i32 and i1" : "i32 and i1") << " in a "
+             << nameOf(kind) << " region, found " << value.getType();
   bool bits = isa<arith::AndIOp, arith::OrIOp, arith::XOrIOp>(op);
   if (bits && !op.getResult(0).getType().isInteger(1))
     return op.emitOpError("combines booleans in a score's region");
@@ -93,24 +106,25 @@ static LogicalResult verifyOp(Operation *owner, Operation &op, bool logits) {
 }
 
 LogicalResult kvc::verifyScoreRegion(Operation *op, Region &region,
-                                     bool logits) {
+                                     ScoreRegionKind kind) {
   if (region.empty())
     return success();
-  StringRef what = logits ? "logits" : "visible";
-  SmallVector<Type> types = argumentTypes(op->getContext(), logits);
+  SmallVector<Type> types = argumentTypes(op->getContext(), kind);
   if (region.getArgumentTypes() != TypeRange(types))
-    return op->emitOpError(what) << " region must take " << TypeRange(types)
-                                 << ", takes " << region.getArgumentTypes();
+    return op->emitOpError(nameOf(kind))
+           << " region must take " << TypeRange(types) << ", takes "
+           << region.getArgumentTypes();
   Block &block = region.front();
   auto yield =
       block.empty() ? ScoreYieldOp() : dyn_cast<ScoreYieldOp>(block.back());
-  Type result = types.back();
-  result = logits ? types.front() : IntegerType::get(op->getContext(), 1);
+  Type result = Float32Type::get(op->getContext());
+  if (kind == ScoreRegionKind::Visible)
+    result = IntegerType::get(op->getContext(), 1);
   if (!yield || yield.getResult().getType() != result)
-    return op->emitOpError(what)
+    return op->emitOpError(nameOf(kind))
            << " region must end in a `kvc.yield` of " << result;
   for (Operation &inside : block.without_terminator())
-    if (failed(verifyOp(op, inside, logits)))
+    if (failed(verifyOp(op, inside, kind)))
       return failure();
   return success();
 }

@@ -1,9 +1,10 @@
 //===- Score.h - regions that say what becomes of a score -------*- C++ -*-===//
 //
 // A logits region turns the scaled score of one query row and one cached token
-// into its logit; a visible region says whether the row sees the token at all.
-// Both are element-wise, made of a closed list of arith and math ops on f32,
-// i32 and i1, and end in `kvc.yield`. Integers do not overflow.
+// into its logit; a visible region says whether the row sees the token at all;
+// a sink region is a logit of the row itself. All are element-wise, made of a
+// closed list of arith and math ops on f32, i32 and i1, and end in `kvc.yield`.
+// Integers do not overflow.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_DIALECT_SCORE_H
@@ -13,8 +14,8 @@
 
 namespace kvc {
 
-/// What a region is told, in the order of its arguments. A visible region is
-/// not told the score.
+/// What a region is told, in the order of its arguments: a logits region all, a
+/// visible region all but the score, a sink region the heads.
 enum class ScoreInput : uint8_t {
   Score,         ///< f32: scale * <q, k>
   QueryPosition, ///< i32
@@ -24,11 +25,11 @@ enum class ScoreInput : uint8_t {
 };
 inline constexpr unsigned kScoreInputs = 5;
 
-/// A logits region if its first argument is a score, else a visible region.
-bool isLogits(mlir::Region &region);
+enum class ScoreRegionKind : uint8_t { Logits, Visible, Sink };
+
 /// Which input argument `index` of the region is.
 ScoreInput inputOf(mlir::Region &region, unsigned index);
-/// The argument for `input`; null for the score of a visible region.
+/// The argument for `input`; null if a region of this kind is not told.
 mlir::BlockArgument argumentOf(mlir::Region &region, ScoreInput input);
 /// What the region yields.
 mlir::Value yieldedBy(mlir::Region &region);
@@ -36,13 +37,13 @@ mlir::Value yieldedBy(mlir::Region &region);
 bool dependsOn(mlir::Value value, ScoreInput input);
 
 /// Adds the block of a region, with its arguments, and returns it.
-mlir::Block &addScoreBlock(mlir::Region &region, bool logits,
+mlir::Block &addScoreBlock(mlir::Region &region, ScoreRegionKind kind,
                            mlir::Location loc);
 
 /// Checks arguments, ops and the yielded value of a region of `op`, which may
 /// be empty.
 mlir::LogicalResult verifyScoreRegion(mlir::Operation *op, mlir::Region &region,
-                                      bool logits);
+                                      ScoreRegionKind kind);
 
 } // namespace kvc
 

@@ -135,9 +135,10 @@ void KernelBuilder::merge(StringRef name, MergeOp op) {
        ScheduleAttr::get(b.getContext(), 1, 1, 1, 1, 0, 0, 2, false, false, 0,
                          0, false, false));
   auto state = tile::SoftmaxType::get(b.getContext(), cache.getDimV());
-  Value init = tile::SoftmaxInitOp::create(b, loc, state);
-  auto loop =
-      openLoop<tile::ForSplitsOp>({b.getIndexType(), state}, state, init);
+  auto init = tile::SoftmaxInitOp::create(b, loc, state);
+  cloneInto(op.getSink(), init.getSink());
+  auto loop = openLoop<tile::ForSplitsOp>({b.getIndexType(), state}, state,
+                                          init.getState());
   Block &body = loop.getBody().front();
   Value next = tile::MergeStepOp::create(b, loc, state, body.getArgument(0),
                                          body.getArgument(1));

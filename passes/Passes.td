@@ -27,7 +27,7 @@ def PlanSchedule : Pass<"kvc-plan-schedule", "::mlir::ModuleOp"> {
   let description = [{
     Reads the machine's facts from the module's `kvc.target`. A store's attend
     becomes one function per range of query tokens, each with its schedule, whose
-    splits one merge function joins:
+    splits one merge function joins, with the sink if there is one:
 
     ```mlir
     func.func @full.attend(%q, %cache, %batch) { kvc.attend @full, ... }
@@ -65,6 +65,24 @@ def LowerToTile : Pass<"kvc-lower-to-tile", "::mlir::ModuleOp"> {
     ```
   }];
   let dependentDialects = ["::kvc::tile::TileDialect"];
+}
+
+def CombineSplits : Pass<"kvc-combine-splits", "::mlir::ModuleOp"> {
+  let summary = "where splits run side by side, the last of a row merges all";
+  let description = [{
+    For targets with warps:
+
+    ```mlir
+    tile.kernel @full.merge "merge" of @full ... { ... tile.store_output %s : <64> }
+    tile.kernel @full.attend.decode "attend" of @full ... { ... tile.store_partial %1 : <64> }
+    ==>
+    tile.kernel @full.merge ...
+    tile.kernel @full.attend.decode "attend" of @full ... {
+      ... tile.store_partial %1 last { ... tile.store_output %s : <64> } : <64>
+    ```
+
+    The merge kernel stays, for engines with splits of their own.
+  }];
 }
 
 def FoldScales : Pass<"kvc-fold-scales", "::mlir::ModuleOp"> {

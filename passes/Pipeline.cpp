@@ -20,6 +20,8 @@ void kvc::buildTilePipeline(mlir::OpPassManager &pm,
   pm.addPass(createPlanSchedule(schedule));
   // kvc --> tile: one kernel per op, a loop over tiles of tokens.
   pm.addPass(createLowerToTile());
+  // tile --> tile: a GPU launches no kernel for what a CTA can do at its end.
+  pm.addPass(createCombineSplits());
   // tile --> tile: never scale per element what can be folded.
   pm.addPass(createFoldScales());
 }

@@ -58,6 +58,9 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     auto store =
         SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
     std::string prefix = function.getSymName().str();
+    // Every result has the sink once, not every split.
+    Region sink;
+    sink.takeBody(op.getSink());
     const SchedulePlanner &planner = plannerFor(target);
     Type dtype = cast<RankedTensorType>(op.getQ().getType()).getElementType();
     if (failed(emitVariant(function, prefix + ".decode",
@@ -65,7 +68,7 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
         failed(emitVariant(function, prefix + ".prefill",
                            planner.prefill(store, dtype, target))))
       return failure();
-    emitMerge(function, op, store);
+    emitMerge(function, op, store, sink);
     function.erase();
     return success();
   }
@@ -89,7 +92,8 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     return success();
   }
 
-  void emitMerge(func::FuncOp function, AttendOp attend, StoreOp store) {
+  void emitMerge(func::FuncOp function, AttendOp attend, StoreOp store,
+                 Region &sink) {
     OpBuilder b(function);
     Location loc = function.getLoc();
     RankedTensorType o = partial(attend.getO()), lse = partial(attend.getLse());
@@ -100,6 +104,7 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     auto op = MergeOp::create(b, attend.getLoc(), attend.getResultTypes(),
                               attend.getStoreAttr(), merge.getArgument(0),
                               merge.getArgument(1));
+    op.getSink().takeBody(sink);
     func::ReturnOp::create(b, loc, op.getResults());
   }
 

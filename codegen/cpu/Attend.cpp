@@ -1,6 +1,7 @@
 //===- Attend.cpp - the frame of an attend kernel -------------------------===//
 #include "codegen/cpu/Attend.h"
 
+#include "codegen/cpu/KitFunctions.h"
 #include "lib/Artifact/KernelAbi.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -410,30 +411,6 @@ std::optional<StreamKind> kvc::cpu::scaledBy(ArrayRef<Operation *> chain) {
   return std::nullopt;
 }
 
-namespace {
-/// Functions of scores on vectors, by the kit or as polynomials.
-class Functions : public ScoreFunctions {
-public:
-  explicit Functions(Kit &kit) : kit(kit) {}
-  /// The kit's exp2 takes what a softmax gives it, little above 0: half of x,
-  /// cut where the result is 0 or infinite anyway, squared.
-  Value exp2(Value x) override {
-    auto f = [&](double value) { return kit.constant(value, x.getType()); };
-    Value cut = arith::MinimumFOp::create(kit.b, kit.loc,
-                                          kit.fmaxKeepNaN(f(-300), x), f(260));
-    Value root = kit.exp2(kit.fmul(cut, f(0.5)));
-    return kit.fmul(root, root);
-  }
-  Value log2(Value x) override {
-    return math::Log2Op::create(kit.b, kit.loc, x);
-  }
-  Value tanh(Value x) override { return kit.tanh(x); }
-
-private:
-  Kit &kit;
-};
-} // namespace
-
 ScoreInputs AttendKernel::scoreInputs(Value tokens, Value rows) {
   int64_t n = cast<VectorType>(tokens.getType()).getNumElements();
   Value groups = kit.i32s(n, int32_t(group));
@@ -450,13 +427,13 @@ ScoreInputs AttendKernel::scoreInputs(Value tokens, Value rows) {
 }
 
 Value AttendKernel::logits(Value x, tile::LogitsOp op, ScoreInputs at) {
-  Functions functions(kit);
+  KitFunctions functions(kit);
   at.score = x;
   return emitScoreRegion(kit.b, kit.loc, op.getLogits(), at, functions);
 }
 
 Value AttendKernel::mask(Value x, tile::MaskOp op, const ScoreInputs &at) {
-  Functions functions(kit);
+  KitFunctions functions(kit);
   Value seen = shownByRead(at.token, at.query);
   if (!op.getVisible().empty())
     seen = kit.both(
@@ -518,5 +495,8 @@ LogicalResult kvc::cpu::emitAttend(Kernel &kernel) {
   FailureOr<tile::AttendGraph> graph = tile::AttendGraph::of(kernel.op);
   if (failed(graph))
     return failure();
+  if (!graph->store.getLast().empty())
+    return graph->store.emitError("the CPU targets merge splits in a kernel of "
+                                  "its own: expected no `last`");
   return AttendKernel(kernel, *graph).emit();
 }

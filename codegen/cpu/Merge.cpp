@@ -5,11 +5,10 @@
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/cpu/Kernel.h"
+#include "codegen/cpu/KitFunctions.h"
 
 #include "dialect/tile/Graph.h"
 #include "lib/Artifact/KernelAbi.h"
-
-#include "mlir/Dialect/Math/IR/Math.h"
 
 #include <cmath>
 #include <cstddef>
@@ -22,25 +21,28 @@ namespace {
 
 class MergeKernel {
 public:
-  explicit MergeKernel(Kernel &k)
-      : k(k), kit(k.kit), dim(k.cache.getDimV()), group(k.group()) {}
+  MergeKernel(Kernel &k, tile::MergeGraph graph)
+      : k(k), kit(k.kit), graph(graph), dim(k.cache.getDimV()),
+        group(k.group()) {}
   void emit();
 
 private:
   void emitRow(Value row);
+  Value sinkOf(Value row);
   Value splitRowIndex(Value splitIdx, Value row);
   Value partial(Word word, Value index, int64_t bytes) {
     return kit.at(k.argPtr(word), kit.mul(index, bytes));
   }
   void storeOutput(Value row, Value inverse, Value sums);
   void storeLse(Value row, Value lse);
+  Value kvHead() { return kit.add(head, int64_t(k.store.getHeadBegin())); }
   Value qHead(Value row) {
-    Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
-    return kit.add(kit.mul(kvHead, group), kit.rem(row, group));
+    return kit.add(kit.mul(kvHead(), group), kit.rem(row, group));
   }
 
   Kernel &k;
   Kit &kit;
+  tile::MergeGraph graph;
   int64_t dim, group;
   int64_t sums = 0; ///< scratch [dim]
   Value sequence, head, numSplits, rowBegin, firstQuery, queries;
@@ -66,6 +68,18 @@ Value MergeKernel::splitRowIndex(Value splitIdx, Value row) {
                       kit.add(kit.mul(head, group), kit.rem(row, group)));
 }
 
+/// The logit that every row has seen before the first split; -inf: none.
+Value MergeKernel::sinkOf(Value row) {
+  if (graph.init.getSink().empty())
+    return kit.constant(-INFINITY, kit.vec(1));
+  ScoreInputs inputs;
+  inputs.qHead = kit.splatI32(qHead(row), 1);
+  inputs.kvHead = kit.splatI32(kvHead(), 1);
+  KitFunctions functions(kit);
+  return emitScoreRegion(kit.b, kit.loc, graph.init.getSink(), inputs,
+                         functions);
+}
+
 void MergeKernel::emitRow(Value row) {
   Type one = kit.vec(1);
   auto lseOf = [&](Value splitIdx) {
@@ -73,7 +87,8 @@ void MergeKernel::emitRow(Value row) {
                     partial(Word::PartialLse, splitRowIndex(splitIdx, row), 4));
   };
   auto f = [&](double value) { return kit.constant(value, one); };
-  Value largest = kit.loop(kit.i64(0), numSplits, 1, ValueRange{f(-INFINITY)},
+  Value sink = sinkOf(row);
+  Value largest = kit.loop(kit.i64(0), numSplits, 1, ValueRange{sink},
                            [&](Value splitIdx, ValueRange carried) {
                              return SmallVector<Value>{
                                  kit.fmaxKeepNaN(carried[0], lseOf(splitIdx))};
@@ -87,12 +102,15 @@ void MergeKernel::emitRow(Value row) {
   forChannels([&](Value c) {
     kit.store(kit.constant(0, kit.vec(8)), kit.at(at, kit.mul(c, 4)));
   });
+  auto weightOf = [&](Value lse) {
+    return kit.exp2(kit.fmul(kit.fsub(lse, origin), f(M_LOG2E)));
+  };
+  Value start = graph.init.getSink().empty() ? f(0) : weightOf(sink);
   Value total = kit.loop(
-      kit.i64(0), numSplits, 1, ValueRange{f(0)},
+      kit.i64(0), numSplits, 1, ValueRange{start},
       [&](Value splitIdx, ValueRange carried) {
         Value splitLse = lseOf(splitIdx);
-        Value weight =
-            kit.exp2(kit.fmul(kit.fsub(splitLse, origin), f(M_LOG2E)));
+        Value weight = weightOf(splitLse);
         Value weights = kit.splat(kit.extract(weight, 0), 8);
         // The o of a split that saw nothing may be anything.
         Value none = kit.extract(isNone(splitLse), 0);
@@ -143,8 +161,9 @@ void MergeKernel::storeOutput(Value row, Value inverse, Value from) {
 } // namespace
 
 LogicalResult kvc::cpu::emitMerge(Kernel &kernel) {
-  if (failed(tile::checkMerge(kernel.op)))
+  FailureOr<tile::MergeGraph> graph = tile::MergeGraph::of(kernel.op);
+  if (failed(graph))
     return failure();
-  MergeKernel(kernel).emit();
+  MergeKernel(kernel, *graph).emit();
   return success();
 }

@@ -1,5 +1,6 @@
 //===- Attend.cpp - the frame of an attend kernel -------------------------===//
 #include "codegen/nvptx/AttendMma.h"
+#include "codegen/nvptx/KitFunctions.h"
 
 #include "llvm/Support/MathExtras.h"
 
@@ -28,6 +29,11 @@ FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
     if (operand->dequantize.getScales())
       return operand->dequantize.emitError(
           "scales must be folded first (kvc-fold-scales)");
+  FailureOr<tile::MergeGraph> merge =
+      tile::MergeGraph::of(kernel, graph->store);
+  if (failed(merge))
+    return failure();
+  body.merge = *merge;
   body.mask = graph->mask();
   ArrayRef<Operation *> scores(graph->scores);
   scores = scores.drop_back(); // the mask
@@ -383,22 +389,6 @@ Value AttendKernel::shownByRead(Value token, Value position) {
   return kit.and_(seen, kit.or_(inSink, recent));
 }
 
-namespace {
-/// Functions of scores by the machine's own; `near`: tanh of what is below
-/// Kit::kTanhNear.
-class Functions : public ScoreFunctions {
-public:
-  explicit Functions(Kit &kit, bool near = false) : kit(kit), near(near) {}
-  Value exp2(Value x) override { return kit.ex2(x); }
-  Value log2(Value x) override { return kit.lg2(x); }
-  Value tanh(Value x) override { return near ? kit.tanhNear(x) : kit.tanh(x); }
-
-private:
-  Kit &kit;
-  bool near;
-};
-} // namespace
-
 ScoreInputs AttendKernel::inputs(Value token, const RowPlace &row) {
   ScoreInputs inputs;
   inputs.query = row.position;
@@ -412,7 +402,7 @@ Value AttendKernel::visible(Value token, const RowPlace &row) {
   Value seen = shownByRead(token, row.position);
   if (!hasVisible())
     return seen;
-  Functions functions(kit);
+  KitFunctions functions(kit);
   return kit.and_(seen,
                   emitScoreRegion(kit.b, kit.kernel, body.mask.getVisible(),
                                   inputs(token, row), functions));
@@ -638,7 +628,7 @@ Value AttendKernel::transform(Value score, Value tokenScale, Value token,
     Value x = kit.fmul(score, kit.f32(body.scale));
     return tokenScale ? kit.fmul(x, tokenScale) : x;
   }
-  Functions functions(kit, near);
+  KitFunctions functions(kit, near);
   ScoreInputs at = inputs(token, row);
   at.score = tokenScale ? kit.fmul(score, tokenScale) : score;
   at.scale = body.scale;

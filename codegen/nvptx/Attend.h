@@ -49,6 +49,7 @@ struct AttendBody {
   double scale = 1;      ///< of the scores
   tile::LogitsOp logits; ///< what is done to scaled scores, if anything
   tile::MaskOp mask;     ///< what hides tokens beside the read
+  tile::MergeGraph merge;
   bool scaledK = false, scaledV = false; ///< a scale per token
 };
 
@@ -323,7 +324,8 @@ private:
     Values weights;
     mlir::Value m, l;
   };
-  Merged mergeStats(mlir::Value row);
+  /// `sink` in powers of two, or null.
+  Merged mergeStats(mlir::Value row, mlir::Value sink);
   void combineSplits();
   mlir::Value outputRow(mlir::Value row);
   /// Q head of a row, of the store's and of the model's.

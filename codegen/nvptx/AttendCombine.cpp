@@ -23,7 +23,7 @@ void AttendKernel::mergeWarpStates() {
   kit.loop(warp, count, kit.i32(allWarps()), [&](Value row) { mergeRow(row); });
 }
 
-AttendKernel::Merged AttendKernel::mergeStats(Value row) {
+AttendKernel::Merged AttendKernel::mergeStats(Value row, Value sink) {
   Merged merged;
   Values ms, ls;
   Value stats = kit.add(k.at(0, kit.mul(row, 8)).base, smemPipeline);
@@ -35,6 +35,8 @@ AttendKernel::Merged AttendKernel::mergeStats(Value row) {
   merged.m = ms[0];
   for (Value m : ArrayRef(ms).drop_front())
     merged.m = kit.fmax(merged.m, m);
+  if (sink)
+    merged.m = kit.fmax(merged.m, sink);
   // No warp saw anything: all weights are 2^(-inf - 0).
   Value none = kit.fcmp(CmpFPredicate::OEQ, merged.m, kit.f32(-INFINITY));
   Value origin = kit.select(none, kit.f32(0), merged.m);
@@ -43,6 +45,8 @@ AttendKernel::Merged AttendKernel::mergeStats(Value row) {
     Value own = kit.fmul(merged.weights.back(), l);
     merged.l = merged.l ? kit.fadd(merged.l, own) : own;
   }
+  if (sink)
+    merged.l = kit.fadd(merged.l, kit.ex2(kit.fsub(sink, origin)));
   return merged;
 }
 
@@ -58,13 +62,18 @@ Value AttendKernel::qHead(Value row) {
 }
 
 void AttendKernel::mergeRow(Value row) {
-  Merged merged = mergeStats(row);
+  Value alone = kit.cmp(CmpIPredicate::eq, current.numSplits, kit.i32(1));
+  // Of several splits, none has the sink: who combines them adds it.
+  Value sink = emitSink(k, body.merge, qHead(row));
+  if (sink)
+    sink =
+        kit.select(alone, kit.fmul(sink, kit.f32(M_LOG2E)), kit.f32(-INFINITY));
+  Merged merged = mergeStats(row, sink);
   Value empty = kit.fcmp(CmpFPredicate::OEQ, merged.l, kit.f32(0));
   Value inverse = kit.select(empty, kit.f32(0), kit.rcp(merged.l));
   Value lse = kit.fmul(kit.fadd(merged.m, kit.lg2(merged.l)), kit.f32(M_LN2));
   lse = kit.select(empty, kit.f32(-INFINITY), lse);
 
-  Value alone = kit.cmp(CmpIPredicate::eq, current.numSplits, kit.i32(1));
   Value head = qHead(row), query = kit.extI64(outputRow(row));
   Value modelHead = kit.add(head, k.firstQueryHead());
   auto rowOf = [&](Word base, Word stride, int64_t bytes) {
@@ -153,7 +162,7 @@ void AttendKernel::combineSplits() {
         splits.numSplits = current.numSplits;
         splits.row = outputRow(row);
         splits.qHead = qHead(row);
-        emitMergeRow(k, splits);
+        emitMergeRow(k, body.merge, splits);
       });
     });
   });

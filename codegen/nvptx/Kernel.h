@@ -13,6 +13,7 @@
 
 #include "codegen/nvptx/Backend.h"
 #include "codegen/nvptx/Kit.h"
+#include "dialect/tile/Graph.h"
 
 #include "lib/Artifact/GpuAbi.h"
 
@@ -120,7 +121,12 @@ struct SplitsOfRow {
 /// Combines the splits of a row by log-sum-exp, in order of split, and writes
 /// out and, if asked for, lse. One warp does it, all lanes together; the result
 /// does not depend on which kernel it stands in.
-void emitMergeRow(Kernel &kernel, const SplitsOfRow &row);
+void emitMergeRow(Kernel &kernel, const tile::MergeGraph &graph,
+                  const SplitsOfRow &row);
+/// The logit (f32, natural) that a row of q head `qHead` of the store has seen
+/// before its first token; null: none.
+mlir::Value emitSink(Kernel &kernel, const tile::MergeGraph &graph,
+                     mlir::Value qHead);
 
 /// An attend kernel of a store, as the plan sees it.
 struct PlanVariant {

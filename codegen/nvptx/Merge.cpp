@@ -6,8 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/Kernel.h"
-
-#include "dialect/tile/Graph.h"
+#include "codegen/nvptx/KitFunctions.h"
 
 #include <cmath>
 #include <cstddef>
@@ -27,8 +26,8 @@ constexpr int64_t kLoadsAhead = 8;
 
 class RowMerge {
 public:
-  RowMerge(Kernel &k, const SplitsOfRow &row)
-      : k(k), kit(k.kit), row(row), dim(k.cache.getDimV()),
+  RowMerge(Kernel &k, const tile::MergeGraph &graph, const SplitsOfRow &row)
+      : k(k), kit(k.kit), graph(graph), row(row), dim(k.cache.getDimV()),
         blocks(llvm::divideCeil(dim, kBlock)), lane(k.lane()),
         partialO(k.paramPtr(Word::PartialO)),
         partialLse(k.paramPtr(Word::PartialLse)) {}
@@ -54,12 +53,16 @@ private:
   }
   bool isWhole(int64_t block) { return (block + 1) * kBlock <= dim; }
   Value loadO(Value splitIdx, int64_t block);
+  Value weightOf(Value lse) {
+    return kit.ex2(kit.fmul(kit.fsub(lse, origin), kit.f32(M_LOG2E)));
+  }
   Value isNone(Value lse) {
     return kit.fcmp(CmpFPredicate::OEQ, lse, kit.f32(-INFINITY));
   }
 
   Kernel &k;
   Kit &kit;
+  const tile::MergeGraph &graph;
   const SplitsOfRow &row;
   const int64_t dim, blocks;
   Value lane, partialO, partialLse;
@@ -100,8 +103,7 @@ Kit::Values RowMerge::addSplits(Value splitIdx, int64_t count,
       os.push_back(loadO(at, block));
   }
   for (int64_t i = 0; i < count; ++i) {
-    Value weight =
-        kit.ex2(kit.fmul(kit.fsub(lses[i], origin), kit.f32(M_LOG2E)));
+    Value weight = weightOf(lses[i]);
     Value weights = kit.splat(weight, kLaneChannels);
     // The o of a split that saw nothing may be anything.
     Value none = isNone(lses[i]);
@@ -116,10 +118,12 @@ Kit::Values RowMerge::addSplits(Value splitIdx, int64_t count,
 }
 
 void RowMerge::emit() {
-  Value largest = largestLse();
+  Value largest = largestLse(), sink = emitSink(k, graph, row.qHead);
+  if (sink)
+    largest = kit.fmax(largest, sink);
   origin = kit.select(isNone(largest), kit.f32(0), largest);
   Kit::Values sums(blocks, kit.constant(0, kit.vec(kLaneChannels, kit.f32())));
-  sums.push_back(kit.f32(0));
+  sums.push_back(sink ? weightOf(sink) : kit.f32(0));
   // Many splits at a time, then what is left; the order is the same.
   int64_t ahead = std::max<int64_t>(2, kLoadsAhead / blocks);
   Value most = kit.mul(kit.div(row.numSplits, ahead), ahead);
@@ -193,7 +197,7 @@ Value sequenceOf(Kernel &k, Value cu, Value row) {
       })[0];
 }
 
-void emitRows(Kernel &k) {
+void emitRows(Kernel &k, const tile::MergeGraph &graph) {
   Kit &kit = k.kit;
   Value warp = k.gridWarp(kThreads / kWarpLanes);
   Value row = kit.div(warp, k.queryHeads());
@@ -215,22 +219,37 @@ void emitRows(Kernel &k) {
     splits.numSplits = k.paramI32(Word::NumSplits);
     splits.row = row;
     splits.qHead = qHead;
-    emitMergeRow(k, splits);
+    emitMergeRow(k, graph, splits);
   });
 }
 
 } // namespace
 
-void kvc::nvptx::emitMergeRow(Kernel &kernel, const SplitsOfRow &row) {
-  RowMerge(kernel, row).emit();
+Value kvc::nvptx::emitSink(Kernel &kernel, const tile::MergeGraph &graph,
+                           Value qHead) {
+  mlir::Region &sink = tile::SoftmaxInitOp(graph.init).getSink();
+  if (sink.empty())
+    return Value();
+  Kit &kit = kernel.kit;
+  ScoreInputs inputs;
+  inputs.qHead = kit.add(qHead, kernel.firstQueryHead());
+  inputs.kvHead = kit.div(inputs.qHead, kernel.group());
+  KitFunctions functions(kit);
+  return emitScoreRegion(kit.b, kit.kernel, sink, inputs, functions);
+}
+
+void kvc::nvptx::emitMergeRow(Kernel &kernel, const tile::MergeGraph &graph,
+                              const SplitsOfRow &row) {
+  RowMerge(kernel, graph, row).emit();
 }
 
 LogicalResult kvc::nvptx::emitMerge(Kernel &kernel, LaunchInfo &launch) {
   launch.threads = kThreads;
   // Left alone, the assembler takes so few for sm_120 that some are spilled.
   launch.registers = 64;
-  if (failed(tile::checkMerge(kernel.op)))
+  FailureOr<tile::MergeGraph> graph = tile::MergeGraph::of(kernel.op);
+  if (failed(graph))
     return failure();
-  emitRows(kernel);
+  emitRows(kernel, *graph);
   return success();
 }

@@ -133,12 +133,14 @@ FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
   graph.query = reader.only<LoadQueryOp>(body);
   auto init = reader.only<SoftmaxInitOp>(body);
   graph.loop = reader.only<ForTokensOp>(body);
-  auto store = reader.only<StorePartialOp>(body);
+  graph.store = reader.only<StorePartialOp>(body);
   if (reader.failed)
     return failure();
   reader.expect(graph.loop.getInit() == init.getState(), graph.loop,
                 "expected to begin with `tile.softmax_init`");
-  reader.expect(store.getState() == graph.loop.getResult(), store,
+  reader.expect(init.getSink().empty(), init,
+                "expected the sink where splits are merged");
+  reader.expect(graph.store.getState() == graph.loop.getResult(), graph.store,
                 "expected the state that the loop ends with");
   reader.expect(
       cast<RankedTensorType>(graph.query.getQ().getType()).isDynamicDim(0),
@@ -190,15 +192,15 @@ FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
   return graph;
 }
 
-LogicalResult tile::checkMerge(KernelOp kernel) {
+static FailureOr<MergeGraph> readMerge(KernelOp kernel, Block &body) {
   GraphReader reader(kernel);
-  Block &body = kernel.getBody().front();
-  auto init = reader.only<SoftmaxInitOp>(body);
+  MergeGraph graph;
+  graph.init = reader.only<SoftmaxInitOp>(body);
   auto loop = reader.only<ForSplitsOp>(body);
   auto store = reader.only<StoreOutputOp>(body);
   if (reader.failed)
     return failure();
-  reader.expect(loop.getInit() == init.getState(), loop,
+  reader.expect(loop.getInit() == graph.init.getState(), loop,
                 "expected to begin with `tile.softmax_init`");
   reader.expect(store.getState() == loop.getResult(), store,
                 "expected the state that the loop ends with");
@@ -214,7 +216,20 @@ LogicalResult tile::checkMerge(KernelOp kernel) {
   reader.expect(yield.getState()[0] == step.getNext(), yield,
                 "expected the state after `tile.merge_step`");
   reader.expectKnown(round);
-  return failure(reader.failed);
+  if (reader.failed)
+    return failure();
+  return graph;
+}
+
+FailureOr<MergeGraph> MergeGraph::of(KernelOp kernel) {
+  return readMerge(kernel, kernel.getBody().front());
+}
+
+FailureOr<MergeGraph> MergeGraph::of(KernelOp kernel, StorePartialOp store) {
+  if (store.getLast().empty())
+    return store.emitError("expected `last`: splits run side by side, and the "
+                           "last of them merges all");
+  return readMerge(kernel, store.getLast().front());
 }
 
 FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {

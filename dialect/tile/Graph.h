@@ -45,6 +45,7 @@ struct AttendGraph {
   SoftmaxStepOp softmax;
   AccumulateOp accumulate;
   StreamOperand k, v;
+  StorePartialOp store;
   /// The chains, in the order of the data.
   llvm::SmallVector<mlir::Operation *> scores, probabilities;
 
@@ -55,9 +56,14 @@ struct AttendGraph {
   }
 };
 
-/// Checks that a merge kernel adds every split to the state, in order, and
-/// stores it.
-mlir::LogicalResult checkMerge(KernelOp kernel);
+/// What adds every split to a state, in order, and stores it.
+struct MergeGraph {
+  static mlir::FailureOr<MergeGraph> of(KernelOp kernel);
+  /// That of an attend kernel's last split.
+  static mlir::FailureOr<MergeGraph> of(KernelOp kernel, StorePartialOp store);
+
+  SoftmaxInitOp init;
+};
 
 /// A row on its way into the cache.
 struct StoredRow {

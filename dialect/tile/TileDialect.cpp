@@ -173,6 +173,10 @@ LogicalResult LoadQueryOp::verify() {
   return success();
 }
 
+LogicalResult SoftmaxInitOp::verify() {
+  return verifyScoreRegion(*this, getSink(), ScoreRegionKind::Sink);
+}
+
 LogicalResult LoadOp::verify() {
   RankedTensorType codes = tensor(getCodes());
   if (codes.getRank() != 2)
@@ -229,13 +233,13 @@ LogicalResult ScaleTokensOp::verify() {
 LogicalResult LogitsOp::verify() {
   if (tensor(getX()).getRank() != 2)
     return emitOpError("expected [r, t], found ") << getX().getType();
-  return verifyScoreRegion(*this, getLogits(), /*logits=*/true);
+  return verifyScoreRegion(*this, getLogits(), ScoreRegionKind::Logits);
 }
 
 LogicalResult MaskOp::verify() {
   if (tensor(getX()).getRank() != 2)
     return emitOpError("expected [r, t], found ") << getX().getType();
-  if (failed(verifyScoreRegion(*this, getVisible(), /*logits=*/false)))
+  if (failed(verifyScoreRegion(*this, getVisible(), ScoreRegionKind::Visible)))
     return failure();
   return verifyRead(*this, getReadAttr());
 }

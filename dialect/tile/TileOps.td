@@ -82,10 +82,16 @@ def Tile_LoadQueryOp : Tile_Op<"load_query"> {
   let hasVerifier = 1;
 }
 
-def Tile_SoftmaxInitOp : Tile_Op<"softmax_init", [Pure]> {
-  let summary = "m = -inf, l = 0, acc = 0 for every row";
+def Tile_SoftmaxInitOp : Tile_Op<"softmax_init", [IsolatedFromAbove, Pure]> {
+  let summary = "m = -inf, l = 0, acc = 0 for every row; with a sink, l = 1";
+  let description = [{
+    A region `sink` (dialect/Score.h) is a natural logit of the row: m = log2(e) *
+    sink and l = 1, as after a token of that logit whose value is 0.
+  }];
+  let regions = (region MaxSizedRegion<1>:$sink);
   let results = (outs Tile_SoftmaxType:$state);
-  let assemblyFormat = "attr-dict `:` type($state)";
+  let assemblyFormat = "(`sink` $sink^)? attr-dict `:` type($state)";
+  let hasVerifier = 1;
 }
 
 def Tile_ForTokensOp : Tile_Op<"for_tokens",
@@ -199,10 +205,17 @@ def Tile_AccumulateOp : Tile_Op<"accumulate",
   let hasVerifier = 1;
 }
 
-def Tile_StorePartialOp : Tile_Op<"store_partial"> {
+def Tile_StorePartialOp : Tile_Op<"store_partial",
+    [IsolatedFromAbove, NoTerminator]> {
   let summary = "writes acc / l and the natural log-sum-exp of this split";
+  let description = [{
+    `last` is what the work tile goes on with that is the last of all splits of
+    its rows: the ops of a merge kernel. Where splits run side by side nobody has
+    to wait, and no second kernel is launched.
+  }];
   let arguments = (ins Tile_SoftmaxType:$state);
-  let assemblyFormat = "$state attr-dict `:` type($state)";
+  let regions = (region MaxSizedRegion<1>:$last);
+  let assemblyFormat = "$state (`last` $last^)? attr-dict `:` type($state)";
 }
 
 //===--- merge ------------------------------------------------------------===//

@@ -69,9 +69,9 @@ static JsonValue storeOf(const StoreInfo &store) {
 }
 
 /// Whether what a query sees, and what becomes of a score, is nothing to a
-/// kernel.
-static bool ignoresAttend(const KernelInfo &kernel) {
-  return kernel.kind == "append" || kernel.kind == "merge";
+/// kernel. A merge has the sink, which the text of `attend` says.
+static bool ignoresAttend(const KernelInfo &kernel, bool hasSink) {
+  return kernel.kind == "append" || (kernel.kind == "merge" && !hasSink);
 }
 
 static std::string textOf(const KernelInfo &kernel) {
@@ -88,7 +88,8 @@ KernelKeys::KernelKeys(const Manifest &manifest)
   model.add("kvc kernel " + std::to_string(manifest.formatMajor) + "\n");
   model.add(textOf(manifest.model) + "\n");
   for (const StoreInfo &info : manifest.stores) {
-    Start start = {model, model};
+    Start start = {model, model,
+                   info.attend.find("\"sink\":") != std::string::npos};
     JsonValue store = storeOf(info);
     start.whole.add(textOf(store) + "\n");
     for (const char *field : {"window", "attend"})
@@ -105,8 +106,9 @@ std::string KernelKeys::of(const KernelInfo &kernel) const {
   auto store = stores.find(kernel.store);
   if (store == stores.end())
     return "";
-  Fnv128 key =
-      ignoresAttend(kernel) ? store->second.withoutAttend : store->second.whole;
+  Fnv128 key = ignoresAttend(kernel, store->second.hasSink)
+                   ? store->second.withoutAttend
+                   : store->second.whole;
   key.add(textOf(kernel) + "\n");
   key.add(std::to_string(kernel.device == "cpu" ? cpuAbi : gpuAbi) + "\n");
   auto planned = attends.find(groupOf(kernel));

@@ -8,8 +8,9 @@
 //
 // A key holds every field of the kernel, its store and its model, but those
 // that code cannot depend on: names, entries, layers, the registers that the
-// assembler reports, and of kernels that append and merge the window, which is
-// the business of those that attend. A field that is added to the manifest is
+// assembler reports, and of kernels that append and merge the window and the
+// expressions, which are the business of those that attend (a sink is that of
+// merges, too). A field that is added to the manifest is
 // in the key.
 //
 // Two kernels with one key are the same kernel, so stores that are alike share
@@ -61,6 +62,7 @@ private:
   /// The start of the keys of a store's kernels: model and store.
   struct Start {
     Fnv128 whole, withoutAttend;
+    bool hasSink = false; ///< a logit in the softmax, which merges add
   };
   std::map<std::string, Start> stores; ///< by name
   /// Of the attend kernels of a store and target, by their least queries: what

@@ -15,9 +15,9 @@ namespace {
 
 class RegionBuilder {
 public:
-  RegionBuilder(Region &region, bool logits, Location loc)
+  RegionBuilder(Region &region, ScoreRegionKind kind, Location loc)
       : region(region), loc(loc), b(loc.getContext()) {
-    b.setInsertionPointToEnd(&addScoreBlock(region, logits, loc));
+    b.setInsertionPointToEnd(&addScoreBlock(region, kind, loc));
   }
 
   Value build(const Expr &expr);
@@ -220,14 +220,14 @@ Value RegionBuilder::build(const Expr &expr) {
   return expr.op == ExprOp::Ne ? differ : negated(differ);
 }
 
-void kvc::importExpr(Region &region, bool logits, const Expr &expr,
+void kvc::importExpr(Region &region, ScoreRegionKind kind, const Expr &expr,
                      Location loc) {
-  RegionBuilder builder(region, logits, loc);
+  RegionBuilder builder(region, kind, loc);
   builder.yield(builder.build(expr));
 }
 
 void kvc::importSoftcap(Region &region, double cap, Location loc) {
-  RegionBuilder builder(region, /*logits=*/true, loc);
+  RegionBuilder builder(region, ScoreRegionKind::Logits, loc);
   Value limit = builder.f32(cap);
   Value inner =
       builder.make<arith::DivFOp>(argumentOf(region, ScoreInput::Score), limit);

@@ -7,10 +7,9 @@
 
 namespace kvc {
 
-/// Fills `region` with what `expr` says: a logits region if `logits`, else a
-/// visible region.
-void importExpr(mlir::Region &region, bool logits, const spec::Expr &expr,
-                mlir::Location loc);
+/// Fills `region` with what `expr` says.
+void importExpr(mlir::Region &region, ScoreRegionKind kind,
+                const spec::Expr &expr, mlir::Location loc);
 
 /// Fills `region` with s -> cap * tanh(s / cap).
 void importSoftcap(mlir::Region &region, double cap, mlir::Location loc);

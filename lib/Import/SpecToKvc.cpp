@@ -129,12 +129,14 @@ void Importer::importAttend(const spec::Store &store, CacheType cache) {
   if (model.logitSoftcap)
     importSoftcap(attend.getLogits(), *model.logitSoftcap, loc);
   Location place = location(context, store.attend.loc);
-  if (store.attend.logits)
-    importExpr(attend.getLogits(), /*logits=*/true, *store.attend.logits,
-               place);
-  if (store.attend.visible)
-    importExpr(attend.getVisible(), /*logits=*/false, *store.attend.visible,
-               place);
+  auto import = [&](const std::optional<spec::Expr> &expr, Region &region,
+                    ScoreRegionKind kind) {
+    if (expr)
+      importExpr(region, kind, *expr, place);
+  };
+  import(store.attend.logits, attend.getLogits(), ScoreRegionKind::Logits);
+  import(store.attend.visible, attend.getVisible(), ScoreRegionKind::Visible);
+  import(store.attend.sink, attend.getSink(), ScoreRegionKind::Sink);
   func::ReturnOp::create(b, loc, attend.getResults());
 }
 

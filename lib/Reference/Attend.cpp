@@ -25,6 +25,7 @@ AttendProblem AttendProblem::of(AttendOp op) {
   problem.scale = op.getScale().convertToDouble();
   problem.logits = ScoreProgram(op.getLogits());
   problem.shown = ScoreProgram(op.getVisible());
+  problem.sinks = ScoreProgram(op.getSink());
   problem.splitTokens = op.getSplits();
   problem.sink = store.read().getSinkTokens();
   problem.recent = store.read().getRecentTokens();
@@ -73,6 +74,7 @@ public:
 private:
   void computeScores();
   void noteErrors(int64_t r, double s, const ScorePlace &place);
+  void noteSinkError(int64_t r);
   void softmax(int64_t r);
   void accumulate();
   void store(int64_t r, int64_t splitIdx);
@@ -97,7 +99,7 @@ private:
   llvm::SmallVector<Visible> visible;
   std::vector<double> queries, scores, sums, row;
   std::vector<char> isSeen;
-  llvm::SmallVector<double> largest, total;
+  llvm::SmallVector<double> largest, origin, total;
 };
 
 void Attention::computeScores() {
@@ -140,10 +142,24 @@ void Attention::noteErrors(int64_t r, double s, const ScorePlace &place) {
   note(of.all, result.logitError.data[at]);
 }
 
-/// Turns the scores of a row into exp(s - largest) and sums them.
+void Attention::noteSinkError(int64_t r) {
+  int64_t row = sequence.queryRow(r), head = sequence.queryHead(r);
+  Approx sink = problem.sinks.approxSink(problem.place(0, head, 0));
+  double error = sink.error + 4 * 0x1p-24 * std::fabs(sink.value);
+  for (Tensor *errors : {&result.f32Error, &result.logitError}) {
+    double &largest = errors->data[size_t(row * problem.qHeads + head)];
+    largest = std::fmax(largest, error);
+  }
+}
+
+/// Turns the scores of a row into exp(s - origin) and sums them. A sink is
+/// left to whoever merges splits.
 void Attention::softmax(int64_t r) {
+  bool hasSink = !problem.sinks.isEmpty() && !problem.splitTokens;
+  double sink = hasSink ? problem.sinkOf(sequence.queryHead(begin + r)) : -kInf;
+  if (hasSink && errors)
+    noteSinkError(begin + r);
   largest[r] = -kInf;
-  total[r] = 0;
   auto forSeen = [&](auto fn) {
     visible[r].forEach([&](int64_t t) {
       if (seen(r, t))
@@ -152,7 +168,9 @@ void Attention::softmax(int64_t r) {
   };
   forSeen([&](int64_t t) { largest[r] = std::fmax(largest[r], score(r, t)); });
   // With nothing but -inf every weight is 0, rather than exp(-inf + inf).
-  double shift = largest[r] == -kInf ? 0 : largest[r];
+  double most = std::fmax(largest[r], sink), shift = most == -kInf ? 0 : most;
+  origin[r] = shift;
+  total[r] = std::exp(sink - shift);
   forSeen([&](int64_t t) {
     score(r, t) = std::exp(score(r, t) - shift);
     total[r] += score(r, t);
@@ -184,7 +202,7 @@ void Attention::store(int64_t r, int64_t splitIdx) {
                sequence.queryHead(begin + r);
   for (int64_t j = 0; j < dimV; ++j)
     result.o.data[at * dimV + j] = sums[r * dimV + j] / total[r];
-  result.lse.data[at] = largest[r] + std::log(total[r]);
+  result.lse.data[at] = origin[r] + std::log(total[r]);
   result.largest.data[at] = largest[r];
 }
 
@@ -197,6 +215,7 @@ void Attention::run(int64_t first, Span span, int64_t splitIdx) {
   for (int64_t r = begin; r < end; ++r)
     visible.push_back(sequence.visible(r, r + 1).within(span));
   largest.resize(end - begin);
+  origin.resize(end - begin);
   total.resize(end - begin);
 
   computeScores();
@@ -238,16 +257,22 @@ llvm::Expected<AttendResult> reference::attend(const AttendProblem &problem,
       int64_t length = sequence.length();
       int64_t step =
           problem.splitTokens ? std::min(*problem.splitTokens, length) : length;
-      for (int64_t r = 0; r < sequence.rows(); r += kRowBlock)
-        for (int64_t t = 0, splitIdx = 0; t < length; t += step, ++splitIdx)
+      for (int64_t r = 0; r < sequence.rows(); r += kRowBlock) {
+        // Rows of no tokens at all may have a sink.
+        int64_t t = 0, splitIdx = 0;
+        do {
           attention.run(r, {t, std::min(t + step, length)}, splitIdx);
+          t += step, ++splitIdx;
+        } while (t < length);
+      }
     }
   }
   return result;
 }
 
-AttendResult reference::merge(const Tensor &partialO,
-                              const Tensor &partialLse) {
+AttendResult
+reference::merge(const Tensor &partialO, const Tensor &partialLse,
+                 llvm::function_ref<double(int64_t column)> sinkOf) {
   llvm::ArrayRef<int64_t> oShape = partialO.shape, lseShape = partialLse.shape;
   AttendResult result;
   result.o = Tensor(oShape.drop_front(), 0);
@@ -256,9 +281,11 @@ AttendResult reference::merge(const Tensor &partialO,
   int64_t dim = oShape.back();
   for (int64_t r = 0; r < rows; ++r) {
     auto splitLse = [&](int64_t p) { return partialLse.data[p * rows + r]; };
-    double largest = -kInf, total = 0;
+    double sink = sinkOf ? sinkOf(r % lseShape.back()) : -kInf;
+    double largest = sink, total = 0;
     for (int64_t p = 0; p < numSplits; ++p)
       largest = std::fmax(largest, splitLse(p));
+    total += sink == -kInf ? 0 : std::exp(sink - largest);
     for (int64_t p = 0; p < numSplits; ++p)
       total += splitLse(p) == -kInf ? 0 : std::exp(splitLse(p) - largest);
     if (total == 0)

@@ -22,7 +22,7 @@ struct AttendProblem {
   int64_t group = 1;     ///< q heads per kv head
   int64_t qHeads = 1;    ///< of the model
   double scale = 1;
-  ScoreProgram logits, shown;           ///< regions of the op
+  ScoreProgram logits, shown, sinks;    ///< regions of the op
   std::optional<int64_t> splitTokens;   ///< tokens per split
   int64_t sink = 0, recent = INT64_MAX; ///< the read rule
 
@@ -32,15 +32,17 @@ struct AttendProblem {
   ScorePlace place(int64_t position, int64_t qHead, int64_t token) const {
     return {position, token, qHead, qHead / group};
   }
+  /// The logit of a row that no token has; -inf: none.
+  double sinkOf(int64_t qHead) const { return sinks.sink(place(0, qHead, 0)); }
 };
 
 /// o [rows, q heads, dim v] and lse [rows, q heads], with a leading axis of
 /// splits if the problem has them (at least one, empty ones filled like rows
-/// that see nothing). Rows that see nothing and q heads of other stores hold
-/// o = 0 and lse = -inf.
+/// that see nothing). Rows that see nothing hold o = 0 and their sink as lse,
+/// or -inf; q heads of other stores o = 0 and lse = -inf.
 struct AttendResult {
   Tensor o, lse;
-  Tensor largest; ///< attend(): each row's largest logit, like lse
+  Tensor largest; ///< attend(): each row's largest logit of a token, like lse
   /// attend(), if it was told of errors in scores: how far they may take a
   /// row's logits, like lse.
   Tensor f32Error, logitError;
@@ -59,15 +61,17 @@ using ScoreErrorFn = llvm::function_ref<ScoreError(int64_t row, int64_t qHead)>;
 
 /// The reference: every step in float64 over the dequantized cache. Hidden
 /// tokens contribute nothing, whatever their bytes. A row whose visible logits
-/// are all -inf counts as empty; a NaN or +inf logit makes its row NaN. Fails,
-/// naming the entry, on a batch that does not fit q or the cache.
+/// and sink are all -inf counts as empty; a NaN or +inf logit makes its row
+/// NaN. Fails, naming the entry, on a batch that does not fit q or the cache.
 llvm::Expected<AttendResult> attend(const AttendProblem &problem, Rows q,
                                     const HostCache &cache,
                                     const HostBatch &batch,
                                     ScoreErrorFn errors = nullptr);
 
 /// Combines partial results [splits, ...] along their first axis, in order.
-AttendResult merge(const Tensor &partialO, const Tensor &partialLse);
+/// `sinkOf` gives the sink of a column of lse; null: there is none.
+AttendResult merge(const Tensor &partialO, const Tensor &partialLse,
+                   llvm::function_ref<double(int64_t column)> sinkOf = nullptr);
 
 } // namespace kvc::reference
 

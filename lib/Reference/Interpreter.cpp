@@ -176,7 +176,16 @@ LogicalResult Frame::run(MergeOp op) {
     return failure();
   if (ArrayRef<int64_t>(o->shape).drop_back() != ArrayRef<int64_t>(lse->shape))
     return op.emitOpError("partial o and lse differ in shape");
-  AttendResult result = merge(*o, *lse);
+  auto store =
+      SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
+  ScoreProgram sinks(op.getSink());
+  int64_t group = store.getGroup();
+  int64_t first = store.getHeadBegin() * group,
+          end = store.getHeadEnd() * group;
+  AttendResult result = merge(*o, *lse, [&](int64_t qHead) {
+    bool isOwn = qHead >= first && qHead < end;
+    return isOwn ? sinks.sink({0, 0, qHead, qHead / group}) : -INFINITY;
+  });
   set(op.getO(), std::move(result.o));
   set(op.getLse(), std::move(result.lse));
   return success();

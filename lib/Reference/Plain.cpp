@@ -62,7 +62,8 @@ private:
     const float *query =
         q.row(sequence.queryRow(r), sequence.queryHead(r)).data();
     weights.resize(sequence.length());
-    float largest = -kInf, total = 0;
+    float sink = round(float(problem.sinkOf(sequence.queryHead(r))));
+    float largest = sink;
     auto forSeen = [&](auto fn) {
       visible.forEach([&](int64_t t) {
         if (problem.shown.visible(sequence.place(r, t)))
@@ -74,6 +75,7 @@ private:
       largest = std::fmax(largest, weights[t]);
     });
     float shift = largest == -kInf ? 0 : largest;
+    float total = round(std::exp(round(sink - shift)));
     forSeen([&](int64_t t) {
       weights[t] = round(std::exp(round(weights[t] - shift)));
       total += weights[t];

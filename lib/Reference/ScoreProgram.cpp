@@ -385,6 +385,14 @@ Approx ScoreProgram::logit(Approx score, const ScorePlace &place) const {
   return isEmpty() ? score : run(score, place, kAsIs);
 }
 
+double ScoreProgram::sink(const ScorePlace &place) const {
+  return isEmpty() ? -INFINITY : logit(0.0, place);
+}
+
+Approx ScoreProgram::approxSink(const ScorePlace &place) const {
+  return isEmpty() ? Approx{-INFINITY, 0} : logit(Approx(), place);
+}
+
 bool ScoreProgram::visible(const ScorePlace &place) const {
   return isEmpty() || run(0.0, place, kAsIs) != 0;
 }

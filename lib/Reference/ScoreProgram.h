@@ -1,8 +1,8 @@
 //===- ScoreProgram.h - a score's region, run on the host -------*- C++ -*-===//
 //
-// What a logits or visible region means, in float64, and how far any program in
-// f32 that does the same steps may be off. Integers and booleans are held as
-// float64, which has every one of 32 bits.
+// What a logits, visible or sink region means, in float64, and how far any
+// program in f32 that does the same steps may be off. Integers and booleans are
+// held as float64, which has every one of 32 bits.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_LIB_REFERENCE_SCOREPROGRAM_H
@@ -42,6 +42,9 @@ public:
   /// The same where `round` follows each step but conversions of integers.
   double logit(double score, const ScorePlace &place,
                llvm::function_ref<double(double)> round) const;
+  /// The sink of the row at `place`: -inf if the region is empty.
+  double sink(const ScorePlace &place) const;
+  Approx approxSink(const ScorePlace &place) const;
   /// Whether the token at `place` is seen.
   bool visible(const ScorePlace &place) const;
 

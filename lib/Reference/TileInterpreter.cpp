@@ -122,8 +122,13 @@ struct WorkTile {
     return problem->place(position(row), queryHead(row), token);
   }
 
-  // merge
+  // merge, and the last split of an attend kernel
   const Tensor *partialO = nullptr, *partialLse = nullptr;
+  bool isLast = false;
+  /// Where a row stands in each split of the partial results.
+  std::function<int64_t(int64_t row)> partialRow;
+  /// Q and kv head of a row; positions are of no account.
+  std::function<ScorePlace(int64_t row)> headOf;
 
   // append
   Rows k, v;
@@ -131,7 +136,9 @@ struct WorkTile {
   int64_t row = 0, modelHead = 0, slot = 0;
 
   // What attend and merge store.
-  std::function<void(int64_t row, double lse, llvm::ArrayRef<double> o)> store;
+  using Store =
+      std::function<void(int64_t row, double lse, llvm::ArrayRef<double> o)>;
+  Store storePartial, storeOutput;
 };
 
 /// The values of one work tile.
@@ -153,10 +160,10 @@ private:
   LogicalResult run(tile::MaskOp op);
   LogicalResult run(tile::SoftmaxStepOp op);
   LogicalResult run(tile::AccumulateOp op);
-  LogicalResult run(tile::StorePartialOp op) { return store(op.getState()); }
+  LogicalResult run(tile::StorePartialOp op);
   LogicalResult run(tile::ForSplitsOp op);
   LogicalResult run(tile::MergeStepOp op);
-  LogicalResult run(tile::StoreOutputOp op) { return store(op.getState()); }
+  LogicalResult run(tile::StoreOutputOp op);
   LogicalResult run(tile::ForRowsOp op) {
     return round(op, {Tokens{workTile.row}});
   }
@@ -165,7 +172,7 @@ private:
   LogicalResult run(tile::StoreRowOp op);
   LogicalResult run(tile::YieldOp) { return success(); }
 
-  LogicalResult store(mlir::Value state);
+  void store(const State &state, const WorkTile::Store &to);
   /// Runs the body of `loop` once.
   LogicalResult round(Operation *loop, std::vector<TileValue> arguments);
   /// What the body of `loop` yields first.
@@ -233,7 +240,15 @@ LogicalResult Run::run(tile::LoadQueryOp op) {
 }
 
 LogicalResult Run::run(tile::SoftmaxInitOp op) {
-  set(op.getState(), State(workTile.rows, op.getState().getType().getDim()));
+  State state(workTile.rows, op.getState().getType().getDim());
+  if (!op.getSink().empty() && !workTile.headOf)
+    return op.emitOpError("needs rows of q heads");
+  ScoreProgram sinks(op.getSink());
+  for (int64_t row = 0; row < workTile.rows && !sinks.isEmpty(); ++row) {
+    state.largest[row] = M_LOG2E * sinks.sink(workTile.headOf(row));
+    state.total[row] = state.largest[row] == -kInf ? 0 : 1;
+  }
+  set(op.getState(), std::move(state));
   return success();
 }
 
@@ -400,24 +415,37 @@ LogicalResult Run::run(tile::AccumulateOp op) {
   return success();
 }
 
-LogicalResult Run::store(mlir::Value value) {
-  const State &state = get<State>(value);
+void Run::store(const State &state, const WorkTile::Store &to) {
   for (int64_t row = 0; row < workTile.rows; ++row) {
     double total = state.total[row];
     llvm::SmallVector<double> o(state.sums.columns, 0);
     if (total != 0)
       for (auto [c, x] : llvm::enumerate(o))
         x = state.sums.at(row, c) / total;
-    workTile.store(row,
-                   total == 0 ? -kInf
-                              : M_LN2 * (state.largest[row] + std::log2(total)),
-                   o);
+    to(row,
+       total == 0 ? -kInf : M_LN2 * (state.largest[row] + std::log2(total)), o);
   }
+}
+
+LogicalResult Run::run(tile::StorePartialOp op) {
+  if (!workTile.storePartial)
+    return op.emitOpError("needs the work tile of an attend kernel");
+  store(get<State>(op.getState()), workTile.storePartial);
+  if (op.getLast().empty() || !workTile.isLast)
+    return success();
+  return run(op.getLast().front());
+}
+
+LogicalResult Run::run(tile::StoreOutputOp op) {
+  if (!workTile.storeOutput)
+    return op.emitOpError("needs the work tile of a merge kernel");
+  store(get<State>(op.getState()), workTile.storeOutput);
   return success();
 }
 
-FailureOr<AttendResult> TileInterpreter::attend(Rows q, const HostCache &cache,
-                                                const HostBatch &batch) const {
+FailureOr<TileInterpreter::Attended>
+TileInterpreter::attend(Rows q, const HostCache &cache,
+                        const HostBatch &batch) const {
   tile::KernelOp op = kernel;
   auto store =
       SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
@@ -437,19 +465,34 @@ FailureOr<AttendResult> TileInterpreter::attend(Rows q, const HostCache &cache,
   int64_t split = op.getSchedule().getSplit();
   if (!split)
     split = longest;
-  AttendResult result =
-      AttendResult::empty(problem, q.rows, (longest - 1) / split + 1);
+  Attended result{
+      AttendResult::empty(problem, q.rows, (longest - 1) / split + 1), {}};
+  for (auto store : op.getBody().getOps<tile::StorePartialOp>())
+    if (!store.getLast().empty())
+      result.combined = AttendResult::empty(problem, q.rows);
   WorkTile workTile;
   workTile.problem = &problem;
   workTile.batch = &batch;
   workTile.from = &cache;
   workTile.q = q;
   int64_t dim = problem.cache.getDimV(), splitIdx = 0;
-  workTile.store = [&](int64_t row, double lse, llvm::ArrayRef<double> o) {
-    int64_t at = (splitIdx * q.rows + workTile.queryRow(row)) * problem.qHeads +
-                 workTile.queryHead(row);
+  workTile.partialO = &result.o;
+  workTile.partialLse = &result.lse;
+  workTile.partialRow = [&](int64_t row) {
+    return workTile.queryRow(row) * problem.qHeads + workTile.queryHead(row);
+  };
+  workTile.headOf = [&](int64_t row) { return workTile.place(row, 0); };
+  workTile.storePartial = [&](int64_t row, double lse,
+                              llvm::ArrayRef<double> o) {
+    int64_t at = splitIdx * q.rows * problem.qHeads + workTile.partialRow(row);
     result.lse.data[at] = lse;
     llvm::copy(o, &result.o.data[at * dim]);
+  };
+  workTile.storeOutput = [&](int64_t row, double lse,
+                             llvm::ArrayRef<double> o) {
+    int64_t at = workTile.partialRow(row);
+    result.combined->lse.data[at] = lse;
+    llvm::copy(o, &result.combined->o.data[at * dim]);
   };
   for (workTile.sequence = 0; workTile.sequence < batch.sequences();
        ++workTile.sequence) {
@@ -458,9 +501,12 @@ FailureOr<AttendResult> TileInterpreter::attend(Rows q, const HostCache &cache,
     for (workTile.head = 0;
          workTile.rows && workTile.head < problem.cache.getHeads();
          ++workTile.head)
-      for (splitIdx = 0; splitIdx * split < length; ++splitIdx) {
+      // A sequence without tokens has one split, which may have a sink.
+      for (splitIdx = 0; splitIdx == 0 || splitIdx * split < length;
+           ++splitIdx) {
         workTile.tokens = {splitIdx * split,
                            std::min((splitIdx + 1) * split, length)};
+        workTile.isLast = (splitIdx + 1) * split >= length;
         if (failed(Run(op, workTile).run(op.getBody().front())))
           return failure();
       }
@@ -474,7 +520,8 @@ FailureOr<AttendResult> TileInterpreter::attend(Rows q, const HostCache &cache,
 
 LogicalResult Run::run(tile::ForSplitsOp op) {
   if (!workTile.partialO)
-    return op.emitOpError("needs the work tile of a merge kernel");
+    return op.emitOpError("needs the work tile of a merge kernel, or the last "
+                          "split of an attend kernel");
   TileValue state = get<State>(op.getInit());
   for (int64_t splitIdx = 0; splitIdx < workTile.partialLse->shape.front();
        ++splitIdx) {
@@ -491,12 +538,14 @@ LogicalResult Run::run(tile::MergeStepOp op) {
     return op.emitOpError("needs the work tile of a merge kernel");
   State state = get<State>(op.getState());
   int64_t splitIdx = get<int64_t>(op.getSplitIdx()), dim = state.sums.columns;
+  int64_t numRows = int64_t(workTile.partialLse->data.size()) /
+                    workTile.partialLse->shape.front();
   for (int64_t row = 0; row < workTile.rows; ++row) {
-    double lse = workTile.partialLse->data[splitIdx * workTile.rows + row];
+    int64_t at = splitIdx * numRows + workTile.partialRow(row);
+    double lse = workTile.partialLse->data[at];
     if (lse == -kInf) // its o never matters, be it NaN
       continue;
-    const double *o =
-        &workTile.partialO->data[(splitIdx * workTile.rows + row) * dim];
+    const double *o = &workTile.partialO->data[at * dim];
     double logit = lse * M_LOG2E, before = state.largest[row];
     double largest = logit <= before ? before : logit;
     double factor = std::exp2(before - largest), p = std::exp2(logit - largest);
@@ -520,7 +569,23 @@ FailureOr<AttendResult> TileInterpreter::merge(const Tensor &partialO,
   workTile.rows = result.lse.data.size();
   workTile.partialO = &partialO;
   workTile.partialLse = &partialLse;
-  workTile.store = [&](int64_t row, double lse, llvm::ArrayRef<double> o) {
+  auto store =
+      SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
+  // Columns are the q heads of the model, or those of the store alone.
+  int64_t columns = lseShape.back(), group = store.getGroup();
+  int64_t first =
+      columns == int64_t(store.getQHeads()) ? 0 : store.getHeadBegin() * group;
+  workTile.partialRow = [](int64_t row) { return row; };
+  workTile.headOf = [=](int64_t row) {
+    int64_t qHead = first + row % columns;
+    return ScorePlace{0, 0, qHead, qHead / group};
+  };
+  workTile.storeOutput = [&](int64_t row, double lse,
+                             llvm::ArrayRef<double> o) {
+    int64_t head = workTile.headOf(row).kvHead;
+    if (head < int64_t(store.getHeadBegin()) ||
+        head >= int64_t(store.getHeadEnd()))
+      return;
     result.lse.data[row] = lse;
     llvm::copy(o, &result.o.data[row * oShape.back()]);
   };

@@ -20,12 +20,18 @@ class TileInterpreter {
 public:
   explicit TileInterpreter(tile::KernelOp kernel) : kernel(kernel) {}
 
-  /// An attend kernel on every work tile: the partial results of the splits
-  /// that its schedule has, as attend() gives them. Tokens that the cache does
+  /// The partial results of the splits that a kernel's schedule has, as
+  /// reference::attend() gives them; and those combined, where its last split
+  /// does that.
+  struct Attended : AttendResult {
+    std::optional<AttendResult> combined;
+  };
+
+  /// An attend kernel on every work tile. Tokens that the cache does
   /// not hold, or that no query of their sequence sees, are zeros to it. Fails,
   /// as attend() does, on a batch that does not fit q or the cache.
-  mlir::FailureOr<AttendResult> attend(Rows q, const HostCache &cache,
-                                       const HostBatch &batch) const;
+  mlir::FailureOr<Attended> attend(Rows q, const HostCache &cache,
+                                   const HostBatch &batch) const;
   /// A merge kernel on all rows of partial results [splits, ...].
   mlir::FailureOr<AttendResult> merge(const Tensor &partialO,
                                       const Tensor &partialLse) const;

@@ -43,6 +43,8 @@ static json toJson(const Attend &attend) {
     object["logits"] = attend.logits->text();
   if (attend.visible)
     object["visible"] = attend.visible->text();
+  if (attend.sink)
+    object["sink"] = attend.sink->text();
   return object;
 }
 

@@ -55,7 +55,7 @@ static constexpr std::pair<StringLiteral, StringLiteral> kOtherNames[] = {
     {"window", "reads"},
     {"sliding_window", "reads"},
     {"sink", "reads"},
-    {"sinks", "reads"},
+    {"sinks", "attend"},
     {"attention_sinks", "reads"},
     {"attention", "attend"},
     {"attention", "reads"},
@@ -86,6 +86,11 @@ static constexpr std::pair<StringLiteral, StringLiteral> kOtherNames[] = {
     {"mask", "visible"},
     {"window", "visible"},
     {"sliding_window", "visible"},
+    {"sinks", "sink"},
+    {"attention_sink", "sink"},
+    {"attention_sinks", "sink"},
+    {"learnable_sink", "sink"},
+    {"s_aux", "sink"},
     {"alibi_slopes", "constants"},
     {"slopes", "constants"},
     {"parameters", "constants"},
@@ -115,6 +120,7 @@ static constexpr std::pair<StringLiteral, StringLiteral> kOtherNames[] = {
 static constexpr StringLiteral
     kAlibi = R"-("logits": "s - exp2(-8.0 * (h + 1) / 32) * (p - t)")-",
     kSoftcap = R"-("logits": "50 * tanh(s / 50)")-",
+    kSinks = R"("constants": {"sinks": [1.5, 0.25]}, "sink": "sinks[h]")",
     kChunks = R"("visible": "p // 8192 == t // 8192")";
 static constexpr std::pair<StringLiteral, StringLiteral> kFormulas[] = {
     {"alibi", kAlibi},           {"use_alibi", kAlibi},
@@ -122,6 +128,7 @@ static constexpr std::pair<StringLiteral, StringLiteral> kFormulas[] = {
     {"attn_bias", kAlibi},       {"logit_bias", kAlibi},
     {"position_bias", kAlibi},   {"score_mod", kSoftcap},
     {"mask_mod", kChunks},       {"block_mask", kChunks},
+    {"sinks", kSinks},
     {"mask", kChunks},           {"attn_mask", kChunks},
     {"attention_mask", kChunks}, {"attention_chunk_size", kChunks},
 };

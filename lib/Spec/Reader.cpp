@@ -503,7 +503,7 @@ void Reader::readConstants(const Node &node, std::vector<Constant> &constants) {
 
 void Reader::readAttend(const Node &node, Attend &attend) {
   attend.loc = at(node);
-  Fields fields(context, node, {"constants", "logits", "visible"});
+  Fields fields(context, node, {"constants", "logits", "visible", "sink"});
   if (const Node *constants = fields.find("constants"))
     readConstants(*constants, attend.constants);
   ExprScope scope{/*score=*/true, /*positions=*/true, model.qHeads,
@@ -524,6 +524,9 @@ void Reader::readAttend(const Node &node, Attend &attend) {
   scope.score = false;
   if (const Node *visible = fields.find("visible"))
     attend.visible = readExpr(context, *visible, scope, ExprType::Bool);
+  scope.positions = false;
+  if (const Node *sink = fields.find("sink"))
+    attend.sink = readExpr(context, *sink, scope, ExprType::Float);
 }
 
 //===----------------------------------------------------------------------===//

@@ -83,6 +83,9 @@ struct Attend {
   std::optional<Expr> logits;
   /// Which of the tokens that `reads` shows are seen; none: all.
   std::optional<Expr> visible;
+  /// A logit of each head that takes part in the softmax and has no token;
+  /// none: nothing does.
+  std::optional<Expr> sink;
   SourceLoc loc;
 };
 

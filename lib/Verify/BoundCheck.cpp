@@ -25,7 +25,8 @@ class Finder {
 public:
   explicit Finder(const CompiledStore &store) : store(store) {
     for (const auto *expr :
-         {&store.spec->attend.logits, &store.spec->attend.visible})
+         {&store.spec->attend.logits, &store.spec->attend.visible,
+          &store.spec->attend.sink})
       if (*expr)
         addLiterals(**expr);
   }
@@ -309,7 +310,7 @@ std::string BoundCheck::where(int64_t row) const {
 }
 
 /// What a row of zero scores weighs: each token the same, unless an expression
-/// makes logits of them.
+/// makes logits of them; and what a sink adds to the sum.
 struct BoundCheck::Weights {
   std::vector<int64_t> tokens;
   std::vector<double> weights; ///< the largest is 1
@@ -320,7 +321,10 @@ struct BoundCheck::Weights {
 
 BoundCheck::Weights BoundCheck::weightsOf(int64_t position, int64_t qHead) {
   Weights row;
-  double largest = 0;
+  reference::Approx sink =
+      store.problem.sinks.approxSink(store.problem.place(position, qHead, 0));
+  double largest = sink.value;
+  row.error = sink.error;
   auto logitOf = [&](int64_t t) {
     return store.problem.logits.logit(reference::Approx{},
                                       store.problem.place(position, qHead, t));
@@ -328,11 +332,13 @@ BoundCheck::Weights BoundCheck::weightsOf(int64_t position, int64_t qHead) {
   bool uniform = !store.hasLogits();
   reference::forEachSeen(store.problem, position, qHead, [&](int64_t t) {
     reference::Approx logit = uniform ? reference::Approx() : logitOf(t);
-    largest = row.tokens.empty() ? logit.value : std::max(largest, logit.value);
+    largest = std::max(largest, logit.value);
     row.error = std::max(row.error, logit.error);
     row.tokens.push_back(t);
     row.weights.push_back(logit.value);
   });
+  if (store.hasSink())
+    row.total = std::exp(sink.value - largest);
   for (double &weight : row.weights)
     row.total += weight = std::exp(weight - largest);
   row.lse = largest + std::log(row.total);
@@ -345,10 +351,10 @@ BoundCheck::Weights BoundCheck::weightsOf(int64_t position, int64_t qHead) {
 void BoundCheck::judgeCount(int64_t row, const Weights &weights, double lse) {
   double bound =
       32 * 0x1p-24 * (1 + std::fabs(weights.lse)) + 2 * weights.error;
-  if (weights.tokens.empty() ? lse == weights.lse
-                             : std::fabs(lse - weights.lse) <= bound)
+  if (lse == weights.lse ||
+      (std::isfinite(weights.lse) && std::fabs(lse - weights.lse) <= bound))
     return;
-  if (!store.hasLogits())
+  if (!store.hasWeights())
     return report.fail("N5",
                        llvm::formatv("{0}: sees {1} tokens, its lse counts {2}",
                                      where(row), weights.tokens.size(),
@@ -394,7 +400,7 @@ void BoundCheck::judgeMean(int64_t row, const Weights &weights,
     double bound = unit * std::fabs(expected) + 0x1p-9 +
                    127 * std::expm1(2 * weights.error);
     // Equal weights are 1; others are rounded.
-    if (store.hasLogits())
+    if (store.hasWeights())
       bound += 2 * unit * mean.sizes[c];
     if (!(std::fabs(found - expected) <= bound))
       return report.fail(

@@ -302,6 +302,8 @@ spec::Spec verify::injectFault(spec::Spec spec, Fault fault) {
       store.attend.logits.reset();
     if (fault == Fault::NoVisible)
       store.attend.visible.reset();
+    if (fault == Fault::NoSinkLogit)
+      store.attend.sink.reset();
     auto &window = store.read.window;
     if (window && fault == Fault::WideWindow)
       ++window->recent;
@@ -327,6 +329,9 @@ bool verify::applies(Fault fault, const spec::Spec &spec) {
     return anyStore([](const spec::Store &store) {
       return store.attend.visible.has_value();
     });
+  case Fault::NoSinkLogit:
+    return anyStore(
+        [](const spec::Store &store) { return store.attend.sink.has_value(); });
   case Fault::WideWindow:
     return anyStore(
         [](const spec::Store &store) { return store.read.window.has_value(); });

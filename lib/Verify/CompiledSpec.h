@@ -97,7 +97,12 @@ struct CompiledStore {
   /// Whether logits are an expression: nothing is known of how it orders them.
   bool hasLogits() const { return spec->attend.logits.has_value(); }
   bool hasVisible() const { return spec->attend.visible.has_value(); }
-  bool hasExpressions() const { return hasLogits() || hasVisible(); }
+  bool hasSink() const { return spec->attend.sink.has_value(); }
+  bool hasExpressions() const {
+    return hasLogits() || hasVisible() || hasSink();
+  }
+  /// Whether tokens of one score weigh what an expression says.
+  bool hasWeights() const { return hasLogits() || hasSink(); }
   /// The kernel that a sequence with that many query tokens gets.
   const Variant &variantFor(int64_t queries) const;
   /// How many splits its kernel cuts a sequence into, those that no query sees

@@ -297,14 +297,14 @@ void Filler::fillAddresses() {
             float(sizeQ * codeAt(sequence.codes[pick], c));
 }
 
-/// Whether the logit of what row `row` of q picks beats all others, whatever an
-/// expression makes of them.
+/// Whether the logit of what row `row` of q picks beats all others and the
+/// sink, whatever an expression makes of them.
 bool Filler::wins(int64_t row) {
   int64_t head = row % store.problem.qHeads,
           kvHead = head / store.problem.group;
   int64_t p = sequence.position(row / store.problem.qHeads);
   const float *q = &sequence.q[row * dimK];
-  double top = -kInf, next = -kInf;
+  double top = -kInf, next = store.problem.sinkOf(head);
   reference::forEachSeen(store.problem, p, head, [&](int64_t t) {
     double product = 0;
     for (int64_t c = 0; c < dimK; ++c)
@@ -433,7 +433,7 @@ void Filler::fill() {
   round(sequence.q, mostQ);
   round(sequence.k, mostK);
   round(sequence.v, mostV);
-  if (sequence.kind == DataKind::Addresses && store.hasLogits())
+  if (sequence.kind == DataKind::Addresses && store.hasWeights())
     dropLosers();
 }
 

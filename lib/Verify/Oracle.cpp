@@ -186,7 +186,7 @@ Oracle::Oracle(const CompiledStore &store,
     return reference::ScoreError{kDoubt * error.f32, kDoubt * error.all};
   };
   reference::ScoreErrorFn errors;
-  if (!store.problem.logits.isEmpty())
+  if (store.hasWeights())
     errors = errorsOf;
   valid = take(reference::attend(store.problem, rows, image.cache,
                                  image.batch(), errors),
@@ -271,7 +271,7 @@ Oracle::Bounds Oracle::boundsOf(size_t sequence, int64_t query,
   reference::ScoreError score = scoreError(sequence, query, head);
   bounds.f32 = score.f32;
   bounds.logit = score.all;
-  if (!problem.logits.isEmpty()) {
+  if (store.hasWeights()) {
     int64_t row = rowIndex(sequence, query, head);
     bounds.f32 = ref.f32Error.data[row] / kDoubt;
     bounds.logit = ref.logitError.data[row] / kDoubt;

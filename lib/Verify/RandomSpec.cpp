@@ -20,7 +20,7 @@ class Generator {
 public:
   Generator(uint64_t seed, uint64_t index)
       : random(seed, index, 'S'), deal(seed, index, 'L'),
-        formulas(seed, index, 'E') {}
+        formulas(seed, index, 'E'), sinks(seed, index, 'K') {}
   spec::Spec draw(uint64_t index);
 
 private:
@@ -47,6 +47,7 @@ private:
   spec::Read read();
   void dealLayers(spec::Spec &spec);
   std::string logits();
+  std::string sink(const spec::Model &model, spec::Attend &attend);
   std::string visible();
   std::optional<spec::Expr> parse(const std::string &text,
                                   const spec::Model &model,
@@ -58,6 +59,7 @@ private:
   Random random;
   Random deal;     ///< of layers; a stream of its own keeps all else as it was
   Random formulas; ///< likewise
+  Random sinks;    ///< likewise
 };
 
 } // namespace
@@ -236,6 +238,19 @@ std::optional<spec::Expr> Generator::parse(const std::string &text,
   return readExpr(context, *document->root().children.front(), scope, type);
 }
 
+/// Of a head: as large as what few tokens weigh, or thousands.
+std::string Generator::sink(const spec::Model &model, spec::Attend &attend) {
+  if (sinks.percent(30))
+    return std::to_string(sinks.range(-3, 7)) + " - 0.125 * h";
+  if (sinks.percent(20))
+    return "g % 2 == 0 ? 0.5 : log(1.0 + h)";
+  spec::Constant values{"sinks", {}, false, {}};
+  for (unsigned head = 0; head < model.qHeads; ++head)
+    values.values.push_back(sinks.range(-64, 128) / 16.);
+  attend.constants.push_back(values);
+  return "sinks[h]";
+}
+
 void Generator::drawAttend(const spec::Model &model, spec::Attend &attend) {
   if (formulas.percent(30) && !model.logitSoftcap) {
     spec::Constant bias{"bias", {}, false, {}};
@@ -247,6 +262,10 @@ void Generator::drawAttend(const spec::Model &model, spec::Attend &attend) {
   }
   if (formulas.percent(25))
     attend.visible = parse(visible(), model, attend, spec::ExprType::Bool);
+  if (sinks.percent(25)) {
+    std::string text = sink(model, attend);
+    attend.sink = parse(text, model, attend, spec::ExprType::Float);
+  }
 }
 
 /// One store for all, or up to four that share the layers or the heads.

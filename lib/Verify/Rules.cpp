@@ -288,7 +288,8 @@ float StoreCheck::weightlessQuery(const TestSequence &sequence) const {
 void StoreCheck::checkInfiniteKey() {
   auto codec = store.cache().stream(StreamKind::K).codec;
   // An expression may make anything of a score, or hide all others.
-  if (!isa<mlir::FloatType>(codec.getCodeType()) || store.hasExpressions())
+  if (!isa<mlir::FloatType>(codec.getCodeType()) || store.hasLogits() ||
+      store.hasVisible())
     return;
   int64_t dim = store.cache().getDimK();
   for (auto [b, sequence] : llvm::enumerate(batch)) {
@@ -421,7 +422,7 @@ void StoreCheck::checkNotVacuous() {
 void StoreCheck::checkMeans(const TestSequence &sequence,
                             const SequenceOutput &output) {
   // An expression gives tokens weights of their own.
-  if (store.hasLogits())
+  if (store.hasWeights())
     return;
   for (int64_t head = 0; head < store.queryHeads() && !report.full(); ++head)
     checkMean(sequence, output, head);

@@ -144,3 +144,30 @@ tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
     tile.yield
   }
 }
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+  %q = tile.load_query scale 0.18 : tensor<?x64xf32>
+  // expected-error@+1 {{expected the sink where splits are merged}}
+  %init = tile.softmax_init sink {
+  ^bb0(%h: i32, %g: i32):
+    %f = arith.sitofp %h : i32 to f32
+    kvc.yield %f : f32
+  } : !tile.softmax<64>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
+    %kc = tile.load K %t : tensor<16x64xbf16>
+    %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
+    %vc = tile.load V %t : tensor<16x64xbf16>
+    %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
+    tile.yield %a : !tile.softmax<64>
+  }
+  tile.store_partial %end : !tile.softmax<64>
+}

@@ -191,6 +191,8 @@ static void printStores(llvm::raw_ostream &os, const Explanation &all) {
       os << "  " << store.name << ": logits " << logits->text() << "\n";
     if (const auto &visible = store.attend.visible)
       os << "  " << store.name << ": visible " << visible->text() << "\n";
+    if (const auto &sink = store.attend.sink)
+      os << "  " << store.name << ": sink " << sink->text() << "\n";
   }
 }
 
@@ -269,6 +271,8 @@ static void jsonStores(llvm::json::OStream &os, const Explanation &all) {
           os.attribute("logits", logits->text());
         if (const auto &visible = store.attend.visible)
           os.attribute("visible", visible->text());
+        if (const auto &sink = store.attend.sink)
+          os.attribute("sink", sink->text());
         os.attribute("step_bytes", cost.stepBytes);
         os.attribute("step_flops", cost.stepFlops);
       });

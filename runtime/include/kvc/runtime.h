@@ -351,7 +351,8 @@ typedef struct kvc_attend_args {
   int64_t lse_row_stride;
   const int32_t *cu_q;   /* [batch + 1] offsets into rows, from 0, ascending */
   const int32_t *kv_len; /* [batch] cached tokens, the queries' own included; 0
-                            for padding rows, which give o = 0, lse = -inf */
+                            for padding rows, which give o = 0 and lse = -inf,
+                            or the sink of their head if the spec has one */
   const int32_t *table;  /* paged: [batch][table_stride] page ids; entries past
                             ceil(kv_len / page) are never read. contiguous:
                             [batch] slots, table_stride 1 */

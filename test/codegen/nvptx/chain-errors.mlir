@@ -22,7 +22,15 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
-  tile.store_partial %end : !tile.softmax<64>
+  tile.store_partial %end last {
+    %begin = tile.softmax_init : !tile.softmax<64>
+    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    ^bb0(%i: index, %before: !tile.softmax<64>):
+      %after = tile.merge_step %i, %before : !tile.softmax<64>
+      tile.yield %after : !tile.softmax<64>
+    }
+    tile.store_output %all : !tile.softmax<64>
+  } : !tile.softmax<64>
 }
 
 // -----
@@ -47,7 +55,15 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
-  tile.store_partial %end : !tile.softmax<64>
+  tile.store_partial %end last {
+    %begin = tile.softmax_init : !tile.softmax<64>
+    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    ^bb0(%i: index, %before: !tile.softmax<64>):
+      %after = tile.merge_step %i, %before : !tile.softmax<64>
+      tile.yield %after : !tile.softmax<64>
+    }
+    tile.store_output %all : !tile.softmax<64>
+  } : !tile.softmax<64>
 }
 
 // -----
@@ -74,7 +90,15 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
-  tile.store_partial %end : !tile.softmax<64>
+  tile.store_partial %end last {
+    %begin = tile.softmax_init : !tile.softmax<64>
+    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    ^bb0(%i: index, %before: !tile.softmax<64>):
+      %after = tile.merge_step %i, %before : !tile.softmax<64>
+      tile.yield %after : !tile.softmax<64>
+    }
+    tile.store_output %all : !tile.softmax<64>
+  } : !tile.softmax<64>
 }
 
 // -----
@@ -99,7 +123,15 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
-  tile.store_partial %end : !tile.softmax<64>
+  tile.store_partial %end last {
+    %begin = tile.softmax_init : !tile.softmax<64>
+    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    ^bb0(%i: index, %before: !tile.softmax<64>):
+      %after = tile.merge_step %i, %before : !tile.softmax<64>
+      tile.yield %after : !tile.softmax<64>
+    }
+    tile.store_output %all : !tile.softmax<64>
+  } : !tile.softmax<64>
 }
 
 // -----
@@ -124,7 +156,15 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
-  tile.store_partial %end : !tile.softmax<64>
+  tile.store_partial %end last {
+    %begin = tile.softmax_init : !tile.softmax<64>
+    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    ^bb0(%i: index, %before: !tile.softmax<64>):
+      %after = tile.merge_step %i, %before : !tile.softmax<64>
+      tile.yield %after : !tile.softmax<64>
+    }
+    tile.store_output %all : !tile.softmax<64>
+  } : !tile.softmax<64>
 }
 
 // -----
@@ -150,5 +190,13 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
-  tile.store_partial %end : !tile.softmax<64>
+  tile.store_partial %end last {
+    %begin = tile.softmax_init : !tile.softmax<64>
+    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    ^bb0(%i: index, %before: !tile.softmax<64>):
+      %after = tile.merge_step %i, %before : !tile.softmax<64>
+      tile.yield %after : !tile.softmax<64>
+    }
+    tile.store_output %all : !tile.softmax<64>
+  } : !tile.softmax<64>
 }

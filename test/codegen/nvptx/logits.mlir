@@ -42,7 +42,15 @@ tile.kernel @s.alibi "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, 
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
-  tile.store_partial %end : !tile.softmax<64>
+  tile.store_partial %end last {
+    %begin = tile.softmax_init : !tile.softmax<64>
+    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    ^bb0(%i: index, %before: !tile.softmax<64>):
+      %after = tile.merge_step %i, %before : !tile.softmax<64>
+      tile.yield %after : !tile.softmax<64>
+    }
+    tile.store_output %all : !tile.softmax<64>
+  } : !tile.softmax<64>
 }
 
 // The chunks of the first and the last of the warp's queries and of the step's
@@ -92,5 +100,13 @@ tile.kernel @s.chunks "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
-  tile.store_partial %end : !tile.softmax<64>
+  tile.store_partial %end last {
+    %begin = tile.softmax_init : !tile.softmax<64>
+    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    ^bb0(%i: index, %before: !tile.softmax<64>):
+      %after = tile.merge_step %i, %before : !tile.softmax<64>
+      tile.yield %after : !tile.softmax<64>
+    }
+    tile.store_output %all : !tile.softmax<64>
+  } : !tile.softmax<64>
 }

@@ -67,6 +67,15 @@ TEST(Attend, LogitsAsTheyAreWritten) {
   expectMatchesNaive(shape);
 }
 
+TEST(Attend, SinksAreInTheSumAndHaveNoValue) {
+  Shape shape; // some rows see nothing: their sum is the sink
+  shape.sinkLogit = sinkRegion();
+  shape.sinkOf = [&](int64_t h) { return 0.5 * h - 2 * (h / shape.group); };
+  expectMatchesNaive(shape);
+  shape.lengths = {70, 33}, shape.queries = {50, 33}, shape.splitTokens = 7;
+  expectMatchesNaive(shape);
+}
+
 TEST(Attend, OnlyWhatIsVisible) {
   Shape shape;
   shape.lengths = {20, 7}, shape.queries = {9, 2};
@@ -241,6 +250,18 @@ TEST(Merge, ByHand) {
   EXPECT_DOUBLE_EQ(got.lse.data[0], std::log(4.0));
   EXPECT_EQ(got.o.data[1], 0);
   EXPECT_EQ(got.lse.data[1], -INFINITY);
+}
+
+TEST(Merge, SinksByHand) {
+  Tensor o({2, 1, 2, 1}, 1), lse({2, 1, 2}, -INFINITY);
+  // Column 0 has weights 1 and 1, and a sink of 2; column 1 has a sink alone.
+  lse.data = {0, -INFINITY, 0, -INFINITY};
+  AttendResult got = merge(
+      o, lse, [](int64_t column) { return std::log(2.) + double(column); });
+  EXPECT_DOUBLE_EQ(got.o.data[0], 0.5);
+  EXPECT_DOUBLE_EQ(got.lse.data[0], std::log(4.));
+  EXPECT_EQ(got.o.data[1], 0);
+  EXPECT_DOUBLE_EQ(got.lse.data[1], std::log(2.) + 1);
 }
 
 /// Largest |plain - reference| of o, in a dtype.

@@ -83,6 +83,9 @@ void Scene::parse() {
     regions = "logits {\n^bb0(%s: f32, " + inputs + logits + "\n}\n";
   if (!visible.empty())
     regions += "visible {\n^bb0(" + inputs + visible + "\n}\n";
+  std::string sink;
+  if (!shape.sinkLogit.empty())
+    sink = "sink {\n^bb0(%h: i32, %g: i32):" + shape.sinkLogit + "\n}\n";
   std::string text = llvm::formatv(
                          R"(
 !cache = !kvc.cache<heads = {0}, k = {1} by {2}, v = {3} by {4}, layout = {5}>
@@ -99,7 +102,7 @@ func.func @append(%k: !k, %v: !v, %slot: tensor<?xi64>, %cache: !cache) {{
   return
 }
 func.func @attend(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!o, !lse) {{
-  %o, %lse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} : !q, !cache -> !o, !lse
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} {14} : !q, !cache -> !o, !lse
   return %o, %lse : !o, !lse
 }
 func.func @attend_splits(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!po, !plse) {{
@@ -107,23 +110,35 @@ func.func @attend_splits(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!po, !p
   return %o, %lse : !po, !plse
 }
 func.func @merge(%po: !po, %plse: !plse) -> (!o, !lse) {{
-  %o, %lse = kvc.merge @s, %po, %plse : !po, !plse -> !o, !lse
+  %o, %lse = kvc.merge @s, %po, %plse {14} : !po, !plse -> !o, !lse
   return %o, %lse : !o, !lse
 }
 func.func @attend_and_merge(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!o, !lse) {{
   %po, %plse = kvc.attend @s, %q, %cache, %batch scale {11:E} splits {13} {12} : !q, !cache -> !po, !plse
-  %o, %lse = kvc.merge @s, %po, %plse : !po, !plse -> !o, !lse
+  %o, %lse = kvc.merge @s, %po, %plse {14} : !po, !plse -> !o, !lse
   return %o, %lse : !o, !lse
 }
 )",
                          shape.heads, shape.dimK, shape.codecK, shape.dimV,
                          shape.codecV, layout, shape.kvHeads, qHeads(),
                          shape.firstHead, shape.firstHead + shape.heads, window,
-                         shape.scale, regions, shape.splitTokens)
+                         shape.scale, regions, shape.splitTokens, sink)
                          .str();
   module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
   if (!module)
     llvm::report_fatal_error("the test's module does not parse");
+}
+
+std::string kvc::reference::sinkRegion() {
+  return R"(
+      %half = arith.constant 0.5 : f32
+      %two = arith.constant -2.0 : f32
+      %hf = arith.sitofp %h : i32 to f32
+      %gf = arith.sitofp %g : i32 to f32
+      %a = arith.mulf %hf, %half : f32
+      %b = arith.mulf %gf, %two : f32
+      %x = arith.addf %a, %b : f32
+      kvc.yield %x : f32)";
 }
 
 std::string kvc::reference::alibiRegion() {
@@ -187,7 +202,7 @@ AttendResult Scene::naive() const {
            h < (shape.firstHead + shape.heads) * shape.group; ++h) {
         int64_t position = shape.lengths[b] - shape.queries[b] + i;
         int64_t row = cuQ[b] + i, kvHead = h / shape.group;
-        double sum = 0;
+        double sum = shape.sinkOf ? std::exp(shape.sinkOf(h)) : 0;
         std::vector<double> o(shape.dimV);
         for (int64_t t = 0; t < shape.lengths[b]; ++t) {
           if (t > position || (shape.recent >= 0 && t >= shape.sink &&

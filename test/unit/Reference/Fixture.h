@@ -27,10 +27,17 @@ struct Shape {
   std::string logits = "", visible = "";
   std::function<double(double s, int64_t p, int64_t t, int64_t h)> logitOf = {};
   std::function<bool(int64_t p, int64_t t, int64_t h)> isVisible = {};
+  /// A region's body of %h and %g, and the same by hand; the kvc.merge has it
+  /// where attend makes splits.
+  std::string sinkLogit = "";
+  std::function<double(int64_t h)> sinkOf = {};
   std::vector<int32_t> lengths = {9, 0, 4, 1};
   std::vector<int32_t> queries = {2, 1, 4, 1};
   int64_t splitTokens = 3;
 };
+
+/// h / 2 - 2 g.
+std::string sinkRegion();
 
 /// s - (h + 1) / 4 * (p - t): each head forgets at its own pace.
 std::string alibiRegion();

@@ -32,7 +32,9 @@ protected:
                          logits ? ExprType::Float : ExprType::Bool);
     EXPECT_TRUE(expr) << text;
     mlir::Region region;
-    importExpr(region, logits, *expr, mlir::UnknownLoc::get(&context));
+    importExpr(region,
+               logits ? ScoreRegionKind::Logits : ScoreRegionKind::Visible,
+               *expr, mlir::UnknownLoc::get(&context));
     return ScoreProgram(region);
   }
 

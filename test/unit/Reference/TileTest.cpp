@@ -120,6 +120,38 @@ TEST(Tile, RegionsOfScores) {
   expectSame(shape, 4, 1e-6);
 }
 
+TEST(Tile, SinksAndLastSplits) {
+  Shape shape;
+  shape.lengths = {20, 7, 1}, shape.queries = {9, 2, 3}, shape.splitTokens = 8;
+  shape.kvHeads = 4, shape.firstHead = 1, shape.heads = 2;
+  shape.sinkLogit = sinkRegion();
+  expectSame(shape, 4);
+  // What the last split of each row merges is the whole.
+  TileScene tiles(shape, 4);
+  (*tiles.module)
+      ->setAttr("kvc.target",
+                mlir::parseAttribute("#kvc.target<\"sm_90\", lanes = 32, "
+                                     "registers = 255 shared = 232448>",
+                                     &tiles.scene.context));
+  tiles.run(createCombineSplits());
+  auto result = tiles.kernel("attend_splits")
+                    .attend(tiles.scene.q(), tiles.scene.arena->cache(),
+                            tiles.scene.batch());
+  ASSERT_TRUE(mlir::succeeded(result));
+  ASSERT_TRUE(result->combined);
+  AttendResult want = tiles.scene.attend("attend_and_merge");
+  int64_t heads = tiles.scene.qHeads(), dim = shape.dimV;
+  for (size_t row = 0; row < result->combined->lse.data.size(); ++row) {
+    int64_t kvHead = int64_t(row) % heads / shape.group;
+    if (kvHead < 1 || kvHead > 2)
+      continue; // of other stores
+    EXPECT_NEAR(result->combined->lse.data[row], want.lse.data[row], 1e-11);
+    for (int64_t c = 0; c < dim; ++c)
+      EXPECT_NEAR(result->combined->o.data[row * dim + c],
+                  want.o.data[row * dim + c], 1e-11);
+  }
+}
+
 // Dequantizing rounds code times scale to f32; folded, nothing does.
 TEST(Tile, ScalesBeforeAndAfterTheyAreFolded) {
   for (const char *k : {"#kvc.int<8, scale = f32>", "#kvc.float<bf16>"})

@@ -41,6 +41,8 @@ json drawAttend(unsigned heads) {
   if (*rc::gen::arbitrary<bool>())
     attend["visible"] = pick<const char *>(
         {"true", "p-t<100", "(p//64)==(t//64)", "!(t>=4&&p-t>=16)||h==0"});
+  if (*rc::gen::arbitrary<bool>())
+    attend["sink"] = pick<const char *>({"slope[h]", "1.5", "-(h+g)*scale"});
   for (unsigned i = 0; i < heads; ++i)
     constants["slope"].push_back(1.0 / upTo(1, 1000));
   constants["scale"] = upTo(0, 1000) - 0.1;

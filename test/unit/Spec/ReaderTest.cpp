@@ -365,6 +365,12 @@ TEST(Reader, AttendHasOneCanonicalForm) {
   json["attend"]["visible"] = "((p//64) == (t//64)) || (t<4)";
   json["attend"]["constants"]["cap"] = 3e1;
   EXPECT_EQ(mustRead(json).canonical, canonical);
+  // A sink stands behind the others.
+  json["attend"]["sink"] = "((slope[h])+1)";
+  EXPECT_EQ(nlohmann::json::parse(
+                mustRead(json).canonical)["stores"][0]["attend"]["sink"],
+            "slope[h] + 1.0");
+  json["attend"].erase("sink");
   // What it says is another matter.
   for (auto [where, value] :
        {std::pair("/attend/logits", "cap * tanh(s / cap) - slope[h] * (t - p)"),

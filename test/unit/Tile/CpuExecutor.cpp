@@ -21,7 +21,6 @@ public:
               const cpu::CpuTarget &target);
 
   reference::AttendResult attend(const AttendInputs &inputs) override;
-  bool combinesSplits() const override { return false; }
   reference::AttendResult merge(const MergeInputs &inputs) override;
   void append(const AppendInputs &inputs, reference::HostCache &to) override;
 

@@ -34,9 +34,8 @@ public:
   bool accepted() const { return refusal.empty() && fault.empty(); }
 
   /// Of an attend kernel: its splits, as TileInterpreter::attend gives them, or
-  /// all of them combined.
+  /// what its last split makes of all.
   virtual reference::AttendResult attend(const AttendInputs &inputs) = 0;
-  virtual bool combinesSplits() const = 0;
   /// Of a merge kernel: [rows, q heads of the store].
   virtual reference::AttendResult merge(const MergeInputs &inputs) = 0;
   virtual void append(const AppendInputs &inputs, reference::HostCache &to) = 0;

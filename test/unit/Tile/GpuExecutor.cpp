@@ -21,7 +21,6 @@ public:
               const nvptx::SmTarget &target);
 
   reference::AttendResult attend(const AttendInputs &inputs) override;
-  bool combinesSplits() const override { return true; }
   reference::AttendResult merge(const MergeInputs &inputs) override;
   void append(const AppendInputs &inputs, reference::HostCache &to) override;
 

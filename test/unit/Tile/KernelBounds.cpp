@@ -145,7 +145,7 @@ static void finish(ExpectedRow &row, char products, char type, bool exact,
 }
 
 ExpectedRow Formula::row(size_t b, int64_t i, int64_t column, int64_t begin,
-                         int64_t end, Precision precision) const {
+                         int64_t end, Precision precision, bool sink) const {
   const Stream &values = streams[unsigned(kernel.values)];
   ScorePlace place;
   place.query = inputs.kvLen[b] - inputs.queries(b) + i;
@@ -169,13 +169,17 @@ ExpectedRow Formula::row(size_t b, int64_t i, int64_t column, int64_t begin,
       error = M_LN2 * x.error;
   }
   row.lse.value = -kInf;
-  if (seen.empty())
+  double sinkLogit = -kInf;
+  if (sink && kernel.sink)
+    sinkLogit = M_LOG2E * kernel.sink->at(place.qHead, place.kvHead);
+  largest = std::max(largest, sinkLogit);
+  if (largest == -kInf && seen.empty())
     return row;
   row.empty = false;
   bool whole =
       values.integer && kernel.dtype != 'f' && precision != Precision::Float64;
   std::vector<double> sizes(values.dim);
-  double total = 0, most = 0;
+  double total = std::exp2(sinkLogit - largest), most = 0;
   for (auto [at, logit] : seen) {
     double p = std::exp2(logit - largest), factor = weight(at);
     total += p;
@@ -213,12 +217,20 @@ ExpectedRow fuzz::mergedRow(const Kernel &kernel, const MergeInputs &inputs,
   ExpectedRow result;
   result.o.resize(dim);
   result.lse.value = -kInf;
-  double largest = -kInf, total = 0, furthest = 0, most = 0;
+  double sink = -kInf, furthest = 0, most = 0;
+  int64_t column = row % inputs.wideLse.shape.back();
+  int64_t qHead = kernel.firstHead * kernel.group + column;
+  if (kernel.sink)
+    sink = kernel.sink->at(qHead, qHead / kernel.group);
+  double largest = sink;
   for (int64_t splitIdx = 0; splitIdx < kernel.numSplits; ++splitIdx)
     largest = std::max(largest, lse(splitIdx));
   if (largest == -kInf)
     return result;
   result.empty = false;
+  double total = std::exp(sink - largest);
+  if (total > 0x1p-30)
+    furthest = largest - sink;
   std::vector<double> sizes(dim);
   for (int64_t splitIdx = 0; splitIdx < kernel.numSplits; ++splitIdx) {
     if (lse(splitIdx) == -kInf)

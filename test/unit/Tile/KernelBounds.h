@@ -34,7 +34,7 @@ struct Expected {
 
 /// One row of a result: of one query token and q head.
 struct ExpectedRow {
-  bool empty = true; ///< sees nothing: o = 0, lse = -inf
+  bool empty = true; ///< sees nothing, not even a sink: o = 0, lse = -inf
   Expected lse;
   std::vector<Expected> o;
 };
@@ -52,9 +52,9 @@ public:
   Formula(const Kernel &kernel, const AttendInputs &inputs);
 
   /// Row (query token `i` of sequence `b`, q head `column` of the store)
-  /// against the tokens [begin, end).
+  /// against the tokens [begin, end), and against the sink if that takes part.
   ExpectedRow row(size_t b, int64_t i, int64_t column, int64_t begin,
-                  int64_t end, Precision precision) const;
+                  int64_t end, Precision precision, bool sink = false) const;
 
 private:
   /// Rows of one stream, dequantized without their scales.

@@ -12,9 +12,11 @@ namespace {
 /// Builds the one kernel of a module.
 class KernelBuilder {
 public:
-  KernelBuilder(const fuzz::Kernel &kernel, OpBuilder &b, StoreOp store)
+  KernelBuilder(const fuzz::Kernel &kernel, OpBuilder &b, StoreOp store,
+                bool combinesSplits)
       : kernel(kernel), b(b), loc(b.getUnknownLoc()), store(store),
-        cache(cast<CacheType>(store.getCache())) {}
+        cache(cast<CacheType>(store.getCache())),
+        combinesSplits(combinesSplits) {}
 
   void build(ScheduleAttr schedule);
 
@@ -26,6 +28,7 @@ private:
   void attend(int64_t tokens);
   void attendRound(Value q, Value tile, Value state, int64_t tokens);
   void merge();
+  void emitSink(Region &region);
   void append();
   void appendRow(Value row, StreamKind from, StreamKind to);
 
@@ -52,6 +55,7 @@ private:
   Location loc;
   StoreOp store;
   CacheType cache;
+  const bool combinesSplits; ///< attend kernels, in their last split
 };
 
 } // namespace
@@ -124,7 +128,11 @@ void KernelBuilder::attend(int64_t tokens) {
   attendRound(q, loop.getBody().getArgument(0), loop.getBody().getArgument(1),
               tokens);
   b.setInsertionPointAfter(loop);
-  tile::StorePartialOp::create(b, loc, loop.getResult());
+  auto partial = tile::StorePartialOp::create(b, loc, loop.getResult());
+  if (!combinesSplits)
+    return;
+  b.createBlock(&partial.getLast());
+  merge();
 }
 
 void KernelBuilder::attendRound(Value q, Value tile, Value state,
@@ -167,11 +175,34 @@ void KernelBuilder::attendRound(Value q, Value tile, Value state,
   tile::YieldOp::create(b, loc, next);
 }
 
+void KernelBuilder::emitSink(Region &region) {
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToEnd(&addScoreBlock(region, ScoreRegionKind::Sink, loc));
+  auto real = [&](double value) -> Value {
+    return arith::ConstantOp::create(b, loc, b.getF32FloatAttr(float(value)));
+  };
+  auto times = [&](ScoreInput head, double factor) -> Value {
+    Value x = arith::SIToFPOp::create(b, loc, f32(), argumentOf(region, head));
+    return arith::MulFOp::create(b, loc, x, real(factor));
+  };
+  Value x = arith::AddFOp::create(
+      b, loc, real(kernel.sink->base),
+      times(ScoreInput::QueryHead, kernel.sink->perQHead));
+  x = arith::SubFOp::create(b, loc, x,
+                            times(ScoreInput::KvHead, kernel.sink->perKvHead));
+  ScoreYieldOp::create(b, loc, x);
+}
+
 void KernelBuilder::merge() {
   OpBuilder::InsertionGuard guard(b);
-  auto state = tile::SoftmaxType::get(b.getContext(), cache.getDimV());
-  Value init = tile::SoftmaxInitOp::create(b, loc, state);
-  auto loop = openLoop<ForSplitsOp>({b.getIndexType(), state}, state, init);
+  // An attend kernel has V's rows in its state, whatever stream they are of.
+  int64_t dim = kernel.isAttend() ? kernel.dim(kernel.values) : cache.getDimV();
+  auto state = tile::SoftmaxType::get(b.getContext(), dim);
+  auto init = tile::SoftmaxInitOp::create(b, loc, state);
+  if (kernel.sink)
+    emitSink(init.getSink());
+  auto loop =
+      openLoop<ForSplitsOp>({b.getIndexType(), state}, state, init.getState());
   Block &body = loop.getBody().front();
   Value next = tile::MergeStepOp::create(b, loc, state, body.getArgument(0),
                                          body.getArgument(1));
@@ -267,7 +298,8 @@ OwningOpRef<ModuleOp> fuzz::buildModule(const fuzz::Kernel &kernel,
       StoreOp::create(b, b.getUnknownLoc(), "s", ArrayRef<int64_t>{0},
                       kernel.firstHead, kernel.firstHead + kernel.heads,
                       kernel.kvHeads, kernel.qHeads(), read, cache);
-  KernelBuilder(kernel, b, store).build(schedule);
+  KernelBuilder(kernel, b, store, /*combinesSplits=*/target.getShared() != 0)
+      .build(schedule);
   Random random = kernel.random('R');
   if (kernel.isAttend() && kernel.choice[OpOrder] == order::Anywhere)
     module->walk([&](tile::ForTokensOp loop) {
@@ -402,6 +434,22 @@ template <typename OpT> static bool exchangeStreams(tile::KernelOp kernel) {
   return true;
 }
 
+static bool loseSink(tile::KernelOp kernel) {
+  bool lost = false;
+  kernel.walk([&](tile::SoftmaxInitOp op) {
+    lost |= !op.getSink().empty();
+    op.getSink().getBlocks().clear();
+  });
+  return lost;
+}
+
+static bool alterSink(tile::KernelOp kernel) {
+  bool altered = false;
+  kernel.walk(
+      [&](tile::SoftmaxInitOp op) { altered |= alterConstants(op.getSink()); });
+  return altered;
+}
+
 static bool loseRow(tile::KernelOp kernel) {
   auto op = first<tile::StoreRowOp>(kernel);
   if (!op)
@@ -437,6 +485,8 @@ ArrayRef<Plant> fuzz::plants() {
       {"new rows of the other stream", exchangeStreams<tile::LoadRowOp>},
       {"a row that is not stored", loseRow},
       {"every split merged twice", mergeTwice},
+      {"no sink", loseSink},
+      {"other numbers in a sink", alterSink},
   };
   return kPlants;
 }

@@ -24,6 +24,7 @@
 using namespace kvc;
 using namespace kvc::fuzz;
 using reference::AttendResult;
+using Attended = reference::TileInterpreter::Attended;
 
 namespace {
 
@@ -67,11 +68,11 @@ private:
   Instance instance(TargetAttr target, ScheduleAttr schedule, bool gpu);
   bool runOn(mlir::ModuleOp module,
              std::initializer_list<std::unique_ptr<mlir::Pass> (*)()>);
-  std::optional<AttendResult> runPasses(Instance &instance);
+  std::optional<Attended> runPasses(Instance &instance);
   void compile(Instance &instance);
   void runInstance(Instance &instance);
   void plant(Instance &instance, const AttendResult &found,
-             const AttendResult &right);
+             const Attended &right);
 
   std::nullopt_t fail(const Instance &instance, const std::string &what) {
     if (outcome.disagreement.empty()) {
@@ -83,10 +84,13 @@ private:
 
   // By kind of kernel: what the interpreter makes of a module, and whether two
   // results agree.
-  std::optional<AttendResult> interpret(mlir::ModuleOp module);
+  std::optional<Attended> interpret(mlir::ModuleOp module);
   AttendResult execute(Executor &executor);
   Verdict compare(const AttendResult &found, const AttendResult &wanted,
                   Precision precision, int64_t split) const;
+  /// What the interpreter made of two modules.
+  Verdict comparePass(const Attended &found, const Attended &wanted,
+                      int64_t split) const;
   Verdict compareAttend(const AttendResult &found, const AttendResult &wanted,
                         Precision precision, int64_t split) const;
   Verdict compareMerge(const AttendResult &found, const AttendResult &wanted,
@@ -95,13 +99,15 @@ private:
                         const AttendResult &wanted) const;
   /// What an executor found, against what the interpreter did.
   Verdict judge(const Instance &instance, const AttendResult &found,
-                const AttendResult &wanted) const;
+                const Attended &wanted) const;
   /// Tokens of an instance's splits.
   static int64_t splitOf(const Instance &instance) {
     int64_t split = kernelOf(*instance.module).getSchedule().getSplit();
     return split ? split : kAll;
   }
-  void checkFormula(const Instance &instance, const AttendResult &result);
+  void checkFormula(const Instance &instance, const Attended &result);
+  void checkWhole(const Instance &instance, const AttendResult &whole,
+                  bool sink);
 
   Kernel kernel;
   mlir::MLIRContext context;
@@ -218,23 +224,24 @@ static AttendResult resultOf(reference::HostArena &arena) {
   return result;
 }
 
-std::optional<AttendResult> Trial::interpret(mlir::ModuleOp module) {
+std::optional<Attended> Trial::interpret(mlir::ModuleOp module) {
   reference::TileInterpreter interpreter(kernelOf(module));
-  mlir::FailureOr<AttendResult> result = mlir::failure();
   if (kernel.isAttend()) {
-    result = interpreter.attend(attends->q.view(), attends->arena->cache(),
-                                attends->batch());
-  } else if (kernel.kind == Kind::Merge) {
-    result = interpreter.merge(merges->wideO, merges->wideLse);
-  } else {
-    reference::HostArena arena = appends->makeArena();
-    if (succeeded(interpreter.append(appends->k.view(), appends->v.view(),
-                                     appends->slots, arena.cache())))
-      result = resultOf(arena);
+    auto result = interpreter.attend(attends->q.view(), attends->arena->cache(),
+                                     attends->batch());
+    return succeeded(result) ? std::optional(std::move(*result)) : std::nullopt;
   }
-  if (failed(result))
+  if (kernel.kind == Kind::Merge) {
+    auto result = interpreter.merge(merges->wideO, merges->wideLse);
+    if (failed(result))
+      return std::nullopt;
+    return Attended{std::move(*result), {}};
+  }
+  reference::HostArena arena = appends->makeArena();
+  if (failed(interpreter.append(appends->k.view(), appends->v.view(),
+                                appends->slots, arena.cache())))
     return std::nullopt;
-  return *result;
+  return Attended{resultOf(arena), {}};
 }
 
 AttendResult Trial::execute(Executor &executor) {
@@ -279,9 +286,9 @@ Verdict Trial::compareAttend(const AttendResult &found,
       for (int64_t column = 0; column < columns; ++column)
         for (int64_t splitIdx = 0; splitIdx < numSplits; ++splitIdx) {
           int64_t row = splitIdx * rows + attends->cuQ[b] + i;
-          ExpectedRow expected =
-              formula->row(b, i, column, splitIdx * split,
-                           (splitIdx + 1) * split, precision);
+          ExpectedRow expected = formula->row(b, i, column, splitIdx * split,
+                                              (splitIdx + 1) * split, precision,
+                                              /*sink=*/split == kCombined);
           compareRow(
               verdict, expected, found, row * foundOf + foundFirst + column,
               wanted, row * of + first + column, [&] {
@@ -322,16 +329,22 @@ Verdict Trial::compare(const AttendResult &found, const AttendResult &wanted,
     return compareAppend(found, wanted);
   if (kernel.kind == Kind::Merge)
     return compareMerge(found, wanted, precision);
-  if (split != kCombined)
-    return compareAttend(found, wanted, precision, split);
-  return compareAttend(found, reference::merge(wanted.o, wanted.lse), precision,
-                       split);
+  return compareAttend(found, wanted, precision, split);
+}
+
+Verdict Trial::comparePass(const Attended &found, const Attended &wanted,
+                           int64_t split) const {
+  Verdict verdict = compare(found, wanted, Precision::Float64, split);
+  if (!verdict.disagreement.empty() || !wanted.combined)
+    return verdict;
+  return compare(*found.combined, *wanted.combined, Precision::Float64,
+                 kCombined);
 }
 
 Verdict Trial::judge(const Instance &instance, const AttendResult &found,
-                     const AttendResult &wanted) const {
-  if (instance.executor->combinesSplits())
-    return compare(found, wanted, Precision::Output, kCombined);
+                     const Attended &wanted) const {
+  if (wanted.combined)
+    return compare(found, *wanted.combined, Precision::Output, kCombined);
   return compare(found, wanted,
                  kernel.isAttend() ? Precision::Partial : Precision::Output,
                  splitOf(instance));
@@ -342,17 +355,23 @@ Verdict Trial::judge(const Instance &instance, const AttendResult &found,
 //===----------------------------------------------------------------------===//
 
 /// The bounds are as good as the formula that they come from.
-void Trial::checkFormula(const Instance &instance, const AttendResult &result) {
+void Trial::checkFormula(const Instance &instance, const Attended &result) {
   if (!kernel.isAttend())
     return;
+  checkWhole(instance, reference::merge(result.o, result.lse), /*sink=*/false);
+  if (result.combined)
+    checkWhole(instance, *result.combined, /*sink=*/true);
+}
+
+void Trial::checkWhole(const Instance &instance, const AttendResult &whole,
+                       bool sink) {
   int64_t columns = kernel.heads * kernel.group;
-  AttendResult whole = reference::merge(result.o, result.lse);
   Verdict verdict;
   for (size_t b = 0; b < attends->kvLen.size(); ++b)
     for (int64_t i = 0; i < attends->queries(b); ++i)
       for (int64_t column = 0; column < columns; ++column) {
         ExpectedRow expected =
-            formula->row(b, i, column, 0, INT32_MAX, Precision::Float64);
+            formula->row(b, i, column, 0, INT32_MAX, Precision::Float64, sink);
         int64_t row = (attends->cuQ[b] + i) * kernel.qHeads() +
                       kernel.firstHead * kernel.group + column;
         auto where = [&] {
@@ -372,7 +391,9 @@ void Trial::checkFormula(const Instance &instance, const AttendResult &result) {
     fail(instance, verdict.disagreement);
 }
 
-static bool sameBits(const AttendResult &x, const AttendResult &y) {
+static bool sameBits(const Attended &x, const Attended &y) {
+  if (x.combined && !sameBits({*x.combined, {}}, {*y.combined, {}}))
+    return false;
   auto same = [](const std::vector<double> &a, const std::vector<double> &b) {
     return a.size() == b.size() &&
            !memcmp(a.data(), b.data(), a.size() * sizeof(double));
@@ -382,31 +403,30 @@ static bool sameBits(const AttendResult &x, const AttendResult &y) {
 
 /// What the interpreter makes of the kernel before and after each pass; leaves
 /// the module folded.
-std::optional<AttendResult> Trial::runPasses(Instance &instance) {
+std::optional<Attended> Trial::runPasses(Instance &instance) {
   mlir::ModuleOp module = *instance.module;
-  std::optional<AttendResult> before = interpret(module);
+  std::optional<Attended> before = interpret(module);
   if (!before)
     return fail(instance, "the interpreter refused a kernel");
   checkFormula(instance, *before);
   if (!runOn(module, {createFoldScales}))
     return fail(instance, "kvc-fold-scales failed");
-  std::optional<AttendResult> after = interpret(module);
+  std::optional<Attended> after = interpret(module);
   if (!after)
     return fail(instance, "kvc-fold-scales made IR without a meaning");
-  Verdict folded =
-      compare(*after, *before, Precision::Float64, splitOf(instance));
+  Verdict folded = comparePass(*after, *before, splitOf(instance));
   if (!folded.disagreement.empty())
     return fail(instance, "kvc-fold-scales: " + folded.disagreement);
   mlir::OwningOpRef<mlir::ModuleOp> tidy(module.clone());
   runOn(*tidy, {mlir::createCanonicalizerPass, mlir::createCSEPass});
-  std::optional<AttendResult> tidied = interpret(*tidy);
+  std::optional<Attended> tidied = interpret(*tidy);
   if (!tidied || !sameBits(*tidied, *after))
     return fail(instance, "canonicalize and cse changed the result");
   return after;
 }
 
 void Trial::runInstance(Instance &instance) {
-  std::optional<AttendResult> wanted = runPasses(instance);
+  std::optional<Attended> wanted = runPasses(instance);
   if (!wanted)
     return;
   compile(instance);
@@ -433,21 +453,20 @@ void Trial::runInstance(Instance &instance) {
 /// Gives the interpreter a kernel with a bug, which looks like one in what ran
 /// the kernel without, and like one of a pass that made it.
 void Trial::plant(Instance &instance, const AttendResult &found,
-                  const AttendResult &right) {
+                  const Attended &right) {
   mlir::OwningOpRef<mlir::ModuleOp> bad;
   for (size_t i = 0; i < plants().size(); ++i) {
     const Plant &plant = plants()[(kernel.index / 2 + i) % plants().size()];
     bad = instance.module->clone();
     if (!plant.apply(kernelOf(*bad)) || failed(mlir::verify(*bad)))
       continue;
-    std::optional<AttendResult> wrong = interpret(*bad);
+    std::optional<Attended> wrong = interpret(*bad);
     if (!wrong)
       continue;
     outcome.plant = plant.name;
     outcome.caught = !judge(instance, found, *wrong).disagreement.empty();
     outcome.caughtAsPass =
-        !compare(*wrong, right, Precision::Float64, splitOf(instance))
-             .disagreement.empty();
+        !comparePass(*wrong, right, splitOf(instance)).disagreement.empty();
     return;
   }
 }

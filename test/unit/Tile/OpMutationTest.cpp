@@ -211,7 +211,8 @@ void noteRegions(Operation *op, std::vector<Mutation> &mutations) {
                              }
                          }});
   auto mask = dyn_cast<tile::MaskOp>(op);
-  if (mask && !mask.getVisible().empty())
+  auto init = dyn_cast<tile::SoftmaxInitOp>(op);
+  if ((mask && !mask.getVisible().empty()) || (init && !init.getSink().empty()))
     mutations.push_back({"without its region", [](Operation *op) {
                            op->getRegion(0).getBlocks().clear();
                          }});
@@ -329,9 +330,9 @@ spec::Spec specOf(spec::DType dtype, spec::Codec k, spec::Codec v,
   return spec;
 }
 
-/// `spec` with what becomes of a score and which tokens are seen.
-spec::Spec withAttend(spec::Spec spec, const char *logits,
-                      const char *visible) {
+/// `spec` with what becomes of a score, which tokens are seen, and a sink.
+spec::Spec withAttend(spec::Spec spec, const char *logits, const char *visible,
+                      const char *sink) {
   spec::Attend &attend = spec.stores[0].attend;
   auto read = [&](const char *text, spec::ExprType type) {
     Diagnostics diagnostics;
@@ -348,6 +349,7 @@ spec::Spec withAttend(spec::Spec spec, const char *logits,
   };
   attend.logits = read(logits, spec::ExprType::Float);
   attend.visible = read(visible, spec::ExprType::Bool);
+  attend.sink = read(sink, spec::ExprType::Float);
   return spec;
 }
 
@@ -391,15 +393,25 @@ public:
       return {to.bytes().begin(), to.bytes().end()};
     }
     reference::HostBatch batch{kCuQ, kLengths, table, 10};
-    auto result = kernel.getKind() == "merge"
-                      ? interpreter.merge(partialO, partialLse)
-                      : interpreter.attend(rowsOf(q, store.getQHeads()),
-                                           arena.cache(), batch);
+    std::vector<double> numbers;
+    auto add = [&](const reference::AttendResult &result) {
+      llvm::append_range(numbers, result.o.data);
+      llvm::append_range(numbers, result.lse.data);
+    };
+    if (kernel.getKind() == "merge") {
+      auto result = interpreter.merge(partialO, partialLse);
+      EXPECT_TRUE(succeeded(result));
+      if (succeeded(result))
+        add(*result);
+      return numbers;
+    }
+    auto result =
+        interpreter.attend(rowsOf(q, store.getQHeads()), arena.cache(), batch);
     EXPECT_TRUE(succeeded(result));
-    if (failed(result))
-      return {};
-    std::vector<double> numbers = std::move(result->o.data);
-    llvm::append_range(numbers, result->lse.data);
+    if (succeeded(result))
+      add(*result);
+    if (succeeded(result) && result->combined)
+      add(*result->combined);
     return numbers;
   }
 
@@ -550,12 +562,14 @@ TEST_F(OpMutation, IsRefusedOrOtherCode) {
       specOf(DType::F32, f16, int8, 64, 50., false),
       withAttend(specOf(DType::F16, int8, int8, 64, std::nullopt, false),
                  "20.0 * tanh((s - exp2(-0.5 * (h + 1)) * (p - t)) / 20.0)",
-                 "(p - t) % 3 == 1 || p - t < 5 * (h + 1) && t // 16 != 8"),
+                 "(p - t) % 3 == 1 || p - t < 5 * (h + 1) && t // 16 != 8",
+                 "1.5 - 0.25 * h"),
       withAttend(
           specOf(DType::BF16, bf16, bf16, 64, std::nullopt, false),
           "s < 0.3 ? exp(max(s, -0.4)) - sqrt(2.0 + s * s)"
           " : s / (1.5 + abs(s * -2.0 + 0.6)) - log2(3.0 + t) * (g + 1)",
-          "h // 3 == 1 ? (p // 2 - t) % 5 == 2 : t < 30 + 9 * h || p - t < 3"),
+          "h // 3 == 1 ? (p // 2 - t) % 5 == 2 : t < 30 + 9 * h || p - t < 3",
+          "g == 0 ? exp(0.125 * h) : log(1.0 + h)"),
   };
   const Target targets[] = {cpuTarget("x86-64-v3"), cpuTarget("x86-64-v4-amx"),
                             gpuTarget("sm_80"), gpuTarget("sm_90")};

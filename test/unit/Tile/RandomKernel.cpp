@@ -353,6 +353,9 @@ static void drawAppend(Kernel &kernel, Random &random, uint64_t turn) {
 Kernel fuzz::drawKernel(uint64_t seed, uint64_t index) {
   Kernel kernel;
   kernel.seed = seed, kernel.index = index;
+  if (Random sinks = kernel.random('N'); sinks.percent(40))
+    kernel.sink = {sinks.range(-48, 96) / 16., sinks.range(-8, 8) / 16.,
+                   sinks.range(0, 8) / 16.};
   Random random = kernel.random('K');
   drawStore(kernel, random);
   // Of ten, eight attend: their bodies vary most.
@@ -397,6 +400,8 @@ std::vector<std::string> Kernel::traits() const {
   }
   if (isAttend())
     add("read", window ? "window" : "all");
+  if (isAttend() || kind == Kind::Merge)
+    add("sink", sink ? "one" : "none");
   return list;
 }
 

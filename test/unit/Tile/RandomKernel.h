@@ -115,6 +115,14 @@ struct Kernel {
   std::vector<ChainStep> scores, probabilities;
 
   int64_t numSplits = 1; ///< of a merge
+  /// Of who merges: base + perQHead * (q head) - perKvHead * (kv head).
+  struct Sink {
+    double base, perQHead, perKvHead;
+    double at(int64_t qHead, int64_t kvHead) const {
+      return base + perQHead * double(qHead) - perKvHead * double(kvHead);
+    }
+  };
+  std::optional<Sink> sink;
 
   bool isAttend() const {
     return kind == Kind::Decode || kind == Kind::Prefill;

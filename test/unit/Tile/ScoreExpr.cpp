@@ -413,7 +413,9 @@ mlir::Value ExprBuilder::others(ExprOp op, mlir::Value x, mlir::Value y) {
 
 void Expr::emit(mlir::Region &region, mlir::Location loc) const {
   mlir::OpBuilder b(loc.getContext());
-  b.setInsertionPointToEnd(&addScoreBlock(region, logits, loc));
+  b.setInsertionPointToEnd(&addScoreBlock(
+      region, logits ? ScoreRegionKind::Logits : ScoreRegionKind::Visible,
+      loc));
   ExprBuilder builder(b, loc);
   llvm::SmallVector<mlir::Value> values;
   for (unsigned i = 0; i < kScoreInputs; ++i)

@@ -1,0 +1,27 @@
+//===- KitFunctions.h - functions of scores in a thread ---------*- C++ -*-===//
+#ifndef KVC_CODEGEN_NVPTX_KITFUNCTIONS_H
+#define KVC_CODEGEN_NVPTX_KITFUNCTIONS_H
+
+#include "codegen/ScoreRegion.h"
+#include "codegen/nvptx/Kit.h"
+
+namespace kvc::nvptx {
+
+/// By the machine's own; with `near` for tanh of |x| <= Kit::kTanhNear alone.
+class KitFunctions : public ScoreFunctions {
+public:
+  explicit KitFunctions(Kit &kit, bool near = false) : kit(kit), near(near) {}
+  mlir::Value exp2(mlir::Value x) override { return kit.ex2(x); }
+  mlir::Value log2(mlir::Value x) override { return kit.lg2(x); }
+  mlir::Value tanh(mlir::Value x) override {
+    return near ? kit.tanhNear(x) : kit.tanh(x);
+  }
+
+private:
+  Kit &kit;
+  bool near;
+};
+
+} // namespace kvc::nvptx
+
+#endif // KVC_CODEGEN_NVPTX_KITFUNCTIONS_H
