@@ -235,7 +235,7 @@ struct Cost {
 Cost costOf(const CompiledStore &store, const Visit &visit) {
   int64_t dims = store.cache().getDimK() + store.cache().getDimV();
   // The references evaluate expressions for every head and token.
-  int64_t steps = store.hasExpressions() ? 512 : 0;
+  int64_t steps = store.hasLogits() || store.hasVisible() ? 512 : 0;
   int64_t seen = visit.tokens;
   if (store.window)
     seen = std::min(seen, int64_t(store.window->sink) + store.window->recent +
@@ -535,6 +535,9 @@ void BoundCheck::run() {
       std::max(report.splits, store.splitsOf(visit.tokens, visit.queries));
   checkCounts();
   checkEdges();
+  if (store.window &&
+      visit.tokens > int64_t(store.window->sink) + store.window->recent)
+    report.beyondWindow.insert(store.index);
   if (cost.elements <= kQuick.elements)
     checkNamed();
   if (cost.macs <= kQuick.macs && cost.elements <= kQuick.elements)

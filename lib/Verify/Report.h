@@ -31,6 +31,9 @@ struct Report {
   int64_t splits = 0;  ///< that some sequence was cut into, at most
   /// (store, number) of the visits of visitsOf() that were made.
   std::set<std::pair<uint32_t, size_t>> visited;
+  /// Stores of which a sequence's edges were judged that is longer than what
+  /// their window shows.
+  std::set<uint32_t> beyondWindow;
   std::vector<Failure> failures;
 
   void fail(std::string rule, std::string detail) {
@@ -51,6 +54,7 @@ struct Report {
     longest = std::max(longest, other.longest);
     splits = std::max(splits, other.splits);
     visited.merge(other.visited);
+    beyondWindow.merge(other.beyondWindow);
     for (Failure &failure : other.failures)
       fail(std::move(failure.rule), std::move(failure.detail));
   }

@@ -101,6 +101,7 @@ public:
     summary.longest = std::max(summary.longest, report.longest);
     summary.splits = std::max(summary.splits, report.splits);
     summary.visited.merge(report.visited);
+    summary.beyondWindow.merge(report.beyondWindow);
     for (Failure &failure : report.failures)
       failures.emplace(index, CaseFailure{index, std::move(failure),
                                           spec ? spec->canonical : ""});
@@ -320,23 +321,21 @@ static bool isPlainWindow(Fault fault, const spec::Store &store) {
          !store.attend.logits && !store.attend.visible;
 }
 
-/// Whether a fault that changes what a sequence sees can show, in a run whose
-/// longest sequences were those of `summary`.
+/// Whether a fault that changes what a sequence sees can show, in a run of
+/// which `summary` tells.
 static bool isWithinReach(Fault fault, const spec::Spec &spec,
                           const Summary &summary) {
   if (fault == Fault::LostSplit)
     return summary.splits > 1;
   if (fault != Fault::WideWindow && fault != Fault::NoSink)
     return true;
-  return llvm::any_of(spec.stores, [&](const spec::Store &store) {
-    return isPlainWindow(fault, store) &&
-           summary.longest >
-               int64_t(store.read.window->sink) + store.read.window->recent;
+  return llvm::any_of(summary.beyondWindow, [&](uint32_t store) {
+    return isPlainWindow(fault, spec.stores[store]);
   });
 }
 
 /// Random cases in which a fault that none may miss is tried.
-static constexpr uint64_t kCertain = 10;
+static constexpr uint64_t kCertain = 5;
 
 /// Tries cases until one fails with the fault and passes without it.
 static Planted tryFault(const FaultInfo &fault, PlantedCases &cases) {

@@ -52,6 +52,7 @@ struct Summary {
   uint64_t notFinite = 0; ///< rows that had no number to compare with
   int64_t longest = 0;    ///< tokens of the longest sequence attended over
   int64_t splits = 0;     ///< that some sequence was cut into, at most
+  std::set<uint32_t> beyondWindow; ///< see Report
   /// Of verifySpec(): what Report::visited says, and what is missing there.
   std::set<std::pair<uint32_t, size_t>> visited;
   std::vector<UnreachedBound> unreached;
