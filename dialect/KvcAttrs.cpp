@@ -145,6 +145,11 @@ LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   return success();
 }
 
+ScheduleAttr ScheduleAttr::of(MLIRContext *context, const ScheduleFields &f) {
+  return get(context, f.tokens, f.rows, f.keys, f.queries, f.split, f.prefetch,
+             f.level, f.pack, f.dot, f.warps, f.stages, f.warpsSplitQ, f.bulk);
+}
+
 ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
                                 ArrayRef<Field> fields) const {
   int64_t tokens = getTokens(), rows = getRows(), keys = getKeys(),

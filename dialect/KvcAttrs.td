@@ -140,6 +140,9 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
     ScheduleAttr
     with(::llvm::function_ref<::mlir::InFlightDiagnostic()> emitError,
          ::llvm::ArrayRef<Field> fields) const;
+    /// By name; what is left out is as in the parameters.
+    static ScheduleAttr of(::mlir::MLIRContext *context,
+                           const ::kvc::ScheduleFields &fields);
     /// The attribute without its `#kvc.schedule<` and `>`.
     std::string str() const;
   }];

@@ -71,6 +71,15 @@ bool isDtype(mlir::Type type);
 mlir::Value emitRound(mlir::OpBuilder &b, mlir::Location loc, mlir::Value x,
                       mlir::Type type);
 
+/// The fields of a #kvc.schedule, by name; KvcAttrs.td says what each means.
+struct ScheduleFields {
+  int64_t tokens = 16, rows = 1, keys = 1, queries = 1;
+  int64_t split = 0, prefetch = 0, level = 2;
+  bool pack = false, dot = false;
+  int64_t warps = 0, stages = 0;
+  bool warpsSplitQ = false, bulk = false;
+};
+
 } // namespace kvc
 
 #include "dialect/KvcDialect.h.inc"

@@ -81,11 +81,13 @@ ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
            : std::clamp<int64_t>(target.getRegisters() / 2 / rows, 1, 8);
   int64_t prefetch = choosePrefetch(cache, tokens, pairs);
   keys = llvm::bit_floor(uint64_t(keys));
-  return ScheduleAttr::get(store.getContext(), tokens, rows,
-                           std::min(keys, tokens), kDecodeQueries, kDecodeSplit,
-                           prefetch, /*level=*/2,
-                           /*pack=*/false, dot, /*warps=*/0, /*stages=*/0,
-                           /*warpsSplitQ=*/false, /*bulk=*/false);
+  return ScheduleAttr::of(store.getContext(), {.tokens = tokens,
+                                               .rows = rows,
+                                               .keys = std::min(keys, tokens),
+                                               .queries = kDecodeQueries,
+                                               .split = kDecodeSplit,
+                                               .prefetch = prefetch,
+                                               .dot = dot});
 }
 
 ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
@@ -101,12 +103,13 @@ ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
   Type bf16 = BFloat16Type::get(store.getContext());
   bool dot = target.hasDot(bf16, dtype) || product(StreamKind::K) ||
              product(StreamKind::V);
-  return ScheduleAttr::get(store.getContext(), /*tokens=*/64,
-                           /*rows=*/target.getRegisters() >= 32 ? 8 : 4,
-                           /*keys=*/1, queries, kPrefillSplit, /*prefetch=*/0,
-                           /*level=*/2, /*pack=*/true, dot, /*warps=*/0,
-                           /*stages=*/0,
-                           /*warpsSplitQ=*/false, /*bulk=*/false);
+  return ScheduleAttr::of(store.getContext(),
+                          {.tokens = 64,
+                           .rows = target.getRegisters() >= 32 ? 8 : 4,
+                           .queries = queries,
+                           .split = kPrefillSplit,
+                           .pack = true,
+                           .dot = dot});
 }
 
 } // namespace

@@ -131,9 +131,7 @@ void KernelBuilder::attend(StringRef name, AttendOp op) {
 void KernelBuilder::merge(StringRef name, MergeOp op) {
   OpBuilder::InsertionGuard guard(b);
   Type dtype = cast<RankedTensorType>(op.getO().getType()).getElementType();
-  open(name, "merge", dtype,
-       ScheduleAttr::get(b.getContext(), 1, 1, 1, 1, 0, 0, 2, false, false, 0,
-                         0, false, false));
+  open(name, "merge", dtype, ScheduleAttr::of(b.getContext(), {.tokens = 1}));
   auto state = tile::SoftmaxType::get(b.getContext(), cache.getDimV());
   auto init = tile::SoftmaxInitOp::create(b, loc, state);
   cloneInto(op.getSink(), init.getSink());
@@ -150,9 +148,7 @@ void KernelBuilder::merge(StringRef name, MergeOp op) {
 void KernelBuilder::append(StringRef name, AppendOp op) {
   OpBuilder::InsertionGuard guard(b);
   Type dtype = cast<RankedTensorType>(op.getK().getType()).getElementType();
-  open(name, "append", dtype,
-       ScheduleAttr::get(b.getContext(), 1, 1, 1, 1, 0, 0, 2, false, false, 0,
-                         0, false, false));
+  open(name, "append", dtype, ScheduleAttr::of(b.getContext(), {.tokens = 1}));
   auto loop =
       openLoop<tile::ForRowsOp>({tile::TokensType::get(b.getContext())});
   Value row = loop.getBody().getArgument(0);

@@ -103,10 +103,13 @@ ScheduleAttr byTokens(StoreOp store, Type dtype, TargetAttr target,
       chooseShape(row, room, dot ? 16 : 8, mostTokens(cache, dot, rows));
   int64_t step = shape.tokens * shape.warps * row;
   int64_t stages = chooseStages(step, room / kWorkTilesAtATime);
-  return ScheduleAttr::get(store.getContext(), shape.tokens, rows, /*keys=*/1,
-                           queries, split, /*prefetch=*/0, /*level=*/2,
-                           /*pack=*/false, dot, shape.warps, stages,
-                           /*warpsSplitQ=*/false, /*bulk=*/false);
+  return ScheduleAttr::of(store.getContext(), {.tokens = shape.tokens,
+                                               .rows = rows,
+                                               .queries = queries,
+                                               .split = split,
+                                               .dot = dot,
+                                               .warps = shape.warps,
+                                               .stages = stages});
 }
 
 /// Warps share rows: many of them read a tile of tokens once. Accumulators of
@@ -122,11 +125,14 @@ ScheduleAttr warpsSplitQ(StoreOp store, TargetAttr target, int64_t queries) {
     warps /= 2;
   while (tokens > 16 && 2 * step > room)
     tokens /= 2, step /= 2;
-  return ScheduleAttr::get(store.getContext(), tokens, 16 * warps, /*keys=*/1,
-                           queries, /*split=*/0, /*prefetch=*/0, /*level=*/2,
-                           /*pack=*/false, /*dot=*/true, warps,
-                           chooseStages(step, room), /*warpsSplitQ=*/true,
-                           /*bulk=*/false);
+  return ScheduleAttr::of(store.getContext(),
+                          {.tokens = tokens,
+                           .rows = 16 * warps,
+                           .queries = queries,
+                           .dot = true,
+                           .warps = warps,
+                           .stages = chooseStages(step, room),
+                           .warpsSplitQ = true});
 }
 
 ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {

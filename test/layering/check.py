@@ -38,6 +38,9 @@ PUBLIC = {"kvc/runtime": "runtime", "kvc/compiler": "lib/CAPI"}
 NO_LLVM = ["runtime", "lib/Artifact", "lib/Simt", "lib/Amx"]
 NO_TARGETS = ["dialect", "passes"]
 TARGETS = re.compile(r"\b(x86|avx\w*|amx|cuda|nvvm|nvptx|ptx)\b", re.I)
+# What is right in one place only, and why.
+CODECS = re.compile(r"\b(Int|Float)Codec(Attr)?\b")
+POSITIONAL = re.compile(r"\bScheduleAttr::get\(")
 INCLUDE = re.compile(r'^\s*#?\s*include\s+["<]([^">]+)[">]')
 SOURCES = (".h", ".hpp", ".c", ".cc", ".cpp", ".td", ".def", ".inc")
 
@@ -70,6 +73,15 @@ def check_line(path, folder, line):
         yield f"{folder} must not know a target (`{found.group(0)}`)"
 
 
+def check_words(folder, line):
+    if folder in ("passes", "codegen", "runtime") and (
+            found := CODECS.search(line)):
+        yield (f"{folder} must ask a codec's interface and not know one "
+               f"(`{found.group(0)}`)")
+    if POSITIONAL.search(line):
+        yield "a schedule's fields have names: ScheduleAttr::of"
+
+
 def check_file(source, path):
     folder = folder_of(path)
     if folder not in MAY_INCLUDE:
@@ -77,7 +89,8 @@ def check_file(source, path):
         return
     with open(os.path.join(source, path), encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
-            for what in check_line(path, folder, line):
+            for what in (*check_line(path, folder, line),
+                         *check_words(folder, line)):
                 yield f"{path}:{number}: {what}"
 
 

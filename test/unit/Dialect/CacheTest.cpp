@@ -74,10 +74,13 @@ TEST_F(CacheTest, ChannelOrdersArePermutations) {
 }
 
 TEST_F(CacheTest, ScheduleWithOneFieldChanged) {
-  auto schedule =
-      ScheduleAttr::get(&context, 16, 3, 2, 16, 2048, 8, 2,
-                        /*pack=*/false, /*dot=*/true, /*warps=*/0,
-                        /*stages=*/0, /*warpsSplitQ=*/false, /*bulk=*/false);
+  auto schedule = ScheduleAttr::of(&context, {.tokens = 16,
+                                              .rows = 3,
+                                              .keys = 2,
+                                              .queries = 16,
+                                              .split = 2048,
+                                              .prefetch = 8,
+                                              .dot = true});
   std::string text;
   mlir::ScopedDiagnosticHandler handler(
       &context, [&](mlir::Diagnostic &diagnostic) { text = diagnostic.str(); });

@@ -270,8 +270,7 @@ static void reorder(Block &block, Random &random) {
 }
 
 ScheduleAttr fuzz::plainSchedule(MLIRContext *context) {
-  return ScheduleAttr::get(context, 1, 1, 1, 1, 0, 0, 2, false, false, 0, 0,
-                           false, false);
+  return ScheduleAttr::of(context, {.tokens = 1});
 }
 
 OwningOpRef<ModuleOp> fuzz::buildModule(const fuzz::Kernel &kernel,

@@ -437,10 +437,15 @@ ScheduleAttr fuzz::drawCoreSchedule(const Kernel &kernel, TargetAttr target) {
     prefetch = random.percent(30) ? 0 : random.range(0, 3 * tokens);
   }
   int64_t split = tokens * random.pick({0, 1, 2, 3, 8});
-  return ScheduleAttr::get(target.getContext(), tokens, rows, keys, queries,
-                           split, prefetch, random.pick({1, 2}), pack, dot,
-                           /*warps=*/0, /*stages=*/0, /*warpsSplitQ=*/false,
-                           /*bulk=*/false);
+  return ScheduleAttr::of(target.getContext(), {.tokens = tokens,
+                                                .rows = rows,
+                                                .keys = keys,
+                                                .queries = queries,
+                                                .split = split,
+                                                .prefetch = prefetch,
+                                                .level = random.pick({1, 2}),
+                                                .pack = pack,
+                                                .dot = dot});
 }
 
 ScheduleAttr fuzz::drawWarpSchedule(const Kernel &kernel, TargetAttr target,
@@ -470,8 +475,13 @@ ScheduleAttr fuzz::drawWarpSchedule(const Kernel &kernel, TargetAttr target,
     tokens = dim > 128 ? 8 : random.pick({8, 16, 32});
   int64_t split =
       tokens * (warpsSplitQ ? 1 : warps) * random.pick({0, 0, 1, 1, 2, 3});
-  return ScheduleAttr::get(target.getContext(), tokens, rows, /*keys=*/1,
-                           /*queries=*/1024, split, /*prefetch=*/0, /*level=*/2,
-                           /*pack=*/false, dot, warps, stages, warpsSplitQ,
-                           bulk);
+  return ScheduleAttr::of(target.getContext(), {.tokens = tokens,
+                                                .rows = rows,
+                                                .queries = 1024,
+                                                .split = split,
+                                                .dot = dot,
+                                                .warps = warps,
+                                                .stages = stages,
+                                                .warpsSplitQ = warpsSplitQ,
+                                                .bulk = bulk});
 }
