@@ -392,6 +392,8 @@ void BoundCheck::judgeMean(int64_t row, const Weights &weights,
   int64_t dim = store.cache().getDimV();
   mlir::Type dtype = store.problem.dtype;
   double unit = dtype.isF32() ? 0x1p-24 : dtype.isF16() ? 0x1p-11 : 0x1p-8;
+  double sums =
+      4 * 0x1p-24 * (2 * std::sqrt(double(weights.tokens.size())) + 17);
   for (int64_t c = 0; c < dim && !weights.tokens.empty(); ++c) {
     double expected = mean.values[c];
     double found = element(dtype, output.o.data(), row * dim + c);
@@ -399,9 +401,9 @@ void BoundCheck::judgeMean(int64_t row, const Weights &weights,
     // well above, and what probabilities in fixed point lose is well below.
     double bound = unit * std::fabs(expected) + 0x1p-9 +
                    127 * std::expm1(2 * weights.error);
-    // Equal weights are 1; others are rounded.
+    // Equal weights are 1; others are rounded, and so are their sums (N2).
     if (store.hasWeights())
-      bound += 2 * unit * mean.sizes[c];
+      bound += (2 * unit + sums) * mean.sizes[c];
     if (!(std::fabs(found - expected) <= bound))
       return report.fail(
           "N5", llvm::formatv("{0}, o[{1}]: the mean over {2} tokens is {3}, "
