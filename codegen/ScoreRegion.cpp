@@ -1,6 +1,8 @@
 //===- ScoreRegion.cpp - a score's region inside a kernel -----------------===//
 #include "codegen/ScoreRegion.h"
 
+#include "dialect/KvcDialect.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -235,6 +237,12 @@ Value RegionEmitter::emitPlain(Operation &op) {
     return this->divide(divide);
   if (auto divide = dyn_cast<arith::FloorDivSIOp>(op))
     return floorDiv(at(divide.getLhs()), integerOf(divide.getRhs()));
+  if (auto given = dyn_cast<kvc::ConstantOp>(op)) {
+    // Lanes of rows and tokens that are not there may have any index.
+    Value last = i32(int64_t(given.getSize()) - 1, like);
+    Value index = make<arith::MinUIOp>(at(given.getIndex()), last);
+    return functions.element(given.getName(), index);
+  }
   if (isa<math::MathDialect>(op.getDialect()))
     return function(op, at(op.getOperand(0)));
   return clone(op);

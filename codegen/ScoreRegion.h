@@ -25,6 +25,8 @@ public:
   virtual mlir::Value exp2(mlir::Value x) = 0;
   virtual mlir::Value log2(mlir::Value x) = 0;
   virtual mlir::Value tanh(mlir::Value x) = 0;
+  /// Elements of a constant that the call gives, at `index`.
+  virtual mlir::Value element(llvm::StringRef constant, mlir::Value index) = 0;
 };
 
 /// Inputs of a region: those that it is not told are null. All are scalars, or

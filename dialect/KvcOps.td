@@ -107,6 +107,17 @@ def Kvc_AttendOp : Kvc_Op<"attend", [IsolatedFromAbove, Kvc_StoreUser]> {
   let hasVerifier = 1;
 }
 
+def Kvc_ConstantOp : Kvc_Op<"constant", [Pure]> {
+  let summary = "an element of a constant of the store that each call gives";
+  let description = [{
+    `size` floats, of which `index` is one: `%x = kvc.constant "sinks"[%h] of 64`.
+    In a score's region only.
+  }];
+  let arguments = (ins StrAttr:$name, I32:$index, Kvc_Count:$size);
+  let results = (outs F32:$result);
+  let assemblyFormat = "$name `[` $index `]` `of` $size attr-dict";
+}
+
 def Kvc_ScoreYieldOp : Kvc_Op<"yield", [Pure, Terminator]> {
   let summary = "the result of a score's region";
   let arguments = (ins AnyTypeOf<[F32, I1]>:$result);

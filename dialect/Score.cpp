@@ -66,7 +66,8 @@ static bool isScoreOp(Operation &op) {
              arith::FloorDivSIOp, arith::MaxSIOp, arith::MinSIOp, arith::CmpIOp,
              arith::AndIOp, arith::OrIOp, arith::XOrIOp, arith::SelectOp,
              arith::SIToFPOp, math::AbsFOp, math::ExpOp, math::Exp2Op,
-             math::LogOp, math::Log2Op, math::TanhOp, math::SqrtOp>(op);
+             math::LogOp, math::Log2Op, math::TanhOp, math::SqrtOp, ConstantOp>(
+      op);
 }
 
 static bool isScoreType(Type type) {

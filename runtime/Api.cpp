@@ -264,6 +264,9 @@ kvc_status kvc_program_get_store(const kvc_program *program, uint32_t store,
   out.plane_count = uint32_t(planes.size());
   out.plan_group = unwrap(program)->executable().planGroup(store);
   out.planes = planes.data();
+  const auto &constants = unwrap(program)->constants(store);
+  out.constants = constants.data();
+  out.constant_count = uint32_t(constants.size());
   return writeStruct(out, "kvc_store_info", info);
 } catch (...) {
   return caught();

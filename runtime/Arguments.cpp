@@ -77,6 +77,27 @@ static kvc_status checkPlanes(const StoreInfo &store, const kvc_plane *planes,
   return ok();
 }
 
+kvc_status kvc::rt::checkConstants(const StoreInfo &store,
+                                   const float *const *constants,
+                                   uint32_t count) {
+  if (count != store.constants.size())
+    return fail(KVC_INVALID_ARGUMENT, 119,
+                "`constant_count`: expected the %zu constants of `%s`, found "
+                "%u",
+                store.constants.size(), store.name.c_str(), count);
+  if (count && !constants)
+    return fail(KVC_INVALID_ARGUMENT, 120,
+                "`constants`: expected an array, found null");
+  for (uint32_t i = 0; i < count; ++i)
+    if (!constants[i] || uintptr_t(constants[i]) % alignof(float))
+      return fail(
+          KVC_INVALID_ARGUMENT, 125,
+          "`constants[%u]` (`%s` of `%s`): expected %u floats, found %p", i,
+          store.constants[i].name.c_str(), store.name.c_str(),
+          store.constants[i].size, (const void *)constants[i]);
+  return ok();
+}
+
 /// A contiguous store's capacity is known to the caller only.
 static kvc_status checkSlotTokens(const StoreInfo &store, int64_t slotTokens) {
   if (store.paged || (slotTokens >= 1 && slotTokens <= KVC_MAX_TOKENS))
@@ -255,6 +276,9 @@ kvc_status kvc::rt::checkAttend(const ModelInfo &model, const StoreInfo &store,
         !isOk(s))
       return s;
   if (kvc_status s = checkPlanes(store, args.planes, args.plane_count);
+      !isOk(s))
+    return s;
+  if (kvc_status s = checkConstants(store, args.constants, args.constant_count);
       !isOk(s))
     return s;
   if (!args.workspace || uintptr_t(args.workspace) % 64)

@@ -131,6 +131,9 @@ kvc_status Cache::initStores() {
     store.layout = layout;
     if (!store.placePlanes(arena))
       return noMemory("planes of layers");
+    if (!store.constants.allocate(layout.layers() *
+                                  layout.info->constants.size()))
+      return noMemory("constants of layers");
     if (!layout.paged())
       continue;
     size_t entries = size_t(options.max_sequences) * layout.tableWidth;

@@ -115,6 +115,9 @@ public:
                     const void *v);
   kvc_status attend(kvc_step step, uint32_t layer, const void *q, void *out,
                     float *lse);
+  /// Of a layer of the store, or KVC_ALL_LAYERS.
+  kvc_status setConstants(uint32_t store, uint32_t layer,
+                          const float *const *constants, uint32_t count);
   /// The caller vouches for the rows of a layer, or KVC_ALL_LAYERS.
   kvc_status markAppended(kvc_step step, uint32_t layer);
   /// `accepted` null: all.
@@ -138,14 +141,18 @@ private:
     StoreLayout layout;
     uint32_t plan = 0;           ///< index of the plan that it shares
     HostArray<kvc_plane> planes; ///< [layers][planes], what kernels are given
-    PagePool pool;               ///< paged
-    HostArray<int32_t> tables;   ///< paged: [max_sequences][tableWidth]
-    HostArray<uint8_t> marks;    ///< paged: [pages], of check()
+    HostArray<const float *> constants; ///< [layers][constants], null: not set
+    PagePool pool;                      ///< paged
+    HostArray<int32_t> tables;          ///< paged: [max_sequences][tableWidth]
+    HostArray<uint8_t> marks;           ///< paged: [pages], of check()
 
     const char *name() const { return layout.info->name.c_str(); }
     /// False if there is not enough memory.
     bool placePlanes(uint8_t *arena);
-    /// Of the `layer`-th of its layers.
+    /// Of the `layer`-th of its layers, as the next.
+    const float *const *constantsOf(uint32_t layer) const {
+      return constants.data() + layer * layout.info->constants.size();
+    }
     const kvc_plane *planesOf(uint32_t layer) const {
       return planes.data() + layer * layout.planeCount();
     }
@@ -182,6 +189,7 @@ private:
   void fillTable(Step &step, uint32_t store, uint32_t row,
                  const Remembered &kept);
   kvc_status checkLayer(uint32_t layer) const;
+  kvc_status checkConstantsOf(uint32_t layer) const;
   kvc_status begin(kvc_step step, uint32_t layer, bool pointers, bool reads);
   void finish(kvc_step step, const kvc_status &status,
               std::optional<uint32_t> wrote = std::nullopt);

@@ -69,6 +69,8 @@ kvc_status Cache::begin(kvc_step handle, uint32_t layer, bool pointers,
   if (reads && !steps[handle.slot].isWritten(layer))
     return fail(KVC_NOT_APPENDED, 544,
                 "the step's rows of layer %u are not appended", layer);
+  if (kvc_status s = reads ? checkConstantsOf(layer) : ok(); !isOk(s))
+    return s;
   steps[handle.slot].running += 1;
   return ok();
 }
@@ -189,6 +191,44 @@ kvc_status Cache::makePlan(Step &step, uint32_t index) {
   return status;
 }
 
+kvc_status Cache::setConstants(uint32_t store, uint32_t layer,
+                               const float *const *constants, uint32_t count) {
+  Guard guard(shared(stateLock));
+  if (kvc_status s = usable(); !isOk(s))
+    return s;
+  if (store >= stores.size())
+    return fail(KVC_INVALID_ARGUMENT, 546,
+                "`store`: expected below %zu, found %u", stores.size(), store);
+  Store &to = *stores[store];
+  const LayerTable::Entry *kept = program->layers().find(store, layer);
+  if (layer != KVC_ALL_LAYERS && !kept)
+    return fail(KVC_INVALID_ARGUMENT, 547,
+                "store %u of %zu does not cover layer %u", store, stores.size(),
+                layer);
+  if (kvc_status s = checkConstants(*to.layout.info, constants, count);
+      !isOk(s))
+    return s;
+  uint32_t first = kept ? kept->layer : 0;
+  uint32_t end = kept ? first + 1 : to.layout.layers();
+  for (uint32_t i = first; i < end; ++i)
+    std::copy_n(constants, count, to.constants.data() + i * count);
+  return ok();
+}
+
+/// The pointers of a layer's constants are all there, or none is.
+kvc_status Cache::checkConstantsOf(uint32_t layer) const {
+  for (LayerTable::Entry kept : program->layers().of(layer)) {
+    const Store &store = *stores[kept.store];
+    if (!store.layout.info->constants.empty() &&
+        !store.constantsOf(kept.layer)[0])
+      return fail(KVC_INVALID_ARGUMENT, 545,
+                  "the constants of `%s` are not set for layer %u: see "
+                  "kvc_cache_set_constants",
+                  store.name(), layer);
+  }
+  return ok();
+}
+
 kvc_status Cache::attend(kvc_step handle, uint32_t layer, const void *q,
                          void *out, float *lse) {
   if (kvc_status s = begin(handle, layer, q && out, /*reads=*/true); !isOk(s))
@@ -205,6 +245,9 @@ kvc_status Cache::attend(kvc_step handle, uint32_t layer, const void *q,
     args.out_row_stride = int64_t(model.qHeads * model.headDimV * element);
     args.lse = lse;
     args.lse_row_stride = int64_t(model.qHeads * sizeof(float));
+    args.constants = stores[kept.store]->constantsOf(kept.layer);
+    args.constant_count =
+        uint32_t(stores[kept.store]->layout.info->constants.size());
     Guard guard(shared(workspaceLock));
     uint32_t plan = stores[kept.store]->plan;
     status = makePlan(steps[handle.slot], plan);

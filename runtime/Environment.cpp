@@ -22,11 +22,11 @@ const WordSet &kvc::rt::appendWords() {
 }
 
 const WordSet &kvc::rt::attendWords() {
-  static const WordSet words =
-      setOf({Word::Q, Word::QRowStride, Word::Out, Word::OutRowStride,
-             Word::Lse, Word::LseRowStride, Word::Batch, Word::Rows, Word::CuQ,
-             Word::KvLen, Word::MaxKvLen, Word::Table, Word::TableStride,
-             Word::PlaneBase, Word::PlanePageStride, Word::PlaneHeadStride});
+  static const WordSet words = setOf(
+      {Word::Q, Word::QRowStride, Word::Out, Word::OutRowStride, Word::Lse,
+       Word::LseRowStride, Word::Batch, Word::Rows, Word::CuQ, Word::KvLen,
+       Word::MaxKvLen, Word::Table, Word::TableStride, Word::PlaneBase,
+       Word::PlanePageStride, Word::PlaneHeadStride, Word::ConstantValues});
   return words;
 }
 
@@ -62,6 +62,8 @@ Environment::Environment(const kvc_attend_args &args) : Environment() {
   set(Word::TableStride, args.table_stride);
   setBatch(args);
   setPlanes(args.planes, args.plane_count);
+  for (uint32_t i = 0; i < args.constant_count; ++i)
+    words[indexOf(Word::ConstantValues, i)] = uintptr_t(args.constants[i]);
 }
 
 Environment Environment::ofBatch(const kvc_attend_args &args) {
@@ -87,6 +89,16 @@ static uint32_t planeOf(const artifact::StoreInfo &store,
   return index;
 }
 
+/// Likewise.
+static uint32_t constantOf(const artifact::StoreInfo &store,
+                           const std::string &name) {
+  uint32_t index = 0;
+  while (index + 1 < store.constants.size() &&
+         name != store.constants[index].name)
+    ++index;
+  return index;
+}
+
 kvc_status KernelBlock::resolve(const artifact::KernelInfo &kernel,
                                 const artifact::StoreInfo &store,
                                 const WordSet &given, uint32_t attend,
@@ -103,6 +115,8 @@ kvc_status KernelBlock::resolve(const artifact::KernelInfo &kernel,
     uint32_t of = attend;
     if (word->scope == artifact::WordScope::Plane)
       of = planeOf(store, param.of);
+    else if (word->scope == artifact::WordScope::Constant)
+      of = constantOf(store, param.of);
     else if (word->scope == artifact::WordScope::Attend && !param.of.empty())
       of = artifact::attendOf(param.of).value_or(0);
     block.sources[param.offset / artifact::kWordBytes] =

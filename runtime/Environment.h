@@ -3,7 +3,8 @@
 // A call sets each of its words once, in an array that has a place for every
 // word that a kernel may ask for (lib/Artifact/Words.def):
 //
-//   words of the call | of plane 0, plane 1, ... | of attend kernel 0, 1, ...
+//   words of the call | of plane 0, 1, ... | of constant 0, 1, ... | of attend
+//   kernel 0, 1, ...
 //
 // Where the words of a kernel's block are in it is known when the kernel is
 // loaded, so that a launch is one loop of copies. Who sets which words is said
@@ -44,6 +45,7 @@ struct WordPlaces {
     using artifact::WordScope;
     for (auto [scope, most] : {std::pair{WordScope::Call, 1u},
                                {WordScope::Plane, artifact::kMaxPlanes},
+                               {WordScope::Constant, artifact::kMaxConstants},
                                {WordScope::Attend, artifact::kMaxAttends}}) {
       uint16_t next = size, step = 0;
       for (const artifact::WordInfo &word : artifact::kWords)

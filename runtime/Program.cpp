@@ -32,6 +32,9 @@ void Program::describePlanes() {
                                               : plane.tokenBytes;
       to.page_offset = plane.pageOffset;
     }
+    std::vector<kvc_constant_info> &constants = constantInfos.emplace_back();
+    for (const artifact::ConstantInfo &constant : store.constants)
+      constants.push_back({constant.name.c_str(), constant.size});
   }
 }
 

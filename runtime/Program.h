@@ -20,6 +20,9 @@ public:
 
   const artifact::Manifest &manifest() const { return info; }
   /// What users are told of a store's planes.
+  const std::vector<kvc_constant_info> &constants(uint32_t store) const {
+    return constantInfos[store];
+  }
   const std::vector<kvc_plane_info> &planes(uint32_t store) const {
     return planeInfos[store];
   }
@@ -46,7 +49,8 @@ private:
   Ref<Device> owner;
   artifact::Manifest info;
   LayerTable table;
-  std::vector<std::vector<kvc_plane_info>> planeInfos; ///< by store
+  std::vector<std::vector<kvc_plane_info>> planeInfos;       ///< by store
+  std::vector<std::vector<kvc_constant_info>> constantInfos; ///< likewise
   std::unique_ptr<Executable> kernels; ///< before its device dies
 };
 

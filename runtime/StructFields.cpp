@@ -45,7 +45,8 @@ FIELDS(kvc_model_info, FIELD(size), FIELD(layers), FIELD(q_heads),
 FIELDS(kvc_store_info, FIELD(size), FIELD(name), FIELD(layers),
        FIELD(layer_count), FIELD(head_begin), FIELD(head_end),
        FIELD(page_tokens), FIELD(page_bytes), FIELD(plane_count),
-       FIELD(plan_group), FIELD(planes))
+       FIELD(plan_group), FIELD(planes), FIELD(constant_count),
+       FIELD(constants))
 FIELDS(kvc_append_args, FIELD(size), FIELD(rows), FIELD(k), FIELD(k_row_stride),
        FIELD(v), FIELD(v_row_stride), FIELD(slot), FIELD(slot_tokens),
        FIELD(page_count), FIELD(planes), FIELD(plane_count), FIELD(stream))
@@ -55,7 +56,8 @@ FIELDS(kvc_attend_args, FIELD(size), FIELD(batch), FIELD(q),
        FIELD(table_stride), FIELD(page_count), FIELD(slot_tokens),
        FIELD(workspace), FIELD(workspace_bytes), FIELD(planes),
        FIELD(plane_count), FIELD(stream), FIELD(rows), FIELD(max_queries),
-       FIELD(max_kv_len), FIELD(max_kv_tokens), FIELD(plan))
+       FIELD(max_kv_len), FIELD(max_kv_tokens), FIELD(plan),
+       FIELD(constant_count), FIELD(constants))
 FIELDS(kvc_cache_options, FIELD(size), FIELD(arena), FIELD(arena_bytes),
        FIELD(max_sequences), FIELD(max_batch), FIELD(max_step_tokens),
        FIELD(max_tokens_per_seq), FIELD(flags), FIELD(stream))

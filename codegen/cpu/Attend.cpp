@@ -427,13 +427,13 @@ ScoreInputs AttendKernel::scoreInputs(Value tokens, Value rows) {
 }
 
 Value AttendKernel::logits(Value x, tile::LogitsOp op, ScoreInputs at) {
-  KitFunctions functions(kit);
+  KitFunctions functions(k);
   at.score = x;
   return emitScoreRegion(kit.b, kit.loc, op.getLogits(), at, functions);
 }
 
 Value AttendKernel::mask(Value x, tile::MaskOp op, const ScoreInputs &at) {
-  KitFunctions functions(kit);
+  KitFunctions functions(k);
   Value seen = shownByRead(at.token, at.query);
   if (!op.getVisible().empty())
     seen = kit.both(

@@ -3,31 +3,24 @@
 #define KVC_CODEGEN_CPU_KITFUNCTIONS_H
 
 #include "codegen/ScoreRegion.h"
-#include "codegen/cpu/Kit.h"
-
-#include "mlir/Dialect/Math/IR/Math.h"
+#include "codegen/cpu/Kernel.h"
 
 namespace kvc::cpu {
 
 /// Functions of scores on vectors, by the kit or as polynomials.
 class KitFunctions : public ScoreFunctions {
 public:
-  explicit KitFunctions(Kit &kit) : kit(kit) {}
+  explicit KitFunctions(Kernel &kernel) : k(kernel), kit(kernel.kit) {}
   /// The kit's exp2 takes what a softmax gives it, little above 0: half of x,
   /// cut where the result is 0 or infinite anyway, squared.
-  mlir::Value exp2(mlir::Value x) override {
-    auto f = [&](double value) { return kit.constant(value, x.getType()); };
-    mlir::Value cut = mlir::arith::MinimumFOp::create(
-        kit.b, kit.loc, kit.fmaxKeepNaN(f(-300), x), f(260));
-    mlir::Value root = kit.exp2(kit.fmul(cut, f(0.5)));
-    return kit.fmul(root, root);
-  }
-  mlir::Value log2(mlir::Value x) override {
-    return mlir::math::Log2Op::create(kit.b, kit.loc, x);
-  }
+  mlir::Value exp2(mlir::Value x) override;
+  mlir::Value log2(mlir::Value x) override;
   mlir::Value tanh(mlir::Value x) override { return kit.tanh(x); }
+  /// Lane by lane: an index is a head, mostly, and all loads leave the loop.
+  mlir::Value element(llvm::StringRef constant, mlir::Value index) override;
 
 private:
+  Kernel &k;
   Kit &kit;
 };
 

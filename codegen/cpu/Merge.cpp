@@ -75,7 +75,7 @@ Value MergeKernel::sinkOf(Value row) {
   ScoreInputs inputs;
   inputs.qHead = kit.splatI32(qHead(row), 1);
   inputs.kvHead = kit.splatI32(kvHead(), 1);
-  KitFunctions functions(kit);
+  KitFunctions functions(k);
   return emitScoreRegion(kit.b, kit.loc, graph.init.getSink(), inputs,
                          functions);
 }

@@ -402,7 +402,7 @@ Value AttendKernel::visible(Value token, const RowPlace &row) {
   Value seen = shownByRead(token, row.position);
   if (!hasVisible())
     return seen;
-  KitFunctions functions(kit);
+  KitFunctions functions(k);
   return kit.and_(seen,
                   emitScoreRegion(kit.b, kit.kernel, body.mask.getVisible(),
                                   inputs(token, row), functions));
@@ -628,7 +628,7 @@ Value AttendKernel::transform(Value score, Value tokenScale, Value token,
     Value x = kit.fmul(score, kit.f32(body.scale));
     return tokenScale ? kit.fmul(x, tokenScale) : x;
   }
-  KitFunctions functions(kit, near);
+  KitFunctions functions(k, near);
   ScoreInputs at = inputs(token, row);
   at.score = tokenScale ? kit.fmul(score, tokenScale) : score;
   at.scale = body.scale;

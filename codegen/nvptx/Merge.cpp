@@ -234,7 +234,7 @@ Value kvc::nvptx::emitSink(Kernel &kernel, const tile::MergeGraph &graph,
   ScoreInputs inputs;
   inputs.qHead = kit.add(qHead, kernel.firstQueryHead());
   inputs.kvHead = kit.div(inputs.qHead, kernel.group());
-  KitFunctions functions(kit);
+  KitFunctions functions(kernel);
   return emitScoreRegion(kit.b, kit.kernel, sink, inputs, functions);
 }
 

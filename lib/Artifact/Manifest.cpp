@@ -57,6 +57,13 @@ JsonValue kvc::artifact::toJson(const StoreInfo &store) {
                            {{"sink", store.sink}, {"recent", store.recent}}));
   if (!store.attend.empty())
     json.add("attend", store.attend);
+  if (!store.constants.empty()) {
+    JsonValue constants = JsonValue::array();
+    for (const ConstantInfo &constant : store.constants)
+      constants.values.push_back(JsonValue::object(
+          {{"name", constant.name}, {"size", constant.size}}));
+    json.add("constants", std::move(constants));
+  }
   return json;
 }
 
@@ -159,6 +166,7 @@ std::string kvc::artifact::write(const Manifest &manifest) {
 static constexpr uint32_t kMaxHeads = 4096, kMaxDim = 4096;
 /// As long as a spec may be.
 static constexpr size_t kMaxAttend = 1 << 20;
+static constexpr uint32_t kMaxConstantSize = 1 << 16;
 static constexpr uint32_t kMaxTokens = INT32_MAX; ///< kernels count in int32
 static constexpr uint32_t kMaxTile = 4096;
 static constexpr uint64_t kMaxScratch = 1u << 30;
@@ -222,6 +230,12 @@ static StoreInfo readStore(const JsonNode &node) {
     store.planes.push_back(readPlane(plane));
   if (node.has("attend"))
     store.attend = node.get("attend").text(kMaxAttend);
+  if (node.has("constants"))
+    for (const JsonNode &constant :
+         node.get("constants").items(1, kMaxConstants))
+      store.constants.push_back(
+          {constant.get("name").word(1, 64, kNameChars),
+           constant.get("size").integer32(1, kMaxConstantSize)});
   store.window = node.has("window");
   if (store.window) {
     JsonNode window = node.get("window");

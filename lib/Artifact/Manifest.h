@@ -38,6 +38,13 @@ struct PlaneInfo {
   bool operator==(const PlaneInfo &) const = default;
 };
 
+/// A constant of a store's expressions that each call gives.
+struct ConstantInfo {
+  std::string name;
+  uint32_t size = 0; ///< floats
+  bool operator==(const ConstantInfo &) const = default;
+};
+
 struct StoreInfo {
   std::string name;
   std::vector<uint32_t> layers;        ///< ascending, each once
@@ -52,6 +59,7 @@ struct StoreInfo {
   /// What is compiled into the store's attention: the canonical JSON text of
   /// its `attend`, "" if it has none.
   std::string attend;
+  std::vector<ConstantInfo> constants; ///< by name
   bool operator==(const StoreInfo &) const = default;
 };
 

@@ -147,6 +147,12 @@ static std::string checkStore(const ModelInfo &model, const StoreInfo &store,
   if (store.pageBytes % kPlaneAlignment)
     return expected(at + "/page_bytes", "a multiple of ", kPlaneAlignment,
                     store.pageBytes);
+  for (size_t i = 1; i < store.constants.size(); ++i)
+    if (store.constants[i].name <= store.constants[i - 1].name)
+      return at + "/constants/" + std::to_string(i) +
+             "/name: expected constants by name, each once, found `" +
+             store.constants[i].name + "` after `" +
+             store.constants[i - 1].name + "`";
   return checkPlanes(model, store, at);
 }
 
@@ -226,6 +232,12 @@ static std::string checkWord(const WordsOf &of, const KernelInfo &kernel,
       if (param.of == plane.stream + "." + plane.role)
         return "";
     return wrongOf(at, "a plane of `" + of.store.name + "`", param);
+  }
+  if (word->scope == WordScope::Constant) {
+    for (const ConstantInfo &constant : of.store.constants)
+      if (param.of == constant.name)
+        return "";
+    return wrongOf(at, "a constant of `" + of.store.name + "`", param);
   }
   // What a call has once, and what an attend kernel has of its own.
   if (word->scope == WordScope::Call || kernel.kind == "attend")

@@ -45,6 +45,8 @@ inline constexpr uint32_t kMaxParamBytes = 4096;
 /// Of a store: what a launch makes room for, however many words its kernels
 /// ask for.
 inline constexpr uint32_t kMaxPlanes = 64;
+/// Constants of a store that each call gives.
+inline constexpr uint32_t kMaxConstants = 16;
 /// Attend kernels of a store for a target.
 inline constexpr uint32_t kMaxAttends = 16;
 
@@ -53,17 +55,18 @@ struct ParamInfo {
   uint32_t offset = 0; ///< bytes from the block's first
   std::string what;    ///< a word of Words.def
   /// "" if the call has one such word. Otherwise a plane of the store, STREAM
-  /// "." ROLE ("K.codes"), or the N-th of its attend kernels in order of their
-  /// minQueries ("attend.0").
+  /// "." ROLE ("K.codes"), a constant of it by its name ("sinks"), or the N-th
+  /// of its attend kernels in order of their minQueries ("attend.0").
   std::string of;
   bool operator==(const ParamInfo &) const = default;
 };
 
 /// What a word is one of.
 enum class WordScope : uint8_t {
-  Call,   ///< the call has one
-  Plane,  ///< each plane of the store has one
-  Attend, ///< each attend kernel of the store has one
+  Call,     ///< the call has one
+  Plane,    ///< each plane of the store has one
+  Constant, ///< each constant of the store that calls give has one
+  Attend,   ///< each attend kernel of the store has one
 };
 
 enum class Word : uint8_t {

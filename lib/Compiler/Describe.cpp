@@ -64,6 +64,11 @@ static artifact::StoreInfo describeStore(StoreOp op) {
   }
   if (auto attend = op->getAttrOfType<StringAttr>(kAttendAttr))
     info.attend = attend.str();
+  if (auto constants = op->getAttrOfType<DictionaryAttr>(kConstantsAttr))
+    for (NamedAttribute constant : constants)
+      info.constants.push_back(
+          {constant.getName().str(),
+           uint32_t(cast<IntegerAttr>(constant.getValue()).getInt())});
   info.window = !op.read().isAll();
   if (info.window) {
     info.sink = op.read().getSinkTokens();

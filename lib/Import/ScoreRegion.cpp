@@ -95,6 +95,9 @@ Value RegionBuilder::element(const Expr &expr) {
   if (expr.operands.empty())
     return f32(expr.values.front());
   const Expr &index = expr.operands.front();
+  if (expr.given)
+    return kvc::ConstantOp::create(b, loc, b.getF32Type(), expr.constant,
+                                   build(index), int64_t(expr.given));
   SmallVector<Value> values;
   for (int64_t i = index.low; i <= index.high; ++i)
     values.push_back(f32(expr.values[size_t(i)]));

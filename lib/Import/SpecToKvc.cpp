@@ -150,6 +150,13 @@ void Importer::importStore(const spec::Store &store) {
                       model.qHeads, read(store.read), cache);
   if (std::string attend = spec::canonicalText(store.attend); !attend.empty())
     op->setAttr(kAttendAttr, b.getStringAttr(attend));
+  SmallVector<NamedAttribute> given;
+  for (const spec::Constant &constant : store.attend.constants)
+    if (constant.given)
+      given.push_back(
+          b.getNamedAttr(constant.name, b.getI64IntegerAttr(constant.given)));
+  if (!given.empty())
+    op->setAttr(kConstantsAttr, b.getDictionaryAttr(given));
   importAppend(store, cache);
   importAttend(store, cache);
 }

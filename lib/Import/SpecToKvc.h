@@ -16,6 +16,8 @@ namespace kvc {
 
 /// Of a kvc.store: the canonical JSON text of its `attend`, if it has one.
 inline constexpr llvm::StringLiteral kAttendAttr = "attend";
+/// On a kvc.store, the constants that each call gives: {sinks = 64 : i64}.
+inline constexpr llvm::StringLiteral kConstantsAttr = "constants";
 
 /// Builds the module of `spec`: attribute `kvc.spec` holds its name, and for
 /// every store there are

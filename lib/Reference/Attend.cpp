@@ -12,7 +12,8 @@ static constexpr double kInf = std::numeric_limits<double>::infinity();
 /// dequantized row, few enough that their scores stay in the cache of the CPU.
 static constexpr int64_t kRowBlock = 32;
 
-AttendProblem AttendProblem::of(AttendOp op) {
+AttendProblem AttendProblem::of(AttendOp op,
+                                std::shared_ptr<const GivenConstants> given) {
   auto store = mlir::SymbolTable::lookupNearestSymbolFrom<StoreOp>(
       op, op.getStoreAttr());
   AttendProblem problem;
@@ -23,9 +24,9 @@ AttendProblem AttendProblem::of(AttendOp op) {
   problem.group = store.getGroup();
   problem.qHeads = store.getQHeads();
   problem.scale = op.getScale().convertToDouble();
-  problem.logits = ScoreProgram(op.getLogits());
-  problem.shown = ScoreProgram(op.getVisible());
-  problem.sinks = ScoreProgram(op.getSink());
+  problem.logits = ScoreProgram(op.getLogits(), given);
+  problem.shown = ScoreProgram(op.getVisible(), given);
+  problem.sinks = ScoreProgram(op.getSink(), given);
   problem.splitTokens = op.getSplits();
   problem.sink = store.read().getSinkTokens();
   problem.recent = store.read().getRecentTokens();

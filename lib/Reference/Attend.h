@@ -26,7 +26,9 @@ struct AttendProblem {
   std::optional<int64_t> splitTokens;   ///< tokens per split
   int64_t sink = 0, recent = INT64_MAX; ///< the read rule
 
-  static AttendProblem of(AttendOp op);
+  /// `given` has the constants that a call gives, if any.
+  static AttendProblem
+  of(AttendOp op, std::shared_ptr<const GivenConstants> given = nullptr);
 
   /// Where a query at `position` and q head `qHead` meets `token`.
   ScorePlace place(int64_t position, int64_t qHead, int64_t token) const {

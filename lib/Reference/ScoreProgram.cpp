@@ -1,5 +1,6 @@
 //===- ScoreProgram.cpp - a score's region, run on the host ---------------===//
 #include "lib/Reference/ScoreProgram.h"
+#include "dialect/KvcDialect.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -17,6 +18,7 @@ namespace {
 
 enum Opcode : unsigned {
   Constant,
+  Element,
   Add,
   Sub,
   Mul,
@@ -106,6 +108,7 @@ Opcode compareOf(arith::CmpFPredicate predicate) {
 Opcode opOf(Operation &op) {
   return llvm::TypeSwitch<Operation *, Opcode>(&op)
       .Case([](arith::ConstantOp) { return Constant; })
+      .Case([](kvc::ConstantOp) { return Element; })
       .Case([](arith::AddFOp) { return Add; })
       .Case([](arith::SubFOp) { return Sub; })
       .Case([](arith::MulFOp) { return Mul; })
@@ -303,12 +306,16 @@ void limit(Approx &number) {
     number.error = std::numeric_limits<double>::infinity();
 }
 
+double indexOf(double number) { return number; }
+double indexOf(const Approx &number) { return number.value; }
 void set(double &number, double value) { number = value; }
 void set(Approx &number, double value) { number = {value, 0}; }
 
 } // namespace
 
-ScoreProgram::ScoreProgram(Region &region) {
+ScoreProgram::ScoreProgram(Region &region,
+                           std::shared_ptr<const GivenConstants> constants)
+    : given(std::move(constants)) {
   if (region.empty())
     return;
   llvm::DenseMap<mlir::Value, unsigned> index;
@@ -321,6 +328,10 @@ ScoreProgram::ScoreProgram(Region &region) {
       step.operands[i] = index.at(operand);
     if (auto constant = dyn_cast<arith::ConstantOp>(op))
       step.constant = constantOf(constant);
+    auto element = dyn_cast<kvc::ConstantOp>(op);
+    if (element && given)
+      if (auto found = given->find(element.getName()); found != given->end())
+        step.elements = &found->second;
     index[op.getResult(0)] = kScoreInputs + unsigned(steps.size());
     steps.push_back(step);
   }
@@ -328,6 +339,11 @@ ScoreProgram::ScoreProgram(Region &region) {
   // `s` alone is a region of no steps, and not an empty one.
   if (steps.empty())
     steps.push_back({});
+}
+
+static double elementOf(const std::vector<float> *elements, double index) {
+  bool isThere = elements && index >= 0 && index < double(elements->size());
+  return isThere ? double((*elements)[size_t(index)]) : NAN;
 }
 
 /// `finish` takes a step's op and result, and may change the result.
@@ -350,6 +366,8 @@ Number ScoreProgram::run(Number score, const ScorePlace &place,
     Opcode op = Opcode(step.op);
     if (op == Constant)
       set(*next, step.constant);
+    else if (op == Element)
+      set(*next, elementOf(step.elements, indexOf(operand(0))));
     else if (op == Select)
       *next = choose(operand(0), operand(1), operand(2));
     else if (op == Neg || (op >= ToFloat && op <= Sqrt))

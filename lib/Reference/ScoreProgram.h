@@ -12,6 +12,9 @@
 
 #include "llvm/ADT/STLFunctionalExtras.h"
 
+#include <map>
+#include <memory>
+#include <string>
 #include <vector>
 
 namespace kvc::reference {
@@ -27,12 +30,18 @@ struct ScorePlace {
   int64_t qHead = 0, kvHead = 0; ///< of the model
 };
 
+/// The values of constants that a call gives, by name.
+using GivenConstants = std::map<std::string, std::vector<float>, std::less<>>;
+
 /// A region, flattened once and run many times. Empty: a logit is its score,
 /// every token is visible.
 class ScoreProgram {
 public:
   ScoreProgram() = default;
-  explicit ScoreProgram(mlir::Region &region);
+  /// `given` has the constants of the region, if it has any; without them they
+  /// are NaN.
+  explicit ScoreProgram(mlir::Region &region,
+                        std::shared_ptr<const GivenConstants> given = nullptr);
 
   bool isEmpty() const { return steps.empty(); }
   /// The logit of `score` at `place`.
@@ -54,10 +63,12 @@ private:
     unsigned op = 0;
     unsigned operands[3] = {};
     double constant = 0;
+    const std::vector<float> *elements = nullptr; ///< of `given`
   };
   template <typename Number, typename Finish>
   Number run(Number score, const ScorePlace &place, Finish finish) const;
 
+  std::shared_ptr<const GivenConstants> given;
   std::vector<Step> steps; ///< behind the inputs
   unsigned result = 0;
 };

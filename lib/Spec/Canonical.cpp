@@ -35,8 +35,9 @@ static json toJson(const Read &read) {
 static json toJson(const Attend &attend) {
   json object = json::object(), constants = json::object();
   for (const Constant &constant : attend.constants)
-    constants[constant.name] =
-        constant.scalar ? json(constant.values.front()) : json(constant.values);
+    constants[constant.name] = constant.given ? json{{"size", constant.given}}
+                               : constant.scalar ? json(constant.values.front())
+                                                 : json(constant.values);
   if (!constants.empty())
     object["constants"] = std::move(constants);
   if (attend.logits)

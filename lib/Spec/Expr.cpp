@@ -416,6 +416,7 @@ Parser::Result Parser::parseConstant(const Constant &constant, size_t begin) {
   element.op = ExprOp::Element;
   element.constant = constant.name;
   element.values = constant.values;
+  element.given = constant.given;
   element.span = {uint32_t(begin), uint32_t(at)};
   if (constant.scalar)
     return element;
@@ -427,7 +428,7 @@ Parser::Result Parser::parseConstant(const Constant &constant, size_t begin) {
   if (!consume("]"))
     return unexpected("`]`");
   element.span.end = uint32_t(at);
-  int64_t size = int64_t(constant.values.size());
+  int64_t size = int64_t(constant.size());
   if (index->type != ExprType::Int) {
     error("E-EXPR-TYPE", index->span,
           "an index is an integer, but " + described(*index));
@@ -442,7 +443,8 @@ Parser::Result Parser::parseConstant(const Constant &constant, size_t begin) {
     Context::addNote(diagnostic, constant.loc, "the constant is here");
     return std::nullopt;
   }
-  if (!takeValues(*index))
+  // What a call gives is loaded and not picked.
+  if (!constant.given && !takeValues(*index))
     return std::nullopt;
   element.operands.push_back(std::move(*index));
   return element;

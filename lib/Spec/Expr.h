@@ -83,9 +83,11 @@ struct Expr {
   ExprOp op = ExprOp::Literal;
   ExprType type = ExprType::Float;
   double number = 0; ///< of a literal; a boolean is 0 or 1
-  /// Of an element: the constant's name and its values.
+  /// Of an element: the constant's name, and its values or, if each call gives
+  /// them, how many there are.
   std::string constant;
   std::vector<double> values;
+  unsigned given = 0;
   std::vector<Expr> operands;
   /// Int: what it may be, for all positions and heads. Within 32 bits.
   int64_t low = 0, high = 0;
@@ -99,12 +101,16 @@ struct Expr {
   std::string text() const;
 };
 
-/// A named value of `attend.constants`: a float, or a row of them.
+/// A named value of `attend.constants`: a float, or a row of them, or a row
+/// that each call gives.
 struct Constant {
   std::string name;
   std::vector<double> values;
   bool scalar = false; ///< written without an index
   SourceLoc loc;
+  unsigned given = 0; ///< values that a call gives; 0: they are in the spec
+
+  size_t size() const { return given ? given : values.size(); }
 };
 
 /// What the names in an expression may be.

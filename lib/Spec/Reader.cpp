@@ -46,6 +46,8 @@ static constexpr unsigned kMaxTokens = INT32_MAX;
 static constexpr double kMinScale = 1e-6, kMaxScale = 1e6;
 static constexpr double kMaxFloat = 3.4e38;
 static constexpr unsigned kMaxConstant = 1024;
+/// Values of a constant that a call gives, and how many such constants.
+static constexpr unsigned kMaxGiven = 65536, kMostGiven = 16;
 
 namespace {
 
@@ -464,14 +466,21 @@ void Reader::readConstant(const Node &node, Constant &constant) {
     if (auto number = readNumber(context, value, -kMaxFloat, kMaxFloat))
       constant.values.push_back(*number);
   };
+  if (node.kind == Node::Kind::Object) {
+    Fields fields(context, node, {"size"});
+    readInto(constant.given, fields.require("size", "{\"size\": 64}"), 1,
+             kMaxGiven);
+    return;
+  }
   constant.scalar = node.kind != Node::Kind::Array;
   if (constant.scalar)
     return add(node);
   size_t count = node.children.size();
   if (count < 1 || count > kMaxConstant) {
     context.error("E-TYPE", at(node),
-                  "a constant is a number or an array of 1 to " +
-                      std::to_string(kMaxConstant) + " numbers");
+                  "a constant is a number, an array of 1 to " +
+                      std::to_string(kMaxConstant) +
+                      " numbers, or the `size` of one that each call gives");
     return;
   }
   for (const Node *child : node.children)
@@ -499,6 +508,13 @@ void Reader::readConstants(const Node &node, std::vector<Constant> &constants) {
     readConstant(*child, constant);
     constants.push_back(std::move(constant));
   }
+  auto given = llvm::count_if(
+      constants, [](const Constant &constant) { return constant.given != 0; });
+  if (given > int64_t(kMostGiven))
+    context.error("E-RANGE", at(node),
+                  "expected at most " + std::to_string(kMostGiven) +
+                      " constants that each call gives, found " +
+                      std::to_string(given));
 }
 
 void Reader::readAttend(const Node &node, Attend &attend) {

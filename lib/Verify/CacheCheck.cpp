@@ -66,6 +66,12 @@ std::unique_ptr<ArenaCache> ArenaCache::create(const CompiledSpec &compiledSpec,
                            &made->cache),
           "kvc_cache_create", report))
     return nullptr;
+  for (const CompiledStore &store : compiledSpec.stores)
+    if (!ok(kvc_cache_set_constants(made->cache, store.index, KVC_ALL_LAYERS,
+                                    store.constants.data(),
+                                    uint32_t(store.constants.size())),
+            "kvc_cache_set_constants", report))
+      return nullptr;
   return made;
 }
 
@@ -332,6 +338,8 @@ bool CacheCheck::runLayer(const Step &step, size_t layer) {
     lent.read(input->data(), input->size());
   lent.write(o.data(), o.size());
   lent.write(lse.data(), lse.size() * 4);
+  for (const CompiledStore &store : compiledSpec.stores)
+    lent.readConstants(store);
   if (!ArenaCache::ok(kvc_cache_append(cache->cache, step.handle, layers[layer],
                                        kBits.data(), vBits.data()),
                       "kvc_cache_append", report) ||

@@ -5,6 +5,7 @@
 #include "lib/Import/SpecToKvc.h"
 #include "lib/Spec/Canonical.h"
 #include "lib/Support/Words.h"
+#include "lib/Verify/Random.h"
 #include "passes/Passes.h"
 
 #include "mlir/Pass/PassManager.h"
@@ -17,6 +18,11 @@
 
 using namespace kvc;
 using namespace kvc::verify;
+
+void Lent::readConstants(const CompiledStore &store) {
+  for (const auto &[name, values] : *store.given)
+    read(values.data(), values.size() * sizeof(float));
+}
 
 bool verify::isEmulatedGpu(llvm::StringRef target) {
   return target.starts_with("sim:sm_");
@@ -219,6 +225,19 @@ static std::string compareGeometry(const CompiledStore &store,
   return "";
 }
 
+/// Values of the constants that calls give, which differ from element to
+/// element.
+static std::shared_ptr<const reference::GivenConstants>
+drawConstants(const spec::Attend &attend) {
+  auto given = std::make_shared<reference::GivenConstants>();
+  for (const spec::Constant &constant : attend.constants) {
+    Random random(1, constant.given, 'C');
+    for (unsigned i = 0; i < constant.given; ++i)
+      (*given)[constant.name].push_back(float(random.range(-64, 96)) / 32);
+  }
+  return given;
+}
+
 bool CompiledSpec::describe(const artifact::Manifest &manifest,
                             std::string &error) {
   uint32_t count = kvc_program_store_count(programs[0]);
@@ -229,7 +248,11 @@ bool CompiledSpec::describe(const artifact::Manifest &manifest,
     CompiledStore compiledSpec;
     compiledSpec.spec = &store;
     compiledSpec.emulated = emulators[0];
-    compiledSpec.problem = reference::AttendProblem::of(attend);
+    compiledSpec.given = drawConstants(store.attend);
+    for (const auto &[name, values] : *compiledSpec.given)
+      compiledSpec.constants.push_back(values.data());
+    compiledSpec.problem =
+        reference::AttendProblem::of(attend, compiledSpec.given);
     compiledSpec.softcap = spec.model.logitSoftcap;
     for (const artifact::StoreInfo &info : manifest.stores)
       if (info.name == store.name && info.window)

@@ -34,6 +34,8 @@ public:
 /// Whether `target` is an emulated GPU, and therefore slow.
 bool isEmulatedGpu(llvm::StringRef target);
 
+struct CompiledStore;
+
 /// Memory that kernels may touch, as long as this lives. Only emulated GPUs
 /// ask.
 class Lent {
@@ -48,6 +50,7 @@ public:
 
   void read(const void *base, size_t bytes) { lend(base, bytes, 0); }
   void write(void *base, size_t bytes) { lend(base, bytes, 1); }
+  void readConstants(const CompiledStore &store);
 
 private:
   void lend(const void *base, size_t bytes, int writable) {
@@ -76,6 +79,10 @@ struct CompiledStore {
     int64_t tokenStride = 0; ///< bytes
   };
   llvm::SmallVector<Plane, 4> planes;
+  /// What calls give the store's expressions, the same for all layers, and
+  /// where it is, in the program's order.
+  std::shared_ptr<const reference::GivenConstants> given;
+  llvm::SmallVector<const float *, 2> constants;
 
   /// An attend kernel, as the manifest has it.
   struct Variant {

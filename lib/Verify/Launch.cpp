@@ -127,6 +127,8 @@ kvc_status AttendCall::call(AttendMemory &memory) {
   llvm::SmallVector<kvc_plane, 4> planes = planesOf(memory.planes);
   args.planes = planes.data();
   args.plane_count = planes.size();
+  args.constants = store.constants.data();
+  args.constant_count = store.constants.size();
   args.rows = image.rows();
   for (const TestSequence *sequence : image.sequences)
     args.max_queries = std::max(args.max_queries, uint32_t(sequence->queries));
@@ -137,6 +139,7 @@ kvc_status AttendCall::call(AttendMemory &memory) {
   lent.read(memory.kvLen.data(), memory.kvLen.size() * 4);
   lent.read(memory.table.data(), memory.table.size() * 4);
   lent.read(image.arena.data(), image.arena.size());
+  lent.readConstants(store);
   lent.write(out.data(), out.size());
   if (args.lse)
     lent.write(lse.data(), lse.size());

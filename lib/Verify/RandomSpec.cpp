@@ -245,7 +245,9 @@ std::string Generator::sink(const spec::Model &model, spec::Attend &attend) {
   if (sinks.percent(20))
     return "g % 2 == 0 ? 0.5 : log(1.0 + h)";
   spec::Constant values{"sinks", {}, false, {}};
-  for (unsigned head = 0; head < model.qHeads; ++head)
+  if (sinks.percent(50))
+    values.given = model.qHeads;
+  for (unsigned head = 0; head < model.qHeads && !values.given; ++head)
     values.values.push_back(sinks.range(-64, 128) / 16.);
   attend.constants.push_back(values);
   return "sinks[h]";
@@ -256,9 +258,16 @@ void Generator::drawAttend(const spec::Model &model, spec::Attend &attend) {
     spec::Constant bias{"bias", {}, false, {}};
     for (unsigned head = 0; head < model.qHeads; ++head)
       bias.values.push_back(formulas.range(-40, 40) / 16.);
+    if (sinks.percent(40))
+      bias = {"bias", {}, false, {}, model.qHeads};
     attend.constants = {bias,
                         {"gain", {formulas.range(4, 24) / 16.}, true, {}}};
-    attend.logits = parse(logits(), model, attend, spec::ExprType::Float);
+    std::string text = logits();
+    if (sinks.percent(25)) { // a table of T5
+      attend.constants.push_back({"table", {}, false, {}, 32});
+      text = "(" + text + ") + table[max(0, min(p - t, 31))]";
+    }
+    attend.logits = parse(text, model, attend, spec::ExprType::Float);
   }
   if (formulas.percent(25))
     attend.visible = parse(visible(), model, attend, spec::ExprType::Bool);

@@ -196,6 +196,8 @@ bool Replay::runStep(kvc_cache *cache, kvc_seq seq, int64_t first,
       lent.read(input->data(), input->size());
     lent.write(output.o.data(), output.o.size());
     lent.write(output.lse.data(), output.lse.size() * 4);
+    for (const CompiledStore &store : compiledSpec.stores)
+      lent.readConstants(store);
     if (!ArenaCache::ok(
             kvc_cache_append(cache, handle, layer.layer, k.data(), v.data()),
             "kvc_cache_append", report) ||

@@ -147,6 +147,9 @@ void Case::placeRows() {
                            shape.context, &bytes)
           .code == KVC_OK)
     workspace.resize(bytes + 64);
+  for (const artifact::ConstantInfo &constant : store.constants)
+    zeros.resize(std::max<size_t>(zeros.size(), constant.size));
+  constants.assign(store.constants.size(), zeros.data());
 }
 
 /// Tokens that a query at `position` sees.
@@ -233,6 +236,8 @@ bool Case::attend() {
   args.workspace = std::align(64, 0, aligned, args.workspace_bytes);
   args.planes = planes.data();
   args.plane_count = uint32_t(planes.size());
+  args.constants = constants.data();
+  args.constant_count = uint32_t(constants.size());
   return kvc_attend(program, storeIndex, &args).code == KVC_OK;
 }
 

@@ -75,6 +75,8 @@ private:
   std::vector<size_t> offsets; ///< of their bases in a place
 
   std::vector<uint8_t> q, k, v, out, workspace;
+  std::vector<float> zeros; ///< of each constant that a call gives
+  std::vector<const float *> constants;
   std::vector<int32_t> cuQ, kvLen, table;
   std::vector<int64_t> slot;
   bool checked = false;

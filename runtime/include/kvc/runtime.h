@@ -37,8 +37,9 @@
  *   and q before these calls. q comes unscaled: kernels multiply logits by the
  *   model's softmax_scale.
  * - On a GPU, what holds rows, pages or a batch is device memory: every pointer
- *   in kvc_append_args and kvc_attend_args but `planes`, what kvc_cache_append
- * and kvc_cache_attend take, the arena, and what kvc_cache_view gives.
+ *   in kvc_append_args and kvc_attend_args but `planes` and `constants` (what
+ * that points at is), what kvc_cache_append and kvc_cache_attend take, what
+ * kvc_cache_set_constants points at, the arena, and what kvc_cache_view gives.
  * Requests, accepted counts, options and results of other calls are host
  * memory.
  * - kvc_device and kvc_program may be used from any thread. A kvc_cache is
@@ -261,6 +262,12 @@ typedef struct kvc_plane_info {
   uint64_t page_offset; /* of the plane in a page */
 } kvc_plane_info;
 
+/* A constant of a store's expressions that each call gives. */
+typedef struct kvc_constant_info {
+  const char *name; /* "sinks" */
+  uint32_t size;    /* floats */
+} kvc_constant_info;
+
 typedef struct kvc_store_info {
   size_t size;
   const char *name;
@@ -273,6 +280,8 @@ typedef struct kvc_store_info {
   uint32_t
       plan_group; /* stores of one group can share a plan (kvc_attend_plan) */
   const kvc_plane_info *planes; /* [plane_count]; live as long as the program */
+  uint32_t constant_count;
+  const kvc_constant_info *constants; /* [constant_count], by name; likewise */
 } kvc_store_info;
 
 /* An artifact is machine code: to load one from a stranger is to run his
@@ -374,6 +383,10 @@ typedef struct kvc_attend_args {
                              store with a window. */
   void *plan; /* GPU: what kvc_attend_plan made for this batch; null: the call
                  makes a plan of its own, in the workspace */
+  uint32_t constant_count;
+  /* [constant_count] in the order of kvc_store_info, each f32 [size], of the
+   * layer that is attended; on a GPU the arrays are device memory. */
+  const float *const *constants;
 } kvc_attend_args;
 
 /* Bytes of workspace that suffice for any kvc_attend of `store` with at most
@@ -535,6 +548,14 @@ KVC_API kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step,
 #define KVC_ALL_LAYERS UINT32_MAX
 KVC_API kvc_status kvc_cache_mark_appended(kvc_cache *cache, kvc_step step,
                                            uint32_t layer);
+/* The constants of a store's expressions that calls give, for one of its layers
+ * or KVC_ALL_LAYERS: [count] in the order of kvc_store_info. The array is
+ * copied; the floats stay the caller's, and are read by each attend that
+ * follows. */
+KVC_API kvc_status kvc_cache_set_constants(kvc_cache *cache, uint32_t store,
+                                           uint32_t layer,
+                                           const float *const *constants,
+                                           uint32_t count);
 /* Attends the step's rows over one layer. KVC_NOT_APPENDED if they are not
  * appended: their places hold what others left there. lse may be null.
  * Everything is dense: [rows][q_heads][dim]. A call that was captured in a

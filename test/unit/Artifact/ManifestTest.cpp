@@ -264,6 +264,9 @@ TEST(Manifest, RefusesBlocksThatDoNotAddUp) {
        "/kernels/2/params/0/of: `plane.base` is expected of a plane"},
       {"/kernels/2/params/2/of", "K.codes",
        "/kernels/2/params/2: `plane.base` is there twice"},
+      {"/kernels/2/params/1/what", "constant.values",
+       "/kernels/2/params/1/of: `constant.values` is expected of a constant of "
+       "`window`, found `K.codes`"},
   });
   // Kernel 1 plans for one attend kernel, which is kernel 2.
   std::vector<Change> changes = {
@@ -489,6 +492,25 @@ TEST(Manifest, GateComesBeforeTheParser) {
 }
 
 /// A valid store over `heads` heads whose geometry follows from random choices.
+TEST(Manifest, ConstantsOfAStoreAreByName) {
+  Manifest manifest = sampleManifest();
+  manifest.stores[0].constants = {{"age", 3}, {"sinks", 64}};
+  bindSymbols(manifest);
+  std::string error;
+  auto back = read(write(manifest), error);
+  ASSERT_TRUE(back) << error;
+  EXPECT_EQ(*back, manifest);
+  expectRefused(
+      {{"/stores/0/constants/0/size", 0, "/stores/0/constants/0/size"},
+       {"/stores/0/constants/0/size", 65537, "/stores/0/constants/0/size"},
+       {"/stores/0/constants/0/name", "a b", "/stores/0/constants/0/name"},
+       {"/stores/0/constants/1/name", "age",
+        "/stores/0/constants/1/name: expected constants by name, each once, "
+        "found `age` after `age`"},
+       {"/stores/0/constants", nlohmann::json::array(), "/stores/0/constants"}},
+      manifest);
+}
+
 static StoreInfo randomStore(const ModelInfo &model) {
   static const std::vector<std::pair<std::string, uint32_t>> types = {
       {"f32", 4}, {"f16", 2}, {"bf16", 2}, {"i8", 1}};
@@ -501,6 +523,9 @@ static StoreInfo randomStore(const ModelInfo &model) {
   if (store.window)
     store.sink = *rc::gen::inRange(0u, 1u << 31),
     store.recent = *rc::gen::inRange(1u, 1u << 31);
+  for (const char *name : {"age", "sinks"})
+    if (*rc::gen::arbitrary<bool>())
+      store.constants.push_back({name, *rc::gen::inRange(1u, 65537u)});
   auto add = [&](const char *stream, const char *role, uint32_t elements) {
     auto [type, size] = *rc::gen::elementOf(types);
     while (type == "i8" && std::string(role) == "scales")

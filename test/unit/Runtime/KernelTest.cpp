@@ -241,7 +241,7 @@ std::vector<WrongCase> wrongCases() {
          wrongTable[4 * 25 + 4] = 64;
          a.table = wrongTable;
        }},
-      {"kvc_attend_args: expected `size` to be 184, found 0",
+      {"kvc_attend_args: expected `size` to be 200, found 0",
        [](kvc_attend_args &a) { a.size = 0; }},
   };
 }

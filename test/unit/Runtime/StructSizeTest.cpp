@@ -78,11 +78,12 @@ TEST(StructSizes, EndWhereAFieldDoes) {
   expectSizes<kvc_model_info>(
       {"kvc_model_info", 56, with(steps(8, 56, 8), {12, 20, 28})});
   expectSizes<kvc_store_info>(
-      {"kvc_store_info", 64, with(steps(8, 64, 8), {28, 36, 52})});
+      {"kvc_store_info", 80, with(steps(8, 80, 8), {28, 36, 52, 68})});
   expectSizes<kvc_append_args>(
       {"kvc_append_args", 96, with(steps(8, 96, 8), {12, 84})});
   expectSizes<kvc_attend_args>(
-      {"kvc_attend_args", 184, with(steps(8, 184, 8), {12, 140, 156, 164})});
+      {"kvc_attend_args", 200,
+       with(steps(8, 200, 8), {12, 140, 156, 164, 188})});
   expectSizes<kvc_cache_options>(
       {"kvc_cache_options", 56, {8, 16, 24, 28, 32, 36, 40, 44, 48, 56}});
   expectSizes<kvc_batch_view>(
