@@ -238,7 +238,8 @@ Value RegionEmitter::emitPlain(Operation &op) {
   if (auto divide = dyn_cast<arith::FloorDivSIOp>(op))
     return floorDiv(at(divide.getLhs()), integerOf(divide.getRhs()));
   if (auto given = dyn_cast<kvc::ConstantOp>(op)) {
-    // Lanes of rows and tokens that are not there may have any index.
+    // Within the row for every position that a batch can have. A GPU's lengths
+    // nobody checks: wrong ones must not read what stands beside it.
     Value last = i32(int64_t(given.getSize()) - 1, like);
     Value index = make<arith::MinUIOp>(at(given.getIndex()), last);
     return functions.element(given.getName(), index);

@@ -88,8 +88,8 @@ def Kvc_AttendOp : Kvc_Op<"attend", [IsolatedFromAbove, Kvc_StoreUser]> {
     } : ...
     ```
 
-    Nothing visible: o = 0, and lse is the sink or -inf. lse is f32. With `splits` absent, `o` is
-    of q's dtype. With `splits n`, the tokens are cut at absolute multiples of n
+    Nothing visible: o = 0, and lse is the sink or -inf. lse is f32. With
+    `splits` absent, `o` is of q's dtype. With `splits n`, the tokens are cut at absolute multiples of n
     and the results are the f32 partial o and lse of every split, for `kvc.merge`.
   }];
   let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$q,

@@ -123,14 +123,21 @@ static constexpr StringLiteral
     kSinks = R"("constants": {"sinks": [1.5, 0.25]}, "sink": "sinks[h]")",
     kChunks = R"("visible": "p // 8192 == t // 8192")";
 static constexpr std::pair<StringLiteral, StringLiteral> kFormulas[] = {
-    {"alibi", kAlibi},           {"use_alibi", kAlibi},
-    {"alibi_slopes", kAlibi},    {"bias", kAlibi},
-    {"attn_bias", kAlibi},       {"logit_bias", kAlibi},
-    {"position_bias", kAlibi},   {"score_mod", kSoftcap},
-    {"mask_mod", kChunks},       {"block_mask", kChunks},
+    {"alibi", kAlibi},
+    {"use_alibi", kAlibi},
+    {"alibi_slopes", kAlibi},
+    {"bias", kAlibi},
+    {"attn_bias", kAlibi},
+    {"logit_bias", kAlibi},
+    {"position_bias", kAlibi},
+    {"score_mod", kSoftcap},
+    {"mask_mod", kChunks},
+    {"block_mask", kChunks},
     {"sinks", kSinks},
-    {"mask", kChunks},           {"attn_mask", kChunks},
-    {"attention_mask", kChunks}, {"attention_chunk_size", kChunks},
+    {"mask", kChunks},
+    {"attn_mask", kChunks},
+    {"attention_mask", kChunks},
+    {"attention_chunk_size", kChunks},
 };
 
 static bool isOneOf(ArrayRef<Word> words, StringRef text) {

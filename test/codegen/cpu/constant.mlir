@@ -1,5 +1,5 @@
-// An element of a constant that the call gives is a load, at an index within it
-// whatever the lane: rows that are not there may have any head.
+// An element of a constant that the call gives is a load, at an index that is
+// within it even where a batch's lengths are wrong.
 // RUN: kvc-opt %s | kvc-opt | FileCheck %s --check-prefix=IR
 // RUN: kvc-opt %s -kvc-lower-to-cpu=target=x86-64-v3 | FileCheck %s
 
