@@ -294,6 +294,11 @@ public:
   Status markAppended(kvc_step step, uint32_t layer = KVC_ALL_LAYERS) {
     return kvc_cache_mark_appended(get(), step, layer);
   }
+  Status setConstants(uint32_t store, uint32_t layer,
+                      std::span<const float *const> constants) {
+    return kvc_cache_set_constants(get(), store, layer, constants.data(),
+                                   uint32_t(constants.size()));
+  }
   Status attend(kvc_step step, uint32_t layer, const void *q, void *out,
                 float *lse = nullptr) {
     return kvc_cache_attend(get(), step, layer, q, out, lse);

@@ -39,6 +39,12 @@ TEST(Wrapper, RunsAStep) {
   options.max_tokens_per_seq = 32;
   auto cache = kvc::Cache::create(*program, options);
   ASSERT_TRUE(cache) << cache.status().text();
+  // The store has none.
+  EXPECT_TRUE(cache->setConstants(0, KVC_ALL_LAYERS, {}));
+  std::array<const float *, 1> one = {};
+  EXPECT_EQ(cache->setConstants(0, 0, one).text(),
+            "`constant_count`: expected the 0 constants of `" +
+                std::string(program->store(0)->name) + "`, found 1");
   kvc_seq sequence = *cache->open();
   std::array<kvc_slot_request, 1> requests = {{{sequence, 3}}};
   auto step = cache->reserve(requests);
