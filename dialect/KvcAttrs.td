@@ -28,6 +28,11 @@ def Kvc_StreamKind : I32EnumAttr<"StreamKind", "a cached tensor", [
 def Kvc_PagedAttr : Kvc_Attr<"Paged", "paged",
     [DeclareAttrInterfaceMethods<LayoutAttrInterface>]> {
   let summary = "pages of a fixed number of tokens, found through a table";
+  let description = [{
+    `#kvc.paged<16, HND>`: a page has the rows of 16 tokens (1 to 256) for all kv
+    heads of the store. The page table of a batch says which pages a sequence has.
+    `HND` keeps the tokens of a head together, `NHD` the heads of a token.
+  }];
   let parameters = (ins "int64_t":$tokens,
                         EnumParameter<Kvc_PageOrder>:$order);
   let assemblyFormat = "`<` $tokens `,` $order `>`";
@@ -37,6 +42,10 @@ def Kvc_PagedAttr : Kvc_Attr<"Paged", "paged",
 def Kvc_ContiguousAttr : Kvc_Attr<"Contiguous", "contiguous",
     [DeclareAttrInterfaceMethods<LayoutAttrInterface>]> {
   let summary = "each sequence's tokens in one piece";
+  let description = [{
+    `#kvc.contiguous<NHD>`: a sequence has a slot, whose capacity in tokens only
+    the runtime knows. The orders are those of `#kvc.paged`.
+  }];
   let parameters = (ins EnumParameter<Kvc_PageOrder>:$order);
   let assemblyFormat = "`<` $order `>`";
 }
@@ -57,13 +66,22 @@ def Kvc_SlidingWindowAttr : Kvc_Attr<"SlidingWindow", "sliding_window",
 def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
   let summary = "the facts of a machine that schedules depend on";
   let description = [{
-    Set on the module by a backend before planning, so that passes choose tiles
-    without knowing any backend. `lanes`: f32 per vector; `registers`: vector
-    registers; `dot`: types of codes for which it has products of pairs or quads
-    that are faster than f32 arithmetic; `matrix`: types of codes for which it
-    multiplies whole tiles in registers of their own, each code as a sum of bf16.
-    `shared`: bytes of memory that the warps of one work tile share, 0 where
-    there are no warps but a core with caches.
+    Set on the module, as `kvc.target`, by a backend before planning, so that
+    passes choose tiles without knowing any backend:
+
+    ```mlir
+    module attributes {kvc.target = #kvc.target<"name", lanes = 16,
+      registers = 32 dot = [bf16, i8]>} { ... }
+    ```
+
+    - `lanes`: f32 per vector
+    - `registers`: vector registers
+    - `dot`: types of codes for which it has products of pairs or quads that are
+      faster than f32 arithmetic
+    - `matrix`: types of codes for which it multiplies whole tiles in registers of
+      their own, each code as a sum of bf16
+    - `shared`: bytes of memory that the warps of one work tile share, 0 where
+      there are no warps but a core with caches
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$lanes,
                         "int64_t":$registers,
@@ -89,8 +107,10 @@ def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
 def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
   let summary = "every decision about a kernel that does not change its meaning";
   let description = [{
-    Written by `kvc-plan-schedule`, printed in the manifest, overridden by
-    `--schedule` or a tuner.
+    `#kvc.schedule<tokens = 64, rows = 3, split = 2048>`. Written by
+    `kvc-plan-schedule`, printed in the manifest, overridden by `--schedule` or a
+    tuner. A field that is left out has its default, and one that has it is not
+    printed. `kvc help schedule` lists the values that are legal.
 
     - `tokens`: cached tokens per tile
     - `rows`: query rows per register tile
@@ -107,9 +127,10 @@ def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
       (on warps) or to 15 bits of the largest (codes i8)
 
     Where a work tile is done by warps:
+
     - `tokens`: cached tokens that one warp takes per step; `rows`: query rows
       of a work tile; no `keys`, `prefetch`, `level`
-    - `warps`: that share a work tile's work; 0: no warps
+    - `warps`: how many share a work tile; 0: no warps
     - `stages`: steps whose tokens are in shared memory at a time
     - `warpsSplitQ`: each warp takes 16 of a work tile's rows and all take part in
       every step, rather than that each takes some of the tokens and all of the

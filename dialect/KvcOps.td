@@ -22,10 +22,14 @@ def Kvc_StoreOp : Kvc_Op<"store", [Symbol]> {
     kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9
       read(#kvc.read_all) : !kvc.cache<...>
     ```
-    `layers` are ascending: `0 to 30`, `0 to 41 step 2` or `[0, 5, 11]`. `of` is
-    the model's number of kv heads, `queries` its number of q heads. An attribute
-    `attend` is the user's text of what the store's attention does with scores: it
-    tells apart stores whose kernels differ by nothing else.
+    `layers` are ascending: `0 to 30` (without 30), `0 to 41 step 2` or
+    `[0, 5, 11]`. `heads` are the kv heads [begin, end) of the model's number, `of`;
+    `queries` is its number of q heads, of which `queries` / `of` share a kv head
+    (the group). `read` says which cached tokens a query sees, and the type how
+    they are kept. An op that names a store is checked against it.
+
+    An attribute `attend` is the user's text of what the store's attention does
+    with scores: it tells apart stores whose kernels differ by nothing else.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name,
     DenseI64ArrayAttr:$layers,
@@ -47,10 +51,15 @@ def Kvc_StoreOp : Kvc_Op<"store", [Symbol]> {
 def Kvc_AppendOp : Kvc_Op<"append", [Kvc_StoreUser]> {
   let summary = "quantizes rows of K and V into a cache";
   let description = [{
-    Row i of `k` [rows, kv heads of the model, dim] and `v` is quantized by each
-    stream's codec and written to where `slot[i]` says
-    (page * page tokens + token in page); a negative slot skips the row. Both
-    are of the model's dtype.
+    ```mlir
+    kvc.append @main, %k, %v at %slot into %cache
+      : tensor<?x3x64xbf16>, tensor<?x3x64xbf16>, tensor<?xi64>, !cache
+    ```
+    `k` is [rows, kv heads of the model, dim of K], `v` [rows, kv heads of the
+    model, dim of V], both of the model's dtype, and `slot` [rows]. Row i of each
+    is quantized by its stream's codec, for the kv heads of the store, and written
+    to where `slot[i]` says (page * page tokens + token in page; of a contiguous
+    cache, slot * capacity + token). A negative slot skips the row.
   }];
   let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$k,
     AnyRankedTensor:$v, 1DTensorOf<[I64]>:$slot, Kvc_CacheType:$cache);
@@ -63,15 +72,24 @@ def Kvc_AppendOp : Kvc_Op<"append", [Kvc_StoreUser]> {
 def Kvc_AttendOp : Kvc_Op<"attend", [IsolatedFromAbove, Kvc_StoreUser]> {
   let summary = "softmax attention of a ragged batch of query tokens over a cache";
   let description = [{
-    For query token i of sequence b at position p = len(b) - n(b) + i, and q head
-    h of kv head g = h / group, over the tokens t that `read` shows it:
+    For query token i of sequence b at position p = len(b) - n(b) + i (it has
+    n(b) of the batch's query tokens and len(b) in the cache), and q head h of kv
+    head g = h / group, over the tokens t <= p that the store's `read` shows it:
 
-      s_t = logits(scale * <q, k_t>, p, t, h, g)
-      lse = log sum_t exp(s_t)          o = sum_t exp(s_t - lse) v_t
+    ```
+    s_t = logits(scale * <q, k_t>, p, t, h, g)
+    lse = log sum_t exp(s_t)          o = sum_t exp(s_t - lse) v_t
+    ```
 
-    `logits` is a region (dialect/Score.h); without it, s_t is the scaled product.
-    A region `visible` hides the tokens for which it yields false. A region `sink`
-    is one more logit of both sums, of a token that is not there and whose v is 0.
+    `q` is [rows, q heads of the model, dim of K], with the query tokens of all
+    sequences one after another; `o` is [rows, q heads, dim of V] of q's dtype,
+    `lse` [rows, q heads] of f32. Only the q heads of the store's kv heads are
+    computed. A row that sees no token has o = 0 and lse = -inf, or its sink.
+
+    The regions, told of above under `Regions of a score`, are optional. Without
+    `logits`, s_t is the scaled product. `visible` hides the tokens for which it
+    yields false. `sink` is one more logit of the sum in lse, of a token that is
+    not there and whose v is 0. A softcap, and a mask:
 
     ```mlir
     kvc.attend @main, %q, %cache, %batch scale 0.125 logits {
@@ -83,14 +101,15 @@ def Kvc_AttendOp : Kvc_Op<"attend", [IsolatedFromAbove, Kvc_StoreUser]> {
       kvc.yield %z : f32
     } visible {
     ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
-      %same = ...
-      kvc.yield %same : i1
-    } : ...
+      %other = arith.cmpi ne, %p, %t : i32
+      kvc.yield %other : i1
+    } : tensor<?x9x64xbf16>, !cache -> tensor<?x9x64xbf16>, tensor<?x9xf32>
     ```
 
-    Nothing visible: o = 0, and lse is the sink or -inf. lse is f32. With
-    `splits` absent, `o` is of q's dtype. With `splits n`, the tokens are cut at absolute multiples of n
-    and the results are the f32 partial o and lse of every split, for `kvc.merge`.
+    With `splits n`, which `kvc-plan-schedule` sets together with `schedule`, the
+    tokens are cut at absolute multiples of n. The results are then the partial o
+    [splits, rows, q heads, dim of V] and lse [splits, rows, q heads] of every
+    split, both f32, for `kvc.merge`, which has the sink.
   }];
   let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$q,
     Kvc_CacheType:$cache, Kvc_BatchType:$batch, F64Attr:$scale,
@@ -110,8 +129,8 @@ def Kvc_AttendOp : Kvc_Op<"attend", [IsolatedFromAbove, Kvc_StoreUser]> {
 def Kvc_ConstantOp : Kvc_Op<"constant", [Pure]> {
   let summary = "an element of a constant of the store that each call gives";
   let description = [{
-    `size` floats, of which `index` is one: `%x = kvc.constant "sinks"[%h] of 64`.
-    In a score's region only.
+    `%x = kvc.constant "sinks"[%h] of 64` is element `%h` of the 64 f32 that a call
+    gives as `sinks`. `index` is within them. In a score's region only.
   }];
   let arguments = (ins StrAttr:$name, I32:$index, Kvc_Count:$size);
   let results = (outs F32:$result);
@@ -119,7 +138,11 @@ def Kvc_ConstantOp : Kvc_Op<"constant", [Pure]> {
 }
 
 def Kvc_ScoreYieldOp : Kvc_Op<"yield", [Pure, Terminator]> {
-  let summary = "the result of a score's region";
+  let summary = "ends a score's region with its result";
+  let description = [{
+    `kvc.yield %z : f32` in a `logits` or `sink` region, `kvc.yield %b : i1` in a
+    `visible` one.
+  }];
   let arguments = (ins AnyTypeOf<[F32, I1]>:$result);
   let assemblyFormat = "$result attr-dict `:` type($result)";
 }
@@ -127,9 +150,22 @@ def Kvc_ScoreYieldOp : Kvc_Op<"yield", [Pure, Terminator]> {
 def Kvc_MergeOp : Kvc_Op<"merge", [IsolatedFromAbove, Kvc_StoreUser, Pure]> {
   let summary = "joins partial attention results by their log-sum-exp";
   let description = [{
-    Over the leading axis, in order: lse = log sum_p exp(lse_p),
-    o = sum_p exp(lse_p - lse) o_p. All splits empty: o = 0, lse = -inf. A region
-    `sink` is the lse of one more, whose o is 0: no split has it.
+    Over the leading axis of splits p, in order:
+
+    ```
+    lse = log sum_p exp(lse_p)        o = sum_p exp(lse_p - lse) o_p
+    ```
+
+    `partial_o` is [splits, rows, q heads, dim of V] and `partial_lse` [splits,
+    rows, q heads], both f32; `o` and `lse` are without the first axis, o of the
+    model's dtype. A split that saw nothing (lse_p = -inf) counts for nothing, and
+    a row of which that holds for all splits has o = 0 and lse = -inf. A region
+    `sink` is the lse of one split more, whose o is 0: no other split has it.
+
+    ```mlir
+    %o, %lse = kvc.merge @main, %po, %plse
+      : tensor<?x?x9x64xf32>, tensor<?x?x9xf32> -> tensor<?x9x64xbf16>, tensor<?x9xf32>
+    ```
   }];
   let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$partial_o,
     AnyRankedTensor:$partial_lse);

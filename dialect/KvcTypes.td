@@ -15,12 +15,18 @@ def Kvc_CacheType : Kvc_Type<"Cache", "cache"> {
     !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>,
       v = 64 by #kvc.int<8, scale = f32>, layout = #kvc.paged<16, HND>>
     ```
-    For every sequence and layer, tokens of `heads` rows of K and V each.
+    It keeps two streams, K and V. For every layer of the store, sequence, token
+    and kv head there is a row of each, stored as the stream's codec says. The
+    codes of a stream are one plane, its scales, if the codec has any, another;
+    the layout says where rows stand in a plane.
   }];
-  let parameters = (ins "int64_t":$heads,
-    "int64_t":$dimK, "::mlir::Attribute":$codecK,
-    "int64_t":$dimV, "::mlir::Attribute":$codecV,
-    "::mlir::Attribute":$layout);
+  let parameters = (ins
+    TypeParameter<"int64_t", "kv heads of the store, 1 to 65536">:$heads,
+    TypeParameter<"int64_t", "elements of a row of K: a multiple of 8, 8 to 576">:$dimK,
+    TypeParameter<"::mlir::Attribute", "a codec (`CodecAttrInterface`)">:$codecK,
+    TypeParameter<"int64_t", "elements of a row of V: likewise">:$dimV,
+    TypeParameter<"::mlir::Attribute", "a codec">:$codecV,
+    TypeParameter<"::mlir::Attribute", "a layout (`LayoutAttrInterface`)">:$layout);
   let assemblyFormat = [{
     `<` `heads` `=` $heads `,` `k` `=` $dimK `by` $codecK `,`
     `v` `=` $dimV `by` $codecV `,` `layout` `=` $layout `>`
@@ -38,6 +44,12 @@ def Kvc_CacheType : Kvc_Type<"Cache", "cache"> {
 
 def Kvc_BatchType : Kvc_Type<"Batch", "batch"> {
   let summary = "sequences of one step: query offsets, lengths, page tables";
+  let description = [{
+    For each sequence: where its query tokens begin in the rows of q, how many
+    tokens it has in the cache, those of the queries included, and its row of
+    the page table, or its slot where the layout is contiguous. All of it is
+    data of a call, so the type has no parameters.
+  }];
 }
 
 #endif // KVC_TYPES

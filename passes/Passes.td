@@ -62,7 +62,14 @@ def LowerToTile : Pass<"kvc-lower-to-tile", "::mlir::ModuleOp"> {
         %codes, %scales = tile.load K %t
         %k = tile.dequantize %codes scaled by %scales
         %s = tile.dot %q, %k
+        ...
+      }
+      tile.store_partial ...
+    }
     ```
+
+    Each function must hold one kvc op and a return, and each attend have splits
+    and a schedule.
   }];
   let dependentDialects = ["::kvc::tile::TileDialect"];
 }
@@ -70,7 +77,7 @@ def LowerToTile : Pass<"kvc-lower-to-tile", "::mlir::ModuleOp"> {
 def CombineSplits : Pass<"kvc-combine-splits", "::mlir::ModuleOp"> {
   let summary = "where splits run side by side, the last of a row merges all";
   let description = [{
-    For targets with warps:
+    For targets with warps (`shared` of `kvc.target` is not 0):
 
     ```mlir
     tile.kernel @full.merge "merge" of @full ... { ... tile.store_output %s : <64> }
@@ -79,6 +86,7 @@ def CombineSplits : Pass<"kvc-combine-splits", "::mlir::ModuleOp"> {
     tile.kernel @full.merge ...
     tile.kernel @full.attend.decode "attend" of @full ... {
       ... tile.store_partial %1 last { ... tile.store_output %s : <64> } : <64>
+    }
     ```
 
     The merge kernel stays, for engines with splits of their own.
@@ -96,9 +104,20 @@ def FoldScales : Pass<"kvc-fold-scales", "::mlir::ModuleOp"> {
     %d = tile.dot %q, %k
     %s = tile.scale_tokens %d by %scales
     ```
-    and likewise `accumulate %p, (dequantize scaled)` takes `scale_tokens %p`.
+
+    and likewise for V, whose scales are multiplied with the probabilities:
+
+    ```mlir
+    %v = tile.dequantize %codes scaled by %scales
+    %acc = tile.accumulate %p, %v, %next
+    ==>
+    %ps = tile.scale_tokens %p by %scales
+    %v = tile.dequantize %codes
+    %acc = tile.accumulate %ps, %v, %next
+    ```
+
     Exact in real numbers: a row's scale is constant along the sum that it
-    leaves.
+    leaves. A scale that cannot leave its sum stays.
   }];
 }
 

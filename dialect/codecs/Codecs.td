@@ -16,9 +16,10 @@ def Kvc_FloatCodecAttr : Kvc_Codec<"FloatCodec", "float"> {
   let summary = "elements stored as f32, f16 or bf16";
   let description = [{
     `#kvc.float<bf16>`. Rounds to nearest, ties to even; infinities and NaN
-    stay what they are.
+    stay what they are. There is no scale.
   }];
-  let parameters = (ins "::mlir::Type":$type);
+  let parameters = (ins
+    AttrParameter<"::mlir::Type", "of a code: f32, f16 or bf16">:$type);
   let assemblyFormat = "`<` $type `>`";
   let genVerifyDecl = 1;
 }
@@ -29,13 +30,16 @@ def Kvc_IntCodecAttr : Kvc_Codec<"IntCodec", "int"> {
     `#kvc.int<8, scale = f32>`. All arithmetic in f32, rounding to nearest even;
     qmax = 127. NaN elements count as 0, infinite ones as the largest finite f32.
 
-      scale  = absmax / qmax, rounded to the scale type, at most its largest
-               finite value; 0 if that is below the smallest normal f32
-      factor = scale == 0 ? 0 : 1 / scale
-      code   = clamp(rne(x * factor), -qmax, qmax)
-      x'     = code * scale
+    ```
+    scale  = absmax / qmax, rounded to the scale type, at most its largest
+             finite value; 0 if that is below the smallest normal f32
+    factor = scale == 0 ? 0 : 1 / scale
+    code   = clamp(rne(x * factor), -qmax, qmax)
+    x'     = code * scale
+    ```
   }];
-  let parameters = (ins "unsigned":$bits, "::mlir::Type":$scale);
+  let parameters = (ins AttrParameter<"unsigned", "of a code: 8">:$bits,
+    AttrParameter<"::mlir::Type", "of a row's scale: f32 or f16">:$scale);
   let assemblyFormat = "`<` $bits `,` `scale` `=` $scale `>`";
   let genVerifyDecl = 1;
 }

@@ -17,7 +17,19 @@ def Tile_Dialect : Dialect {
     rows of queries are dynamic (`?`), tokens per tile come from the schedule.
     There is no vector, no warp and no address here; a backend turns each op into
     its own loop nest, and may dequantize a tile lazily inside the multiply that
-    uses it.
+    uses it. What it has no loop for, it refuses; [Graph.h](../tile/Graph.h) has the
+    kernels that backends take. The meaning of each op is
+    `lib/Reference/TileInterpreter.cpp`.
+
+    | kernel | work tile | ops, in the order of the data |
+    |---|---|---|
+    | attend | query tokens of one sequence and kv head, over one split of its cached tokens | `load_query`, `softmax_init`, `for_tokens` { `load`, `dequantize`, `dot`, `scale_tokens`, `logits`, `mask`, `softmax_step`, `accumulate`, `yield` }, `store_partial` |
+    | merge | query tokens of one sequence and kv head, over all splits | `softmax_init`, `for_splits` { `merge_step`, `yield` }, `store_output` |
+    | append | new rows, at all kv heads of the store | `for_rows` { `load_row`, `quantize`, `store_row`, `yield` } |
+
+    In the shapes below, r are the rows of the work tile (query token r / group,
+    and of the kv head's q heads number r % group), t the tokens of one tile, d the
+    elements of a row of K or V. [README](../README.md) shows a whole kernel.
   }];
   let dependentDialects = ["::kvc::KvcDialect"];
   let useDefaultTypePrinterParser = 1;
@@ -29,11 +41,21 @@ class Tile_Type<string name, string mnem> : TypeDef<Tile_Dialect, name> {
 
 def Tile_TokensType : Tile_Type<"Tokens", "tokens"> {
   let summary = "the tokens of one tile: which they are and where they stand";
+  let description = [{
+    What a round of `tile.for_tokens` is for. In an append kernel, the one row at
+    one kv head that a round of `tile.for_rows` is for.
+  }];
 }
 
 def Tile_SoftmaxType : Tile_Type<"Softmax", "softmax"> {
   let summary = "online softmax state of the work tile's rows: m, l and acc[dim]";
-  let parameters = (ins "int64_t":$dim);
+  let description = [{
+    `!tile.softmax<128>`. For every row r, over the tokens so far: m is their
+    largest score, l the sum of 2^(s - m), acc the sum of 2^(s - m) v. Scores are in
+    powers of two: log2(e) times the logits.
+  }];
+  let parameters = (ins
+    TypeParameter<"int64_t", "elements of a row of V, at least 1">:$dim);
   let assemblyFormat = "`<` $dim `>`";
   let genVerifyDecl = 1;
 }
@@ -48,7 +70,16 @@ def Tile_KernelOp : Tile_Op<"kernel",
   let description = [{
     `kind` is "attend", "merge" or "append". One call handles one work tile
     (lib/Artifact/KernelAbi.h). The rows that it loads and stores are those of
-    the store's cache type.
+    the store's cache type; `dtype` is the model's, of q, k and v as they are given
+    and of the output.
+
+    ```mlir
+    tile.kernel @main.merge "merge" of @main dtype bf16 schedule <tokens = 1> {
+      %init = tile.softmax_init : <64>
+      %end = tile.for_splits init %init : <64> { ... }
+      tile.store_output %end : <64>
+    }
+    ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, FlatSymbolRefAttr:$store,
     StrAttr:$kind, TypeAttr:$dtype, Kvc_ScheduleAttr:$schedule);
@@ -62,7 +93,11 @@ def Tile_KernelOp : Tile_Op<"kernel",
 
 def Tile_YieldOp : Tile_Op<"yield", [Terminator, Pure,
     ParentOneOf<["ForTokensOp", "ForSplitsOp", "ForRowsOp"]>]> {
-  let summary = "carries the state to the next round";
+  let summary = "ends a round of a loop, and carries the state to the next";
+  let description = [{
+    `tile.yield %next : !tile.softmax<64>`. The last round's state is the loop's
+    result. `tile.for_rows` has no state: `tile.yield`.
+  }];
   let arguments = (ins Variadic<AnyType>:$state);
   let assemblyFormat = "($state^ `:` type($state))? attr-dict";
 }
@@ -72,9 +107,9 @@ def Tile_YieldOp : Tile_Op<"yield", [Terminator, Pure,
 def Tile_LoadQueryOp : Tile_Op<"load_query"> {
   let summary = "the work tile's query rows as f32, times a constant";
   let description = [{
-    Row r is q head r % group of the kv head, query token r / group. `scale`
-    holds what is folded in: the softmax scale, and log2(e) where the logits are
-    wanted in powers of two.
+    `%q = tile.load_query scale 0.125 : tensor<?x64xf32>` is [r, d]. `scale` holds
+    what is folded in: the softmax scale, and log2(e) where that makes powers of two
+    of the logits.
   }];
   let arguments = (ins F64Attr:$scale);
   let results = (outs RankedTensorOf<[F32]>:$q);
@@ -83,10 +118,19 @@ def Tile_LoadQueryOp : Tile_Op<"load_query"> {
 }
 
 def Tile_SoftmaxInitOp : Tile_Op<"softmax_init", [IsolatedFromAbove, Pure]> {
-  let summary = "m = -inf, l = 0, acc = 0 for every row; with a sink, l = 1";
+  let summary = "the state of rows that have seen nothing, or a sink alone";
   let description = [{
-    A region `sink` (dialect/Score.h) is a natural logit of the row: m = log2(e) *
-    sink and l = 1, as after a token of that logit whose value is 0.
+    `%init = tile.softmax_init : <64>` has m = -inf, l = 0 and acc = 0. With a
+    region `sink`, which yields a logit of the row, m = log2(e) * sink and l = 1: as
+    after a token of that logit whose v is 0. A sink of -inf is none.
+
+    ```mlir
+    %init = tile.softmax_init sink {
+    ^bb0(%h: i32, %g: i32):
+      %x = kvc.constant "sinks"[%h] of 64
+      kvc.yield %x : f32
+    } : <64>
+    ```
   }];
   let regions = (region MaxSizedRegion<1>:$sink);
   let results = (outs Tile_SoftmaxType:$state);
@@ -100,7 +144,15 @@ def Tile_ForTokensOp : Tile_Op<"for_tokens",
   let description = [{
     Tiles stand at absolute multiples of the schedule's `tokens`, so that the
     result does not depend on where a split begins. Tiles that `read` hides from
-    all rows are skipped.
+    all rows are skipped. The body takes a tile and the state, and yields the state.
+
+    ```mlir
+    %end = tile.for_tokens read(#kvc.read_all) init %init : <64> {
+    ^bb0(%tile: !tile.tokens, %state: !tile.softmax<64>):
+      ...
+      tile.yield %next : !tile.softmax<64>
+    }
+    ```
   }];
   let arguments = (ins Tile_SoftmaxType:$init, AnyAttr:$read);
   let results = (outs Tile_SoftmaxType:$result);
@@ -113,6 +165,15 @@ def Tile_ForTokensOp : Tile_Op<"for_tokens",
 
 def Tile_LoadOp : Tile_Op<"load"> {
   let summary = "the codes, and the scales if the codec has them, of a tile";
+  let description = [{
+    Codes [t, d] of the codec's code type; scales [t], one of each token's row,
+    where the codec has any. Rows of tokens that no row of the work tile sees are
+    undefined.
+
+    ```mlir
+    %codes, %scales = tile.load K %tile : tensor<16x64xi8>, tensor<16xf16>
+    ```
+  }];
   let arguments = (ins Tile_TokensType:$tokens, Kvc_StreamKind:$stream);
   let results = (outs AnyRankedTensor:$codes,
                       Optional<AnyRankedTensor>:$scales);
@@ -123,7 +184,16 @@ def Tile_LoadOp : Tile_Op<"load"> {
 }
 
 def Tile_DequantizeOp : Tile_Op<"dequantize", [Pure]> {
-  let summary = "codes to f32; with scales, each row times its own";
+  let summary = "makes f32 of codes; with scales, of each row times its own";
+  let description = [{
+    Codes [t, d] and scales [t] to [t, d]. Without scales, what the codec makes of
+    a scale of 1: `kvc-fold-scales` has moved the scale elsewhere.
+
+    ```mlir
+    %k = tile.dequantize %codes scaled by %scales with(#kvc.int<8, scale = f16>)
+      : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
+    ```
+  }];
   let arguments = (ins AnyRankedTensor:$codes, Optional<AnyRankedTensor>:$scales,
                        AnyAttr:$codec);
   let results = (outs RankedTensorOf<[F32]>:$x);
@@ -135,7 +205,12 @@ def Tile_DequantizeOp : Tile_Op<"dequantize", [Pure]> {
 }
 
 def Tile_DotOp : Tile_Op<"dot", [Pure]> {
-  let summary = "scores[r, t] = <q[r], k[t]>";
+  let summary = "products of query rows and keys: scores[r, t] = <q[r], k[t]>";
+  let description = [{
+    ```mlir
+    %s = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    ```
+  }];
   let arguments = (ins RankedTensorOf<[F32]>:$q, RankedTensorOf<[F32]>:$k);
   let results = (outs RankedTensorOf<[F32]>:$scores);
   let assemblyFormat = [{
@@ -146,7 +221,15 @@ def Tile_DotOp : Tile_Op<"dot", [Pure]> {
 
 def Tile_ScaleTokensOp : Tile_Op<"scale_tokens",
     [Pure, AllTypesMatch<["x", "result"]>]> {
-  let summary = "x[r, t] * scales[t]";
+  let summary = "multiplies each token's column by its scale: x[r, t] * scales[t]";
+  let description = [{
+    `x` are scores, or probabilities on their way to `tile.accumulate`; `scales`
+    are what `tile.load` gives, of f32, f16 or bf16.
+
+    ```mlir
+    %y = tile.scale_tokens %x by %scales : tensor<?x16xf32>, tensor<16xf16>
+    ```
+  }];
   let arguments = (ins RankedTensorOf<[F32]>:$x, AnyRankedTensor:$scales);
   let results = (outs RankedTensorOf<[F32]>:$result);
   let assemblyFormat = "$x `by` $scales attr-dict `:` type($x) `,` type($scales)";
@@ -155,7 +238,23 @@ def Tile_ScaleTokensOp : Tile_Op<"scale_tokens",
 
 def Tile_LogitsOp : Tile_Op<"logits",
     [IsolatedFromAbove, AllTypesMatch<["x", "result"]>]> {
-  let summary = "x[r, t] -> logits(x[r, t], p, t, h, g), a region of dialect/Score.h";
+  let summary = "applies a region to each score: logits(x[r, t], p, t, h, g)";
+  let description = [{
+    The region is that of `kvc.attend`, scaled by `kvc-lower-to-tile` so that its
+    result is in powers of two.
+
+    ```mlir
+    %y = tile.logits %x, %tile {
+    ^bb0(%s: f32, %p: i32, %t: i32, %h: i32, %g: i32):
+      %cap = arith.constant 30.0 : f32
+      %a = arith.divf %s, %cap : f32
+      %b = math.tanh %a : f32
+      %out = arith.constant 43.2808495 : f32
+      %z = arith.mulf %out, %b : f32
+      kvc.yield %z : f32
+    } : tensor<?x16xf32>
+    ```
+  }];
   let arguments = (ins RankedTensorOf<[F32]>:$x, Tile_TokensType:$tokens);
   let results = (outs RankedTensorOf<[F32]>:$result);
   let regions = (region SizedRegion<1>:$logits);
@@ -166,6 +265,15 @@ def Tile_LogitsOp : Tile_Op<"logits",
 def Tile_MaskOp : Tile_Op<"mask", [IsolatedFromAbove, AllTypesMatch<["x", "result"]>]> {
   let summary = "hides tokens after the row's position, those `read` hides, and "
                 "those for which `visible` is false";
+  let description = [{
+    A hidden score is -inf, its probability 0, and its token reaches no sum, even
+    if its v is NaN.
+
+    ```mlir
+    %y = tile.mask %x, %tile read(#kvc.sliding_window<sink = 4, recent = 60>)
+      : tensor<?x16xf32>
+    ```
+  }];
   let arguments = (ins RankedTensorOf<[F32]>:$x, Tile_TokensType:$tokens,
                        AnyAttr:$read);
   let results = (outs RankedTensorOf<[F32]>:$result);
@@ -183,7 +291,12 @@ def Tile_SoftmaxStepOp : Tile_Op<"softmax_step",
   let description = [{
     Scores are in powers of two. The largest seen is m' = max(m, max_t s); l and
     acc are multiplied with 2^(m - m') and l gains sum_t p. Tokens that a mask
-    hid have p = 0 and never reach a sum or a product.
+    hid have p = 0 and never reach a sum or a product. A row that has seen nothing
+    keeps m = -inf and l = 0.
+
+    ```mlir
+    %p, %next = tile.softmax_step %s, %state : tensor<?x16xf32>, <64>
+    ```
   }];
   let arguments = (ins RankedTensorOf<[F32]>:$scores, Tile_SoftmaxType:$state);
   let results = (outs RankedTensorOf<[F32]>:$p, Tile_SoftmaxType:$next);
@@ -195,7 +308,15 @@ def Tile_SoftmaxStepOp : Tile_Op<"softmax_step",
 
 def Tile_AccumulateOp : Tile_Op<"accumulate",
     [Pure, AllTypesMatch<["state", "next"]>]> {
-  let summary = "acc[r] += sum_t p[r, t] v[t], in order of t";
+  let summary = "adds weighted values: acc[r] += sum_t p[r, t] v[t], in order of t";
+  let description = [{
+    The state is the one that `tile.softmax_step` gives with p; m and l stay.
+
+    ```mlir
+    %acc = tile.accumulate %p, %v, %next
+      : tensor<?x16xf32>, tensor<16x64xf32>, <64>
+    ```
+  }];
   let arguments = (ins RankedTensorOf<[F32]>:$p, RankedTensorOf<[F32]>:$v,
                        Tile_SoftmaxType:$state);
   let results = (outs Tile_SoftmaxType:$next);
@@ -209,9 +330,12 @@ def Tile_StorePartialOp : Tile_Op<"store_partial",
     [IsolatedFromAbove, NoTerminator]> {
   let summary = "writes acc / l and the natural log-sum-exp of this split";
   let description = [{
-    `last` is what the work tile goes on with that is the last of all splits of
-    its rows: the ops of a merge kernel. Where splits run side by side nobody has
-    to wait, and no second kernel is launched.
+    `tile.store_partial %end : <64>` stores f32, as `kvc.attend` with splits gives
+    them: a row that saw nothing has o = 0 and lse = -inf.
+
+    A region `last` holds the ops of a merge kernel. The work tile that is the last
+    of all splits of its rows to store goes on with them. So nobody waits where
+    splits run side by side, and no second kernel is launched.
   }];
   let arguments = (ins Tile_SoftmaxType:$state);
   let regions = (region MaxSizedRegion<1>:$last);
@@ -223,6 +347,15 @@ def Tile_StorePartialOp : Tile_Op<"store_partial",
 def Tile_ForSplitsOp : Tile_Op<"for_splits",
     [SingleBlock, AllTypesMatch<["init", "result"]>]> {
   let summary = "runs the body for every split of the work tile's rows, in order";
+  let description = [{
+    ```mlir
+    %end = tile.for_splits init %init : <64> {
+    ^bb0(%split: index, %state: !tile.softmax<64>):
+      %next = tile.merge_step %split, %state : <64>
+      tile.yield %next : !tile.softmax<64>
+    }
+    ```
+  }];
   let arguments = (ins Tile_SoftmaxType:$init);
   let results = (outs Tile_SoftmaxType:$result);
   let regions = (region SizedRegion<1>:$body);
@@ -236,7 +369,10 @@ def Tile_MergeStepOp : Tile_Op<"merge_step",
     [Pure, AllTypesMatch<["state", "next"]>]> {
   let summary = "adds one split to the state as a token with logit lse and value o";
   let description = [{
-    A split that saw nothing (lse = -inf) changes nothing.
+    `%next = tile.merge_step %split, %state : <64>`. With m' = max(m, log2(e) lse)
+    and w = 2^(log2(e) lse - m'), l and acc are multiplied with 2^(m - m'), l gains
+    w and acc gains w o. A split that saw nothing (lse = -inf) changes nothing,
+    whatever its o.
   }];
   let arguments = (ins Index:$splitIdx, Tile_SoftmaxType:$state);
   let results = (outs Tile_SoftmaxType:$next);
@@ -245,6 +381,10 @@ def Tile_MergeStepOp : Tile_Op<"merge_step",
 
 def Tile_StoreOutputOp : Tile_Op<"store_output"> {
   let summary = "writes o = acc / l in the model's dtype, and lse if asked for";
+  let description = [{
+    `tile.store_output %end : <64>`. lse is the natural log-sum-exp in f32,
+    ln(2) (m + log2(l)). A row of l = 0 has o = 0 and lse = -inf.
+  }];
   let arguments = (ins Tile_SoftmaxType:$state);
   let assemblyFormat = "$state attr-dict `:` type($state)";
 }
@@ -253,6 +393,17 @@ def Tile_StoreOutputOp : Tile_Op<"store_output"> {
 
 def Tile_ForRowsOp : Tile_Op<"for_rows", [SingleBlock]> {
   let summary = "runs the body for every (row, kv head) of the work tile";
+  let description = [{
+    Rows whose slot is negative are skipped.
+
+    ```mlir
+    tile.for_rows {
+    ^bb0(%row: !tile.tokens):
+      ...
+      tile.yield
+    }
+    ```
+  }];
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = "attr-dict-with-keyword $body";
   let hasVerifier = 1;
@@ -260,6 +411,10 @@ def Tile_ForRowsOp : Tile_Op<"for_rows", [SingleBlock]> {
 
 def Tile_LoadRowOp : Tile_Op<"load_row"> {
   let summary = "one new row of a stream as f32";
+  let description = [{
+    `%x = tile.load_row K %row : tensor<64xf32>`: the row of `k` or `v` that was
+    given to append.
+  }];
   let arguments = (ins Tile_TokensType:$row, Kvc_StreamKind:$stream);
   let results = (outs RankedTensorOf<[F32]>:$x);
   let assemblyFormat = "$stream $row attr-dict `:` type($x)";
@@ -267,7 +422,15 @@ def Tile_LoadRowOp : Tile_Op<"load_row"> {
 }
 
 def Tile_QuantizeOp : Tile_Op<"quantize", [Pure]> {
-  let summary = "f32 to codes, and to a scale if the codec has one";
+  let summary = "makes codes of f32, and a scale if the codec has one";
+  let description = [{
+    [d] to codes [d] and one scale, as the codec's `quantizeRow` does.
+
+    ```mlir
+    %codes, %scale = tile.quantize %x with(#kvc.int<8, scale = f16>)
+      : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
+    ```
+  }];
   let arguments = (ins RankedTensorOf<[F32]>:$x, AnyAttr:$codec);
   let results = (outs AnyRankedTensor:$codes, Optional<AnyRankedTensor>:$scale);
   let assemblyFormat = [{
@@ -279,6 +442,9 @@ def Tile_QuantizeOp : Tile_Op<"quantize", [Pure]> {
 
 def Tile_StoreRowOp : Tile_Op<"store_row"> {
   let summary = "writes codes and scale to the row's slot";
+  let description = [{
+    `tile.store_row K %row, %codes, %scale : tensor<64xi8>, tensor<f16>`
+  }];
   let arguments = (ins Tile_TokensType:$row, Kvc_StreamKind:$stream,
     AnyRankedTensor:$codes, Optional<AnyRankedTensor>:$scale);
   let assemblyFormat = [{
