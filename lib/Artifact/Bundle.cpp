@@ -279,7 +279,7 @@ static std::string readLocal(std::span<const uint8_t> bytes,
   if (!fields.ok || !magic)
     return "expected a local header and data before the central directory";
   if (!local.agrees(central) ||
-      std::memcmp(localName.data(), name.data(), name.size()))
+      std::memcmp(localName.data(), name.data(), name.size()) != 0)
     return "expected the local header to agree with the central directory";
   if (data % kBlobAlignment)
     return "expected data at a multiple of " + std::to_string(kBlobAlignment);

@@ -106,7 +106,7 @@ bool ElfLoader::readHeader() {
                 " to " + std::to_string(kMaxImageBytes) + " bytes, found " +
                 std::to_string(object.size()));
   header = get<Elf64_Ehdr>(0);
-  if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) ||
+  if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
       header.e_ident[EI_CLASS] != ELFCLASS64 ||
       header.e_ident[EI_DATA] != ELFDATA2LSB || header.e_machine != EM_X86_64 ||
       header.e_type != ET_REL)

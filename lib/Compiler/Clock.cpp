@@ -30,7 +30,7 @@ void PhaseClock::addParts(double wall,
       all += time;
   for (const PhaseClock *part : parts)
     for (auto [label, time] : part->spent)
-      spent[label] += all ? wall * time / all : 0;
+      spent[label] += all != 0 ? wall * time / all : 0;
 }
 
 double PhaseClock::now() const {

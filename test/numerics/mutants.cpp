@@ -74,7 +74,8 @@ struct Totals {
 //===----------------------------------------------------------------------===//
 
 static void addModel(std::vector<Mutation> &list) {
-  auto add = [&](std::string name, std::function<void(spec::Model &)> change) {
+  auto add = [&](const std::string &name,
+                 const std::function<void(spec::Model &)> &change) {
     list.push_back(
         {"model: " + name, [change](spec::Spec &spec) { change(spec.model); }});
   };
@@ -153,7 +154,8 @@ static void addCounts(std::vector<Mutation> &list) {
 }
 
 static void addLayouts(std::vector<Mutation> &list, size_t index) {
-  auto add = [&](std::string name, std::function<void(spec::Store &)> change) {
+  auto add = [&](std::string name,
+                 const std::function<void(spec::Store &)> &change) {
     list.push_back({llvm::formatv("stores/{0}: {1}", index, name),
                     [=](spec::Spec &spec) { change(spec.stores[index]); }});
   };
@@ -248,7 +250,8 @@ static spec::ExprOp mistaken(spec::ExprOp op) {
 static void addExpressions(std::vector<Mutation> &list, const spec::Spec &spec,
                            size_t index) {
   using Member = std::optional<spec::Expr> spec::Attend::*;
-  auto add = [&](std::string name, std::function<void(spec::Attend &)> change) {
+  auto add = [&](std::string name,
+                 const std::function<void(spec::Attend &)> &change) {
     list.push_back(
         {llvm::formatv("stores/{0}: {1}", index, name),
          [=](spec::Spec &spec) { change(spec.stores[index].attend); }});
@@ -275,7 +278,7 @@ static void addExpressions(std::vector<Mutation> &list, const spec::Spec &spec,
             expr.number *= 1.05;
           else
             expr.number = expr.type == spec::ExprType::Int ? expr.number + 1
-                                                           : !expr.number;
+                                                           : expr.number == 0;
         });
       };
       spec::Attend changed = spec.stores[index].attend;

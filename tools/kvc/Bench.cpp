@@ -127,7 +127,7 @@ static std::vector<spec::Spec> withPages(std::vector<spec::Spec> specs,
   return result;
 }
 
-static std::optional<Subject> openArtifact(std::string name,
+static std::optional<Subject> openArtifact(const std::string &name,
                                            std::vector<uint8_t> bytes,
                                            Diagnostics &diagnostics) {
   std::string error;
@@ -143,11 +143,15 @@ static std::optional<Subject> openArtifact(std::string name,
   return subject;
 }
 
+namespace {
+
 /// Either specs or one artifact, as the command line has it.
 struct Input {
   std::vector<spec::Spec> specs;
   std::vector<Subject> subjects;
 };
+
+} // namespace
 
 static std::optional<Input> readInput(const CompileOptions &options,
                                       Diagnostics &diagnostics) {

@@ -41,7 +41,7 @@ public:
     else
       unsetenv("KVC_CACHE_DIR");
     if (!directory.empty())
-      llvm::sys::fs::remove_directories(directory);
+      (void)llvm::sys::fs::remove_directories(directory);
   }
 
 private:

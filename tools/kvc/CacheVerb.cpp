@@ -11,7 +11,9 @@ using namespace kvc::cli;
 namespace cl = llvm::cl;
 
 static cl::SubCommand command("cache", "Show, prune or clear the kernel cache");
+namespace {
 enum class Action : uint8_t { Path, List, Prune, Clear };
+} // namespace
 static cl::opt<std::string> action(cl::Positional, cl::Required,
                                    cl::desc("path|list|prune|clear"),
                                    cl::sub(command), cl::cat(verbOptions()));

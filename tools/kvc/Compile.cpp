@@ -16,6 +16,7 @@ static cl::opt<std::string>
     output("o",
            cl::desc("Output file; - is standard output, the default for text"),
            cl::value_desc("FILE"), cl::sub(command), cl::cat(verbOptions()));
+namespace {
 enum class Emit : uint8_t {
   Kvc,
   Tile,
@@ -27,6 +28,18 @@ enum class Emit : uint8_t {
   Object,
   Artifact
 };
+/// A GPU's levels go by other names: two of these are the same phase.
+enum class Stop : uint8_t {
+  Never,
+  Kvc,
+  Tile,
+  Cpu,
+  Gpu,
+  Llvm,
+  Object,
+  Artifact
+};
+} // namespace
 static Choice<Emit> emit(
     "emit", cl::desc("What to write:"), cl::init(Emit::Artifact),
     cl::values(clEnumValN(Emit::Kvc, "kvc", "what the cache is, as MLIR"),
@@ -42,17 +55,6 @@ static Choice<Emit> emit(
                clEnumValN(Emit::Artifact, "artifact",
                           "a .kvca of all targets (default)")),
     cl::sub(command), cl::cat(verbOptions()));
-/// A GPU's levels go by other names: two of these are the same phase.
-enum class Stop : uint8_t {
-  Never,
-  Kvc,
-  Tile,
-  Cpu,
-  Gpu,
-  Llvm,
-  Object,
-  Artifact
-};
 static Choice<Stop>
     stopAfter("stop-after",
               cl::desc("Go no further than this, and write only --dump-to:"),
