@@ -6,7 +6,9 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/SmallPtrSet.h"
 #include "llvm/ADT/TypeSwitch.h"
 #include "llvm/Support/MathExtras.h"
 
@@ -53,6 +55,14 @@ public:
     Value below = cmp(CmpIPredicate::slt, rest, i32(0, type));
     Value less = make<arith::SubIOp>(quotient, i32(1, type));
     return make<arith::SelectOp>(below, less, quotient);
+  }
+
+  /// An index is within the row for every position that a batch can have. A
+  /// GPU's lengths nobody checks: wrong ones must not read what stands beside
+  /// it.
+  Value held(kvc::ConstantOp constant, Value index) {
+    Value last = i32(int64_t(constant.getSize()) - 1, index.getType());
+    return make<arith::MinUIOp>(index, last);
   }
 
   OpBuilder &b;
@@ -110,6 +120,11 @@ private:
   Sum toFloat(const Sum &x);
   /// The same op on what its operands have become.
   Value clone(Operation &op);
+  /// A scalar, in every element.
+  Value spread(Value x) {
+    Type type = typeLike(x.getType(), like);
+    return type == x.getType() ? x : make<vector::BroadcastOp>(type, x);
+  }
   Value at(Value value) {
     if (value == score && scale != 1)
       return scaledScore(1);
@@ -120,6 +135,7 @@ private:
   }
 
   Type like;
+  const ConstantRanges *constants = nullptr;
   ScoreFunctions &functions;
   llvm::DenseMap<Value, Sum> values;
   Value score; ///< the region's argument
@@ -238,11 +254,10 @@ Value RegionEmitter::emitPlain(Operation &op) {
   if (auto divide = dyn_cast<arith::FloorDivSIOp>(op))
     return floorDiv(at(divide.getLhs()), integerOf(divide.getRhs()));
   if (auto given = dyn_cast<kvc::ConstantOp>(op)) {
-    // Within the row for every position that a batch can have. A GPU's lengths
-    // nobody checks: wrong ones must not read what stands beside it.
-    Value last = i32(int64_t(given.getSize()) - 1, like);
-    Value index = make<arith::MinUIOp>(at(given.getIndex()), last);
-    return functions.element(given.getName(), index);
+    if (constants)
+      if (auto [first, last] = constants->lookup(&op); first && first == last)
+        return spread(first);
+    return functions.element(given, held(given, at(given.getIndex())));
   }
   if (isa<math::MathDialect>(op.getDialect()))
     return function(op, at(op.getOperand(0)));
@@ -250,13 +265,14 @@ Value RegionEmitter::emitPlain(Operation &op) {
 }
 
 Value RegionEmitter::emit(Region &region, const ScoreInputs &inputs) {
-  Value given[] = {inputs.score, inputs.query, inputs.token, inputs.qHead,
-                   inputs.kvHead};
+  Value given[] = {inputs.score,   inputs.query, inputs.token,
+                   inputs.context, inputs.qHead, inputs.kvHead};
   for (BlockArgument argument : region.getArguments()) {
     ScoreInput input = inputOf(region, argument.getArgNumber());
     bool token = input == ScoreInput::TokenPosition;
     values[argument] = {given[unsigned(input)], token ? inputs.offset : 0};
   }
+  constants = inputs.constants;
   score = argumentOf(region, ScoreInput::Score);
   scale = inputs.scale;
   for (Operation &op : region.front().without_terminator())
@@ -289,17 +305,17 @@ std::optional<double> kvc::tanhFactor(Region &logits) {
 
 namespace {
 
-/// The least and the largest that a value may be in the block. Of a boolean:
-/// whether it is true throughout, and whether it may be true.
-using Interval = std::pair<Value, Value>;
-
 class IntervalEmitter : Emitter {
 public:
   using Emitter::Emitter;
 
-  BlockVisibility emit(Region &region, const ScoreBlock &block);
+  BlockVisibility emit(Region &region, const ScoreBlock &block,
+                       const ConstantRanges &constants);
+  ConstantRanges emitConstants(Region &region, const ScoreBlock &rows,
+                               ScoreFunctions &functions);
 
 private:
+  void begin(Region &region, const ScoreBlock &block);
   Interval emit(Operation &op);
   Interval compare(arith::CmpIOp op);
   Interval product(Interval x, Interval y);
@@ -430,19 +446,69 @@ Interval IntervalEmitter::emit(Operation &op) {
       });
 }
 
-BlockVisibility IntervalEmitter::emit(Region &region, const ScoreBlock &block) {
-  Interval given[] = {{}, block.query, block.token, block.qHead, block.kvHead};
+void IntervalEmitter::begin(Region &region, const ScoreBlock &block) {
+  Interval given[] = {{},          block.query,
+                      block.token, {block.context, block.context},
+                      block.qHead, block.kvHead};
   for (BlockArgument argument : region.getArguments())
     values[argument] =
         given[unsigned(inputOf(region, argument.getArgNumber()))];
-  for (Operation &op : region.front().without_terminator())
-    values[op.getResult(0)] = emit(op);
+}
+
+ConstantRanges IntervalEmitter::emitConstants(Region &region,
+                                              const ScoreBlock &rows,
+                                              ScoreFunctions &functions) {
+  // Such constants, and what their indices are made of.
+  llvm::SmallPtrSet<Operation *, 8> wanted;
+  for (Operation &op : llvm::reverse(region.front())) {
+    if (isa<kvc::ConstantOp>(op) &&
+        !dependsOn(op.getResult(0), ScoreInput::TokenPosition))
+      wanted.insert(&op);
+    if (wanted.contains(&op))
+      for (Value operand : op.getOperands())
+        if (Operation *source = operand.getDefiningOp())
+          wanted.insert(source);
+  }
+  begin(region, rows);
+  ConstantRanges ranges;
+  for (Operation &op : region.front().without_terminator()) {
+    if (!wanted.contains(&op))
+      continue;
+    auto constant = dyn_cast<kvc::ConstantOp>(op);
+    if (constant) {
+      auto [first, last] = at(constant.getIndex());
+      Value begin = held(constant, first);
+      Value end = first == last ? begin : held(constant, last);
+      ranges[&op] = functions.range(constant, begin, end);
+    }
+    values[op.getResult(0)] = constant ? ranges[&op] : emit(op);
+  }
+  return ranges;
+}
+
+BlockVisibility IntervalEmitter::emit(Region &region, const ScoreBlock &block,
+                                      const ConstantRanges &constants) {
+  begin(region, block);
+  Interval any(i32(INT32_MIN, {}), i32(INT32_MAX, {}));
+  for (Operation &op : region.front().without_terminator()) {
+    auto range = constants.find(&op);
+    values[op.getResult(0)] = range != constants.end()   ? range->second
+                              : isa<kvc::ConstantOp>(op) ? any
+                                                         : emit(op);
+  }
   Interval seen = at(yieldedBy(region));
   return {seen.first, negate(seen.second)};
 }
 
 BlockVisibility kvc::emitBlockVisibility(OpBuilder &b, Location loc,
                                          Region &visible,
-                                         const ScoreBlock &block) {
-  return IntervalEmitter(b, loc).emit(visible, block);
+                                         const ScoreBlock &block,
+                                         const ConstantRanges &constants) {
+  return IntervalEmitter(b, loc).emit(visible, block, constants);
+}
+
+ConstantRanges kvc::emitConstantRanges(OpBuilder &b, Location loc,
+                                       Region &visible, const ScoreBlock &rows,
+                                       ScoreFunctions &functions) {
+  return IntervalEmitter(b, loc).emitConstants(visible, rows, functions);
 }

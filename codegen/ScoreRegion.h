@@ -9,9 +9,11 @@
 #ifndef KVC_CODEGEN_SCOREREGION_H
 #define KVC_CODEGEN_SCOREREGION_H
 
+#include "dialect/KvcDialect.h"
 #include "dialect/Score.h"
 
 #include "mlir/IR/Builders.h"
+#include "llvm/ADT/DenseMap.h"
 
 #include <optional>
 
@@ -25,20 +27,35 @@ public:
   virtual mlir::Value exp2(mlir::Value x) = 0;
   virtual mlir::Value log2(mlir::Value x) = 0;
   virtual mlir::Value tanh(mlir::Value x) = 0;
-  /// Elements of a constant that the call gives, at `index`.
-  virtual mlir::Value element(llvm::StringRef constant, mlir::Value index) = 0;
+  /// Elements of a constant that the call gives, at `index`, which is within
+  /// it.
+  virtual mlir::Value element(ConstantOp constant, mlir::Value index) = 0;
+  /// The least and the largest of its elements from `first` to `last`, scalars,
+  /// both within it; of more than kMostRanged maybe less and more than that.
+  virtual std::pair<mlir::Value, mlir::Value>
+  range(ConstantOp constant, mlir::Value first, mlir::Value last) = 0;
+  static constexpr int64_t kMostRanged = 256;
 };
+
+/// The least and the largest that a value may be, of a boolean: whether it is
+/// true throughout, and whether it may be true.
+using Interval = std::pair<mlir::Value, mlir::Value>;
+/// Of constants that calls give, by op. Both ends are one value where it is
+/// known to be the only one.
+using ConstantRanges = llvm::DenseMap<mlir::Operation *, Interval>;
 
 /// Inputs of a region: those that it is not told are null. All are scalars, or
 /// all vectors of one length.
 struct ScoreInputs {
-  mlir::Value score, query, token, qHead, kvHead;
+  mlir::Value score, query, token, context, qHead, kvHead;
   /// The score is `score` times this. A factor that the region multiplies it
   /// with is one with it, and so is a sum.
   double scale = 1;
   /// The token is `token` + `offset`. What tokens that differ by a constant
   /// have in common is then computed once, a conversion to float above all.
   int64_t offset = 0;
+  /// Constants that have one value for all of these, which is not loaded again.
+  const ConstantRanges *constants = nullptr;
 };
 
 /// Emits the region's ops where the builder stands; gives what it yields.
@@ -53,7 +70,15 @@ std::optional<double> tanhFactor(mlir::Region &logits);
 /// First and last of what a block of rows and tokens has, as i32 scalars.
 struct ScoreBlock {
   std::pair<mlir::Value, mlir::Value> query, token, qHead, kvHead;
+  mlir::Value context;
 };
+
+/// The constants of a region that calls give whose index does not depend on the
+/// token: the same for all blocks of `rows`, whose tokens are null. Loaded once
+/// per work tile, they tell which tiles a prefix or a document shows.
+ConstantRanges emitConstantRanges(mlir::OpBuilder &b, mlir::Location loc,
+                                  mlir::Region &visible, const ScoreBlock &rows,
+                                  ScoreFunctions &functions);
 
 /// What of a block is visible, by interval arithmetic. Both may be false: the
 /// block must then be looked at token by token.
@@ -63,7 +88,8 @@ struct BlockVisibility {
 };
 BlockVisibility emitBlockVisibility(mlir::OpBuilder &b, mlir::Location loc,
                                     mlir::Region &visible,
-                                    const ScoreBlock &block);
+                                    const ScoreBlock &block,
+                                    const ConstantRanges &constants);
 
 } // namespace kvc
 

@@ -59,18 +59,20 @@ StringRef ContiguousAttr::getOrderName() const {
 // Reads
 //===----------------------------------------------------------------------===//
 
+bool ReadAllAttr::isCausal() const { return getCausal(); }
 bool ReadAllAttr::isAll() const { return true; }
 int64_t ReadAllAttr::getSinkTokens() const { return 0; }
 int64_t ReadAllAttr::getRecentTokens() const { return INT64_MAX; }
 
 LogicalResult
 SlidingWindowAttr::verify(function_ref<InFlightDiagnostic()> emitError,
-                          int64_t sink, int64_t recent) {
+                          int64_t sink, int64_t recent, bool) {
   if (sink < 0 || recent < 1 || sink > INT32_MAX || recent > INT32_MAX)
     return emitError() << "a window has sink >= 0 and recent >= 1, found sink "
                        << sink << " and recent " << recent;
   return success();
 }
+bool SlidingWindowAttr::isCausal() const { return getCausal(); }
 bool SlidingWindowAttr::isAll() const { return false; }
 int64_t SlidingWindowAttr::getSinkTokens() const { return getSink(); }
 int64_t SlidingWindowAttr::getRecentTokens() const { return getRecent(); }

@@ -52,14 +52,22 @@ def Kvc_ContiguousAttr : Kvc_Attr<"Contiguous", "contiguous",
 
 def Kvc_ReadAllAttr : Kvc_Attr<"ReadAll", "read_all",
     [DeclareAttrInterfaceMethods<ReadAttrInterface>]> {
-  let summary = "a query sees every token up to its own";
+  let summary = "a query sees every token up to its own, or simply every one";
+  let description = "`#kvc.read_all`, `#kvc.read_all<causal = false>`";
+  let parameters = (ins DefaultValuedParameter<"bool", "true">:$causal);
+  let assemblyFormat = "(`<` struct($causal)^ `>`)?";
 }
 
 def Kvc_SlidingWindowAttr : Kvc_Attr<"SlidingWindow", "sliding_window",
     [DeclareAttrInterfaceMethods<ReadAttrInterface>]> {
   let summary = "a query sees the first `sink` and its last `recent` tokens";
-  let parameters = (ins "int64_t":$sink, "int64_t":$recent);
-  let assemblyFormat = "`<` `sink` `=` $sink `,` `recent` `=` $recent `>`";
+  let description = [{
+    And every token behind its own, if it is not causal:
+    `#kvc.sliding_window<sink = 4, recent = 4096, causal = false>`.
+  }];
+  let parameters = (ins "int64_t":$sink, "int64_t":$recent,
+                        DefaultValuedParameter<"bool", "true">:$causal);
+  let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }
 

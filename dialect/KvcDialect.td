@@ -38,12 +38,13 @@ def Kvc_Dialect : Dialect {
 
     | region | takes | yields |
     |---|---|---|
-    | `logits` | the scaled score (f32), then p, t, h, g | the logit (f32) |
-    | `visible` | p, t, h, g | whether the query sees the token (i1), from integers alone |
+    | `logits` | the scaled score (f32), then p, t, c, h, g | the logit (f32) |
+    | `visible` | p, t, c, h, g | whether the query sees the token (i1), from integers alone |
     | `sink` | h, g | a logit that no token has (f32) |
 
     p and t are the positions in their sequence of the query and of the cached
-    token, h and g the q head and the kv head of the model: i32, from 0.
+    token, c is how many of its tokens were cached before the step, h and g are
+    the q head and the kv head of the model: i32, from 0.
   }];
   let useDefaultAttributePrinterParser = 1;
   let useDefaultTypePrinterParser = 1;

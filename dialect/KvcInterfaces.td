@@ -92,12 +92,14 @@ def LayoutAttrInterface : AttrInterface<"LayoutAttrInterface"> {
 def ReadAttrInterface : AttrInterface<"ReadAttrInterface"> {
   let cppNamespace = "::kvc";
   let description = [{
-    Which cached tokens t a query at position p sees, beside t <= p. The visible
-    set is a union of [0, sink) and (p - recent, p].
+    Which cached tokens t a query at position p sees at most: those of
+    [0, sink) and of (p - recent, p], and if it is not causal all behind p.
   }];
   let methods = [
-    InterfaceMethod<"Whether anything is hidden at all.", "bool", "isAll",
-      (ins)>,
+    InterfaceMethod<"Whether a query sees no token behind its own.", "bool",
+      "isCausal", (ins)>,
+    InterfaceMethod<"Whether no token up to the query's own is hidden.", "bool",
+      "isAll", (ins)>,
     InterfaceMethod<"Tokens at the start that are always seen.", "int64_t",
       "getSinkTokens", (ins)>,
     InterfaceMethod<"Tokens up to and with the query's own that are seen.",

@@ -72,12 +72,12 @@ def Kvc_AppendOp : Kvc_Op<"append", [Kvc_StoreUser]> {
 def Kvc_AttendOp : Kvc_Op<"attend", [IsolatedFromAbove, Kvc_StoreUser]> {
   let summary = "softmax attention of a ragged batch of query tokens over a cache";
   let description = [{
-    For query token i of sequence b at position p = len(b) - n(b) + i (it has
-    n(b) of the batch's query tokens and len(b) in the cache), and q head h of kv
-    head g = h / group, over the tokens t <= p that the store's `read` shows it:
+    For query token i of sequence b at position p = c + i, where c = len(b) - n(b)
+    (it has n(b) of the batch's query tokens and len(b) in the cache), and q head h
+    of kv head g = h / group, over the tokens that the store's `read` shows it:
 
     ```
-    s_t = logits(scale * <q, k_t>, p, t, h, g)
+    s_t = logits(scale * <q, k_t>, p, t, c, h, g)
     lse = log sum_t exp(s_t)          o = sum_t exp(s_t - lse) v_t
     ```
 
@@ -93,14 +93,14 @@ def Kvc_AttendOp : Kvc_Op<"attend", [IsolatedFromAbove, Kvc_StoreUser]> {
 
     ```mlir
     kvc.attend @main, %q, %cache, %batch scale 0.125 logits {
-    ^bb0(%s: f32, %p: i32, %t: i32, %h: i32, %g: i32):
+    ^bb0(%s: f32, %p: i32, %t: i32, %c: i32, %h: i32, %g: i32):
       %cap = arith.constant 5.0e+01 : f32
       %x = arith.divf %s, %cap : f32
       %y = math.tanh %x : f32
       %z = arith.mulf %cap, %y : f32
       kvc.yield %z : f32
     } visible {
-    ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+    ^bb0(%p: i32, %t: i32, %c: i32, %h: i32, %g: i32):
       %other = arith.cmpi ne, %p, %t : i32
       kvc.yield %other : i1
     } : tensor<?x9x64xbf16>, !cache -> tensor<?x9x64xbf16>, tensor<?x9xf32>
@@ -129,12 +129,14 @@ def Kvc_AttendOp : Kvc_Op<"attend", [IsolatedFromAbove, Kvc_StoreUser]> {
 def Kvc_ConstantOp : Kvc_Op<"constant", [Pure]> {
   let summary = "an element of a constant of the store that each call gives";
   let description = [{
-    `%x = kvc.constant "sinks"[%h] of 64` is element `%h` of the 64 f32 that a call
-    gives as `sinks`. `index` is within them. In a score's region only.
+    `%x = kvc.constant "sinks"[%h] of 64 : f32` is element `%h` of the 64 values
+    that a call gives as `sinks`; with `per_sequence`, of the 64 that it gives for
+    the row's sequence. `index` is within them. In a score's region only.
   }];
-  let arguments = (ins StrAttr:$name, I32:$index, Kvc_Count:$size);
-  let results = (outs F32:$result);
-  let assemblyFormat = "$name `[` $index `]` `of` $size attr-dict";
+  let arguments = (ins StrAttr:$name, I32:$index, Kvc_Count:$size,
+    UnitAttr:$per_sequence);
+  let results = (outs AnyTypeOf<[F32, I32]>:$result);
+  let assemblyFormat = "$name `[` $index `]` `of` $size (`per_sequence` $per_sequence^)? attr-dict `:` type($result)";
 }
 
 def Kvc_ScoreYieldOp : Kvc_Op<"yield", [Pure, Terminator]> {

@@ -20,10 +20,11 @@ enum class ScoreInput : uint8_t {
   Score,         ///< f32: scale * <q, k>
   QueryPosition, ///< i32
   TokenPosition, ///< i32
+  Context,       ///< i32: tokens of the sequence that the step found cached
   QueryHead,     ///< i32, of the model
   KvHead,        ///< i32, of the model
 };
-inline constexpr unsigned kScoreInputs = 5;
+inline constexpr unsigned kScoreInputs = 6;
 
 enum class ScoreRegionKind : uint8_t { Logits, Visible, Sink };
 

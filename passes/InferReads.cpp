@@ -69,7 +69,7 @@ struct LinearRange {
 };
 
 /// The tokens t <= p with t < sink or p - t < recent; kAll: no bound. `exact`:
-/// what implies it is implied by it.
+/// what implies it is implied by it. Of tokens t > p it says nothing.
 struct Hull {
   int64_t sink = 0, recent = 0;
   bool exact = true;
@@ -126,6 +126,8 @@ LinearRange Inference::rangeOf(BlockArgument argument) {
     return {Linear{1, 0, 0, 1}, Linear{1, 0, 0, 1}};
   case ScoreInput::TokenPosition:
     return {Linear{0, 1, 0, 1}, Linear{0, 1, 0, 1}};
+  case ScoreInput::Context:
+    return {constant(0), Linear{1, 0, 0, 1}};
   case ScoreInput::QueryHead:
     return {constant(0), constant(int64_t(store.getQHeads()) - 1)};
   case ScoreInput::KvHead:
@@ -303,12 +305,15 @@ struct InferReads : kvc::impl::InferReadsBase<InferReads> {
     if (!store.read().isAll())
       return;
     Hull hull = Inference(store).hullOf(yieldedBy(op.getVisible()), true);
-    if (hull.exact && (hull.isAll() || hull.recent > 0))
+    bool causal = store.read().isCausal();
+    // What it says of tokens behind the query, no hull does.
+    if (causal && hull.exact && (hull.isAll() || hull.recent > 0))
       op.getVisible().getBlocks().clear();
     // Tokens are counted in 32 bits.
     if (!hull.isAll() && std::max(hull.sink, hull.recent) < INT32_MAX)
-      store.setReadAttr(SlidingWindowAttr::get(
-          op.getContext(), hull.sink, std::max<int64_t>(1, hull.recent)));
+      store.setReadAttr(
+          SlidingWindowAttr::get(op.getContext(), hull.sink,
+                                 std::max<int64_t>(1, hull.recent), causal));
   }
 };
 

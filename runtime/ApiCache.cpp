@@ -119,8 +119,7 @@ kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step, uint32_t layer,
 }
 
 kvc_status kvc_cache_set_constants(kvc_cache *cache, uint32_t store,
-                                   uint32_t layer,
-                                   const float *const *constants,
+                                   uint32_t layer, const void *const *constants,
                                    uint32_t count) try {
   if (kvc_status s = checkHandle(cache); !isOk(s))
     return s;

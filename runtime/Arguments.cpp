@@ -78,7 +78,7 @@ static kvc_status checkPlanes(const StoreInfo &store, const kvc_plane *planes,
 }
 
 kvc_status kvc::rt::checkConstants(const StoreInfo &store,
-                                   const float *const *constants,
+                                   const void *const *constants,
                                    uint32_t count) {
   if (count != store.constants.size())
     return fail(KVC_INVALID_ARGUMENT, 119,
@@ -89,12 +89,15 @@ kvc_status kvc::rt::checkConstants(const StoreInfo &store,
     return fail(KVC_INVALID_ARGUMENT, 120,
                 "`constants`: expected an array, found null");
   for (uint32_t i = 0; i < count; ++i)
-    if (!constants[i] || uintptr_t(constants[i]) % alignof(float))
+    if (!constants[i] || uintptr_t(constants[i]) % 4)
       return fail(
           KVC_INVALID_ARGUMENT, 125,
-          "`constants[%u]` (`%s` of `%s`): expected %u floats, found %p", i,
-          store.constants[i].name.c_str(), store.name.c_str(),
-          store.constants[i].size, (const void *)constants[i]);
+          "`constants[%u]` (`%s` of `%s`): expected %u values of 4 bytes%s, "
+          "found %p",
+          i, store.constants[i].name.c_str(), store.name.c_str(),
+          store.constants[i].size,
+          store.constants[i].perSequence ? " for each sequence" : "",
+          constants[i]);
   return ok();
 }
 

@@ -64,7 +64,7 @@ kvc_status checkAppend(const artifact::ModelInfo &model,
 /// Whether a plan may be made of these.
 /// Those of a store: as many, and none null.
 kvc_status checkConstants(const artifact::StoreInfo &store,
-                          const float *const *constants, uint32_t count);
+                          const void *const *constants, uint32_t count);
 kvc_status checkPlan(const kvc_attend_args &args);
 /// All but the size of the workspace, which the device knows.
 kvc_status checkAttend(const artifact::ModelInfo &model,

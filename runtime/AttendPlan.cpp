@@ -45,17 +45,14 @@ ActiveSplits kvc::rt::activeSplits(const AttendShape &shape, uint32_t split,
 //===----------------------------------------------------------------------===//
 // The workspace
 //
-//   cu_q | kv_len | split_row | planned sequences | scratch | lse | o
+//   planned sequences | scratch | lse | o
 //===----------------------------------------------------------------------===//
 
 struct AttendPlan::Layout {
-  size_t kvLen, splitRow, planned, scratch, partials;
+  size_t scratch, partials;
 
   Layout(size_t batch, size_t scratchBytes) {
-    kvLen = align((batch + 1) * sizeof(int32_t));
-    splitRow = kvLen + align(batch * sizeof(int32_t));
-    planned = splitRow + align(batch * sizeof(int64_t));
-    scratch = planned + align(batch * sizeof(PlannedSequence));
+    scratch = align(batch * sizeof(PlannedSequence));
     partials = scratch + align(scratchBytes);
   }
 };
@@ -121,22 +118,21 @@ size_t AttendPlan::bytes(const PlannedSequence &planned) const {
          shape.partialBytes();
 }
 
-/// Query tokens [rowBegin, rowEnd) of a sequence as a sequence of their own.
-/// The kernel is that of the whole one.
+/// Query tokens [rowBegin, rowEnd) of a sequence. The kernel is that of all.
 PlannedSequence AttendPlan::plan(uint32_t sequence, int32_t rowBegin,
                                  int32_t rowEnd) const {
   PlannedSequence planned;
   int32_t n = queries(sequence), length = batch.kv_len[sequence];
+  planned.rowBegin = rowBegin;
   planned.queries = rowEnd - rowBegin;
   planned.variant = shape.variantFor(uint32_t(n));
   const AttendVariant &variant = shape.variants[planned.variant];
   planned.blocks = int32_t(ceilDiv(planned.queries, variant.maxQueries));
   if (length == 0 || planned.queries == 0)
     return planned;
-  planned.length = length - (n - rowEnd);
-  planned.splits =
-      activeSplits(shape, variant.split, planned.length - planned.queries,
-                   planned.length - 1);
+  planned.length = shape.causal ? length - (n - rowEnd) : length;
+  planned.splits = activeSplits(shape, variant.split, length - n + rowBegin,
+                                planned.length - 1);
   return planned;
 }
 
@@ -154,18 +150,12 @@ bool AttendPlan::add(Wave &wave, const PlannedSequence &planned) {
   size_t more = bytes(planned);
   if (used + more > budget && wave.count)
     return false;
-  auto *base = static_cast<uint8_t *>(batch.workspace);
-  Layout layout(batch.batch, scratchBytes);
-  auto *cu = reinterpret_cast<int32_t *>(base);
-  auto *sequences = reinterpret_cast<PlannedSequence *>(base + layout.planned);
-  uint32_t i = wave.count++;
-  sequences[i] = planned;
-  sequences[i].workTileBegin = wave.workTiles;
-  sequences[i].mergeBegin = wave.merges;
-  cu[i] = batch.cu_q[nextSequence] + nextRow;
-  cu[i + 1] = cu[i] + planned.queries;
-  reinterpret_cast<int32_t *>(base + layout.kvLen)[i] = planned.length;
-  reinterpret_cast<int64_t *>(base + layout.splitRow)[i] = splitRows;
+  auto *sequences = static_cast<PlannedSequence *>(batch.workspace);
+  PlannedSequence &added = sequences[wave.count++];
+  added = planned;
+  added.workTileBegin = wave.workTiles;
+  added.mergeBegin = wave.merges;
+  added.splitRow = splitRows;
   uint32_t merges = shape.kvHeads * uint32_t(planned.blocks);
   wave.merges += merges;
   wave.workTiles += merges * uint32_t(planned.splits.count());
@@ -175,25 +165,21 @@ bool AttendPlan::add(Wave &wave, const PlannedSequence &planned) {
   return true;
 }
 
-/// Points the kernels at the wave's batch.
+/// Points the kernels at the wave's partial results.
 void AttendPlan::finish(Wave &wave, Environment &words) {
   auto *base = static_cast<uint8_t *>(batch.workspace);
   Layout layout(batch.batch, scratchBytes);
-  words.set(Word::CuQ, base);
-  words.set(Word::KvLen, base + layout.kvLen);
-  words.set(Word::SplitRow, base + layout.splitRow);
   words.set(Word::PartialLse, base + layout.partials);
   words.set(Word::PartialO,
             base + layout.partials + align(size_t(splitRows) * sizeof(float)));
-  wave.sequences = reinterpret_cast<PlannedSequence *>(base + layout.planned);
+  wave.sequences = reinterpret_cast<PlannedSequence *>(base);
 }
 
 bool AttendPlan::next(Wave &wave, Environment &words) {
   wave = Wave();
+  wave.first = nextSequence;
   used = 0;
   splitRows = 0;
-  if (nextSequence < batch.batch)
-    words.set(Word::Table, batch.table + nextSequence * batch.table_stride);
   while (nextSequence < batch.batch) {
     int32_t n = queries(nextSequence);
     PlannedSequence planned = plan(nextSequence, nextRow, n);
@@ -232,12 +218,16 @@ static uint32_t sequenceOf(const Wave &wave, uint32_t index) {
                   wave.sequences - 1);
 }
 
-static void setRows(KvcWorkTile &workTile, const AttendVariant &variant,
+static void setRows(KvcWorkTile &workTile, const AttendShape &shape,
                     const PlannedSequence &sequence, int32_t block) {
-  int64_t begin = int64_t(block) * variant.maxQueries;
-  int64_t end = std::min<int64_t>(begin + variant.maxQueries, sequence.queries);
-  workTile.row_begin = int32_t(begin);
-  workTile.row_end = int32_t(end);
+  int64_t most = shape.variants[sequence.variant].maxQueries;
+  int64_t begin = block * most;
+  int64_t end = std::min<int64_t>(begin + most, sequence.queries);
+  workTile.row_begin = sequence.rowBegin + int32_t(begin);
+  workTile.row_end = sequence.rowBegin + int32_t(end);
+  workTile.split_queries = sequence.queries;
+  workTile.split_row =
+      sequence.splitRow - int64_t(sequence.rowBegin) * shape.queryHeads;
 }
 
 uint32_t AttendPlan::workTile(const AttendShape &shape, const Wave &wave,
@@ -248,7 +238,7 @@ uint32_t AttendPlan::workTile(const AttendShape &shape, const Wave &wave,
   uint32_t rest = index - uint32_t(sequence.workTileBegin);
   int32_t block = int32_t(rest % uint32_t(sequence.blocks));
   rest /= uint32_t(sequence.blocks);
-  workTile.sequence = int32_t(b);
+  workTile.sequence = int32_t(wave.first + b);
   workTile.head = int32_t(rest % shape.kvHeads);
   workTile.split_idx = int32_t(rest / shape.kvHeads);
   int64_t begin =
@@ -256,7 +246,7 @@ uint32_t AttendPlan::workTile(const AttendShape &shape, const Wave &wave,
   int64_t end = variant.split ? begin + variant.split : sequence.length;
   workTile.begin = int32_t(begin);
   workTile.end = int32_t(std::min<int64_t>(end, sequence.length));
-  setRows(workTile, variant, sequence, block);
+  setRows(workTile, shape, sequence, block);
   return sequence.variant;
 }
 
@@ -264,12 +254,11 @@ uint32_t AttendPlan::merge(const AttendShape &shape, const Wave &wave,
                            uint32_t index, KvcWorkTile &workTile) {
   uint32_t b = sequenceOf<&PlannedSequence::mergeBegin>(wave, index);
   const PlannedSequence &sequence = wave.sequences[b];
-  const AttendVariant &variant = shape.variants[sequence.variant];
   uint32_t rest = index - uint32_t(sequence.mergeBegin);
   int32_t block = int32_t(rest % uint32_t(sequence.blocks));
-  workTile.sequence = int32_t(b);
+  workTile.sequence = int32_t(wave.first + b);
   workTile.head = int32_t(rest / uint32_t(sequence.blocks));
   workTile.split_idx = sequence.splits.count();
-  setRows(workTile, variant, sequence, block);
+  setRows(workTile, shape, sequence, block);
   return sequence.variant;
 }

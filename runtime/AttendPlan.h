@@ -41,6 +41,7 @@ struct AttendShape {
   uint32_t dimV = 0;
   bool window = false;
   uint32_t sink = 0, recent = 0;
+  bool causal = true;
 
   /// Index of the variant for a sequence with that many query tokens.
   uint32_t variantFor(uint32_t queries) const;
@@ -67,11 +68,13 @@ ActiveSplits activeSplits(const AttendShape &shape, uint32_t split,
 int64_t mostSplits(const AttendShape &shape, uint32_t split, int64_t queries,
                    int64_t kvLen);
 
-/// One sequence of a wave.
+/// One sequence of a wave, or some of its query tokens.
 struct PlannedSequence {
   int64_t workTileBegin = 0, mergeBegin = 0; ///< sums over the sequences before
+  int64_t splitRow = 0;                      ///< likewise
   int32_t length = 0;                        ///< cached tokens seen by anyone
-  int32_t queries = 0;
+  int32_t rowBegin = 0;                      ///< its first query token
+  int32_t queries = 0;                       ///< how many
   uint32_t variant = 0;
   int32_t blocks = 0;
   ActiveSplits splits;
@@ -81,7 +84,7 @@ struct PlannedSequence {
 /// results are in the workspace at the same time.
 struct Wave {
   const PlannedSequence *sequences = nullptr;
-  uint32_t count = 0;
+  uint32_t first = 0, count = 0; ///< sequences of the batch
   uint32_t workTiles = 0, merges = 0;
 };
 
@@ -102,9 +105,9 @@ public:
   /// Where the workers' scratch is. 64-byte aligned.
   uint8_t *scratch() const;
 
-  /// Prepares the next wave and sets the words that make it the kernels' whole
-  /// batch; false if there is none. The workspace must have required() bytes. A
-  /// wave is valid until the next call.
+  /// Prepares the next wave and sets the words of its partial results; false if
+  /// there is none. The workspace must have required() bytes. A wave is valid
+  /// until the next call.
   bool next(Wave &wave, Environment &words);
 
   /// The work tile or merge of an index.

@@ -117,7 +117,7 @@ public:
                     float *lse);
   /// Of a layer of the store, or KVC_ALL_LAYERS.
   kvc_status setConstants(uint32_t store, uint32_t layer,
-                          const float *const *constants, uint32_t count);
+                          const void *const *constants, uint32_t count);
   /// The caller vouches for the rows of a layer, or KVC_ALL_LAYERS.
   kvc_status markAppended(kvc_step step, uint32_t layer);
   /// `accepted` null: all.
@@ -141,16 +141,16 @@ private:
     StoreLayout layout;
     uint32_t plan = 0;           ///< index of the plan that it shares
     HostArray<kvc_plane> planes; ///< [layers][planes], what kernels are given
-    HostArray<const float *> constants; ///< [layers][constants], null: not set
-    PagePool pool;                      ///< paged
-    HostArray<int32_t> tables;          ///< paged: [max_sequences][tableWidth]
-    HostArray<uint8_t> marks;           ///< paged: [pages], of check()
+    HostArray<const void *> constants; ///< [layers][constants], null: not set
+    PagePool pool;                     ///< paged
+    HostArray<int32_t> tables;         ///< paged: [max_sequences][tableWidth]
+    HostArray<uint8_t> marks;          ///< paged: [pages], of check()
 
     const char *name() const { return layout.info->name.c_str(); }
     /// False if there is not enough memory.
     bool placePlanes(uint8_t *arena);
     /// Of the `layer`-th of its layers, as the next.
-    const float *const *constantsOf(uint32_t layer) const {
+    const void *const *constantsOf(uint32_t layer) const {
       return constants.data() + layer * layout.info->constants.size();
     }
     const kvc_plane *planesOf(uint32_t layer) const {

@@ -192,7 +192,7 @@ kvc_status Cache::makePlan(Step &step, uint32_t index) {
 }
 
 kvc_status Cache::setConstants(uint32_t store, uint32_t layer,
-                               const float *const *constants, uint32_t count) {
+                               const void *const *constants, uint32_t count) {
   Guard guard(shared(stateLock));
   if (kvc_status s = usable(); !isOk(s))
     return s;

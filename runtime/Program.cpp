@@ -34,7 +34,8 @@ void Program::describePlanes() {
     }
     std::vector<kvc_constant_info> &constants = constantInfos.emplace_back();
     for (const artifact::ConstantInfo &constant : store.constants)
-      constants.push_back({constant.name.c_str(), constant.size});
+      constants.push_back({constant.name.c_str(), constant.size,
+                           constant.type.c_str(), constant.perSequence});
   }
 }
 

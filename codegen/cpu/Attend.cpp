@@ -112,16 +112,23 @@ void AttendKernel::loadWorkTile() {
   rowBegin = k.workTileField(offsetof(KvcWorkTile, row_begin));
   Value rowEnd = k.workTileField(offsetof(KvcWorkTile, row_end));
   Value cu = kit.at(k.argPtr(Word::CuQ), kit.mul(sequence, 4));
-  queries = kit.sub(kit.loadI32(cu, 4), kit.loadI32(cu, 0));
+  Value queries = kit.sub(kit.loadI32(cu, 4), kit.loadI32(cu, 0));
   Value length =
       kit.loadI32(kit.at(k.argPtr(Word::KvLen), kit.mul(sequence, 4)), 0);
-  posFirst = kit.add(kit.sub(length, queries), rowBegin);
+  context = kit.sub(length, queries);
+  posFirst = kit.add(context, rowBegin);
   Value tokens = kit.sub(rowEnd, rowBegin);
   posLast = kit.add(kit.add(posFirst, tokens), -1);
   rows = kit.mul(tokens, group);
+  if (Region &visible = graph.mask().getVisible(); !visible.empty()) {
+    KitFunctions functions(k, sequence);
+    constants =
+        emitConstantRanges(kit.b, kit.loc, visible, rowBlock(), functions);
+  }
   // What the last query sees at most.
-  tokensEnd =
-      kit.min(k.workTileField(offsetof(KvcWorkTile, end)), kit.add(posLast, 1));
+  tokensEnd = k.workTileField(offsetof(KvcWorkTile, end));
+  if (graph.read().isCausal())
+    tokensEnd = kit.min(tokensEnd, kit.add(posLast, 1));
   Value last = kit.max(kit.add(tokensEnd, -1), kit.i64(0));
   lastTile = kit.mul(kit.div(last, tileTokens), tileTokens);
   lastStep = kit.mul(kit.div(last, stepTokens), stepTokens);
@@ -223,8 +230,10 @@ AttendKernel::BlockMask AttendKernel::readMask(Value first) {
   ReadAttrInterface read = graph.read();
   Value last = kit.add(first, tileTokens);
   BlockMask mask;
-  mask.isFullBlock = kit.both(kit.cmp(Pred::sle, last, tokensEnd),
-                              kit.cmp(Pred::sle, last, kit.add(posFirst, 1)));
+  mask.isFullBlock = kit.cmp(Pred::sle, last, tokensEnd);
+  if (read.isCausal())
+    mask.isFullBlock = kit.both(mask.isFullBlock,
+                                kit.cmp(Pred::sle, last, kit.add(posFirst, 1)));
   if (read.isAll())
     return mask;
   Value sink = kit.i64(read.getSinkTokens());
@@ -238,22 +247,28 @@ AttendKernel::BlockMask AttendKernel::readMask(Value first) {
   return mask;
 }
 
+ScoreBlock AttendKernel::rowBlock() {
+  auto i32 = [&](Value x) { return kit.truncI32(x); };
+  Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
+  Value firstHead = kit.mul(kvHead, group);
+  ScoreBlock block;
+  block.query = {i32(posFirst), i32(posLast)};
+  block.context = i32(context);
+  block.qHead = {i32(firstHead), i32(kit.add(firstHead, group - 1))};
+  block.kvHead = {i32(kvHead), i32(kvHead)};
+  return block;
+}
+
 AttendKernel::BlockMask AttendKernel::blockMask(Value first) {
   BlockMask mask = readMask(first);
   Region &visible = graph.mask().getVisible();
   if (visible.empty())
     return mask;
-  OpBuilder &b = kit.b;
-  auto i32 = [&](Value x) { return kit.truncI32(x); };
   Value last = kit.add(kit.min(kit.add(first, tileTokens), tokensEnd), -1);
-  Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
-  Value firstHead = kit.mul(kvHead, group);
-  ScoreBlock block;
-  block.query = {i32(posFirst), i32(posLast)};
-  block.token = {i32(first), i32(kit.max(last, first))};
-  block.qHead = {i32(firstHead), i32(kit.add(firstHead, group - 1))};
-  block.kvHead = {i32(kvHead), i32(kvHead)};
-  BlockVisibility seen = emitBlockVisibility(b, kit.loc, visible, block);
+  ScoreBlock block = rowBlock();
+  block.token = {kit.truncI32(first), kit.truncI32(kit.max(last, first))};
+  BlockVisibility seen =
+      emitBlockVisibility(kit.b, kit.loc, visible, block, constants);
   mask.isFullBlock = kit.both(mask.isFullBlock, seen.full);
   Value some = kit.negate(seen.empty);
   mask.anyRowVisible =
@@ -382,9 +397,8 @@ Value AttendKernel::queryRow(Value row) {
 }
 
 Value AttendKernel::partialRow(Value row) {
-  return k.partialRow(sequence,
-                      k.workTileField(offsetof(KvcWorkTile, split_idx)),
-                      queries, kit.add(rowBegin, kit.div(row, group)),
+  return k.partialRow(k.workTileField(offsetof(KvcWorkTile, split_idx)),
+                      kit.add(rowBegin, kit.div(row, group)),
                       kit.add(kit.mul(head, group), kit.rem(row, group)));
 }
 
@@ -423,17 +437,19 @@ ScoreInputs AttendKernel::scoreInputs(Value tokens, Value rows) {
   inputs.query = kit.add(kit.splatI32(posFirst, n), queries);
   inputs.qHead = kit.add(kit.splatI32(kit.mul(kvHead, group), n), inGroup);
   inputs.kvHead = kit.splatI32(kvHead, n);
+  inputs.context = kit.splatI32(context, n);
+  inputs.constants = &constants;
   return inputs;
 }
 
 Value AttendKernel::logits(Value x, tile::LogitsOp op, ScoreInputs at) {
-  KitFunctions functions(k);
+  KitFunctions functions(k, sequence);
   at.score = x;
   return emitScoreRegion(kit.b, kit.loc, op.getLogits(), at, functions);
 }
 
 Value AttendKernel::mask(Value x, tile::MaskOp op, const ScoreInputs &at) {
-  KitFunctions functions(k);
+  KitFunctions functions(k, sequence);
   Value seen = shownByRead(at.token, at.query);
   if (!op.getVisible().empty())
     seen = kit.both(
@@ -480,8 +496,9 @@ void AttendKernel::gatherScales(const TileRows &rows, StreamKind kind,
 Value AttendKernel::shownByRead(Value tokens, Value positions) {
   ReadAttrInterface read = graph.read();
   int64_t n = cast<VectorType>(tokens.getType()).getNumElements();
-  Value seen = kit.both(kit.cmp(Pred::sle, tokens, positions),
-                        kit.cmp(Pred::slt, tokens, kit.splatI32(tokensEnd, n)));
+  Value seen = kit.cmp(Pred::slt, tokens, kit.splatI32(tokensEnd, n));
+  if (read.isCausal())
+    seen = kit.both(kit.cmp(Pred::sle, tokens, positions), seen);
   if (read.isAll())
     return seen;
   auto bound = [&](int64_t value) { return kit.i32s(n, int32_t(value)); };

@@ -93,9 +93,10 @@ public:
   /// Tiles have evenly spaced rows: none straddles a page.
   bool even;
 
-  // Values of the work tile, all i64.
+  // Values of the work tile, all i64 but for the constants' ranges.
+  ConstantRanges constants; ///< of the mask's region
   mlir::Value sequence, head, tokensBegin, tokensEnd;
-  mlir::Value queries;  ///< query tokens of the sequence
+  mlir::Value context;  ///< tokens of the sequence before its query tokens
   mlir::Value rowBegin; ///< first query token of the work tile
   mlir::Value rows; ///< query rows of the work tile: its query tokens x group
   mlir::Value posFirst; ///< position of the work tile's first query token
@@ -152,6 +153,8 @@ private:
     mlir::Value anyRowVisible;
   };
   BlockMask blockMask(mlir::Value first);
+  /// What a region is told of the work tile's rows.
+  ScoreBlock rowBlock();
   /// The same of what the read shows alone.
   BlockMask readMask(mlir::Value first);
   /// Whether the read shows each token to the query at each position.

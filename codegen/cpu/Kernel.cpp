@@ -1,6 +1,10 @@
 //===- Kernel.cpp - what every CPU kernel starts from ---------------------===//
 #include "codegen/cpu/Kernel.h"
 
+#include "lib/Artifact/KernelAbi.h"
+
+#include <cstddef>
+
 using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
@@ -62,10 +66,9 @@ int64_t ChannelPlan::unroll() const {
   return 1;
 }
 
-Value Kernel::partialRow(Value sequence, Value splitIdx, Value queries,
-                         Value query, Value qHead) {
-  Value first =
-      kit.loadI64(kit.at(argPtr(Word::SplitRow), kit.mul(sequence, 8)), 0);
+Value Kernel::partialRow(Value splitIdx, Value query, Value qHead) {
+  Value first = kit.loadI64(workTile, offsetof(KvcWorkTile, split_row));
+  Value queries = workTileField(offsetof(KvcWorkTile, split_queries));
   Value row = kit.add(kit.mul(splitIdx, queries), query);
   return kit.add(kit.add(first, kit.mul(row, cache.getHeads() * group())),
                  qHead);

@@ -89,10 +89,9 @@ public:
     return kit.loadI32(workTile, offset);
   }
 
-  /// Index of a query row among the partial results (Words.def): `query`
-  /// of the sequence's `queries` query tokens, q head `qHead` of the store.
-  mlir::Value partialRow(mlir::Value sequence, mlir::Value splitIdx,
-                         mlir::Value queries, mlir::Value query,
+  /// Index of a query row among the partial results (KernelAbi.h): query token
+  /// `query` of the work tile's sequence, q head `qHead` of the store.
+  mlir::Value partialRow(mlir::Value splitIdx, mlir::Value query,
                          mlir::Value qHead);
 
   /// A word of the parameter block, which has it from the first time on.

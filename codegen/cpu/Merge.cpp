@@ -45,26 +45,24 @@ private:
   tile::MergeGraph graph;
   int64_t dim, group;
   int64_t sums = 0; ///< scratch [dim]
-  Value sequence, head, numSplits, rowBegin, firstQuery, queries;
+  Value head, numSplits, rowBegin, firstQuery;
 };
 
 void MergeKernel::emit() {
   sums = k.scratch.reserve(dim * 4);
-  sequence = k.workTileField(offsetof(KvcWorkTile, sequence));
+  Value sequence = k.workTileField(offsetof(KvcWorkTile, sequence));
   head = k.workTileField(offsetof(KvcWorkTile, head));
   numSplits = k.workTileField(offsetof(KvcWorkTile, split_idx));
   rowBegin = k.workTileField(offsetof(KvcWorkTile, row_begin));
   Value rowEnd = k.workTileField(offsetof(KvcWorkTile, row_end));
   Value cu = kit.at(k.argPtr(Word::CuQ), kit.mul(sequence, 4));
   firstQuery = kit.loadI32(cu, 0);
-  queries = kit.sub(kit.loadI32(cu, 4), firstQuery);
   Value rows = kit.mul(kit.sub(rowEnd, rowBegin), group);
   kit.loop(kit.i64(0), rows, 1, [&](Value row) { emitRow(row); });
 }
 
 Value MergeKernel::splitRowIndex(Value splitIdx, Value row) {
-  return k.partialRow(sequence, splitIdx, queries,
-                      kit.add(rowBegin, kit.div(row, group)),
+  return k.partialRow(splitIdx, kit.add(rowBegin, kit.div(row, group)),
                       kit.add(kit.mul(head, group), kit.rem(row, group)));
 }
 

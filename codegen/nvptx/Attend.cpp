@@ -278,7 +278,15 @@ void AttendKernel::loadWorkTile(Value index) {
     current.ownLast =
         lastBefore(kit.min(kit.add(current.rowBegin, behind), current.rowEnd));
   }
-  current.end = kit.min(kit.extract(where, 3), kit.add(current.posLast, 1));
+  current.end = kit.extract(where, 3);
+  if (body.read.isCausal())
+    current.end = kit.min(current.end, kit.add(current.posLast, 1));
+
+  if (hasVisible()) {
+    KitFunctions functions(k, current.sequence);
+    current.constants = emitConstantRanges(
+        kit.b, kit.kernel, body.mask.getVisible(), rowBlock(), functions);
+  }
 
   Value tableStride = k.paramI64(Word::TableStride);
   table =
@@ -353,11 +361,16 @@ Value AttendKernel::firstOf(Value tile) {
   return kit.add(tileFirst(tile), ownTokens());
 }
 
+/// Behind the last token that the read shows to a row at `position`.
+Value AttendKernel::endFor(Value position) {
+  return body.read.isCausal() ? kit.min(current.end, kit.add(position, 1))
+                              : current.end;
+}
+
 Value AttendKernel::isShownInFull(Value first, int64_t count, Value low,
                                   Value high) {
   Value last = kit.add(first, count);
-  Value full =
-      kit.cmp(CmpIPredicate::sle, last, kit.min(current.end, kit.add(low, 1)));
+  Value full = kit.cmp(CmpIPredicate::sle, last, endFor(low));
   if (body.read.isAll())
     return full;
   Value inSink =
@@ -368,8 +381,7 @@ Value AttendKernel::isShownInFull(Value first, int64_t count, Value low,
 
 Value AttendKernel::isHiddenByRead(Value first, int64_t count, Value low,
                                    Value high) {
-  Value last = kit.min(kit.add(current.end, -1), high);
-  Value hidden = kit.less(last, first);
+  Value hidden = kit.cmp(CmpIPredicate::sle, endFor(high), first);
   if (body.read.isAll())
     return hidden;
   Value inSink = kit.less(first, kit.i32(body.read.getSinkTokens()));
@@ -379,8 +391,9 @@ Value AttendKernel::isHiddenByRead(Value first, int64_t count, Value low,
 }
 
 Value AttendKernel::shownByRead(Value token, Value position) {
-  Value seen = kit.and_(kit.cmp(CmpIPredicate::sle, token, position),
-                        kit.less(token, current.end));
+  Value seen = kit.less(token, current.end);
+  if (body.read.isCausal())
+    seen = kit.and_(kit.cmp(CmpIPredicate::sle, token, position), seen);
   if (body.read.isAll())
     return seen;
   Value inSink = kit.less(token, kit.i32(body.read.getSinkTokens()));
@@ -393,6 +406,8 @@ ScoreInputs AttendKernel::inputs(Value token, const RowPlace &row) {
   ScoreInputs inputs;
   inputs.query = row.position;
   inputs.token = token;
+  inputs.context = current.posZero;
+  inputs.constants = &current.constants;
   inputs.qHead = row.qHead;
   inputs.kvHead = kit.add(current.head, k.store.getHeadBegin());
   return inputs;
@@ -402,22 +417,29 @@ Value AttendKernel::visible(Value token, const RowPlace &row) {
   Value seen = shownByRead(token, row.position);
   if (!hasVisible())
     return seen;
-  KitFunctions functions(k);
+  KitFunctions functions(k, current.sequence);
   return kit.and_(seen,
                   emitScoreRegion(kit.b, kit.kernel, body.mask.getVisible(),
                                   inputs(token, row), functions));
 }
 
-BlockVisibility AttendKernel::visibleBlock(Value first, int64_t count) {
+ScoreBlock AttendKernel::rowBlock() {
   Value kvHead = kit.add(current.head, k.store.getHeadBegin());
   Value qHead = kit.mul(kvHead, group);
-  Value last = kit.min(kit.add(first, count), current.end);
   ScoreBlock block;
   block.query = {current.ownFirst, current.ownLast};
-  block.token = {first, kit.max(first, kit.add(last, -1))};
+  block.context = current.posZero;
   block.qHead = {qHead, kit.add(qHead, group - 1)};
   block.kvHead = {kvHead, kvHead};
-  return emitBlockVisibility(kit.b, kit.kernel, body.mask.getVisible(), block);
+  return block;
+}
+
+BlockVisibility AttendKernel::visibleBlock(Value first, int64_t count) {
+  Value last = kit.min(kit.add(first, count), current.end);
+  ScoreBlock block = rowBlock();
+  block.token = {first, kit.max(first, kit.add(last, -1))};
+  return emitBlockVisibility(kit.b, kit.kernel, body.mask.getVisible(), block,
+                             current.constants);
 }
 
 Value AttendKernel::isFullBlock(Value first, int64_t count) {
@@ -483,7 +505,7 @@ std::pair<Value, Value> AttendKernel::interiorTiles() {
     begin = kit.max(sinkTiles, kit.ceilDiv(kit.max(hidden, kit.i32(0)), tile));
     begin = kit.min(begin, tiles); // nothing of this split may be seen
   }
-  Value limit = kit.min(current.end, kit.add(current.posFirst, 1));
+  Value limit = endFor(current.posFirst);
   Value room = kit.sub(kit.add(limit, tile - tokens), kit.add(base, own));
   Value end = kit.div(kit.max(room, kit.i32(0)), tile);
   end = kit.min(end, tiles);
@@ -628,7 +650,7 @@ Value AttendKernel::transform(Value score, Value tokenScale, Value token,
     Value x = kit.fmul(score, kit.f32(body.scale));
     return tokenScale ? kit.fmul(x, tokenScale) : x;
   }
-  KitFunctions functions(k, near);
+  KitFunctions functions(k, current.sequence, near);
   ScoreInputs at = inputs(token, row);
   at.score = tokenScale ? kit.fmul(score, tokenScale) : score;
   at.scale = body.scale;

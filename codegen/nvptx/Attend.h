@@ -65,8 +65,9 @@ struct WorkTile {
   mlir::Value posFirst, posLast; ///< positions of the first and last row
   /// The same of the rows that this warp has.
   mlir::Value ownFirst, ownLast;
-  /// Position of query token 0 of the sequence.
+  /// Position of query token 0 of the sequence: as many tokens are before it.
   mlir::Value posZero;
+  ConstantRanges constants; ///< of the mask's region, for this warp's rows
 };
 
 /// Where a query row stands. Both i32.
@@ -285,6 +286,7 @@ private:
   Values emitSteps(mlir::ValueRange init);
   Values emitTile(mlir::Value tile, mlir::ValueRange carried, bool interior);
   Values multiply(const Step &step, mlir::ValueRange state);
+  mlir::Value endFor(mlir::Value position);
   /// Whether the read shows all of `count` tokens from `first` on, or none, to
   /// rows at positions from `low` to `high`.
   mlir::Value isShownInFull(mlir::Value first, int64_t count, mlir::Value low,
@@ -294,6 +296,8 @@ private:
   mlir::Value shownByRead(mlir::Value token, mlir::Value position);
   /// What a score's region is told, but for the score.
   ScoreInputs inputs(mlir::Value token, const RowPlace &row);
+  /// What a region is told of this warp's rows.
+  ScoreBlock rowBlock();
   /// What the mask's region shows of them to this warp's rows.
   BlockVisibility visibleBlock(mlir::Value first, int64_t count);
   bool hasVisible() { return !body.mask.getVisible().empty(); }

@@ -238,14 +238,14 @@ def Tile_ScaleTokensOp : Tile_Op<"scale_tokens",
 
 def Tile_LogitsOp : Tile_Op<"logits",
     [IsolatedFromAbove, AllTypesMatch<["x", "result"]>]> {
-  let summary = "applies a region to each score: logits(x[r, t], p, t, h, g)";
+  let summary = "applies a region to each score: logits(x[r, t], p, t, c, h, g)";
   let description = [{
     The region is that of `kvc.attend`, scaled by `kvc-lower-to-tile` so that its
     result is in powers of two.
 
     ```mlir
     %y = tile.logits %x, %tile {
-    ^bb0(%s: f32, %p: i32, %t: i32, %h: i32, %g: i32):
+    ^bb0(%s: f32, %p: i32, %t: i32, %c: i32, %h: i32, %g: i32):
       %cap = arith.constant 30.0 : f32
       %a = arith.divf %s, %cap : f32
       %b = math.tanh %a : f32

@@ -17,14 +17,14 @@
 
 #include <stdint.h>
 
-#define KVC_CPU_ABI 2
+#define KVC_CPU_ABI 3
 /* Most cached tokens of a sequence: kernels count in 32 bits, up to a tile
  * (256) beyond the last. */
 #define KVC_MAX_TOKENS (INT32_MAX - 256)
 
 /* Which part of the work a call does. */
 typedef struct KvcWorkTile {
-  int32_t sequence;  /* row of the batch */
+  int32_t sequence;  /* of the batch */
   int32_t head;      /* kv head, from the store's first (attend, merge) */
   int32_t begin;     /* attend: first token of the split; append: first row */
   int32_t end;       /* attend: end of the split; append: end row */
@@ -33,9 +33,13 @@ typedef struct KvcWorkTile {
   int32_t row_begin; /* attend: first query token of the sequence that this work
                         tile handles, from 0; merge: the same */
   int32_t row_end;   /* end of them */
-  int32_t reserved;
-  void *scratch; /* KernelInfo::scratchBytes bytes, 64-byte aligned, this
-                    thread's own; contents never matter */
+  int32_t split_queries; /* attend, merge: query tokens of the sequence for
+                            which each of its splits has room */
+  int64_t split_row; /* attend, merge: the row of the partial results that query
+                        token 0 of split 0 would have: below 0 perhaps, where
+                        only later ones have room */
+  void *scratch;     /* KernelInfo::scratchBytes bytes, 64-byte aligned, this
+                        thread's own; contents never matter */
 } KvcWorkTile;
 
 /* Kinds, and what a work tile is to each:

@@ -92,7 +92,7 @@ KernelKeys::KernelKeys(const Manifest &manifest)
                    info.attend.find("\"sink\":") != std::string::npos};
     JsonValue store = storeOf(info);
     start.whole.add(textOf(store) + "\n");
-    for (const char *field : {"window", "attend", "constants"})
+    for (const char *field : {"window", "mask", "attend", "constants"})
       store.erase(field);
     start.withoutAttend.add(textOf(store) + "\n");
     stores.emplace(info.name, start);

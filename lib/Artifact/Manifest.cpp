@@ -55,13 +55,18 @@ JsonValue kvc::artifact::toJson(const StoreInfo &store) {
   if (store.window)
     json.add("window", JsonValue::object(
                            {{"sink", store.sink}, {"recent", store.recent}}));
+  if (!store.causal)
+    json.add("mask", "full");
   if (!store.attend.empty())
     json.add("attend", store.attend);
   if (!store.constants.empty()) {
     JsonValue constants = JsonValue::array();
     for (const ConstantInfo &constant : store.constants)
       constants.values.push_back(JsonValue::object(
-          {{"name", constant.name}, {"size", constant.size}}));
+          {{"name", constant.name},
+           {"size", constant.size},
+           {"type", constant.type},
+           {"per", constant.perSequence ? "sequence" : "call"}}));
     json.add("constants", std::move(constants));
   }
   return json;
@@ -166,7 +171,7 @@ std::string kvc::artifact::write(const Manifest &manifest) {
 static constexpr uint32_t kMaxHeads = 4096, kMaxDim = 4096;
 /// As long as a spec may be.
 static constexpr size_t kMaxAttend = 1 << 20;
-static constexpr uint32_t kMaxConstantSize = 1 << 16;
+static constexpr uint32_t kMaxConstantSize = 1 << 24;
 static constexpr uint32_t kMaxTokens = INT32_MAX; ///< kernels count in int32
 static constexpr uint32_t kMaxTile = 4096;
 static constexpr uint64_t kMaxScratch = 1u << 30;
@@ -235,7 +240,11 @@ static StoreInfo readStore(const JsonNode &node) {
          node.get("constants").items(1, kMaxConstants))
       store.constants.push_back(
           {constant.get("name").word(1, 64, kNameChars),
-           constant.get("size").integer32(1, kMaxConstantSize)});
+           constant.get("size").integer32(1, kMaxConstantSize),
+           constant.get("type").oneOf({"f32", "i32"}),
+           constant.get("per").oneOf({"call", "sequence"}) == "sequence"});
+  store.causal = !node.has("mask") ||
+                 node.get("mask").oneOf({"causal", "full"}) == "causal";
   store.window = node.has("window");
   if (store.window) {
     JsonNode window = node.get("window");

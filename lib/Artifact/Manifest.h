@@ -41,7 +41,9 @@ struct PlaneInfo {
 /// A constant of a store's expressions that each call gives.
 struct ConstantInfo {
   std::string name;
-  uint32_t size = 0; ///< floats
+  uint32_t size = 0;        ///< values
+  std::string type = "f32"; ///< or "i32"
+  bool perSequence = false; ///< each sequence of the batch has as many
   bool operator==(const ConstantInfo &) const = default;
 };
 
@@ -56,6 +58,7 @@ struct StoreInfo {
   std::vector<PlaneInfo> planes; ///< K codes[, K scales], V codes[, V scales]
   bool window = false;
   uint32_t sink = 0, recent = 0; ///< if window
+  bool causal = true;            ///< a query sees no token behind its own
   /// What is compiled into the store's attention: the canonical JSON text of
   /// its `attend`, "" if it has none.
   std::string attend;

@@ -65,10 +65,14 @@ static artifact::StoreInfo describeStore(StoreOp op) {
   if (auto attend = op->getAttrOfType<StringAttr>(kAttendAttr))
     info.attend = attend.str();
   if (auto constants = op->getAttrOfType<DictionaryAttr>(kConstantsAttr))
-    for (NamedAttribute constant : constants)
+    for (NamedAttribute constant : constants) {
+      auto type = cast<RankedTensorType>(
+          cast<TypeAttr>(constant.getValue()).getValue());
       info.constants.push_back(
-          {constant.getName().str(),
-           uint32_t(cast<IntegerAttr>(constant.getValue()).getInt())});
+          {constant.getName().str(), uint32_t(type.getShape().back()),
+           type.getElementType().isF32() ? "f32" : "i32", type.getRank() == 2});
+    }
+  info.causal = op.read().isCausal();
   info.window = !op.read().isAll();
   if (info.window) {
     info.sink = op.read().getSinkTokens();

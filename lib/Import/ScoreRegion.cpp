@@ -60,6 +60,8 @@ Value RegionBuilder::leaf(const Expr &expr) {
     return argumentOf(region, ScoreInput::QueryPosition);
   case ExprOp::TokenPosition:
     return argumentOf(region, ScoreInput::TokenPosition);
+  case ExprOp::Context:
+    return argumentOf(region, ScoreInput::Context);
   case ExprOp::QueryHead:
     return argumentOf(region, ScoreInput::QueryHead);
   case ExprOp::KvHead:
@@ -92,15 +94,20 @@ Value RegionBuilder::pick(ArrayRef<Value> values, Value index, int64_t first) {
 }
 
 Value RegionBuilder::element(const Expr &expr) {
+  bool isInt = expr.type == ExprType::Int;
+  auto literal = [&](double value) {
+    return isInt ? i32(int64_t(value)) : f32(value);
+  };
   if (expr.operands.empty())
-    return f32(expr.values.front());
+    return literal(expr.values.front());
   const Expr &index = expr.operands.front();
   if (expr.given)
-    return kvc::ConstantOp::create(b, loc, b.getF32Type(), expr.constant,
-                                   build(index), int64_t(expr.given));
+    return kvc::ConstantOp::create(
+        b, loc, isInt ? Type(b.getI32Type()) : Type(b.getF32Type()),
+        expr.constant, build(index), int64_t(expr.given), expr.perSequence);
   SmallVector<Value> values;
   for (int64_t i = index.low; i <= index.high; ++i)
-    values.push_back(f32(expr.values[size_t(i)]));
+    values.push_back(literal(expr.values[size_t(i)]));
   return pick(values, build(index), index.low);
 }
 

@@ -25,7 +25,7 @@ private:
   Type floatType(spec::DType type);
   Attribute codec(const spec::Codec &codec);
   Attribute layout(const spec::Layout &layout);
-  Attribute read(const spec::Read &read);
+  Attribute read(const spec::Store &store);
   CacheType cacheType(const spec::Store &store);
   /// A tensor of [rows, dims...] with as many rows as a step brings.
   RankedTensorType rows(ArrayRef<int64_t> dims, Type element);
@@ -67,11 +67,12 @@ Attribute Importer::layout(const spec::Layout &layout) {
   return PagedAttr::get(&context, layout.page, order);
 }
 
-Attribute Importer::read(const spec::Read &read) {
-  if (!read.window)
-    return ReadAllAttr::get(&context);
-  return SlidingWindowAttr::get(&context, read.window->sink,
-                                read.window->recent);
+Attribute Importer::read(const spec::Store &store) {
+  bool causal = store.attend.causal;
+  const auto &window = store.read.window;
+  if (!window)
+    return ReadAllAttr::get(&context, causal);
+  return SlidingWindowAttr::get(&context, window->sink, window->recent, causal);
 }
 
 CacheType Importer::cacheType(const spec::Store &store) {
@@ -144,17 +145,22 @@ void Importer::importStore(const spec::Store &store) {
   CacheType cache = cacheType(store);
   SmallVector<int64_t> layers(store.scope.layers.begin(),
                               store.scope.layers.end());
-  auto op =
-      StoreOp::create(b, location(context, store.loc), store.name, layers,
-                      store.scope.headBegin, store.scope.headEnd, model.kvHeads,
-                      model.qHeads, read(store.read), cache);
+  auto op = StoreOp::create(b, location(context, store.loc), store.name, layers,
+                            store.scope.headBegin, store.scope.headEnd,
+                            model.kvHeads, model.qHeads, read(store), cache);
   if (std::string attend = spec::canonicalText(store.attend); !attend.empty())
     op->setAttr(kAttendAttr, b.getStringAttr(attend));
   SmallVector<NamedAttribute> given;
   for (const spec::Constant &constant : store.attend.constants)
-    if (constant.given)
-      given.push_back(
-          b.getNamedAttr(constant.name, b.getI64IntegerAttr(constant.given)));
+    if (constant.given) {
+      SmallVector<int64_t> shape{constant.given};
+      if (constant.perSequence)
+        shape.insert(shape.begin(), ShapedType::kDynamic);
+      Type type = constant.type == spec::ExprType::Int ? Type(b.getI32Type())
+                                                       : Type(b.getF32Type());
+      given.push_back(b.getNamedAttr(
+          constant.name, TypeAttr::get(RankedTensorType::get(shape, type))));
+    }
   if (!given.empty())
     op->setAttr(kConstantsAttr, b.getDictionaryAttr(given));
   importAppend(store, cache);

@@ -16,7 +16,8 @@ namespace kvc {
 
 /// Of a kvc.store: the canonical JSON text of its `attend`, if it has one.
 inline constexpr llvm::StringLiteral kAttendAttr = "attend";
-/// On a kvc.store, the constants that each call gives: {sinks = 64 : i64}.
+/// On a kvc.store, the constants that each call gives: {sinks =
+/// tensor<64xf32>}, with a leading axis `?` if each sequence has a row.
 inline constexpr llvm::StringLiteral kConstantsAttr = "constants";
 
 /// Builds the module of `spec`: attribute `kvc.spec` holds its name, and for

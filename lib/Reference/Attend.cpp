@@ -30,6 +30,7 @@ AttendProblem AttendProblem::of(AttendOp op,
   problem.splitTokens = op.getSplits();
   problem.sink = store.read().getSinkTokens();
   problem.recent = store.read().getRecentTokens();
+  problem.causal = store.read().isCausal();
   return problem;
 }
 
@@ -145,7 +146,7 @@ void Attention::noteErrors(int64_t r, double s, const ScorePlace &place) {
 
 void Attention::noteSinkError(int64_t r) {
   int64_t row = sequence.queryRow(r), head = sequence.queryHead(r);
-  Approx sink = problem.sinks.approxSink(problem.place(0, head, 0));
+  Approx sink = problem.sinks.approxSink(problem.place({}, head, 0));
   double error = sink.error + 4 * 0x1p-24 * std::fabs(sink.value);
   for (Tensor *errors : {&result.f32Error, &result.logitError}) {
     double &largest = errors->data[size_t(row * problem.qHeads + head)];

@@ -25,17 +25,20 @@ struct AttendProblem {
   ScoreProgram logits, shown, sinks;    ///< regions of the op
   std::optional<int64_t> splitTokens;   ///< tokens per split
   int64_t sink = 0, recent = INT64_MAX; ///< the read rule
+  bool causal = true;                   ///< likewise
 
   /// `given` has the constants that a call gives, if any.
   static AttendProblem
   of(AttendOp op, std::shared_ptr<const GivenConstants> given = nullptr);
 
-  /// Where a query at `position` and q head `qHead` meets `token`.
-  ScorePlace place(int64_t position, int64_t qHead, int64_t token) const {
-    return {position, token, qHead, qHead / group};
+  /// Where a query token and q head `qHead` meet `token`.
+  ScorePlace place(const QueryPlace &query, int64_t qHead,
+                   int64_t token) const {
+    return {query.position, token,         query.context,
+            qHead,          qHead / group, query.constantRow};
   }
   /// The logit of a row that no token has; -inf: none.
-  double sinkOf(int64_t qHead) const { return sinks.sink(place(0, qHead, 0)); }
+  double sinkOf(int64_t qHead) const { return sinks.sink(place({}, qHead, 0)); }
 };
 
 /// o [rows, q heads, dim v] and lse [rows, q heads], with a leading axis of

@@ -72,6 +72,14 @@ private:
   bool hasScales;
 };
 
+/// Where a query token stands in its sequence.
+struct QueryPlace {
+  int64_t position = 0;
+  int64_t context = 0;     ///< tokens that the step found cached
+  int64_t length = 0;      ///< tokens that are cached, its own included
+  int64_t constantRow = 0; ///< row of the constants that each sequence has
+};
+
 /// A view of the sequences of one step, in the form that kernels take them.
 struct HostBatch {
   llvm::ArrayRef<int32_t> cuQ;   ///< [batch + 1] offsets into the rows of q
@@ -80,9 +88,18 @@ struct HostBatch {
   /// sequence. Entries past a sequence's last token are never read.
   llvm::ArrayRef<int32_t> table;
   int64_t tableStride = 0;
+  /// [batch]: whose row of the constants that each sequence has; empty: its own
+  /// number's.
+  llvm::ArrayRef<int64_t> constantRows = {};
 
   int64_t sequences() const { return kvLen.size(); }
   int64_t queries(int64_t b) const { return cuQ[b + 1] - cuQ[b]; }
+  /// Of query token `query` of sequence `b`.
+  QueryPlace place(int64_t b, int64_t query) const {
+    int64_t context = kvLen[b] - queries(b);
+    return {context + query, context, kvLen[b],
+            constantRows.empty() ? b : constantRows[b]};
+  }
 };
 
 /// Memory for the cache of one layer, in the geometry of the runtime: outer

@@ -184,7 +184,10 @@ LogicalResult Frame::run(MergeOp op) {
           end = store.getHeadEnd() * group;
   AttendResult result = merge(*o, *lse, [&](int64_t qHead) {
     bool isOwn = qHead >= first && qHead < end;
-    return isOwn ? sinks.sink({0, 0, qHead, qHead / group}) : -INFINITY;
+    ScorePlace place;
+    place.qHead = qHead;
+    place.kvHead = qHead / group;
+    return isOwn ? sinks.sink(place) : -INFINITY;
   });
   set(op.getO(), std::move(result.o));
   set(op.getLse(), std::move(result.lse));

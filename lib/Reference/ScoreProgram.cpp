@@ -328,10 +328,12 @@ ScoreProgram::ScoreProgram(Region &region,
       step.operands[i] = index.at(operand);
     if (auto constant = dyn_cast<arith::ConstantOp>(op))
       step.constant = constantOf(constant);
-    auto element = dyn_cast<kvc::ConstantOp>(op);
-    if (element && given)
-      if (auto found = given->find(element.getName()); found != given->end())
-        step.elements = &found->second;
+    if (auto element = dyn_cast<kvc::ConstantOp>(op)) {
+      step.rowSize = element.getPerSequence() ? int64_t(element.getSize()) : 0;
+      if (given)
+        if (auto found = given->find(element.getName()); found != given->end())
+          step.elements = &found->second;
+    }
     index[op.getResult(0)] = kScoreInputs + unsigned(steps.size());
     steps.push_back(step);
   }
@@ -341,9 +343,9 @@ ScoreProgram::ScoreProgram(Region &region,
     steps.push_back({});
 }
 
-static double elementOf(const std::vector<float> *elements, double index) {
+static double elementOf(const std::vector<double> *elements, double index) {
   bool isThere = elements && index >= 0 && index < double(elements->size());
-  return isThere ? double((*elements)[size_t(index)]) : NAN;
+  return isThere ? (*elements)[size_t(index)] : NAN;
 }
 
 /// `finish` takes a step's op and result, and may change the result.
@@ -358,6 +360,7 @@ Number ScoreProgram::run(Number score, const ScorePlace &place,
   };
   input(ScoreInput::QueryPosition, place.query);
   input(ScoreInput::TokenPosition, place.token);
+  input(ScoreInput::Context, place.context);
   input(ScoreInput::QueryHead, place.qHead);
   input(ScoreInput::KvHead, place.kvHead);
   Number *next = &values[kScoreInputs];
@@ -367,7 +370,9 @@ Number ScoreProgram::run(Number score, const ScorePlace &place,
     if (op == Constant)
       set(*next, step.constant);
     else if (op == Element)
-      set(*next, elementOf(step.elements, indexOf(operand(0))));
+      set(*next, elementOf(step.elements,
+                           double(step.rowSize) * double(place.constantRow) +
+                               indexOf(operand(0))));
     else if (op == Select)
       *next = choose(operand(0), operand(1), operand(2));
     else if (op == Neg || (op >= ToFloat && op <= Sqrt))

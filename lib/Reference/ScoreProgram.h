@@ -27,11 +27,15 @@ struct Approx {
 /// Where a score stands.
 struct ScorePlace {
   int64_t query = 0, token = 0;  ///< positions
+  int64_t context = 0;           ///< tokens that the step found cached
   int64_t qHead = 0, kvHead = 0; ///< of the model
+  /// Which row of the constants that each sequence has.
+  int64_t constantRow = 0;
 };
 
-/// The values of constants that a call gives, by name.
-using GivenConstants = std::map<std::string, std::vector<float>, std::less<>>;
+/// The values of constants that a call gives, by name: [size], or [rows][size]
+/// of those that each sequence has.
+using GivenConstants = std::map<std::string, std::vector<double>, std::less<>>;
 
 /// A region, flattened once and run many times. Empty: a logit is its score,
 /// every token is visible.
@@ -63,7 +67,8 @@ private:
     unsigned op = 0;
     unsigned operands[3] = {};
     double constant = 0;
-    const std::vector<float> *elements = nullptr; ///< of `given`
+    const std::vector<double> *elements = nullptr; ///< of `given`
+    int64_t rowSize = 0; ///< of them, if each sequence has a row
   };
   template <typename Number, typename Finish>
   Number run(Number score, const ScorePlace &place, Finish finish) const;

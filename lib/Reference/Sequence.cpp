@@ -26,8 +26,8 @@ Visible Visible::within(Span span) const {
 }
 
 Visible reference::visibleTo(const AttendProblem &problem, int64_t first,
-                             int64_t last) {
-  int64_t end = std::max<int64_t>(0, last + 1);
+                             int64_t last, int64_t length) {
+  int64_t end = problem.causal ? std::max<int64_t>(0, last + 1) : length;
   int64_t sink = std::min(problem.sink, end);
   int64_t begin = first < problem.recent ? 0 : first - problem.recent + 1;
   begin = std::clamp(begin, sink, end);
@@ -77,10 +77,11 @@ Sequence::Sequence(const AttendProblem &problem, const HostCache &cache,
 Visible Sequence::visible(int64_t begin, int64_t end) const {
   int64_t firstPosition = tokens - queries;
   return visibleTo(problem, firstPosition + begin / problem.group,
-                   firstPosition + (end - 1) / problem.group);
+                   firstPosition + (end - 1) / problem.group, tokens);
 }
 
 llvm::Error Sequence::load(int64_t b, int64_t newHead) {
+  number = b;
   head = newHead;
   queries = batch.queries(b);
   tokens = batch.kvLen[b];

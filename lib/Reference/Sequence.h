@@ -35,17 +35,22 @@ struct Visible {
   }
 };
 
-/// What the read shows to queries at the positions [first, last] together; the
-/// problem's `shown` may hide some of it.
-Visible visibleTo(const AttendProblem &problem, int64_t first, int64_t last);
+/// What the read shows to queries at the positions [first, last] of a sequence
+/// of `length` tokens together; the problem's `shown` may hide some of it.
+Visible visibleTo(const AttendProblem &problem, int64_t first, int64_t last,
+                  int64_t length);
+inline Visible visibleTo(const AttendProblem &problem,
+                         const QueryPlace &query) {
+  return visibleTo(problem, query.position, query.position, query.length);
+}
 
-/// Calls `fn(token)` for every token that a query at `position` and q head
-/// `qHead` sees, in order.
+/// Calls `fn(token)` for every token that a query token and q head `qHead` see,
+/// in order.
 template <typename Fn>
-void forEachSeen(const AttendProblem &problem, int64_t position, int64_t qHead,
-                 Fn fn) {
-  visibleTo(problem, position, position).forEach([&](int64_t t) {
-    if (problem.shown.visible(problem.place(position, qHead, t)))
+void forEachSeen(const AttendProblem &problem, const QueryPlace &query,
+                 int64_t qHead, Fn fn) {
+  visibleTo(problem, query).forEach([&](int64_t t) {
+    if (problem.shown.visible(problem.place(query, qHead, t)))
       fn(t);
   });
 }
@@ -77,8 +82,8 @@ public:
   Visible visible(int64_t begin, int64_t end) const;
   /// Where row `r` meets token `t`.
   ScorePlace place(int64_t r, int64_t t) const {
-    int64_t position = tokens - queries + r / problem.group;
-    return problem.place(position, queryHead(r), t);
+    return problem.place(batch.place(number, r / problem.group), queryHead(r),
+                         t);
   }
   /// Dequantized rows, to be read only where some row sees the token.
   const float *k(int64_t t) const { return &decodedK[t * kStream.dim()]; }
@@ -92,7 +97,7 @@ private:
   const HostBatch &batch;
   HostStream kStream, vStream;
   std::vector<float> decodedK, decodedV;
-  int64_t head = 0, queries = 0, tokens = 0, firstRow = 0;
+  int64_t number = 0, head = 0, queries = 0, tokens = 0, firstRow = 0;
 };
 
 } // namespace kvc::reference

@@ -119,7 +119,8 @@ struct WorkTile {
   }
 
   ScorePlace place(int64_t row, int64_t token) const {
-    return problem->place(position(row), queryHead(row), token);
+    return problem->place(batch->place(sequence, row / problem->group),
+                          queryHead(row), token);
   }
 
   // merge, and the last split of an attend kernel
@@ -277,7 +278,8 @@ LogicalResult Run::run(tile::LoadOp op) {
   Bytes scales(count, scaleType ? bytesOf(scaleType) : 0);
   int64_t first = get<Tokens>(op.getTokens()).first;
   Visible seen = visibleTo(*workTile.problem, workTile.position(0),
-                           workTile.position(workTile.rows - 1))
+                           workTile.position(workTile.rows - 1),
+                           workTile.batch->kvLen[workTile.sequence])
                      .within({first, first + count});
   seen.forEach([&](int64_t t) {
     int64_t outer =
@@ -359,12 +361,14 @@ LogicalResult Run::run(tile::MaskOp op) {
   AttendProblem problem = *workTile.problem;
   problem.sink = read.getSinkTokens();
   problem.recent = read.getRecentTokens();
+  problem.causal = read.isCausal();
   int64_t first = get<Tokens>(op.getTokens()).first;
   ScoreProgram shown(op.getVisible());
   x.hidden.resize(x.data.size());
   for (int64_t row = 0; row < x.rows; ++row) {
-    Visible seen =
-        visibleTo(problem, workTile.position(row), workTile.position(row));
+    int64_t position = workTile.position(row);
+    Visible seen = visibleTo(problem, position, position,
+                             workTile.batch->kvLen[workTile.sequence]);
     for (int64_t t = 0; t < x.columns; ++t)
       if (!seen.contains(first + t) ||
           !shown.visible(workTile.place(row, first + t))) {
@@ -457,6 +461,7 @@ TileInterpreter::attend(Rows q, const HostCache &cache,
   problem.qHeads = store.getQHeads();
   problem.sink = store.read().getSinkTokens();
   problem.recent = store.read().getRecentTokens();
+  problem.causal = store.read().isCausal();
   if (llvm::Error error = check(problem, q, cache, batch))
     return op.emitOpError() << llvm::toString(std::move(error));
   int64_t longest = 1;
@@ -578,7 +583,10 @@ FailureOr<AttendResult> TileInterpreter::merge(const Tensor &partialO,
   workTile.partialRow = [](int64_t row) { return row; };
   workTile.headOf = [=](int64_t row) {
     int64_t qHead = first + row % columns;
-    return ScorePlace{0, 0, qHead, qHead / group};
+    ScorePlace place;
+    place.qHead = qHead;
+    place.kvHead = qHead / group;
+    return place;
   };
   workTile.storeOutput = [&](int64_t row, double lse,
                              llvm::ArrayRef<double> o) {

@@ -32,12 +32,30 @@ static json toJson(const Read &read) {
           {"recent", read.window->recent}};
 }
 
+static json toJson(const Constant &constant) {
+  bool isInt = constant.type == ExprType::Int;
+  if (constant.given) {
+    json object = {{"size", constant.given}};
+    if (isInt)
+      object["type"] = "int";
+    if (constant.perSequence)
+      object["per"] = "sequence";
+    return object;
+  }
+  if (isInt)
+    return {{"type", "int"},
+            {"values", std::vector<int64_t>(constant.values.begin(),
+                                            constant.values.end())}};
+  return constant.scalar ? json(constant.values.front())
+                         : json(constant.values);
+}
+
 static json toJson(const Attend &attend) {
   json object = json::object(), constants = json::object();
+  if (!attend.causal)
+    object["causal"] = false;
   for (const Constant &constant : attend.constants)
-    constants[constant.name] = constant.given ? json{{"size", constant.given}}
-                               : constant.scalar ? json(constant.values.front())
-                                                 : json(constant.values);
+    constants[constant.name] = toJson(constant);
   if (!constants.empty())
     object["constants"] = std::move(constants);
   if (attend.logits)

@@ -44,11 +44,10 @@ struct Name {
   StringRef name;
   ExprOp op;
 };
-constexpr Name kVariables[] = {{"s", ExprOp::Score},
-                               {"p", ExprOp::QueryPosition},
-                               {"t", ExprOp::TokenPosition},
-                               {"h", ExprOp::QueryHead},
-                               {"g", ExprOp::KvHead}};
+constexpr Name kVariables[] = {
+    {"s", ExprOp::Score},         {"p", ExprOp::QueryPosition},
+    {"t", ExprOp::TokenPosition}, {"c", ExprOp::Context},
+    {"h", ExprOp::QueryHead},     {"g", ExprOp::KvHead}};
 
 struct Function {
   StringRef name;
@@ -89,11 +88,12 @@ constexpr Operator kOperators[] = {
 
 /// What others write, and what it is here.
 constexpr std::pair<StringRef, StringRef> kOtherSpellings[] = {
-    {"and", "&&"},      {"or", "||"},    {"not", "!"},    {"q_idx", "p"},
-    {"kv_idx", "t"},    {"q_pos", "p"},  {"score", "s"},  {"head", "h"},
-    {"kv_head", "g"},   {"q", "p"},      {"k", "t"},      {"maximum", "max"},
-    {"minimum", "min"}, {"fabs", "abs"}, {"expf", "exp"}, {"tanhf", "tanh"},
-    {"int", "//"},      {"floor", "//"}, {"pow", "exp2"}};
+    {"and", "&&"},       {"or", "||"},    {"not", "!"},    {"q_idx", "p"},
+    {"kv_idx", "t"},     {"q_pos", "p"},  {"score", "s"},  {"head", "h"},
+    {"kv_head", "g"},    {"q", "p"},      {"k", "t"},      {"maximum", "max"},
+    {"minimum", "min"},  {"fabs", "abs"}, {"expf", "exp"}, {"tanhf", "tanh"},
+    {"int", "//"},       {"floor", "//"}, {"pow", "exp2"}, {"context", "c"},
+    {"context_len", "c"}};
 
 bool isWord(char c) { return llvm::isAlnum(c) || c == '_'; }
 
@@ -354,15 +354,18 @@ Parser::Result Parser::parseName() {
   return parseVariable(word, begin);
 }
 
+static bool isPosition(ExprOp op) {
+  return op == ExprOp::QueryPosition || op == ExprOp::TokenPosition ||
+         op == ExprOp::Context;
+}
+
 Parser::Result Parser::parseVariable(StringRef word, size_t begin) {
   Expr variable;
   variable.span = {uint32_t(begin), uint32_t(at)};
   SmallVector<StringRef> known;
   for (const Name &name : kVariables) {
-    bool position =
-        name.op == ExprOp::QueryPosition || name.op == ExprOp::TokenPosition;
     if ((name.op == ExprOp::Score && !scope.score) ||
-        (position && !scope.positions))
+        (isPosition(name.op) && !scope.positions))
       continue;
     known.push_back(name.name);
     if (name.name != word)
@@ -391,8 +394,7 @@ Parser::Result Parser::parseVariable(StringRef word, size_t begin) {
 }
 
 static bool readsPosition(const Expr &expr) {
-  return expr.op == ExprOp::QueryPosition || expr.op == ExprOp::TokenPosition ||
-         llvm::any_of(expr.operands, readsPosition);
+  return isPosition(expr.op) || llvm::any_of(expr.operands, readsPosition);
 }
 
 /// Counts the values that an index may pick: each is a comparison in the
@@ -417,9 +419,19 @@ Parser::Result Parser::parseConstant(const Constant &constant, size_t begin) {
   element.constant = constant.name;
   element.values = constant.values;
   element.given = constant.given;
+  element.perSequence = constant.perSequence;
+  element.type = constant.type;
   element.span = {uint32_t(begin), uint32_t(at)};
+  if (constant.perSequence && !scope.positions) {
+    Diagnostic &diagnostic =
+        error("E-EXPR-TYPE", element.span,
+              "expected what a head has, but " + quote(constant.name) +
+                  " is of a sequence");
+    Context::addNote(diagnostic, constant.loc, "the constant is here");
+    return std::nullopt;
+  }
   if (constant.scalar)
-    return element;
+    return ranged(std::move(element));
   if (!consume("["))
     return unexpected("`[` and an index, for the constant is a list");
   Result index = parseSelect();
@@ -447,7 +459,7 @@ Parser::Result Parser::parseConstant(const Constant &constant, size_t begin) {
   if (!constant.given && !takeValues(*index))
     return std::nullopt;
   element.operands.push_back(std::move(*index));
-  return element;
+  return ranged(std::move(element));
 }
 
 Parser::Result Parser::parseCall(const Function &function, size_t begin) {
@@ -631,7 +643,15 @@ static std::pair<int64_t, int64_t> rangeOf(const Expr &made,
     return {int64_t(made.number), int64_t(made.number)};
   case ExprOp::QueryPosition:
   case ExprOp::TokenPosition:
+  case ExprOp::Context:
     return {0, kLastPosition};
+  case ExprOp::Element: {
+    if (made.given)
+      return {INT32_MIN, INT32_MAX};
+    auto [least, most] =
+        std::minmax_element(made.values.begin(), made.values.end());
+    return {int64_t(*least), int64_t(*most)};
+  }
   case ExprOp::QueryHead:
     return {0, int64_t(scope.qHeads) - 1};
   case ExprOp::KvHead:
@@ -646,6 +666,10 @@ static std::pair<int64_t, int64_t> rangeOf(const Expr &made,
   case ExprOp::Add:
     return {low(0) + low(1), high(0) + high(1)};
   case ExprOp::Sub:
+    // The step's own tokens are numbered from 0.
+    if (made.operands[0].op == ExprOp::QueryPosition &&
+        made.operands[1].op == ExprOp::Context)
+      return {0, kLastPosition};
     return {low(0) - high(1), high(0) - low(1)};
   case ExprOp::Mul: {
     auto corners = {low(0) * low(1), low(0) * high(1), high(0) * low(1),

@@ -41,6 +41,7 @@ enum class ExprOp : uint8_t {
   Score,         ///< s: softmax_scale * <q, k>, a float
   QueryPosition, ///< p
   TokenPosition, ///< t
+  Context,       ///< c: tokens of the sequence that the step found cached
   QueryHead,     ///< h, of the model
   KvHead,        ///< g, of the model
   Element,       ///< of a constant: `constant[operand]`, or the whole of one
@@ -88,6 +89,7 @@ struct Expr {
   std::string constant;
   std::vector<double> values;
   unsigned given = 0;
+  bool perSequence = false; ///< if given
   std::vector<Expr> operands;
   /// Int: what it may be, for all positions and heads. Within 32 bits.
   int64_t low = 0, high = 0;
@@ -101,7 +103,7 @@ struct Expr {
   std::string text() const;
 };
 
-/// A named value of `attend.constants`: a float, or a row of them, or a row
+/// A named value of `attend.constants`: a number, or a row of them, or a row
 /// that each call gives.
 struct Constant {
   std::string name;
@@ -109,6 +111,8 @@ struct Constant {
   bool scalar = false; ///< written without an index
   SourceLoc loc;
   unsigned given = 0; ///< values that a call gives; 0: they are in the spec
+  bool perSequence = false;        ///< it gives as many for each sequence
+  ExprType type = ExprType::Float; ///< or Int, of 32 bits
 
   size_t size() const { return given ? given : values.size(); }
 };
@@ -116,7 +120,7 @@ struct Constant {
 /// What the names in an expression may be.
 struct ExprScope {
   bool score = false;     ///< `s` is known
-  bool positions = false; ///< `p` and `t` are
+  bool positions = false; ///< `p`, `t`, `c` and what is of a sequence are
   unsigned qHeads = 1, kvHeads = 1;
   llvm::ArrayRef<Constant> constants;
 };

@@ -109,6 +109,9 @@ static constexpr std::pair<StringLiteral, StringLiteral> kOtherNames[] = {
     {"q8_0", "int8"},
     {"full", "all"},
     {"causal", "all"},
+    {"is_causal", "causal"},
+    {"non_causal", "causal"},
+    {"bidirectional", "causal"},
     {"sliding", "window"},
     {"sliding_window", "window"},
     {"block", "paged"},
@@ -121,23 +124,18 @@ static constexpr StringLiteral
     kAlibi = R"-("logits": "s - exp2(-8.0 * (h + 1) / 32) * (p - t)")-",
     kSoftcap = R"-("logits": "50 * tanh(s / 50)")-",
     kSinks = R"("constants": {"sinks": [1.5, 0.25]}, "sink": "sinks[h]")",
-    kChunks = R"("visible": "p // 8192 == t // 8192")";
+    kChunks = R"("visible": "p // 8192 == t // 8192")",
+    kBothWays = R"("causal": false)";
 static constexpr std::pair<StringLiteral, StringLiteral> kFormulas[] = {
-    {"alibi", kAlibi},
-    {"use_alibi", kAlibi},
-    {"alibi_slopes", kAlibi},
-    {"bias", kAlibi},
-    {"attn_bias", kAlibi},
-    {"logit_bias", kAlibi},
-    {"position_bias", kAlibi},
-    {"score_mod", kSoftcap},
-    {"mask_mod", kChunks},
-    {"block_mask", kChunks},
-    {"sinks", kSinks},
-    {"mask", kChunks},
-    {"attn_mask", kChunks},
-    {"attention_mask", kChunks},
-    {"attention_chunk_size", kChunks},
+    {"alibi", kAlibi},           {"use_alibi", kAlibi},
+    {"alibi_slopes", kAlibi},    {"bias", kAlibi},
+    {"attn_bias", kAlibi},       {"logit_bias", kAlibi},
+    {"position_bias", kAlibi},   {"score_mod", kSoftcap},
+    {"mask_mod", kChunks},       {"block_mask", kChunks},
+    {"sinks", kSinks},           {"is_causal", kBothWays},
+    {"non_causal", kBothWays},   {"bidirectional", kBothWays},
+    {"mask", kChunks},           {"attn_mask", kChunks},
+    {"attention_mask", kChunks}, {"attention_chunk_size", kChunks},
 };
 
 static bool isOneOf(ArrayRef<Word> words, StringRef text) {
@@ -212,20 +210,27 @@ static std::string range(const std::string &low, const std::string &high) {
   return "[" + low + ", " + high + "]";
 }
 
-std::optional<unsigned> spec::readInteger(Context &context, const Node &node,
-                                          unsigned low, unsigned high) {
+std::optional<int64_t> spec::readInteger(Context &context, const Node &node,
+                                         int64_t low, int64_t high) {
   std::string wanted =
       "an integer in " + range(std::to_string(low), std::to_string(high));
   if (node.kind != Node::Kind::Integer) {
     wrongType(context, node, wanted);
     return std::nullopt;
   }
-  if (node.integer < int64_t(low) || node.integer > int64_t(high)) {
+  if (node.integer < low || node.integer > high) {
     context.error("E-RANGE", context.document.loc(node),
                   "expected " + wanted + found(context, node));
     return std::nullopt;
   }
-  return unsigned(node.integer);
+  return node.integer;
+}
+
+std::optional<bool> spec::readBoolean(Context &context, const Node &node) {
+  if (node.kind == Node::Kind::Bool)
+    return node.boolean;
+  wrongType(context, node, "`true` or `false`");
+  return std::nullopt;
 }
 
 std::optional<double> spec::readNumber(Context &context, const Node &node,

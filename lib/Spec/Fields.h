@@ -47,8 +47,9 @@ private:
   unsigned errors = 0;
 };
 
-std::optional<unsigned> readInteger(Context &context, const Node &node,
-                                    unsigned low, unsigned high);
+std::optional<int64_t> readInteger(Context &context, const Node &node,
+                                   int64_t low, int64_t high);
+std::optional<bool> readBoolean(Context &context, const Node &node);
 std::optional<double> readNumber(Context &context, const Node &node, double low,
                                  double high);
 /// [A-Za-z0-9_.-]{1,64}

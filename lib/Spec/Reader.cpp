@@ -25,6 +25,8 @@ static constexpr Word kLaterCodecs[] = {
 static constexpr Word kLayouts[] = {"paged", "contiguous"};
 static constexpr Word kOrders[] = {"HND", "NHD"};
 static constexpr Word kReads[] = {"all", "window"};
+static constexpr Word kConstantTypes[] = {"float", "int"};
+static constexpr Word kConstantOwners[] = {"call", "sequence"};
 
 static constexpr Word kTopKeys[] = {
     "$schema", "kvc",    "name",  "model",
@@ -47,7 +49,7 @@ static constexpr double kMinScale = 1e-6, kMaxScale = 1e6;
 static constexpr double kMaxFloat = 3.4e38;
 static constexpr unsigned kMaxConstant = 1024;
 /// Values of a constant that a call gives, and how many such constants.
-static constexpr unsigned kMaxGiven = 65536, kMostGiven = 16;
+static constexpr unsigned kMaxGiven = 1u << 24, kMostGiven = 16;
 
 namespace {
 
@@ -85,6 +87,8 @@ private:
   void readAttend(const Node &node, Attend &attend);
   void readConstants(const Node &node, std::vector<Constant> &constants);
   void readConstant(const Node &node, Constant &constant);
+  void readValues(const Node &node, Constant &constant);
+  void readValue(const Node &node, Constant &constant);
 
   Context &context;
   Spec &spec;
@@ -461,30 +465,52 @@ void Reader::readRead(const Node &node, Read &read) {
 // Expressions
 //===----------------------------------------------------------------------===//
 
-void Reader::readConstant(const Node &node, Constant &constant) {
-  auto add = [&](const Node &value) {
-    if (auto number = readNumber(context, value, -kMaxFloat, kMaxFloat))
-      constant.values.push_back(*number);
-  };
-  if (node.kind == Node::Kind::Object) {
-    Fields fields(context, node, {"size"});
-    readInto(constant.given, fields.require("size", "{\"size\": 64}"), 1,
-             kMaxGiven);
-    return;
-  }
-  constant.scalar = node.kind != Node::Kind::Array;
-  if (constant.scalar)
-    return add(node);
+void Reader::readValues(const Node &node, Constant &constant) {
   size_t count = node.children.size();
-  if (count < 1 || count > kMaxConstant) {
-    context.error("E-TYPE", at(node),
-                  "a constant is a number, an array of 1 to " +
-                      std::to_string(kMaxConstant) +
-                      " numbers, or the `size` of one that each call gives");
+  if (node.kind == Node::Kind::Array && count >= 1 && count <= kMaxConstant) {
+    for (const Node *child : node.children)
+      readValue(*child, constant);
     return;
   }
-  for (const Node *child : node.children)
-    add(*child);
+  context.error("E-TYPE", at(node),
+                "the values of a constant are an array of 1 to " +
+                    std::to_string(kMaxConstant) + " numbers");
+}
+
+void Reader::readValue(const Node &node, Constant &constant) {
+  if (constant.type == ExprType::Float) {
+    if (auto number = readNumber(context, node, -kMaxFloat, kMaxFloat))
+      constant.values.push_back(*number);
+  } else if (auto number = readInteger(context, node, INT32_MIN, INT32_MAX)) {
+    constant.values.push_back(double(*number));
+  }
+}
+
+void Reader::readConstant(const Node &node, Constant &constant) {
+  if (node.kind == Node::Kind::Array)
+    return readValues(node, constant);
+  if (node.kind != Node::Kind::Object) {
+    constant.scalar = true;
+    return readValue(node, constant);
+  }
+  Fields fields(context, node, {"type", "size", "per", "values"});
+  if (const Node *type = fields.find("type"))
+    constant.type = readEnum(context, *type, kConstantTypes).value_or(0)
+                        ? ExprType::Int
+                        : ExprType::Float;
+  if (const Node *values = fields.find("values")) {
+    for (const char *key : {"size", "per"})
+      if (const Node *other = fields.find(key))
+        context.error("E-CONFLICT", context.document.keyLoc(*other),
+                      "a constant has `values`, or a `size` and each call "
+                      "gives the values");
+    return readValues(*values, constant);
+  }
+  readInto(constant.given, fields.require("size", "{\"size\": 64}"), 1,
+           kMaxGiven);
+  if (const Node *per = fields.find("per"))
+    constant.perSequence =
+        readEnum(context, *per, kConstantOwners).value_or(0) == 1;
 }
 
 void Reader::readConstants(const Node &node, std::vector<Constant> &constants) {
@@ -519,7 +545,10 @@ void Reader::readConstants(const Node &node, std::vector<Constant> &constants) {
 
 void Reader::readAttend(const Node &node, Attend &attend) {
   attend.loc = at(node);
-  Fields fields(context, node, {"constants", "logits", "visible", "sink"});
+  Fields fields(context, node,
+                {"causal", "constants", "logits", "visible", "sink"});
+  if (const Node *causal = fields.find("causal"))
+    attend.causal = readBoolean(context, *causal).value_or(true);
   if (const Node *constants = fields.find("constants"))
     readConstants(*constants, attend.constants);
   ExprScope scope{/*score=*/true, /*positions=*/true, model.qHeads,

@@ -78,6 +78,8 @@ struct Read {
 
 /// What attention does with the scores of a store's tokens.
 struct Attend {
+  /// A query sees no token behind its own, whatever else is visible.
+  bool causal = true;
   std::vector<Constant> constants;
   /// Of the scaled score `s`; none: the score itself.
   std::optional<Expr> logits;

@@ -44,6 +44,10 @@ struct TestSequence {
 
   /// Position of query token i.
   int64_t position(int64_t i) const { return length - queries + i; }
+  reference::QueryPlace place(int64_t i) const {
+    return {position(i), length - queries, length,
+            constantRowOf(length, queries)};
+  }
 };
 
 /// Quantizes k and v into `planes`.

@@ -75,6 +75,7 @@ BatchImage::BatchImage(const CompiledStore &store,
   for (const TestSequence *sequence : sequences) {
     cuQ.push_back(cuQ.back() + sequence->queries);
     kvLen.push_back(sequence->length);
+    constantRows.push_back(constantRowOf(sequence->length, sequence->queries));
   }
   planTable(random);
   planPlanes(random);
@@ -182,8 +183,8 @@ std::vector<int64_t> BatchImage::tokensOf(const TestSequence &sequence,
   }
   if (!sequence.queries)
     return tokens;
-  reference::Visible shown =
-      reference::visibleTo(problem, sequence.position(0), sequence.length - 1);
+  reference::Visible shown = reference::visibleTo(
+      problem, sequence.position(0), sequence.length - 1, sequence.length);
   if (problem.shown.isEmpty()) {
     shown.forEach(add);
     return tokens;
@@ -192,7 +193,7 @@ std::vector<int64_t> BatchImage::tokensOf(const TestSequence &sequence,
   std::vector<char> seen(sequence.length);
   for (int64_t query = 0; query < sequence.queries; ++query)
     for (int64_t qHead = first; qHead < first + problem.group; ++qHead)
-      reference::forEachSeen(problem, sequence.position(query), qHead,
+      reference::forEachSeen(problem, sequence.place(query), qHead,
                              [&](int64_t t) { seen[t] = 1; });
   for (int64_t t = 0; t < sequence.length; ++t)
     if (seen[t])

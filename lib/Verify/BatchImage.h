@@ -70,9 +70,10 @@ public:
   reference::HostCache cache; ///< into arena
   std::vector<int32_t> cuQ, kvLen, table;
   int64_t tableStride = 1;
+  std::vector<int64_t> constantRows;
 
   reference::HostBatch batch() const {
-    return {cuQ, kvLen, table, tableStride};
+    return {cuQ, kvLen, table, tableStride, constantRows};
   }
   int64_t rows() const { return cuQ.back(); }
   uint8_t *row(unsigned plane, unsigned sequence, int64_t head, int64_t token);

@@ -237,7 +237,7 @@ Cost costOf(const CompiledStore &store, const Visit &visit) {
   // The references evaluate expressions for every head and token.
   int64_t steps = store.hasLogits() || store.hasVisible() ? 512 : 0;
   int64_t seen = visit.tokens;
-  if (store.window)
+  if (store.window && store.problem.causal)
     seen = std::min(seen, int64_t(store.window->sink) + store.window->recent +
                               visit.queries);
   return {visit.queries * seen * store.queryHeads() * (dims + steps),
@@ -264,10 +264,9 @@ public:
 
 private:
   void checkCounts();
-  void judgeCounts(const Pool &pool, const TestSequence &sequence,
-                   const SequenceOutput &output);
+  void judgeCounts(const Pool &pool, const SequenceOutput &output);
   struct Weights;
-  Weights weightsOf(int64_t position, int64_t qHead);
+  Weights weightsOf(int64_t query, int64_t qHead);
   void judgeCount(int64_t row, const Weights &weights, double lse);
   struct Mean;
   Mean meanOf(const Pool &pool, const Weights &weights, int64_t kvHead);
@@ -319,18 +318,23 @@ struct BoundCheck::Weights {
   double error = 0; ///< of a logit
 };
 
-BoundCheck::Weights BoundCheck::weightsOf(int64_t position, int64_t qHead) {
+/// Of query token `query`.
+BoundCheck::Weights BoundCheck::weightsOf(int64_t query, int64_t qHead) {
   Weights row;
+  TestSequence sequence;
+  sequence.length = visit.tokens;
+  sequence.queries = visit.queries;
+  reference::QueryPlace place = sequence.place(query);
   reference::Approx sink =
-      store.problem.sinks.approxSink(store.problem.place(position, qHead, 0));
+      store.problem.sinks.approxSink(store.problem.place(place, qHead, 0));
   double largest = sink.value;
   row.error = sink.error;
   auto logitOf = [&](int64_t t) {
     return store.problem.logits.logit(reference::Approx{},
-                                      store.problem.place(position, qHead, t));
+                                      store.problem.place(place, qHead, t));
   };
   bool uniform = !store.hasLogits();
-  reference::forEachSeen(store.problem, position, qHead, [&](int64_t t) {
+  reference::forEachSeen(store.problem, place, qHead, [&](int64_t t) {
     reference::Approx logit = uniform ? reference::Approx() : logitOf(t);
     largest = std::max(largest, logit.value);
     row.error = std::max(row.error, logit.error);
@@ -413,8 +417,7 @@ void BoundCheck::judgeMean(int64_t row, const Weights &weights,
   }
 }
 
-void BoundCheck::judgeCounts(const Pool &pool, const TestSequence &sequence,
-                             const SequenceOutput &output) {
+void BoundCheck::judgeCounts(const Pool &pool, const SequenceOutput &output) {
   // Without expressions all heads see the same.
   bool perHead = store.hasExpressions();
   for (int64_t query = 0; query < visit.queries && !report.full(); ++query) {
@@ -422,8 +425,7 @@ void BoundCheck::judgeCounts(const Pool &pool, const TestSequence &sequence,
     Mean mean;
     for (int64_t head = 0; head < store.queryHeads(); ++head) {
       if (head == 0 || perHead)
-        weights =
-            weightsOf(sequence.position(query), head + store.firstQuery());
+        weights = weightsOf(query, head + store.firstQuery());
       if (head % store.problem.group == 0 || perHead)
         mean = meanOf(pool, weights, head / store.problem.group);
       int64_t row = query * store.queryHeads() + head;
@@ -439,7 +441,7 @@ void BoundCheck::checkCounts() {
   TestSequence sequence = pool.sequence(visit.tokens, random);
   if (auto output =
           attendTo(sequence, Poison::NaN, true, random.below(Devices::kCount)))
-    judgeCounts(pool, sequence, *output);
+    judgeCounts(pool, *output);
 }
 
 /// The first and the last token of the first and the last run of tokens that a
@@ -466,18 +468,16 @@ static void addEdges(llvm::ArrayRef<int64_t> tokens, std::set<int64_t> &edges) {
 void BoundCheck::checkEdges() {
   Pool pool(store, DataKind::Zero, visit.queries, random);
   std::set<int64_t> edges;
-  int64_t first = visit.tokens - visit.queries;
   for (int64_t query : {int64_t(0), visit.queries - 1})
     for (int64_t head : {int64_t(0), store.queryHeads() - 1})
-      addEdges(weightsOf(first + query, head + store.firstQuery()).tokens,
-               edges);
+      addEdges(weightsOf(query, head + store.firstQuery()).tokens, edges);
   TestSequence sequence = pool.sequence(visit.tokens, edges, random);
   auto output =
       attendTo(sequence, Poison::NaN, true, random.below(Devices::kCount));
   if (!output)
     return;
   for (int64_t row = 0; row < visit.queries * store.queryHeads(); ++row) {
-    Weights weights = weightsOf(first + row / store.queryHeads(),
+    Weights weights = weightsOf(row / store.queryHeads(),
                                 row % store.queryHeads() + store.firstQuery());
     double found = element(store.problem.dtype, output->o.data(),
                            row * store.cache().getDimV());

@@ -66,13 +66,22 @@ std::unique_ptr<ArenaCache> ArenaCache::create(const CompiledSpec &compiledSpec,
                            &made->cache),
           "kvc_cache_create", report))
     return nullptr;
-  for (const CompiledStore &store : compiledSpec.stores)
+  for (const CompiledStore &store : compiledSpec.stores) {
+    auto pointers =
+        made->constants.emplace_back(store, limits.sequences).pointers();
     if (!ok(kvc_cache_set_constants(made->cache, store.index, KVC_ALL_LAYERS,
-                                    store.constants.data(),
-                                    uint32_t(store.constants.size())),
+                                    pointers.data(), uint32_t(pointers.size())),
             "kvc_cache_set_constants", report))
       return nullptr;
+  }
   return made;
+}
+
+void ArenaCache::setConstantRows(llvm::ArrayRef<int64_t> rows, Lent &lent) {
+  for (ConstantArrays &arrays : constants) {
+    arrays.setRows(rows);
+    arrays.lend(lent);
+  }
 }
 
 SequenceOutput verify::outputOf(const CompiledStore &store,
@@ -338,8 +347,10 @@ bool CacheCheck::runLayer(const Step &step, size_t layer) {
     lent.read(input->data(), input->size());
   lent.write(o.data(), o.size());
   lent.write(lse.data(), lse.size() * 4);
-  for (const CompiledStore &store : compiledSpec.stores)
-    lent.readConstants(store);
+  std::vector<int64_t> constantRows;
+  for (auto [at, tokens] : llvm::zip(step.shadows, step.tokens))
+    constantRows.push_back(constantRowOf(shadows[at].length + tokens, tokens));
+  cache->setConstantRows(constantRows, lent);
   if (!ArenaCache::ok(kvc_cache_append(cache->cache, step.handle, layers[layer],
                                        kBits.data(), vBits.data()),
                       "kvc_cache_append", report) ||

@@ -3,6 +3,7 @@
 #define KVC_LIB_VERIFY_CACHECHECK_H
 
 #include "lib/Verify/BoundCheck.h"
+#include "lib/Verify/ConstantArrays.h"
 
 namespace kvc::verify {
 
@@ -27,11 +28,15 @@ public:
   /// Whether `status` is fine; otherwise reports what `call` did.
   static bool ok(kvc_status status, const char *call, Report &report);
 
+  /// For a step of sequences that have these rows of constants.
+  void setConstantRows(llvm::ArrayRef<int64_t> rows, Lent &lent);
+
   kvc_cache *cache = nullptr;
 
 private:
   ArenaCache() = default;
   Buffer arena;
+  std::vector<ConstantArrays> constants; ///< by store
 };
 
 /// The rows that kvc_cache_attend wrote for one store and one sequence:

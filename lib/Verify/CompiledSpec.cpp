@@ -5,6 +5,7 @@
 #include "lib/Import/SpecToKvc.h"
 #include "lib/Spec/Canonical.h"
 #include "lib/Support/Words.h"
+#include "lib/Verify/ConstantArrays.h"
 #include "lib/Verify/Random.h"
 #include "passes/Passes.h"
 
@@ -18,11 +19,6 @@
 
 using namespace kvc;
 using namespace kvc::verify;
-
-void Lent::readConstants(const CompiledStore &store) {
-  for (const auto &[name, values] : *store.given)
-    read(values.data(), values.size() * sizeof(float));
-}
 
 bool verify::isEmulatedGpu(llvm::StringRef target) {
   return target.starts_with("sim:sm_");
@@ -225,17 +221,15 @@ static std::string compareGeometry(const CompiledStore &store,
   return "";
 }
 
-/// Values of the constants that calls give, which differ from element to
-/// element.
-static std::shared_ptr<const reference::GivenConstants>
-drawConstants(const spec::Attend &attend) {
-  auto given = std::make_shared<reference::GivenConstants>();
-  for (const spec::Constant &constant : attend.constants) {
-    Random random(1, constant.given, 'C');
-    for (unsigned i = 0; i < constant.given; ++i)
-      (*given)[constant.name].push_back(float(random.range(-64, 96)) / 32);
-  }
-  return given;
+static bool readsStep(const spec::Expr &expr) {
+  return expr.op == spec::ExprOp::Context || expr.perSequence ||
+         llvm::any_of(expr.operands, readsStep);
+}
+
+bool CompiledStore::dependsOnStep() const {
+  const spec::Attend &attend = spec->attend;
+  return !attend.causal || (attend.logits && readsStep(*attend.logits)) ||
+         (attend.visible && readsStep(*attend.visible));
 }
 
 bool CompiledSpec::describe(const artifact::Manifest &manifest,
@@ -249,8 +243,6 @@ bool CompiledSpec::describe(const artifact::Manifest &manifest,
     compiledSpec.spec = &store;
     compiledSpec.emulated = emulators[0];
     compiledSpec.given = drawConstants(store.attend);
-    for (const auto &[name, values] : *compiledSpec.given)
-      compiledSpec.constants.push_back(values.data());
     compiledSpec.problem =
         reference::AttendProblem::of(attend, compiledSpec.given);
     compiledSpec.softcap = spec.model.logitSoftcap;
@@ -327,6 +319,8 @@ spec::Spec verify::injectFault(spec::Spec spec, Fault fault) {
       store.attend.visible.reset();
     if (fault == Fault::NoSinkLogit)
       store.attend.sink.reset();
+    if (fault == Fault::Ahead)
+      store.attend.causal = !store.attend.causal;
     auto &window = store.read.window;
     if (window && fault == Fault::WideWindow)
       ++window->recent;
@@ -361,6 +355,12 @@ bool verify::applies(Fault fault, const spec::Spec &spec) {
   case Fault::NoSink:
     return anyStore([](const spec::Store &store) {
       return store.read.window && store.read.window->sink;
+    });
+  case Fault::WrongConstants:
+    return anyStore([](const spec::Store &store) {
+      return llvm::any_of(
+          store.attend.constants,
+          [](const spec::Constant &constant) { return constant.perSequence; });
     });
   case Fault::HeadStride:
     return spec.model.kvHeads > 1;

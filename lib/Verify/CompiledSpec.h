@@ -50,7 +50,6 @@ public:
 
   void read(const void *base, size_t bytes) { lend(base, bytes, 0); }
   void write(void *base, size_t bytes) { lend(base, bytes, 1); }
-  void readConstants(const CompiledStore &store);
 
 private:
   void lend(const void *base, size_t bytes, int writable) {
@@ -60,6 +59,13 @@ private:
   kvc_device *device; ///< null: no need
   llvm::SmallVector<const void *, 16> bases;
 };
+
+/// Rows of a constant that each sequence has, and which of them one with so
+/// many tokens and query tokens has, wherever in whichever batch it stands.
+inline constexpr int64_t kConstantRows = 5;
+inline int64_t constantRowOf(int64_t length, int64_t queries) {
+  return (3 * length + queries) % kConstantRows;
+}
 
 /// One store of a compiled spec: what it means and where it stands.
 struct CompiledStore {
@@ -79,10 +85,9 @@ struct CompiledStore {
     int64_t tokenStride = 0; ///< bytes
   };
   llvm::SmallVector<Plane, 4> planes;
-  /// What calls give the store's expressions, the same for all layers, and
-  /// where it is, in the program's order.
+  /// What calls give the store's expressions, the same for all layers; of
+  /// constants that each sequence has, kConstantRows rows.
   std::shared_ptr<const reference::GivenConstants> given;
-  llvm::SmallVector<const float *, 2> constants;
 
   /// An attend kernel, as the manifest has it.
   struct Variant {
@@ -110,6 +115,8 @@ struct CompiledStore {
   }
   /// Whether tokens of one score weigh what an expression says.
   bool hasWeights() const { return hasLogits() || hasSink(); }
+  /// Whether a row is another if its token comes in another step.
+  bool dependsOnStep() const;
   /// The kernel that a sequence with that many query tokens gets.
   const Variant &variantFor(int64_t queries) const;
   /// How many splits its kernel cuts a sequence into, those that no query sees

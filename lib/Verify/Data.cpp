@@ -226,17 +226,17 @@ double Filler::codeAt(int64_t code, int64_t channel) const {
 
 /// A token that the query sees with that q head; -1: none.
 int64_t Filler::pickFor(int64_t query, int64_t head) {
-  int64_t p = sequence.position(query);
+  reference::QueryPlace place = sequence.place(query);
   if (store.hasVisible()) {
     llvm::SmallVector<int64_t> seen;
-    reference::forEachSeen(store.problem, p, head,
+    reference::forEachSeen(store.problem, place, head,
                            [&](int64_t t) { seen.push_back(t); });
     if (seen.empty())
       return -1;
     return random.pick(
         {seen.front(), seen.back(), seen[random.below(seen.size())]});
   }
-  reference::Visible visible = reference::visibleTo(store.problem, p, p);
+  reference::Visible visible = reference::visibleTo(store.problem, place);
   llvm::SmallVector<reference::Span, 2> spans;
   for (reference::Span span : {visible.sink, visible.recent})
     if (span.begin < span.end)
@@ -249,10 +249,10 @@ int64_t Filler::pickFor(int64_t query, int64_t head) {
 }
 
 bool Filler::sees(int64_t query, int64_t head, int64_t token) const {
-  int64_t p = sequence.position(query);
+  reference::QueryPlace place = sequence.place(query);
   return token >= 0 &&
-         reference::visibleTo(store.problem, p, p).contains(token) &&
-         store.problem.shown.visible(store.problem.place(p, head, token));
+         reference::visibleTo(store.problem, place).contains(token) &&
+         store.problem.shown.visible(store.problem.place(place, head, token));
 }
 
 /// Draws what each query row picks, and the codes of tokens: their numbers, or
@@ -302,15 +302,15 @@ void Filler::fillAddresses() {
 bool Filler::wins(int64_t row) {
   int64_t head = row % store.problem.qHeads,
           kvHead = head / store.problem.group;
-  int64_t p = sequence.position(row / store.problem.qHeads);
+  reference::QueryPlace place = sequence.place(row / store.problem.qHeads);
   const float *q = &sequence.q[row * dimK];
   double top = -kInf, next = store.problem.sinkOf(head);
-  reference::forEachSeen(store.problem, p, head, [&](int64_t t) {
+  reference::forEachSeen(store.problem, place, head, [&](int64_t t) {
     double product = 0;
     for (int64_t c = 0; c < dimK; ++c)
       product += double(q[c]) * k(t, kvHead)[c];
-    double logit = store.problem.logits.logit(store.problem.scale * product,
-                                              store.problem.place(p, head, t));
+    double logit = store.problem.logits.logit(
+        store.problem.scale * product, store.problem.place(place, head, t));
     double &most = t == sequence.picks[row] ? top : next;
     most = std::isnan(logit) ? kInf : std::max(most, logit);
   });

@@ -19,6 +19,9 @@ namespace kvc::verify {
   KVC_FAULT(NoLogits, "no-logits", "takes scores for logits")                  \
   KVC_FAULT(NoVisible, "no-visible", "shows what `visible` hides")             \
   KVC_FAULT(NoSinkLogit, "no-sink-logit", "leaves `sink` out of the sum")      \
+  KVC_FAULT(Ahead, "ahead", "sees what it must not, or not what is, ahead")    \
+  KVC_FAULT(WrongConstants, "wrong-constants",                                 \
+            "reads another sequence's constants")                              \
   KVC_FAULT(WideWindow, "wide-window", "sees one token beyond the window")     \
   KVC_FAULT(NoSink, "no-sink", "hides the last sink token")                    \
   KVC_FAULT(ShortLength, "short-length", "stops one token early")              \

@@ -1,6 +1,7 @@
 //===- Launch.cpp - a batch image run through the runtime -----------------===//
 #include "lib/Verify/Launch.h"
 #include "dialect/codecs/HostFloat.h"
+#include "lib/Verify/ConstantArrays.h"
 #include "lib/Verify/FaultInjection.h"
 
 #include "llvm/ADT/SmallVectorExtras.h"
@@ -127,8 +128,14 @@ kvc_status AttendCall::call(AttendMemory &memory) {
   llvm::SmallVector<kvc_plane, 4> planes = planesOf(memory.planes);
   args.planes = planes.data();
   args.plane_count = planes.size();
-  args.constants = store.constants.data();
-  args.constant_count = store.constants.size();
+  ConstantArrays constants(store, image.sequences.size());
+  std::vector<int64_t> constantRows = image.constantRows;
+  if (compiledSpec.fault == Fault::WrongConstants)
+    for (int64_t &row : constantRows)
+      row = (row + 1) % kConstantRows;
+  constants.setRows(constantRows);
+  args.constants = constants.pointers().data();
+  args.constant_count = constants.pointers().size();
   args.rows = image.rows();
   for (const TestSequence *sequence : image.sequences)
     args.max_queries = std::max(args.max_queries, uint32_t(sequence->queries));
@@ -139,7 +146,7 @@ kvc_status AttendCall::call(AttendMemory &memory) {
   lent.read(memory.kvLen.data(), memory.kvLen.size() * 4);
   lent.read(memory.table.data(), memory.table.size() * 4);
   lent.read(image.arena.data(), image.arena.size());
-  lent.readConstants(store);
+  constants.lend(lent);
   lent.write(out.data(), out.size());
   if (args.lse)
     lent.write(lse.data(), lse.size());

@@ -263,8 +263,7 @@ Oracle::Bounds Oracle::boundsOf(size_t sequence, int64_t query,
                                 int64_t head) const {
   const reference::AttendProblem &problem = store.problem;
   const TestSequence &at = *sequences[sequence];
-  int64_t p = at.position(query);
-  reference::Visible seen = reference::visibleTo(problem, p, p);
+  reference::Visible seen = reference::visibleTo(problem, at.place(query));
   double tokens =
       (seen.sink.end - seen.sink.begin) + (seen.recent.end - seen.recent.begin);
   Bounds bounds;
@@ -471,6 +470,11 @@ std::string Oracle::vacuous() const {
   }
   if (first)
     return "the reference is " + number(*first) + " everywhere";
+  // What calls give an expression may hide every token of a small batch.
+  if (store.hasVisible() && llvm::all_of(ref.largest.data, [](double logit) {
+        return logit == -kInf;
+      }))
+    return "";
   return anyFinite ? "the reference is 0 everywhere"
                    : "the reference is NaN or infinite everywhere";
 }

@@ -20,7 +20,8 @@ class Generator {
 public:
   Generator(uint64_t seed, uint64_t index)
       : random(seed, index, 'S'), deal(seed, index, 'L'),
-        formulas(seed, index, 'E'), sinks(seed, index, 'K') {}
+        formulas(seed, index, 'E'), sinks(seed, index, 'K'),
+        calls(seed, index, 'G') {}
   spec::Spec draw(uint64_t index);
 
 private:
@@ -49,6 +50,7 @@ private:
   std::string logits();
   std::string sink(const spec::Model &model, spec::Attend &attend);
   std::string visible();
+  std::string givenVisible(const spec::Model &model, spec::Attend &attend);
   std::optional<spec::Expr> parse(const std::string &text,
                                   const spec::Model &model,
                                   const spec::Attend &attend,
@@ -60,6 +62,7 @@ private:
   Random deal;     ///< of layers; a stream of its own keeps all else as it was
   Random formulas; ///< likewise
   Random sinks;    ///< likewise
+  Random calls;    ///< likewise
 };
 
 } // namespace
@@ -166,7 +169,11 @@ std::string Generator::logits() {
   };
   std::string s = "s";
   for (int64_t n = formulas.range(1, formulas.percent(30) ? 3 : 1); n > 0; --n)
-    switch (formulas.range(0, 7)) {
+    switch (formulas.range(0, 8)) {
+    case 8:
+      s = "p - c < " + std::to_string(formulas.range(1, 6)) + " ? " + s +
+          " : (" + s + ") + " + number(0, 2);
+      break;
     case 0: // ALiBi
       s = "(" + s + ") - exp2(-8.0 * (h + 1) / " + number(1, 64) +
           ") * (p - t)";
@@ -223,6 +230,46 @@ std::string Generator::visible() {
   }
 }
 
+/// What calls say of each sequence, or of a head.
+std::string Generator::givenVisible(const spec::Model &model,
+                                    spec::Attend &attend) {
+  auto add = [&](const char *name, unsigned size, bool perSequence) {
+    spec::Constant constant{name, {}, false, {}, size};
+    constant.perSequence = perSequence;
+    constant.type = spec::ExprType::Int;
+    attend.constants.push_back(constant);
+  };
+  switch (calls.range(0, 5)) {
+  case 0: { // a tree of drafts
+    unsigned n = calls.pick({2u, 5u, 8u, 16u});
+    std::string last = std::to_string(n - 1);
+    add("tree", n * n, true);
+    return "t < c || tree[min(p - c, " + last + ") * " + std::to_string(n) +
+           " + max(0, min(t - c, " + last + "))] != 0";
+  }
+  case 1:
+    add("prefix", 1, true);
+    return "t <= p || t < prefix[0]";
+  case 2: // where the document of a position begins
+    add("first", 100, true);
+    return "t >= first[min(p, 99)]";
+  case 3:
+    add("document", 64, calls.percent(50));
+    return "document[p % 64] == document[t % 64] || t == p";
+  case 4:
+    add("span", model.qHeads, calls.percent(50));
+    return "p - t < span[h]";
+  default: { // a window per head
+    spec::Constant spans{"spans", {}, false, {}};
+    spans.type = spec::ExprType::Int;
+    for (unsigned head = 0; head < model.qHeads; ++head)
+      spans.values.push_back(calls.range(-1, calls.percent(60) ? 60 : 600));
+    attend.constants.push_back(spans);
+    return "abs(p - t) < spans[h]";
+  }
+  }
+}
+
 /// `text` as the reader would have it; none if it goes beyond what integers
 /// hold.
 std::optional<spec::Expr> Generator::parse(const std::string &text,
@@ -269,8 +316,12 @@ void Generator::drawAttend(const spec::Model &model, spec::Attend &attend) {
     }
     attend.logits = parse(text, model, attend, spec::ExprType::Float);
   }
-  if (formulas.percent(25))
-    attend.visible = parse(visible(), model, attend, spec::ExprType::Bool);
+  if (formulas.percent(25)) {
+    std::string text =
+        calls.percent(40) ? givenVisible(model, attend) : visible();
+    attend.visible = parse(text, model, attend, spec::ExprType::Bool);
+  }
+  attend.causal = !calls.percent(15);
   if (sinks.percent(25)) {
     std::string text = sink(model, attend);
     attend.sink = parse(text, model, attend, spec::ExprType::Float);

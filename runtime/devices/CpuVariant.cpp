@@ -93,7 +93,7 @@ private:
 /// What a CPU sets beside a call's own words.
 const WordSet &waveWords() {
   static const WordSet words =
-      attendWords() | setOf({Word::SplitRow, Word::PartialO, Word::PartialLse});
+      attendWords() | setOf({Word::PartialO, Word::PartialLse});
   return words;
 }
 
@@ -212,6 +212,7 @@ kvc_status kvc::rt::loadCpuVariant(const Manifest &manifest,
     store.shape.window = info.window;
     store.shape.sink = info.sink;
     store.shape.recent = info.recent;
+    store.shape.causal = info.causal;
     store.pageTokens = info.paged ? info.page : 0;
   }
   Loader loader(manifest, bundle, codeLoader, variant);

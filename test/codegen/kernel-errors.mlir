@@ -60,7 +60,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     // expected-error@+1 {{expected one mask, right before the softmax}}
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
-    %c = tile.logits %m, %t { ^bb0(%s_: f32, %p_: i32, %t_: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x16xf32>
+    %c = tile.logits %m, %t { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x16xf32>
     // expected-error@+1 {{expected scores that come from a `tile.mask`}}
     %p, %n = tile.softmax_step %c, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc = tile.load V %t : tensor<16x64xbf16>

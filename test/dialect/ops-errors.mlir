@@ -376,7 +376,7 @@ func.func @f(%po: tensor<?x?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
 
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
-  // expected-error@+1 {{logits region must take 'f32', 'i32', 'i32', 'i32', 'i32', takes 'f32', 'i32'}}
+  // expected-error@+1 {{logits region must take 'f32', 'i32', 'i32', 'i32', 'i32', 'i32', takes 'f32', 'i32'}}
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 logits {
   ^bb0(%s: f32, %p: i32):
     kvc.yield %s : f32
@@ -388,7 +388,7 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
-  // expected-error@+1 {{visible region must take 'i32', 'i32', 'i32', 'i32', takes 'f32'}}
+  // expected-error@+1 {{visible region must take 'i32', 'i32', 'i32', 'i32', 'i32', takes 'f32'}}
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
   ^bb0(%s: f32):
     %b = arith.constant true
@@ -403,7 +403,7 @@ kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) :
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   // expected-error@+1 {{logits region must end in a `kvc.yield` of 'f32'}}
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 logits {
-  ^bb0(%s: f32, %p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%s: f32, %p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %b = arith.constant true
     kvc.yield %b : i1
   } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
@@ -416,7 +416,7 @@ kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) :
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   // expected-error@+1 {{visible region must end in a `kvc.yield` of 'i1'}}
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %b = arith.constant 1.0 : f32
     kvc.yield %b : f32
   } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
@@ -429,7 +429,7 @@ kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) :
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   // expected-error@+1 {{regions are element-wise and have no `arith.divsi`}}
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 logits {
-  ^bb0(%s: f32, %p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%s: f32, %p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %d = arith.divsi %p, %t : i32
     %f = arith.sitofp %d : i32 to f32
     kvc.yield %f : f32
@@ -442,7 +442,7 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 logits {
-  ^bb0(%s: f32, %p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%s: f32, %p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     // expected-error@+1 {{expected f32, i32 and i1 in a logits region, found 'f64'}}
     %d = arith.sitofp %p : i32 to f64
     %f = arith.truncf %d : f64 to f32
@@ -456,7 +456,7 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     // expected-error@+1 {{expected i32 and i1 in a visible region, found 'f32'}}
     %d = arith.sitofp %p : i32 to f32
     %b = arith.cmpf olt, %d, %d : f32
@@ -470,7 +470,7 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     // expected-error@+1 {{expected a positive constant divisor}}
     %d = arith.floordivsi %p, %t : i32
     %b = arith.cmpi eq, %d, %t : i32
@@ -484,7 +484,7 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     // expected-error@+1 {{expected a signed comparison}}
     %b = arith.cmpi ult, %p, %t : i32
     kvc.yield %b : i1
@@ -497,7 +497,7 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     // expected-error@+1 {{combines booleans in a score's region}}
     %d = arith.andi %p, %t : i32
     %b = arith.cmpi eq, %d, %t : i32
@@ -511,7 +511,7 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     // expected-error@+1 {{has no part in what its region yields}}
     %d = arith.addi %p, %t : i32
     %b = arith.constant true

@@ -5,7 +5,7 @@ kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) :
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   // expected-error@+1 {{sink region must take 'i32', 'i32', takes 'i32', 'i32', 'i32', 'i32'}}
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 sink {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %f = arith.sitofp %p : i32 to f32
     kvc.yield %f : f32
   } : tensor<?x9x64xbf16>, !cache -> tensor<?x9x32xbf16>, tensor<?x9xf32>

@@ -13,7 +13,7 @@ func.func @whole(%q: tensor<?x9x64xbf16>, %cache: !cache, %batch: !kvc.batch) ->
   // CHECK-NEXT: kvc.yield %[[F]] : f32
   // CHECK-NEXT: } : tensor<?x9x64xbf16>
   %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %b = arith.cmpi ne, %p, %t : i32
     kvc.yield %b : i1
   } sink {

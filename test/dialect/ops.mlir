@@ -57,7 +57,7 @@ func.func @attend_in_parts(%q: tensor<?x9x576xf16>, %cache: !mixed, %batch: !kvc
   // CHECK: } :
   %o, %lse = kvc.attend @some.layers, %q, %cache, %batch scale 0.125 splits 2048
     schedule <tokens = 64, rows = 3, keys = 2, queries = 16, split = 2048, prefetch = 8, level = 1, pack = true, dot = true>
-    logits { ^bb0(%s_: f32, %p_: i32, %t_: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x9x576xf16>, !mixed -> tensor<?x?x9x8xf32>, tensor<?x?x9xf32>
+    logits { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x9x576xf16>, !mixed -> tensor<?x?x9x8xf32>, tensor<?x?x9xf32>
   return %o, %lse : tensor<?x?x9x8xf32>, tensor<?x?x9xf32>
 }
 

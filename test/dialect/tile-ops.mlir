@@ -33,19 +33,19 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
     // CHECK-NEXT: kvc.yield %[[Z]] : f32
     // CHECK-NEXT: } : tensor<?x16xf32>
     %s2 = tile.logits %s1, %t {
-    ^bb0(%x: f32, %p: i32, %q0: i32, %h: i32, %g: i32):
+    ^bb0(%x: f32, %p: i32, %q0: i32, %ctx: i32, %h: i32, %g: i32):
       %cap = arith.constant 30.0 : f32
       %y = arith.divf %x, %cap : f32
       %z = math.tanh %y : f32
       kvc.yield %z : f32
     } : tensor<?x16xf32>
     // CHECK-NEXT: %[[S3:.*]] = tile.mask %[[S2]], %[[T]] read(#kvc.read_all) visible {
-    // CHECK-NEXT: ^bb0(%[[P0:.*]]: i32, %[[T0:.*]]: i32, %{{.*}}: i32, %{{.*}}: i32):
+    // CHECK-NEXT: ^bb0(%[[P0:.*]]: i32, %[[T0:.*]]: i32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32):
     // CHECK-NEXT: %[[B:.*]] = arith.cmpi ne, %[[P0]], %[[T0]] : i32
     // CHECK-NEXT: kvc.yield %[[B]] : i1
     // CHECK-NEXT: } : tensor<?x16xf32>
     %s3 = tile.mask %s2, %t read(#kvc.read_all) visible {
-    ^bb0(%p: i32, %t0: i32, %h: i32, %g: i32):
+    ^bb0(%p: i32, %t0: i32, %ctx: i32, %h: i32, %g: i32):
       %b = arith.cmpi ne, %p, %t0 : i32
       kvc.yield %b : i1
     } : tensor<?x16xf32>

@@ -21,7 +21,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
     %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
     %k = tile.dequantize %kc scaled by %ks with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
     %s0 = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
-    %s1 = tile.logits %s0, %t { ^bb0(%s_: f32, %p_: i32, %t_: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x16xf32>
+    %s1 = tile.logits %s0, %t { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x16xf32>
     %s2 = tile.mask %s1, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %next = tile.softmax_step %s2, %state : tensor<?x16xf32>, !tile.softmax<32>
     // CHECK: %[[VC:.*]], %[[VS:.*]] = tile.load V

@@ -12,7 +12,7 @@
 kvc.store @window layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 func.func @window.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @window, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %n = arith.constant 4096 : i32
     %a = arith.subi %p, %n : i32
     %b = arith.cmpi sgt, %t, %a : i32
@@ -29,7 +29,7 @@ func.func @window.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.b
 kvc.store @sinks layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 func.func @sinks.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @sinks, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %n = arith.constant 4096 : i32
     %k = arith.constant 4 : i32
     %a = arith.subi %p, %t : i32
@@ -49,7 +49,7 @@ func.func @sinks.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.ba
 kvc.store @chunks layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 func.func @chunks.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @chunks, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %n = arith.constant 8192 : i32
     %a = arith.floordivsi %p, %n : i32
     %b = arith.floordivsi %t, %n : i32
@@ -67,7 +67,7 @@ func.func @chunks.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.b
 kvc.store @negated layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 func.func @negated.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @negated, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %n = arith.constant 16 : i32
     %x = arith.subi %p, %t : i32
     %b = arith.cmpi sge, %x, %n : i32
@@ -89,7 +89,7 @@ func.func @negated.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.
 kvc.store @dilated layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 func.func @dilated.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @dilated, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %n = arith.constant 2 : i32
     %z = arith.constant 0 : i32
     %x = arith.subi %p, %t : i32
@@ -110,7 +110,7 @@ func.func @dilated.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.
 kvc.store @heads layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 func.func @heads.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @heads, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %n = arith.constant 8 : i32
     %one = arith.constant 1 : i32
     %a = arith.addi %h, %one : i32
@@ -130,7 +130,7 @@ func.func @heads.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.ba
 kvc.store @everything layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 func.func @everything.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @everything, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %b = arith.constant true
     kvc.yield %b : i1
   } : tensor<?x4x64xbf16>, !cache -> tensor<?x4x64xbf16>, tensor<?x4xf32>
@@ -145,7 +145,7 @@ func.func @everything.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !k
 kvc.store @causal layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 func.func @causal.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @causal, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %b = arith.cmpi sle, %t, %p : i32
     kvc.yield %b : i1
   } : tensor<?x4x64xbf16>, !cache -> tensor<?x4x64xbf16>, tensor<?x4xf32>
@@ -160,7 +160,7 @@ func.func @causal.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.b
 kvc.store @nothing layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 func.func @nothing.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @nothing, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %b = arith.cmpi slt, %p, %t : i32
     kvc.yield %b : i1
   } : tensor<?x4x64xbf16>, !cache -> tensor<?x4x64xbf16>, tensor<?x4xf32>
@@ -175,7 +175,7 @@ func.func @nothing.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.
 kvc.store @both layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 func.func @both.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @both, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %n = arith.constant 64 : i32
     %k = arith.constant 32 : i32
     %a = arith.subi %p, %n : i32
@@ -196,7 +196,7 @@ func.func @both.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.bat
 kvc.store @early layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 func.func @early.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @early, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %n = arith.constant 64 : i32
     %k = arith.constant 9 : i32
     %th = arith.constant 3 : i32
@@ -220,7 +220,7 @@ func.func @early.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.ba
 kvc.store @prefix layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 func.func @prefix.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @prefix, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %n = arith.constant 100 : i32
     %b = arith.cmpi slt, %p, %n : i32
     kvc.yield %b : i1
@@ -235,9 +235,42 @@ func.func @prefix.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.b
 kvc.store @kept layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.sliding_window<sink = 0, recent = 9>) : !cache
 func.func @kept.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
   %o, %lse = kvc.attend @kept, %q, %cache, %batch scale 0.125 visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %n = arith.constant 4 : i32
     %a = arith.subi %p, %n : i32
+    %b = arith.cmpi sgt, %t, %a : i32
+    kvc.yield %b : i1
+  } : tensor<?x4x64xbf16>, !cache -> tensor<?x4x64xbf16>, tensor<?x4xf32>
+  return
+}
+
+// Of tokens behind the query no window says anything: the region stays.
+// CHECK-LABEL: kvc.store @ahead {{.*}} read(#kvc.sliding_window<sink = 0, recent = 4, causal = false>)
+// CHECK: kvc.attend @ahead,
+// CHECK-SAME: visible {
+kvc.store @ahead layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all<causal = false>) : !cache
+func.func @ahead.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
+  %o, %lse = kvc.attend @ahead, %q, %cache, %batch scale 0.125 visible {
+  ^bb0(%p: i32, %t: i32, %c: i32, %h: i32, %g: i32):
+    %n = arith.constant 4 : i32
+    %a = arith.subi %p, %n : i32
+    %b = arith.cmpi sgt, %t, %a : i32
+    kvc.yield %b : i1
+  } : tensor<?x4x64xbf16>, !cache -> tensor<?x4x64xbf16>, tensor<?x4xf32>
+  return
+}
+
+// The step may begin anywhere at or before p, so that what is near its beginning
+// is no window of p's.
+// CHECK-LABEL: kvc.store @step {{.*}} read(#kvc.read_all)
+// CHECK: kvc.attend @step,
+// CHECK-SAME: visible {
+kvc.store @step layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
+func.func @step.attend(%q: tensor<?x4x64xbf16>, %cache: !cache, %batch: !kvc.batch) {
+  %o, %lse = kvc.attend @step, %q, %cache, %batch scale 0.125 visible {
+  ^bb0(%p: i32, %t: i32, %c: i32, %h: i32, %g: i32):
+    %n = arith.constant 9 : i32
+    %a = arith.subi %c, %n : i32
     %b = arith.cmpi sgt, %t, %a : i32
     kvc.yield %b : i1
   } : tensor<?x4x64xbf16>, !cache -> tensor<?x4x64xbf16>, tensor<?x4xf32>

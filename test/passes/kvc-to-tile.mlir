@@ -29,7 +29,7 @@ module attributes {kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers =
     return
   }
   func.func @full.attend(%q: tensor<?x9x64xbf16>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x9x64xbf16>, tensor<?x9xf32>) {
-    %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 logits { ^bb0(%s_: f32, %p_: i32, %t_: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x9x64xbf16>, !cache -> tensor<?x9x64xbf16>, tensor<?x9xf32>
+    %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 logits { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x9x64xbf16>, !cache -> tensor<?x9x64xbf16>, tensor<?x9xf32>
     return %o, %lse : tensor<?x9x64xbf16>, tensor<?x9xf32>
   }
 }

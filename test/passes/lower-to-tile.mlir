@@ -61,7 +61,7 @@ func.func @s.attend(%q: tensor<?x9x64xbf16>, %cache: !cache, %batch: !kvc.batch)
 // CHECK-NEXT: } : tensor<?x16xf32>
 // CHECK-NEXT: tile.mask %[[C]],
 func.func @s.capped(%q: tensor<?x9x64xf32>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>) {
-  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 splits 2048 schedule <split = 2048> logits { ^bb0(%s_: f32, %p_: i32, %t_: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x9x64xf32>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 splits 2048 schedule <split = 2048> logits { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x9x64xf32>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   return %o, %lse : tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
 }
 
@@ -70,7 +70,7 @@ func.func @s.capped(%q: tensor<?x9x64xf32>, %cache: !cache, %batch: !kvc.batch) 
 // CHECK-LABEL: tile.kernel @s.alibi "attend" of @s dtype f32
 // CHECK-NEXT: tile.load_query scale 0.18033{{.*}} :
 // CHECK: tile.logits
-// CHECK: ^bb0(%[[S:.*]]: f32, %[[P:.*]]: i32, %[[T:.*]]: i32, %[[H:.*]]: i32, %{{.*}}: i32):
+// CHECK: ^bb0(%[[S:.*]]: f32, %[[P:.*]]: i32, %[[T:.*]]: i32, %{{.*}}: i32, %[[H:.*]]: i32, %{{.*}}: i32):
 // CHECK: %[[HF:.*]] = arith.sitofp %[[H]] : i32 to f32
 // CHECK: %[[SLOPE:.*]] = math.exp2 %[[HF]] : f32
 // CHECK: %[[AGE:.*]] = arith.subi %[[P]], %[[T]] : i32
@@ -84,7 +84,7 @@ func.func @s.capped(%q: tensor<?x9x64xf32>, %cache: !cache, %batch: !kvc.batch) 
 // CHECK-SAME: visible {
 func.func @s.alibi(%q: tensor<?x9x64xf32>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>) {
   %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 splits 2048 schedule <split = 2048> logits {
-  ^bb0(%s: f32, %p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%s: f32, %p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %hf = arith.sitofp %h : i32 to f32
     %slope = math.exp2 %hf : f32
     %age = arith.subi %p, %t : i32
@@ -93,7 +93,7 @@ func.func @s.alibi(%q: tensor<?x9x64xf32>, %cache: !cache, %batch: !kvc.batch) -
     %y = arith.subf %s, %b : f32
     kvc.yield %y : f32
   } visible {
-  ^bb0(%p: i32, %t: i32, %h: i32, %g: i32):
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %even = arith.cmpi ne, %p, %t : i32
     kvc.yield %even : i1
   } : tensor<?x9x64xf32>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>

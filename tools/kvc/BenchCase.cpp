@@ -148,13 +148,15 @@ void Case::placeRows() {
           .code == KVC_OK)
     workspace.resize(bytes + 64);
   for (const artifact::ConstantInfo &constant : store.constants)
-    zeros.resize(std::max<size_t>(zeros.size(), constant.size));
+    zeros.resize(std::max<size_t>(
+        zeros.size(),
+        size_t(constant.size) * (constant.perSequence ? shape.batch : 1)));
   constants.assign(store.constants.size(), zeros.data());
 }
 
 /// Tokens that a query at `position` sees.
 unsigned Case::visible(unsigned position) const {
-  unsigned all = position + 1;
+  unsigned all = store.causal ? position + 1 : shape.context;
   return store.window ? std::min(all, store.sink + store.recent) : all;
 }
 

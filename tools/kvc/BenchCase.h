@@ -76,7 +76,7 @@ private:
 
   std::vector<uint8_t> q, k, v, out, workspace;
   std::vector<float> zeros; ///< of each constant that a call gives
-  std::vector<const float *> constants;
+  std::vector<const void *> constants;
   std::vector<int32_t> cuQ, kvLen, table;
   std::vector<int64_t> slot;
   bool checked = false;

@@ -10,6 +10,7 @@
 #include "llvm/Support/Path.h"
 
 #include <cstdlib>
+#include <list>
 
 using namespace kvc;
 using namespace kvc::bench;
@@ -175,8 +176,14 @@ static Cache makeCache(const Subject &subject, kvc_program *program,
     return nullptr;
   Cache made(cache);
   // Kernels are not measured here: any values will do.
-  static const std::vector<float> values(1 << 16);
-  std::vector<const float *> constants(artifact::kMaxConstants, values.data());
+  size_t most = 1;
+  for (const artifact::StoreInfo &store : subject.manifest.stores)
+    for (const artifact::ConstantInfo &constant : store.constants)
+      most = std::max(most, size_t(constant.size) *
+                                (constant.perSequence ? sequences : 1));
+  static std::list<std::vector<float>> kept; // a cache does not copy them
+  const void *values = kept.emplace_back(most).data();
+  std::vector<const void *> constants(artifact::kMaxConstants, values);
   for (uint32_t i = 0; i < subject.manifest.stores.size(); ++i)
     if (kvc_cache_set_constants(
             cache, i, KVC_ALL_LAYERS, constants.data(),

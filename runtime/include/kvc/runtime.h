@@ -264,8 +264,11 @@ typedef struct kvc_plane_info {
 
 /* A constant of a store's expressions that each call gives. */
 typedef struct kvc_constant_info {
-  const char *name; /* "sinks" */
-  uint32_t size;    /* floats */
+  const char *name;      /* "sinks" */
+  uint32_t size;         /* values */
+  const char *type;      /* "f32" or "i32" */
+  uint32_t per_sequence; /* whether each sequence of the batch has as many:
+                            [batch][size] */
 } kvc_constant_info;
 
 typedef struct kvc_store_info {
@@ -384,9 +387,10 @@ typedef struct kvc_attend_args {
   void *plan; /* GPU: what kvc_attend_plan made for this batch; null: the call
                  makes a plan of its own, in the workspace */
   uint32_t constant_count;
-  /* [constant_count] in the order of kvc_store_info, each f32 [size], of the
-   * layer that is attended; on a GPU the arrays are device memory. */
-  const float *const *constants;
+  /* [constant_count] in the order of kvc_store_info, each [size] or
+   * [batch][size] of its type, of the layer that is attended; on a GPU the
+   * arrays are device memory. */
+  const void *const *constants;
 } kvc_attend_args;
 
 /* Bytes of workspace that suffice for any kvc_attend of `store` with at most
@@ -550,11 +554,11 @@ KVC_API kvc_status kvc_cache_mark_appended(kvc_cache *cache, kvc_step step,
                                            uint32_t layer);
 /* The constants of a store's expressions that calls give, for one of its layers
  * or KVC_ALL_LAYERS: [count] in the order of kvc_store_info. The array is
- * copied; the floats stay the caller's, and are read by each attend that
- * follows. */
+ * copied; the values stay the caller's, and are read by each attend that
+ * follows: those of a sequence in the order of that step's sequences. */
 KVC_API kvc_status kvc_cache_set_constants(kvc_cache *cache, uint32_t store,
                                            uint32_t layer,
-                                           const float *const *constants,
+                                           const void *const *constants,
                                            uint32_t count);
 /* Attends the step's rows over one layer. KVC_NOT_APPENDED if they are not
  * appended: their places hold what others left there. lse may be null.

@@ -295,7 +295,7 @@ public:
     return kvc_cache_mark_appended(get(), step, layer);
   }
   Status setConstants(uint32_t store, uint32_t layer,
-                      std::span<const float *const> constants) {
+                      std::span<const void *const> constants) {
     return kvc_cache_set_constants(get(), store, layer, constants.data(),
                                    uint32_t(constants.size()));
   }

@@ -6,7 +6,7 @@
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 
-// IR: kvc.constant "sinks"[%{{.*}}] of 4
+// IR: kvc.constant "sinks"[%{{.*}}] of 4 : f32
 // CHECK-LABEL: func.func @kvc_s_merge
 // CHECK: %[[LAST:.*]] = arith.constant dense<3> : vector<1xi32>
 // CHECK: %[[I:.*]] = arith.minui %{{.*}}, %[[LAST]] : vector<1xi32>
@@ -15,7 +15,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
   %init = tile.softmax_init sink {
   ^bb0(%h: i32, %g: i32):
-    %x = kvc.constant "sinks"[%h] of 4
+    %x = kvc.constant "sinks"[%h] of 4 : f32
     kvc.yield %x : f32
   } : !tile.softmax<64>
   %end = tile.for_splits init %init : !tile.softmax<64> {

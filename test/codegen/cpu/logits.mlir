@@ -27,7 +27,7 @@ tile.kernel @s.alibi "attend" of @s dtype f32 schedule <tokens = 16, rows = 4, q
     %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %l = tile.logits %d, %t {
-    ^bb0(%s: f32, %p: i32, %u: i32, %h: i32, %g: i32):
+    ^bb0(%s: f32, %p: i32, %u: i32, %ctx: i32, %h: i32, %g: i32):
       %hf = arith.sitofp %h : i32 to f32
       %slope = math.exp2 %hf : f32
       %age = arith.subi %p, %u : i32
@@ -75,7 +75,7 @@ tile.kernel @s.chunks "attend" of @s dtype f32 schedule <tokens = 16, rows = 4, 
     %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %m = tile.mask %d, %t read(#kvc.read_all) visible {
-    ^bb0(%p: i32, %u: i32, %h: i32, %g: i32):
+    ^bb0(%p: i32, %u: i32, %ctx: i32, %h: i32, %g: i32):
       %n64 = arith.constant 64 : i32
       %a0 = arith.floordivsi %p, %n64 : i32
       %b0 = arith.floordivsi %u, %n64 : i32

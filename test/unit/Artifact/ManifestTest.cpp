@@ -494,7 +494,8 @@ TEST(Manifest, GateComesBeforeTheParser) {
 /// A valid store over `heads` heads whose geometry follows from random choices.
 TEST(Manifest, ConstantsOfAStoreAreByName) {
   Manifest manifest = sampleManifest();
-  manifest.stores[0].constants = {{"age", 3}, {"sinks", 64}};
+  manifest.stores[0].constants = {{"age", 3}, {"tree", 64, "i32", true}};
+  manifest.stores[0].causal = false;
   bindSymbols(manifest);
   std::string error;
   auto back = read(write(manifest), error);
@@ -502,7 +503,11 @@ TEST(Manifest, ConstantsOfAStoreAreByName) {
   EXPECT_EQ(*back, manifest);
   expectRefused(
       {{"/stores/0/constants/0/size", 0, "/stores/0/constants/0/size"},
-       {"/stores/0/constants/0/size", 65537, "/stores/0/constants/0/size"},
+       {"/stores/0/constants/0/size", (1 << 24) + 1,
+        "/stores/0/constants/0/size"},
+       {"/stores/0/constants/0/type", "i8", "/stores/0/constants/0/type"},
+       {"/stores/0/constants/1/per", "head", "/stores/0/constants/1/per"},
+       {"/stores/0/mask", "none", "/stores/0/mask"},
        {"/stores/0/constants/0/name", "a b", "/stores/0/constants/0/name"},
        {"/stores/0/constants/1/name", "age",
         "/stores/0/constants/1/name: expected constants by name, each once, "
@@ -525,7 +530,10 @@ static StoreInfo randomStore(const ModelInfo &model) {
     store.recent = *rc::gen::inRange(1u, 1u << 31);
   for (const char *name : {"age", "sinks"})
     if (*rc::gen::arbitrary<bool>())
-      store.constants.push_back({name, *rc::gen::inRange(1u, 65537u)});
+      store.constants.push_back({name, *rc::gen::inRange(1u, 1u << 24),
+                                 *rc::gen::element<std::string>("f32", "i32"),
+                                 *rc::gen::arbitrary<bool>()});
+  store.causal = *rc::gen::arbitrary<bool>();
   auto add = [&](const char *stream, const char *role, uint32_t elements) {
     auto [type, size] = *rc::gen::elementOf(types);
     while (type == "i8" && std::string(role) == "scales")

@@ -175,8 +175,8 @@ TEST_P(Sharing, ExpressionsAreOfAttendAlone) {
       {R"-({"visible": "p // 64 == t // 64"})-",
        R"-({"visible": "p // 65 == t // 65"})-"},
       {R"-({"visible": "(p - t) % 2 == 0"})-", "{}"},
-      {R"-({"constants": {"c": [1, 2, 3, 4]}, "logits": "s + c[h]"})-",
-       R"-({"constants": {"c": [1, 2, 3, 5]}, "logits": "s + c[h]"})-"}};
+      {R"-({"constants": {"d": [1, 2, 3, 4]}, "logits": "s + d[h]"})-",
+       R"-({"constants": {"d": [1, 2, 3, 5]}, "logits": "s + d[h]"})-"}};
   for (auto [even, odd] : pairs) {
     SCOPED_TRACE(odd);
     Compiled two(scoredTurns(even, odd), GetParam());

@@ -78,7 +78,7 @@ void Scene::parse() {
       kvc.yield %z : f32)",
                            shape.softcap)
                  .str();
-  std::string inputs = "%p: i32, %t: i32, %h: i32, %g: i32):", regions;
+  std::string inputs = "%p: i32, %t: i32, %c: i32, %h: i32, %g: i32):", regions;
   if (!logits.empty())
     regions = "logits {\n^bb0(%s: f32, " + inputs + logits + "\n}\n";
   if (!visible.empty())

@@ -57,7 +57,7 @@ TEST_F(ScoreProgramTest, NoRegionIsTheScore) {
 }
 
 TEST_F(ScoreProgramTest, DoesWhatIsWritten) {
-  ScorePlace place{100, 40, 3, 1};
+  ScorePlace place{100, 40, 70, 3, 1};
   EXPECT_DOUBLE_EQ(logit("50.0 * tanh(s / 50.0)", 20, place),
                    50 * std::tanh(0.4));
   EXPECT_DOUBLE_EQ(logit("s - exp2(-8.0 * (h + 1) / 4) * (p - t)", 1, place),
@@ -76,11 +76,11 @@ TEST_F(ScoreProgramTest, DoesWhatIsWritten) {
 }
 
 TEST_F(ScoreProgramTest, ShowsWhatIsWritten) {
-  EXPECT_TRUE(visible("p // 64 == t // 64", {100, 64, 0, 0}));
-  EXPECT_FALSE(visible("p // 64 == t // 64", {100, 63, 0, 0}));
-  EXPECT_TRUE(visible("!(t < 4) && h != 1 || t == 2", {9, 2, 1, 0}));
-  EXPECT_FALSE(visible("!(t < 4) && h != 1 || t == 2", {9, 5, 1, 0}));
-  EXPECT_TRUE(visible("(t < 4) == (p < 4)", {9, 5, 1, 0}));
+  EXPECT_TRUE(visible("p // 64 == t // 64", {100, 64, 0, 0, 0}));
+  EXPECT_FALSE(visible("p // 64 == t // 64", {100, 63, 0, 0, 0}));
+  EXPECT_TRUE(visible("!(t < 4) && h != 1 || t == 2", {9, 2, 0, 1, 0}));
+  EXPECT_FALSE(visible("!(t < 4) && h != 1 || t == 2", {9, 5, 0, 1, 0}));
+  EXPECT_TRUE(visible("(t < 4) == (p < 4)", {9, 5, 0, 1, 0}));
 }
 
 TEST_F(ScoreProgramTest, AnErrorIsCarriedOn) {
@@ -127,7 +127,7 @@ TEST_F(ScoreProgramTest, SinglePrecisionIsWithinTheBound) {
         "exp(min(s, 20.0) / 3.0)", "max(s, 0.1) * sqrt(abs(s))"}) {
     ScoreProgram program = this->program(text);
     for (int i = 0; i < 1000; ++i) {
-      ScorePlace place{100000 + i, i * 90, i % 4, i % 2};
+      ScorePlace place{100000 + i, i * 90, 90000, i % 4, i % 2};
       double exact = scores(random), given = round(exact);
       Approx bound =
           program.logit(Approx{exact, std::fabs(given - exact)}, place);

@@ -53,6 +53,7 @@ AttendShape randomShape(Random &random) {
   shape.window = pick(random, 0, 1);
   shape.sink = shape.window ? uint32_t(pick(random, 0, 20)) : 0;
   shape.recent = shape.window ? uint32_t(pick(random, 1, 20)) : 0;
+  shape.causal = pick(random, 0, 2);
   return shape;
 }
 
@@ -68,8 +69,9 @@ Batch randomBatch(Random &random) {
 }
 
 bool sees(const AttendShape &shape, int64_t position, int64_t token) {
-  return token <= position && (!shape.window || token < shape.sink ||
-                               token > position - shape.recent);
+  return (token <= position || !shape.causal) &&
+         (!shape.window || token < shape.sink ||
+          token > position - shape.recent);
 }
 
 /// What the kernels would have computed: (row, head, token) -> times.
@@ -90,9 +92,8 @@ void runWorkTile(const AttendShape &shape, const Wave &wave,
   uint32_t variant = AttendPlan::workTile(shape, wave, index, workTile);
   auto *cuQ = arrayOf<int32_t>(words, Word::CuQ);
   auto *kvLen = arrayOf<int32_t>(words, Word::KvLen);
-  auto *splitRow = arrayOf<int64_t>(words, Word::SplitRow);
   int b = workTile.sequence;
-  ASSERT_LT(uint32_t(b), wave.count);
+  ASSERT_LT(uint32_t(b) - wave.first, wave.count);
   ASSERT_LT(workTile.row_begin, workTile.row_end);
   ASSERT_LE(uint32_t(workTile.row_end - workTile.row_begin),
             shape.variants[variant].maxQueries);
@@ -105,8 +106,8 @@ void runWorkTile(const AttendShape &shape, const Wave &wave,
   ASSERT_LE(workTile.end, kvLen[b]);
   for (int i = workTile.row_begin; i < workTile.row_end; ++i) {
     for (uint32_t h = 0; h < shape.queryHeads / shape.kvHeads; ++h) {
-      int64_t row = splitRow[b] +
-                    (int64_t(workTile.split_idx) * n + i) * shape.queryHeads +
+      int64_t query = int64_t(workTile.split_idx) * workTile.split_queries + i;
+      int64_t row = workTile.split_row + query * shape.queryHeads +
                     workTile.head * (shape.queryHeads / shape.kvHeads) + h;
       ASSERT_TRUE(coverage.splitRows.insert(row).second) << "split row shared";
     }
@@ -121,8 +122,9 @@ void runMerge(const AttendShape &shape, const Wave &wave,
               const Environment &words, uint32_t index, Coverage &coverage) {
   KvcWorkTile workTile = {};
   AttendPlan::merge(shape, wave, index, workTile);
-  ASSERT_EQ(workTile.split_idx,
-            wave.sequences[workTile.sequence].splits.count());
+  ASSERT_EQ(
+      workTile.split_idx,
+      wave.sequences[uint32_t(workTile.sequence) - wave.first].splits.count());
   for (int i = workTile.row_begin; i < workTile.row_end; ++i)
     ASSERT_TRUE(
         coverage.merged
@@ -164,7 +166,7 @@ void checkCover(const AttendShape &shape, Batch &batch, size_t workspace,
       for (uint32_t head = 0; head < shape.kvHeads; ++head) {
         int64_t row = batch.cuQ[b] + i, at = batch.kvLen[b] - n + i;
         ASSERT_TRUE(coverage.merged.count({row, int(head)}));
-        for (int64_t t = 0; batch.kvLen[b] && t <= at; ++t)
+        for (int64_t t = 0; t < batch.kvLen[b]; ++t)
           if (sees(shape, at, t)) {
             ASSERT_EQ((coverage.seen[{row, int(head), t}]), 1)
                 << "row " << row << " head " << head << " token " << t;

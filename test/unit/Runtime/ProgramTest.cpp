@@ -132,7 +132,7 @@ TEST_F(Programs, AnotherKernelAbiIsRefused) {
   artifact::Manifest manifest = fixtureManifest();
   manifest.cpuAbi += 1;
   EXPECT_EQ(load(pack(manifest)).code, KVC_UNSUPPORTED);
-  EXPECT_THAT(kvc_error_text(), HasSubstr("CPU ABI 3, this runtime calls 2"));
+  EXPECT_THAT(kvc_error_text(), HasSubstr("CPU ABI 4, this runtime calls 3"));
 }
 
 TEST_F(Programs, IncompleteVariantsAreRefused) {

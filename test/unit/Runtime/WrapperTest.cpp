@@ -41,7 +41,7 @@ TEST(Wrapper, RunsAStep) {
   ASSERT_TRUE(cache) << cache.status().text();
   // The store has none.
   EXPECT_TRUE(cache->setConstants(0, KVC_ALL_LAYERS, {}));
-  std::array<const float *, 1> one = {};
+  std::array<const void *, 1> one = {};
   EXPECT_EQ(cache->setConstants(0, 0, one).text(),
             "`constant_count`: expected the 0 constants of `" +
                 std::string(program->store(0)->name) + "`, found 1");

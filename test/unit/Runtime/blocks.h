@@ -15,7 +15,7 @@ typedef struct PlaneWords {
   int64_t page_stride, head_stride;
 } PlaneWords;
 
-/* attend and merge of a CPU */
+/* attend and merge of a CPU, where work tiles have the split row */
 typedef struct AttendBlock {
   const void *q;
   int64_t q_row_stride;

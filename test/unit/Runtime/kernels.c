@@ -38,12 +38,10 @@ static double score(const float *q, const float *k) {
   return sum * 0.5; /* softmax scale */
 }
 
-static int64_t split_row(const AttendBlock *args, const KvcWorkTile *tile,
-                         const Store *s, int split_idx, int query, int g) {
-  int b = tile->sequence, n = args->cu_q[b + 1] - args->cu_q[b];
-  return args->split_row[b] +
-         ((int64_t)split_idx * n + query) * (s->heads * Group) +
-         tile->head * Group + g;
+static int64_t split_row(const KvcWorkTile *tile, const Store *s, int split_idx,
+                         int query, int g) {
+  int64_t row = (int64_t)split_idx * tile->split_queries + query;
+  return tile->split_row + row * (s->heads * Group) + tile->head * Group + g;
 }
 
 static void attend_row(const AttendBlock *args, const KvcWorkTile *tile,
@@ -75,7 +73,7 @@ static void attend_row(const AttendBlock *args, const KvcWorkTile *tile,
     for (int c = 0; c < DimV; ++c)
       sum[c] += p * v[c];
   }
-  int64_t to = split_row(args, tile, s, tile->split_idx, query, g);
+  int64_t to = split_row(tile, s, tile->split_idx, query, g);
   for (int c = 0; c < DimV; ++c)
     args->partial_o[to * DimV + c] = any ? (float)(sum[c] / total) : 0;
   args->partial_lse[to] =
@@ -97,14 +95,14 @@ static void merge_row(const AttendBlock *args, const KvcWorkTile *tile,
   float largest = -__builtin_inff();
   for (int split_idx = 0; split_idx < tile->split_idx; ++split_idx) {
     float lse =
-        args->partial_lse[split_row(args, tile, s, split_idx, query, g)];
+        args->partial_lse[split_row(tile, s, split_idx, query, g)];
     if (lse > largest)
       largest = lse;
   }
   for (int c = 0; c < DimV; ++c)
     sum[c] = 0;
   for (int split_idx = 0; split_idx < tile->split_idx; ++split_idx) {
-    int64_t from = split_row(args, tile, s, split_idx, query, g);
+    int64_t from = split_row(tile, s, split_idx, query, g);
     float lse = args->partial_lse[from];
     double weight =
         lse == -__builtin_inff() ? 0 : exponential((double)lse - largest);

@@ -32,6 +32,7 @@ private:
   ScheduleAttr schedule;
   std::string name;
   cpu::KernelNeeds needs;
+  std::vector<int64_t> splitRow; ///< of each sequence, in attend
   std::unique_ptr<artifact::ElfImage> image;
 };
 
@@ -89,6 +90,8 @@ void CpuExecutor::attendSequence(const AttendInputs &inputs, size_t b,
         tile.split_idx = int32_t(begin / split);
         tile.row_begin = int32_t(row);
         tile.row_end = int32_t(std::min(row + schedule.getQueries(), queries));
+        tile.split_queries = int32_t(queries);
+        tile.split_row = splitRow[b];
         call(words, tile);
       }
 }
@@ -100,7 +103,7 @@ reference::AttendResult CpuExecutor::attend(const AttendInputs &inputs) {
   auto splitsOf = [&](size_t b) {
     return llvm::divideCeil(inputs.kvLen[b], split);
   };
-  std::vector<int64_t> splitRow;
+  splitRow.clear();
   int64_t splitRows = 0;
   for (size_t b = 0; b < inputs.kvLen.size(); ++b) {
     splitRow.push_back(splitRows);
@@ -114,7 +117,6 @@ reference::AttendResult CpuExecutor::attend(const AttendInputs &inputs) {
   words.set(Word::KvLen, inputs.kvLen.data());
   words.set(Word::Table, inputs.table.data());
   words.set(Word::TableStride, inputs.tableStride);
-  words.set(Word::SplitRow, splitRow.data());
   words.set(Word::PartialO, o.data());
   words.set(Word::PartialLse, lse.data());
   words.setPlanes(inputs.arena->cache());
@@ -147,7 +149,6 @@ reference::AttendResult CpuExecutor::merge(const MergeInputs &inputs) {
   words.set(Word::Lse, output.wantsLse ? output.lse.data() : nullptr);
   words.set(Word::LseRowStride, output.lseStride);
   words.set(Word::CuQ, inputs.cuQ.data());
-  words.set(Word::SplitRow, inputs.splitRow.data());
   words.set(Word::PartialO, inputs.o.data());
   words.set(Word::PartialLse, inputs.lse.data());
   for (size_t b = 0; b + 1 < inputs.cuQ.size(); ++b)
@@ -157,6 +158,8 @@ reference::AttendResult CpuExecutor::merge(const MergeInputs &inputs) {
         tile.sequence = int32_t(b), tile.head = int32_t(head);
         tile.split_idx = int32_t(kernel.numSplits);
         tile.row_begin = row, tile.row_end = row + 1;
+        tile.split_queries = inputs.cuQ[b + 1] - inputs.cuQ[b];
+        tile.split_row = inputs.splitRow[b];
         call(words, tile);
       }
   return take(output, rows);

@@ -148,7 +148,8 @@ ExpectedRow Formula::row(size_t b, int64_t i, int64_t column, int64_t begin,
                          int64_t end, Precision precision, bool sink) const {
   const Stream &values = streams[unsigned(kernel.values)];
   ScorePlace place;
-  place.query = inputs.kvLen[b] - inputs.queries(b) + i;
+  place.context = inputs.kvLen[b] - inputs.queries(b);
+  place.query = place.context + i;
   place.qHead = kernel.firstHead * kernel.group + column;
   place.kvHead = place.qHead / kernel.group;
   llvm::ArrayRef<float> q = inputs.q.view().row(inputs.cuQ[b] + i, place.qHead);
@@ -158,7 +159,7 @@ ExpectedRow Formula::row(size_t b, int64_t i, int64_t column, int64_t begin,
   double largest = -kInf, error = 0;
   for (int64_t t = begin; t < std::min<int64_t>(end, inputs.kvLen[b]); ++t) {
     place.token = t;
-    if (t > place.query || !kernel.sees(place))
+    if (!kernel.sees(place))
       continue;
     size_t at = (firstToken[b] + t) * kernel.heads + column / kernel.group;
     Approx x = logit(score(q, at, precision), place, at);

@@ -285,10 +285,10 @@ OwningOpRef<ModuleOp> fuzz::buildModule(const fuzz::Kernel &kernel,
   Attribute layout = ContiguousAttr::get(context, order);
   if (kernel.page)
     layout = PagedAttr::get(context, kernel.page, order);
-  Attribute read = ReadAllAttr::get(context);
+  Attribute read = ReadAllAttr::get(context, kernel.causal);
   if (kernel.window)
     read = SlidingWindowAttr::get(context, kernel.window->sink,
-                                  kernel.window->recent);
+                                  kernel.window->recent, kernel.causal);
   auto cache =
       CacheType::get(context, kernel.heads, kernel.dims[0],
                      kernel.codecs[0].attribute(context), kernel.dims[1],
@@ -395,7 +395,8 @@ static bool shrinkWindow(tile::KernelOp kernel) {
   if (!window || window.getRecent() < 2 || window.getRecent() > 32)
     return false;
   op.setReadAttr(SlidingWindowAttr::get(kernel.getContext(), window.getSink(),
-                                        window.getRecent() - 1));
+                                        window.getRecent() - 1,
+                                        window.getCausal()));
   return true;
 }
 

@@ -113,9 +113,10 @@ void noteAttributes(Operation *op, std::vector<Mutation> &mutations) {
                                                  ? StreamKind::V
                                                  : StreamKind::K));
     } else if (auto read = dyn_cast<ReadAttrInterface>(value)) {
-      set(name, SlidingWindowAttr::get(context, 5, 77));
+      set(name, SlidingWindowAttr::get(context, 5, 77, read.isCausal()));
+      set(name, ReadAllAttr::get(context, !read.isCausal()));
       if (!read.isAll())
-        set(name, ReadAllAttr::get(context));
+        set(name, ReadAllAttr::get(context, read.isCausal()));
     } else if (isa<CodecAttrInterface>(value)) {
       for (Type type : {Type(b.getF16Type()), Type(b.getBF16Type())})
         if (Attribute other = FloatCodecAttr::get(context, type);

@@ -59,10 +59,12 @@ private:
 } // namespace
 
 Ref Drawing::integerLeaf() {
-  switch (random.below(7)) {
+  switch (random.below(8)) {
   case 0:
   case 1:
     return p();
+  case 7:
+    return e.input(ScoreInput::Context);
   case 2:
   case 3:
     return t();

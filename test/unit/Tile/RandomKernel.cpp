@@ -176,6 +176,7 @@ static void drawStore(Kernel &kernel, Random &random) {
     kernel.window = {{random.pick({0, 0, 1, 4, 16, 33}),
                       random.percent(50) ? random.range(1, 24)
                                          : random.pick({31, 64, 500})}};
+  kernel.causal = !random.percent(15);
 }
 
 //===----------------------------------------------------------------------===//
@@ -399,13 +400,16 @@ std::vector<std::string> Kernel::traits() const {
       add(info.name, info.values[choice[axis]].name);
   }
   if (isAttend())
-    add("read", window ? "window" : "all");
+    add("read", (window ? std::string("window") : "all") +
+                    (causal ? "" : " and ahead"));
   if (isAttend() || kind == Kind::Merge)
     add("sink", sink ? "one" : "none");
   return list;
 }
 
 bool Kernel::sees(const ScorePlace &place) const {
+  if (causal && place.token > place.query)
+    return false;
   bool read = !window || place.token < window->sink ||
               place.token > place.query - window->recent;
   return read && visible.holds(place);

@@ -105,6 +105,7 @@ struct Kernel {
     int64_t sink, recent;
   };
   std::optional<Window> window;
+  bool causal = true;
   Expr visible; ///< what the mask hides beside it
 
   // The body.

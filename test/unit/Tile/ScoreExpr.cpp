@@ -18,8 +18,8 @@ using Ref = Expr::Ref;
 static constexpr double kScore = 30;
 
 Expr::Expr(bool logits) : logits(logits), nodes(kScoreInputs) {
-  for (ScoreInput which :
-       {ScoreInput::QueryPosition, ScoreInput::TokenPosition})
+  for (ScoreInput which : {ScoreInput::QueryPosition, ScoreInput::TokenPosition,
+                           ScoreInput::Context})
     nodes[unsigned(which)].high = kPositions;
   for (ScoreInput which : {ScoreInput::QueryHead, ScoreInput::KvHead})
     nodes[unsigned(which)].high = kHeads;
@@ -286,7 +286,8 @@ double Expr::evaluate(double score, const ScorePlace &place,
                       double *largest) const {
   static thread_local std::vector<double> values;
   values.assign({score, double(place.query), double(place.token),
-                 double(place.qHead), double(place.kvHead)});
+                 double(place.context), double(place.qHead),
+                 double(place.kvHead)});
   double most = std::fabs(score);
   for (const Node &node : llvm::drop_begin(nodes, kScoreInputs)) {
     auto at = [&](unsigned i) { return values[node.operands[i]]; };

@@ -182,8 +182,11 @@ void BlockVisibilityTest::check(uint64_t index, const Expr &expr,
     Value first = constant(span.first);
     return std::pair(first, constant(span.last));
   };
-  ScoreBlock bounds{pair(p), pair(t), pair(h), pair(g)};
-  BlockVisibility seen = emitBlockVisibility(b, loc, region, bounds);
+  int64_t context = random.range(0, p.first);
+  ScoreBlock bounds{pair(p), pair(t), pair(h), pair(g),
+                    pair({context, context}).first};
+  BlockVisibility seen =
+      emitBlockVisibility(b, loc, region, bounds, ConstantRanges());
   bool isFull = truth(seen.full, block), isEmpty = truth(seen.empty, block);
   ++blocks, full += isFull, empty += isEmpty;
   if (!isFull && !isEmpty)
@@ -192,9 +195,9 @@ void BlockVisibilityTest::check(uint64_t index, const Expr &expr,
   for (int64_t query = p.first; query <= p.last; ++query)
     for (int64_t token = t.first; token <= t.last; ++token)
       for (int64_t head = h.first; head <= h.last; ++head)
-        ASSERT_EQ(expr.holds({query, token, head, g.first}), isFull)
+        ASSERT_EQ(expr.holds({query, token, context, head, g.first}), isFull)
             << "region " << index << ": p = " << query << ", t = " << token
-            << ", h = " << head << "\n"
+            << ", c = " << context << ", h = " << head << "\n"
             << textOf(region);
 }
 
@@ -231,7 +234,8 @@ TEST_F(ScoreRegion, ScaledLogitsArePowersOfTwo) {
     reference::ScoreProgram scaled(region);
     for (unsigned i = 0; i < 30; ++i) {
       int64_t query = random.range(0, 300), head = random.range(0, kQHeads - 1);
-      ScorePlace place{query, random.range(0, query), head, head / kGroup};
+      ScorePlace place{query, random.range(0, query), random.range(0, query),
+                       head, head / kGroup};
       double s = random.pick({1, 5, 30}) * double(random.normal());
       double largest, wanted = M_LOG2E * expr.evaluate(s, place, &largest);
       // Constants are rounded to f32, and sums may cancel.

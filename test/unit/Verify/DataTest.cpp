@@ -81,8 +81,7 @@ void expectWinners(const CompiledStore &store, int64_t length, int64_t queries,
   for (int64_t i = 0; i < sequence.queries; ++i)
     for (int64_t head = 0; head < store.problem.qHeads; ++head) {
       int64_t pick = sequence.picks[i * store.problem.qHeads + head];
-      int64_t p = sequence.position(i);
-      auto seen = reference::visibleTo(store.problem, p, p);
+      auto seen = reference::visibleTo(store.problem, sequence.place(i));
       ASSERT_TRUE(pick >= 0 && seen.contains(pick)) << i << " " << pick;
       double best = logit(store, sequence, i, head, pick);
       ASSERT_TRUE(std::isfinite(best));
