@@ -34,6 +34,11 @@ struct QuantizeScale {
   mlir::Value factor; ///< f32: elements are multiplied with it, then rounded
 };
 
+/// Of ops some of whose regions say what becomes of a score (Score.h).
+template <typename ConcreteOp>
+class HasScoreRegions
+    : public mlir::OpTrait::TraitBase<ConcreteOp, HasScoreRegions> {};
+
 } // namespace kvc
 
 #include "dialect/KvcAttrInterfaces.h.inc"

@@ -56,4 +56,9 @@ def Kvc_Dialect : Dialect {
   }];
 }
 
+/// Ops some of whose regions say what becomes of a score (Score.h).
+def Kvc_HasScoreRegions : NativeOpTrait<"HasScoreRegions"> {
+  let cppNamespace = "::kvc";
+}
+
 #endif // KVC_DIALECT

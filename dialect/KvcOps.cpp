@@ -179,6 +179,16 @@ LogicalResult AttendOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return checkTensor(*this, "lse", getLse(), lse, f32);
 }
 
+static LogicalResult checkInScoreRegion(Operation *op) {
+  Operation *owner = op->getParentOp();
+  if (owner && owner->hasTrait<HasScoreRegions>())
+    return success();
+  return op->emitOpError("stands in a region of a score, and nowhere else");
+}
+
+LogicalResult kvc::ConstantOp::verify() { return checkInScoreRegion(*this); }
+LogicalResult ScoreYieldOp::verify() { return checkInScoreRegion(*this); }
+
 LogicalResult MergeOp::verify() {
   return verifyScoreRegion(*this, getSink(), ScoreRegionKind::Sink);
 }

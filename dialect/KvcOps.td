@@ -69,7 +69,8 @@ def Kvc_AppendOp : Kvc_Op<"append", [Kvc_StoreUser]> {
   }];
 }
 
-def Kvc_AttendOp : Kvc_Op<"attend", [IsolatedFromAbove, Kvc_StoreUser]> {
+def Kvc_AttendOp : Kvc_Op<"attend",
+    [IsolatedFromAbove, Kvc_StoreUser, Kvc_HasScoreRegions]> {
   let summary = "softmax attention of a ragged batch of query tokens over a cache";
   let description = [{
     For query token i of sequence b at position p = c + i, where c = len(b) - n(b)
@@ -137,6 +138,7 @@ def Kvc_ConstantOp : Kvc_Op<"constant", [Pure]> {
     UnitAttr:$per_sequence);
   let results = (outs AnyTypeOf<[F32, I32]>:$result);
   let assemblyFormat = "$name `[` $index `]` `of` $size (`per_sequence` $per_sequence^)? attr-dict `:` type($result)";
+  let hasVerifier = 1;
 }
 
 def Kvc_ScoreYieldOp : Kvc_Op<"yield", [Pure, Terminator]> {
@@ -147,9 +149,11 @@ def Kvc_ScoreYieldOp : Kvc_Op<"yield", [Pure, Terminator]> {
   }];
   let arguments = (ins AnyTypeOf<[F32, I1]>:$result);
   let assemblyFormat = "$result attr-dict `:` type($result)";
+  let hasVerifier = 1;
 }
 
-def Kvc_MergeOp : Kvc_Op<"merge", [IsolatedFromAbove, Kvc_StoreUser, Pure]> {
+def Kvc_MergeOp : Kvc_Op<"merge",
+    [IsolatedFromAbove, Kvc_StoreUser, Kvc_HasScoreRegions, Pure]> {
   let summary = "joins partial attention results by their log-sum-exp";
   let description = [{
     Over the leading axis of splits p, in order:

@@ -117,7 +117,8 @@ def Tile_LoadQueryOp : Tile_Op<"load_query"> {
   let hasVerifier = 1;
 }
 
-def Tile_SoftmaxInitOp : Tile_Op<"softmax_init", [IsolatedFromAbove, Pure]> {
+def Tile_SoftmaxInitOp : Tile_Op<"softmax_init",
+    [IsolatedFromAbove, Kvc_HasScoreRegions, Pure]> {
   let summary = "the state of rows that have seen nothing, or a sink alone";
   let description = [{
     `%init = tile.softmax_init : <64>` has m = -inf, l = 0 and acc = 0. With a
@@ -237,7 +238,7 @@ def Tile_ScaleTokensOp : Tile_Op<"scale_tokens",
 }
 
 def Tile_LogitsOp : Tile_Op<"logits",
-    [IsolatedFromAbove, AllTypesMatch<["x", "result"]>]> {
+    [IsolatedFromAbove, Kvc_HasScoreRegions, AllTypesMatch<["x", "result"]>]> {
   let summary = "applies a region to each score: logits(x[r, t], p, t, c, h, g)";
   let description = [{
     The region is that of `kvc.attend`, scaled by `kvc-lower-to-tile` so that its
@@ -262,7 +263,8 @@ def Tile_LogitsOp : Tile_Op<"logits",
   let hasVerifier = 1;
 }
 
-def Tile_MaskOp : Tile_Op<"mask", [IsolatedFromAbove, AllTypesMatch<["x", "result"]>]> {
+def Tile_MaskOp : Tile_Op<"mask",
+    [IsolatedFromAbove, Kvc_HasScoreRegions, AllTypesMatch<["x", "result"]>]> {
   let summary = "hides tokens after the row's position, those `read` hides, and "
                 "those for which `visible` is false";
   let description = [{

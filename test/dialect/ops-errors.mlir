@@ -519,3 +519,11 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
   } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
   return
 }
+
+// -----
+
+func.func @f(%h: i32) {
+  // expected-error@+1 {{'kvc.constant' op stands in a region of a score, and nowhere else}}
+  %x = kvc.constant "sinks"[%h] of 4 : f32
+  return
+}
