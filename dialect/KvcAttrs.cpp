@@ -56,6 +56,27 @@ StringRef ContiguousAttr::getOrderName() const {
 }
 
 //===----------------------------------------------------------------------===//
+// Streams
+//===----------------------------------------------------------------------===//
+
+LogicalResult StreamAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                 StringRef name, int64_t dim, Attribute codec) {
+  bool isWord =
+      !name.empty() && llvm::isAlpha(name.front()) &&
+      llvm::all_of(name, [](char c) { return llvm::isAlnum(c) || c == '_'; });
+  if (!isWord || name == "layout" || name == "heads")
+    return emitError() << "a stream's name is a letter and then letters, "
+                          "digits and `_`, and not `heads` or `layout`; found `"
+                       << name << "`";
+  if (dim < 8 || dim > 576 || dim % 8)
+    return emitError() << "a row has a multiple of 8 elements, 8 to 576; "
+                       << "found " << dim;
+  if (!isa<CodecAttrInterface>(codec))
+    return emitError() << "expected a codec, found " << codec;
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
 // Reads
 //===----------------------------------------------------------------------===//
 

@@ -20,9 +20,15 @@ def Kvc_PageOrder : I32EnumAttr<"PageOrder", "order of the axes in a page", [
   let genSpecializedAttr = 0;
 }
 
-def Kvc_StreamKind : I32EnumAttr<"StreamKind", "a cached tensor", [
-    I32EnumAttrCase<"K", 0>, I32EnumAttrCase<"V", 1>]> {
-  let cppNamespace = "::kvc";
+def Kvc_StreamAttr : Kvc_Attr<"Stream", "stream"> {
+  let summary = "a cached tensor: its name, elements per row, and codec";
+  let description = [{
+    Part of a cache's type, which writes it as `k = 64 by #kvc.float<bf16>`.
+  }];
+  let parameters = (ins StringRefParameter<>:$name, "int64_t":$dim,
+                        "::mlir::Attribute":$codec);
+  let assemblyFormat = "`<` $name `,` $dim `by` $codec `>`";
+  let genVerifyDecl = 1;
 }
 
 def Kvc_PagedAttr : Kvc_Attr<"Paged", "paged",

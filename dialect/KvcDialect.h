@@ -46,6 +46,9 @@ class HasScoreRegions
 
 namespace kvc {
 
+/// The streams whose rows q is multiplied with, and that probabilities weigh.
+inline constexpr llvm::StringLiteral kStreamK = "k", kStreamV = "v";
+
 /// One stream of a cache: elements per row, and how a row is stored.
 struct StreamInfo {
   int64_t dim;
@@ -55,7 +58,7 @@ struct StreamInfo {
 /// One plane of a cache, with strides in bytes. `headStride` is 0 where only
 /// the runtime knows it.
 struct PlaneGeometry {
-  StreamKind stream;
+  llvm::StringRef stream;
   bool scales; ///< the plane of scales, otherwise of codes
   mlir::Type type;
   int64_t elements; ///< per (token, head)
@@ -63,7 +66,7 @@ struct PlaneGeometry {
   int64_t headStride;
 
   llvm::StringRef role() const { return scales ? "scales" : "codes"; }
-  /// "K.codes"; no other plane of the store has it.
+  /// "k.codes"; no other plane of the store has it.
   std::string name() const;
 };
 

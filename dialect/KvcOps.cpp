@@ -105,6 +105,10 @@ static FailureOr<StoreOp> lookupStore(Operation *op, FlatSymbolRefAttr name,
     return op->emitOpError("no store named ") << name;
   if (cache && store.getCache() != cache)
     return op->emitOpError("cache type differs from that of store ") << name;
+  auto type = cast<CacheType>(store.getCache());
+  for (StringRef stream : {kStreamK, kStreamV})
+    if (!type.findStream(stream))
+      return op->emitOpError("needs a cache with a stream `") << stream << "`";
   return store;
 }
 

@@ -2,6 +2,7 @@
 #include "dialect/KvcDialect.h"
 
 #include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -21,29 +22,71 @@ bool kvc::isDtype(Type type) {
   return type.isF32() || type.isF16() || type.isBF16();
 }
 
+Type CacheType::parse(AsmParser &parser) {
+  int64_t heads = 0;
+  SmallVector<StreamAttr> streams;
+  Attribute layout;
+  if (parser.parseLess() || parser.parseKeyword("heads") ||
+      parser.parseEqual() || parser.parseInteger(heads) || parser.parseComma())
+    return {};
+  while (failed(parser.parseOptionalKeyword("layout"))) {
+    SMLoc loc = parser.getCurrentLocation();
+    StringRef name;
+    int64_t dim = 0;
+    Attribute codec;
+    if (parser.parseKeyword(&name) || parser.parseEqual() ||
+        parser.parseInteger(dim) || parser.parseKeyword("by") ||
+        parser.parseAttribute(codec) || parser.parseComma())
+      return {};
+    streams.push_back(
+        StreamAttr::getChecked([&] { return parser.emitError(loc); },
+                               parser.getContext(), name, dim, codec));
+    if (!streams.back())
+      return {};
+  }
+  if (parser.parseEqual() || parser.parseAttribute(layout) ||
+      parser.parseGreater())
+    return {};
+  return CacheType::getChecked(
+      [&] { return parser.emitError(parser.getNameLoc()); },
+      parser.getContext(), heads, streams, layout);
+}
+
+void CacheType::print(AsmPrinter &printer) const {
+  printer << "<heads = " << getHeads();
+  for (StreamAttr stream : getStreams())
+    printer << ", " << stream.getName() << " = " << stream.getDim() << " by "
+            << stream.getCodec();
+  printer << ", layout = " << getLayout() << ">";
+}
+
 LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError,
-                                int64_t heads, int64_t dimK, Attribute codecK,
-                                int64_t dimV, Attribute codecV,
+                                int64_t heads, ArrayRef<StreamAttr> streams,
                                 Attribute layout) {
   // The bound keeps strides far from overflow.
   if (heads < 1 || heads > 65536)
     return emitError() << "a cache has 1 to 65536 heads, found " << heads;
-  for (int64_t dim : {dimK, dimV})
-    if (dim < 8 || dim > 576 || dim % 8)
-      return emitError() << "a row has a multiple of 8 elements, 8 to 576; "
-                         << "found " << dim;
-  for (Attribute codec : {codecK, codecV})
-    if (!isa<CodecAttrInterface>(codec))
-      return emitError() << "expected a codec, found " << codec;
+  llvm::SmallDenseSet<StringRef> names;
+  for (StreamAttr stream : streams)
+    if (!names.insert(stream.getName()).second)
+      return emitError() << "a cache has each stream once, found `"
+                         << stream.getName() << "` twice";
   if (!isa<LayoutAttrInterface>(layout))
     return emitError() << "expected a layout, found " << layout;
   return success();
 }
 
-StreamInfo CacheType::stream(StreamKind kind) const {
-  return kind == StreamKind::K
-             ? StreamInfo{getDimK(), cast<CodecAttrInterface>(getCodecK())}
-             : StreamInfo{getDimV(), cast<CodecAttrInterface>(getCodecV())};
+StreamAttr CacheType::findStream(StringRef name) const {
+  for (StreamAttr stream : getStreams())
+    if (stream.getName() == name)
+      return stream;
+  return {};
+}
+
+StreamInfo CacheType::stream(StringRef name) const {
+  StreamAttr stream = findStream(name);
+  assert(stream && "the cache has no such stream");
+  return {stream.getDim(), cast<CodecAttrInterface>(stream.getCodec())};
 }
 
 LayoutAttrInterface CacheType::layout() const {
@@ -51,29 +94,29 @@ LayoutAttrInterface CacheType::layout() const {
 }
 
 std::string PlaneGeometry::name() const {
-  return (stringifyStreamKind(stream) + "." + role()).str();
+  return (stream + "." + role()).str();
 }
 
 SmallVector<PlaneGeometry, 4> CacheType::planes() const {
   SmallVector<PlaneGeometry, 4> planes;
-  auto add = [&](StreamKind kind, bool scales, Type type, int64_t elements) {
+  auto add = [&](StringRef stream, bool scales, Type type, int64_t elements) {
     int64_t rowBytes = elements * type.getIntOrFloatBitWidth() / 8;
-    planes.push_back({kind, scales, type, elements,
+    planes.push_back({stream, scales, type, elements,
                       layout().getTokenStride(rowBytes, getHeads()),
                       layout().getHeadStride(rowBytes, getHeads())});
   };
-  for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
-    StreamInfo info = stream(kind);
-    add(kind, false, info.codec.getCodeType(), info.dim);
-    if (Type scale = info.codec.getScaleType())
-      add(kind, true, scale, 1);
+  for (StreamAttr stream : getStreams()) {
+    auto codec = cast<CodecAttrInterface>(stream.getCodec());
+    add(stream.getName(), false, codec.getCodeType(), stream.getDim());
+    if (Type scale = codec.getScaleType())
+      add(stream.getName(), true, scale, 1);
   }
   return planes;
 }
 
-unsigned CacheType::planeIndex(StreamKind kind, bool scales) const {
+unsigned CacheType::planeIndex(StringRef stream, bool scales) const {
   for (auto [index, plane] : llvm::enumerate(planes()))
-    if (plane.stream == kind && plane.scales == scales)
+    if (plane.stream == stream && plane.scales == scales)
       return index;
   llvm_unreachable("the cache has no such plane");
 }

@@ -15,30 +15,31 @@ def Kvc_CacheType : Kvc_Type<"Cache", "cache"> {
     !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>,
       v = 64 by #kvc.int<8, scale = f32>, layout = #kvc.paged<16, HND>>
     ```
-    It keeps two streams, K and V. For every layer of the store, sequence, token
-    and kv head there is a row of each, stored as the stream's codec says. The
-    codes of a stream are one plane, its scales, if the codec has any, another;
-    the layout says where rows stand in a plane.
+    It keeps streams, each with a name. For every layer of the store, sequence,
+    token and kv head there is a row of each, stored as the stream's codec says.
+    The codes of a stream are one plane, its scales, if the codec has any,
+    another; the layout says where rows stand in a plane. Attention multiplies q
+    with the rows of `k` and sums those of `v`.
   }];
   let parameters = (ins
     TypeParameter<"int64_t", "kv heads of the store, 1 to 65536">:$heads,
-    TypeParameter<"int64_t", "elements of a row of K: a multiple of 8, 8 to 576">:$dimK,
-    TypeParameter<"::mlir::Attribute", "a codec (`CodecAttrInterface`)">:$codecK,
-    TypeParameter<"int64_t", "elements of a row of V: likewise">:$dimV,
-    TypeParameter<"::mlir::Attribute", "a codec">:$codecV,
+    ArrayRefParameter<"::kvc::StreamAttr", "streams, each name once">:$streams,
     TypeParameter<"::mlir::Attribute", "a layout (`LayoutAttrInterface`)">:$layout);
-  let assemblyFormat = [{
-    `<` `heads` `=` $heads `,` `k` `=` $dimK `by` $codecK `,`
-    `v` `=` $dimV `by` $codecV `,` `layout` `=` $layout `>`
-  }];
+  let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
-    ::kvc::StreamInfo stream(::kvc::StreamKind kind) const;
+    /// Null if there is none of that name.
+    ::kvc::StreamAttr findStream(::llvm::StringRef name) const;
+    /// Of a stream that there is.
+    ::kvc::StreamInfo stream(::llvm::StringRef name) const;
+    /// Elements of a row of k, and of v.
+    int64_t getDimK() const { return stream(kStreamK).dim; }
+    int64_t getDimV() const { return stream(kStreamV).dim; }
     ::kvc::LayoutAttrInterface layout() const;
-    /// The planes in order: K codes[, K scales], V codes[, V scales].
+    /// The planes in order: of each stream the codes[, the scales].
     ::llvm::SmallVector<::kvc::PlaneGeometry, 4> planes() const;
     /// Index into planes() of a stream's codes or scales.
-    unsigned planeIndex(::kvc::StreamKind kind, bool scales) const;
+    unsigned planeIndex(::llvm::StringRef stream, bool scales) const;
   }];
 }
 

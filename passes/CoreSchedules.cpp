@@ -32,18 +32,18 @@ int64_t rowBytes(StreamInfo stream) {
 }
 /// Of the longer of a token's two rows.
 int64_t rowBytes(CacheType cache) {
-  return std::max(rowBytes(cache.stream(StreamKind::K)),
-                  rowBytes(cache.stream(StreamKind::V)));
+  return std::max(rowBytes(cache.stream(kStreamK)),
+                  rowBytes(cache.stream(kStreamV)));
 }
 
 /// Whether both streams are multiplied as pairs of bf16, which takes no longer
 /// than memory does.
 bool inPairs(CacheType cache, Type dtype, TargetAttr target) {
-  auto pairs = [&](StreamKind kind) {
-    Type code = cache.stream(kind).codec.getCodeType();
+  auto pairs = [&](StringRef stream) {
+    Type code = cache.stream(stream).codec.getCodeType();
     return code.isBF16() && target.hasDot(code, dtype);
   };
-  return pairs(StreamKind::K) && pairs(StreamKind::V);
+  return pairs(kStreamK) && pairs(kStreamV);
 }
 
 /// Tokens per tile: many, for a tile's softmax is a long chain; or fewer if
@@ -66,7 +66,7 @@ int64_t choosePrefetch(CacheType cache, int64_t tokens, bool pairs) {
 
 ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
   auto cache = cast<CacheType>(store.getCache());
-  StreamInfo k = cache.stream(StreamKind::K), v = cache.stream(StreamKind::V);
+  StreamInfo k = cache.stream(kStreamK), v = cache.stream(kStreamV);
   bool dotK = target.hasDot(k.codec.getCodeType(), dtype);
   bool dot = dotK || target.hasDot(v.codec.getCodeType(), dtype);
   int64_t rows = chooseRows(store.getGroup(), target.getRegisters(), dot);
@@ -97,12 +97,12 @@ ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
   int64_t dim = std::max(cache.getDimK(), cache.getDimV());
   int64_t rows = std::max<int64_t>(1, 256 * 128 / dim);
   int64_t queries = std::clamp<int64_t>(rows / store.getGroup(), 1, 256);
-  auto product = [&](StreamKind kind) {
-    return target.hasMatrix(cache.stream(kind).codec.getCodeType(), dtype);
+  auto product = [&](StringRef stream) {
+    return target.hasMatrix(cache.stream(stream).codec.getCodeType(), dtype);
   };
   Type bf16 = BFloat16Type::get(store.getContext());
-  bool dot = target.hasDot(bf16, dtype) || product(StreamKind::K) ||
-             product(StreamKind::V);
+  bool dot =
+      target.hasDot(bf16, dtype) || product(kStreamK) || product(kStreamV);
   return ScheduleAttr::of(store.getContext(),
                           {.tokens = 64,
                            .rows = target.getRegisters() >= 32 ? 8 : 4,

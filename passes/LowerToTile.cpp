@@ -64,13 +64,13 @@ private:
   }
 
   /// Loads and dequantizes a tile of a stream, scale and all.
-  Value loadTile(Value tokens, StreamKind kind, int64_t count) {
-    StreamInfo info = cache.stream(kind);
+  Value loadTile(Value tokens, StringRef stream, int64_t count) {
+    StreamInfo info = cache.stream(stream);
     auto codes = tensor({count, info.dim}, info.codec.getCodeType());
     Type scale = info.codec.getScaleType();
     auto load = tile::LoadOp::create(
         b, loc, codes, scale ? Type(tensor({count}, scale)) : Type(), tokens,
-        kind);
+        stream);
     return tile::DequantizeOp::create(b, loc, tensor({count, info.dim}, f32()),
                                       load.getCodes(), load.getScales(),
                                       info.codec);
@@ -109,7 +109,7 @@ void KernelBuilder::attend(StringRef name, AttendOp op) {
   Value carried = loop.getBody().getArgument(1);
   auto scoresType = tensor({any, tokens}, f32());
   Value scores = tile::DotOp::create(b, loc, scoresType, q,
-                                     loadTile(tile, StreamKind::K, tokens));
+                                     loadTile(tile, kStreamK, tokens));
   if (!logits.empty()) {
     auto apply = tile::LogitsOp::create(b, loc, scoresType, scores, tile);
     apply.getLogits().takeBody(logits);
@@ -121,7 +121,7 @@ void KernelBuilder::attend(StringRef name, AttendOp op) {
   auto step = tile::SoftmaxStepOp::create(b, loc, scoresType, state,
                                           mask.getResult(), carried);
   Value next = tile::AccumulateOp::create(b, loc, state, step.getP(),
-                                          loadTile(tile, StreamKind::V, tokens),
+                                          loadTile(tile, kStreamV, tokens),
                                           step.getNext());
   tile::YieldOp::create(b, loc, next);
   b.setInsertionPointAfter(loop);
@@ -152,15 +152,15 @@ void KernelBuilder::append(StringRef name, AppendOp op) {
   auto loop =
       openLoop<tile::ForRowsOp>({tile::TokensType::get(b.getContext())});
   Value row = loop.getBody().getArgument(0);
-  for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
-    StreamInfo info = cache.stream(kind);
+  for (StringRef stream : {kStreamK, kStreamV}) {
+    StreamInfo info = cache.stream(stream);
     Value x =
-        tile::LoadRowOp::create(b, loc, tensor({info.dim}, f32()), row, kind);
+        tile::LoadRowOp::create(b, loc, tensor({info.dim}, f32()), row, stream);
     Type scale = info.codec.getScaleType();
     auto quantize = tile::QuantizeOp::create(
         b, loc, tensor({info.dim}, info.codec.getCodeType()),
         scale ? Type(tensor({}, scale)) : Type(), x, info.codec);
-    tile::StoreRowOp::create(b, loc, row, kind, quantize.getCodes(),
+    tile::StoreRowOp::create(b, loc, row, stream, quantize.getCodes(),
                              quantize.getScale());
   }
   tile::YieldOp::create(b, loc, ValueRange());

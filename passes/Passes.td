@@ -59,7 +59,7 @@ def LowerToTile : Pass<"kvc-lower-to-tile", "::mlir::ModuleOp"> {
     tile.kernel @full.attend.decode "attend" of @full ... {
       %q = tile.load_query scale 0.18 : tensor<?x64xf32>
       ... tile.for_tokens ... {
-        %codes, %scales = tile.load K %t
+        %codes, %scales = tile.load k %t
         %k = tile.dequantize %codes scaled by %scales
         %s = tile.dot %q, %k
         ...

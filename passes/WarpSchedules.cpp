@@ -29,8 +29,8 @@ int64_t rowBytes(StreamInfo stream) {
 
 /// Both products can run on codes as they are, or after a cheap conversion.
 bool hasDots(CacheType cache, Type dtype, TargetAttr target) {
-  for (StreamKind kind : {StreamKind::K, StreamKind::V})
-    if (!target.hasDot(cache.stream(kind).codec.getCodeType(), dtype))
+  for (StringRef stream : {kStreamK, kStreamV})
+    if (!target.hasDot(cache.stream(stream).codec.getCodeType(), dtype))
       return false;
   return true;
 }
@@ -70,17 +70,16 @@ Shape chooseShape(int64_t row, int64_t room, int64_t least, int64_t most) {
 /// Tokens of a step for whose scores registers suffice. Where all codes are
 /// bytes, the work that a step takes by itself is much of it all.
 int64_t mostTokens(CacheType cache, bool dot, int64_t rows) {
-  auto isBytes = [&](StreamKind kind) {
-    return cache.stream(kind).codec.getCodeType().isInteger(8);
+  auto isBytes = [&](StringRef stream) {
+    return cache.stream(stream).codec.getCodeType().isInteger(8);
   };
-  bool bytes = isBytes(StreamKind::K) && isBytes(StreamKind::V);
+  bool bytes = isBytes(kStreamK) && isBytes(kStreamV);
   return dot && bytes && rows == 8 && maxDim(cache) <= 128 ? 64 : 32;
 }
 
 /// Of a token: K and V.
 int64_t tokenBytes(CacheType cache) {
-  return rowBytes(cache.stream(StreamKind::K)) +
-         rowBytes(cache.stream(StreamKind::V));
+  return rowBytes(cache.stream(kStreamK)) + rowBytes(cache.stream(kStreamV));
 }
 
 /// Steps in shared memory.

@@ -19,7 +19,7 @@ public:
 
 private:
   void emitRow(tile::StoredRow stored, Value row, Value head);
-  Value source(StreamKind kind, Value row, Value head);
+  Value source(StringRef stream, Value row, Value head);
   Value target(unsigned plane, Value head);
   Value absmax(Value from, int64_t dim);
 
@@ -50,12 +50,12 @@ void AppendKernel::emit(ArrayRef<tile::StoredRow> rows) {
   });
 }
 
-Value AppendKernel::source(StreamKind kind, Value row, Value head) {
-  bool isK = kind == StreamKind::K;
+Value AppendKernel::source(StringRef stream, Value row, Value head) {
+  bool isK = stream == kStreamK;
   Value base = k.argPtr(isK ? Word::K : Word::V);
   Value stride = k.argI64(isK ? Word::KRowStride : Word::VRowStride);
   Value modelHead = kit.add(head, int64_t(k.store.getHeadBegin()));
-  int64_t dim = k.cache.stream(kind).dim;
+  int64_t dim = k.cache.stream(stream).dim;
   return kit.at(kit.at(base, kit.mul(row, stride)),
                 kit.mul(modelHead, dim * k.dtypeBytes()));
 }
@@ -87,17 +87,17 @@ Value AppendKernel::absmax(Value from, int64_t dim) {
 
 void AppendKernel::emitRow(tile::StoredRow stored, Value row, Value head) {
   auto codec = cast<CodecAttrInterface>(stored.quantize.getCodecAttr());
-  StreamKind kind = stored.store.getStream();
-  int64_t dim = k.cache.stream(kind).dim;
+  StringRef stream = stored.store.getStream();
+  int64_t dim = k.cache.stream(stream).dim;
   int64_t codeBytes = codec.getCodeType().getIntOrFloatBitWidth() / 8;
   Value from = source(stored.load.getStream(), row, head);
   Value factor;
   if (codec.getScaleType()) {
     QuantizeScale scale = codec.emitScale(kit.b, kit.loc, absmax(from, dim));
-    kit.store(scale.stored, target(k.cache.planeIndex(kind, true), head));
+    kit.store(scale.stored, target(k.cache.planeIndex(stream, true), head));
     factor = scale.factor;
   }
-  Value to = target(k.cache.planeIndex(kind, false), head);
+  Value to = target(k.cache.planeIndex(stream, false), head);
   kit.loop(0, dim, 8, [&](Value c) {
     Value x =
         kit.loadAsF32(k.dtype, kit.at(from, kit.mul(c, k.dtypeBytes())), 8);

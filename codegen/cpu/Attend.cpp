@@ -418,7 +418,7 @@ Value AttendKernel::storePartialLse(Value row, Value m, Value l) {
   return kit.extract(inverse, 0);
 }
 
-std::optional<StreamKind> kvc::cpu::scaledBy(ArrayRef<Operation *> chain) {
+std::optional<StringRef> kvc::cpu::scaledBy(ArrayRef<Operation *> chain) {
   for (Operation *op : chain)
     if (auto scale = dyn_cast<tile::ScaleTokensOp>(op))
       return scale.getScales().getDefiningOp<tile::LoadOp>().getStream();
@@ -463,9 +463,9 @@ Value AttendKernel::scaleProbability(Value p, Value scale) {
   return kit.select(hidden, zero, kit.fmul(p, scale));
 }
 
-void AttendKernel::gatherScales(const TileRows &rows, StreamKind kind,
+void AttendKernel::gatherScales(const TileRows &rows, StringRef stream,
                                 int64_t scratch) {
-  unsigned plane = scalePlane(kind);
+  unsigned plane = scalePlane(stream);
   Type type = planes[plane].type;
   int64_t tokens = countRows(rows);
   Value from = rows.from ? rows.from : kit.i64(0);

@@ -42,7 +42,8 @@ public:
 };
 
 /// The stream whose scales one of a chain's ops multiplies with, if any.
-std::optional<StreamKind> scaledBy(llvm::ArrayRef<mlir::Operation *> chain);
+std::optional<llvm::StringRef>
+scaledBy(llvm::ArrayRef<mlir::Operation *> chain);
 
 /// How a tile is multiplied and where scores and accumulators live.
 ///
@@ -103,8 +104,8 @@ public:
   mlir::Value posLast;  ///< position of its last
 
   /// The plane of a stream's scales.
-  unsigned scalePlane(StreamKind kind) {
-    return k.cache.planeIndex(kind, /*scales=*/true);
+  unsigned scalePlane(llvm::StringRef stream) {
+    return k.cache.planeIndex(stream, /*scales=*/true);
   }
   /// Address in q of row `row` (query token row / group, head row % group).
   mlir::Value queryRow(mlir::Value row);
@@ -119,7 +120,8 @@ public:
     return rows.from ? stepTokens : tileTokens;
   }
   /// Writes the rows' scales as f32 into `scratch` [tile tokens].
-  void gatherScales(const TileRows &rows, StreamKind kind, int64_t scratch);
+  void gatherScales(const TileRows &rows, llvm::StringRef stream,
+                    int64_t scratch);
   /// p * scale; 0 for a hidden token (p = 0), whatever its scale is.
   mlir::Value scaleProbability(mlir::Value p, mlir::Value scale);
   /// What a score's region is told of scores at `tokens` and query rows `rows`

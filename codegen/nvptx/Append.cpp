@@ -21,7 +21,7 @@ constexpr int64_t kChannels = 8; ///< of a chunk; dims are multiples of it
 
 /// What a lane holds of a row.
 struct StreamRow {
-  StreamKind kind; ///< that it is stored to
+  StringRef stream; ///< that it is stored to
   CodecAttrInterface codec;
   int64_t chunks;              ///< of the row
   SmallVector<Value> channels; ///< of its chunks lane, lane + 32, ...
@@ -76,7 +76,7 @@ void AppendKernel::emitRows(ArrayRef<tile::StoredRow> rows, Value row,
 }
 
 StreamRow AppendKernel::loadRow(tile::StoredRow stored, Value row) {
-  bool isK = stored.load.getStream() == StreamKind::K;
+  bool isK = stored.load.getStream() == kStreamK;
   int64_t dim = k.cache.stream(stored.load.getStream()).dim;
   StreamRow stream{stored.store.getStream(),
                    cast<CodecAttrInterface>(stored.quantize.getCodecAttr()),
@@ -128,11 +128,11 @@ void AppendKernel::storeRow(const StreamRow &row) {
     QuantizeScale scale = row.codec.emitScale(kit.b, kit.kernel, absmax(row));
     factor = scale.factor;
     kit.when(kit.cmp(arith::CmpIPredicate::eq, lane, kit.i32(0)), [&] {
-      kit.store(scale.stored, target(k.cache.planeIndex(row.kind, true)),
+      kit.store(scale.stored, target(k.cache.planeIndex(row.stream, true)),
                 scaleType.getIntOrFloatBitWidth() / 8);
     });
   }
-  Value to = target(k.cache.planeIndex(row.kind, false));
+  Value to = target(k.cache.planeIndex(row.stream, false));
   // Rows are whole chunks, so no chunk is aligned to less.
   unsigned align = std::min<int64_t>(16, chunkBytes);
   for (auto [i, x] : llvm::enumerate(row.channels)) {

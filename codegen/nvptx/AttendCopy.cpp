@@ -159,8 +159,8 @@ private:
   };
 
   void copyStep(const PrefetchStep &step, bool interior, Value stage);
-  void copyUnmasked(StreamKind kind, const PrefetchStep &step, Shared to);
-  void copyPredicated(StreamKind kind, const PrefetchStep &step, bool interior,
+  void copyUnmasked(StringRef stream, const PrefetchStep &step, Shared to);
+  void copyPredicated(StringRef stream, const PrefetchStep &step, bool interior,
                       Shared to);
 
   /// One stream's rows in a stage.
@@ -169,9 +169,9 @@ private:
     AttendKernel::CopyShape shape;
     int64_t stride, tokenStride;
   };
-  Rows rowsOf(StreamKind kind);
-  const LaneCopy &laneOf(StreamKind kind) const {
-    return kind == StreamKind::K ? copyK : copyV;
+  Rows rowsOf(StringRef stream);
+  const LaneCopy &laneOf(StringRef stream) const {
+    return stream == kStreamK ? copyK : copyV;
   }
 
   AttendKernel &a;
@@ -243,27 +243,27 @@ Value CpAsyncLoader::consumerWait(ValueRange carried, const PrefetchStep &later,
 /// `interior`: every row sees all its tokens.
 void CpAsyncLoader::copyStep(const PrefetchStep &step, bool interior,
                              Value stage) {
-  for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
-    Shared to{stage, kind == StreamKind::K ? 0 : a.tokens * a.strideK};
+  for (StringRef stream : {kStreamK, kStreamV}) {
+    Shared to{stage, stream == kStreamK ? 0 : a.tokens * a.strideK};
     if (interior && a.pagesPerStep)
-      copyUnmasked(kind, step, to);
+      copyUnmasked(stream, step, to);
     else
-      copyPredicated(kind, step, interior, to);
+      copyPredicated(stream, step, interior, to);
   }
 }
 
-CpAsyncLoader::Rows CpAsyncLoader::rowsOf(StreamKind kind) {
-  bool isK = kind == StreamKind::K;
+CpAsyncLoader::Rows CpAsyncLoader::rowsOf(StringRef stream) {
+  bool isK = stream == kStreamK;
   unsigned plane = isK ? a.codesK : a.codesV;
   return {plane, a.shapeOf((isK ? a.body.k : a.body.v).rowBytes()),
           isK ? a.strideK : a.strideV, a.planes[plane].tokenStride};
 }
 
 /// Page after page, each row where the one before it ends.
-void CpAsyncLoader::copyUnmasked(StreamKind kind, const PrefetchStep &step,
+void CpAsyncLoader::copyUnmasked(StringRef stream, const PrefetchStep &step,
                                  Shared to) {
-  const LaneCopy &copy = laneOf(kind);
-  Rows rows = rowsOf(kind);
+  const LaneCopy &copy = laneOf(stream);
+  Rows rows = rowsOf(stream);
   int64_t page = a.tokens / a.pagesPerStep;
   Values from;
   for (int64_t i = 0; i < a.pagesPerStep; ++i)
@@ -287,10 +287,10 @@ void CpAsyncLoader::copyUnmasked(StreamKind kind, const PrefetchStep &step,
 /// Each row by itself: where it is and whether anybody sees it. Rows that
 /// nobody sees are zeros and are not read: what multiplies them is 0, but their
 /// bytes may be anything. In a loop, unless it is what most steps are.
-void CpAsyncLoader::copyPredicated(StreamKind kind, const PrefetchStep &step,
+void CpAsyncLoader::copyPredicated(StringRef stream, const PrefetchStep &step,
                                    bool interior, Shared to) {
-  const LaneCopy &copy = laneOf(kind);
-  Rows rows = rowsOf(kind);
+  const LaneCopy &copy = laneOf(stream);
+  Rows rows = rowsOf(stream);
   Ptx op = rows.shape.unit == 16 ? Ptx::CpAsync16Zfill : Ptx::CpAsync8Zfill;
   Value own = kit.add(to.base, copy.shared);
   auto copyRow = [&](Value row) {

@@ -18,7 +18,7 @@ struct StreamOperand {
   LoadOp load;
   DequantizeOp dequantize;
 
-  StreamKind stream() const { return LoadOp(load).getStream(); }
+  llvm::StringRef stream() const { return LoadOp(load).getStream(); }
   CodecAttrInterface codec() const {
     return mlir::cast<CodecAttrInterface>(DequantizeOp(dequantize).getCodec());
   }

@@ -9,6 +9,19 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::tile;
 
+/// A stream's name stands there as a word.
+static ParseResult parseStreamName(OpAsmParser &parser, StringAttr &name) {
+  StringRef word;
+  if (parser.parseKeyword(&word))
+    return failure();
+  name = parser.getBuilder().getStringAttr(word);
+  return success();
+}
+static void printStreamName(OpAsmPrinter &printer, Operation *,
+                            StringAttr name) {
+  printer << name.getValue();
+}
+
 #include "dialect/tile/TileDialect.cpp.inc"
 #define GET_TYPEDEF_CLASSES
 #include "dialect/tile/TileTypes.cpp.inc"
@@ -77,15 +90,15 @@ LogicalResult KernelOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (!store)
     return emitOpError("no store named ") << getStoreAttr();
   auto cache = cast<CacheType>(store.getCache());
-  auto check = [&](Operation *op, StreamKind kind, Value codes, Value scales) {
-    StreamInfo stream = cache.stream(kind);
+  auto check = [&](Operation *op, StringRef name, Value codes, Value scales) {
+    StreamInfo stream = cache.stream(name);
     return failure(failed(checkPlane(op, "codes", codes,
                                      stream.codec.getCodeType(), stream.dim)) ||
                    failed(checkPlane(op, "scales", scales,
                                      stream.codec.getScaleType(), 0)));
   };
-  auto checkCodec = [&](Operation *op, StreamKind kind, Attribute codec) {
-    Attribute wanted = cache.stream(kind).codec;
+  auto checkCodec = [&](Operation *op, StringRef name, Attribute codec) {
+    Attribute wanted = cache.stream(name).codec;
     if (codec == wanted)
       return success();
     return LogicalResult(op->emitOpError("codec must be ")
@@ -93,6 +106,10 @@ LogicalResult KernelOp::verifySymbolUses(SymbolTableCollection &symbols) {
                          << codec);
   };
   WalkResult result = walk([&](Operation *op) -> WalkResult {
+    if (auto name = op->getAttrOfType<StringAttr>("stream");
+        name && !cache.findStream(name))
+      return op->emitOpError("the store's cache has no stream `")
+             << name.getValue() << "`";
     if (auto dequantize = dyn_cast<DequantizeOp>(op))
       if (auto load = dequantize.getCodes().getDefiningOp<LoadOp>())
         return checkCodec(op, load.getStream(), dequantize.getCodecAttr());

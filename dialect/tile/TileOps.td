@@ -172,14 +172,14 @@ def Tile_LoadOp : Tile_Op<"load"> {
     undefined.
 
     ```mlir
-    %codes, %scales = tile.load K %tile : tensor<16x64xi8>, tensor<16xf16>
+    %codes, %scales = tile.load k %tile : tensor<16x64xi8>, tensor<16xf16>
     ```
   }];
-  let arguments = (ins Tile_TokensType:$tokens, Kvc_StreamKind:$stream);
+  let arguments = (ins Tile_TokensType:$tokens, StrAttr:$stream);
   let results = (outs AnyRankedTensor:$codes,
                       Optional<AnyRankedTensor>:$scales);
   let assemblyFormat = [{
-    $stream $tokens attr-dict `:` type($codes) (`,` type($scales)^)?
+    custom<StreamName>($stream) $tokens attr-dict `:` type($codes) (`,` type($scales)^)?
   }];
   let hasVerifier = 1;
 }
@@ -414,12 +414,12 @@ def Tile_ForRowsOp : Tile_Op<"for_rows", [SingleBlock]> {
 def Tile_LoadRowOp : Tile_Op<"load_row"> {
   let summary = "one new row of a stream as f32";
   let description = [{
-    `%x = tile.load_row K %row : tensor<64xf32>`: the row of `k` or `v` that was
+    `%x = tile.load_row k %row : tensor<64xf32>`: the row of `k` or `v` that was
     given to append.
   }];
-  let arguments = (ins Tile_TokensType:$row, Kvc_StreamKind:$stream);
+  let arguments = (ins Tile_TokensType:$row, StrAttr:$stream);
   let results = (outs RankedTensorOf<[F32]>:$x);
-  let assemblyFormat = "$stream $row attr-dict `:` type($x)";
+  let assemblyFormat = "custom<StreamName>($stream) $row attr-dict `:` type($x)";
   let hasVerifier = 1;
 }
 
@@ -445,12 +445,12 @@ def Tile_QuantizeOp : Tile_Op<"quantize", [Pure]> {
 def Tile_StoreRowOp : Tile_Op<"store_row"> {
   let summary = "writes codes and scale to the row's slot";
   let description = [{
-    `tile.store_row K %row, %codes, %scale : tensor<64xi8>, tensor<f16>`
+    `tile.store_row k %row, %codes, %scale : tensor<64xi8>, tensor<f16>`
   }];
-  let arguments = (ins Tile_TokensType:$row, Kvc_StreamKind:$stream,
+  let arguments = (ins Tile_TokensType:$row, StrAttr:$stream,
     AnyRankedTensor:$codes, Optional<AnyRankedTensor>:$scale);
   let assemblyFormat = [{
-    $stream $row `,` $codes (`,` $scale^)? attr-dict
+    custom<StreamName>($stream) $row `,` $codes (`,` $scale^)? attr-dict
     `:` type($codes) (`,` type($scale)^)?
   }];
   let hasVerifier = 1;

@@ -193,7 +193,7 @@ static ModelInfo readModel(const JsonNode &node) {
 
 static PlaneInfo readPlane(const JsonNode &node) {
   PlaneInfo plane;
-  plane.stream = node.get("stream").oneOf({"K", "V"});
+  plane.stream = node.get("stream").word(1, 32, "_");
   plane.role = node.get("role").oneOf({"codes", "scales"});
   plane.type = node.get("type").oneOf({"f32", "f16", "bf16", "i8"});
   plane.elements = node.get("elements").integer32(1, kMaxDim);

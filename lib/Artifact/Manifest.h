@@ -19,13 +19,14 @@
 namespace kvc::artifact {
 
 /// 2: symbols end in keys (KernelKey.h). 3: a store lists its layers, a kernel
-/// the words of its parameter block (Params.h). What an earlier format wrote is
+/// the words of its parameter block (Params.h). 4: planes are of streams of any
+/// name, and what calls give has a type. What an earlier format wrote is
 /// refused.
-inline constexpr unsigned kFormatMajor = 3, kFormatMinor = 0;
+inline constexpr unsigned kFormatMajor = 4, kFormatMinor = 0;
 
 /// One plane of a store's page: the codes or the scales of one stream.
 struct PlaneInfo {
-  std::string stream;       ///< "K" or "V"
+  std::string stream;       ///< "k", "v"
   std::string role;         ///< "codes" or "scales"
   std::string type;         ///< element type: "bf16", "i8", "f32", ...
   uint32_t elements = 0;    ///< elements per (token, head)
@@ -55,7 +56,7 @@ struct StoreInfo {
   uint32_t page = 0;      ///< tokens per page; 0 if contiguous
   std::string order;      ///< "HND" or "NHD"
   uint64_t pageBytes = 0; ///< all planes of one layer's page, multiple of 64
-  std::vector<PlaneInfo> planes; ///< K codes[, K scales], V codes[, V scales]
+  std::vector<PlaneInfo> planes; ///< codes of k[, scales], codes of v[, scales]
   bool window = false;
   uint32_t sink = 0, recent = 0; ///< if window
   bool causal = true;            ///< a query sees no token behind its own

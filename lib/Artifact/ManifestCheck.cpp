@@ -67,45 +67,47 @@ static std::string checkPlane(const StoreInfo &store, const PlaneInfo &plane,
                         store.pageBytes, end);
 }
 
-/// The order that kernels index planes in: K codes[, K scales], V codes[, V
-/// scales].
+/// The order that kernels index planes in: stream by stream the codes[, the
+/// scales]. What attention reads is among them.
 static std::string checkPlanes(const ModelInfo &model, const StoreInfo &store,
                                const std::string &at) {
   size_t next = 0;
   uint64_t end = 0;
-  auto is = [&](const char *stream, const char *role) {
-    return next < store.planes.size() && store.planes[next].stream == stream &&
-           store.planes[next].role == role;
-  };
-  for (const char *stream : {"K", "V"}) {
-    uint32_t dim = *stream == 'K' ? model.headDimK : model.headDimV;
-    std::string plane = at + "/planes/" + std::to_string(next);
-    if (!is(stream, "codes"))
-      return plane + ": expected the codes of " + stream;
-    if (store.planes[next].elements != dim)
-      return expected(plane + "/elements", "the head dim ", dim,
-                      store.planes[next].elements);
+  std::set<std::string> streams;
+  auto place = [&] { return at + "/planes/" + std::to_string(next); };
+  while (next < store.planes.size()) {
+    const PlaneInfo &codes = store.planes[next];
+    if (codes.role != "codes" || !streams.insert(codes.stream).second)
+      return place() + ": expected the codes of a stream, each stream once; " +
+             "found " + codes.role + " of `" + codes.stream + "`";
+    uint32_t dim = codes.stream == "k"   ? model.headDimK
+                   : codes.stream == "v" ? model.headDimV
+                                         : codes.elements;
+    if (codes.elements != dim)
+      return expected(place() + "/elements", "the head dim ", dim,
+                      codes.elements);
     // What is stored as integers means nothing without its scales, and what is
     // stored as floats has none.
-    bool needsScales = store.planes[next].type == "i8";
+    bool needsScales = codes.type == "i8";
     next += 1;
-    if (is(stream, "scales") != needsScales)
-      return at + "/planes/" + std::to_string(next) + ": expected " +
-             (needsScales ? "the" : "no") + " scales of " + stream +
-             ", whose " + "codes are " + store.planes[next - 1].type;
+    bool hasScales = next < store.planes.size() &&
+                     store.planes[next].stream == codes.stream &&
+                     store.planes[next].role == "scales";
+    if (hasScales != needsScales)
+      return place() + ": expected " + (needsScales ? "the" : "no") +
+             " scales of " + codes.stream + ", whose codes are " + codes.type;
     if (!needsScales)
       continue;
-    plane = at + "/planes/" + std::to_string(next);
     if (store.planes[next].type == "i8")
-      return plane + "/type: expected scales to be floats, found `i8`";
+      return place() + "/type: expected scales to be floats, found `i8`";
     if (store.planes[next].elements != 1)
-      return expected(plane + "/elements", "a scale per token and head: ", 1,
+      return expected(place() + "/elements", "a scale per token and head: ", 1,
                       store.planes[next].elements);
     next += 1;
   }
-  if (next != store.planes.size())
-    return at + "/planes/" + std::to_string(next) +
-           ": expected no plane beyond codes and scales of K, then of V";
+  for (const char *stream : {"k", "v"})
+    if (!streams.count(stream))
+      return at + "/planes: expected a stream `" + stream + "`";
   for (size_t i = 0; i < store.planes.size(); ++i)
     if (std::string error = checkPlane(
             store, store.planes[i], at + "/planes/" + std::to_string(i), end);

@@ -5,7 +5,7 @@
 // are is data, made once by the compiler and read once by the runtime:
 //
 //   backend   while it lowers a kernel, it asks a ParamBlock for words by name
-//             ("q", "plane.base" of "K.codes") and gets their offsets. A word
+//             ("q", "plane.base" of "k.codes") and gets their offsets. A word
 //             is allocated when it is first asked for, so that a kernel has the
 //             words that it loads and no others, in an order that follows from
 //             the kernel alone.
@@ -55,7 +55,7 @@ struct ParamInfo {
   uint32_t offset = 0; ///< bytes from the block's first
   std::string what;    ///< a word of Words.def
   /// "" if the call has one such word. Otherwise a plane of the store, STREAM
-  /// "." ROLE ("K.codes"), a constant of it by its name ("sinks"), or the N-th
+  /// "." ROLE ("k.codes"), a constant of it by its name ("sinks"), or the N-th
   /// of its attend kernels in order of their minQueries ("attend.0").
   std::string of;
   bool operator==(const ParamInfo &) const = default;

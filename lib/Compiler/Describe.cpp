@@ -30,7 +30,7 @@ static std::string typeName(Type type) {
 
 static artifact::PlaneInfo describePlane(const PlaneGeometry &plane) {
   artifact::PlaneInfo info;
-  info.stream = stringifyStreamKind(plane.stream).str();
+  info.stream = plane.stream.str();
   info.role = plane.role().str();
   info.type = typeName(plane.type);
   info.elements = plane.elements;
@@ -142,7 +142,7 @@ std::vector<artifact::KernelInfo> kvc::describePlans(ModuleOp module,
 /// The stream that a dequantize op's codes come from.
 static StringRef streamOf(Value scales) {
   auto load = scales.getDefiningOp<tile::LoadOp>();
-  return load ? stringifyStreamKind(load.getStream()) : "a stream";
+  return load ? load.getStream() : "a stream";
 }
 
 void kvc::remarkFolds(ModuleOp module) {

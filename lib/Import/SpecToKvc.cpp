@@ -77,8 +77,11 @@ Attribute Importer::read(const spec::Store &store) {
 
 CacheType Importer::cacheType(const spec::Store &store) {
   int64_t heads = store.scope.headEnd - store.scope.headBegin;
-  return CacheType::get(&context, heads, store.k.dim, codec(store.k.codec),
-                        store.v.dim, codec(store.v.codec),
+  auto stream = [&](StringRef name, const spec::Stream &stream) {
+    return StreamAttr::get(&context, name, stream.dim, codec(stream.codec));
+  };
+  return CacheType::get(&context, heads,
+                        {stream(kStreamK, store.k), stream(kStreamV, store.v)},
                         layout(store.layout));
 }
 

@@ -13,16 +13,16 @@ Tensor::Tensor(llvm::ArrayRef<int64_t> shape, double fill) : shape(shape) {
   data.assign(count, fill);
 }
 
-HostStream::HostStream(const HostCache &cache, StreamKind kind)
-    : info(cache.type.stream(kind)), codes{}, scales{}, codesStride(0),
+HostStream::HostStream(const HostCache &cache, llvm::StringRef stream)
+    : info(cache.type.stream(stream)), codes{}, scales{}, codesStride(0),
       scalesStride(0), hasScales(info.codec.getScaleType() != nullptr) {
   auto planes = cache.type.planes();
-  unsigned index = cache.type.planeIndex(kind, /*scales=*/false);
+  unsigned index = cache.type.planeIndex(stream, /*scales=*/false);
   codes = cache.planes[index];
   codesStride = planes[index].tokenStride;
   if (!hasScales)
     return;
-  index = cache.type.planeIndex(kind, /*scales=*/true);
+  index = cache.type.planeIndex(stream, /*scales=*/true);
   scales = cache.planes[index];
   scalesStride = planes[index].tokenStride;
 }

@@ -59,7 +59,7 @@ struct HostRow {
 /// Where the rows of one stream stand in a cache.
 class HostStream {
 public:
-  HostStream(const HostCache &cache, StreamKind kind);
+  HostStream(const HostCache &cache, llvm::StringRef stream);
   /// `outer`, `head` (from the store's first) and `token` must be in range.
   HostRow row(int64_t outer, int64_t head, int64_t token) const;
   int64_t dim() const { return info.dim; }

@@ -35,10 +35,8 @@ llvm::Error reference::append(int64_t firstHead, Rows k, Rows v, Slots slot,
                         cache.outers * cache.outerTokens)
               .str());
   int64_t heads = cache.type.getHeads();
-  appendStream({cache, StreamKind::K}, firstHead, heads, k, slot,
-               cache.outerTokens);
-  appendStream({cache, StreamKind::V}, firstHead, heads, v, slot,
-               cache.outerTokens);
+  appendStream({cache, kStreamK}, firstHead, heads, k, slot, cache.outerTokens);
+  appendStream({cache, kStreamV}, firstHead, heads, v, slot, cache.outerTokens);
   return llvm::Error::success();
 }
 

@@ -71,8 +71,8 @@ llvm::Error reference::check(const AttendProblem &problem, Rows q,
 
 Sequence::Sequence(const AttendProblem &problem, const HostCache &cache,
                    const HostBatch &batch)
-    : problem(problem), cache(cache), batch(batch),
-      kStream(cache, StreamKind::K), vStream(cache, StreamKind::V) {}
+    : problem(problem), cache(cache), batch(batch), kStream(cache, kStreamK),
+      vStream(cache, kStreamV) {}
 
 Visible Sequence::visible(int64_t begin, int64_t end) const {
   int64_t firstPosition = tokens - queries;

@@ -609,7 +609,7 @@ FailureOr<AttendResult> TileInterpreter::merge(const Tensor &partialO,
 LogicalResult Run::run(tile::LoadRowOp op) {
   if (!workTile.to)
     return op.emitOpError("needs the work tile of an append kernel");
-  Rows rows = op.getStream() == StreamKind::K ? workTile.k : workTile.v;
+  Rows rows = op.getStream() == kStreamK ? workTile.k : workTile.v;
   Matrix x(1, rows.dim);
   llvm::copy(rows.row(get<Tokens>(op.getRow()).first, workTile.modelHead),
              x.data.begin());

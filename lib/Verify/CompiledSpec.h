@@ -79,7 +79,7 @@ struct CompiledStore {
   std::optional<spec::Read::Window> window;
 
   struct Plane {
-    StreamKind stream;
+    llvm::StringRef stream;
     mlir::Type type;
     int64_t rowBytes = 0;    ///< of one (token, head)
     int64_t tokenStride = 0; ///< bytes

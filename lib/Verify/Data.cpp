@@ -62,14 +62,14 @@ public:
       : store(store), sequence(sequence), random(random),
         dimK(store.cache().getDimK()), dimV(store.cache().getDimV()),
         kvHeads(store.kvHeads()), mostQ(largestOf(store.problem.dtype)),
-        mostK(std::min(mostQ, largestOf(codec(StreamKind::K)))),
-        mostV(std::min(mostQ, largestOf(codec(StreamKind::V)))) {}
+        mostK(std::min(mostQ, largestOf(codec(kStreamK)))),
+        mostV(std::min(mostQ, largestOf(codec(kStreamV)))) {}
 
   void fill();
 
 private:
-  CodecAttrInterface codec(StreamKind kind) const {
-    return store.cache().stream(kind).codec;
+  CodecAttrInterface codec(llvm::StringRef stream) const {
+    return store.cache().stream(stream).codec;
   }
   void fillNormal();
   void chooseCodes();
@@ -445,13 +445,13 @@ void verify::quantize(const CompiledStore &store, TestSequence &sequence) {
   for (const CompiledStore::Plane &plane : store.planes)
     sequence.planes.emplace_back(store.heads() * sequence.length *
                                  plane.rowBytes);
-  for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
-    StreamInfo info = store.cache().stream(kind);
+  for (llvm::StringRef stream : {kStreamK, kStreamV}) {
+    StreamInfo info = store.cache().stream(stream);
     const std::vector<float> &from =
-        kind == StreamKind::K ? sequence.k : sequence.v;
+        stream == kStreamK ? sequence.k : sequence.v;
     bool scaled = bool(info.codec.getScaleType());
     auto row = [&](bool scales, int64_t index) {
-      unsigned plane = store.cache().planeIndex(kind, scales);
+      unsigned plane = store.cache().planeIndex(stream, scales);
       return &sequence.planes[plane][index * store.planes[plane].rowBytes];
     };
     for (int64_t head = 0; head < store.heads(); ++head)

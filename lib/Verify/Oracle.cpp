@@ -40,7 +40,7 @@ struct FloatFormat {
 void makeWeighed(BatchImage &image) {
   const CompiledStore &store = image.store;
   bool whole = !store.problem.dtype.isF32();
-  unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
+  unsigned codes = store.cache().planeIndex(kStreamV, /*scales=*/false);
   mlir::Type type = store.planes[codes].type;
   int64_t width = type.getIntOrFloatBitWidth() / 8;
   for (auto [b, sequence] : llvm::enumerate(image.sequences))
@@ -66,7 +66,7 @@ double norm(llvm::ArrayRef<float> row) {
 /// The largest norm of a dequantized key that is finite.
 double keyNorm(BatchImage &image, size_t sequence, int64_t head) {
   const CompiledStore &store = image.store;
-  StreamInfo info = store.cache().stream(StreamKind::K);
+  StreamInfo info = store.cache().stream(kStreamK);
   bool scaled = bool(info.codec.getScaleType());
   std::vector<float> row(info.dim);
   double largest = 0;
@@ -86,9 +86,12 @@ CompiledStore withCodecs(const CompiledStore &store, CodecAttrInterface k,
                          CodecAttrInterface v) {
   CompiledStore changed = store;
   CacheType cache = store.cache();
+  mlir::MLIRContext *context = cache.getContext();
   changed.problem.cache =
-      CacheType::get(cache.getContext(), cache.getHeads(), cache.getDimK(), k,
-                     cache.getDimV(), v, cache.getLayout());
+      CacheType::get(context, cache.getHeads(),
+                     {StreamAttr::get(context, kStreamK, cache.getDimK(), k),
+                      StreamAttr::get(context, kStreamV, cache.getDimV(), v)},
+                     cache.getLayout());
   changed.planes.clear();
   for (const PlaneGeometry &plane : changed.cache().planes())
     changed.planes.push_back(
@@ -125,9 +128,9 @@ attendOver(const CompiledStore &store,
 /// number, else 0.
 std::vector<float> marksOf(BatchImage &image, size_t sequence) {
   const CompiledStore &store = image.store;
-  StreamInfo info = store.cache().stream(StreamKind::V);
+  StreamInfo info = store.cache().stream(kStreamV);
   bool scaled = bool(info.codec.getScaleType());
-  unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
+  unsigned codes = store.cache().planeIndex(kStreamV, /*scales=*/false);
   int64_t tokens = image.sequences[sequence]->length;
   std::vector<float> marks(store.heads() * tokens * info.dim);
   for (int64_t head = 0; head < store.heads(); ++head)
@@ -204,7 +207,7 @@ Oracle::Oracle(const CompiledStore &store,
 }
 
 void Oracle::findSpoilt(BatchImage &image, Report &report) {
-  unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
+  unsigned codes = store.cache().planeIndex(kStreamV, /*scales=*/false);
   std::vector<TestSequence> marked;
   bool any = false;
   for (size_t b = 0; b < sequences.size(); ++b) {
@@ -218,7 +221,7 @@ void Oracle::findSpoilt(BatchImage &image, Report &report) {
   if (!any)
     return;
   auto result =
-      attendOver(withCodecs(store, store.cache().stream(StreamKind::K).codec,
+      attendOver(withCodecs(store, store.cache().stream(kStreamK).codec,
                             exactCodec(store)),
                  marked);
   if (result)
@@ -282,7 +285,7 @@ Oracle::Bounds Oracle::boundsOf(size_t sequence, int64_t query,
     bounds.flushed += 2 * FLT_MIN;
   int64_t row = rowIndex(sequence, query, head);
   double peak = std::exp(ref.largest.data[row] - ref.lse.data[row]);
-  mlir::Type codeV = store.cache().stream(StreamKind::V).codec.getCodeType();
+  mlir::Type codeV = store.cache().stream(kStreamV).codec.getCodeType();
   bool inF16 = !problem.dtype.isF32() && (codeV.isF16() || codeV.isInteger());
   bounds.least = (inF16 ? 0x1p-24 : FLT_MIN) * peak * tokens *
                  std::exp(kDoubt * bounds.logit);
@@ -480,11 +483,11 @@ std::string Oracle::vacuous() const {
 }
 
 double Oracle::quantisationLoss(Report &report) const {
-  auto isLossless = [&](StreamKind kind) {
-    mlir::Type code = store.cache().stream(kind).codec.getCodeType();
+  auto isLossless = [&](llvm::StringRef stream) {
+    mlir::Type code = store.cache().stream(stream).codec.getCodeType();
     return code.isF32() || code == store.problem.dtype;
   };
-  if (!valid || (isLossless(StreamKind::K) && isLossless(StreamKind::V)))
+  if (!valid || (isLossless(kStreamK) && isLossless(kStreamV)))
     return 0;
   CompiledStore exact = withCodecs(store, exactCodec(store), exactCodec(store));
   std::vector<TestSequence> copies;

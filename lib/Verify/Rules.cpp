@@ -292,7 +292,7 @@ float StoreCheck::weightlessQuery(const TestSequence &sequence) const {
 /// N7: a key whose product is -infinity weighs as little as one whose product
 /// is very negative: nothing.
 void StoreCheck::checkInfiniteKey() {
-  auto codec = store.cache().stream(StreamKind::K).codec;
+  auto codec = store.cache().stream(kStreamK).codec;
   // An expression may make anything of a score, or hide all others.
   if (!isa<mlir::FloatType>(codec.getCodeType()) || store.hasLogits() ||
       store.hasVisible())
@@ -409,7 +409,7 @@ void StoreCheck::checkNotVacuous() {
     return;
   }
   TestSequence changed = batch[at];
-  unsigned codes = store.cache().planeIndex(StreamKind::V, /*scales=*/false);
+  unsigned codes = store.cache().planeIndex(kStreamV, /*scales=*/false);
   const CompiledStore::Plane &plane = store.planes[codes];
   int64_t dim = store.cache().getDimV();
   const float *v =

@@ -10,13 +10,13 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
-    %kc = tile.load K %t : tensor<16x64xbf16>
+    %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     // expected-error@+1 {{expected the loop's read}}
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
-    %vc = tile.load V %t : tensor<16x64xbf16>
+    %vc = tile.load v %t : tensor<16x64xbf16>
     %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
@@ -33,12 +33,12 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
-    %kc = tile.load K %t : tensor<16x64xbf16>
+    %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     // expected-error@+1 {{expected scores that come from a `tile.mask`}}
     %p, %n = tile.softmax_step %x, %s : tensor<?x16xf32>, !tile.softmax<64>
-    %vc = tile.load V %t : tensor<16x64xbf16>
+    %vc = tile.load v %t : tensor<16x64xbf16>
     %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
@@ -55,7 +55,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
-    %kc = tile.load K %t : tensor<16x64xbf16>
+    %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     // expected-error@+1 {{expected one mask, right before the softmax}}
@@ -63,7 +63,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
     %c = tile.logits %m, %t { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x16xf32>
     // expected-error@+1 {{expected scores that come from a `tile.mask`}}
     %p, %n = tile.softmax_step %c, %s : tensor<?x16xf32>, !tile.softmax<64>
-    %vc = tile.load V %t : tensor<16x64xbf16>
+    %vc = tile.load v %t : tensor<16x64xbf16>
     %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
@@ -81,13 +81,13 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 32, rows = 8,
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     // expected-error@+1 {{tiles are of 32 tokens, as the schedule says; found 16}}
-    %kc = tile.load K %t : tensor<16x64xbf16>
+    %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     // expected-error@+1 {{tiles are of 32 tokens, as the schedule says; found 16}}
-    %vc = tile.load V %t : tensor<16x64xbf16>
+    %vc = tile.load v %t : tensor<16x64xbf16>
     %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     // expected-error@+1 {{expected the state after `tile.softmax_step`}}
     %a = tile.accumulate %p, %v, %s : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
@@ -118,13 +118,13 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
-    %k = tile.load_row K %row : tensor<64xf32>
+    %k = tile.load_row k %row : tensor<64xf32>
     %kc, %ks = tile.quantize %k with(#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
-    tile.store_row K %row, %kc, %ks : tensor<64xi8>, tensor<f16>
-    %v = tile.load_row V %row : tensor<64xf32>
+    tile.store_row k %row, %kc, %ks : tensor<64xi8>, tensor<f16>
+    %v = tile.load_row v %row : tensor<64xf32>
     %vc, %vs = tile.quantize %v with(#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
     // expected-error@+1 {{expected the scale that was quantized with the codes}}
-    tile.store_row V %row, %vc, %ks : tensor<64xi8>, tensor<f16>
+    tile.store_row v %row, %vc, %ks : tensor<64xi8>, tensor<f16>
     tile.yield
   }
 }
@@ -138,9 +138,9 @@ tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
   %idle = tile.softmax_init : !tile.softmax<64>
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
-    %k = tile.load_row K %row : tensor<64xf32>
+    %k = tile.load_row k %row : tensor<64xf32>
     %kc = tile.quantize %k with(#kvc.float<bf16>) : tensor<64xf32> -> tensor<64xbf16>
-    tile.store_row K %row, %kc : tensor<64xbf16>
+    tile.store_row k %row, %kc : tensor<64xbf16>
     tile.yield
   }
 }
@@ -159,12 +159,12 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
   } : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
-    %kc = tile.load K %t : tensor<16x64xbf16>
+    %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
-    %vc = tile.load V %t : tensor<16x64xbf16>
+    %vc = tile.load v %t : tensor<16x64xbf16>
     %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>

@@ -527,3 +527,35 @@ func.func @f(%h: i32) {
   %x = kvc.constant "sinks"[%h] of 4 : f32
   return
 }
+
+// -----
+
+// expected-error@+1 {{a cache has each stream once, found `k` twice}}
+func.func private @f(!kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, k = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>)
+
+// -----
+
+// expected-error@+1 {{a row has a multiple of 8 elements, 8 to 576; found 12}}
+func.func private @f(!kvc.cache<heads = 3, codes = 12 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>)
+
+// -----
+
+!only_k = !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !only_k
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !only_k, %batch: !kvc.batch) {
+  // expected-error@+1 {{needs a cache with a stream `v`}}
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 : tensor<?x9x64xbf16>, !only_k -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @s layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    // expected-error@+1 {{the store's cache has no stream `w`}}
+    %x = tile.load_row w %row : tensor<64xf32>
+    tile.yield
+  }
+}

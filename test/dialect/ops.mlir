@@ -83,3 +83,7 @@ func.func @merge(%po: tensor<?x?x9x64xf32>, %plse: tensor<?x?x9xf32>) -> (tensor
 module attributes {kvc.target = #kvc.target<"sm_80", lanes = 32, registers = 255 shared = 166912>} {
 }
 }
+
+// A cache keeps any streams, whose planes stand in their order; attention reads k and v.
+// CHECK: kvc.store @three {{.*}} : !kvc.cache<heads = 3, index = 128 by #kvc.int<8, scale = f16>, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @three layers 0 to 1 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, index = 128 by #kvc.int<8, scale = f16>, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>

@@ -14,7 +14,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     // expected-error@+1 {{expected [d], found 'tensor<1x64xf32>'}}
-    %x = tile.load_row K %row : tensor<1x64xf32>
+    %x = tile.load_row k %row : tensor<1x64xf32>
     tile.yield
   }
 }
@@ -27,7 +27,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     // expected-error@+1 {{x must be 64 'f32' a row, as in the store's cache; found 'tensor<32xf32>'}}
-    %x = tile.load_row K %row : tensor<32xf32>
+    %x = tile.load_row k %row : tensor<32xf32>
     tile.yield
   }
 }
@@ -37,7 +37,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
-    %x = tile.load_row K %row : tensor<64xf32>
+    %x = tile.load_row k %row : tensor<64xf32>
     // expected-error@+1 {{expected a codec, found #kvc.read_all}}
     %c = tile.quantize %x with (#kvc.read_all) : tensor<64xf32> -> tensor<64xi8>
     tile.yield
@@ -49,7 +49,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
-    %x = tile.load_row K %row : tensor<64xf32>
+    %x = tile.load_row k %row : tensor<64xf32>
     // expected-error@+1 {{expected [d] -> codes [d] of 'i8', found 'tensor<64xf32>' -> 'tensor<64xf16>'}}
     %c = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xf16>
     tile.yield
@@ -61,7 +61,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
-    %x = tile.load_row K %row : tensor<64xf32>
+    %x = tile.load_row k %row : tensor<64xf32>
     // expected-error@+1 {{expected [d] -> codes [d] of 'i8', found 'tensor<64xf32>' -> 'tensor<32xi8>'}}
     %c = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<32xi8>
     tile.yield
@@ -73,7 +73,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
-    %x = tile.load_row K %row : tensor<64xf32>
+    %x = tile.load_row k %row : tensor<64xf32>
     // expected-error@+1 {{codec has a scale, result has none}}
     %c = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>
     tile.yield
@@ -85,7 +85,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
-    %x = tile.load_row K %row : tensor<64xf32>
+    %x = tile.load_row k %row : tensor<64xf32>
     // expected-error@+1 {{codec has no scale}}
     %c, %s = tile.quantize %x with (#kvc.float<f16>) : tensor<64xf32> -> tensor<64xf16>, tensor<f16>
     tile.yield
@@ -97,7 +97,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
-    %x = tile.load_row K %row : tensor<64xf32>
+    %x = tile.load_row k %row : tensor<64xf32>
     // expected-error@+1 {{expected one scale of 'f16', found 'tensor<f32>'}}
     %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f32>
     tile.yield
@@ -109,7 +109,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
-    %x = tile.load_row K %row : tensor<64xf32>
+    %x = tile.load_row k %row : tensor<64xf32>
     // expected-error@+1 {{expected one scale of 'f16', found 'tensor<1xf16>'}}
     %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<1xf16>
     tile.yield
@@ -125,7 +125,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%row: !tile.tokens):
     %c = "t.t"() : () -> tensor<16x64xi8>
     // expected-error@+1 {{expected codes [d], found 'tensor<16x64xi8>'}}
-    tile.store_row K %row, %c : tensor<16x64xi8>
+    tile.store_row k %row, %c : tensor<16x64xi8>
     tile.yield
   }
 }
@@ -140,7 +140,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
     %c = "t.t"() : () -> tensor<64xi8>
     %s = "t.t"() : () -> tensor<1xf16>
     // expected-error@+1 {{expected one scale, found 'tensor<1xf16>'}}
-    tile.store_row K %row, %c, %s : tensor<64xi8>, tensor<1xf16>
+    tile.store_row k %row, %c, %s : tensor<64xi8>, tensor<1xf16>
     tile.yield
   }
 }
@@ -155,7 +155,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
     %c = "t.t"() : () -> tensor<32xi8>
     %s = "t.t"() : () -> tensor<f16>
     // expected-error@+1 {{codes must be 64 'i8' a row, as in the store's cache; found 'tensor<32xi8>'}}
-    tile.store_row K %row, %c, %s : tensor<32xi8>, tensor<f16>
+    tile.store_row k %row, %c, %s : tensor<32xi8>, tensor<f16>
     tile.yield
   }
 }
@@ -169,7 +169,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   ^bb0(%row: !tile.tokens):
     %c = "t.t"() : () -> tensor<64xi8>
     // expected-error@+1 {{scales must be 'f16', as in the store's cache; found none}}
-    tile.store_row K %row, %c : tensor<64xi8>
+    tile.store_row k %row, %c : tensor<64xi8>
     tile.yield
   }
 }
@@ -184,7 +184,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
     %c = "t.t"() : () -> tensor<64xi8>
     %s = "t.t"() : () -> tensor<f32>
     // expected-error@+1 {{scales must be 'f16', as in the store's cache; found 'tensor<f32>'}}
-    tile.store_row K %row, %c, %s : tensor<64xi8>, tensor<f32>
+    tile.store_row k %row, %c, %s : tensor<64xi8>, tensor<f32>
     tile.yield
   }
 }

@@ -111,7 +111,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{expected codes [t, d], found 'tensor<64xi8>'}}
-    %c, %x = tile.load K %t : tensor<64xi8>, tensor<16xf16>
+    %c, %x = tile.load k %t : tensor<64xi8>, tensor<16xf16>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -123,7 +123,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{expected scales [t] beside codes [t, d], found 'tensor<8xf16>' beside 'tensor<16x64xi8>'}}
-    %c, %x = tile.load K %t : tensor<16x64xi8>, tensor<8xf16>
+    %c, %x = tile.load k %t : tensor<16x64xi8>, tensor<8xf16>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -137,7 +137,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{codes must be 64 'i8' a row, as in the store's cache; found 'tensor<16x32xi8>'}}
-    %c, %x = tile.load K %t : tensor<16x32xi8>, tensor<16xf16>
+    %c, %x = tile.load k %t : tensor<16x32xi8>, tensor<16xf16>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -151,7 +151,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{codes must be 64 'i8' a row, as in the store's cache; found 'tensor<16x64xf16>'}}
-    %c, %x = tile.load K %t : tensor<16x64xf16>, tensor<16xf16>
+    %c, %x = tile.load k %t : tensor<16x64xf16>, tensor<16xf16>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -165,7 +165,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{scales must be 'f16', as in the store's cache; found 'tensor<16xf32>'}}
-    %c, %x = tile.load K %t : tensor<16x64xi8>, tensor<16xf32>
+    %c, %x = tile.load k %t : tensor<16x64xi8>, tensor<16xf32>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -179,7 +179,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{scales must be 'f16', as in the store's cache; found none}}
-    %c = tile.load K %t : tensor<16x64xi8>
+    %c = tile.load k %t : tensor<16x64xi8>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -193,7 +193,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{scales must be absent, as in the store's cache; found 'tensor<16xf16>'}}
-    %c, %x = tile.load V %t : tensor<16x32xf16>, tensor<16xf16>
+    %c, %x = tile.load v %t : tensor<16x32xf16>, tensor<16xf16>
     tile.yield %s : !tile.softmax<32>
   }
 }

@@ -15,8 +15,8 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
   %end = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init %init : !tile.softmax<32> {
   // CHECK-NEXT: ^bb0(%[[T:.*]]: !tile.tokens, %[[STATE:.*]]: !tile.softmax<32>):
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<32>):
-    // CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.load K %[[T]] : tensor<16x64xi8>, tensor<16xf16>
-    %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
+    // CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.load k %[[T]] : tensor<16x64xi8>, tensor<16xf16>
+    %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16xf16>
     // CHECK-NEXT: tile.dequantize %[[KC]] scaled by %[[KS]] with(#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
     %scaled = tile.dequantize %kc scaled by %ks with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
     // CHECK-NEXT: %[[K:.*]] = tile.dequantize %[[KC]] with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
@@ -51,8 +51,8 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
     } : tensor<?x16xf32>
     // CHECK-NEXT: %[[P:.*]], %[[NEXT:.*]] = tile.softmax_step %[[S3]], %[[STATE]] : tensor<?x16xf32>, <32>
     %p, %next = tile.softmax_step %s3, %state : tensor<?x16xf32>, !tile.softmax<32>
-    // CHECK-NEXT: %[[VC:.*]] = tile.load V %[[T]] : tensor<16x32xf16>
-    %vc = tile.load V %t : tensor<16x32xf16>
+    // CHECK-NEXT: %[[VC:.*]] = tile.load v %[[T]] : tensor<16x32xf16>
+    %vc = tile.load v %t : tensor<16x32xf16>
     // CHECK-NEXT: %[[V:.*]] = tile.dequantize %[[VC]] with(#kvc.float<f16>) : tensor<16x32xf16> -> tensor<16x32xf32>
     %v = tile.dequantize %vc with (#kvc.float<f16>) : tensor<16x32xf16> -> tensor<16x32xf32>
     // CHECK-NEXT: %[[ACC:.*]] = tile.accumulate %[[P]], %[[V]], %[[NEXT]] : tensor<?x16xf32>, tensor<16x32xf32>, <32>
@@ -85,17 +85,17 @@ tile.kernel @s.append "append" of @s dtype f32 schedule <tokens = 16> {
   tile.for_rows {
   // CHECK-NEXT: ^bb0(%[[ROW:.*]]: !tile.tokens):
   ^bb0(%row: !tile.tokens):
-    // CHECK-NEXT: %[[X:.*]] = tile.load_row K %[[ROW]] : tensor<64xf32>
-    %x = tile.load_row K %row : tensor<64xf32>
+    // CHECK-NEXT: %[[X:.*]] = tile.load_row k %[[ROW]] : tensor<64xf32>
+    %x = tile.load_row k %row : tensor<64xf32>
     // CHECK-NEXT: %[[C:.*]], %[[S:.*]] = tile.quantize %[[X]] with(#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
     %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
-    // CHECK-NEXT: tile.store_row K %[[ROW]], %[[C]], %[[S]] : tensor<64xi8>, tensor<f16>
-    tile.store_row K %row, %c, %s : tensor<64xi8>, tensor<f16>
-    %y = tile.load_row V %row : tensor<32xf32>
+    // CHECK-NEXT: tile.store_row k %[[ROW]], %[[C]], %[[S]] : tensor<64xi8>, tensor<f16>
+    tile.store_row k %row, %c, %s : tensor<64xi8>, tensor<f16>
+    %y = tile.load_row v %row : tensor<32xf32>
     // CHECK: %[[D:.*]] = tile.quantize %{{.*}} with(#kvc.float<f16>) : tensor<32xf32> -> tensor<32xf16>
     %d = tile.quantize %y with (#kvc.float<f16>) : tensor<32xf32> -> tensor<32xf16>
-    // CHECK-NEXT: tile.store_row V %[[ROW]], %[[D]] : tensor<32xf16>
-    tile.store_row V %row, %d : tensor<32xf16>
+    // CHECK-NEXT: tile.store_row v %[[ROW]], %[[D]] : tensor<32xf16>
+    tile.store_row v %row, %d : tensor<32xf16>
     // CHECK-NEXT: tile.yield
     tile.yield
   }

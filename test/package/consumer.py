@@ -164,14 +164,14 @@ def append(lib, program, index, store):
     """Appends all tokens of all sequences and reads them back."""
     model = store.model
     tokens = [(b, t) for b, n in enumerate(KV_LEN) for t in range(n)]
-    sides = {"K": model.head_dim_k, "V": model.head_dim_v}
+    sides = {"k": model.head_dim_k, "v": model.head_dim_v}
     data = {s: random_rows(len(tokens), model.kv_heads, d)
             for s, d in sides.items()}
     slots = (I64 * len(tokens))(*(store.slot(b, t) for b, t in tokens))
     args = AppendArgs(
         size=c.sizeof(AppendArgs), rows=len(tokens), slot=c.addressof(slots),
-        k=c.addressof(data["K"]), k_row_stride=4 * model.kv_heads * sides["K"],
-        v=c.addressof(data["V"]), v_row_stride=4 * model.kv_heads * sides["V"],
+        k=c.addressof(data["k"]), k_row_stride=4 * model.kv_heads * sides["k"],
+        v=c.addressof(data["v"]), v_row_stride=4 * model.kv_heads * sides["v"],
         slot_tokens=store.page, page_count=store.page_count,
         planes=c.addressof(store.planes), plane_count=store.info.plane_count)
     must(lib, lib.kvc_append(program, index, c.byref(args)))
@@ -189,8 +189,8 @@ def reference(store, q, sequence, head, tokens):
     """Attention of one query over the first `tokens` tokens: out and lse."""
     if not tokens:
         return [0.0] * store.model.head_dim_v, -math.inf
-    keys = [store.row("K", sequence, head, t)[0] for t in range(tokens)]
-    values = [store.row("V", sequence, head, t)[0] for t in range(tokens)]
+    keys = [store.row("k", sequence, head, t)[0] for t in range(tokens)]
+    values = [store.row("v", sequence, head, t)[0] for t in range(tokens)]
     scores = [store.model.softmax_scale * sum(a * b for a, b in zip(q, key))
               for key in keys]
     top = max(scores)

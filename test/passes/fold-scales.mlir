@@ -10,7 +10,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<32>):
-    // CHECK: %[[KC:.*]], %[[KS:.*]] = tile.load K
+    // CHECK: %[[KC:.*]], %[[KS:.*]] = tile.load k
     // CHECK-NOT: scaled
     // CHECK: %[[K:.*]] = tile.dequantize %[[KC]] with(#kvc.int<8, scale = f16>) :
     // CHECK: %[[D:.*]] = tile.dot %{{.*}}, %[[K]] :
@@ -18,19 +18,19 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
     // CHECK: %[[C:.*]] = tile.logits %[[S]], %{{.*}} {
     // CHECK: %[[M:.*]] = tile.mask %[[C]],
     // CHECK: %[[P:.*]], %[[STEP:.*]] = tile.softmax_step %[[M]],
-    %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
+    %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16xf16>
     %k = tile.dequantize %kc scaled by %ks with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
     %s0 = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %s1 = tile.logits %s0, %t { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x16xf32>
     %s2 = tile.mask %s1, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %next = tile.softmax_step %s2, %state : tensor<?x16xf32>, !tile.softmax<32>
-    // CHECK: %[[VC:.*]], %[[VS:.*]] = tile.load V
+    // CHECK: %[[VC:.*]], %[[VS:.*]] = tile.load v
     // CHECK-NOT: scaled
     // CHECK-DAG: %[[PS:.*]] = tile.scale_tokens %[[P]] by %[[VS]] : tensor<?x16xf32>, tensor<16xf32>
     // CHECK-DAG: %[[V:.*]] = tile.dequantize %[[VC]] with(#kvc.int<8, scale = f32>) :
     // CHECK: tile.accumulate %[[PS]], %[[V]], %[[STEP]] :
     // CHECK-NOT: scaled
-    %vc, %vs = tile.load V %t : tensor<16x32xi8>, tensor<16xf32>
+    %vc, %vs = tile.load v %t : tensor<16x32xi8>, tensor<16xf32>
     %v = tile.dequantize %vc scaled by %vs with (#kvc.int<8, scale = f32>) : tensor<16x32xi8>, tensor<16xf32> -> tensor<16x32xf32>
     %acc = tile.accumulate %p, %v, %next : tensor<?x16xf32>, tensor<16x32xf32>, !tile.softmax<32>
     tile.yield %acc : !tile.softmax<32>
@@ -53,11 +53,11 @@ tile.kernel @s.plain "attend" of @s dtype f16 schedule <rows = 2> {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<32>):
-    %kc = tile.load K %t : tensor<16x64xf16>
+    %kc = tile.load k %t : tensor<16x64xf16>
     %k = tile.dequantize %kc with (#kvc.float<f16>) : tensor<16x64xf16> -> tensor<16x64xf32>
     %s0 = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %p, %next = tile.softmax_step %s0, %state : tensor<?x16xf32>, !tile.softmax<32>
-    %vc = tile.load V %t : tensor<16x32xf16>
+    %vc = tile.load v %t : tensor<16x32xf16>
     %v = tile.dequantize %vc with (#kvc.float<f16>) : tensor<16x32xf16> -> tensor<16x32xf32>
     %acc = tile.accumulate %p, %v, %next : tensor<?x16xf32>, tensor<16x32xf32>, !tile.softmax<32>
     tile.yield %acc : !tile.softmax<32>
@@ -79,7 +79,7 @@ tile.kernel @s.transposed "attend" of @s dtype f16 schedule <rows = 2> {
   %init = tile.softmax_init : !tile.softmax<16>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<16> {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<16>):
-    %kc, %ks = tile.load K %t : tensor<16x64xi8>, tensor<16xf16>
+    %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16xf16>
     %k = tile.dequantize %kc scaled by %ks with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
     %s0 = tile.dot %k, %q : tensor<16x64xf32>, tensor<16x64xf32> -> tensor<16x16xf32>
     %p, %next = tile.softmax_step %s0, %state : tensor<16x16xf32>, !tile.softmax<16>

@@ -51,8 +51,8 @@ class Case:
         self.heads = heads[1] - heads[0]
         self.first_head = heads[0]
         self.group = self.model["q_heads"] // self.model["kv_heads"]
-        self.dims = {"K": self.model["head_dim_k"],
-                     "V": self.model["head_dim_v"]}
+        self.dims = {"k": self.model["head_dim_k"],
+                     "v": self.model["head_dim_v"]}
         dtype = self.model["dtype"]
         self.width = floats.WIDTH[dtype]
         # Rows as a model gives them, all heads of the model.
@@ -61,7 +61,7 @@ class Case:
                                       n * self.model["kv_heads"] * dim)
                    for n in self.tokens] for side, dim in self.dims.items()}
         self.q = [floats.random_rows(
-            rng, dtype, n * self.model["q_heads"] * self.dims["K"])
+            rng, dtype, n * self.model["q_heads"] * self.dims["k"])
             for n in self.queries]
 
     def window(self):
@@ -185,8 +185,8 @@ class Placement:
         slot = self.memory.upload(as_bytes("q", slots), writable=False)
         case.program.append(
             case.store, layout.planes(self.buffers), rows=len(tokens),
-            k=data["K"].address, k_row_stride=case.row_bytes("K"),
-            v=data["V"].address, v_row_stride=case.row_bytes("V"),
+            k=data["k"].address, k_row_stride=case.row_bytes("k"),
+            v=data["v"].address, v_row_stride=case.row_bytes("v"),
             slot=slot.address, slot_tokens=layout.page,
             page_count=layout.page_count)
 
@@ -208,7 +208,7 @@ class Placement:
             before[pool][begin:end] = after[pool][begin:end] = nothing
         if before != after:
             self.findings.append("append wrote bytes that no token owns")
-        for side in ("K", "V"):
+        for side in ("k", "v"):
             finding = self.check_rows(side)
             if finding:
                 self.findings.append(finding)
@@ -265,7 +265,7 @@ class Placement:
         if sequences is None:
             sequences = list(range(len(case.tokens)))
         heads, dims = case.model["q_heads"], case.dims
-        q_row, out_row = (heads * dims[s] * case.width for s in "KV")
+        q_row, out_row = (heads * dims[s] * case.width for s in "kv")
         cu_q = [0]
         for b in sequences:
             cu_q.append(cu_q[-1] + case.queries[b])
@@ -306,7 +306,7 @@ class Placement:
         first, count = case.first_head * case.group, case.heads * case.group
         results = []
         for name, data, before, head in (
-                ("out", out, out_before, case.dims["V"] * case.width),
+                ("out", out, out_before, case.dims["v"] * case.width),
                 ("lse", lse, lse_before, 4)):
             rest, mine = bytearray(data), []
             for row in range(cu_q[-1]):
@@ -323,7 +323,7 @@ class Placement:
 
     def flip_live_row(self):
         """Changes the signs of a row of V that a query sees."""
-        case, codes = self.case, self.plane("V", "codes")
+        case, codes = self.case, self.plane("v", "codes")
         b = min((n, b) for b, n in enumerate(case.tokens) if n)[1]
         pool, begin, end = self.layout.at(codes, b, 0, case.tokens[b] - 1)
         width = floats.WIDTH[case.info["planes"][codes]["type"]]
@@ -350,8 +350,8 @@ class Placement:
         case, model = self.case, self.case.model
         rows = {side: [x for t in range(case.tokens[b])
                        for x in self.cached(side, b, head, t)[0]]
-                for side in "KV"}
-        q, dim = floats.decode(model["dtype"], case.q[b]), case.dims["K"]
+                for side in "kv"}
+        q, dim = floats.decode(model["dtype"], case.q[b]), case.dims["k"]
         group, query, o, l = case.group, [], [], []
         out = floats.decode(model["dtype"], out)
         lse = floats.decode("f32", lse)
@@ -361,10 +361,10 @@ class Placement:
                 at = i * model["q_heads"] + (case.first_head + head) * group + g
                 query += q[at * dim:(at + 1) * dim]
                 at = i * mine + head * group + g
-                o.append(out[at * case.dims["V"]:(at + 1) * case.dims["V"]])
+                o.append(out[at * case.dims["v"]:(at + 1) * case.dims["v"]])
                 l.append(lse[at])
         problem = reference.Problem(
-            rows["K"], rows["V"], query, (dim, case.dims["V"]), case.tokens[b],
+            rows["k"], rows["v"], query, (dim, case.dims["v"]), case.tokens[b],
             case.queries[b], group, model["dtype"], model["softmax_scale"],
             model.get("logit_softcap") or 0, case.window())
         return reference.judge(problem, reference.expect(problem), o, l)

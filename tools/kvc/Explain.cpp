@@ -149,9 +149,11 @@ static std::string layoutName(const spec::Layout &layout) {
 }
 
 static std::string readName(const artifact::StoreInfo &store) {
+  std::string ahead = store.causal ? "" : ", ahead too";
   if (!store.window)
-    return "all";
-  return std::to_string(store.sink) + " + last " + std::to_string(store.recent);
+    return "all" + ahead;
+  return std::to_string(store.sink) + " + last " +
+         std::to_string(store.recent) + ahead;
 }
 
 static std::string number(const char *format, double value) {
@@ -186,13 +188,18 @@ static void printStores(llvm::raw_ostream &os, const Explanation &all) {
   table.row({"all", "", "", "", "", "", "", "",
              std::to_string(all.total.tokenBytes), ofBf16(all.total)});
   table.print(os);
-  for (const spec::Store &store : all.spec.stores) {
+  for (const auto &[store, info] :
+       llvm::zip(all.spec.stores, all.manifest.stores)) {
     if (const auto &logits = store.attend.logits)
       os << "  " << store.name << ": logits " << logits->text() << "\n";
     if (const auto &visible = store.attend.visible)
       os << "  " << store.name << ": visible " << visible->text() << "\n";
     if (const auto &sink = store.attend.sink)
       os << "  " << store.name << ": sink " << sink->text() << "\n";
+    for (const artifact::ConstantInfo &constant : info.constants)
+      os << "  " << store.name << ": each call gives " << constant.name << ", "
+         << constant.type << (constant.perSequence ? " [batch][" : " [")
+         << constant.size << "]\n";
   }
 }
 

@@ -253,7 +253,7 @@ typedef struct kvc_model_info {
 } kvc_model_info;
 
 typedef struct kvc_plane_info {
-  const char *stream; /* "K" or "V" */
+  const char *stream; /* "k" or "v" */
   const char *role;   /* "codes" or "scales" */
   const char *type;   /* "bf16", "i8", "f32", ... */
   uint32_t elements;  /* per (token, head) */

@@ -22,7 +22,7 @@ tile.kernel @s.alibi "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, 
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<64>):
-    %kc = tile.load K %t : tensor<16x64xbf16>
+    %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %l = tile.logits %d, %t {
@@ -37,7 +37,7 @@ tile.kernel @s.alibi "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, 
     } : tensor<?x16xf32>
     %m = tile.mask %l, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %state : tensor<?x16xf32>, !tile.softmax<64>
-    %vc = tile.load V %t : tensor<16x64xbf16>
+    %vc = tile.load v %t : tensor<16x64xbf16>
     %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
@@ -83,7 +83,7 @@ tile.kernel @s.chunks "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<64>):
-    %kc = tile.load K %t : tensor<16x64xbf16>
+    %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %m = tile.mask %d, %t read(#kvc.read_all) visible {
@@ -95,7 +95,7 @@ tile.kernel @s.chunks "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
       kvc.yield %same : i1
     } : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %state : tensor<?x16xf32>, !tile.softmax<64>
-    %vc = tile.load V %t : tensor<16x64xbf16>
+    %vc = tile.load v %t : tensor<16x64xbf16>
     %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>

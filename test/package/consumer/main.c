@@ -173,12 +173,12 @@ static void append(const kvc_program *program, uint32_t index,
       for (uint32_t h = 0; h < s->model.kv_heads; ++h) {
         float half;
         for (uint32_t i = 0; i < s->model.head_dim_k; ++i) {
-          float got = cached(s, "K", b, (int)h, t, (int)i, &half);
+          float got = cached(s, "k", b, (int)h, t, (int)i, &half);
           float want = k[row * k_row + h * s->model.head_dim_k + i];
           good &= fabsf(got - want) <= half;
         }
         for (uint32_t i = 0; i < s->model.head_dim_v; ++i) {
-          float got = cached(s, "V", b, (int)h, t, (int)i, &half);
+          float got = cached(s, "v", b, (int)h, t, (int)i, &half);
           float want = v[row * v_row + h * s->model.head_dim_v + i];
           good &= fabsf(got - want) <= half;
         }
@@ -196,7 +196,7 @@ static double reference(const struct store *s, const float *q, int sequence,
     scores[t] = 0;
     for (uint32_t i = 0; i < s->model.head_dim_k; ++i)
       scores[t] +=
-          (double)q[i] * cached(s, "K", sequence, head, t, (int)i, &half);
+          (double)q[i] * cached(s, "k", sequence, head, t, (int)i, &half);
     scores[t] *= s->model.softmax_scale;
     max = fmax(max, scores[t]);
   }
@@ -207,7 +207,7 @@ static double reference(const struct store *s, const float *q, int sequence,
   for (int t = 0; t < tokens; ++t)
     for (uint32_t i = 0; i < s->model.head_dim_v; ++i)
       out[i] +=
-          scores[t] / sum * cached(s, "V", sequence, head, t, (int)i, &half);
+          scores[t] / sum * cached(s, "v", sequence, head, t, (int)i, &half);
   return tokens ? max + log(sum) : -INFINITY;
 }
 

@@ -322,7 +322,7 @@ static Bytes packGpuSample(const Bytes &object) {
   return out;
 }
 
-// What version 3.0 wrote stays readable, and its code runs.
+// What version 4.0 wrote stays readable, and its code runs.
 TEST(Bundle, Golden) {
   Bytes golden = readFile(goldenPath());
   std::string error;
@@ -348,12 +348,13 @@ TEST(Bundle, Golden) {
 }
 
 // 1: nothing in it shows that its code and its manifest belong together. 2: its
-// layers are ranges, and its kernels take structs that are no more.
+// layers are ranges, and its kernels take structs that are no more. 3: its
+// streams are K and V.
 TEST(Bundle, EarlierFormatsAreRefusedWithAReason) {
-  for (const char *version : {"1.1", "2.0"})
+  for (const char *version : {"1.1", "2.0", "3.0"})
     EXPECT_EQ(errorOf(readFile(goldenPath(version))),
               std::string("manifest.json: /format/major: expected an artifact "
-                          "of format 3, found ") +
+                          "of format 4, found ") +
                   version[0] + ", of an earlier kvc: compile its spec again");
 }
 

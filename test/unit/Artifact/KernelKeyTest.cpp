@@ -85,7 +85,7 @@ static std::vector<json> others(const json &value) {
   }
   std::vector<json> list;
   for (const char *other :
-       {"other",      "K",      "V",      "codes", "scales", "f16",
+       {"other",      "k",      "v",      "codes", "scales", "f16",
         "bf16",       "f32",    "i8",     "HND",   "NHD",    "paged",
         "contiguous", "attend", "append", "merge", "plan",   "window",
         "full",       "cpu",    "cuda",   "sim",   "sm_80",  "avx512f"})

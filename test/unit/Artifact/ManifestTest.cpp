@@ -104,13 +104,13 @@ static void expectRefused(const std::vector<Change> &changes,
 
 TEST(Manifest, RefusesValuesOutOfRange) {
   expectRefused({
-      {"/format/major", 4,
-       "/format/major: expected an artifact of format 3, found 4, of a later"},
-      {"/format/major", 2,
-       "/format/major: expected an artifact of format 3, found 2, of an "
+      {"/format/major", 5,
+       "/format/major: expected an artifact of format 4, found 5, of a later"},
+      {"/format/major", 3,
+       "/format/major: expected an artifact of format 4, found 3, of an "
        "earlier"},
-      {"/format/major", 0, "/format/major: expected an artifact of format 3"},
-      {"/format/major", "3", "/format/major: expected an integer"},
+      {"/format/major", 0, "/format/major: expected an artifact of format 4"},
+      {"/format/major", "4", "/format/major: expected an integer"},
       {"/cpu_abi", -1, "/cpu_abi"},
       {"/cpu_abi", 1.0, "/cpu_abi: expected an integer"},
       {"/cpu_abi", 4294967296, "/cpu_abi"},
@@ -152,7 +152,8 @@ TEST(Manifest, RefusesValuesOutOfRange) {
       {"/stores/0/window/sink", 1u << 31, "/stores/0/window/sink"},
       {"/stores/0/window", true, "/stores/0/window: expected an object"},
       {"/stores/0/planes/0/type", "i4", "/stores/0/planes/0/type"},
-      {"/stores/0/planes/0/stream", "Q", "/stores/0/planes/0/stream"},
+      {"/stores/0/planes/0/stream", "Q",
+       "/stores/0/planes/1: expected the scales of Q"},
       {"/stores/0/planes/0/role", "zeros", "/stores/0/planes/0/role"},
       {"/stores/0/planes/0/elements", 0, "/stores/0/planes/0/elements"},
       {"/kernels/0/kind", "", "/kernels/0/kind"},
@@ -252,9 +253,9 @@ TEST(Manifest, RefusesBlocksThatDoNotAddUp) {
       {"/kernels/2/params/0/what", "k.codes",
        "/kernels/2/params/0/what: expected a word that this version knows, "
        "found `k.codes`"},
-      {"/kernels/2/params/0/of", "K.codes",
+      {"/kernels/2/params/0/of", "k.codes",
        "/kernels/2/params/0/of: `cu_q` is expected of nothing, found "
-       "`K.codes`"},
+       "`k.codes`"},
       {"/kernels/2/params/1/of", "K.zeros",
        "/kernels/2/params/1/of: `plane.base` is expected of a plane of "
        "`window`, found `K.zeros`"},
@@ -262,18 +263,18 @@ TEST(Manifest, RefusesBlocksThatDoNotAddUp) {
        "/kernels/2/params/1/of: `q` is expected of nothing"},
       {"/kernels/2/params/0/what", "plane.base",
        "/kernels/2/params/0/of: `plane.base` is expected of a plane"},
-      {"/kernels/2/params/2/of", "K.codes",
+      {"/kernels/2/params/2/of", "k.codes",
        "/kernels/2/params/2: `plane.base` is there twice"},
       {"/kernels/2/params/1/what", "constant.values",
        "/kernels/2/params/1/of: `constant.values` is expected of a constant of "
-       "`window`, found `K.codes`"},
+       "`window`, found `k.codes`"},
   });
   // Kernel 1 plans for one attend kernel, which is kernel 2.
   std::vector<Change> changes = {
       {"/kernels/2/params/5/of", "attend.0",
        "/kernels/2/params/5/of: `work.count` is expected of nothing"}};
   for (const char *of : {"attend.1", "attend.", "attend.00", "attend.0x",
-                         "attend.4294967296", "attend.-0", "K.codes"})
+                         "attend.4294967296", "attend.-0", "k.codes"})
     changes.push_back({"/kernels/1/params/1/of", of,
                        std::string("/kernels/1/params/1/of: `work.tiles` is "
                                    "expected of one of the 1 attend kernels, "
@@ -367,9 +368,9 @@ TEST(Manifest, RefusesWhatDoesNotAddUp) {
       {"/stores/0/order", "NHD", "/stores/0/planes/0/token_stride"},
       {"/stores/1/planes/0/type", "f32", "/stores/1/planes/0/token_bytes"},
       {"/stores/0/planes/0/type", "f16",
-       "/stores/0/planes/1: expected no scales of K, whose codes are f16"},
+       "/stores/0/planes/1: expected no scales of k, whose codes are f16"},
       {"/stores/0/planes/2/type", "i8",
-       "/stores/0/planes/3: expected the scales of V, whose codes are i8"},
+       "/stores/0/planes/3: expected the scales of v, whose codes are i8"},
       {"/stores/0/planes/1/type", "i8",
        "/stores/0/planes/1/type: expected scales to be floats, found `i8`"},
       {"/stores/0/planes/1/elements", 2,
@@ -378,10 +379,13 @@ TEST(Manifest, RefusesWhatDoesNotAddUp) {
        "/stores/0/planes/0/elements: expected the head dim 64"},
       {"/model/head_dim_v", 40,
        "/stores/0/planes/2/elements: expected the head dim 40"},
-      {"/stores/0/planes/0/stream", "V", "/stores/0/planes/0: expected the c"},
+      {"/stores/0/planes/0/stream", "a b", "/stores/0/planes/0/stream"},
+      {"/stores/0/planes/2/stream", "w", "/stores/0/planes: expected a stream"},
+      {"/stores/0/planes/2/stream", "k",
+       "/stores/0/planes/2: expected the codes of a stream, each stream once"},
       {"/stores/0/planes/2/role", "scales",
-       "/stores/0/planes/2: expected the codes of V"},
-      {"/stores/0/planes/3", plane, "/stores/0/planes/3: expected no plane"},
+       "/stores/0/planes/2: expected the codes of a stream"},
+      {"/stores/0/planes/3", plane, "/stores/0/planes/3: expected the codes"},
       {"/kernels/0/store", "other", "/kernels/0/store: expected the name"},
       {"/kernels/1/name", "window.append", "/kernels/1/name"},
       {"/kernels/1/kind", "append", "/kernels/1: a second append"},
@@ -394,7 +398,7 @@ TEST(Manifest, RefusesIntegersWithoutTheirScales) {
   manifest.stores[0].planes.erase(manifest.stores[0].planes.begin() + 1);
   bindSymbols(manifest);
   EXPECT_EQ(errorOf(write(manifest)), "/stores/0/planes/1: expected the scales "
-                                      "of K, whose codes are i8");
+                                      "of k, whose codes are i8");
 }
 
 /// Calls `visit` with the pointer of every value of `node`.
@@ -549,8 +553,8 @@ static StoreInfo randomStore(const ModelInfo &model) {
     store.pageBytes +=
         (uint64_t(store.page) * model.kvHeads * row + 63) / 64 * 64;
   };
-  for (const char *stream : {"K", "V"}) {
-    add(stream, "codes", *stream == 'K' ? model.headDimK : model.headDimV);
+  for (const char *stream : {"k", "v"}) {
+    add(stream, "codes", *stream == 'k' ? model.headDimK : model.headDimV);
     if (store.planes.back().type == "i8")
       add(stream, "scales", 1);
   }

@@ -15,9 +15,12 @@ class CacheTest : public CodecTest {
 protected:
   /// K int8 [576] with f16 scales, V bf16 [64].
   CacheType cache(mlir::Attribute layout, int64_t heads = 3) {
-    return CacheType::get(&context, heads, 576,
-                          IntCodecAttr::get(&context, 8, f16()), 64,
-                          floatCodec(bf16()), layout);
+    return CacheType::get(
+        &context, heads,
+        {StreamAttr::get(&context, kStreamK, 576,
+                         IntCodecAttr::get(&context, 8, f16())),
+         StreamAttr::get(&context, kStreamV, 64, floatCodec(bf16()))},
+        layout);
   }
   mlir::Type i8() { return mlir::IntegerType::get(&context, 8); }
 };
@@ -27,35 +30,34 @@ TEST_F(CacheTest, PlanesOfHeadMajorPages) {
   auto layout = PagedAttr::get(&context, 16, PageOrder::HND);
   EXPECT_THAT(
       cache(layout).planes(),
-      ElementsAre(FieldsAre(StreamKind::K, false, i8(), 576, 576, 576 * 16),
-                  FieldsAre(StreamKind::K, true, f16(), 1, 2, 2 * 16),
-                  FieldsAre(StreamKind::V, false, bf16(), 64, 128, 128 * 16)));
+      ElementsAre(FieldsAre(kStreamK, false, i8(), 576, 576, 576 * 16),
+                  FieldsAre(kStreamK, true, f16(), 1, 2, 2 * 16),
+                  FieldsAre(kStreamV, false, bf16(), 64, 128, 128 * 16)));
 }
 
 TEST_F(CacheTest, PlanesOfTokenMajorPages) {
   auto layout = PagedAttr::get(&context, 16, PageOrder::NHD);
   EXPECT_THAT(
       cache(layout).planes(),
-      ElementsAre(FieldsAre(StreamKind::K, false, i8(), 576, 576 * 3, 576),
-                  FieldsAre(StreamKind::K, true, f16(), 1, 2 * 3, 2),
-                  FieldsAre(StreamKind::V, false, bf16(), 64, 128 * 3, 128)));
+      ElementsAre(FieldsAre(kStreamK, false, i8(), 576, 576 * 3, 576),
+                  FieldsAre(kStreamK, true, f16(), 1, 2 * 3, 2),
+                  FieldsAre(kStreamV, false, bf16(), 64, 128 * 3, 128)));
 }
 
 TEST_F(CacheTest, PlanesInOnePiece) {
   // Only the runtime knows a sequence's capacity, so the stride of heads that
   // stand one after another.
   auto planes = cache(ContiguousAttr::get(&context, PageOrder::HND)).planes();
-  EXPECT_THAT(planes[0], FieldsAre(StreamKind::K, false, i8(), 576, 576, 0));
+  EXPECT_THAT(planes[0], FieldsAre(kStreamK, false, i8(), 576, 576, 0));
   planes = cache(ContiguousAttr::get(&context, PageOrder::NHD)).planes();
-  EXPECT_THAT(planes[0],
-              FieldsAre(StreamKind::K, false, i8(), 576, 576 * 3, 576));
+  EXPECT_THAT(planes[0], FieldsAre(kStreamK, false, i8(), 576, 576 * 3, 576));
 }
 
 TEST_F(CacheTest, PlaneIndices) {
   CacheType type = cache(PagedAttr::get(&context, 16, PageOrder::HND));
-  EXPECT_EQ(type.planeIndex(StreamKind::K, false), 0u);
-  EXPECT_EQ(type.planeIndex(StreamKind::K, true), 1u);
-  EXPECT_EQ(type.planeIndex(StreamKind::V, false), 2u);
+  EXPECT_EQ(type.planeIndex(kStreamK, false), 0u);
+  EXPECT_EQ(type.planeIndex(kStreamK, true), 1u);
+  EXPECT_EQ(type.planeIndex(kStreamV, false), 2u);
 }
 
 TEST_F(CacheTest, ChannelOrdersArePermutations) {

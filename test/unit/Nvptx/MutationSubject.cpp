@@ -134,7 +134,7 @@ void Batch::poisonScales(const spec::Store &store) {
   size_t token = 0; // of all sequences
   for (size_t b = 0; b < kvLen.size(); ++b)
     for (int32_t t = 0; t < kvLen[b]; ++t, ++token)
-      for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
+      for (llvm::StringRef kind : {kStreamK, kStreamV}) {
         reference::HostStream stream(arena.cache(), kind);
         mlir::Type type = stream.codec().getScaleType();
         for (int64_t head = 0; type && head < 2; ++head)
@@ -193,7 +193,7 @@ void Batch::permit(CacheType type) {
   for (size_t b = 0; b < kvLen.size(); ++b)
     inputs.ranges.push_back({&table[b * tableStride],
                              size_t((kvLen[b] + page - 1) / page * 4), false});
-  for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
+  for (llvm::StringRef kind : {kStreamK, kStreamV}) {
     reference::HostStream stream(arena.cache(), kind);
     mlir::Type code = stream.codec().getCodeType();
     mlir::Type scale = stream.codec().getScaleType();

@@ -160,7 +160,7 @@ TEST(Attend, BytesThatARowDoesNotSeeNeverMatter) {
   EXPECT_EQ(got.o.data, want.o.data);
   EXPECT_EQ(got.lse.data, want.lse.data);
   // But one bit of one that is seen does.
-  HostStream stream(poisoned.arena->cache(), StreamKind::V);
+  HostStream stream(poisoned.arena->cache(), kStreamV);
   stream.row(poisoned.table[0], 0, 0).codes[0] ^= 1;
   EXPECT_NE(poisoned.attend().o.data, want.o.data);
 }
@@ -212,7 +212,7 @@ TEST(Attend, SeesTheDecodedCache) {
   Scene scene(shape);
   AttendResult loss = scene.naive(), got = scene.attend();
   // Replace what the model gave by what the codecs made of it.
-  auto dequantize = [&](StreamKind kind, std::vector<float> &data,
+  auto dequantize = [&](llvm::StringRef kind, std::vector<float> &data,
                         int64_t dim) {
     HostStream stream(scene.arena->cache(), kind);
     int64_t row = 0;
@@ -227,8 +227,8 @@ TEST(Attend, SeesTheDecodedCache) {
       ++row;
     }
   };
-  dequantize(StreamKind::K, scene.kData, shape.dimK);
-  dequantize(StreamKind::V, scene.vData, shape.dimV);
+  dequantize(kStreamK, scene.kData, shape.dimK);
+  dequantize(kStreamV, scene.vData, shape.dimV);
   expectNear(got, scene.naive(), kTolerance);
   double worst = 0;
   for (auto [x, y] : llvm::zip(got.o.data, loss.o.data))

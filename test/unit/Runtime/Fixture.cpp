@@ -31,7 +31,7 @@ static StoreInfo store(const char *name, uint32_t layer, uint32_t headBegin,
   bool hnd = info.order == "HND";
   for (int dim : {kDimK, kDimV}) {
     artifact::PlaneInfo plane;
-    plane.stream = dim == kDimK ? "K" : "V";
+    plane.stream = dim == kDimK ? "k" : "v";
     plane.role = "codes";
     plane.type = "f32";
     plane.elements = uint32_t(dim);
@@ -64,7 +64,7 @@ public:
     }
   }
   void addPlanes() {
-    for (const char *plane : {"K.codes", "V.codes"})
+    for (const char *plane : {"k.codes", "v.codes"})
       add({Word::PlaneBase, Word::PlanePageStride, Word::PlaneHeadStride},
           plane);
   }

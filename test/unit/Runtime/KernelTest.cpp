@@ -198,7 +198,7 @@ std::vector<WrongCase> wrongCases() {
        [](kvc_attend_args &a) { a.out_row_stride = 252; }},
       {"`lse_row_stride`: expected at least 16 bytes, found 0",
        [](kvc_attend_args &a) { a.lse_row_stride = 0; }},
-      {"`planes[1]` (V codes of `paged`): expected a base, found null",
+      {"`planes[1]` (v codes of `paged`): expected a base, found null",
        [](kvc_attend_args &a) { planesOf(a)[1].base = nullptr; }},
       {"`planes[0]`: expected base and strides to be multiples of 4",
        [](kvc_attend_args &a) { planesOf(a)[0].head_stride += 1; }},

@@ -79,7 +79,7 @@ TEST_F(Programs, DescribeThemselves) {
   EXPECT_EQ(store.page_tokens, 8u);
   EXPECT_EQ(store.page_bytes, 768u);
   EXPECT_EQ(store.plane_count, 2u);
-  EXPECT_STREQ(store.planes[1].stream, "V");
+  EXPECT_STREQ(store.planes[1].stream, "v");
   EXPECT_EQ(store.planes[1].page_offset, 256u);
   EXPECT_EQ(kvc_program_get_store(loaded.program, 3, &store).code,
             KVC_INVALID_ARGUMENT);

@@ -39,11 +39,11 @@ Formula::Formula(const Kernel &kernel, const AttendInputs &inputs)
     firstToken.push_back(tokens);
     tokens += length;
   }
-  for (StreamKind kind : {StreamKind::K, StreamKind::V})
-    streams[unsigned(kind)] = dequantize(kind);
+  for (llvm::StringRef kind : {kStreamK, kStreamV})
+    streams[indexOf(kind)] = dequantize(kind);
 }
 
-Formula::Stream Formula::dequantize(StreamKind kind) const {
+Formula::Stream Formula::dequantize(llvm::StringRef kind) const {
   reference::HostStream stream(inputs.arena->cache(), kind);
   mlir::Type scaleType = stream.codec().getScaleType();
   Stream result{stream.dim(), scaleType != nullptr, {}, {}, {}};
@@ -76,7 +76,7 @@ Formula::Stream Formula::dequantize(StreamKind kind) const {
 
 Approx Formula::score(llvm::ArrayRef<float> q, size_t row,
                       Precision precision) const {
-  const Stream &keys = streams[unsigned(kernel.keys)];
+  const Stream &keys = streams[indexOf(kernel.keys)];
   const float *codes = &keys.codes[row * keys.dim];
   double dot = 0, norm = 0;
   for (int64_t c = 0; c < keys.dim; ++c) {
@@ -99,7 +99,7 @@ Approx Formula::score(llvm::ArrayRef<float> q, size_t row,
 Approx Formula::logit(Approx x, const ScorePlace &place, size_t row) const {
   for (auto [step, program] : llvm::zip_equal(kernel.scores, programs)) {
     if (step.what == ChainStep::Scale) {
-      double scale = streams[unsigned(step.scales)].scales[row];
+      double scale = streams[indexOf(step.scales)].scales[row];
       x = {x.value * scale, x.error * scale};
       x.error += kUnit * std::fabs(x.value);
       continue;
@@ -117,9 +117,9 @@ Approx Formula::logit(Approx x, const ScorePlace &place, size_t row) const {
 double Formula::weight(size_t row) const {
   double factor = 1;
   if (kernel.scaledInDequantize(kernel.values, ValueScale))
-    factor = streams[unsigned(kernel.values)].scales[row];
+    factor = streams[indexOf(kernel.values)].scales[row];
   for (const ChainStep &step : kernel.probabilities)
-    factor *= streams[unsigned(step.scales)].scales[row];
+    factor *= streams[indexOf(step.scales)].scales[row];
   return factor;
 }
 
@@ -146,7 +146,7 @@ static void finish(ExpectedRow &row, char products, char type, bool exact,
 
 ExpectedRow Formula::row(size_t b, int64_t i, int64_t column, int64_t begin,
                          int64_t end, Precision precision, bool sink) const {
-  const Stream &values = streams[unsigned(kernel.values)];
+  const Stream &values = streams[indexOf(kernel.values)];
   ScorePlace place;
   place.context = inputs.kvLen[b] - inputs.queries(b);
   place.query = place.context + i;

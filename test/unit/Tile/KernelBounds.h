@@ -64,7 +64,7 @@ private:
     std::vector<float> codes, scales;
     std::vector<double> norms;
   };
-  Stream dequantize(StreamKind kind) const;
+  Stream dequantize(llvm::StringRef kind) const;
   /// A score before its chain.
   reference::Approx score(llvm::ArrayRef<float> q, size_t row,
                           Precision precision) const;

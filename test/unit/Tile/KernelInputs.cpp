@@ -81,11 +81,11 @@ AttendInputs::AttendInputs(const Kernel &kernel, CacheType cache,
   drawLengths(kernel, schedules, random);
   place(kernel, cache, random);
   int64_t heads = kernel.kvHeads, tokens = slots.size();
-  auto draw = [&](StreamKind stream) {
+  auto draw = [&](llvm::StringRef stream) {
     int64_t dim = kernel.dim(stream);
     return drawRows(tokens * heads, dim, random);
   };
-  std::vector<float> k = draw(StreamKind::K), v = draw(StreamKind::V);
+  std::vector<float> k = draw(kStreamK), v = draw(kStreamV);
   llvm::cantFail(reference::append(
       kernel.firstHead, {k, tokens, heads, kernel.dims[0]},
       {v, tokens, heads, kernel.dims[1]}, slots, arena->cache()));
@@ -183,7 +183,7 @@ void AttendInputs::hide(const Kernel &kernel) {
       for (int64_t head = 0; head < kernel.heads; ++head) {
         if (isSeen(kernel, b, t, head))
           continue;
-        for (StreamKind kind : {StreamKind::K, StreamKind::V}) {
+        for (llvm::StringRef kind : {kStreamK, kStreamV}) {
           reference::HostStream stream(arena->cache(), kind);
           CodecAttrInterface codec = stream.codec();
           reference::HostRow row =
@@ -212,7 +212,7 @@ AppendInputs::AppendInputs(const Kernel &kernel, CacheType cache)
   random.shuffle(places);
   for (int64_t row = 0; row < rows; ++row)
     slots.push_back(random.percent(15) ? -random.range(1, 1000) : places[row]);
-  auto draw = [&](StreamKind stream) {
+  auto draw = [&](llvm::StringRef stream) {
     int64_t dim = kernel.dim(stream), heads = kernel.kvHeads;
     std::vector<float> wide = drawRows(rows * heads, dim, random);
     for (int64_t row = 0; row < rows * heads; ++row) {
@@ -230,8 +230,8 @@ AppendInputs::AppendInputs(const Kernel &kernel, CacheType cache)
     }
     return packRows(kernel.dtype, rows, heads, dim, std::move(wide), random);
   };
-  k = draw(StreamKind::K);
-  v = draw(StreamKind::V);
+  k = draw(kStreamK);
+  v = draw(kStreamV);
 }
 
 reference::HostArena AppendInputs::makeArena() const {

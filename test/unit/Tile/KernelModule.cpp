@@ -30,7 +30,7 @@ private:
   void merge();
   void emitSink(Region &region);
   void append();
-  void appendRow(Value row, StreamKind from, StreamKind to);
+  void appendRow(Value row, StringRef from, StringRef to);
 
   RankedTensorType tensor(ArrayRef<int64_t> shape, Type element) {
     return RankedTensorType::get(shape, element);
@@ -43,8 +43,8 @@ private:
     b.createBlock(&loop.getBody(), {}, arguments, locs);
     return loop;
   }
-  Tile load(Value tile, StreamKind stream, int64_t tokens);
-  Value dequantize(const Tile &tile, StreamKind stream, int64_t tokens,
+  Tile load(Value tile, StringRef stream, int64_t tokens);
+  Value dequantize(const Tile &tile, StringRef stream, int64_t tokens,
                    bool scaled);
   Value logits(Value x, const Expr &expr, Value tokens);
   Value apply(Value x, ArrayRef<ChainStep> chain, const Tile &keys,
@@ -76,7 +76,7 @@ void KernelBuilder::build(ScheduleAttr schedule) {
     append();
 }
 
-KernelBuilder::Tile KernelBuilder::load(Value tile, StreamKind stream,
+KernelBuilder::Tile KernelBuilder::load(Value tile, StringRef stream,
                                         int64_t tokens) {
   StreamInfo info = cache.stream(stream);
   Type scale = info.codec.getScaleType();
@@ -86,7 +86,7 @@ KernelBuilder::Tile KernelBuilder::load(Value tile, StreamKind stream,
   return {tile, op.getCodes(), op.getScales()};
 }
 
-Value KernelBuilder::dequantize(const Tile &tile, StreamKind stream,
+Value KernelBuilder::dequantize(const Tile &tile, StringRef stream,
                                 int64_t tokens, bool scaled) {
   StreamInfo info = cache.stream(stream);
   return DequantizeOp::create(b, loc, tensor({tokens, info.dim}, f32()),
@@ -218,20 +218,20 @@ void KernelBuilder::append() {
   Value row = loop.getBody().getArgument(0);
   unsigned which = kernel.choice[StoredRows];
   if (which == stored::Exchanged) {
-    appendRow(row, StreamKind::V, StreamKind::K);
-    appendRow(row, StreamKind::K, StreamKind::V);
+    appendRow(row, kStreamV, kStreamK);
+    appendRow(row, kStreamK, kStreamV);
   }
   if (which == stored::KThenV || which == stored::OnlyK)
-    appendRow(row, StreamKind::K, StreamKind::K);
+    appendRow(row, kStreamK, kStreamK);
   if (which == stored::KThenV || which == stored::OnlyV ||
       which == stored::VThenK)
-    appendRow(row, StreamKind::V, StreamKind::V);
+    appendRow(row, kStreamV, kStreamV);
   if (which == stored::VThenK)
-    appendRow(row, StreamKind::K, StreamKind::K);
+    appendRow(row, kStreamK, kStreamK);
   tile::YieldOp::create(b, loc, ValueRange());
 }
 
-void KernelBuilder::appendRow(Value row, StreamKind from, StreamKind to) {
+void KernelBuilder::appendRow(Value row, StringRef from, StringRef to) {
   StreamInfo info = cache.stream(to);
   Value x =
       tile::LoadRowOp::create(b, loc, tensor({info.dim}, f32()), row, from);
@@ -289,10 +289,12 @@ OwningOpRef<ModuleOp> fuzz::buildModule(const fuzz::Kernel &kernel,
   if (kernel.window)
     read = SlidingWindowAttr::get(context, kernel.window->sink,
                                   kernel.window->recent, kernel.causal);
-  auto cache =
-      CacheType::get(context, kernel.heads, kernel.dims[0],
-                     kernel.codecs[0].attribute(context), kernel.dims[1],
-                     kernel.codecs[1].attribute(context), layout);
+  auto stream = [&](StringRef name) {
+    return StreamAttr::get(context, name, kernel.dim(name),
+                           kernel.codec(name).attribute(context));
+  };
+  auto cache = CacheType::get(context, kernel.heads,
+                              {stream(kStreamK), stream(kStreamV)}, layout);
   auto store =
       StoreOp::create(b, b.getUnknownLoc(), "s", ArrayRef<int64_t>{0},
                       kernel.firstHead, kernel.firstHead + kernel.heads,
@@ -424,13 +426,13 @@ template <typename OpT> static bool exchangeStreams(tile::KernelOp kernel) {
   auto cache = cast<CacheType>(SymbolTable::lookupNearestSymbolFrom<StoreOp>(
                                    kernel, kernel.getStoreAttr())
                                    .getCache());
-  StreamInfo k = cache.stream(StreamKind::K), v = cache.stream(StreamKind::V);
+  StreamInfo k = cache.stream(kStreamK), v = cache.stream(kStreamV);
   // New rows are not quantized yet.
   bool sameType = std::is_same_v<OpT, tile::LoadRowOp> || k.codec == v.codec;
   auto op = first<OpT>(kernel);
   if (!op || k.dim != v.dim || !sameType)
     return false;
-  op.setStream(op.getStream() == StreamKind::K ? StreamKind::V : StreamKind::K);
+  op.setStream(op.getStream() == kStreamK ? kStreamV : kStreamK);
   return true;
 }
 

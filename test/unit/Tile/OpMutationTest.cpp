@@ -108,10 +108,9 @@ void noteAttributes(Operation *op, std::vector<Mutation> &mutations) {
     if (auto number = dyn_cast<FloatAttr>(value)) {
       double x = number.getValueAsDouble();
       set(name, FloatAttr::get(number.getType(), x != 0 ? x * 1.25 : 1));
-    } else if (auto stream = dyn_cast<StreamKindAttr>(value)) {
-      set(name, StreamKindAttr::get(context, stream.getValue() == StreamKind::K
-                                                 ? StreamKind::V
-                                                 : StreamKind::K));
+    } else if (name == "stream") {
+      bool isK = cast<StringAttr>(value).getValue() == kStreamK;
+      set(name, StringAttr::get(context, isK ? kStreamV : kStreamK));
     } else if (auto read = dyn_cast<ReadAttrInterface>(value)) {
       set(name, SlidingWindowAttr::get(context, 5, 77, read.isCausal()));
       set(name, ReadAllAttr::get(context, !read.isCausal()));

@@ -225,28 +225,28 @@ static void settle(Kernel &kernel, Axis fixed) {
     choice[Streams] = streams::KAndV;
 }
 
-static StreamKind other(StreamKind stream) {
-  return stream == StreamKind::K ? StreamKind::V : StreamKind::K;
+static llvm::StringRef other(llvm::StringRef stream) {
+  return stream == kStreamK ? kStreamV : kStreamK;
 }
 
 /// The codecs and streams that the choices ask for.
 static void drawStreams(Kernel &kernel, Random &random) {
   unsigned which = kernel.choice[Streams];
   kernel.keys = which == streams::Exchanged || which == streams::OnlyV
-                    ? StreamKind::V
-                    : StreamKind::K;
+                    ? kStreamV
+                    : kStreamK;
   kernel.values = which == streams::Exchanged || which == streams::OnlyK
-                      ? StreamKind::K
-                      : StreamKind::V;
+                      ? kStreamK
+                      : kStreamV;
   for (Codec &codec : kernel.codecs)
     codec = drawCodec(random.percent(50), random);
   // q is as long as K, o as V.
   if (which != streams::KAndV)
     kernel.dims[1] = kernel.dims[0];
-  auto set = [&](StreamKind stream, unsigned choice, StreamKind of) {
-    kernel.codecs[unsigned(stream)] = drawCodec(wantsInteger(choice), random);
+  auto set = [&](llvm::StringRef stream, unsigned choice, llvm::StringRef of) {
+    kernel.codecs[indexOf(stream)] = drawCodec(wantsInteger(choice), random);
     if (choice == scale::OfOther)
-      kernel.codecs[unsigned(of)] = drawCodec(true, random);
+      kernel.codecs[indexOf(of)] = drawCodec(true, random);
   };
   unsigned keyScale = kernel.choice[KeyScale];
   unsigned &valueScale = kernel.choice[ValueScale];
@@ -281,7 +281,7 @@ static std::vector<unsigned> regionsOf(unsigned choice, Random &random) {
 
 static void drawChains(Kernel &kernel, Random &random) {
   unsigned keyScale = kernel.choice[KeyScale];
-  auto by = [](StreamKind stream) {
+  auto by = [](llvm::StringRef stream) {
     return ChainStep{ChainStep::Scale, stream, Expr()};
   };
   std::vector<ChainStep> &scores = kernel.scores;
@@ -291,7 +291,7 @@ static void drawChains(Kernel &kernel, Random &random) {
   if (keyScale == scale::OfOther && otherFirst)
     scores.push_back(by(other(kernel.keys)));
   for (unsigned choice : regionsOf(kernel.choice[Logits], random))
-    scores.push_back({ChainStep::Apply, StreamKind::K,
+    scores.push_back({ChainStep::Apply, kStreamK,
                       drawLogits(choice, kernel.qHeads(), random)});
   if (keyScale == scale::Late || keyScale == scale::Twice)
     scores.push_back(by(kernel.keys));
@@ -457,7 +457,7 @@ ScheduleAttr fuzz::drawWarpSchedule(const Kernel &kernel, TargetAttr target,
   Random random = kernel.random('W');
   mlir::Type dtype = floatType(target.getContext(), kernel.dtype);
   bool dot = random.percent(85), bulk = hasBulkCopies && random.percent(40);
-  for (StreamKind stream : {kernel.keys, kernel.values}) {
+  for (llvm::StringRef stream : {kernel.keys, kernel.values}) {
     auto codec = mlir::cast<CodecAttrInterface>(
         kernel.codec(stream).attribute(target.getContext()));
     dot &= target.hasDot(codec.getCodeType(), dtype);

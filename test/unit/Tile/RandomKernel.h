@@ -76,7 +76,7 @@ const AxisInfo &axisInfo(Axis axis);
 /// An element-wise op between a product and its user.
 struct ChainStep {
   enum { Scale, Apply } what;
-  StreamKind scales = StreamKind::K; ///< Scale: beside the rows of which stream
+  llvm::StringRef scales = kStreamK; ///< Scale: beside the rows of which stream
   Expr logits;                       ///< Apply: the region
 };
 
@@ -89,6 +89,9 @@ struct Codec {
 };
 /// f32, f16 or bf16 for f, h or b.
 mlir::Type floatType(mlir::MLIRContext *context, char type);
+
+/// Of k and v, as arrays of two have them.
+inline unsigned indexOf(llvm::StringRef stream) { return stream == kStreamV; }
 
 struct Kernel {
   uint64_t seed = 0, index = 0;
@@ -112,7 +115,7 @@ struct Kernel {
   unsigned choice[kAxes] = {};
   double queryScale = 1;
   /// The streams of the operands of the two products.
-  StreamKind keys = StreamKind::K, values = StreamKind::V;
+  llvm::StringRef keys = kStreamK, values = kStreamV;
   std::vector<ChainStep> scores, probabilities;
 
   int64_t numSplits = 1; ///< of a merge
@@ -129,11 +132,11 @@ struct Kernel {
     return kind == Kind::Decode || kind == Kind::Prefill;
   }
   int64_t qHeads() const { return kvHeads * group; }
-  int64_t dim(StreamKind stream) const { return dims[unsigned(stream)]; }
-  const Codec &codec(StreamKind stream) const {
-    return codecs[unsigned(stream)];
+  int64_t dim(llvm::StringRef stream) const { return dims[indexOf(stream)]; }
+  const Codec &codec(llvm::StringRef stream) const {
+    return codecs[indexOf(stream)];
   }
-  bool scaledInDequantize(StreamKind stream, Axis axis) const {
+  bool scaledInDequantize(llvm::StringRef stream, Axis axis) const {
     return codec(stream).integer && choice[axis] == scale::InDequantize;
   }
   /// Backends must refuse a mask that others stand behind: what it hid would

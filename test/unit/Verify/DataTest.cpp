@@ -106,7 +106,7 @@ void expectNumbers(const CompiledStore &store, DataKind kind) {
   for (const auto *values : {&sequence.q, &sequence.k, &sequence.v})
     for (float x : *values)
       ASSERT_TRUE(std::isfinite(x)) << name(kind);
-  StreamInfo info = store.cache().stream(StreamKind::K);
+  StreamInfo info = store.cache().stream(kStreamK);
   std::vector<float> row(info.dim);
   bool scaled = bool(info.codec.getScaleType());
   for (int64_t t = 0; t < 40; ++t) {
