@@ -143,6 +143,7 @@ public:
   Pool(const CompiledStore &store, DataKind kind, int64_t queries,
        Random &random)
       : store(store), kind(kind), queries(queries),
+        dimV(store.cache().getDimV()),
         rows(makeSequence(store, DataKind::Normal, std::max(kRows, queries),
                           queries, random)) {
     if (kind == DataKind::Normal)
@@ -150,7 +151,7 @@ public:
     std::fill(rows.q.begin(), rows.q.end(), 0.f);
     // Numbers that every codec has: 127 makes the scale of a symmetric one a
     // power of two.
-    int64_t dim = store.cache().getDimV(), row = store.kvHeads() * dim;
+    int64_t dim = dimV, row = store.kvHeads() * dim;
     for (int64_t i = 0; i < int64_t(rows.v.size()); ++i)
       if (kind == DataKind::Zero)
         rows.v[i] = i < row ? kMark : 0;
@@ -169,7 +170,7 @@ public:
   /// Elements [kv heads of the store][dim v] of the V that a token got.
   const float *v(int64_t token) const {
     return &rows.v[(from[token] * store.kvHeads() + store.problem.firstHead) *
-                   store.cache().getDimV()];
+                   dimV];
   }
 
 private:
@@ -180,7 +181,7 @@ private:
 
   const CompiledStore &store;
   DataKind kind;
-  int64_t queries;
+  int64_t queries, dimV;
   TestSequence rows;
   std::vector<int32_t> from; ///< row of each token
 };
