@@ -1,6 +1,7 @@
 //===- Lower.cpp - tile.kernel -> function -> LLVM dialect ----------------===//
 #include "codegen/cpu/Backend.h"
 #include "codegen/cpu/Kernel.h"
+#include "dialect/tile/Graph.h"
 
 #include "lib/Artifact/KernelAbi.h"
 
@@ -32,6 +33,8 @@ std::string kvc::cpu::symbolName(StringRef kernel) {
 
 static LogicalResult lowerKernel(tile::KernelOp op, const CpuTarget &target,
                                  KernelNeedsMap &needs) {
+  if (failed(tile::checkAttentionStreams(op)))
+    return failure();
   auto store =
       SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
   OpBuilder b(op);

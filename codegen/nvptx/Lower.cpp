@@ -1,6 +1,7 @@
 //===- Lower.cpp - tile.kernel -> function on a parameter block -----------===//
 #include "codegen/nvptx/Backend.h"
 #include "codegen/nvptx/Kernel.h"
+#include "dialect/tile/Graph.h"
 
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 
@@ -58,6 +59,8 @@ static LogicalResult finish(Operation *op, LLVM::LLVMFuncOp function,
 
 static LogicalResult lowerKernel(tile::KernelOp op, const SmTarget &target,
                                  LaunchInfos &launches) {
+  if (failed(tile::checkAttentionStreams(op)))
+    return failure();
   auto store =
       SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
   StringRef kind = op.getKind();

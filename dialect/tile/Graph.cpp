@@ -264,3 +264,15 @@ FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
     return failure();
   return rows;
 }
+
+LogicalResult tile::checkAttentionStreams(KernelOp kernel) {
+  auto store = SymbolTable::lookupNearestSymbolFrom<StoreOp>(
+      kernel, kernel.getStoreAttr());
+  auto cache = cast<CacheType>(store.getCache());
+  for (StringRef stream : {kStreamK, kStreamV})
+    if (!cache.findStream(stream))
+      return kernel.emitError("no backend lowers a kernel of a cache without a "
+                              "stream `")
+             << stream << "` yet";
+  return success();
+}

@@ -75,6 +75,10 @@ struct StoredRow {
 /// The rows that an append kernel stores, in order.
 mlir::FailureOr<llvm::SmallVector<StoredRow, 2>> storedRows(KernelOp kernel);
 
+/// Fails, with an error on the kernel, if its store's cache lacks a stream that
+/// attention reads: backends lower no other kernels yet.
+mlir::LogicalResult checkAttentionStreams(KernelOp kernel);
+
 } // namespace kvc::tile
 
 #endif // KVC_DIALECT_TILE_GRAPH_H
