@@ -22,31 +22,32 @@ void KvcDialect::registerAttributes() {
 // Layouts
 //===----------------------------------------------------------------------===//
 
-static int64_t tokenStride(PageOrder order, int64_t rowBytes, int64_t heads) {
+static int64_t rowStride(PageOrder order, int64_t rowBytes, int64_t heads) {
   return order == PageOrder::HND ? rowBytes : rowBytes * heads;
 }
 
 LogicalResult PagedAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                 int64_t tokens, PageOrder) {
-  if (tokens < 1 || tokens > 256)
-    return emitError() << "a page holds 1 to 256 tokens, found " << tokens;
+  if (tokens < 1 || tokens > kMaxPageTokens)
+    return emitError() << "a page holds 1 to " << kMaxPageTokens
+                       << " tokens, found " << tokens;
   return success();
 }
 
 int64_t PagedAttr::getPageTokens() const { return getTokens(); }
-int64_t PagedAttr::getTokenStride(int64_t rowBytes, int64_t heads) const {
-  return tokenStride(getOrder(), rowBytes, heads);
+int64_t PagedAttr::getRowStride(int64_t rowBytes, int64_t heads) const {
+  return rowStride(getOrder(), rowBytes, heads);
 }
-int64_t PagedAttr::getHeadStride(int64_t rowBytes, int64_t) const {
-  return getOrder() == PageOrder::HND ? rowBytes * getTokens() : rowBytes;
+int64_t PagedAttr::getHeadStride(int64_t rowBytes, int64_t pageRows) const {
+  return getOrder() == PageOrder::HND ? rowBytes * pageRows : rowBytes;
 }
 StringRef PagedAttr::getOrderName() const {
   return stringifyPageOrder(getOrder());
 }
 
 int64_t ContiguousAttr::getPageTokens() const { return 0; }
-int64_t ContiguousAttr::getTokenStride(int64_t rowBytes, int64_t heads) const {
-  return tokenStride(getOrder(), rowBytes, heads);
+int64_t ContiguousAttr::getRowStride(int64_t rowBytes, int64_t heads) const {
+  return rowStride(getOrder(), rowBytes, heads);
 }
 int64_t ContiguousAttr::getHeadStride(int64_t rowBytes, int64_t) const {
   return getOrder() == PageOrder::HND ? 0 : rowBytes;
@@ -60,7 +61,8 @@ StringRef ContiguousAttr::getOrderName() const {
 //===----------------------------------------------------------------------===//
 
 LogicalResult StreamAttr::verify(function_ref<InFlightDiagnostic()> emitError,
-                                 StringRef name, int64_t dim, Attribute codec) {
+                                 StringRef name, int64_t dim, Attribute codec,
+                                 int64_t tokens) {
   bool isWord =
       !name.empty() && llvm::isAlpha(name.front()) &&
       llvm::all_of(name, [](char c) { return llvm::isAlnum(c) || c == '_'; });
@@ -68,11 +70,27 @@ LogicalResult StreamAttr::verify(function_ref<InFlightDiagnostic()> emitError,
     return emitError() << "a stream's name is a letter and then letters, "
                           "digits and `_`, and not `heads` or `layout`; found `"
                        << name << "`";
-  if (dim < 8 || dim > 576 || dim % 8)
-    return emitError() << "a row has a multiple of 8 elements, 8 to 576; "
-                       << "found " << dim;
-  if (!isa<CodecAttrInterface>(codec))
+  if (dim < 1 || dim > kMaxStreamDim)
+    return emitError() << "a row has 1 to " << kMaxStreamDim
+                       << " elements, found " << dim;
+  if (tokens < 0 || tokens > kMaxPageTokens)
+    return emitError() << "a row stands for 1 to " << kMaxPageTokens
+                       << " tokens, or for a sequence; found " << tokens;
+  auto known = dyn_cast<CodecAttrInterface>(codec);
+  if (!known)
     return emitError() << "expected a codec, found " << codec;
+  for (const CodecPlane &plane : known.getPlanes(dim)) {
+    int64_t bits = plane.elements * plane.type.getIntOrFloatBitWidth();
+    if (!plane.elements || bits % 8)
+      return emitError() << "a row of " << plane.role
+                         << " is whole bytes; found " << plane.elements
+                         << " of " << plane.type << " for " << dim
+                         << " elements";
+    if (plane.tokens != 1 && tokens != 1)
+      return emitError() << "rows that each stand for several tokens have a "
+                            "codec of single rows, found "
+                         << codec;
+  }
   return success();
 }
 

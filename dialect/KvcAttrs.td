@@ -23,11 +23,19 @@ def Kvc_PageOrder : I32EnumAttr<"PageOrder", "order of the axes in a page", [
 def Kvc_StreamAttr : Kvc_Attr<"Stream", "stream"> {
   let summary = "a cached tensor: its name, elements per row, and codec";
   let description = [{
-    Part of a cache's type, which writes it as `k = 64 by #kvc.float<bf16>`.
+    Part of a cache's type, which writes it as `k = 64 by #kvc.float<bf16>`. For
+    each kv head there is a row of 1 to 65536 elements per token; or one per 16
+    tokens, `mean = 64 by #kvc.float<bf16> per 16`, which divide a page; or one
+    per sequence, `state = 4096 by #kvc.float<f32> per sequence`, `tokens` then
+    being 0.
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$dim,
-                        "::mlir::Attribute":$codec);
-  let assemblyFormat = "`<` $name `,` $dim `by` $codec `>`";
+                        "::mlir::Attribute":$codec,
+                        DefaultValuedParameter<"int64_t", "1">:$tokens);
+  let assemblyFormat = "`<` $name `,` $dim `by` $codec (`per` $tokens^)? `>`";
+  let builders = [AttrBuilder<(ins "::llvm::StringRef":$name, "int64_t":$dim,
+                                   "::mlir::Attribute":$codec),
+                              "return $_get($_ctxt, name, dim, codec, 1);">];
   let genVerifyDecl = 1;
 }
 

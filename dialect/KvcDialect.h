@@ -23,10 +23,19 @@
 
 namespace kvc {
 
-/// Gives a codec's dequantizer a vector of `type` at `byte` bytes from the
-/// codes of the first channel it dequantizes.
-using LoadFn =
-    llvm::function_ref<mlir::Value(int64_t byte, mlir::VectorType type)>;
+/// Roles of planes.
+inline constexpr llvm::StringLiteral kPlaneCodes = "codes",
+                                     kPlaneScales = "scales",
+                                     kPlaneZeros = "zeros";
+
+/// A plane that a codec keeps of a stream: for each box of `tokens` tokens of a
+/// kv head a row of `elements`, of `type`, packed without gaps.
+struct CodecPlane {
+  llvm::StringLiteral role; ///< "codes", "scales", "zeros"
+  mlir::Type type;
+  int64_t elements;
+  int64_t tokens = 1;
+};
 
 /// What a codec's quantizer makes of a row's largest absolute value.
 struct QuantizeScale {
@@ -53,25 +62,47 @@ inline constexpr llvm::StringLiteral kStreamK = "k", kStreamV = "v";
 struct StreamInfo {
   int64_t dim;
   CodecAttrInterface codec;
+
+  llvm::SmallVector<CodecPlane, 3> planes() const {
+    return codec.getPlanes(dim);
+  }
+  mlir::Type codeType() const { return planes().front().type; }
+  /// Of a row's codes.
+  int64_t codeBytes() const {
+    return dim * codeType().getIntOrFloatBitWidth() / 8;
+  }
 };
 
-/// One plane of a cache, with strides in bytes. `headStride` is 0 where only
-/// the runtime knows it.
+/// Planes and pages begin at multiples of this many bytes.
+inline constexpr int64_t kPlaneAlignment = 64;
+inline constexpr int64_t kMaxPageTokens = 256, kMaxStreamDim = 65536;
+
+/// One plane of a cache, strides and sizes in bytes.
 struct PlaneGeometry {
   llvm::StringRef stream;
-  bool scales; ///< the plane of scales, otherwise of codes
+  llvm::StringRef role; ///< CodecPlane::role
   mlir::Type type;
-  int64_t elements; ///< per (token, head)
-  int64_t tokenStride;
-  int64_t headStride;
+  int64_t elements = 0; ///< of a row
+  int64_t tokens = 1;   ///< that a row stands for; 0: all of its sequence
+  int64_t rowBytes = 0;
+  int64_t rowStride = 0;           ///< between rows of a head
+  int64_t headStride = 0;          ///< 0 where only the runtime knows it
+  int64_t heads = 0, pageRows = 0; ///< rows of a head in a page
+  int64_t pageOffset = 0;          ///< where a page has the plane
 
-  llvm::StringRef role() const { return scales ? "scales" : "codes"; }
   /// "k.codes"; no other plane of the store has it.
   std::string name() const;
+  /// Where the next plane begins in a page.
+  int64_t pageEnd() const;
 };
 
 /// Whether a model may compute in `type`: f32, f16 or bf16.
 bool isDtype(mlir::Type type);
+
+/// Code `index` of a row of codes of 1 to 8 bits, packed from the lowest bits
+/// of each byte on.
+int unpackCode(const uint8_t *codes, int64_t index, unsigned bits,
+               bool isSigned);
 
 /// Rounds a vector of f32 to `type` (f32, f16 or bf16), to nearest even,
 /// keeping the upper bits of a NaN. bf16 by integer arithmetic: most machines

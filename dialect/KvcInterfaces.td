@@ -12,55 +12,54 @@ include "mlir/IR/OpBase.td"
 def CodecAttrInterface : AttrInterface<"CodecAttrInterface"> {
   let cppNamespace = "::kvc";
   let description = [{
-    How one (token, kv head) row of a stream is stored. A codec has *codes*
-    (one per element) and may have one *scale* per row, in a plane of its own.
+    How rows of a stream, one per (token, kv head), are stored: in planes, of
+    which the first holds the *codes*, one per element, and any others hold what
+    a code means: a scale per row, or one per box of tokens and channels.
 
-    `quantizeRow` and `dequantizeRow` are the meaning: scalar, on the host, used
-    by the interpreter. `emit*` builds the same on vectors of any width; the two
-    must agree bit for bit.
+    `quantizeRows` and `dequantizeRow` are the meaning: scalar, on the host, used
+    by the interpreter. `buildDequantize` says the second in tile ops, which is
+    all that passes and backends see of a codec where it is read. `emit*` builds
+    the first on vectors of any width, bit for bit the same.
   }];
   let methods = [
-    InterfaceMethod<"Type of one code: f32, f16, bf16, i8.",
-      "::mlir::Type", "getCodeType", (ins)>,
-    InterfaceMethod<"Type of the row's scale, or null if there is none.",
-      "::mlir::Type", "getScaleType", (ins)>,
-    InterfaceMethod<"Quantizes `row` into `codes` and `scale` (little endian).",
-      "void", "quantizeRow", (ins "::llvm::ArrayRef<float>":$row,
-        "uint8_t *":$codes, "uint8_t *":$scale)>,
-    InterfaceMethod<"Dequantizes one row.",
-      "void", "dequantizeRow", (ins "const uint8_t *":$codes,
-        "const uint8_t *":$scale, "::llvm::MutableArrayRef<float>":$row)>,
+    InterfaceMethod<[{The planes of rows of `dim` elements, codes first. A codec
+        quantizes as many tokens at once as the largest of their boxes has.}],
+      "::llvm::SmallVector<::kvc::CodecPlane, 3>", "getPlanes",
+      (ins "int64_t":$dim)>,
+    InterfaceMethod<[{
+        Quantizes `tokens` rows that stand one after another in `rows`: a row
+        each, or the box that `getPlanes` says. Each of `planes` is where a
+        plane's rows for them go, one after another, little endian.
+      }],
+      "void", "quantizeRows", (ins "::llvm::ArrayRef<float>":$rows,
+        "int64_t":$tokens, "::llvm::ArrayRef<uint8_t *>":$planes)>,
+    InterfaceMethod<"Dequantizes one row from the rows of `planes` that it is in.",
+      "void", "dequantizeRow", (ins "::llvm::ArrayRef<const uint8_t *>":$planes,
+        "::llvm::MutableArrayRef<float>":$row)>,
+    InterfaceMethod<[{
+        Builds the tile ops that make f32 [t, d] of a tile of each plane, as
+        `tile.load` gives them.
+      }],
+      "::mlir::Value", "buildDequantize",
+      (ins "::mlir::OpBuilder &":$b, "::mlir::Location":$loc,
+        "::mlir::ValueRange":$planes)>,
 
     InterfaceMethod<[{
-        Where the dequantizer would like channels to come out. `channels`
-        consecutive channels of a row are dequantized into `channels / lanes`
-        vectors of `lanes` f32 each; element i of their concatenation is channel
-        order[i].
-        Consumers permute the query once instead of every cached element.
+        Whether `emitScale` and `emitQuantize` are there: rows that are quantized
+        one by one, by a factor that their largest absolute value gives.
       }],
-      "::llvm::SmallVector<int64_t>", "getChannelOrder",
-      (ins "int64_t":$channels, "int64_t":$lanes)>,
-    InterfaceMethod<"How many channels the dequantizer likes to take at once.",
-      "int64_t", "getPreferredChannels", (ins "int64_t":$lanes)>,
-    InterfaceMethod<[{
-        Dequantizes `channels` consecutive channels (a multiple of `lanes`),
-        without the scale. `load(byte, type)` loads a vector at that many bytes from the
-        first channel's code.
-      }],
-      "::llvm::SmallVector<::mlir::Value>", "emitDequantize",
-      (ins "::mlir::OpBuilder &":$b, "::mlir::Location":$loc,
-        "::kvc::LoadFn":$load, "int64_t":$channels, "int64_t":$lanes)>,
+      "bool", "canEmitQuantize", (ins)>,
     InterfaceMethod<[{
         From the row's largest absolute value (f32): the scale to store (of the
         scale type) and the f32 factor that each element is multiplied with
-        before rounding. Not called where there is no scale.
+        before rounding. Not called where codes are the only plane.
       }],
       "::kvc::QuantizeScale", "emitScale",
       (ins "::mlir::OpBuilder &":$b, "::mlir::Location":$loc,
         "::mlir::Value":$absmax)>,
     InterfaceMethod<[{
         Quantizes a vector of f32 into a vector of codes, in natural order.
-        `factor` is a scalar f32, null where there is no scale.
+        `factor` is a scalar f32, null where codes are the only plane.
       }],
       "::mlir::Value", "emitQuantize",
       (ins "::mlir::OpBuilder &":$b, "::mlir::Location":$loc,
@@ -72,18 +71,18 @@ def LayoutAttrInterface : AttrInterface<"LayoutAttrInterface"> {
   let cppNamespace = "::kvc";
   let description = [{
     Where the rows of a plane stand. A plane's rows are addressed as
-    base + outer * outerStride + head * headStride + token * tokenStride.
+    base + outer * outerStride + head * headStride + token * rowStride.
   }];
   let methods = [
     InterfaceMethod<"Tokens per page, or 0 if a sequence is one piece.",
       "int64_t", "getPageTokens", (ins)>,
-    InterfaceMethod<"Bytes between tokens of one head, given a row's bytes.",
-      "int64_t", "getTokenStride",
+    InterfaceMethod<"Bytes between rows of one head, given a row's bytes.",
+      "int64_t", "getRowStride",
       (ins "int64_t":$rowBytes, "int64_t":$heads)>,
     InterfaceMethod<[{Bytes between heads of one page; 0 where only the runtime
         knows (a contiguous sequence's capacity).}],
       "int64_t", "getHeadStride",
-      (ins "int64_t":$rowBytes, "int64_t":$heads)>,
+      (ins "int64_t":$rowBytes, "int64_t":$pageRows)>,
     InterfaceMethod<"\"HND\" or \"NHD\".", "::llvm::StringRef", "getOrderName",
       (ins)>,
   ];

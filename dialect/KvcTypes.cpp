@@ -4,6 +4,7 @@
 #include "mlir/IR/DialectImplementation.h"
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace kvc;
@@ -22,6 +23,41 @@ bool kvc::isDtype(Type type) {
   return type.isF32() || type.isF16() || type.isBF16();
 }
 
+std::string PlaneGeometry::name() const { return (stream + "." + role).str(); }
+
+int64_t PlaneGeometry::pageEnd() const {
+  return pageOffset +
+         llvm::alignTo(heads * pageRows * rowBytes, kPlaneAlignment);
+}
+
+/// The one place that says where rows stand.
+static SmallVector<PlaneGeometry, 4> planesOf(int64_t heads,
+                                              ArrayRef<StreamAttr> streams,
+                                              LayoutAttrInterface layout) {
+  SmallVector<PlaneGeometry, 4> planes;
+  int64_t page = layout.getPageTokens(), offset = 0;
+  for (StreamAttr stream : streams) {
+    auto codec = cast<CodecAttrInterface>(stream.getCodec());
+    for (const CodecPlane &kept : codec.getPlanes(stream.getDim())) {
+      PlaneGeometry &plane = planes.emplace_back();
+      plane.stream = stream.getName();
+      plane.role = kept.role;
+      plane.type = kept.type;
+      plane.elements = kept.elements;
+      plane.tokens = stream.getTokens() * kept.tokens;
+      plane.heads = heads;
+      plane.rowBytes = kept.elements * kept.type.getIntOrFloatBitWidth() / 8;
+      if (page)
+        plane.pageRows = plane.tokens ? page / plane.tokens : 1;
+      plane.rowStride = layout.getRowStride(plane.rowBytes, heads);
+      plane.headStride = layout.getHeadStride(plane.rowBytes, plane.pageRows);
+      plane.pageOffset = offset;
+      offset = plane.pageEnd();
+    }
+  }
+  return planes;
+}
+
 Type CacheType::parse(AsmParser &parser) {
   int64_t heads = 0;
   SmallVector<StreamAttr> streams;
@@ -36,11 +72,20 @@ Type CacheType::parse(AsmParser &parser) {
     Attribute codec;
     if (parser.parseKeyword(&name) || parser.parseEqual() ||
         parser.parseInteger(dim) || parser.parseKeyword("by") ||
-        parser.parseAttribute(codec) || parser.parseComma())
+        parser.parseAttribute(codec))
+      return {};
+    int64_t tokens = 1;
+    if (succeeded(parser.parseOptionalKeyword("per"))) {
+      if (succeeded(parser.parseOptionalKeyword("sequence")))
+        tokens = 0;
+      else if (parser.parseInteger(tokens))
+        return {};
+    }
+    if (parser.parseComma())
       return {};
     streams.push_back(
         StreamAttr::getChecked([&] { return parser.emitError(loc); },
-                               parser.getContext(), name, dim, codec));
+                               parser.getContext(), name, dim, codec, tokens));
     if (!streams.back())
       return {};
   }
@@ -54,9 +99,14 @@ Type CacheType::parse(AsmParser &parser) {
 
 void CacheType::print(AsmPrinter &printer) const {
   printer << "<heads = " << getHeads();
-  for (StreamAttr stream : getStreams())
+  for (StreamAttr stream : getStreams()) {
     printer << ", " << stream.getName() << " = " << stream.getDim() << " by "
             << stream.getCodec();
+    if (stream.getTokens() == 0)
+      printer << " per sequence";
+    else if (stream.getTokens() != 1)
+      printer << " per " << stream.getTokens();
+  }
   printer << ", layout = " << getLayout() << ">";
 }
 
@@ -71,8 +121,14 @@ LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError,
     if (!names.insert(stream.getName()).second)
       return emitError() << "a cache has each stream once, found `"
                          << stream.getName() << "` twice";
-  if (!isa<LayoutAttrInterface>(layout))
+  auto known = dyn_cast<LayoutAttrInterface>(layout);
+  if (!known)
     return emitError() << "expected a layout, found " << layout;
+  for (const PlaneGeometry &plane : planesOf(heads, streams, known))
+    if (plane.tokens > 1 && known.getPageTokens() % plane.tokens)
+      return emitError() << "a row of `" << plane.name() << "` stands for "
+                         << plane.tokens << " tokens, which must divide pages "
+                         << "of " << known.getPageTokens();
   return success();
 }
 
@@ -93,30 +149,22 @@ LayoutAttrInterface CacheType::layout() const {
   return cast<LayoutAttrInterface>(getLayout());
 }
 
-std::string PlaneGeometry::name() const {
-  return (stream + "." + role()).str();
-}
-
 SmallVector<PlaneGeometry, 4> CacheType::planes() const {
-  SmallVector<PlaneGeometry, 4> planes;
-  auto add = [&](StringRef stream, bool scales, Type type, int64_t elements) {
-    int64_t rowBytes = elements * type.getIntOrFloatBitWidth() / 8;
-    planes.push_back({stream, scales, type, elements,
-                      layout().getTokenStride(rowBytes, getHeads()),
-                      layout().getHeadStride(rowBytes, getHeads())});
-  };
-  for (StreamAttr stream : getStreams()) {
-    auto codec = cast<CodecAttrInterface>(stream.getCodec());
-    add(stream.getName(), false, codec.getCodeType(), stream.getDim());
-    if (Type scale = codec.getScaleType())
-      add(stream.getName(), true, scale, 1);
-  }
-  return planes;
+  return planesOf(getHeads(), getStreams(), layout());
 }
 
-unsigned CacheType::planeIndex(StringRef stream, bool scales) const {
-  for (auto [index, plane] : llvm::enumerate(planes()))
-    if (plane.stream == stream && plane.scales == scales)
+unsigned CacheType::planeIndex(StringRef stream) const {
+  unsigned index = 0;
+  for (StreamAttr other : getStreams()) {
+    if (other.getName() == stream)
       return index;
-  llvm_unreachable("the cache has no such plane");
+    auto codec = cast<CodecAttrInterface>(other.getCodec());
+    index += codec.getPlanes(other.getDim()).size();
+  }
+  llvm_unreachable("the cache has no such stream");
+}
+
+int64_t CacheType::pageBytes() const {
+  SmallVector<PlaneGeometry, 4> all = planes();
+  return all.empty() ? 0 : all.back().pageEnd();
 }

@@ -16,10 +16,11 @@ def Kvc_CacheType : Kvc_Type<"Cache", "cache"> {
       v = 64 by #kvc.int<8, scale = f32>, layout = #kvc.paged<16, HND>>
     ```
     It keeps streams, each with a name. For every layer of the store, sequence,
-    token and kv head there is a row of each, stored as the stream's codec says.
-    The codes of a stream are one plane, its scales, if the codec has any,
-    another; the layout says where rows stand in a plane. Attention multiplies q
-    with the rows of `k` and sums those of `v`.
+    token and kv head there is a row of each, stored as the stream's codec says
+    (`#kvc.stream`: a row may also stand for several tokens). The codes of a
+    stream are one plane, and each parameter of its codec, as scales, another; the
+    layout says where rows stand in a plane. Attention multiplies q with the rows
+    of `k` and sums those of `v`.
   }];
   let parameters = (ins
     TypeParameter<"int64_t", "kv heads of the store, 1 to 65536">:$heads,
@@ -33,13 +34,15 @@ def Kvc_CacheType : Kvc_Type<"Cache", "cache"> {
     /// Of a stream that there is.
     ::kvc::StreamInfo stream(::llvm::StringRef name) const;
     /// Elements of a row of k, and of v.
-    int64_t getDimK() const { return stream(kStreamK).dim; }
-    int64_t getDimV() const { return stream(kStreamV).dim; }
+    int64_t getDimK() const { return findStream(kStreamK).getDim(); }
+    int64_t getDimV() const { return findStream(kStreamV).getDim(); }
     ::kvc::LayoutAttrInterface layout() const;
-    /// The planes in order: of each stream the codes[, the scales].
+    /// The planes in order, those of a stream one after another, codes first.
     ::llvm::SmallVector<::kvc::PlaneGeometry, 4> planes() const;
-    /// Index into planes() of a stream's codes or scales.
-    unsigned planeIndex(::llvm::StringRef stream, bool scales) const;
+    /// Index into planes() of a stream's codes; its other planes follow.
+    unsigned planeIndex(::llvm::StringRef stream) const;
+    /// Bytes of a page, a multiple of kPlaneAlignment; 0 if there are none.
+    int64_t pageBytes() const;
   }];
 }
 

@@ -27,9 +27,7 @@ int64_t chooseRows(int64_t group, int64_t registers, bool dot) {
   return group == 1 ? 1 : 4;
 }
 
-int64_t rowBytes(StreamInfo stream) {
-  return stream.dim * stream.codec.getCodeType().getIntOrFloatBitWidth() / 8;
-}
+int64_t rowBytes(StreamInfo stream) { return stream.codeBytes(); }
 /// Of the longer of a token's two rows.
 int64_t rowBytes(CacheType cache) {
   return std::max(rowBytes(cache.stream(kStreamK)),
@@ -40,7 +38,7 @@ int64_t rowBytes(CacheType cache) {
 /// than memory does.
 bool inPairs(CacheType cache, Type dtype, TargetAttr target) {
   auto pairs = [&](StringRef stream) {
-    Type code = cache.stream(stream).codec.getCodeType();
+    Type code = cache.stream(stream).codeType();
     return code.isBF16() && target.hasDot(code, dtype);
   };
   return pairs(kStreamK) && pairs(kStreamV);
@@ -67,8 +65,8 @@ int64_t choosePrefetch(CacheType cache, int64_t tokens, bool pairs) {
 ScheduleAttr decodeSchedule(StoreOp store, Type dtype, TargetAttr target) {
   auto cache = cast<CacheType>(store.getCache());
   StreamInfo k = cache.stream(kStreamK), v = cache.stream(kStreamV);
-  bool dotK = target.hasDot(k.codec.getCodeType(), dtype);
-  bool dot = dotK || target.hasDot(v.codec.getCodeType(), dtype);
+  bool dotK = target.hasDot(k.codeType(), dtype);
+  bool dot = dotK || target.hasDot(v.codeType(), dtype);
   int64_t rows = chooseRows(store.getGroup(), target.getRegisters(), dot);
   bool pairs = inPairs(cache, dtype, target);
   int64_t tokens = chooseTokens(cache);
@@ -98,7 +96,7 @@ ScheduleAttr prefillSchedule(StoreOp store, Type dtype, TargetAttr target) {
   int64_t rows = std::max<int64_t>(1, 256 * 128 / dim);
   int64_t queries = std::clamp<int64_t>(rows / store.getGroup(), 1, 256);
   auto product = [&](StringRef stream) {
-    return target.hasMatrix(cache.stream(stream).codec.getCodeType(), dtype);
+    return target.hasMatrix(cache.stream(stream).codeType(), dtype);
   };
   Type bf16 = BFloat16Type::get(store.getContext());
   bool dot =

@@ -13,17 +13,14 @@ using namespace kvc;
 
 namespace {
 
-/// The same dequantize without its scales.
-tile::DequantizeOp unscaled(PatternRewriter &rewriter,
-                            tile::DequantizeOp dequantize) {
-  return tile::DequantizeOp::create(
-      rewriter, dequantize.getLoc(), dequantize.getX().getType(),
-      dequantize.getCodes(), Value(), dequantize.getCodecAttr());
-}
-
-tile::DequantizeOp scaledDequantize(Value x) {
-  auto dequantize = x.getDefiningOp<tile::DequantizeOp>();
-  return dequantize && dequantize.getScales() ? dequantize : nullptr;
+/// What makes `x`, if that is a tile [t, d] times a scale per token.
+tile::ScaleOp scaledByToken(Value x) {
+  auto scale = x.getDefiningOp<tile::ScaleOp>();
+  if (!scale)
+    return nullptr;
+  auto shape = cast<RankedTensorType>(x.getType()).getShape();
+  auto boxes = cast<RankedTensorType>(scale.getBoxes().getType()).getShape();
+  return boxes[0] == shape[0] && boxes[1] == 1 ? scale : nullptr;
 }
 
 /// <q, scale * codes> = scale * <q, codes>.
@@ -31,14 +28,35 @@ struct FoldIntoScores : OpRewritePattern<tile::DotOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(tile::DotOp dot,
                                 PatternRewriter &rewriter) const override {
-    tile::DequantizeOp dequantize = scaledDequantize(dot.getK());
-    if (!dequantize)
+    tile::ScaleOp scale = scaledByToken(dot.getK());
+    if (!scale)
       return failure();
     Type type = dot.getScores().getType();
     Value scores = tile::DotOp::create(rewriter, dot.getLoc(), type, dot.getQ(),
-                                       unscaled(rewriter, dequantize));
+                                       scale.getX());
     rewriter.replaceOpWithNewOp<tile::ScaleTokensOp>(dot, type, scores,
-                                                     dequantize.getScales());
+                                                     scale.getBoxes());
+    return success();
+  }
+};
+
+/// <q, c * x> = <c * q, x> where c has a factor for each channel, the same for
+/// all of the tile.
+struct FoldIntoQuery : OpRewritePattern<tile::DotOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(tile::DotOp dot,
+                                PatternRewriter &rewriter) const override {
+    auto scale = dot.getK().getDefiningOp<tile::ScaleOp>();
+    if (!scale || scaledByToken(dot.getK()) ||
+        cast<RankedTensorType>(scale.getBoxes().getType()).getDimSize(0) != 1)
+      return failure();
+    Value q =
+        tile::ScaleOp::create(rewriter, dot.getLoc(), dot.getQ().getType(),
+                              dot.getQ(), scale.getBoxes());
+    rewriter.modifyOpInPlace(dot, [&] {
+      dot.getQMutable().assign(q);
+      dot.getKMutable().assign(scale.getX());
+    });
     return success();
   }
 };
@@ -48,15 +66,16 @@ struct FoldIntoProbabilities : OpRewritePattern<tile::AccumulateOp> {
   using OpRewritePattern::OpRewritePattern;
   LogicalResult matchAndRewrite(tile::AccumulateOp op,
                                 PatternRewriter &rewriter) const override {
-    tile::DequantizeOp dequantize = scaledDequantize(op.getV());
-    if (!dequantize)
+    tile::ScaleOp scale = scaledByToken(op.getV());
+    if (!scale)
       return failure();
     Value p =
         tile::ScaleTokensOp::create(rewriter, op.getLoc(), op.getP().getType(),
-                                    op.getP(), dequantize.getScales());
-    Value v = unscaled(rewriter, dequantize);
-    rewriter.replaceOpWithNewOp<tile::AccumulateOp>(op, op.getNext().getType(),
-                                                    p, v, op.getState());
+                                    op.getP(), scale.getBoxes());
+    rewriter.modifyOpInPlace(op, [&] {
+      op.getPMutable().assign(p);
+      op.getVMutable().assign(scale.getX());
+    });
     return success();
   }
 };
@@ -64,7 +83,8 @@ struct FoldIntoProbabilities : OpRewritePattern<tile::AccumulateOp> {
 struct FoldScales : kvc::impl::FoldScalesBase<FoldScales> {
   void runOnOperation() override {
     RewritePatternSet patterns(&getContext());
-    patterns.add<FoldIntoScores, FoldIntoProbabilities>(&getContext());
+    patterns.add<FoldIntoScores, FoldIntoQuery, FoldIntoProbabilities>(
+        &getContext());
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       signalPassFailure();
   }

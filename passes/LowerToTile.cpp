@@ -66,14 +66,12 @@ private:
   /// Loads and dequantizes a tile of a stream, scale and all.
   Value loadTile(Value tokens, StringRef stream, int64_t count) {
     StreamInfo info = cache.stream(stream);
-    auto codes = tensor({count, info.dim}, info.codec.getCodeType());
-    Type scale = info.codec.getScaleType();
-    auto load = tile::LoadOp::create(
-        b, loc, codes, scale ? Type(tensor({count}, scale)) : Type(), tokens,
-        stream);
-    return tile::DequantizeOp::create(b, loc, tensor({count, info.dim}, f32()),
-                                      load.getCodes(), load.getScales(),
-                                      info.codec);
+    SmallVector<Type> types;
+    for (const CodecPlane &plane : info.planes())
+      types.push_back(
+          tensor({count / plane.tokens, plane.elements}, plane.type));
+    auto load = tile::LoadOp::create(b, loc, types, tokens, stream);
+    return info.codec.buildDequantize(b, loc, load.getPlanes());
   }
 
   OpBuilder &b;
@@ -156,12 +154,11 @@ void KernelBuilder::append(StringRef name, AppendOp op) {
     StreamInfo info = cache.stream(stream);
     Value x =
         tile::LoadRowOp::create(b, loc, tensor({info.dim}, f32()), row, stream);
-    Type scale = info.codec.getScaleType();
-    auto quantize = tile::QuantizeOp::create(
-        b, loc, tensor({info.dim}, info.codec.getCodeType()),
-        scale ? Type(tensor({}, scale)) : Type(), x, info.codec);
-    tile::StoreRowOp::create(b, loc, row, stream, quantize.getCodes(),
-                             quantize.getScale());
+    SmallVector<Type> types;
+    for (const CodecPlane &plane : info.planes())
+      types.push_back(tensor(plane.elements, plane.type));
+    auto quantize = tile::QuantizeOp::create(b, loc, types, x, info.codec);
+    tile::StoreRowOp::create(b, loc, row, stream, quantize.getPlanes());
   }
   tile::YieldOp::create(b, loc, ValueRange());
 }

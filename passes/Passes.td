@@ -60,7 +60,8 @@ def LowerToTile : Pass<"kvc-lower-to-tile", "::mlir::ModuleOp"> {
       %q = tile.load_query scale 0.18 : tensor<?x64xf32>
       ... tile.for_tokens ... {
         %codes, %scales = tile.load k %t
-        %k = tile.dequantize %codes scaled by %scales
+        %x = tile.convert %codes
+        %k = tile.scale %x by %scales
         %s = tile.dot %q, %k
         ...
       }
@@ -94,30 +95,41 @@ def CombineSplits : Pass<"kvc-combine-splits", "::mlir::ModuleOp"> {
 }
 
 def FoldScales : Pass<"kvc-fold-scales", "::mlir::ModuleOp"> {
-  let summary = "multiply scores and probabilities by a row's scale, not its elements";
+  let summary = "multiply scores, probabilities or q by a scale, not all elements";
   let description = [{
+    A scale per token leaves the sum over channels:
+
     ```mlir
-    %k = tile.dequantize %codes scaled by %scales
+    %k = tile.scale %x by %scales    // [t, 1]
     %s = tile.dot %q, %k
     ==>
-    %k = tile.dequantize %codes
-    %d = tile.dot %q, %k
+    %d = tile.dot %q, %x
     %s = tile.scale_tokens %d by %scales
     ```
 
     and likewise for V, whose scales are multiplied with the probabilities:
 
     ```mlir
-    %v = tile.dequantize %codes scaled by %scales
+    %v = tile.scale %y by %scales    // [t, 1]
     %acc = tile.accumulate %p, %v, %next
     ==>
     %ps = tile.scale_tokens %p by %scales
-    %v = tile.dequantize %codes
-    %acc = tile.accumulate %ps, %v, %next
+    %acc = tile.accumulate %ps, %y, %next
     ```
 
-    Exact in real numbers: a row's scale is constant along the sum that it
-    leaves. A scale that cannot leave its sum stays.
+    A scale per channel of K, the same for all tokens of a tile, goes to the
+    query, once for the tile:
+
+    ```mlir
+    %k = tile.scale %x by %scales    // [1, d], or fewer boxes of channels
+    %s = tile.dot %q, %k
+    ==>
+    %qs = tile.scale %q by %scales
+    %s = tile.dot %qs, %x
+    ```
+
+    Exact in real numbers: each is constant along the sum that it leaves or
+    enters. A scale for which that does not hold stays.
   }];
 }
 

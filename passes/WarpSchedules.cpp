@@ -22,15 +22,14 @@ constexpr int64_t kMaxRowsDim = 256;
 constexpr int64_t kOtherShared = 16384;
 
 int64_t rowBytes(StreamInfo stream) {
-  int64_t bytes =
-      stream.dim * stream.codec.getCodeType().getIntOrFloatBitWidth() / 8;
+  int64_t bytes = stream.codeBytes();
   return llvm::alignTo(bytes, 32) + 16; // and padding against bank conflicts
 }
 
 /// Both products can run on codes as they are, or after a cheap conversion.
 bool hasDots(CacheType cache, Type dtype, TargetAttr target) {
   for (StringRef stream : {kStreamK, kStreamV})
-    if (!target.hasDot(cache.stream(stream).codec.getCodeType(), dtype))
+    if (!target.hasDot(cache.stream(stream).codeType(), dtype))
       return false;
   return true;
 }
@@ -71,7 +70,7 @@ Shape chooseShape(int64_t row, int64_t room, int64_t least, int64_t most) {
 /// bytes, the work that a step takes by itself is much of it all.
 int64_t mostTokens(CacheType cache, bool dot, int64_t rows) {
   auto isBytes = [&](StringRef stream) {
-    return cache.stream(stream).codec.getCodeType().isInteger(8);
+    return cache.stream(stream).codeType().isInteger(8);
   };
   bool bytes = isBytes(kStreamK) && isBytes(kStreamV);
   return dot && bytes && rows == 8 && maxDim(cache) <= 128 ? 64 : 32;

@@ -60,7 +60,7 @@ static kvc_status checkPlanes(const StoreInfo &store, const kvc_plane *planes,
   for (size_t i = 0; i < store.planes.size(); ++i) {
     const artifact::PlaneInfo &plane = store.planes[i];
     // Codes under a byte share one.
-    size_t element = std::max<size_t>(1, plane.tokenBytes / plane.elements);
+    size_t element = std::max<size_t>(1, plane.rowBytes / plane.elements);
     if (!planes[i].base)
       return fail(KVC_INVALID_ARGUMENT, 114,
                   "`planes[%zu]` (%s %s of `%s`): expected a base, found null",

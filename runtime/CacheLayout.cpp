@@ -55,11 +55,12 @@ static StoreLayout describe(const artifact::StoreInfo &info,
       store.headStride.push_back(plane.headStride);
       continue;
     }
-    // HND: each head's tokens are one run. NHD: each token's heads are.
+    // HND: each head's rows are one run. NHD: each row's heads are.
     bool hnd = info.order == "HND";
-    uint64_t run = capacity * plane.tokenStride;
+    uint64_t rows = (capacity + plane.rowTokens - 1) / plane.rowTokens;
+    uint64_t run = rows * plane.rowStride;
     store.planeOffset.push_back(store.pageBytes);
-    store.headStride.push_back(hnd ? int64_t(run) : plane.tokenBytes);
+    store.headStride.push_back(hnd ? int64_t(run) : plane.rowBytes);
     store.pageBytes += align(hnd ? heads * run : run);
   }
   if (info.paged)

@@ -26,10 +26,11 @@ void Program::describePlanes() {
       to.role = plane.role.c_str();
       to.type = plane.type.c_str();
       to.elements = plane.elements;
-      to.token_stride = plane.tokenStride;
+      to.row_tokens = plane.rowTokens;
+      to.row_stride = plane.rowStride;
       to.head_stride = store.paged            ? plane.headStride
                        : store.order == "HND" ? 0
-                                              : plane.tokenBytes;
+                                              : plane.rowBytes;
       to.page_offset = plane.pageOffset;
     }
     std::vector<kvc_constant_info> &constants = constantInfos.emplace_back();

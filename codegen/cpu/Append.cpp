@@ -64,7 +64,7 @@ Value AppendKernel::target(unsigned plane, Value head) {
   Value at =
       kit.at(k.planeBase(plane), kit.mul(outer, k.planePageStride(plane)));
   at = kit.at(at, kit.mul(head, k.planeHeadStride(plane)));
-  return kit.at(at, kit.mul(token, k.cache.planes()[plane].tokenStride));
+  return kit.at(at, kit.mul(token, k.cache.planes()[plane].rowStride));
 }
 
 /// Largest |x| of a row; NaN elements do not count.
@@ -89,15 +89,16 @@ void AppendKernel::emitRow(tile::StoredRow stored, Value row, Value head) {
   auto codec = cast<CodecAttrInterface>(stored.quantize.getCodecAttr());
   StringRef stream = stored.store.getStream();
   int64_t dim = k.cache.stream(stream).dim;
-  int64_t codeBytes = codec.getCodeType().getIntOrFloatBitWidth() / 8;
   Value from = source(stored.load.getStream(), row, head);
   Value factor;
-  if (codec.getScaleType()) {
+  unsigned codes = k.cache.planeIndex(stream);
+  if (stored.quantize.getPlanes().size() > 1) {
     QuantizeScale scale = codec.emitScale(kit.b, kit.loc, absmax(from, dim));
-    kit.store(scale.stored, target(k.cache.planeIndex(stream, true), head));
+    kit.store(scale.stored, target(codes + 1, head));
     factor = scale.factor;
   }
-  Value to = target(k.cache.planeIndex(stream, false), head);
+  Value to = target(codes, head);
+  int64_t codeBytes = k.cache.planes()[codes].type.getIntOrFloatBitWidth() / 8;
   kit.loop(0, dim, 8, [&](Value c) {
     Value x =
         kit.loadAsF32(k.dtype, kit.at(from, kit.mul(c, k.dtypeBytes())), 8);

@@ -20,10 +20,10 @@ AttendKernel::AttendKernel(Kernel &kernel, tile::AttendGraph graph)
     : k(kernel), kit(kernel.kit), graph(graph),
       schedule(kernel.op.getSchedule()), dimK(graph.k.dim()),
       dimV(graph.v.dim()), group(kernel.group()),
-      tileTokens(schedule.getTokens()), planK(graph.k.codec(), dimK, kit.lanes),
-      planV(graph.v.codec(), dimV, kit.lanes),
-      codesK(kernel.cache.planeIndex(graph.k.stream(), false)),
-      codesV(kernel.cache.planeIndex(graph.v.stream(), false)),
+      tileTokens(schedule.getTokens()), planK(graph.k.code(), dimK, kit.lanes),
+      planV(graph.v.code(), dimV, kit.lanes),
+      codesK(kernel.cache.planeIndex(graph.k.stream())),
+      codesV(kernel.cache.planeIndex(graph.v.stream())),
       planes(kernel.cache.planes()) {
   int64_t page = kernel.cache.layout().getPageTokens();
   even = page % tileTokens == 0; // a contiguous sequence has page 0
@@ -40,11 +40,11 @@ void AttendKernel::remarkSlowPaths() {
              << layout.getPageTokens()
              << ": rows are found one by one [R-ROW-TABLE]";
   if (layout.getOrderName() == "NHD" && k.cache.getHeads() > 1)
-    remark() << "order NHD puts the rows of a head " << tokenStride(codesK)
+    remark() << "order NHD puts the rows of a head " << rowStride(codesK)
              << " bytes apart; HND reads them in one stream [R-NHD]";
   llvm::SmallSetVector<Type, 2> codes;
-  codes.insert(planK.codec.getCodeType());
-  codes.insert(planV.codec.getCodeType());
+  codes.insert(planK.code);
+  codes.insert(planV.code);
   for (Type code : codes) {
     TargetAttr target = k.target();
     bool known = llvm::is_contained(target.getDot(), code);
@@ -65,8 +65,7 @@ LogicalResult AttendKernel::checkSchedule() {
   int64_t rows = schedule.getRows();
   if (schedule.getPack()) {
     auto matrix = [&](const ChannelPlan &plan) {
-      return schedule.getDot() &&
-             k.target().hasMatrix(plan.codec.getCodeType(), k.dtype);
+      return schedule.getDot() && k.target().hasMatrix(plan.code, k.dtype);
     };
     if ((matrix(planK) || matrix(planV)) && tileTokens % 32)
       return k.op.emitError("with matrix registers, `tokens` (")
@@ -147,7 +146,7 @@ void AttendKernel::loadWorkTile() {
 }
 
 Value AttendKernel::address(unsigned plane, Value token) {
-  int64_t page = k.cache.layout().getPageTokens(), stride = tokenStride(plane);
+  int64_t page = k.cache.layout().getPageTokens(), stride = rowStride(plane);
   if (!page)
     return kit.at(planeOrigin[plane], kit.mul(token, stride));
   Value id = kit.loadI32(kit.at(table, kit.mul(kit.div(token, page), 4)), 0);
@@ -156,8 +155,7 @@ Value AttendKernel::address(unsigned plane, Value token) {
 }
 
 int64_t AttendKernel::rowBytes(unsigned plane) {
-  return planes[plane].elements * planes[plane].type.getIntOrFloatBitWidth() /
-         8;
+  return planes[plane].rowBytes;
 }
 
 void AttendKernel::prefetchBytes(Value address, int64_t bytes) {
@@ -173,7 +171,7 @@ Value TileRows::row(unsigned plane, Value index) const {
   Kit &kit = kernel->kit;
   if (!table.empty())
     return kit.loadPtr(kit.at(table[plane], kit.mul(index, 8)), 0);
-  return kit.at(base[plane], kit.mul(index, kernel->tokenStride(plane)));
+  return kit.at(base[plane], kit.mul(index, kernel->rowStride(plane)));
 }
 
 TileRows AttendKernel::locate(Value first, bool masked) {
@@ -278,11 +276,6 @@ AttendKernel::BlockMask AttendKernel::blockMask(Value first) {
 
 /// What these loops can do to scores and to probabilities.
 LogicalResult AttendKernel::checkChains() {
-  for (const tile::StreamOperand *operand : {&graph.k, &graph.v})
-    if (tile::DequantizeOp dequantize = operand->dequantize;
-        dequantize.getScales())
-      return dequantize.emitError(
-          "scales must be folded first (kvc-fold-scales)");
   for (ArrayRef<Operation *> chain :
        {ArrayRef(graph.scores), ArrayRef(graph.probabilities)}) {
     bool scaled = false;
@@ -327,8 +320,8 @@ void AttendKernel::emitPipelined() {
   Value never =
       arith::ConstantOp::create(kit.b, kit.loc, kit.b.getBoolAttr(false));
   SmallVector<unsigned> planesV{codesV};
-  if (auto stream = scaledBy(graph.probabilities))
-    planesV.push_back(scalePlane(*stream));
+  if (Value scales = scaledBy(graph.probabilities))
+    planesV.push_back(planeOf(scales));
   SmallVector<Value> init{never, kit.i64(0)};
   for (unsigned plane : planesV)
     init.push_back(planeOrigin[plane]);
@@ -418,11 +411,11 @@ Value AttendKernel::storePartialLse(Value row, Value m, Value l) {
   return kit.extract(inverse, 0);
 }
 
-std::optional<StringRef> kvc::cpu::scaledBy(ArrayRef<Operation *> chain) {
+Value kvc::cpu::scaledBy(ArrayRef<Operation *> chain) {
   for (Operation *op : chain)
     if (auto scale = dyn_cast<tile::ScaleTokensOp>(op))
-      return scale.getScales().getDefiningOp<tile::LoadOp>().getStream();
-  return std::nullopt;
+      return scale.getScales();
+  return {};
 }
 
 ScoreInputs AttendKernel::scoreInputs(Value tokens, Value rows) {
@@ -463,9 +456,9 @@ Value AttendKernel::scaleProbability(Value p, Value scale) {
   return kit.select(hidden, zero, kit.fmul(p, scale));
 }
 
-void AttendKernel::gatherScales(const TileRows &rows, StringRef stream,
+void AttendKernel::gatherScales(const TileRows &rows, Value scales,
                                 int64_t scratch) {
-  unsigned plane = scalePlane(stream);
+  unsigned plane = planeOf(scales);
   Type type = planes[plane].type;
   int64_t tokens = countRows(rows);
   Value from = rows.from ? rows.from : kit.i64(0);
@@ -475,10 +468,10 @@ void AttendKernel::gatherScales(const TileRows &rows, StringRef stream,
   if (schedule.getPrefetch() && even && !rows.masked) {
     Value next = kit.min(kit.add(rows.first, tileTokens), lastTile);
     Value address = this->address(plane, next);
-    address = kit.anywhere(address, kit.mul(from, tokenStride(plane)));
-    prefetchBytes(address, tokens * tokenStride(plane));
+    address = kit.anywhere(address, kit.mul(from, rowStride(plane)));
+    prefetchBytes(address, tokens * rowStride(plane));
   }
-  if (!rows.masked && even && tokenStride(plane) == rowBytes(plane) &&
+  if (!rows.masked && even && rowStride(plane) == rowBytes(plane) &&
       tokens % kit.lanes == 0) {
     for (int64_t i = 0; i < tokens; i += kit.lanes) {
       Value index = kit.add(from, i);

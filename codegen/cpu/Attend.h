@@ -41,9 +41,9 @@ public:
   llvm::SmallVector<mlir::Value, 4> ahead;
 };
 
-/// The stream whose scales one of a chain's ops multiplies with, if any.
-std::optional<llvm::StringRef>
-scaledBy(llvm::ArrayRef<mlir::Operation *> chain);
+/// The scales that one of a chain's ops multiplies with; null if there are
+/// none.
+mlir::Value scaledBy(llvm::ArrayRef<mlir::Operation *> chain);
 
 /// How a tile is multiplied and where scores and accumulators live.
 ///
@@ -103,9 +103,10 @@ public:
   mlir::Value posFirst; ///< position of the work tile's first query token
   mlir::Value posLast;  ///< position of its last
 
-  /// The plane of a stream's scales.
-  unsigned scalePlane(llvm::StringRef stream) {
-    return k.cache.planeIndex(stream, /*scales=*/true);
+  /// The plane that a value was loaded from.
+  unsigned planeOf(mlir::Value loaded) {
+    auto load = loaded.getDefiningOp<tile::LoadOp>();
+    return k.cache.planeIndex(load.getStream()) + *load.planeOf(loaded);
   }
   /// Address in q of row `row` (query token row / group, head row % group).
   mlir::Value queryRow(mlir::Value row);
@@ -119,9 +120,8 @@ public:
   int64_t countRows(const TileRows &rows) {
     return rows.from ? stepTokens : tileTokens;
   }
-  /// Writes the rows' scales as f32 into `scratch` [tile tokens].
-  void gatherScales(const TileRows &rows, llvm::StringRef stream,
-                    int64_t scratch);
+  /// Writes the rows' `scales` as f32 into `scratch` [tile tokens].
+  void gatherScales(const TileRows &rows, mlir::Value scales, int64_t scratch);
   /// p * scale; 0 for a hidden token (p = 0), whatever its scale is.
   mlir::Value scaleProbability(mlir::Value p, mlir::Value scale);
   /// What a score's region is told of scores at `tokens` and query rows `rows`
@@ -131,9 +131,9 @@ public:
   /// x where the token is seen, else -inf.
   mlir::Value mask(mlir::Value x, tile::MaskOp op, const ScoreInputs &at);
   int64_t rowBytes(unsigned plane);
-  int64_t tokenStride(unsigned plane) { return planes[plane].tokenStride; }
+  int64_t rowStride(unsigned plane) { return planes[plane].rowStride; }
   int64_t codeBytes(const ChannelPlan &plan) {
-    return plan.codec.getCodeType().getIntOrFloatBitWidth() / 8;
+    return plan.code.getIntOrFloatBitWidth() / 8;
   }
   void prefetchBytes(mlir::Value address, int64_t bytes);
   /// Rows of a tile that exist.

@@ -16,7 +16,7 @@ DirectMainloop::DirectMainloop(AttendKernel &kernel)
     tokensPerVector /= 2;
   // By what a product reads, be it K's rows or V's.
   auto form = [&](const ChannelPlan &plan) {
-    Type code = plan.codec.getCodeType();
+    Type code = plan.code;
     if (!a.schedule.getDot() || !k.target().hasDot(code, k.dtype))
       return Form::F32;
     return code.isBF16() ? Form::BF16 : Form::I8;
@@ -62,7 +62,7 @@ void DirectMainloop::initState() {
 void DirectMainloop::prefetchAhead(const TileRows &rows, unsigned plane,
                                    Value index, int64_t count, int64_t times,
                                    Value offset, int64_t bytes) {
-  int64_t stride = a.tokenStride(plane), n = rows.ahead.size();
+  int64_t stride = a.rowStride(plane), n = rows.ahead.size();
   for (int64_t distance = 0; distance < n; distance += n / times) {
     Value first = kit.anywhere(rows.ahead[distance],
                                kit.mul(kit.sub(index, rows.from), stride));
@@ -151,8 +151,8 @@ void DirectMainloop::softmaxStep(const TileRows &rows,
     llvm::erase_if(transforms, [](Operation *transform) {
       return isa<tile::MaskOp>(transform);
     });
-  if (auto stream = scaledBy(transforms))
-    a.gatherScales(rows, *stream, scaleK);
+  if (Value scales = scaledBy(transforms))
+    a.gatherScales(rows, scales, scaleK);
   int64_t lanes = tokensPerVector * padded;
   auto larger = [&](Value x, Value y) { return kit.fmaxKeepNaN(x, y); };
   forBlocks([&](Value block) {

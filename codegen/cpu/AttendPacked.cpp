@@ -32,9 +32,9 @@ PackedMainloop::PackedMainloop(AttendKernel &a)
       tileRows(a.schedule.getRows()), wordsK(a.dimK), widthV(a.dimV) {
   int64_t rows = a.schedule.getQueries() * a.group;
   maxBlocks = llvm::divideCeil(rows, blockRows);
-  formK = chooseForm(a.planK.codec);
-  formV = chooseForm(a.planV.codec);
-  Type codeK = a.planK.codec.getCodeType(), codeV = a.planV.codec.getCodeType();
+  formK = chooseForm(a.planK.code);
+  formV = chooseForm(a.planV.code);
+  Type codeK = a.planK.code, codeV = a.planV.code;
   // A product of pairs would round probabilities that carry scales.
   if (formV == Form::Pairs && !codeV.isBF16())
     formV = Form::F32;
@@ -53,8 +53,8 @@ PackedMainloop::PackedMainloop(AttendKernel &a)
   }
 }
 
-PackedMainloop::Form PackedMainloop::chooseForm(CodecAttrInterface codec) {
-  Type code = codec.getCodeType(), bf16 = kit.b.getBF16Type();
+PackedMainloop::Form PackedMainloop::chooseForm(Type code) {
+  Type bf16 = kit.b.getBF16Type();
   if (!a.schedule.getDot())
     return Form::F32;
   if (k.target().hasMatrix(code, k.dtype))
@@ -168,10 +168,10 @@ void PackedMainloop::scoreTile(ArrayRef<Value> keys, Value block, Value token) {
 void PackedMainloop::prepare(const TileRows &rows,
                              ArrayRef<Operation *> transforms) {
   finite = packV(rows);
-  auto stream = scaledBy(transforms);
-  scaled = stream.has_value();
-  if (scaled)
-    a.gatherScales(rows, *stream, scaleV);
+  Value scales = scaledBy(transforms);
+  scaled = bool(scales);
+  if (scales)
+    a.gatherScales(rows, scales, scaleV);
 }
 
 void PackedMainloop::accumulate(const TileRows &rows) {
@@ -311,8 +311,8 @@ void PackedMainloop::outputTile(Value block, Value row, Value channel,
 void PackedMainloop::addNonFiniteScores(const TileRows &rows) {
   auto add = [&](Value row, Value token, const ChannelBlock &block,
                  Value channel) {
-    Value x = a.planK.dequantizeInOrder(kit, block, rows.row(a.codesK, token),
-                                        channel);
+    Value x =
+        a.planK.convertInOrder(kit, block, rows.row(a.codesK, token), channel);
     Value zero = kit.fsub(x, x);
     Value from = kit.at(a.queryRow(row), kit.mul(channel, k.dtypeBytes()));
     Value query = kit.loadAsF32(k.dtype, from, block.channels);
@@ -341,8 +341,8 @@ void PackedMainloop::addNonFinite(const TileRows &rows) {
     Value at = kit.at(score(kit.div(row, blockRows), token),
                       kit.mul(kit.rem(row, blockRows), 4));
     Value weight = kit.load(kit.f32(), at);
-    Value x = a.planV.dequantizeInOrder(kit, block, rows.row(a.codesV, token),
-                                        channel);
+    Value x =
+        a.planV.convertInOrder(kit, block, rows.row(a.codesV, token), channel);
     Value zero = kit.fsub(x, x);
     Value seen = kit.fcmp(Pred::UNE, weight, kit.constant(0, kit.f32()));
     Value wanted = kit.both(kit.fcmp(Pred::UNO, zero, zero),
@@ -390,8 +390,8 @@ Value PackedMainloop::apply(Value x, ArrayRef<Operation *> transforms,
 
 void PackedMainloop::softmaxStep(const TileRows &rows,
                                  ArrayRef<Operation *> transforms) {
-  if (auto stream = scaledBy(transforms))
-    a.gatherScales(rows, *stream, scaleK);
+  if (Value scales = scaledBy(transforms))
+    a.gatherScales(rows, scales, scaleK);
   Type type = kit.vec(blockRows);
   Value tokens = kit.i64(a.tileTokens), none = kit.constant(-INFINITY, type);
   forBlocks([&](Value block) {

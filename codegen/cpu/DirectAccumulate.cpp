@@ -38,9 +38,9 @@ SmallVector<int64_t> DirectMainloop::accOrder(const ChannelBlock &block) const {
 /// Probabilities from the scores: their sum, and what accumulate multiplies.
 void DirectMainloop::prepare(const TileRows &rows,
                              ArrayRef<Operation *> transforms) {
-  auto stream = scaledBy(transforms);
-  if (stream)
-    a.gatherScales(rows, *stream, scaleV);
+  Value scales = scaledBy(transforms);
+  if (scales)
+    a.gatherScales(rows, scales, scaleV);
   Form form = rows.masked ? Form::F32 : formV;
   int64_t lanes = tokensPerVector * padded;
   auto plus = [&](Value x, Value y) { return kit.fadd(x, y); };
@@ -58,7 +58,7 @@ void DirectMainloop::prepare(const TileRows &rows,
             Value v = kit.add(vector, i), at = scoresOf(rows, block, v);
             Value x = kit.exp2(kit.fsub(kit.load(kit.vec(lanes), at), wide));
             sum = sum ? plus(sum, x) : x;
-            if (stream)
+            if (scales)
               x = a.scaleProbability(x, tokenScales(scaleV, v));
             largest = largest ? larger(largest, x) : x;
             all.push_back(x);
@@ -248,7 +248,7 @@ void DirectMainloop::prefetchStrip(const TileRows &rows, const Strip &strip,
 /// Dequantizes a block of a row; the elements are in accumulator order.
 DirectMainloop::Values DirectMainloop::dequantizeV(Value row, Value channel,
                                                    const ChannelBlock &block) {
-  Values dequantized = a.planV.dequantize(kit, block, row, channel);
+  Values dequantized = a.planV.convert(kit, block, row, channel);
   SmallVector<int64_t> from = a.planV.order(block), to = accOrder(block);
   if (from == to)
     return dequantized;
@@ -335,7 +335,7 @@ DirectMainloop::Values DirectMainloop::addPair(const TileRows &rows,
 /// The codes of a block of channels in 16 bits each.
 Value DirectMainloop::loadHalves(Value row, Value channel,
                                  const ChannelBlock &block) {
-  Type code = a.planV.codec.getCodeType();
+  Type code = a.planV.code;
   Value codes = kit.load(VectorType::get(block.channels, code),
                          kit.at(row, kit.mul(channel, a.codeBytes(a.planV))));
   if (formV == Form::BF16)

@@ -202,7 +202,7 @@ DirectMainloop::Values DirectMainloop::dotChannels(const ChannelBlock &shape,
   Values next(sums);
   SmallVector<Values> dequantized;
   for (Value row : keyRows)
-    dequantized.push_back(a.planK.dequantize(kit, shape, row, channel));
+    dequantized.push_back(a.planK.convert(kit, shape, row, channel));
   for (int64_t v = 0; v < shape.channels / shape.lanes; ++v)
     for (int64_t row = 0; row < blockRows; ++row) {
       Value at = kit.at(query, kit.mul(channel, 4));

@@ -9,9 +9,8 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
 
-ChannelPlan::ChannelPlan(CodecAttrInterface codec, int64_t dim, int64_t lanes)
-    : codec(codec) {
-  int64_t preferred = codec.getPreferredChannels(lanes);
+ChannelPlan::ChannelPlan(Type code, int64_t dim, int64_t lanes) : code(code) {
+  int64_t preferred = CodeConversion{code, lanes}.preferredChannels();
   int64_t first = 0;
   auto take = [&](int64_t channels, int64_t width) {
     for (; dim - first >= channels; first += channels)
@@ -24,7 +23,7 @@ ChannelPlan::ChannelPlan(CodecAttrInterface codec, int64_t dim, int64_t lanes)
 }
 
 SmallVector<int64_t> ChannelPlan::order(const ChannelBlock &block) const {
-  return codec.getChannelOrder(block.channels, block.lanes);
+  return CodeConversion{code, block.lanes}.channelOrder(block.channels);
 }
 
 void ChannelPlan::forBlocks(
@@ -37,20 +36,20 @@ void ChannelPlan::forBlocks(
     body(block, kit.i64(block.first));
 }
 
-SmallVector<Value> ChannelPlan::dequantize(Kit &kit, const ChannelBlock &block,
-                                           Value row, Value channel) const {
-  int64_t bytes = codec.getCodeType().getIntOrFloatBitWidth() / 8;
+SmallVector<Value> ChannelPlan::convert(Kit &kit, const ChannelBlock &block,
+                                        Value row, Value channel) const {
+  int64_t bytes = code.getIntOrFloatBitWidth() / 8;
   Value from = kit.at(row, kit.mul(channel, bytes));
   auto load = [&](int64_t byte, VectorType type) {
     return kit.load(type, kit.at(from, byte));
   };
-  return codec.emitDequantize(kit.b, kit.loc, load, block.channels,
-                              block.lanes);
+  return CodeConversion{code, block.lanes}.emit(kit.b, kit.loc, load,
+                                                block.channels);
 }
 
-Value ChannelPlan::dequantizeInOrder(Kit &kit, const ChannelBlock &block,
-                                     Value row, Value channel) const {
-  Value x = kit.concat(dequantize(kit, block, row, channel));
+Value ChannelPlan::convertInOrder(Kit &kit, const ChannelBlock &block,
+                                  Value row, Value channel) const {
+  Value x = kit.concat(convert(kit, block, row, channel));
   SmallVector<int64_t> elements = order(block), back(elements.size());
   for (auto [element, c] : llvm::enumerate(elements))
     back[c] = element;

@@ -2,6 +2,7 @@
 #ifndef KVC_CODEGEN_CPU_KERNEL_H
 #define KVC_CODEGEN_CPU_KERNEL_H
 
+#include "codegen/Convert.h"
 #include "codegen/cpu/Kit.h"
 #include "dialect/tile/TileDialect.h"
 #include "lib/Artifact/Params.h"
@@ -12,18 +13,18 @@ namespace kvc::cpu {
 
 using artifact::Word;
 
-/// Consecutive channels that a codec dequantizes at once.
+/// Consecutive channels that are converted at once.
 struct ChannelBlock {
   int64_t first;    ///< channel
   int64_t channels; ///< how many
-  int64_t lanes;    ///< lanes of each dequantized vector
+  int64_t lanes;    ///< lanes of each vector of f32
 };
 
-/// Cuts `dim` channels into blocks as `codec` likes them. All but the last few
-/// are alike: `main` of them, the rest are a tail.
+/// Cuts `dim` channels into blocks as codes of a type are converted. All but
+/// the last few are alike: `main` of them, the rest are a tail.
 struct ChannelPlan {
-  ChannelPlan(CodecAttrInterface codec, int64_t dim, int64_t lanes);
-  CodecAttrInterface codec;
+  ChannelPlan(mlir::Type code, int64_t dim, int64_t lanes);
+  mlir::Type code;
   llvm::SmallVector<ChannelBlock> blocks;
   int64_t main = 0;
 
@@ -34,14 +35,13 @@ struct ChannelPlan {
   void forBlocks(
       Kit &kit,
       llvm::function_ref<void(const ChannelBlock &, mlir::Value)> body) const;
-  /// Dequantizes the block of the row of codes at `row` that begins at
-  /// `channel`.
-  llvm::SmallVector<mlir::Value> dequantize(Kit &kit, const ChannelBlock &block,
-                                            mlir::Value row,
-                                            mlir::Value channel) const;
+  /// Converts the block of the row of codes at `row` that begins at `channel`.
+  llvm::SmallVector<mlir::Value> convert(Kit &kit, const ChannelBlock &block,
+                                         mlir::Value row,
+                                         mlir::Value channel) const;
   /// The same as one vector, its channels in natural order.
-  mlir::Value dequantizeInOrder(Kit &kit, const ChannelBlock &block,
-                                mlir::Value row, mlir::Value channel) const;
+  mlir::Value convertInOrder(Kit &kit, const ChannelBlock &block,
+                             mlir::Value row, mlir::Value channel) const;
   /// Blocks to unroll inside one round of a loop over the main ones.
   int64_t unroll() const;
 };

@@ -41,7 +41,7 @@ private:
     Pairs, ///< vectors of pairs of bf16
     Tiles, ///< matrix registers of pairs of bf16
   };
-  Form chooseForm(CodecAttrInterface codec);
+  Form chooseForm(mlir::Type code);
 
   void forBlocks(Kit::Body body) { kit.loop(kit.i64(0), blocks, 1, body); }
   void forTokens(int64_t step, Kit::Body body) {

@@ -81,11 +81,11 @@ PackedMainloop::Values PackedMainloop::loadLimbs(const ChannelPlan &plan,
                                                  const ChannelBlock &block,
                                                  Value row, Value channel,
                                                  int64_t limbs) {
-  Type code = plan.codec.getCodeType();
+  Type code = plan.code;
   if (code.isBF16())
     return {kit.load(VectorType::get(block.channels, code),
                      kit.at(row, kit.mul(channel, 2)))};
-  return splitLimbs(plan.dequantizeInOrder(kit, block, row, channel), limbs);
+  return splitLimbs(plan.convertInOrder(kit, block, row, channel), limbs);
 }
 
 /// The rows of K that exist, in f32 or bf16. Where q is a sum of two, a part
@@ -93,7 +93,7 @@ PackedMainloop::Values PackedMainloop::loadLimbs(const ChannelPlan &plan,
 /// NaNs then count as 0, to be added later (addNonFiniteScores). Returns
 /// whether there is none, null if all are multiplied as they are.
 Value PackedMainloop::packK(const TileRows &rows) {
-  bool hide = limbsQ > 1 && isa<FloatType>(a.planK.codec.getCodeType());
+  bool hide = limbsQ > 1 && isa<FloatType>(a.planK.code);
   if (hide)
     clearFlags();
   kit.loop(kit.i64(0), a.existingRows(rows), 1, [&](Value token) {
@@ -101,7 +101,7 @@ Value PackedMainloop::packK(const TileRows &rows) {
     Value to = element(kRows, kit.mul(token, wordsK));
     a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
       if (formK == Form::F32)
-        return kit.store(a.planK.dequantizeInOrder(kit, block, row, channel),
+        return kit.store(a.planK.convertInOrder(kit, block, row, channel),
                          kit.at(to, kit.mul(channel, 4)));
       Values limbs = loadLimbs(a.planK, block, row, channel, limbsK);
       if (hide)
@@ -120,7 +120,7 @@ Value PackedMainloop::packK(const TileRows &rows) {
 Value PackedMainloop::packV(const TileRows &rows) {
   if (formV != Form::F32)
     return packPairsV(rows);
-  bool floats = isa<FloatType>(a.planV.codec.getCodeType());
+  bool floats = isa<FloatType>(a.planV.code);
   Value bad = k.scratchAt(scaleV); // free until the scales are gathered
   if (floats)
     kit.store(kit.constant(0, kit.vec(8)), bad);
@@ -129,7 +129,7 @@ Value PackedMainloop::packV(const TileRows &rows) {
     Value row = rows.row(a.codesV, token);
     Value to = element(v, kit.mul(token, a.dimV));
     a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
-      Value x = a.planV.dequantizeInOrder(kit, block, row, channel);
+      Value x = a.planV.convertInOrder(kit, block, row, channel);
       if (floats) {
         // x - x is 0 for finite x, NaN otherwise.
         Value zero = kit.fsub(x, x);
@@ -166,7 +166,7 @@ Value PackedMainloop::pairUp(Value x, Value y) {
 
 /// packV in pairs of tokens: vPairs [limb][token / 2][channel].
 Value PackedMainloop::packPairsV(const TileRows &rows) {
-  bool floats = isa<FloatType>(a.planV.codec.getCodeType());
+  bool floats = isa<FloatType>(a.planV.code);
   if (floats)
     clearFlags();
   Value end = kit.mul(kit.ceilDiv(a.existingRows(rows), 2), 2);
@@ -189,7 +189,7 @@ void PackedMainloop::packPair(const TileRows &rows, Value token) {
   Value row[2] = {rows.row(a.codesV, token),
                   rows.row(a.codesV, kit.min(next, last))};
   Value to = element(vPairs, kit.mul(kit.div(token, 2), widthV));
-  bool floats = isa<FloatType>(a.planV.codec.getCodeType());
+  bool floats = isa<FloatType>(a.planV.code);
   a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
     Values limbs[2];
     for (int64_t i : {0, 1}) {

@@ -23,6 +23,7 @@ constexpr int64_t kChannels = 8; ///< of a chunk; dims are multiples of it
 struct StreamRow {
   StringRef stream; ///< that it is stored to
   CodecAttrInterface codec;
+  size_t planes;               ///< of the codec
   int64_t chunks;              ///< of the row
   SmallVector<Value> channels; ///< of its chunks lane, lane + 32, ...
 };
@@ -80,6 +81,7 @@ StreamRow AppendKernel::loadRow(tile::StoredRow stored, Value row) {
   int64_t dim = k.cache.stream(stored.load.getStream()).dim;
   StreamRow stream{stored.store.getStream(),
                    cast<CodecAttrInterface>(stored.quantize.getCodecAttr()),
+                   stored.quantize.getPlanes().size(),
                    dim / kChannels,
                    {}};
   Value base = k.paramPtr(isK ? Word::K : Word::V);
@@ -104,7 +106,7 @@ Value AppendKernel::target(unsigned index) {
   Kernel::Plane plane = k.plane(index);
   Value at = kit.ptr(plane.base, kit.mul(outer, plane.pageStride));
   at = kit.ptr(at, kit.mul(kit.extI64(head), plane.headStride));
-  return kit.ptr(at, kit.mul(token, k.cache.planes()[index].tokenStride));
+  return kit.ptr(at, kit.mul(token, k.cache.planes()[index].rowStride));
 }
 
 /// Largest |x| of a row, on all lanes; NaN elements do not count.
@@ -121,18 +123,20 @@ Value AppendKernel::absmax(const StreamRow &row) {
 }
 
 void AppendKernel::storeRow(const StreamRow &row) {
+  auto planes = k.cache.planes();
+  unsigned codesPlane = k.cache.planeIndex(row.stream);
   int64_t chunkBytes =
-      kChannels * row.codec.getCodeType().getIntOrFloatBitWidth() / 8;
+      kChannels * planes[codesPlane].type.getIntOrFloatBitWidth() / 8;
   Value factor;
-  if (Type scaleType = row.codec.getScaleType()) {
+  if (row.planes > 1) {
     QuantizeScale scale = row.codec.emitScale(kit.b, kit.kernel, absmax(row));
     factor = scale.factor;
     kit.when(kit.cmp(arith::CmpIPredicate::eq, lane, kit.i32(0)), [&] {
-      kit.store(scale.stored, target(k.cache.planeIndex(row.stream, true)),
-                scaleType.getIntOrFloatBitWidth() / 8);
+      kit.store(scale.stored, target(codesPlane + 1),
+                planes[codesPlane + 1].rowBytes);
     });
   }
-  Value to = target(k.cache.planeIndex(row.stream, false));
+  Value to = target(codesPlane);
   // Rows are whole chunks, so no chunk is aligned to less.
   unsigned align = std::min<int64_t>(16, chunkBytes);
   for (auto [i, x] : llvm::enumerate(row.channels)) {

@@ -21,14 +21,10 @@ FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
   if (failed(graph))
     return failure();
   AttendBody body;
-  body.k = {graph->k};
-  body.v = {graph->v};
+  body.k = graph->k;
+  body.v = graph->v;
   body.read = graph->read();
   body.scale = graph->query.getScale().convertToDouble();
-  for (Operand *operand : {&body.k, &body.v})
-    if (operand->dequantize.getScales())
-      return operand->dequantize.emitError(
-          "scales must be folded first (kvc-fold-scales)");
   FailureOr<tile::MergeGraph> merge =
       tile::MergeGraph::of(kernel, graph->store);
   if (failed(merge))
@@ -37,15 +33,16 @@ FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
   body.mask = graph->mask();
   ArrayRef<Operation *> scores(graph->scores);
   scores = scores.drop_back(); // the mask
-  auto scaled = [](ArrayRef<Operation *> &chain, const Operand &operand) {
+  auto scaled = [](ArrayRef<Operation *> &chain,
+                   const Operand &operand) -> Value {
     auto scale = chain.empty() ? tile::ScaleTokensOp()
                                : dyn_cast<tile::ScaleTokensOp>(chain.front());
     if (!scale || !operand.hasScales(scale.getScales()))
-      return false;
+      return Value();
     chain = chain.drop_front();
-    return true;
+    return scale.getScales();
   };
-  body.scaledK = scaled(scores, body.k);
+  body.scalesK = scaled(scores, body.k);
   if (!scores.empty())
     body.logits = dyn_cast<tile::LogitsOp>(scores.front());
   if (body.logits)
@@ -55,14 +52,14 @@ FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
         "the GPU targets multiply scores by the scales of K's rows, then make "
         "logits of them, then mask them, each once at most and in this order");
   ArrayRef<Operation *> probabilities(graph->probabilities);
-  body.scaledV = scaled(probabilities, body.v);
+  body.scalesV = scaled(probabilities, body.v);
   if (!probabilities.empty())
     return probabilities.front()->emitError(
         "the GPU targets multiply probabilities by the scales of V's rows, "
         "once at most");
   for (auto [operand, scaled] :
-       {std::pair(&body.k, body.scaledK), std::pair(&body.v, body.scaledV)})
-    if (bool(operand->codec().getScaleType()) != scaled)
+       {std::pair(&body.k, body.scalesK), std::pair(&body.v, body.scalesV)})
+    if (operand->load.getPlanes().size() != (scaled ? 2 : 1))
       return operand->load.emitError(
           "the GPU targets multiply by all scales that they load");
   return body;
@@ -83,8 +80,8 @@ AttendKernel::AttendKernel(Kernel &kernel, AttendBody body)
       strideK(strideOf(this->body.k)), strideV(strideOf(this->body.v)),
       sumStride(dimV * 4 + (warpsSplitQ ? 32 : 16)),
       planes(kernel.cache.planes()),
-      codesK(kernel.cache.planeIndex(this->body.k.stream(), false)),
-      codesV(kernel.cache.planeIndex(this->body.v.stream(), false)),
+      codesK(kernel.cache.planeIndex(this->body.k.stream())),
+      codesV(kernel.cache.planeIndex(this->body.v.stream())),
       pageTokens(kernel.cache.layout().getPageTokens()) {
   if (pageTokens % tokens == 0) // a contiguous sequence has page 0
     pagesPerStep = 1;
@@ -133,16 +130,15 @@ void AttendKernel::remarkSlowPaths() {
              << ": rows are found one by one [R-ROW-TABLE]";
   if (!schedule.getDot())
     remark() << "f32 multiply-adds, no tensor cores: they have no exact "
-             << "product of K as " << body.k.codec().getCodeType()
-             << " and V as " << body.v.codec().getCodeType()
-             << " in a model of " << k.dtype << " [R-NO-MMA]";
+             << "product of K as " << body.k.code() << " and V as "
+             << body.v.code() << " in a model of " << k.dtype << " [R-NO-MMA]";
 }
 
 /// A few warps per SM run at a time: registers are there for the asking. The
 /// usual decode leaves room for three CTAs, or for two with a warp more.
 int64_t AttendKernel::registerLimit() const {
   bool usual = schedule.getDot() && rows <= 8 && dimK <= 128 && dimV <= 128;
-  bool scaled = body.scaledK || body.scaledV;
+  bool scaled = body.scalesK || body.scalesV;
   if (usual && !scaled && !loader->producerWarps())
     return 168;
   // Of an SM; warps get them in eights.
@@ -475,7 +471,7 @@ Values AttendKernel::runSteps() {
 }
 
 int64_t AttendKernel::pagesCarried() const {
-  bool wanted = loader->prefetchDistance() || body.scaledK || body.scaledV;
+  bool wanted = loader->prefetchDistance() || body.scalesK || body.scalesV;
   return wanted ? pagesPerStep : 0;
 }
 
@@ -484,10 +480,10 @@ Values AttendKernel::pagesAhead(Value first) {
 }
 
 void AttendKernel::loadScales(const PrefetchStep &step, Values &to) {
-  if (body.scaledK)
-    to.append(loadScale(body.k, step.first, step.pages));
-  if (body.scaledV)
-    to.append(loadScale(body.v, step.first, step.pages));
+  if (body.scalesK)
+    to.append(loadScale(body.scalesK, step.first, step.pages));
+  if (body.scalesV)
+    to.append(loadScale(body.scalesV, step.first, step.pages));
 }
 
 /// The tiles of which this warp's step, and the one that it may copy meanwhile,
@@ -517,7 +513,7 @@ std::pair<Value, Value> AttendKernel::interiorTiles() {
 Values AttendKernel::emitSteps(ValueRange init) {
   int64_t ahead = stages - 1;
   Values scales; // of the steps ahead, K before V
-  for (int64_t i = 0; i < ahead && (body.scaledK || body.scaledV); ++i) {
+  for (int64_t i = 0; i < ahead && (body.scalesK || body.scalesV); ++i) {
     PrefetchStep step{kit.i32(i), firstOf(kit.i32(i)), {}};
     step.pages = pagesOf(step.first);
     loadScales(step, scales);
@@ -576,11 +572,11 @@ Values AttendKernel::emitTile(Value tile, ValueRange carried, bool interior) {
   next.append(pagesAhead(firstOf(kit.add(later.tile, 1))));
   Step step;
   size_t ofStream = scaleWords();
-  if (body.scaledK)
+  if (body.scalesK)
     llvm::append_range(step.scaleK, take(ofStream));
-  if (body.scaledV)
+  if (body.scalesV)
     llvm::append_range(step.scaleV, take(ofStream));
-  size_t streams = size_t(body.scaledK) + size_t(body.scaledV);
+  size_t streams = size_t(bool(body.scalesK)) + size_t(bool(body.scalesV));
   llvm::append_range(next, take((stages - 2) * streams * ofStream));
   loadScales(later, next);
   step.tokens = tokens;

@@ -18,6 +18,7 @@
 #ifndef KVC_CODEGEN_NVPTX_ATTEND_H
 #define KVC_CODEGEN_NVPTX_ATTEND_H
 
+#include "codegen/Convert.h"
 #include "codegen/ScoreRegion.h"
 #include "codegen/nvptx/Kernel.h"
 #include "dialect/tile/Graph.h"
@@ -29,13 +30,7 @@ namespace kvc::nvptx {
 class AttendKernel;
 using Values = Kit::Values;
 
-/// An operand of a product, as it lies in memory.
-struct Operand : tile::StreamOperand {
-  unsigned rowBytes() const { return dim() * codeBytes(); }
-  unsigned codeBytes() const {
-    return codec().getCodeType().getIntOrFloatBitWidth() / 8;
-  }
-};
+using Operand = tile::StreamOperand;
 
 /// What an attend kernel computes: of all that a graph may say, scores times
 /// their token's scale, then a region of logits, and probabilities times a
@@ -50,7 +45,7 @@ struct AttendBody {
   tile::LogitsOp logits; ///< what is done to scaled scores, if anything
   tile::MaskOp mask;     ///< what hides tokens beside the read
   tile::MergeGraph merge;
-  bool scaledK = false, scaledV = false; ///< a scale per token
+  mlir::Value scalesK, scalesV; ///< of tokens, as loaded; null: none
 };
 
 /// The work tile at hand. All i32.
@@ -312,7 +307,7 @@ private:
   /// Page ids of a later step, if those that multiply want them.
   Values pagesAhead(mlir::Value first);
   int64_t pagesCarried() const; ///< how many those are
-  Values loadScale(const Operand &operand, mlir::Value first,
+  Values loadScale(mlir::Value scales, mlir::Value first,
                    mlir::ValueRange pages);
   void loadScales(const PrefetchStep &step, Values &to);
   /// Words of a step's scales of one stream in a lane.

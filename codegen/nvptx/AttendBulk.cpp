@@ -206,7 +206,7 @@ void BulkCopyLoader::copyRun(Value token, Value page, Value stage, Value index,
                              Value full) {
   struct Rows {
     Value from, to;
-    int64_t stride, tokenStride, bytes;
+    int64_t stride, rowStride, bytes;
   };
   Value there = a.clampToken(token);
   auto rowsOf = [&](Operand &operand, unsigned plane, int64_t offset,
@@ -215,7 +215,7 @@ void BulkCopyLoader::copyRun(Value token, Value page, Value stage, Value index,
     rows.from = a.rowAddress(plane, page, there);
     rows.to = kit.add(kit.add(stage, offset), kit.mul(index, run * stride));
     rows.stride = stride;
-    rows.tokenStride = a.planes[plane].tokenStride;
+    rows.rowStride = a.planes[plane].rowStride;
     rows.bytes = operand.rowBytes();
     return rows;
   };
@@ -229,7 +229,7 @@ void BulkCopyLoader::copyRun(Value token, Value page, Value stage, Value index,
         for (const Rows &rows : streams)
           for (int64_t row = 0; row < run; ++row)
             kit.op(copy, {kit.add(rows.to, row * rows.stride),
-                          kit.ptr(rows.from, row * rows.tokenStride),
+                          kit.ptr(rows.from, row * rows.rowStride),
                           kit.i32(rows.bytes), full});
       },
       [&] {
@@ -238,7 +238,7 @@ void BulkCopyLoader::copyRun(Value token, Value page, Value stage, Value index,
           Value near = kit.extI64(kit.min(row, most));
           for (const Rows &rows : streams)
             kit.op(copy, {kit.add(rows.to, kit.mul(row, rows.stride)),
-                          kit.ptr(rows.from, kit.mul(near, rows.tokenStride)),
+                          kit.ptr(rows.from, kit.mul(near, rows.rowStride)),
                           kit.i32(rows.bytes), full});
           return Values();
         });

@@ -76,14 +76,14 @@ Value AttendKernel::rowAddress(unsigned plane, Value page, Value token) {
     base = kit.ptr(base, kit.mul(kit.extI64(page), pageStride[plane]));
     within = kit.rem(token, pageTokens);
   }
-  return kit.ptr(base, kit.mul(kit.extI64(within), planes[plane].tokenStride));
+  return kit.ptr(base, kit.mul(kit.extI64(within), planes[plane].rowStride));
 }
 
 /// The f32 scales of tokens first + 32 i + lane % tokens.
-Values AttendKernel::loadScale(const Operand &operand, Value first,
-                               ValueRange pages) {
-  Type type = operand.codec().getScaleType();
-  unsigned plane = k.cache.planeIndex(operand.stream(), /*scales=*/true);
+Values AttendKernel::loadScale(Value loaded, Value first, ValueRange pages) {
+  auto load = loaded.getDefiningOp<tile::LoadOp>();
+  unsigned plane = k.cache.planeIndex(load.getStream()) + *load.planeOf(loaded);
+  Type type = planes[plane].type;
   Values scales;
   for (int64_t i = 0; i < scaleWords(); ++i) {
     Value own = kit.add(kit.rem(lane, tokens), i * kWarpLanes);
@@ -167,7 +167,7 @@ private:
   struct Rows {
     unsigned plane;
     AttendKernel::CopyShape shape;
-    int64_t stride, tokenStride;
+    int64_t stride, rowStride;
   };
   Rows rowsOf(StringRef stream);
   const LaneCopy &laneOf(StringRef stream) const {
@@ -190,7 +190,7 @@ Values CpAsyncLoader::beginKernel() {
     copy.row = kit.div(lane, shape.lanesPerRow);
     copy.unit = kit.mul(kit.rem(lane, shape.lanesPerRow), shape.unit);
     copy.global = kit.extI64(
-        kit.add(kit.mul(copy.row, a.planes[plane].tokenStride), copy.unit));
+        kit.add(kit.mul(copy.row, a.planes[plane].rowStride), copy.unit));
     copy.shared = kit.add(kit.mul(copy.row, stride), copy.unit);
     if (shape.rowsAtOnce * shape.lanesPerRow < a.smemPipelineLanes())
       copy.active = kit.less(copy.row, kit.i32(shape.rowsAtOnce));
@@ -256,7 +256,7 @@ CpAsyncLoader::Rows CpAsyncLoader::rowsOf(StringRef stream) {
   bool isK = stream == kStreamK;
   unsigned plane = isK ? a.codesK : a.codesV;
   return {plane, a.shapeOf((isK ? a.body.k : a.body.v).rowBytes()),
-          isK ? a.strideK : a.strideV, a.planes[plane].tokenStride};
+          isK ? a.strideK : a.strideV, a.planes[plane].rowStride};
 }
 
 /// Page after page, each row where the one before it ends.
@@ -278,7 +278,7 @@ void CpAsyncLoader::copyUnmasked(StringRef stream, const PrefetchStep &step,
         int64_t unit = i * rows.shape.lanesPerRow * rows.shape.unit;
         kit.op(op, {own, from[row / page]},
                {to.offset + row * rows.stride + unit,
-                row % page * rows.tokenStride + unit});
+                row % page * rows.rowStride + unit});
       }
   };
   copy.active ? kit.when(copy.active, all) : all();

@@ -99,8 +99,8 @@ Value FmaMainloop::dequantize(Operand &operand, Shared from, int64_t channels) {
   auto load = [&](int64_t byte, VectorType type) {
     return kit.loadShared(type, from + byte);
   };
-  return operand.codec()
-      .emitDequantize(kit.b, kit.kernel, load, channels, channels)
+  return CodeConversion{operand.code(), channels}
+      .emit(kit.b, kit.kernel, load, channels)
       .front();
 }
 
@@ -140,9 +140,9 @@ Values FmaMainloop::softmax(const Step &step, Values s,
                             MutableArrayRef<Value> l) {
   Value token = kit.add(step.first, kit.rem(a.lane, a.tokens));
   Value scaleK, scaleV;
-  if (a.body.scaledK)
+  if (a.body.scalesK)
     scaleK = step.scaleK.front();
-  if (a.body.scaledV)
+  if (a.body.scalesV)
     scaleV = step.scaleV.front();
   Values p, factors;
   for (int64_t r = 0; r < a.rows; ++r) {

@@ -34,14 +34,13 @@ static Form formOf(Type code) {
 }
 
 MmaMainloop::MmaMainloop(AttendKernel &a, Rows side, int64_t rows)
-    : a(a), kit(a.kit), side(side),
-      formK(formOf(a.body.k.codec().getCodeType())),
-      formV(formOf(a.body.v.codec().getCodeType())),
+    : a(a), kit(a.kit), side(side), formK(formOf(a.body.k.code())),
+      formV(formOf(a.body.v.code())),
       bytesK(formK == Form::I8 && side == Rows::InN && a.dimK <= kBytesDim),
       kSteps(llvm::divideCeil(a.dimK, bytesK ? 32 : 16)),
       rowSlots(side == Rows::InM ? rows / 8 : rows / 4),
       channelSlots(llvm::divideCeil(a.dimV, 16) * (side == Rows::InM ? 4 : 2)),
-      splitPHiLo(a.body.scaledV && a.k.dtype.isF16()) {
+      splitPHiLo(a.body.scalesV && a.k.dtype.isF16()) {
   deferScale = !a.body.logits && a.body.scale > 0 &&
                (scalesQuery() || a.body.scale <= 1);
 }
@@ -56,7 +55,7 @@ std::string MmaMainloop::refuse() {
       a.k.op->getParentOfType<ModuleOp>()->getAttrOfType<TargetAttr>(
           "kvc.target");
   for (Operand *operand : {&a.body.k, &a.body.v})
-    if (!target.hasDot(operand->codec().getCodeType(), a.k.dtype))
+    if (!target.hasDot(operand->code(), a.k.dtype))
       return "there are no exact products on tensor cores of this codec in a "
              "model of this type: set `dot` to false";
   return "";
@@ -111,7 +110,7 @@ MmaMainloop::State MmaMainloop::unpack(ValueRange values) const {
   };
   state.base = take(rowSlots);
   state.l = take(rowSlots);
-  if (a.body.scaledV)
+  if (a.body.scalesV)
     state.unit = take(rowSlots);
   state.o = take(values.size());
   return state;
@@ -128,7 +127,7 @@ Values MmaMainloop::initialState() {
   State state;
   state.base.assign(rowSlots, kit.f32(kNoBase));
   state.l.assign(rowSlots, kit.f32(0));
-  if (a.body.scaledV)
+  if (a.body.scalesV)
     state.unit.assign(rowSlots, kit.i32(kLeastUnit));
   state.o.assign(rowSlots * channelSlots, kit.f32(0));
   return pack(state);
@@ -145,7 +144,7 @@ Values MmaMainloop::step(const Step &step, ValueRange values) {
   if (step.isFullBlock)
     s = kit.choose(
         step.isFullBlock, [&] { return s; }, [&] { return masked(step, s); });
-  rescale(s, a.body.scaledV ? unitsOf(step) : Values(), state);
+  rescale(s, a.body.scalesV ? unitsOf(step) : Values(), state);
   Values p = probabilities(s, state);
   if (formV == Form::I8)
     p = scaleV(step, p, state);
@@ -187,7 +186,7 @@ Value MmaMainloop::sees(const Step &step, int64_t row, int64_t token) {
 Values MmaMainloop::transformed(const Step &step, Values s) {
   for (int64_t token = 0; token < tokenSlots; ++token) {
     Value scale;
-    if (a.body.scaledK)
+    if (a.body.scalesK)
       scale = laneScale(step.scaleK, token);
     for (int64_t row = 0; row < rowSlots; ++row) {
       Value &x = s[atToken(row, token)];
@@ -412,7 +411,7 @@ void MmaMainloop::epilogue(ValueRange values, Shared stats, Shared sums) {
       kit.storeShared(l, {at, stats.offset + 4});
     });
     Value unit;
-    if (a.body.scaledV)
+    if (a.body.scalesV)
       unit = kit.bitcast(state.unit[slot], kit.f32());
     Value to = kit.add(sums.base, kit.mul(row, a.sumStride));
     for (int64_t i = 0; i < channelSlots; i += neighbours().size()) {

@@ -243,7 +243,7 @@ Value MmaMainloop::weightOf(Value token, int64_t row, const Values &p) {
 
 void MmaMainloop::addNonFinite(const Step &step, const Values &p,
                                State &state) {
-  Type code = a.body.v.codec().getCodeType();
+  Type code = a.body.v.code();
   auto element = [&](Value from, int64_t offset) -> Value {
     Value bits =
         kit.loadShared(kit.b.getI16Type(), {from, step.v.offset + offset});

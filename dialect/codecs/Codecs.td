@@ -25,10 +25,15 @@ def Kvc_FloatCodecAttr : Kvc_Codec<"FloatCodec", "float"> {
 }
 
 def Kvc_IntCodecAttr : Kvc_Codec<"IntCodec", "int"> {
-  let summary = "symmetric integers with one scale per token and head";
+  let summary = "uniform integers, with a scale and perhaps a zero for each box";
   let description = [{
-    `#kvc.int<8, scale = f32>`. All arithmetic in f32, rounding to nearest even;
-    qmax = 127. NaN elements count as 0, infinite ones as the largest finite f32.
+    `#kvc.int<8, scale = f32>` is symmetric, with one scale per row;
+    `#kvc.int<2, scale = f16 zero = f16 tokens = 32 channels = 1>` has a scale and
+    a zero for each channel of 32 tokens. A box is `tokens` tokens (1 unless
+    given) by `channels` channels, which divide a row and are all of it unless
+    given. All arithmetic in f32, rounding to nearest even; NaN elements count as
+    0, infinite ones as the largest finite f32. Over the x of a box, with qmax =
+    2^(bits - 1) - 1:
 
     ```
     scale  = absmax / qmax, rounded to the scale type, at most its largest
@@ -37,10 +42,30 @@ def Kvc_IntCodecAttr : Kvc_Codec<"IntCodec", "int"> {
     code   = clamp(rne(x * factor), -qmax, qmax)
     x'     = code * scale
     ```
+
+    With a zero, codes have no sign and qmax = 2^bits - 1:
+
+    ```
+    zero   = min, rounded to its type, within its finite values
+    scale  = (max - zero) / qmax, at least 0, then as above
+    code   = clamp(rne((x - zero) * factor), 0, qmax)
+    x'     = code * scale + zero
+    ```
+
+    Codes of less than a byte are packed from the lowest bits of each byte on.
   }];
-  let parameters = (ins AttrParameter<"unsigned", "of a code: 8">:$bits,
-    AttrParameter<"::mlir::Type", "of a row's scale: f32 or f16">:$scale);
-  let assemblyFormat = "`<` $bits `,` `scale` `=` $scale `>`";
+  let parameters = (ins AttrParameter<"unsigned", "of a code: 1 to 8">:$bits,
+    AttrParameter<"::mlir::Type", "of a scale: f32 or f16">:$scale,
+    OptionalParameter<"::mlir::Type", "of a zero: f32 or f16">:$zero,
+    DefaultValuedParameter<"int64_t", "1", "of a box">:$tokens,
+    DefaultValuedParameter<"int64_t", "0", "of a box; 0: all">:$channels);
+  let assemblyFormat = [{
+    `<` $bits `,` `scale` `=` $scale (`zero` `=` $zero^)?
+    (`tokens` `=` $tokens^)? (`channels` `=` $channels^)? `>`
+  }];
+  let builders = [
+    AttrBuilder<(ins "unsigned":$bits, "::mlir::Type":$scale),
+                "return $_get($_ctxt, bits, scale, ::mlir::Type(), 1, 0);">];
   let genVerifyDecl = 1;
 }
 

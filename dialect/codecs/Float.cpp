@@ -1,6 +1,7 @@
 //===- Float.cpp - #kvc.float: f32, f16, bf16 -----------------------------===//
 #include "dialect/KvcDialect.h"
 #include "dialect/codecs/HostFloat.h"
+#include "dialect/tile/TileDialect.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -17,8 +18,9 @@ FloatCodecAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   return success();
 }
 
-Type FloatCodecAttr::getCodeType() const { return getType(); }
-Type FloatCodecAttr::getScaleType() const { return {}; }
+SmallVector<CodecPlane, 3> FloatCodecAttr::getPlanes(int64_t dim) const {
+  return {{kPlaneCodes, getType(), dim}};
+}
 
 /// Stores `convert` of each element, in little endian.
 template <typename Code, typename Convert>
@@ -36,68 +38,30 @@ static void dequantize(const uint8_t *codes, MutableArrayRef<float> row,
         codes + i * sizeof(Code)));
 }
 
-void FloatCodecAttr::quantizeRow(ArrayRef<float> row, uint8_t *codes,
-                                 uint8_t *) const {
+void FloatCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t,
+                                  ArrayRef<uint8_t *> planes) const {
   if (getType().isBF16())
-    return quantize<uint16_t>(row, codes, toBF16);
+    return quantize<uint16_t>(rows, planes[0], toBF16);
   if (getType().isF16())
-    return quantize<uint16_t>(row, codes, toF16);
-  quantize<uint32_t>(row, codes, std::bit_cast<uint32_t, float>);
+    return quantize<uint16_t>(rows, planes[0], toF16);
+  quantize<uint32_t>(rows, planes[0], std::bit_cast<uint32_t, float>);
 }
 
-void FloatCodecAttr::dequantizeRow(const uint8_t *codes, const uint8_t *,
+void FloatCodecAttr::dequantizeRow(ArrayRef<const uint8_t *> planes,
                                    MutableArrayRef<float> row) const {
   if (getType().isBF16())
-    return dequantize<uint16_t>(codes, row, fromBF16);
+    return dequantize<uint16_t>(planes[0], row, fromBF16);
   if (getType().isF16())
-    return dequantize<uint16_t>(codes, row, fromF16);
-  dequantize<uint32_t>(codes, row, std::bit_cast<float, uint32_t>);
+    return dequantize<uint16_t>(planes[0], row, fromF16);
+  dequantize<uint32_t>(planes[0], row, std::bit_cast<float, uint32_t>);
 }
 
-int64_t FloatCodecAttr::getPreferredChannels(int64_t lanes) const {
-  return 2 * lanes;
+Value FloatCodecAttr::buildDequantize(OpBuilder &b, Location loc,
+                                      ValueRange planes) const {
+  return tile::ConvertOp::create(b, loc, planes[0]);
 }
 
-SmallVector<int64_t> FloatCodecAttr::getChannelOrder(int64_t channels,
-                                                     int64_t lanes) const {
-  SmallVector<int64_t> order(channels);
-  for (int64_t i = 0; i < channels; ++i)
-    order[i] = i;
-  if (getType().isBF16() && channels == 2 * lanes)
-    for (int64_t i = 0; i < lanes; ++i)
-      order[i] = 2 * i, order[lanes + i] = 2 * i + 1;
-  return order;
-}
-
-SmallVector<Value> FloatCodecAttr::emitDequantize(OpBuilder &b, Location loc,
-                                                  LoadFn load, int64_t channels,
-                                                  int64_t lanes) const {
-  auto f32s = VectorType::get(lanes, b.getF32Type());
-  if (getType().isBF16() && channels == 2 * lanes) {
-    // Two bf16 in a 32-bit word: the upper is an f32 once the lower is masked
-    // off, the lower is one after a shift. Cheaper than widening in order.
-    auto words = VectorType::get(lanes, b.getI32Type());
-    auto constant = [&](uint32_t bits) {
-      return arith::ConstantOp::create(
-          b, loc,
-          DenseElementsAttr::get(words, b.getI32IntegerAttr(int32_t(bits))));
-    };
-    Value word = load(0, words);
-    Value even = arith::ShLIOp::create(b, loc, word, constant(16));
-    Value odd = arith::AndIOp::create(b, loc, word, constant(0xffff0000));
-    return {vector::BitCastOp::create(b, loc, f32s, even),
-            vector::BitCastOp::create(b, loc, f32s, odd)};
-  }
-  int64_t size = getType().getIntOrFloatBitWidth() / 8;
-  SmallVector<Value> out;
-  for (int64_t first = 0; first < channels; first += lanes) {
-    Value codes = load(first * size, VectorType::get(lanes, getType()));
-    out.push_back(getType().isF32()
-                      ? codes
-                      : arith::ExtFOp::create(b, loc, f32s, codes).getResult());
-  }
-  return out;
-}
+bool FloatCodecAttr::canEmitQuantize() const { return true; }
 
 QuantizeScale FloatCodecAttr::emitScale(OpBuilder &, Location, Value) const {
   llvm_unreachable("a float codec has no scale");

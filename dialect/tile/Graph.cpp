@@ -7,11 +7,6 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::tile;
 
-int64_t StreamOperand::dim() const {
-  return cast<RankedTensorType>(DequantizeOp(dequantize).getX().getType())
-      .getDimSize(1);
-}
-
 namespace {
 
 /// Reads a kernel, and remembers what it has read.
@@ -101,20 +96,26 @@ SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
 
 StreamOperand GraphReader::operand(Operation *user, Value x, Value tokens) {
   StreamOperand operand;
-  operand.dequantize = madeBy<DequantizeOp>(user, x);
-  if (!operand.dequantize)
+  if (auto scale = x.getDefiningOp<ScaleOp>()) {
+    scale.emitError("scales must be folded first (kvc-fold-scales)");
+    failed = true;
     return operand;
-  operand.load =
-      madeBy<LoadOp>(operand.dequantize, operand.dequantize.getCodes());
+  }
+  operand.convert = madeBy<ConvertOp>(user, x);
+  if (!operand.convert)
+    return operand;
+  operand.load = madeBy<LoadOp>(operand.convert, operand.convert.getCodes());
   if (!operand.load)
     return operand;
-  expect(operand.dequantize.getCodes() == operand.load.getCodes(),
-         operand.dequantize, "expected the codes that `tile.load` gives");
-  expect(!operand.dequantize.getScales() ||
-             operand.hasScales(operand.dequantize.getScales()),
-         operand.dequantize, "expected the scales that stand beside the codes");
+  expect(operand.convert.getCodes() == operand.load.getCodes(), operand.convert,
+         "expected the codes that `tile.load` gives");
   expect(operand.load.getTokens() == tokens, operand.load,
          "expected the tokens of the loop's round");
+  expect(operand.code().getIntOrFloatBitWidth() >= 8 &&
+             !operand.convert.getIsUnsigned(),
+         operand.convert,
+         "expected codes of floats or of integers of 8 bits with a sign: no "
+         "backend multiplies others yet");
   int64_t count =
       cast<RankedTensorType>(operand.load.getCodes().getType()).getDimSize(0);
   if (count != kernel.getSchedule().getTokens()) {
@@ -246,11 +247,14 @@ FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
     reader.note(store);
     StoredRow row;
     row.store = store;
-    row.quantize = reader.madeBy<QuantizeOp>(store, store.getCodes());
+    row.quantize = reader.madeBy<QuantizeOp>(store, store.getPlanes().front());
     if (!row.quantize)
       return failure();
-    reader.expect(store.getScale() == row.quantize.getScale(), store,
-                  "expected the scale that was quantized with the codes");
+    reader.expect(llvm::equal(store.getPlanes(), row.quantize.getPlanes()),
+                  store, "expected all that was quantized, and in its order");
+    reader.expect(
+        cast<CodecAttrInterface>(row.quantize.getCodec()).canEmitQuantize(),
+        row.quantize, "no backend quantizes with this codec yet");
     row.load = reader.madeBy<LoadRowOp>(row.quantize, row.quantize.getX());
     if (!row.load)
       return failure();
@@ -269,10 +273,17 @@ LogicalResult tile::checkAttentionStreams(KernelOp kernel) {
   auto store = SymbolTable::lookupNearestSymbolFrom<StoreOp>(
       kernel, kernel.getStoreAttr());
   auto cache = cast<CacheType>(store.getCache());
-  for (StringRef stream : {kStreamK, kStreamV})
-    if (!cache.findStream(stream))
+  for (StringRef name : {kStreamK, kStreamV}) {
+    StreamAttr stream = cache.findStream(name);
+    if (!stream)
       return kernel.emitError("no backend lowers a kernel of a cache without a "
                               "stream `")
-             << stream << "` yet";
+             << name << "` yet";
+    if (stream.getDim() % 8 || stream.getDim() > 576 || stream.getTokens() != 1)
+      return kernel.emitError("no backend lowers a kernel of a cache whose "
+                              "stream `")
+             << name << "` has other rows than one for each token, of a "
+             << "multiple of 8 elements, at most 576";
+  }
   return success();
 }

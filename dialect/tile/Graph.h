@@ -13,20 +13,27 @@
 
 namespace kvc::tile {
 
-/// An operand of a product: rows of a stream, dequantized.
+/// An operand of a product: codes of a stream, as f32.
 struct StreamOperand {
   LoadOp load;
-  DequantizeOp dequantize;
+  ConvertOp convert;
 
   llvm::StringRef stream() const { return LoadOp(load).getStream(); }
-  CodecAttrInterface codec() const {
-    return mlir::cast<CodecAttrInterface>(DequantizeOp(dequantize).getCodec());
-  }
+  /// Type of a code.
+  mlir::Type code() const { return codes().getElementType(); }
+  int64_t codeBytes() const { return code().getIntOrFloatBitWidth() / 8; }
   /// Channels of a row.
-  int64_t dim() const;
-  /// Whether `scales` are those that stand beside the rows.
+  int64_t dim() const { return codes().getDimSize(1); }
+  int64_t rowBytes() const { return dim() * codeBytes(); }
+  /// Whether `scales` stand beside the codes.
   bool hasScales(mlir::Value scales) const {
-    return scales && scales == LoadOp(load).getScales();
+    return LoadOp(load).planeOf(scales).value_or(0) != 0;
+  }
+
+private:
+  mlir::RankedTensorType codes() const {
+    return mlir::cast<mlir::RankedTensorType>(
+        LoadOp(load).getCodes().getType());
   }
 };
 

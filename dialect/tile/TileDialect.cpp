@@ -61,28 +61,37 @@ LogicalResult KernelOp::verify() {
   return success();
 }
 
-/// Checks a tensor that goes to or from a cache: rows of `elements` of `type`;
-/// a null type means that the codec has no such plane.
-static LogicalResult checkPlane(Operation *op, StringRef what, Value value,
-                                Type type, int64_t elements) {
-  if (!value && !type)
-    return success();
-  auto found =
-      value ? cast<RankedTensorType>(value.getType()) : RankedTensorType();
-  if (found && found.getElementType() == type &&
-      (!elements || found.getShape().back() == elements))
-    return success();
-  auto diag = op->emitOpError() << what << " must be ";
-  if (!type)
-    diag << "absent";
-  else if (elements)
-    diag << elements << " " << type << " a row";
-  else
-    diag << type;
-  diag << ", as in the store's cache; found ";
-  if (found)
-    return diag << found;
-  return diag << "none";
+static RankedTensorType tensor(Value value) {
+  return cast<RankedTensorType>(value.getType());
+}
+
+/// Checks what goes to or from a stream: of each plane its rows for `tokens`
+/// tokens, or where that is none, one row.
+static LogicalResult checkPlanes(Operation *op, StreamInfo stream,
+                                 ValueRange planes,
+                                 std::optional<int64_t> tokens) {
+  auto name = op->getAttrOfType<StringAttr>("stream").getValue();
+  SmallVector<CodecPlane, 3> wanted = stream.planes();
+  if (planes.size() != wanted.size())
+    return op->emitOpError("`")
+           << name << "` has " << wanted.size()
+           << " planes in the store's cache, found " << planes.size();
+  for (auto [plane, value] : llvm::zip_equal(wanted, planes)) {
+    if (tokens && *tokens % plane.tokens)
+      return op->emitOpError("a row of the ")
+             << plane.role << " of `" << name << "` is for " << plane.tokens
+             << " tokens, which must divide those of the tile, " << *tokens;
+    SmallVector<int64_t> shape;
+    if (tokens)
+      shape.push_back(*tokens / plane.tokens);
+    shape.push_back(plane.elements);
+    auto type = RankedTensorType::get(shape, plane.type);
+    if (value.getType() != type)
+      return op->emitOpError()
+             << plane.role << " of `" << name << "` must be " << type
+             << ", as in the store's cache; found " << value.getType();
+  }
+  return success();
 }
 
 LogicalResult KernelOp::verifySymbolUses(SymbolTableCollection &symbols) {
@@ -90,42 +99,31 @@ LogicalResult KernelOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (!store)
     return emitOpError("no store named ") << getStoreAttr();
   auto cache = cast<CacheType>(store.getCache());
-  auto check = [&](Operation *op, StringRef name, Value codes, Value scales) {
-    StreamInfo stream = cache.stream(name);
-    return failure(failed(checkPlane(op, "codes", codes,
-                                     stream.codec.getCodeType(), stream.dim)) ||
-                   failed(checkPlane(op, "scales", scales,
-                                     stream.codec.getScaleType(), 0)));
-  };
-  auto checkCodec = [&](Operation *op, StringRef name, Attribute codec) {
-    Attribute wanted = cache.stream(name).codec;
-    if (codec == wanted)
-      return success();
-    return LogicalResult(op->emitOpError("codec must be ")
-                         << wanted << ", as in the store's cache; found "
-                         << codec);
-  };
   WalkResult result = walk([&](Operation *op) -> WalkResult {
-    if (auto name = op->getAttrOfType<StringAttr>("stream");
-        name && !cache.findStream(name))
+    auto name = op->getAttrOfType<StringAttr>("stream");
+    if (!name)
+      return WalkResult::advance();
+    if (!cache.findStream(name))
       return op->emitOpError("the store's cache has no stream `")
              << name.getValue() << "`";
-    if (auto dequantize = dyn_cast<DequantizeOp>(op))
-      if (auto load = dequantize.getCodes().getDefiningOp<LoadOp>())
-        return checkCodec(op, load.getStream(), dequantize.getCodecAttr());
-    if (auto store = dyn_cast<StoreRowOp>(op))
-      if (auto quantize = store.getCodes().getDefiningOp<QuantizeOp>())
-        if (failed(checkCodec(quantize, store.getStream(),
-                              quantize.getCodecAttr())))
-          return failure();
+    StreamInfo stream = cache.stream(name);
     if (auto load = dyn_cast<LoadOp>(op))
-      return check(op, load.getStream(), load.getCodes(), load.getScales());
-    if (auto store = dyn_cast<StoreRowOp>(op))
-      return check(op, store.getStream(), store.getCodes(), store.getScale());
-    if (auto load = dyn_cast<LoadRowOp>(op))
-      return checkPlane(op, "x", load.getX(), Float32Type::get(getContext()),
-                        cache.stream(load.getStream()).dim);
-    return WalkResult::advance();
+      return checkPlanes(op, stream, load.getPlanes(),
+                         tensor(load.getCodes()).getDimSize(0));
+    if (auto row = dyn_cast<LoadRowOp>(op))
+      if (tensor(row.getX()).getShape() != ArrayRef(stream.dim))
+        return op->emitOpError("x must be ")
+               << stream.dim << " elements, as in the store's cache; found "
+               << row.getX().getType();
+    auto stored = dyn_cast<StoreRowOp>(op);
+    if (!stored)
+      return WalkResult::advance();
+    if (auto quantize = stored.getPlanes().front().getDefiningOp<QuantizeOp>();
+        quantize && quantize.getCodec() != stream.codec)
+      return quantize.emitOpError("codec must be ")
+             << stream.codec << ", as in the store's cache; found "
+             << quantize.getCodec();
+    return checkPlanes(op, stream, stored.getPlanes(), std::nullopt);
   });
   return failure(result.wasInterrupted());
 }
@@ -153,10 +151,6 @@ static FailureOr<CodecAttrInterface> verifyCodec(Operation *op,
   if (auto found = dyn_cast<CodecAttrInterface>(codec))
     return found;
   return op->emitOpError("expected a codec, found ") << codec;
-}
-
-static RankedTensorType tensor(Value value) {
-  return cast<RankedTensorType>(value.getType());
 }
 
 LogicalResult ForTokensOp::verify() {
@@ -194,37 +188,87 @@ LogicalResult SoftmaxInitOp::verify() {
   return verifyScoreRegion(*this, getSink(), ScoreRegionKind::Sink);
 }
 
-LogicalResult LoadOp::verify() {
-  RankedTensorType codes = tensor(getCodes());
-  if (codes.getRank() != 2)
-    return emitOpError("expected codes [t, d], found ") << codes;
-  if (getScales() &&
-      tensor(getScales()).getShape() != codes.getShape().take_front())
-    return emitOpError("expected scales [t] beside codes [t, d], found ")
-           << getScales().getType() << " beside " << codes;
+/// As planes of codecs that keep scales and zeros are mostly named.
+static void namePlanes(ValueRange planes, OpAsmSetValueNameFn setName) {
+  static constexpr StringLiteral names[] = {kPlaneCodes, kPlaneScales,
+                                            kPlaneZeros};
+  for (auto [plane, name] : llvm::zip_first(planes, names))
+    setName(plane, name);
+}
+
+void LoadOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
+  namePlanes(getPlanes(), setName);
+}
+void QuantizeOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
+  namePlanes(getPlanes(), setName);
+}
+
+/// The first of them are codes, of `rank` axes as all are.
+static LogicalResult verifyPlanes(Operation *op, ValueRange planes,
+                                  int64_t rank) {
+  if (planes.empty())
+    return op->emitOpError("expected codes, found nothing");
+  for (Value plane : planes)
+    if (tensor(plane).getRank() != rank || !tensor(plane).hasStaticShape())
+      return op->emitOpError("expected planes of ")
+             << rank << (rank == 1 ? " axis" : " axes")
+             << ", all of known size; found " << plane.getType();
   return success();
 }
 
-LogicalResult DequantizeOp::verify() {
-  auto codec = verifyCodec(*this, getCodecAttr());
-  if (failed(codec))
-    return failure();
+LogicalResult LoadOp::verify() { return verifyPlanes(*this, getPlanes(), 2); }
+
+std::optional<unsigned> LoadOp::planeOf(Value value) {
+  auto result = dyn_cast<OpResult>(value);
+  if (!result || result.getOwner() != getOperation())
+    return std::nullopt;
+  return result.getResultNumber();
+}
+
+void ConvertOp::build(OpBuilder &b, OperationState &state, Value codes,
+                      bool isUnsigned) {
+  auto shape = cast<RankedTensorType>(codes.getType()).getShape();
+  build(b, state, RankedTensorType::get(shape, b.getF32Type()), codes,
+        isUnsigned);
+}
+
+LogicalResult ConvertOp::verify() {
   RankedTensorType codes = tensor(getCodes()), x = tensor(getX());
-  if (codes.getRank() != 2 || codes.getElementType() != codec->getCodeType() ||
-      codes.getShape() != x.getShape())
-    return emitOpError("expected codes [t, d] of ")
-           << codec->getCodeType() << " in the shape of the result, found "
+  Type code = codes.getElementType();
+  bool isInteger =
+      code.isSignlessInteger() && code.getIntOrFloatBitWidth() <= 8;
+  if (!isInteger && !isDtype(code))
+    return emitOpError("expected codes of f32, f16, bf16 or integers of 1 to 8 "
+                       "bits, found ")
+           << codes;
+  if (getIsUnsigned() && !isInteger)
+    return emitOpError("floats have a sign, found `unsigned` and ") << codes;
+  if (codes.getShape() != x.getShape())
+    return emitOpError("expected codes in the shape of the result, found ")
            << codes << " -> " << x;
-  if (!getScales())
-    return success();
-  Type scale = codec->getScaleType();
-  if (!scale)
-    return emitOpError("codec has no scale");
-  if (tensor(getScales()).getElementType() != scale ||
-      tensor(getScales()).getShape() != codes.getShape().take_front())
-    return emitOpError("expected scales [t] of ")
-           << scale << ", found " << getScales().getType();
   return success();
+}
+
+static LogicalResult verifyBoxes(Operation *op, Value x, Value boxes) {
+  RankedTensorType whole = tensor(x), parts = tensor(boxes);
+  bool fits = whole.getRank() == parts.getRank() &&
+              isDtype(parts.getElementType()) && parts.hasStaticShape();
+  for (int64_t axis = 0; fits && axis < whole.getRank(); ++axis) {
+    int64_t part = parts.getDimSize(axis);
+    fits = part == 1 || (part > 0 && !whole.isDynamicDim(axis) &&
+                         whole.getDimSize(axis) % part == 0);
+  }
+  if (fits)
+    return success();
+  return op->emitOpError("expected floats for boxes of equal size, found ")
+         << parts << " for " << whole;
+}
+
+LogicalResult ScaleOp::verify() {
+  return verifyBoxes(*this, getX(), getBoxes());
+}
+LogicalResult OffsetOp::verify() {
+  return verifyBoxes(*this, getX(), getBoxes());
 }
 
 LogicalResult DotOp::verify() {
@@ -240,9 +284,10 @@ LogicalResult DotOp::verify() {
 
 LogicalResult ScaleTokensOp::verify() {
   RankedTensorType x = tensor(getX()), scales = tensor(getScales());
-  if (x.getRank() != 2 || scales.getShape() != x.getShape().take_back() ||
+  if (x.getRank() != 2 || scales.getRank() != 2 ||
+      scales.getDimSize(0) != x.getDimSize(1) || scales.getDimSize(1) != 1 ||
       !isDtype(scales.getElementType()))
-    return emitOpError("expected [r, t] by float [t], found ")
+    return emitOpError("expected [r, t] by float [t, 1], found ")
            << x << " by " << scales;
   return success();
 }
@@ -289,28 +334,24 @@ LogicalResult LoadRowOp::verify() {
 
 LogicalResult QuantizeOp::verify() {
   auto codec = verifyCodec(*this, getCodecAttr());
-  if (failed(codec))
+  if (failed(codec) || failed(verifyPlanes(*this, getPlanes(), 1)))
     return failure();
-  RankedTensorType x = tensor(getX()), codes = tensor(getCodes());
-  if (x.getRank() != 1 || codes.getShape() != x.getShape() ||
-      codes.getElementType() != codec->getCodeType())
-    return emitOpError("expected [d] -> codes [d] of ")
-           << codec->getCodeType() << ", found " << x << " -> " << codes;
-  Type scale = codec->getScaleType();
-  if (bool(getScale()) != bool(scale))
-    return emitOpError(scale ? "codec has a scale, result has none"
-                             : "codec has no scale");
-  if (scale && (tensor(getScale()).getRank() != 0 ||
-                tensor(getScale()).getElementType() != scale))
-    return emitOpError("expected one scale of ")
-           << scale << ", found " << getScale().getType();
+  RankedTensorType x = tensor(getX());
+  if (x.getRank() != 1 || x.isDynamicDim(0))
+    return emitOpError("expected [d], found ") << x;
+  SmallVector<Type> wanted;
+  for (const CodecPlane &plane : codec->getPlanes(x.getDimSize(0))) {
+    if (plane.tokens != 1)
+      return emitOpError("quantizes one row, a box of ")
+             << plane.role << " has " << plane.tokens;
+    wanted.push_back(RankedTensorType::get(plane.elements, plane.type));
+  }
+  if (TypeRange(wanted) != getPlanes().getTypes())
+    return emitOpError("expected planes of ")
+           << wanted << ", found " << getPlanes().getTypes();
   return success();
 }
 
 LogicalResult StoreRowOp::verify() {
-  if (tensor(getCodes()).getRank() != 1)
-    return emitOpError("expected codes [d], found ") << getCodes().getType();
-  if (getScale() && tensor(getScale()).getRank() != 0)
-    return emitOpError("expected one scale, found ") << getScale().getType();
-  return success();
+  return verifyPlanes(*this, getPlanes(), 1);
 }

@@ -3,6 +3,7 @@
 #define KVC_TILE_OPS
 
 include "dialect/KvcTypes.td"
+include "mlir/IR/OpAsmInterface.td"
 include "mlir/IR/RegionKindInterface.td"
 include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/ControlFlowInterfaces.td"
@@ -23,7 +24,7 @@ def Tile_Dialect : Dialect {
 
     | kernel | work tile | ops, in the order of the data |
     |---|---|---|
-    | attend | query tokens of one sequence and kv head, over one split of its cached tokens | `load_query`, `softmax_init`, `for_tokens` { `load`, `dequantize`, `dot`, `scale_tokens`, `logits`, `mask`, `softmax_step`, `accumulate`, `yield` }, `store_partial` |
+    | attend | query tokens of one sequence and kv head, over one split of its cached tokens | `load_query`, `softmax_init`, `for_tokens` { `load`, `convert`, `scale`, `offset`, `dot`, `scale_tokens`, `logits`, `mask`, `softmax_step`, `accumulate`, `yield` }, `store_partial` |
     | merge | query tokens of one sequence and kv head, over all splits | `softmax_init`, `for_splits` { `merge_step`, `yield` }, `store_output` |
     | append | new rows, at all kv heads of the store | `for_rows` { `load_row`, `quantize`, `store_row`, `yield` } |
 
@@ -164,45 +165,78 @@ def Tile_ForTokensOp : Tile_Op<"for_tokens",
   let hasVerifier = 1;
 }
 
-def Tile_LoadOp : Tile_Op<"load"> {
-  let summary = "the codes, and the scales if the codec has them, of a tile";
+def Tile_LoadOp : Tile_Op<"load",
+    [DeclareOpInterfaceMethods<OpAsmOpInterface, ["getAsmResultNames"]>]> {
+  let summary = "the codes of a tile, and what its codec keeps beside them";
   let description = [{
-    Codes [t, d] of the codec's code type; scales [t], one of each token's row,
-    where the codec has any. Rows of tokens that no row of the work tile sees are
-    undefined.
+    Of each plane of the stream, in the order of its codec, the rows that have the
+    tokens of the tile: codes [t, d], and for boxes of n tokens by m channels
+    [t / n, d / m]. Rows of tokens that no row of the work tile sees are undefined.
 
     ```mlir
-    %codes, %scales = tile.load k %tile : tensor<16x64xi8>, tensor<16xf16>
+    %codes, %scales = tile.load k %tile : tensor<16x64xi8>, tensor<16x1xf16>
     ```
   }];
   let arguments = (ins Tile_TokensType:$tokens, StrAttr:$stream);
-  let results = (outs AnyRankedTensor:$codes,
-                      Optional<AnyRankedTensor>:$scales);
+  let results = (outs Variadic<AnyRankedTensor>:$planes);
   let assemblyFormat = [{
-    custom<StreamName>($stream) $tokens attr-dict `:` type($codes) (`,` type($scales)^)?
+    custom<StreamName>($stream) $tokens attr-dict `:` type($planes)
   }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    ::mlir::Value getCodes() { return getPlanes().front(); }
+    /// Which plane of the stream a value is; none if it is not loaded here.
+    std::optional<unsigned> planeOf(::mlir::Value value);
+  }];
+}
+
+def Tile_ConvertOp : Tile_Op<"convert", [Pure]> {
+  let summary = "codes as f32, each exactly";
+  let description = [{
+    `%x = tile.convert %codes : tensor<16x64xi8> -> tensor<16x64xf32>`. Integers
+    of 1 to 8 bits have a sign unless it says `unsigned`; floats are f32, f16 or
+    bf16.
+  }];
+  let arguments = (ins AnyRankedTensor:$codes, UnitAttr:$isUnsigned);
+  let results = (outs RankedTensorOf<[F32]>:$x);
+  let assemblyFormat = [{
+    $codes (`unsigned` $isUnsigned^)? attr-dict `:` type($codes) `->` type($x)
+  }];
+  let builders = [OpBuilder<(ins "::mlir::Value":$codes,
+                                 CArg<"bool", "false">:$isUnsigned)>];
   let hasVerifier = 1;
 }
 
-def Tile_DequantizeOp : Tile_Op<"dequantize", [Pure]> {
-  let summary = "makes f32 of codes; with scales, of each row times its own";
+class Tile_BoxOp<string mnemonic> : Tile_Op<mnemonic,
+    [Pure, AllTypesMatch<["x", "result"]>]> {
+  let arguments = (ins RankedTensorOf<[F32]>:$x, AnyRankedTensor:$boxes);
+  let results = (outs RankedTensorOf<[F32]>:$result);
+  let assemblyFormat = "$x `by` $boxes attr-dict `:` type($x) `,` type($boxes)";
+  let hasVerifier = 1;
+}
+
+def Tile_ScaleOp : Tile_BoxOp<"scale"> {
+  let summary = "multiplies each box of a tile by its scale";
   let description = [{
-    Codes [t, d] and scales [t] to [t, d]. Without scales, what the codec makes of
-    a scale of 1: `kvc-fold-scales` has moved the scale elsewhere.
+    x is [a, b] and the floats `boxes` are [c, d], where c divides a and d divides
+    b (1 divides `?`): the result is x[i, j] * boxes[i / (a / c), j / (b / d)].
+    So [t, 1] is a scale per token, and [1, d] one per channel of all of the tile.
 
     ```mlir
-    %k = tile.dequantize %codes scaled by %scales with(#kvc.int<8, scale = f16>)
-      : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
+    %y = tile.scale %x by %scales : tensor<16x64xf32>, tensor<16x1xf16>
     ```
   }];
-  let arguments = (ins AnyRankedTensor:$codes, Optional<AnyRankedTensor>:$scales,
-                       AnyAttr:$codec);
-  let results = (outs RankedTensorOf<[F32]>:$x);
-  let assemblyFormat = [{
-    $codes (`scaled` `by` $scales^)? `with` `(` $codec `)` attr-dict
-    `:` type($codes) (`,` type($scales)^)? `->` type($x)
+}
+
+def Tile_OffsetOp : Tile_BoxOp<"offset"> {
+  let summary = "adds to each box of a tile its zero";
+  let description = [{
+    x[i, j] + boxes[i / (a / c), j / (b / d)], as in `tile.scale`.
+
+    ```mlir
+    %y = tile.offset %x by %zeros : tensor<32x64xf32>, tensor<1x64xf16>
+    ```
   }];
-  let hasVerifier = 1;
 }
 
 def Tile_DotOp : Tile_Op<"dot", [Pure]> {
@@ -222,13 +256,13 @@ def Tile_DotOp : Tile_Op<"dot", [Pure]> {
 
 def Tile_ScaleTokensOp : Tile_Op<"scale_tokens",
     [Pure, AllTypesMatch<["x", "result"]>]> {
-  let summary = "multiplies each token's column by its scale: x[r, t] * scales[t]";
+  let summary = "multiplies each token's column by its scale: x[r, t] * scales[t, 0]";
   let description = [{
     `x` are scores, or probabilities on their way to `tile.accumulate`; `scales`
     are what `tile.load` gives, of f32, f16 or bf16.
 
     ```mlir
-    %y = tile.scale_tokens %x by %scales : tensor<?x16xf32>, tensor<16xf16>
+    %y = tile.scale_tokens %x by %scales : tensor<?x16xf32>, tensor<16x1xf16>
     ```
   }];
   let arguments = (ins RankedTensorOf<[F32]>:$x, AnyRankedTensor:$scales);
@@ -423,35 +457,34 @@ def Tile_LoadRowOp : Tile_Op<"load_row"> {
   let hasVerifier = 1;
 }
 
-def Tile_QuantizeOp : Tile_Op<"quantize", [Pure]> {
-  let summary = "makes codes of f32, and a scale if the codec has one";
+def Tile_QuantizeOp : Tile_Op<"quantize",
+    [Pure, DeclareOpInterfaceMethods<OpAsmOpInterface, ["getAsmResultNames"]>]> {
+  let summary = "makes codes of f32, and what the codec keeps beside them";
   let description = [{
-    [d] to codes [d] and one scale, as the codec's `quantizeRow` does.
+    [d] to a row of each plane, as the codec's `quantizeRows` does.
 
     ```mlir
-    %codes, %scale = tile.quantize %x with(#kvc.int<8, scale = f16>)
-      : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
+    %codes, %scales = tile.quantize %x with(#kvc.int<8, scale = f16>)
+      : tensor<64xf32> -> tensor<64xi8>, tensor<1xf16>
     ```
   }];
   let arguments = (ins RankedTensorOf<[F32]>:$x, AnyAttr:$codec);
-  let results = (outs AnyRankedTensor:$codes, Optional<AnyRankedTensor>:$scale);
+  let results = (outs Variadic<AnyRankedTensor>:$planes);
   let assemblyFormat = [{
-    $x `with` `(` $codec `)` attr-dict `:` type($x) `->` type($codes)
-    (`,` type($scale)^)?
+    $x `with` `(` $codec `)` attr-dict `:` type($x) `->` type($planes)
   }];
   let hasVerifier = 1;
 }
 
 def Tile_StoreRowOp : Tile_Op<"store_row"> {
-  let summary = "writes codes and scale to the row's slot";
+  let summary = "writes a row of each plane to where the row's slot says";
   let description = [{
-    `tile.store_row k %row, %codes, %scale : tensor<64xi8>, tensor<f16>`
+    `tile.store_row k %row, %codes, %scales : tensor<64xi8>, tensor<1xf16>`
   }];
   let arguments = (ins Tile_TokensType:$row, StrAttr:$stream,
-    AnyRankedTensor:$codes, Optional<AnyRankedTensor>:$scale);
+    Variadic<AnyRankedTensor>:$planes);
   let assemblyFormat = [{
-    custom<StreamName>($stream) $row `,` $codes (`,` $scale^)? attr-dict
-    `:` type($codes) (`,` type($scale)^)?
+    custom<StreamName>($stream) $row `,` $planes attr-dict `:` type($planes)
   }];
   let hasVerifier = 1;
 }

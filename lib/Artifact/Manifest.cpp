@@ -33,8 +33,9 @@ JsonValue kvc::artifact::toJson(const PlaneInfo &plane) {
                             {"role", plane.role},
                             {"type", plane.type},
                             {"elements", plane.elements},
-                            {"token_bytes", plane.tokenBytes},
-                            {"token_stride", plane.tokenStride},
+                            {"row_tokens", plane.rowTokens},
+                            {"row_bytes", plane.rowBytes},
+                            {"row_stride", plane.rowStride},
                             {"head_stride", plane.headStride},
                             {"page_offset", plane.pageOffset}});
 }
@@ -169,6 +170,7 @@ std::string kvc::artifact::write(const Manifest &manifest) {
 //===----------------------------------------------------------------------===//
 
 static constexpr uint32_t kMaxHeads = 4096, kMaxDim = 4096;
+static constexpr uint32_t kMaxElements = 65536, kMaxPage = 256;
 /// As long as a spec may be.
 static constexpr size_t kMaxAttend = 1 << 20;
 static constexpr uint32_t kMaxConstantSize = 1 << 24;
@@ -194,11 +196,13 @@ static ModelInfo readModel(const JsonNode &node) {
 static PlaneInfo readPlane(const JsonNode &node) {
   PlaneInfo plane;
   plane.stream = node.get("stream").word(1, 32, "_");
-  plane.role = node.get("role").oneOf({"codes", "scales"});
-  plane.type = node.get("type").oneOf({"f32", "f16", "bf16", "i8"});
-  plane.elements = node.get("elements").integer32(1, kMaxDim);
-  plane.tokenBytes = node.get("token_bytes").integer32(1, UINT32_MAX);
-  plane.tokenStride = node.get("token_stride").integer32(1, UINT32_MAX);
+  plane.role = node.get("role").word(1, 32, "_");
+  plane.type = node.get("type").oneOf(
+      {"f32", "f16", "bf16", "i8", "i7", "i6", "i5", "i4", "i3", "i2", "i1"});
+  plane.elements = node.get("elements").integer32(1, kMaxElements);
+  plane.rowTokens = node.get("row_tokens").integer32(1, kMaxPage);
+  plane.rowBytes = node.get("row_bytes").integer32(1, UINT32_MAX);
+  plane.rowStride = node.get("row_stride").integer32(1, UINT32_MAX);
   plane.headStride = node.get("head_stride").integer32(0, UINT32_MAX);
   plane.pageOffset = node.get("page_offset").integer(0, kMaxPageBytes);
   return plane;
@@ -225,8 +229,8 @@ static StoreInfo readStore(const JsonNode &node) {
   store.layers = readLayers(node.get("layers"));
   readRange(node.get("kv_heads"), store.headBegin, store.headEnd);
   store.paged = node.get("layout").oneOf({"paged", "contiguous"}) == "paged";
-  store.page =
-      node.get("page").integer32(store.paged ? 1 : 0, store.paged ? 256 : 0);
+  store.page = node.get("page").integer32(store.paged ? 1 : 0,
+                                          store.paged ? kMaxPage : 0);
   store.order = node.get("order").oneOf({"HND", "NHD"});
   store.pageBytes =
       node.get("page_bytes")

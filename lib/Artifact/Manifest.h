@@ -22,20 +22,21 @@ namespace kvc::artifact {
 /// the words of its parameter block (Params.h). 4: planes are of streams of any
 /// name, and what calls give has a type. What an earlier format wrote is
 /// refused.
-inline constexpr unsigned kFormatMajor = 4, kFormatMinor = 0;
+inline constexpr unsigned kFormatMajor = 5, kFormatMinor = 0;
 
 /// One plane of a store's page: the codes or the scales of one stream.
 struct PlaneInfo {
-  std::string stream;       ///< "k", "v"
-  std::string role;         ///< "codes" or "scales"
-  std::string type;         ///< element type: "bf16", "i8", "f32", ...
-  uint32_t elements = 0;    ///< elements per (token, head)
-  uint32_t tokenBytes = 0;  ///< bytes per (token, head)
-  uint32_t tokenStride = 0; ///< bytes between tokens of one head
-  uint32_t headStride = 0;  ///< bytes between heads in a page (paged); 0 if
-                            ///< contiguous: capacity * tokenStride (HND) or
-                            ///< tokenBytes (NHD) is the runtime's business
-  uint64_t pageOffset = 0;  ///< of the plane in its page, 64-byte aligned
+  std::string stream;      ///< "k", "v"
+  std::string role;        ///< "codes", or what a codec keeps beside them
+  std::string type;        ///< element type: "bf16", "i8", "f32", ...
+  uint32_t elements = 0;   ///< elements of a row
+  uint32_t rowTokens = 1;  ///< tokens that a row, at one head, stands for
+  uint32_t rowBytes = 0;   ///< bytes of a row
+  uint32_t rowStride = 0;  ///< bytes between rows of one head
+  uint32_t headStride = 0; ///< bytes between heads in a page (paged); 0 if
+                           ///< contiguous: rows * rowStride (HND) or
+                           ///< rowBytes (NHD) is the runtime's business
+  uint64_t pageOffset = 0; ///< of the plane in its page, 64-byte aligned
   bool operator==(const PlaneInfo &) const = default;
 };
 

@@ -4,6 +4,7 @@
 #include "lib/Artifact/KernelKey.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <set>
 #include <tuple>
@@ -19,11 +20,10 @@ static std::string expected(const std::string &at, const std::string &what,
          std::to_string(found);
 }
 
-/// 0: no plane has elements of this type.
+/// Of "bf16" or "i4": the number that the name ends in.
 static unsigned typeBits(const std::string &type) {
-  if (type == "i8")
-    return 8;
-  return type == "f32" ? 32 : type == "f16" || type == "bf16" ? 16 : 0;
+  size_t digits = type.find_first_of("123456789");
+  return digits == type.npos ? 0 : unsigned(std::atoi(&type[digits]));
 }
 
 /// Strides and place of one plane; `end` is where the planes before it end, and
@@ -33,21 +33,23 @@ static std::string checkPlane(const StoreInfo &store, const PlaneInfo &plane,
                               const std::string &at, uint64_t &end) {
   uint64_t heads = store.headEnd - store.headBegin;
   bool hnd = store.order == "HND";
-  // Elements and heads are at most 4096, a page 256 tokens: no product here
+  // Elements are at most 65536, heads 4096, a page 256 tokens: no product here
   // leaves 64 bits.
-  unsigned bits = typeBits(plane.type);
-  if (!bits)
-    return at + "/type: expected f32, f16, bf16 or i8, found `" + plane.type +
-           "`";
-  uint64_t tokenBytes = uint64_t(plane.elements) * bits / 8;
-  uint64_t tokenStride = hnd ? tokenBytes : heads * tokenBytes;
-  uint64_t headStride = !store.paged ? 0
-                        : hnd        ? store.page * tokenBytes
-                                     : tokenBytes;
-  if (plane.tokenBytes != tokenBytes)
-    return expected(at + "/token_bytes", "", tokenBytes, plane.tokenBytes);
-  if (plane.tokenStride != tokenStride)
-    return expected(at + "/token_stride", "", tokenStride, plane.tokenStride);
+  uint64_t bits = uint64_t(plane.elements) * typeBits(plane.type);
+  if (bits % 8)
+    return at + "/elements: expected a row of whole bytes, found " +
+           std::to_string(bits) + " bits";
+  if (store.page % plane.rowTokens)
+    return at + "/row_tokens: expected a divisor of a page's tokens, " +
+           std::to_string(store.page) + ", found " +
+           std::to_string(plane.rowTokens);
+  uint64_t rowBytes = bits / 8, pageRows = store.page / plane.rowTokens;
+  uint64_t rowStride = hnd ? rowBytes : heads * rowBytes;
+  uint64_t headStride = !store.paged ? 0 : hnd ? pageRows * rowBytes : rowBytes;
+  if (plane.rowBytes != rowBytes)
+    return expected(at + "/row_bytes", "", rowBytes, plane.rowBytes);
+  if (plane.rowStride != rowStride)
+    return expected(at + "/row_stride", "", rowStride, plane.rowStride);
   if (plane.headStride != headStride)
     return expected(at + "/head_stride", "", headStride, plane.headStride);
   if (!store.paged)
@@ -60,59 +62,47 @@ static std::string checkPlane(const StoreInfo &store, const PlaneInfo &plane,
   if (plane.pageOffset < end)
     return expected(at + "/page_offset", "no overlap, so at least ", end,
                     plane.pageOffset);
-  end = plane.pageOffset + heads * store.page * tokenBytes;
+  end = plane.pageOffset + heads * pageRows * rowBytes;
   return end <= store.pageBytes
              ? ""
              : expected(at + "/page_offset", "the plane to end by page_bytes ",
                         store.pageBytes, end);
 }
 
-/// The order that kernels index planes in: stream by stream the codes[, the
-/// scales]. What attention reads is among them.
+/// Stream by stream, the codes first. What attention reads is among them, a row
+/// for each token.
 static std::string checkPlanes(const ModelInfo &model, const StoreInfo &store,
                                const std::string &at) {
-  size_t next = 0;
   uint64_t end = 0;
-  std::set<std::string> streams;
-  auto place = [&] { return at + "/planes/" + std::to_string(next); };
-  while (next < store.planes.size()) {
-    const PlaneInfo &codes = store.planes[next];
-    if (codes.role != "codes" || !streams.insert(codes.stream).second)
-      return place() + ": expected the codes of a stream, each stream once; " +
-             "found " + codes.role + " of `" + codes.stream + "`";
-    uint32_t dim = codes.stream == "k"   ? model.headDimK
-                   : codes.stream == "v" ? model.headDimV
-                                         : codes.elements;
-    if (codes.elements != dim)
-      return expected(place() + "/elements", "the head dim ", dim,
-                      codes.elements);
-    // What is stored as integers means nothing without its scales, and what is
-    // stored as floats has none.
-    bool needsScales = codes.type == "i8";
-    next += 1;
-    bool hasScales = next < store.planes.size() &&
-                     store.planes[next].stream == codes.stream &&
-                     store.planes[next].role == "scales";
-    if (hasScales != needsScales)
-      return place() + ": expected " + (needsScales ? "the" : "no") +
-             " scales of " + codes.stream + ", whose codes are " + codes.type;
-    if (!needsScales)
+  std::set<std::string> streams, roles;
+  for (size_t i = 0; i < store.planes.size(); ++i) {
+    const PlaneInfo &plane = store.planes[i];
+    std::string place = at + "/planes/" + std::to_string(i);
+    if (i == 0 || plane.stream != store.planes[i - 1].stream) {
+      if (plane.role != "codes" || !streams.insert(plane.stream).second)
+        return place + ": expected the codes of a stream, each stream once; " +
+               "found " + plane.role + " of `" + plane.stream + "`";
+      roles.clear();
+    }
+    if (!roles.insert(plane.role).second)
+      return place + ": expected each role once in `" + plane.stream +
+             "`, found " + plane.role + " again";
+    if (std::string error = checkPlane(store, plane, place, end);
+        !error.empty())
+      return error;
+    bool isK = plane.stream == "k", isV = plane.stream == "v";
+    if (plane.role != "codes" || (!isK && !isV))
       continue;
-    if (store.planes[next].type == "i8")
-      return place() + "/type: expected scales to be floats, found `i8`";
-    if (store.planes[next].elements != 1)
-      return expected(place() + "/elements", "a scale per token and head: ", 1,
-                      store.planes[next].elements);
-    next += 1;
+    uint32_t dim = isK ? model.headDimK : model.headDimV;
+    if (plane.elements != dim)
+      return expected(place + "/elements", "the head dim ", dim,
+                      plane.elements);
+    if (plane.rowTokens != 1)
+      return expected(place + "/row_tokens", "", 1, plane.rowTokens);
   }
   for (const char *stream : {"k", "v"})
     if (!streams.count(stream))
       return at + "/planes: expected a stream `" + stream + "`";
-  for (size_t i = 0; i < store.planes.size(); ++i)
-    if (std::string error = checkPlane(
-            store, store.planes[i], at + "/planes/" + std::to_string(i), end);
-        !error.empty())
-      return error;
   return "";
 }
 

@@ -2,12 +2,8 @@
 #include "lib/Compiler/Describe.h"
 #include "lib/Import/SpecToKvc.h"
 
-#include "llvm/Support/MathExtras.h"
-
 using namespace mlir;
 using namespace kvc;
-
-static constexpr uint64_t kAlignment = 64;
 
 artifact::ModelInfo kvc::describeModel(const spec::Model &model) {
   artifact::ModelInfo info;
@@ -31,12 +27,14 @@ static std::string typeName(Type type) {
 static artifact::PlaneInfo describePlane(const PlaneGeometry &plane) {
   artifact::PlaneInfo info;
   info.stream = plane.stream.str();
-  info.role = plane.role().str();
+  info.role = plane.role.str();
   info.type = typeName(plane.type);
   info.elements = plane.elements;
-  info.tokenBytes = plane.elements * plane.type.getIntOrFloatBitWidth() / 8;
-  info.tokenStride = plane.tokenStride;
+  info.rowTokens = plane.tokens;
+  info.rowBytes = plane.rowBytes;
+  info.rowStride = plane.rowStride;
   info.headStride = plane.headStride;
+  info.pageOffset = plane.pageOffset;
   return info;
 }
 
@@ -50,17 +48,13 @@ static artifact::StoreInfo describeStore(StoreOp op) {
   info.page = cache.layout().getPageTokens();
   info.paged = info.page != 0;
   info.order = cache.layout().getOrderName().str();
+  info.pageBytes = cache.pageBytes();
   for (const PlaneGeometry &geometry : cache.planes()) {
     artifact::PlaneInfo &plane =
         info.planes.emplace_back(describePlane(geometry));
-    if (!info.paged) {
-      // What depends on a sequence's capacity is the runtime's to say.
+    // What depends on a sequence's capacity is the runtime's to say.
+    if (!info.paged)
       plane.headStride = 0;
-      continue;
-    }
-    plane.pageOffset = info.pageBytes;
-    info.pageBytes += llvm::alignTo(
-        uint64_t(cache.getHeads()) * info.page * plane.tokenBytes, kAlignment);
   }
   if (auto attend = op->getAttrOfType<StringAttr>(kAttendAttr))
     info.attend = attend.str();

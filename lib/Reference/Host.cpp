@@ -3,6 +3,8 @@
 
 #include "llvm/Support/MathExtras.h"
 
+#include <cstring>
+
 using namespace kvc;
 using namespace kvc::reference;
 
@@ -14,53 +16,71 @@ Tensor::Tensor(llvm::ArrayRef<int64_t> shape, double fill) : shape(shape) {
 }
 
 HostStream::HostStream(const HostCache &cache, llvm::StringRef stream)
-    : info(cache.type.stream(stream)), codes{}, scales{}, codesStride(0),
-      scalesStride(0), hasScales(info.codec.getScaleType() != nullptr) {
-  auto planes = cache.type.planes();
-  unsigned index = cache.type.planeIndex(stream, /*scales=*/false);
-  codes = cache.planes[index];
-  codesStride = planes[index].tokenStride;
-  if (!hasScales)
-    return;
-  index = cache.type.planeIndex(stream, /*scales=*/true);
-  scales = cache.planes[index];
-  scalesStride = planes[index].tokenStride;
+    : info(cache.type.stream(stream)) {
+  for (auto [geometry, at] : llvm::zip_equal(cache.type.planes(), cache.planes))
+    if (geometry.stream == stream)
+      parts.push_back({geometry, at});
 }
 
-HostRow HostStream::row(int64_t outer, int64_t head, int64_t token) const {
-  auto address = [&](const HostPlane &plane, int64_t tokenStride) {
-    return plane.base + outer * plane.pageStride + head * plane.headStride +
-           token * tokenStride;
-  };
-  return {address(codes, codesStride),
-          hasScales ? address(scales, scalesStride) : nullptr};
+void HostStream::dequantize(int64_t outer, int64_t head, int64_t token,
+                            llvm::MutableArrayRef<float> to) const {
+  llvm::SmallVector<const uint8_t *, 3> rows;
+  for (size_t plane = 0; plane < parts.size(); ++plane)
+    rows.push_back(row(plane, outer, head, token));
+  info.codec.dequantizeRow(rows, to);
 }
 
-static constexpr int64_t kAlignment = 64;
+void HostStream::quantize(int64_t outer, int64_t head, int64_t token,
+                          llvm::ArrayRef<float> rows) const {
+  int64_t tokens = rows.size() / info.dim;
+  if (tokens == 1) {
+    llvm::SmallVector<uint8_t *, 3> to;
+    for (size_t plane = 0; plane < parts.size(); ++plane)
+      to.push_back(row(plane, outer, head, token));
+    return info.codec.quantizeRows(rows, 1, to);
+  }
+  // Rows of one head need not stand one after another in the cache.
+  llvm::SmallVector<std::vector<uint8_t>, 3> dense;
+  llvm::SmallVector<uint8_t *, 3> to;
+  for (const Part &part : parts) {
+    dense.emplace_back(tokens / part.geometry.tokens * part.geometry.rowBytes);
+    to.push_back(dense.back().data());
+  }
+  info.codec.quantizeRows(rows, tokens, to);
+  for (size_t plane = 0; plane < parts.size(); ++plane) {
+    const PlaneGeometry &geometry = parts[plane].geometry;
+    for (int64_t t = 0; t < tokens; t += geometry.tokens)
+      std::memcpy(row(plane, outer, head, token + t),
+                  &dense[plane][t / geometry.tokens * geometry.rowBytes],
+                  geometry.rowBytes);
+  }
+}
 
 HostArena::HostArena(CacheType type, int64_t outers, int64_t outerTokens,
                      uint8_t fill) {
   if (int64_t page = type.layout().getPageTokens())
     outerTokens = page;
+  // Only here is a contiguous sequence's capacity known.
+  auto rowsOf = [&](const PlaneGeometry &plane) {
+    return plane.tokens ? llvm::divideCeil(outerTokens, plane.tokens) : 1;
+  };
   llvm::SmallVector<int64_t> offsets;
   for (const PlaneGeometry &plane : type.planes()) {
     offsets.push_back(stride);
-    int64_t rowBytes = plane.elements * plane.type.getIntOrFloatBitWidth() / 8;
-    stride +=
-        llvm::alignTo(type.getHeads() * outerTokens * rowBytes, kAlignment);
+    stride += llvm::alignTo(plane.heads * rowsOf(plane) * plane.rowBytes,
+                            kPlaneAlignment);
   }
   size = outers * stride;
-  storage.assign(size + kAlignment, fill);
+  storage.assign(size + kPlaneAlignment, fill);
   base = reinterpret_cast<uint8_t *>(
-      llvm::alignAddr(storage.data(), llvm::Align(kAlignment)));
+      llvm::alignAddr(storage.data(), llvm::Align(kPlaneAlignment)));
 
   view.type = type;
   view.outers = outers;
   view.outerTokens = outerTokens;
   for (auto [plane, offset] : llvm::zip(type.planes(), offsets)) {
-    // Only here is a contiguous sequence's capacity known.
     int64_t headStride =
-        plane.headStride ? plane.headStride : outerTokens * plane.tokenStride;
+        plane.headStride ? plane.headStride : rowsOf(plane) * plane.rowStride;
     view.planes.push_back({base + offset, stride, headStride});
   }
 }

@@ -33,8 +33,8 @@ struct Tensor {
   Tensor(llvm::ArrayRef<int64_t> shape, double fill);
 };
 
-/// Where one plane stands. Address of (page, head, token) = base + page *
-/// pageStride + head * headStride + token * the plane's token stride, where a
+/// Where one plane stands. Address of (page, head, row) = base + page *
+/// pageStride + head * headStride + row * the plane's row stride, where a
 /// sequence's slot is its page if the layout is contiguous.
 struct HostPlane {
   uint8_t *base;
@@ -42,7 +42,7 @@ struct HostPlane {
 };
 
 /// A view of one layer's part of a store. Plane i is plane i of
-/// `type.planes()`, which also gives its token stride.
+/// `type.planes()`, which also gives its row stride.
 struct HostCache {
   CacheType type;
   llvm::SmallVector<HostPlane, 4> planes;
@@ -50,26 +50,39 @@ struct HostCache {
   int64_t outerTokens = 0; ///< tokens of a page, or capacity of a slot
 };
 
-/// The bytes of one row of a stream: codes and, if the codec has one, scale.
-struct HostRow {
-  uint8_t *codes = nullptr;
-  uint8_t *scale = nullptr;
-};
-
 /// Where the rows of one stream stand in a cache.
 class HostStream {
 public:
   HostStream(const HostCache &cache, llvm::StringRef stream);
-  /// `outer`, `head` (from the store's first) and `token` must be in range.
-  HostRow row(int64_t outer, int64_t head, int64_t token) const;
+
   int64_t dim() const { return info.dim; }
   const CodecAttrInterface &codec() const { return info.codec; }
+  size_t planes() const { return parts.size(); }
+  const PlaneGeometry &plane(size_t index) const {
+    return parts[index].geometry;
+  }
+  /// The row of a plane that has token `token` of page or slot `outer`, at kv
+  /// head `head` (from the store's first). All must be in range.
+  uint8_t *row(size_t plane, int64_t outer, int64_t head, int64_t token) const {
+    const Part &part = parts[plane];
+    int64_t tokens = part.geometry.tokens;
+    return part.at.base + outer * part.at.pageStride +
+           head * part.at.headStride +
+           (tokens ? token / tokens : 0) * part.geometry.rowStride;
+  }
+  void dequantize(int64_t outer, int64_t head, int64_t token,
+                  llvm::MutableArrayRef<float> row) const;
+  /// Quantizes the rows of tokens from `token` on, whole boxes of the codec.
+  void quantize(int64_t outer, int64_t head, int64_t token,
+                llvm::ArrayRef<float> rows) const;
 
 private:
+  struct Part {
+    PlaneGeometry geometry;
+    HostPlane at;
+  };
   StreamInfo info;
-  HostPlane codes, scales;
-  int64_t codesStride, scalesStride; ///< bytes between tokens
-  bool hasScales;
+  llvm::SmallVector<Part, 3> parts;
 };
 
 /// Where a query token stands in its sequence.

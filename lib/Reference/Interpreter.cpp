@@ -18,11 +18,9 @@ static void appendStream(const HostStream &stream, int64_t firstHead,
   for (auto [i, at] : llvm::enumerate(slot)) {
     if (at < 0)
       continue;
-    for (int64_t head = 0; head < heads; ++head) {
-      HostRow to = stream.row(at / outerTokens, head, at % outerTokens);
-      stream.codec().quantizeRow(rows.row(i, firstHead + head), to.codes,
-                                 to.scale);
-    }
+    for (int64_t head = 0; head < heads; ++head)
+      stream.quantize(at / outerTokens, head, at % outerTokens,
+                      rows.row(i, firstHead + head));
   }
 }
 

@@ -102,12 +102,8 @@ llvm::Error Sequence::load(int64_t b, int64_t newHead) {
       return;
     }
     int64_t token = t % cache.outerTokens;
-    HostRow row = kStream.row(outer, head, token);
-    kStream.codec().dequantizeRow(row.codes, row.scale,
-                                  {k(t), size_t(kStream.dim())});
-    row = vStream.row(outer, head, token);
-    vStream.codec().dequantizeRow(row.codes, row.scale,
-                                  {v(t), size_t(vStream.dim())});
+    kStream.dequantize(outer, head, token, {k(t), size_t(kStream.dim())});
+    vStream.dequantize(outer, head, token, {v(t), size_t(vStream.dim())});
   });
   if (badToken >= 0)
     return error(

@@ -38,14 +38,20 @@ struct Matrix {
   std::vector<bool> hidden;
 };
 
-/// Codes or scales as the cache holds them.
+/// Rows of a plane as the cache holds them.
 struct Bytes {
-  Bytes(int64_t rows, int64_t rowBytes)
-      : rowBytes(rowBytes), data(rows * rowBytes) {}
+  explicit Bytes(RankedTensorType type)
+      : type(type.getElementType()), columns(type.getShape().back()),
+        rowBytes(columns * this->type.getIntOrFloatBitWidth() / 8),
+        data(type.getNumElements() / columns * rowBytes) {}
+  int64_t rows() const { return data.size() / rowBytes; }
   uint8_t *row(int64_t index) { return &data[index * rowBytes]; }
   const uint8_t *row(int64_t index) const { return &data[index * rowBytes]; }
+  /// One element, exactly.
+  double at(int64_t row, int64_t column, bool isSigned = true) const;
 
-  int64_t rowBytes;
+  Type type;
+  int64_t columns, rowBytes;
   std::vector<uint8_t> data;
 };
 
@@ -64,27 +70,18 @@ struct State {
 
 using TileValue = std::variant<Matrix, Bytes, Tokens, State, int64_t>;
 
-int64_t bytesOf(Type type) { return type.getIntOrFloatBitWidth() / 8; }
-
-double widen(Type type, const uint8_t *bytes) {
+double Bytes::at(int64_t row, int64_t column, bool isSigned) const {
+  const uint8_t *bytes = this->row(row);
+  if (type.isInteger())
+    return unpackCode(bytes, column, type.getIntOrFloatBitWidth(), isSigned);
   if (type.isF32()) {
     float x;
-    std::memcpy(&x, bytes, sizeof(x));
+    std::memcpy(&x, bytes + column * sizeof(x), sizeof(x));
     return x;
   }
   uint16_t bits;
-  std::memcpy(&bits, bytes, sizeof(bits));
+  std::memcpy(&bits, bytes + column * sizeof(bits), sizeof(bits));
   return type.isF16() ? fromF16(bits) : fromBF16(bits);
-}
-
-/// The bits of 1.
-void storeOne(Type type, uint8_t *bytes) {
-  float one = 1;
-  uint16_t half = type.isF16() ? toF16(1) : toBF16(1);
-  if (type.isF32())
-    std::memcpy(bytes, &one, sizeof(one));
-  else
-    std::memcpy(bytes, &half, sizeof(half));
 }
 
 RankedTensorType tensor(mlir::Value value) {
@@ -154,7 +151,9 @@ private:
   LogicalResult run(tile::SoftmaxInitOp op);
   LogicalResult run(tile::ForTokensOp op);
   LogicalResult run(tile::LoadOp op);
-  LogicalResult run(tile::DequantizeOp op);
+  LogicalResult run(tile::ConvertOp op);
+  LogicalResult run(tile::ScaleOp op);
+  LogicalResult run(tile::OffsetOp op);
   LogicalResult run(tile::DotOp op);
   LogicalResult run(tile::ScaleTokensOp op);
   LogicalResult run(tile::LogitsOp op);
@@ -184,6 +183,16 @@ private:
   template <typename T> const T &get(mlir::Value value) {
     return std::get<T>(values.find(value)->second);
   }
+  /// An element of a tile, be it computed or as the cache holds it.
+  double element(mlir::Value value, int64_t row, int64_t column) {
+    const TileValue &bound = values.find(value)->second;
+    if (const auto *bytes = std::get_if<Bytes>(&bound))
+      return bytes->at(row, column);
+    return std::get<Matrix>(bound).at(row, column);
+  }
+  /// Joins each element of `x` with that of its box.
+  void forBoxes(mlir::Value result, mlir::Value x, mlir::Value boxes,
+                llvm::function_ref<double(double, double)> join);
   void set(mlir::Value value, TileValue bound) {
     values.insert_or_assign(value, std::move(bound));
   }
@@ -200,12 +209,12 @@ LogicalResult Run::run(Block &block) {
     LogicalResult result =
         llvm::TypeSwitch<Operation *, LogicalResult>(&op)
             .Case<tile::LoadQueryOp, tile::SoftmaxInitOp, tile::ForTokensOp,
-                  tile::LoadOp, tile::DequantizeOp, tile::DotOp,
-                  tile::ScaleTokensOp, tile::LogitsOp, tile::MaskOp,
-                  tile::SoftmaxStepOp, tile::AccumulateOp, tile::StorePartialOp,
-                  tile::ForSplitsOp, tile::MergeStepOp, tile::StoreOutputOp,
-                  tile::ForRowsOp, tile::LoadRowOp, tile::QuantizeOp,
-                  tile::StoreRowOp, tile::YieldOp>(
+                  tile::LoadOp, tile::ConvertOp, tile::ScaleOp, tile::OffsetOp,
+                  tile::DotOp, tile::ScaleTokensOp, tile::LogitsOp,
+                  tile::MaskOp, tile::SoftmaxStepOp, tile::AccumulateOp,
+                  tile::StorePartialOp, tile::ForSplitsOp, tile::MergeStepOp,
+                  tile::StoreOutputOp, tile::ForRowsOp, tile::LoadRowOp,
+                  tile::QuantizeOp, tile::StoreRowOp, tile::YieldOp>(
                 [&](auto op) { return run(op); })
             .Default([](Operation *op) {
               return op->emitOpError("has no meaning to the tile interpreter");
@@ -273,47 +282,58 @@ LogicalResult Run::run(tile::LoadOp op) {
     return op.emitOpError("needs the work tile of an attend kernel");
   HostStream stream(*workTile.from, op.getStream());
   int64_t count = tensor(op.getCodes()).getDimSize(0);
-  Bytes codes(count, stream.dim() * bytesOf(stream.codec().getCodeType()));
-  Type scaleType = stream.codec().getScaleType();
-  Bytes scales(count, scaleType ? bytesOf(scaleType) : 0);
   int64_t first = get<Tokens>(op.getTokens()).first;
+  int64_t outerTokens = workTile.from->outerTokens;
   Visible seen = visibleTo(*workTile.problem, workTile.position(0),
                            workTile.position(workTile.rows - 1),
                            workTile.batch->kvLen[workTile.sequence])
                      .within({first, first + count});
-  seen.forEach([&](int64_t t) {
-    int64_t outer =
-        workTile.batch->table[workTile.sequence * workTile.batch->tableStride +
-                              t / workTile.from->outerTokens];
-    HostRow row =
-        stream.row(outer, workTile.head, t % workTile.from->outerTokens);
-    std::memcpy(codes.row(t - first), row.codes, codes.rowBytes);
-    if (scaleType)
-      std::memcpy(scales.row(t - first), row.scale, scales.rowBytes);
-  });
-  set(op.getCodes(), std::move(codes));
-  if (op.getScales())
-    set(op.getScales(), std::move(scales));
+  for (auto [plane, value] : llvm::enumerate(op.getPlanes())) {
+    Bytes rows(tensor(value));
+    seen.forEach([&](int64_t t) {
+      int64_t outer =
+          workTile.batch
+              ->table[workTile.sequence * workTile.batch->tableStride +
+                      t / outerTokens];
+      std::memcpy(rows.row((t - first) / stream.plane(plane).tokens),
+                  stream.row(plane, outer, workTile.head, t % outerTokens),
+                  rows.rowBytes);
+    });
+    set(value, std::move(rows));
+  }
   return success();
 }
 
-LogicalResult Run::run(tile::DequantizeOp op) {
-  auto codec = cast<CodecAttrInterface>(op.getCodecAttr());
+LogicalResult Run::run(tile::ConvertOp op) {
   const Bytes &codes = get<Bytes>(op.getCodes());
-  Matrix x(tensor(op.getX()).getDimSize(0), tensor(op.getX()).getDimSize(1));
-  Type scaleType = codec.getScaleType();
-  Bytes one(1, scaleType ? bytesOf(scaleType) : 0);
-  if (scaleType)
-    storeOne(scaleType, one.row(0));
-  std::vector<float> row(x.columns);
-  for (int64_t t = 0; t < x.rows; ++t) {
-    const uint8_t *scale = !scaleType       ? nullptr
-                           : op.getScales() ? get<Bytes>(op.getScales()).row(t)
-                                            : one.row(0);
-    codec.dequantizeRow(codes.row(t), scale, row);
-    llvm::copy(row, &x.at(t, 0));
-  }
+  Matrix x(codes.rows(), codes.columns);
+  for (int64_t row = 0; row < x.rows; ++row)
+    for (int64_t column = 0; column < x.columns; ++column)
+      x.at(row, column) = codes.at(row, column, !op.getIsUnsigned());
   set(op.getX(), std::move(x));
+  return success();
+}
+
+void Run::forBoxes(mlir::Value result, mlir::Value x, mlir::Value boxes,
+                   llvm::function_ref<double(double, double)> join) {
+  Matrix joined = get<Matrix>(x);
+  int64_t rows = tensor(boxes).getDimSize(0);
+  int64_t columns = tensor(boxes).getDimSize(1);
+  for (int64_t row = 0; row < joined.rows; ++row)
+    for (int64_t column = 0; column < joined.columns; ++column)
+      joined.at(row, column) = join(joined.at(row, column),
+                                    element(boxes, row * rows / joined.rows,
+                                            column * columns / joined.columns));
+  set(result, std::move(joined));
+}
+
+LogicalResult Run::run(tile::ScaleOp op) {
+  forBoxes(op.getResult(), op.getX(), op.getBoxes(), std::multiplies<double>());
+  return success();
+}
+
+LogicalResult Run::run(tile::OffsetOp op) {
+  forBoxes(op.getResult(), op.getX(), op.getBoxes(), std::plus<double>());
   return success();
 }
 
@@ -330,11 +350,9 @@ LogicalResult Run::run(tile::DotOp op) {
 
 LogicalResult Run::run(tile::ScaleTokensOp op) {
   Matrix x = get<Matrix>(op.getX());
-  const Bytes &scales = get<Bytes>(op.getScales());
-  Type type = tensor(op.getScales()).getElementType();
   for (int64_t row = 0; row < x.rows; ++row)
     for (int64_t t = 0; t < x.columns; ++t)
-      x.at(row, t) *= widen(type, scales.row(t));
+      x.at(row, t) *= element(op.getScales(), t, 0);
   set(op.getResult(), std::move(x));
   return success();
 }
@@ -621,27 +639,28 @@ LogicalResult Run::run(tile::QuantizeOp op) {
   auto codec = cast<CodecAttrInterface>(op.getCodecAttr());
   const Matrix &x = get<Matrix>(op.getX());
   std::vector<float> row(x.data.begin(), x.data.end());
-  Type scaleType = codec.getScaleType();
-  Bytes codes(1, x.columns * bytesOf(codec.getCodeType()));
-  Bytes scale(1, scaleType ? bytesOf(scaleType) : 0);
-  codec.quantizeRow(row, codes.row(0), scaleType ? scale.row(0) : nullptr);
-  set(op.getCodes(), std::move(codes));
-  if (op.getScale())
-    set(op.getScale(), std::move(scale));
+  llvm::SmallVector<Bytes, 3> planes;
+  llvm::SmallVector<uint8_t *, 3> to;
+  for (mlir::Value plane : op.getPlanes())
+    planes.emplace_back(tensor(plane));
+  for (Bytes &plane : planes)
+    to.push_back(plane.row(0));
+  codec.quantizeRows(row, 1, to);
+  for (auto [value, plane] : llvm::zip_equal(op.getPlanes(), planes))
+    set(value, std::move(plane));
   return success();
 }
 
 LogicalResult Run::run(tile::StoreRowOp op) {
   if (!workTile.to)
     return op.emitOpError("needs the work tile of an append kernel");
-  HostRow to = HostStream(*workTile.to, op.getStream())
-                   .row(workTile.slot / workTile.to->outerTokens, workTile.head,
-                        workTile.slot % workTile.to->outerTokens);
-  const Bytes &codes = get<Bytes>(op.getCodes());
-  std::memcpy(to.codes, codes.row(0), codes.rowBytes);
-  if (op.getScale()) {
-    const Bytes &scale = get<Bytes>(op.getScale());
-    std::memcpy(to.scale, scale.row(0), scale.rowBytes);
+  HostStream stream(*workTile.to, op.getStream());
+  int64_t tokens = workTile.to->outerTokens;
+  for (auto [plane, value] : llvm::enumerate(op.getPlanes())) {
+    const Bytes &row = get<Bytes>(value);
+    std::memcpy(stream.row(plane, workTile.slot / tokens, workTile.head,
+                           workTile.slot % tokens),
+                row.row(0), row.rowBytes);
   }
   return success();
 }

@@ -128,9 +128,9 @@ void BatchImage::planPlanes(Random &random) {
   int64_t end = 0;
   for (const CompiledStore::Plane &plane : store.planes) {
     int64_t headStride = plane.rowBytes;
-    int64_t bytes = outerTokens * plane.tokenStride;
+    int64_t bytes = outerTokens * plane.rowStride;
     if (headsOutside) {
-      headStride = outerTokens * plane.tokenStride + gap();
+      headStride = outerTokens * plane.rowStride + gap();
       bytes = store.heads() * headStride;
     }
     bytes = llvm::alignTo(bytes, kLine) + gap();
@@ -155,7 +155,18 @@ uint8_t *BatchImage::row(unsigned plane, unsigned sequence, int64_t head,
   const reference::HostPlane &at = cache.planes[plane];
   int64_t outer = table[sequence * tableStride + token / outerTokens];
   return at.base + outer * at.pageStride + head * at.headStride +
-         token % outerTokens * store.planes[plane].tokenStride;
+         token % outerTokens * store.planes[plane].rowStride;
+}
+
+void BatchImage::dequantize(llvm::StringRef stream, unsigned sequence,
+                            int64_t head, int64_t token,
+                            llvm::MutableArrayRef<float> row) {
+  StreamInfo info = store.cache().stream(stream);
+  unsigned first = store.cache().planeIndex(stream);
+  llvm::SmallVector<const uint8_t *, 3> rows;
+  for (size_t plane = 0; plane < info.planes().size(); ++plane)
+    rows.push_back(this->row(first + plane, sequence, head, token));
+  info.codec.dequantizeRow(rows, row);
 }
 
 int64_t BatchImage::slot(unsigned sequence, int64_t token) const {

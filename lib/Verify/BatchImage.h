@@ -77,6 +77,8 @@ public:
   }
   int64_t rows() const { return cuQ.back(); }
   uint8_t *row(unsigned plane, unsigned sequence, int64_t head, int64_t token);
+  void dequantize(llvm::StringRef stream, unsigned sequence, int64_t head,
+                  int64_t token, llvm::MutableArrayRef<float> row);
   /// Slot of a sequence's token, as append takes it.
   int64_t slot(unsigned sequence, int64_t token) const;
   /// q of all sequences, dense, as f32.

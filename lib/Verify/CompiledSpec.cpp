@@ -209,14 +209,14 @@ static std::string compareGeometry(const CompiledStore &store,
   for (auto [i, plane] : llvm::enumerate(planes)) {
     const kvc_plane_info &found = info.planes[i];
     if (found.elements == plane.elements &&
-        found.token_stride == plane.tokenStride &&
+        found.row_stride == plane.rowStride &&
         found.head_stride == plane.headStride)
       continue;
     return llvm::formatv(
         "plane {0}: expected {1} elements and strides of {2} and {3}, found "
         "{4}, {5} and {6}",
-        i, plane.elements, plane.tokenStride, plane.headStride, found.elements,
-        found.token_stride, found.head_stride);
+        i, plane.elements, plane.rowStride, plane.headStride, found.elements,
+        found.row_stride, found.head_stride);
   }
   return "";
 }
@@ -251,9 +251,7 @@ bool CompiledSpec::describe(const artifact::Manifest &manifest,
         compiledSpec.window = {info.sink, info.recent};
     for (const PlaneGeometry &plane : compiledSpec.cache().planes())
       compiledSpec.planes.push_back(
-          {plane.stream, plane.type,
-           plane.elements * plane.type.getIntOrFloatBitWidth() / 8,
-           plane.tokenStride});
+          {plane.stream, plane.type, plane.rowBytes, plane.rowStride});
     kvc_store_info info = {};
     info.size = sizeof(info);
     for (compiledSpec.index = 0; compiledSpec.index < count;

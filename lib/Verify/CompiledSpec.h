@@ -81,8 +81,8 @@ struct CompiledStore {
   struct Plane {
     llvm::StringRef stream;
     mlir::Type type;
-    int64_t rowBytes = 0;    ///< of one (token, head)
-    int64_t tokenStride = 0; ///< bytes
+    int64_t rowBytes = 0;  ///< of one (token, head)
+    int64_t rowStride = 0; ///< bytes
   };
   llvm::SmallVector<Plane, 4> planes;
   /// What calls give the store's expressions, the same for all layers; of

@@ -47,11 +47,11 @@ double largestOf(mlir::Type type) {
 }
 
 /// The largest that survives a codec: one whose scale is a number, too.
-double largestOf(CodecAttrInterface codec) {
-  mlir::Type code = codec.getCodeType();
-  if (mlir::isa<mlir::FloatType>(code))
-    return largestOf(code);
-  return 64 * largestOf(codec.getScaleType());
+double largestOf(const StreamInfo &stream) {
+  auto planes = stream.planes();
+  if (planes.size() == 1)
+    return largestOf(planes[0].type);
+  return 64 * largestOf(planes[1].type);
 }
 
 /// Fills one sequence. Whatever the model's scale, softcap and types are, q and
@@ -62,15 +62,12 @@ public:
       : store(store), sequence(sequence), random(random),
         dimK(store.cache().getDimK()), dimV(store.cache().getDimV()),
         kvHeads(store.kvHeads()), mostQ(largestOf(store.problem.dtype)),
-        mostK(std::min(mostQ, largestOf(codec(kStreamK)))),
-        mostV(std::min(mostQ, largestOf(codec(kStreamV)))) {}
+        mostK(std::min(mostQ, largestOf(store.cache().stream(kStreamK)))),
+        mostV(std::min(mostQ, largestOf(store.cache().stream(kStreamV)))) {}
 
   void fill();
 
 private:
-  CodecAttrInterface codec(llvm::StringRef stream) const {
-    return store.cache().stream(stream).codec;
-  }
   void fillNormal();
   void chooseCodes();
   void fillAddresses();
@@ -449,18 +446,18 @@ void verify::quantize(const CompiledStore &store, TestSequence &sequence) {
     StreamInfo info = store.cache().stream(stream);
     const std::vector<float> &from =
         stream == kStreamK ? sequence.k : sequence.v;
-    bool scaled = bool(info.codec.getScaleType());
-    auto row = [&](bool scales, int64_t index) {
-      unsigned plane = store.cache().planeIndex(stream, scales);
-      return &sequence.planes[plane][index * store.planes[plane].rowBytes];
-    };
+    unsigned first = store.cache().planeIndex(stream);
+    size_t count = info.planes().size();
     for (int64_t head = 0; head < store.heads(); ++head)
       for (int64_t t = 0; t < sequence.length; ++t) {
         int64_t index = t * kvHeads + store.problem.firstHead + head;
         int64_t to = head * sequence.length + t;
-        info.codec.quantizeRow({&from[index * info.dim], size_t(info.dim)},
-                               row(false, to),
-                               scaled ? row(true, to) : nullptr);
+        llvm::SmallVector<uint8_t *, 3> rows;
+        for (size_t plane = first; plane < first + count; ++plane)
+          rows.push_back(
+              &sequence.planes[plane][to * store.planes[plane].rowBytes]);
+        info.codec.quantizeRows({&from[index * info.dim], size_t(info.dim)}, 1,
+                                rows);
       }
   }
 }

@@ -54,8 +54,8 @@ void verify::injectBeforeAttend(Fault fault, AttendMemory &memory) {
       image.sequences[last]->length)
     memory.table[0] = memory.table[last * image.tableStride];
   if (fault == Fault::HeadStride &&
-      memory.planes[0].headStride > store.planes[0].tokenStride)
-    memory.planes[0].headStride -= store.planes[0].tokenStride;
+      memory.planes[0].headStride > store.planes[0].rowStride)
+    memory.planes[0].headStride -= store.planes[0].rowStride;
   if (fault == Fault::QueryHeads)
     turnHeads(memory);
   if (fault == Fault::SwapScales && memory.planes.size() == 4 &&

@@ -40,7 +40,7 @@ struct FloatFormat {
 void makeWeighed(BatchImage &image) {
   const CompiledStore &store = image.store;
   bool whole = !store.problem.dtype.isF32();
-  unsigned codes = store.cache().planeIndex(kStreamV, /*scales=*/false);
+  unsigned codes = store.cache().planeIndex(kStreamV);
   mlir::Type type = store.planes[codes].type;
   int64_t width = type.getIntOrFloatBitWidth() / 8;
   for (auto [b, sequence] : llvm::enumerate(image.sequences))
@@ -66,14 +66,10 @@ double norm(llvm::ArrayRef<float> row) {
 /// The largest norm of a dequantized key that is finite.
 double keyNorm(BatchImage &image, size_t sequence, int64_t head) {
   const CompiledStore &store = image.store;
-  StreamInfo info = store.cache().stream(kStreamK);
-  bool scaled = bool(info.codec.getScaleType());
-  std::vector<float> row(info.dim);
+  std::vector<float> row(store.cache().getDimK());
   double largest = 0;
   for (int64_t t = 0; t < image.sequences[sequence]->length; ++t) {
-    info.codec.dequantizeRow(image.row(0, sequence, head, t),
-                             scaled ? image.row(1, sequence, head, t) : nullptr,
-                             row);
+    image.dequantize(kStreamK, sequence, head, t, row);
     double size = norm(row);
     if (std::isfinite(size))
       largest = std::max(largest, size);
@@ -95,9 +91,7 @@ CompiledStore withCodecs(const CompiledStore &store, CodecAttrInterface k,
   changed.planes.clear();
   for (const PlaneGeometry &plane : changed.cache().planes())
     changed.planes.push_back(
-        {plane.stream, plane.type,
-         plane.elements * plane.type.getIntOrFloatBitWidth() / 8,
-         plane.tokenStride});
+        {plane.stream, plane.type, plane.rowBytes, plane.rowStride});
   return changed;
 }
 
@@ -128,18 +122,14 @@ attendOver(const CompiledStore &store,
 /// number, else 0.
 std::vector<float> marksOf(BatchImage &image, size_t sequence) {
   const CompiledStore &store = image.store;
-  StreamInfo info = store.cache().stream(kStreamV);
-  bool scaled = bool(info.codec.getScaleType());
-  unsigned codes = store.cache().planeIndex(kStreamV, /*scales=*/false);
+  int64_t dim = store.cache().getDimV();
   int64_t tokens = image.sequences[sequence]->length;
-  std::vector<float> marks(store.heads() * tokens * info.dim);
+  std::vector<float> marks(store.heads() * tokens * dim);
   for (int64_t head = 0; head < store.heads(); ++head)
     for (int64_t t = 0; t < tokens; ++t) {
-      llvm::MutableArrayRef<float> row(&marks[(head * tokens + t) * info.dim],
-                                       size_t(info.dim));
-      info.codec.dequantizeRow(
-          image.row(codes, sequence, head, t),
-          scaled ? image.row(codes + 1, sequence, head, t) : nullptr, row);
+      llvm::MutableArrayRef<float> row(&marks[(head * tokens + t) * dim],
+                                       size_t(dim));
+      image.dequantize(kStreamV, sequence, head, t, row);
       for (float &x : row)
         x = std::isfinite(x) ? 0 : 1;
     }
@@ -207,7 +197,7 @@ Oracle::Oracle(const CompiledStore &store,
 }
 
 void Oracle::findSpoilt(BatchImage &image, Report &report) {
-  unsigned codes = store.cache().planeIndex(kStreamV, /*scales=*/false);
+  unsigned codes = store.cache().planeIndex(kStreamV);
   std::vector<TestSequence> marked;
   bool any = false;
   for (size_t b = 0; b < sequences.size(); ++b) {
@@ -285,7 +275,7 @@ Oracle::Bounds Oracle::boundsOf(size_t sequence, int64_t query,
     bounds.flushed += 2 * FLT_MIN;
   int64_t row = rowIndex(sequence, query, head);
   double peak = std::exp(ref.largest.data[row] - ref.lse.data[row]);
-  mlir::Type codeV = store.cache().stream(kStreamV).codec.getCodeType();
+  mlir::Type codeV = store.cache().stream(kStreamV).codeType();
   bool inF16 = !problem.dtype.isF32() && (codeV.isF16() || codeV.isInteger());
   bounds.least = (inF16 ? 0x1p-24 : FLT_MIN) * peak * tokens *
                  std::exp(kDoubt * bounds.logit);
@@ -484,7 +474,7 @@ std::string Oracle::vacuous() const {
 
 double Oracle::quantisationLoss(Report &report) const {
   auto isLossless = [&](llvm::StringRef stream) {
-    mlir::Type code = store.cache().stream(stream).codec.getCodeType();
+    mlir::Type code = store.cache().stream(stream).codeType();
     return code.isF32() || code == store.problem.dtype;
   };
   if (!valid || (isLossless(kStreamK) && isLossless(kStreamV)))

@@ -292,10 +292,9 @@ float StoreCheck::weightlessQuery(const TestSequence &sequence) const {
 /// N7: a key whose product is -infinity weighs as little as one whose product
 /// is very negative: nothing.
 void StoreCheck::checkInfiniteKey() {
-  auto codec = store.cache().stream(kStreamK).codec;
+  mlir::Type code = store.cache().stream(kStreamK).codeType();
   // An expression may make anything of a score, or hide all others.
-  if (!isa<mlir::FloatType>(codec.getCodeType()) || store.hasLogits() ||
-      store.hasVisible())
+  if (!isa<mlir::FloatType>(code) || store.hasLogits() || store.hasVisible())
     return;
   int64_t dim = store.cache().getDimK();
   for (auto [b, sequence] : llvm::enumerate(batch)) {
@@ -409,7 +408,7 @@ void StoreCheck::checkNotVacuous() {
     return;
   }
   TestSequence changed = batch[at];
-  unsigned codes = store.cache().planeIndex(kStreamV, /*scales=*/false);
+  unsigned codes = store.cache().planeIndex(kStreamV);
   const CompiledStore::Plane &plane = store.planes[codes];
   int64_t dim = store.cache().getDimV();
   const float *v =

@@ -195,7 +195,7 @@ kvc_status checkAligned(const char *field, const void *rows, int64_t stride) {
 kvc_status checkPlanes(const artifact::StoreInfo &store,
                        const kvc_plane *planes) {
   for (size_t i = 0; i < store.planes.size(); ++i) {
-    uint32_t bytes = store.planes[i].tokenBytes;
+    uint32_t bytes = store.planes[i].rowBytes;
     // The largest power of two that divides a row, at most 16.
     int64_t alignment = std::min<int64_t>(16, bytes & (~bytes + 1));
     if (uintptr_t(planes[i].base) % uint64_t(alignment) ||

@@ -11,13 +11,13 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
   %end = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
-    %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     // expected-error@+1 {{expected the loop's read}}
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc = tile.load v %t : tensor<16x64xbf16>
-    %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -34,12 +34,12 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
-    %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     // expected-error@+1 {{expected scores that come from a `tile.mask`}}
     %p, %n = tile.softmax_step %x, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc = tile.load v %t : tensor<16x64xbf16>
-    %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -56,7 +56,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
-    %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     // expected-error@+1 {{expected one mask, right before the softmax}}
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
@@ -64,7 +64,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
     // expected-error@+1 {{expected scores that come from a `tile.mask`}}
     %p, %n = tile.softmax_step %c, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc = tile.load v %t : tensor<16x64xbf16>
-    %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -82,13 +82,13 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 32, rows = 8,
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     // expected-error@+1 {{tiles are of 32 tokens, as the schedule says; found 16}}
     %kc = tile.load k %t : tensor<16x64xbf16>
-    %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     // expected-error@+1 {{tiles are of 32 tokens, as the schedule says; found 16}}
     %vc = tile.load v %t : tensor<16x64xbf16>
-    %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
     // expected-error@+1 {{expected the state after `tile.softmax_step`}}
     %a = tile.accumulate %p, %v, %s : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
@@ -119,12 +119,12 @@ tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %k = tile.load_row k %row : tensor<64xf32>
-    %kc, %ks = tile.quantize %k with(#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
-    tile.store_row k %row, %kc, %ks : tensor<64xi8>, tensor<f16>
+    %kc, %ks = tile.quantize %k with(#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<1xf16>
+    tile.store_row k %row, %kc, %ks : tensor<64xi8>, tensor<1xf16>
     %v = tile.load_row v %row : tensor<64xf32>
-    %vc, %vs = tile.quantize %v with(#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
-    // expected-error@+1 {{expected the scale that was quantized with the codes}}
-    tile.store_row v %row, %vc, %ks : tensor<64xi8>, tensor<f16>
+    %vc, %vs = tile.quantize %v with(#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<1xf16>
+    // expected-error@+1 {{expected all that was quantized, and in its order}}
+    tile.store_row v %row, %vc, %ks : tensor<64xi8>, tensor<1xf16>
     tile.yield
   }
 }
@@ -160,12 +160,12 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
-    %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc = tile.load v %t : tensor<16x64xbf16>
-    %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }

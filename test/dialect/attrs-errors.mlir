@@ -6,8 +6,8 @@
 
 // -----
 
-// expected-error@+1 {{expected 8 bits, found 4}}
-"t.t"() {a = #kvc.int<4, scale = f32>} : () -> ()
+// expected-error@+1 {{expected 2 to 8 bits, found 9}}
+"t.t"() {a = #kvc.int<9, scale = f32>} : () -> ()
 
 // -----
 
@@ -109,13 +109,13 @@ func.func private @f(!kvc.cache<heads = 65537, k = 64 by #kvc.float<bf16>, v = 6
 
 // -----
 
-// expected-error@+1 {{a row has a multiple of 8 elements, 8 to 576; found 60}}
-func.func private @f(!kvc.cache<heads = 1, k = 60 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>)
+// expected-error@+1 {{a row has 1 to 65536 elements, found 0}}
+func.func private @f(!kvc.cache<heads = 1, k = 0 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>)
 
 // -----
 
-// expected-error@+1 {{a row has a multiple of 8 elements, 8 to 576; found 584}}
-func.func private @f(!kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 584 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>)
+// expected-error@+1 {{a row has 1 to 65536 elements, found 65537}}
+func.func private @f(!kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 65537 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>)
 
 // -----
 
@@ -136,3 +136,38 @@ func.func private @f(!kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 64 by
 
 // expected-error@+1 {{a softmax state has at least one channel, found 0}}
 func.func private @f(!tile.softmax<0>)
+
+// -----
+
+// expected-error@+1 {{expected a zero of f32 or f16, found 'bf16'}}
+"t.t"() {a = #kvc.int<4, scale = f32 zero = bf16>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{expected a box of 1 to 256 tokens by at least one channel, found 257 by 1}}
+"t.t"() {a = #kvc.int<4, scale = f32 tokens = 257 channels = 1>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{a row of codes is whole bytes; found 60 of 'i3' for 60 elements}}
+"t.t"() {a = #kvc.stream<"a", 60 by #kvc.int<3, scale = f16 zero = f16 channels = 5>>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{a row of scales is whole bytes; found 0 of 'f16' for 64 elements}}
+"t.t"() {a = #kvc.stream<"a", 64 by #kvc.int<2, scale = f16 zero = f16 channels = 5>>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{rows that each stand for several tokens have a codec of single rows, found #kvc.int<2, scale = f16 tokens = 32>}}
+"t.t"() {a = #kvc.stream<"a", 64 by #kvc.int<2, scale = f16 tokens = 32> per 16>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{a row of `mean.codes` stands for 16 tokens, which must divide pages of 24}}
+func.func private @f(!kvc.cache<heads = 1, mean = 64 by #kvc.float<bf16> per 16, layout = #kvc.paged<24, HND>>)
+
+// -----
+
+// expected-error@+1 {{a row stands for 1 to 256 tokens, or for a sequence; found 257}}
+func.func private @f(!kvc.cache<heads = 1, mean = 64 by #kvc.float<bf16> per 257, layout = #kvc.paged<24, HND>>)

@@ -535,8 +535,8 @@ func.func private @f(!kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, k = 64 by
 
 // -----
 
-// expected-error@+1 {{a row has a multiple of 8 elements, 8 to 576; found 12}}
-func.func private @f(!kvc.cache<heads = 3, codes = 12 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>)
+// expected-error@+1 {{a row has 1 to 65536 elements, found -12}}
+func.func private @f(!kvc.cache<heads = 3, codes = -12 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>)
 
 // -----
 

@@ -26,7 +26,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
 tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
-    // expected-error@+1 {{x must be 64 'f32' a row, as in the store's cache; found 'tensor<32xf32>'}}
+    // expected-error@+1 {{x must be 64 elements, as in the store's cache; found 'tensor<32xf32>'}}
     %x = tile.load_row k %row : tensor<32xf32>
     tile.yield
   }
@@ -50,8 +50,8 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
-    // expected-error@+1 {{expected [d] -> codes [d] of 'i8', found 'tensor<64xf32>' -> 'tensor<64xf16>'}}
-    %c = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xf16>
+    // expected-error@+1 {{expected planes of 'tensor<64xi8>', 'tensor<1xf16>', found 'tensor<64xf16>', 'tensor<1xf16>'}}
+    %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xf16>, tensor<1xf16>
     tile.yield
   }
 }
@@ -62,8 +62,8 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
-    // expected-error@+1 {{expected [d] -> codes [d] of 'i8', found 'tensor<64xf32>' -> 'tensor<32xi8>'}}
-    %c = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<32xi8>
+    // expected-error@+1 {{expected planes of 'tensor<64xi8>', 'tensor<1xf16>', found 'tensor<32xi8>', 'tensor<1xf16>'}}
+    %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<32xi8>, tensor<1xf16>
     tile.yield
   }
 }
@@ -74,7 +74,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
-    // expected-error@+1 {{codec has a scale, result has none}}
+    // expected-error@+1 {{expected planes of 'tensor<64xi8>', 'tensor<1xf16>', found 'tensor<64xi8>'}}
     %c = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>
     tile.yield
   }
@@ -86,8 +86,8 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
-    // expected-error@+1 {{codec has no scale}}
-    %c, %s = tile.quantize %x with (#kvc.float<f16>) : tensor<64xf32> -> tensor<64xf16>, tensor<f16>
+    // expected-error@+1 {{expected planes of 'tensor<64xf16>', found 'tensor<64xf16>', 'tensor<1xf16>'}}
+    %c, %s = tile.quantize %x with (#kvc.float<f16>) : tensor<64xf32> -> tensor<64xf16>, tensor<1xf16>
     tile.yield
   }
 }
@@ -98,7 +98,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
-    // expected-error@+1 {{expected one scale of 'f16', found 'tensor<f32>'}}
+    // expected-error@+1 {{expected planes of 1 axis, all of known size; found 'tensor<f32>'}}
     %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f32>
     tile.yield
   }
@@ -110,8 +110,8 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
-    // expected-error@+1 {{expected one scale of 'f16', found 'tensor<1xf16>'}}
-    %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<1xf16>
+    // expected-error@+1 {{quantizes one row, a box of scales has 32}}
+    %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16 tokens = 32 channels = 1>) : tensor<64xf32> -> tensor<64xi8>, tensor<64xf16>
     tile.yield
   }
 }
@@ -124,7 +124,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %c = "t.t"() : () -> tensor<16x64xi8>
-    // expected-error@+1 {{expected codes [d], found 'tensor<16x64xi8>'}}
+    // expected-error@+1 {{expected planes of 1 axis, all of known size; found 'tensor<16x64xi8>'}}
     tile.store_row k %row, %c : tensor<16x64xi8>
     tile.yield
   }
@@ -138,9 +138,9 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %c = "t.t"() : () -> tensor<64xi8>
-    %s = "t.t"() : () -> tensor<1xf16>
-    // expected-error@+1 {{expected one scale, found 'tensor<1xf16>'}}
-    tile.store_row k %row, %c, %s : tensor<64xi8>, tensor<1xf16>
+    %s = "t.t"() : () -> tensor<2xf16>
+    // expected-error@+1 {{scales of `k` must be 'tensor<1xf16>', as in the store's cache; found 'tensor<2xf16>'}}
+    tile.store_row k %row, %c, %s : tensor<64xi8>, tensor<2xf16>
     tile.yield
   }
 }
@@ -153,9 +153,9 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %c = "t.t"() : () -> tensor<32xi8>
-    %s = "t.t"() : () -> tensor<f16>
-    // expected-error@+1 {{codes must be 64 'i8' a row, as in the store's cache; found 'tensor<32xi8>'}}
-    tile.store_row k %row, %c, %s : tensor<32xi8>, tensor<f16>
+    %s = "t.t"() : () -> tensor<1xf16>
+    // expected-error@+1 {{codes of `k` must be 'tensor<64xi8>', as in the store's cache; found 'tensor<32xi8>'}}
+    tile.store_row k %row, %c, %s : tensor<32xi8>, tensor<1xf16>
     tile.yield
   }
 }
@@ -168,7 +168,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %c = "t.t"() : () -> tensor<64xi8>
-    // expected-error@+1 {{scales must be 'f16', as in the store's cache; found none}}
+    // expected-error@+1 {{`k` has 2 planes in the store's cache, found 1}}
     tile.store_row k %row, %c : tensor<64xi8>
     tile.yield
   }
@@ -182,9 +182,9 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %c = "t.t"() : () -> tensor<64xi8>
-    %s = "t.t"() : () -> tensor<f32>
-    // expected-error@+1 {{scales must be 'f16', as in the store's cache; found 'tensor<f32>'}}
-    tile.store_row k %row, %c, %s : tensor<64xi8>, tensor<f32>
+    %s = "t.t"() : () -> tensor<1xf32>
+    // expected-error@+1 {{scales of `k` must be 'tensor<1xf16>', as in the store's cache; found 'tensor<1xf32>'}}
+    tile.store_row k %row, %c, %s : tensor<64xi8>, tensor<1xf32>
     tile.yield
   }
 }

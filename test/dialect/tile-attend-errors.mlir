@@ -110,8 +110,8 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    // expected-error@+1 {{expected codes [t, d], found 'tensor<64xi8>'}}
-    %c, %x = tile.load k %t : tensor<64xi8>, tensor<16xf16>
+    // expected-error@+1 {{expected planes of 2 axes, all of known size; found 'tensor<64xi8>'}}
+    %c, %x = tile.load k %t : tensor<64xi8>, tensor<16x1xf16>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -122,22 +122,8 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    // expected-error@+1 {{expected scales [t] beside codes [t, d], found 'tensor<8xf16>' beside 'tensor<16x64xi8>'}}
-    %c, %x = tile.load k %t : tensor<16x64xi8>, tensor<8xf16>
-    tile.yield %s : !tile.softmax<32>
-  }
-}
-
-// -----
-
-kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
-  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
-  %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
-  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    // expected-error@+1 {{codes must be 64 'i8' a row, as in the store's cache; found 'tensor<16x32xi8>'}}
-    %c, %x = tile.load k %t : tensor<16x32xi8>, tensor<16xf16>
+    // expected-error@+1 {{expected planes of 2 axes, all of known size; found 'tensor<16xf16>'}}
+    %c, %x = tile.load k %t : tensor<16x64xi8>, tensor<16xf16>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -150,8 +136,8 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    // expected-error@+1 {{codes must be 64 'i8' a row, as in the store's cache; found 'tensor<16x64xf16>'}}
-    %c, %x = tile.load k %t : tensor<16x64xf16>, tensor<16xf16>
+    // expected-error@+1 {{codes of `k` must be 'tensor<16x64xi8>', as in the store's cache; found 'tensor<16x32xi8>'}}
+    %c, %x = tile.load k %t : tensor<16x32xi8>, tensor<16x1xf16>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -164,8 +150,8 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    // expected-error@+1 {{scales must be 'f16', as in the store's cache; found 'tensor<16xf32>'}}
-    %c, %x = tile.load k %t : tensor<16x64xi8>, tensor<16xf32>
+    // expected-error@+1 {{codes of `k` must be 'tensor<16x64xi8>', as in the store's cache; found 'tensor<16x64xf16>'}}
+    %c, %x = tile.load k %t : tensor<16x64xf16>, tensor<16x1xf16>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -178,7 +164,21 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    // expected-error@+1 {{scales must be 'f16', as in the store's cache; found none}}
+    // expected-error@+1 {{scales of `k` must be 'tensor<16x1xf16>', as in the store's cache; found 'tensor<16x1xf32>'}}
+    %c, %x = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf32>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    // expected-error@+1 {{`k` has 2 planes in the store's cache, found 1}}
     %c = tile.load k %t : tensor<16x64xi8>
     tile.yield %s : !tile.softmax<32>
   }
@@ -192,8 +192,21 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    // expected-error@+1 {{scales must be absent, as in the store's cache; found 'tensor<16xf16>'}}
-    %c, %x = tile.load v %t : tensor<16x32xf16>, tensor<16xf16>
+    // expected-error@+1 {{`v` has 1 planes in the store's cache, found 2}}
+    %c, %x = tile.load v %t : tensor<16x32xf16>, tensor<16x1xf16>
+    tile.yield %s : !tile.softmax<32>
+  }
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    %c = "t.t"() : () -> tensor<16x64xi16>
+    // expected-error@+1 {{expected codes of f32, f16, bf16 or integers of 1 to 8 bits, found 'tensor<16x64xi16>'}}
+    %d = tile.convert %c : tensor<16x64xi16> -> tensor<16x64xf32>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -205,8 +218,8 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %c = "t.t"() : () -> tensor<16x64xi8>
-    // expected-error@+1 {{expected a codec, found #kvc.read_all}}
-    %d = tile.dequantize %c with (#kvc.read_all) : tensor<16x64xi8> -> tensor<16x64xf32>
+    // expected-error@+1 {{expected codes in the shape of the result, found 'tensor<16x64xi8>' -> 'tensor<16x32xf32>'}}
+    %d = tile.convert %c : tensor<16x64xi8> -> tensor<16x32xf32>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -217,9 +230,10 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    %c = "t.t"() : () -> tensor<16x64xf16>
-    // expected-error@+1 {{expected codes [t, d] of 'i8' in the shape of the result, found 'tensor<16x64xf16>' -> 'tensor<16x64xf32>'}}
-    %d = tile.dequantize %c with (#kvc.int<8, scale = f16>) : tensor<16x64xf16> -> tensor<16x64xf32>
+    %c = "t.t"() : () -> tensor<16x64xf32>
+    %x = "t.t"() : () -> tensor<16x1xi8>
+    // expected-error@+1 {{expected floats for boxes of equal size, found 'tensor<16x1xi8>' for 'tensor<16x64xf32>'}}
+    %d = tile.scale %c by %x : tensor<16x64xf32>, tensor<16x1xi8>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -230,64 +244,10 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    %c = "t.t"() : () -> tensor<16x64xi8>
-    // expected-error@+1 {{expected codes [t, d] of 'i8' in the shape of the result, found 'tensor<16x64xi8>' -> 'tensor<16x32xf32>'}}
-    %d = tile.dequantize %c with (#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x32xf32>
-    tile.yield %s : !tile.softmax<32>
-  }
-}
-
-// -----
-
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
-  %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
-  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    %c = "t.t"() : () -> tensor<64xi8>
-    // expected-error@+1 {{expected codes [t, d] of 'i8' in the shape of the result, found 'tensor<64xi8>' -> 'tensor<64xf32>'}}
-    %d = tile.dequantize %c with (#kvc.int<8, scale = f16>) : tensor<64xi8> -> tensor<64xf32>
-    tile.yield %s : !tile.softmax<32>
-  }
-}
-
-// -----
-
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
-  %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
-  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    %c = "t.t"() : () -> tensor<16x64xf16>
-    %x = "t.t"() : () -> tensor<16xf16>
-    // expected-error@+1 {{codec has no scale}}
-    %d = tile.dequantize %c scaled by %x with (#kvc.float<f16>) : tensor<16x64xf16>, tensor<16xf16> -> tensor<16x64xf32>
-    tile.yield %s : !tile.softmax<32>
-  }
-}
-
-// -----
-
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
-  %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
-  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    %c = "t.t"() : () -> tensor<16x64xi8>
-    %x = "t.t"() : () -> tensor<16xf32>
-    // expected-error@+1 {{expected scales [t] of 'f16', found 'tensor<16xf32>'}}
-    %d = tile.dequantize %c scaled by %x with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf32> -> tensor<16x64xf32>
-    tile.yield %s : !tile.softmax<32>
-  }
-}
-
-// -----
-
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
-  %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
-  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    %c = "t.t"() : () -> tensor<16x64xi8>
-    %x = "t.t"() : () -> tensor<64xf16>
-    // expected-error@+1 {{expected scales [t] of 'f16', found 'tensor<64xf16>'}}
-    %d = tile.dequantize %c scaled by %x with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<64xf16> -> tensor<16x64xf32>
+    %c = "t.t"() : () -> tensor<16x64xf32>
+    %x = "t.t"() : () -> tensor<3x64xf16>
+    // expected-error@+1 {{expected floats for boxes of equal size, found 'tensor<3x64xf16>' for 'tensor<16x64xf32>'}}
+    %d = tile.offset %c by %x : tensor<16x64xf32>, tensor<3x64xf16>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -337,9 +297,9 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    %a, %b = "t.t"() : () -> (tensor<?x16xf32>, tensor<8xf16>)
-    // expected-error@+1 {{expected [r, t] by float [t], found 'tensor<?x16xf32>' by 'tensor<8xf16>'}}
-    %d = tile.scale_tokens %a by %b : tensor<?x16xf32>, tensor<8xf16>
+    %a, %b = "t.t"() : () -> (tensor<?x16xf32>, tensor<8x1xf16>)
+    // expected-error@+1 {{expected [r, t] by float [t, 1], found 'tensor<?x16xf32>' by 'tensor<8x1xf16>'}}
+    %d = tile.scale_tokens %a by %b : tensor<?x16xf32>, tensor<8x1xf16>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -350,9 +310,9 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
-    %a, %b = "t.t"() : () -> (tensor<?x16xf32>, tensor<16xi8>)
-    // expected-error@+1 {{expected [r, t] by float [t], found 'tensor<?x16xf32>' by 'tensor<16xi8>'}}
-    %d = tile.scale_tokens %a by %b : tensor<?x16xf32>, tensor<16xi8>
+    %a, %b = "t.t"() : () -> (tensor<?x16xf32>, tensor<16x1xi8>)
+    // expected-error@+1 {{expected [r, t] by float [t, 1], found 'tensor<?x16xf32>' by 'tensor<16x1xi8>'}}
+    %d = tile.scale_tokens %a by %b : tensor<?x16xf32>, tensor<16x1xi8>
     tile.yield %s : !tile.softmax<32>
   }
 }
@@ -364,7 +324,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a, %b = "t.t"() : () -> (tensor<f32>, tensor<f32>)
-    // expected-error@+1 {{expected [r, t] by float [t], found 'tensor<f32>' by 'tensor<f32>'}}
+    // expected-error@+1 {{expected [r, t] by float [t, 1], found 'tensor<f32>' by 'tensor<f32>'}}
     %d = tile.scale_tokens %a by %b : tensor<f32>, tensor<f32>
     tile.yield %s : !tile.softmax<32>
   }
@@ -467,4 +427,27 @@ tile.kernel @k "merge" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   // expected-error@+1 {{expects parent op to be one of 'tile.for_tokens, tile.for_splits, tile.for_rows'}}
   tile.yield
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %c = "t.t"() : () -> tensor<16x64xf16>
+  // expected-error@+1 {{floats have a sign, found `unsigned` and 'tensor<16x64xf16>'}}
+  %d = tile.convert %c unsigned : tensor<16x64xf16> -> tensor<16x64xf32>
+}
+
+// -----
+
+// A box must not end within a tile.
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<2, scale = f16 zero = f16 tokens = 32 channels = 1>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<32, HND>>
+tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    // expected-error@+1 {{a row of the scales of `k` is for 32 tokens, which must divide those of the tile, 16}}
+    %c, %x, %z = tile.load k %t : tensor<16x64xi2>, tensor<1x64xf16>, tensor<1x64xf16>
+    tile.yield %s : !tile.softmax<32>
+  }
 }

@@ -15,16 +15,22 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
   %end = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init %init : !tile.softmax<32> {
   // CHECK-NEXT: ^bb0(%[[T:.*]]: !tile.tokens, %[[STATE:.*]]: !tile.softmax<32>):
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<32>):
-    // CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.load k %[[T]] : tensor<16x64xi8>, tensor<16xf16>
-    %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16xf16>
-    // CHECK-NEXT: tile.dequantize %[[KC]] scaled by %[[KS]] with(#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
-    %scaled = tile.dequantize %kc scaled by %ks with (#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
-    // CHECK-NEXT: %[[K:.*]] = tile.dequantize %[[KC]] with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
-    %k = tile.dequantize %kc with (#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    // CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.load k %[[T]] : tensor<16x64xi8>, tensor<16x1xf16>
+    %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
+    // CHECK-NEXT: %[[KX:.*]] = tile.convert %[[KC]] : tensor<16x64xi8> -> tensor<16x64xf32>
+    // CHECK-NEXT: %[[KY:.*]] = tile.scale %[[KX]] by %[[KS]] : tensor<16x64xf32>, tensor<16x1xf16>
+    // CHECK-NEXT: tile.offset %[[KY]] by %[[KS]] : tensor<16x64xf32>, tensor<16x1xf16>
+    // CHECK-NEXT: tile.convert %[[KC]] unsigned : tensor<16x64xi8> -> tensor<16x64xf32>
+    %scaledx = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>
+    %scaled = tile.scale %scaledx by %ks : tensor<16x64xf32>, tensor<16x1xf16>
+    %offset = tile.offset %scaled by %ks : tensor<16x64xf32>, tensor<16x1xf16>
+    %unsigned = tile.convert %kc unsigned : tensor<16x64xi8> -> tensor<16x64xf32>
+    // CHECK-NEXT: %[[K:.*]] = tile.convert %[[KC]] : tensor<16x64xi8> -> tensor<16x64xf32>
+    %k = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>
     // CHECK-NEXT: %[[S:.*]] = tile.dot %[[Q]], %[[K]] : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %s0 = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
-    // CHECK-NEXT: %[[S1:.*]] = tile.scale_tokens %[[S]] by %[[KS]] : tensor<?x16xf32>, tensor<16xf16>
-    %s1 = tile.scale_tokens %s0 by %ks : tensor<?x16xf32>, tensor<16xf16>
+    // CHECK-NEXT: %[[S1:.*]] = tile.scale_tokens %[[S]] by %[[KS]] : tensor<?x16xf32>, tensor<16x1xf16>
+    %s1 = tile.scale_tokens %s0 by %ks : tensor<?x16xf32>, tensor<16x1xf16>
     // CHECK-NEXT: %[[S2:.*]] = tile.logits %[[S1]], %[[T]] {
     // CHECK-NEXT: ^bb0(%[[X:.*]]: f32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32, %{{.*}}: i32):
     // CHECK-NEXT: %[[CAP:.*]] = arith.constant 3.000000e+01 : f32
@@ -53,8 +59,8 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
     %p, %next = tile.softmax_step %s3, %state : tensor<?x16xf32>, !tile.softmax<32>
     // CHECK-NEXT: %[[VC:.*]] = tile.load v %[[T]] : tensor<16x32xf16>
     %vc = tile.load v %t : tensor<16x32xf16>
-    // CHECK-NEXT: %[[V:.*]] = tile.dequantize %[[VC]] with(#kvc.float<f16>) : tensor<16x32xf16> -> tensor<16x32xf32>
-    %v = tile.dequantize %vc with (#kvc.float<f16>) : tensor<16x32xf16> -> tensor<16x32xf32>
+    // CHECK-NEXT: %[[V:.*]] = tile.convert %[[VC]] : tensor<16x32xf16> -> tensor<16x32xf32>
+    %v = tile.convert %vc : tensor<16x32xf16> -> tensor<16x32xf32>
     // CHECK-NEXT: %[[ACC:.*]] = tile.accumulate %[[P]], %[[V]], %[[NEXT]] : tensor<?x16xf32>, tensor<16x32xf32>, <32>
     %acc = tile.accumulate %p, %v, %next : tensor<?x16xf32>, tensor<16x32xf32>, !tile.softmax<32>
     // CHECK-NEXT: tile.yield %[[ACC]] : !tile.softmax<32>
@@ -87,10 +93,10 @@ tile.kernel @s.append "append" of @s dtype f32 schedule <tokens = 16> {
   ^bb0(%row: !tile.tokens):
     // CHECK-NEXT: %[[X:.*]] = tile.load_row k %[[ROW]] : tensor<64xf32>
     %x = tile.load_row k %row : tensor<64xf32>
-    // CHECK-NEXT: %[[C:.*]], %[[S:.*]] = tile.quantize %[[X]] with(#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
-    %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<f16>
-    // CHECK-NEXT: tile.store_row k %[[ROW]], %[[C]], %[[S]] : tensor<64xi8>, tensor<f16>
-    tile.store_row k %row, %c, %s : tensor<64xi8>, tensor<f16>
+    // CHECK-NEXT: %[[C:.*]], %[[S:.*]] = tile.quantize %[[X]] with(#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<1xf16>
+    %c, %s = tile.quantize %x with (#kvc.int<8, scale = f16>) : tensor<64xf32> -> tensor<64xi8>, tensor<1xf16>
+    // CHECK-NEXT: tile.store_row k %[[ROW]], %[[C]], %[[S]] : tensor<64xi8>, tensor<1xf16>
+    tile.store_row k %row, %c, %s : tensor<64xi8>, tensor<1xf16>
     %y = tile.load_row v %row : tensor<32xf32>
     // CHECK: %[[D:.*]] = tile.quantize %{{.*}} with(#kvc.float<f16>) : tensor<32xf32> -> tensor<32xf16>
     %d = tile.quantize %y with (#kvc.float<f16>) : tensor<32xf32> -> tensor<32xf16>

@@ -29,7 +29,8 @@ ModelInfo = struct("ModelInfo", [
     ("softmax_scale", c.c_double), ("logit_softcap", c.c_double)])
 PlaneInfo = struct("PlaneInfo", [
     ("stream", TEXT), ("role", TEXT), ("type", TEXT), ("elements", U32),
-    ("token_stride", U32), ("head_stride", U32), ("page_offset", U64)])
+    ("row_tokens", U32),
+    ("row_stride", U32), ("head_stride", U32), ("page_offset", U64)])
 StoreInfo = struct("StoreInfo", [
     ("size", SIZE), ("name", TEXT), ("layers", c.POINTER(U32)),
     ("layer_count", U32), ("head_begin", U32), ("head_end", U32),
@@ -123,7 +124,7 @@ class Store:
             to.base = pages + plane.page_offset
             to.page_stride = self.info.page_bytes
             return
-        slot = self.page * plane.token_stride
+        slot = self.page * plane.row_stride
         if not plane.head_stride:
             to.head_stride = slot
             slot *= self.info.head_end - self.info.head_begin
@@ -143,7 +144,7 @@ class Store:
             if plane.stream.decode() != stream:
                 continue
             address = (at.base + page_id * at.page_stride +
-                       head * at.head_stride + inner * plane.token_stride)
+                       head * at.head_stride + inner * plane.row_stride)
             kind = c.c_int8 if plane.type == b"i8" else c.c_float
             values = list((kind * plane.elements).from_address(address))
             if plane.role == b"scales":

@@ -11,7 +11,7 @@
 
 // CHECK: tile.kernel @full.append "append" of @full dtype bf16
 // CHECK: tile.kernel @full.attend.decode "attend" of @full dtype bf16
-// CHECK: tile.dequantize %{{[^ ]*}} with(#kvc.int<8, scale = f32>)
+// CHECK: tile.convert %{{[^ ]*}} : tensor<{{.*}}xi8>
 // CHECK: tile.dot
 // CHECK: tile.scale_tokens
 // CHECK: tile.logits

@@ -9,8 +9,8 @@ kvc.store @s layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.sliding_window
 // CHECK-NEXT: tile.for_rows {
 // CHECK-NEXT: ^bb0(%[[ROW:.*]]: !tile.tokens):
 // CHECK-NEXT: %[[K:.*]] = tile.load_row k %[[ROW]] : tensor<64xf32>
-// CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.quantize %[[K]] with(#kvc.int<8, scale = f32>) : tensor<64xf32> -> tensor<64xi8>, tensor<f32>
-// CHECK-NEXT: tile.store_row k %[[ROW]], %[[KC]], %[[KS]] : tensor<64xi8>, tensor<f32>
+// CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.quantize %[[K]] with(#kvc.int<8, scale = f32>) : tensor<64xf32> -> tensor<64xi8>, tensor<1xf32>
+// CHECK-NEXT: tile.store_row k %[[ROW]], %[[KC]], %[[KS]] : tensor<64xi8>, tensor<1xf32>
 // CHECK-NEXT: %[[V:.*]] = tile.load_row v %[[ROW]] : tensor<32xf32>
 // CHECK-NEXT: %[[VC:.*]] = tile.quantize %[[V]] with(#kvc.float<f16>) : tensor<32xf32> -> tensor<32xf16>
 // CHECK-NEXT: tile.store_row v %[[ROW]], %[[VC]] : tensor<32xf16>
@@ -27,13 +27,14 @@ func.func @s.append(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: ten
 // CHECK-NEXT: %[[INIT:.*]] = tile.softmax_init : <32>
 // CHECK-NEXT: %[[END:.*]] = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init %[[INIT]] : <32> {
 // CHECK-NEXT: ^bb0(%[[T:.*]]: !tile.tokens, %[[STATE:.*]]: !tile.softmax<32>):
-// CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.load k %[[T]] : tensor<32x64xi8>, tensor<32xf32>
-// CHECK-NEXT: %[[K:.*]] = tile.dequantize %[[KC]] scaled by %[[KS]] with(#kvc.int<8, scale = f32>) : tensor<32x64xi8>, tensor<32xf32> -> tensor<32x64xf32>
+// CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.load k %[[T]] : tensor<32x64xi8>, tensor<32x1xf32>
+// CHECK-NEXT: %[[KX:.*]] = tile.convert %[[KC]] : tensor<32x64xi8> -> tensor<32x64xf32>
+// CHECK-NEXT: %[[K:.*]] = tile.scale %[[KX]] by %[[KS]] : tensor<32x64xf32>, tensor<32x1xf32>
 // CHECK-NEXT: %[[S:.*]] = tile.dot %[[Q]], %[[K]] : tensor<?x64xf32>, tensor<32x64xf32> -> tensor<?x32xf32>
 // CHECK-NEXT: %[[M:.*]] = tile.mask %[[S]], %[[T]] read(#kvc.sliding_window<sink = 4, recent = 60>) : tensor<?x32xf32>
 // CHECK-NEXT: %[[P:.*]], %[[STEP:.*]] = tile.softmax_step %[[M]], %[[STATE]] : tensor<?x32xf32>, <32>
 // CHECK-NEXT: %[[VC:.*]] = tile.load v %[[T]] : tensor<32x32xf16>
-// CHECK-NEXT: %[[V:.*]] = tile.dequantize %[[VC]] with(#kvc.float<f16>) : tensor<32x32xf16> -> tensor<32x32xf32>
+// CHECK-NEXT: %[[V:.*]] = tile.convert %[[VC]] : tensor<32x32xf16> -> tensor<32x32xf32>
 // CHECK-NEXT: %[[NEXT:.*]] = tile.accumulate %[[P]], %[[V]], %[[STEP]] : tensor<?x32xf32>, tensor<32x32xf32>, <32>
 // CHECK-NEXT: tile.yield %[[NEXT]] : !tile.softmax<32>
 // CHECK-NEXT: }

@@ -206,7 +206,7 @@ class Store:
                 for p in self.info["planes"]]
         pools, planes = [], []
         for p in self.info["planes"]:
-            head, slot = p["head_stride"], self.page * p["token_stride"]
+            head, slot = p["head_stride"], self.page * p["row_stride"]
             if not head:
                 head, slot = slot, slot * heads
             pools.append(new(self.page_count * slot))
@@ -274,7 +274,7 @@ class Store:
 def bytes_per_token(info):
     """Of one layer of a store."""
     heads = info["kv_heads"][1] - info["kv_heads"][0]
-    return heads * sum(p["token_bytes"] for p in info["planes"])
+    return heads * sum(p["row_bytes"] for p in info["planes"])
 
 
 class Attend:

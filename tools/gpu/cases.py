@@ -106,7 +106,7 @@ class Layout:
     def place(self, info, plane):
         """Appends (pool, offset, page stride, head stride, token stride, row
         bytes) of a plane."""
-        token, row = plane["token_stride"], plane["token_bytes"]
+        token, row = plane["row_stride"], plane["row_bytes"]
         if self.paged:
             if not self.pools:
                 self.pools.append(self.page_count * info["page_bytes"])
@@ -121,11 +121,11 @@ class Layout:
 
     def at(self, plane, sequence, head, token):
         """(pool, begin, end) of a cached row."""
-        pool, offset, page_stride, head_stride, token_stride, row = \
+        pool, offset, page_stride, head_stride, row_stride, row = \
             self.places[plane]
         page_id, inner = self.slot(sequence, token)
         begin = (offset + page_id * page_stride + head * head_stride +
-                 inner * token_stride)
+                 inner * row_stride)
         return pool, begin, begin + row
 
     def slot(self, sequence, token):

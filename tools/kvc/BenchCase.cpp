@@ -106,7 +106,7 @@ void Case::placePlanes() {
       offsets[i] = plane.pageOffset;
       continue;
     }
-    size_t rows = size_t(shape.context) * plane.tokenStride;
+    size_t rows = size_t(shape.context) * plane.rowStride;
     bool headMajor = plane.headStride == 0;
     planes[i].head_stride = int64_t(headMajor ? rows : plane.headStride);
     planes[i].page_stride = int64_t(headMajor ? rows * heads : rows);
@@ -167,7 +167,7 @@ void Case::countWork() {
   const double rows = double(shape.batch) * shape.queries;
   double rowBytes = 0; // of the cache, per (token, head)
   for (const artifact::PlaneInfo &plane : store.planes)
-    rowBytes += plane.tokenBytes;
+    rowBytes += plane.rowBytes;
   const double dims = model.headDimK + model.headDimV;
   const double element = elementBytes(model.dtype);
   if (op == Op::Append) {

@@ -156,7 +156,7 @@ static Cache makeCache(const Subject &subject, kvc_program *program,
   for (const artifact::StoreInfo &store : subject.manifest.stores) {
     size_t tokenBytes = 0, layers = store.layers.size();
     for (const artifact::PlaneInfo &plane : store.planes)
-      tokenBytes += plane.tokenStride * (store.headEnd - store.headBegin);
+      tokenBytes += plane.rowStride * (store.headEnd - store.headBegin);
     size_t pages = store.paged ? (kSteps + store.page - 1) / store.page : 1;
     size_t one = store.paged ? store.pageBytes : kSteps * (tokenBytes + 64);
     // One more for each sequence, and two sentinels.

@@ -44,7 +44,7 @@ static void printStores(llvm::raw_ostream &os, const artifact::Manifest &m) {
       table.row({first ? store.name : "", first ? rangesOf(store.layers) : "",
                  first ? rangeOf(store.headBegin, store.headEnd) : "",
                  plane.stream + " " + plane.role, plane.type,
-                 std::to_string(plane.tokenBytes) + " B",
+                 std::to_string(plane.rowBytes) + " B",
                  store.paged ? std::to_string(plane.pageOffset) : "-",
                  !first        ? ""
                  : store.paged ? std::to_string(store.pageBytes)

@@ -253,12 +253,13 @@ typedef struct kvc_model_info {
 } kvc_model_info;
 
 typedef struct kvc_plane_info {
-  const char *stream; /* "k" or "v" */
-  const char *role;   /* "codes" or "scales" */
-  const char *type;   /* "bf16", "i8", "f32", ... */
-  uint32_t elements;  /* per (token, head) */
-  uint32_t token_stride;
-  uint32_t head_stride; /* 0 if contiguous and HND: capacity * token_stride */
+  const char *stream;  /* "k" or "v" */
+  const char *role;    /* "codes", or what is kept beside them: "scales" */
+  const char *type;    /* "bf16", "i8", "f32", ... */
+  uint32_t elements;   /* of a row */
+  uint32_t row_tokens; /* tokens that a row, at one head, stands for */
+  uint32_t row_stride;
+  uint32_t head_stride; /* 0 if contiguous and HND: rows * row_stride */
   uint64_t page_offset; /* of the plane in a page */
 } kvc_plane_info;
 
@@ -321,9 +322,9 @@ KVC_API kvc_status kvc_program_get_store(const kvc_program *program,
 
 /*===--- kernels on the caller's buffers ----------------------------------===*/
 
-/* One plane of one layer: address of (page, head, token) =
- * base + page * page_stride + head * head_stride + token * token_stride, with
- * the token stride of kvc_plane_info. Where the layout is contiguous, a
+/* One plane of one layer: address of (page, head, row) =
+ * base + page * page_stride + head * head_stride + row * row_stride, with
+ * the row stride of kvc_plane_info. Where the layout is contiguous, a
  * sequence's slot is its one page; `head` counts from the store's first kv
  * head. Arrays of planes are host memory on every device, and are read during
  * the call. */

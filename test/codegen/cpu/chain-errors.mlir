@@ -8,16 +8,17 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
-    %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16xf16>
-    // expected-error@+1 {{scales must be folded first (kvc-fold-scales)}}
-    %k = tile.dequantize %kc scaled by %ks with(#kvc.int<8, scale = f16>) : tensor<16x64xi8>, tensor<16xf16> -> tensor<16x64xf32>
+    %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
+    // expected-error@+2 {{scales must be folded first (kvc-fold-scales)}}
+    %kx = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>
+    %k = tile.scale %kx by %ks : tensor<16x64xf32>, tensor<16x1xf16>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %x = tile.logits %d, %t { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x16xf32>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
-    %vc, %vs = tile.load v %t : tensor<16x64xi8>, tensor<16xf16>
-    %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
-    %v = tile.dequantize %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %vc, %vs = tile.load v %t : tensor<16x64xi8>, tensor<16x1xf16>
+    %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16x1xf16>
+    %v = tile.convert %vc : tensor<16x64xi8> -> tensor<16x64xf32>
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -33,17 +34,17 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
-    %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16xf16>
-    %k = tile.dequantize %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
+    %k = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
-    %y = tile.scale_tokens %d by %ks : tensor<?x16xf32>, tensor<16xf16>
+    %y = tile.scale_tokens %d by %ks : tensor<?x16xf32>, tensor<16x1xf16>
     // expected-error@+1 {{scales once, by scales as they are loaded}}
-    %x = tile.scale_tokens %y by %ks : tensor<?x16xf32>, tensor<16xf16>
+    %x = tile.scale_tokens %y by %ks : tensor<?x16xf32>, tensor<16x1xf16>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
-    %vc, %vs = tile.load v %t : tensor<16x64xi8>, tensor<16xf16>
-    %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
-    %v = tile.dequantize %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %vc, %vs = tile.load v %t : tensor<16x64xi8>, tensor<16x1xf16>
+    %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16x1xf16>
+    %v = tile.convert %vc : tensor<16x64xi8> -> tensor<16x64xf32>
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -59,17 +60,17 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
-    %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16xf16>
-    %k = tile.dequantize %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
+    %k = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
-    %x = tile.scale_tokens %d by %ks : tensor<?x16xf32>, tensor<16xf16>
+    %x = tile.scale_tokens %d by %ks : tensor<?x16xf32>, tensor<16x1xf16>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
-    %vc, %vs = tile.load v %t : tensor<16x64xi8>, tensor<16xf16>
-    %y = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16xf16>
+    %vc, %vs = tile.load v %t : tensor<16x64xi8>, tensor<16x1xf16>
+    %y = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16x1xf16>
     // expected-error@+1 {{only scales probabilities}}
     %w = tile.logits %y, %t { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x16xf32>
-    %v = tile.dequantize %vc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %v = tile.convert %vc : tensor<16x64xi8> -> tensor<16x64xf32>
     %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }

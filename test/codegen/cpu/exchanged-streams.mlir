@@ -13,14 +13,14 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 4, 
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
-    %kc, %ks = tile.load v %t : tensor<16x64xi8>, tensor<16xf16>
-    %k = tile.dequantize %kc with(#kvc.int<8, scale = f16>) : tensor<16x64xi8> -> tensor<16x64xf32>
+    %kc, %ks = tile.load v %t : tensor<16x64xi8>, tensor<16x1xf16>
+    %k = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
-    %x = tile.scale_tokens %d by %ks : tensor<?x16xf32>, tensor<16xf16>
+    %x = tile.scale_tokens %d by %ks : tensor<?x16xf32>, tensor<16x1xf16>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc = tile.load k %t : tensor<16x64xbf16>
-    %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }

@@ -24,7 +24,7 @@ tile.kernel @s.alibi "attend" of @s dtype f32 schedule <tokens = 16, rows = 4, q
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
-    %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %l = tile.logits %d, %t {
     ^bb0(%s: f32, %p: i32, %u: i32, %ctx: i32, %h: i32, %g: i32):
@@ -39,7 +39,7 @@ tile.kernel @s.alibi "attend" of @s dtype f32 schedule <tokens = 16, rows = 4, q
     %m = tile.mask %l, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %state : tensor<?x16xf32>, !tile.softmax<64>
     %vc = tile.load v %t : tensor<16x64xbf16>
-    %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
@@ -72,7 +72,7 @@ tile.kernel @s.chunks "attend" of @s dtype f32 schedule <tokens = 16, rows = 4, 
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
-    %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %m = tile.mask %d, %t read(#kvc.read_all) visible {
     ^bb0(%p: i32, %u: i32, %ctx: i32, %h: i32, %g: i32):
@@ -84,7 +84,7 @@ tile.kernel @s.chunks "attend" of @s dtype f32 schedule <tokens = 16, rows = 4, 
     } : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %state : tensor<?x16xf32>, !tile.softmax<64>
     %vc = tile.load v %t : tensor<16x64xbf16>
-    %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }

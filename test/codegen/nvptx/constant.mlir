@@ -39,7 +39,7 @@ tile.kernel @s.documents "attend" of @s dtype bf16 schedule <rows = 16, tokens =
   %end = tile.for_tokens read(#kvc.read_all) init %init : <64> {
   ^bb0(%t: !tile.tokens, %m: !tile.softmax<64>):
     %k = tile.load k %t : tensor<32x64xbf16>
-    %kx = tile.dequantize %k with(#kvc.float<bf16>) : tensor<32x64xbf16> -> tensor<32x64xf32>
+    %kx = tile.convert %k : tensor<32x64xbf16> -> tensor<32x64xf32>
     %s = tile.dot %q, %kx : tensor<?x64xf32>, tensor<32x64xf32> -> tensor<?x32xf32>
     %seen = tile.mask %s, %t read(#kvc.read_all) visible {
     ^bb0(%p: i32, %tt: i32, %c: i32, %h: i32, %g: i32):
@@ -53,7 +53,7 @@ tile.kernel @s.documents "attend" of @s dtype bf16 schedule <rows = 16, tokens =
     } : tensor<?x32xf32>
     %w, %next = tile.softmax_step %seen, %m : tensor<?x32xf32>, <64>
     %v = tile.load v %t : tensor<32x64xbf16>
-    %vx = tile.dequantize %v with(#kvc.float<bf16>) : tensor<32x64xbf16> -> tensor<32x64xf32>
+    %vx = tile.convert %v : tensor<32x64xbf16> -> tensor<32x64xf32>
     %after = tile.accumulate %w, %vx, %next : tensor<?x32xf32>, tensor<32x64xf32>, <64>
     tile.yield %after : !tile.softmax<64>
   }

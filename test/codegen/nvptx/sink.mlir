@@ -22,12 +22,12 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
   %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
-    %k = tile.dequantize %kc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc = tile.load v %t : tensor<16x64xbf16>
-    %v = tile.dequantize %vc with(#kvc.float<bf16>) : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }

@@ -85,7 +85,7 @@ static void place_planes(struct store *s) {
       to->page_stride = (int64_t)info->page_bytes;
       continue;
     }
-    int64_t slot = s->page * from->token_stride;
+    int64_t slot = s->page * from->row_stride;
     if (!to->head_stride) {
       to->head_stride = slot;
       slot *= heads;
@@ -115,7 +115,7 @@ static const char *address(const struct store *s, uint32_t plane, int sequence,
   const kvc_plane *p = &s->planes[plane];
   int64_t id = s->table[sequence * s->table_stride + token / s->page];
   return (const char *)p->base + id * p->page_stride + head * p->head_stride +
-         token % s->page * s->info.planes[plane].token_stride;
+         token % s->page * s->info.planes[plane].row_stride;
 }
 
 /* Reads element `index` of a cached row back; *step is the codec's half step.

@@ -322,7 +322,7 @@ static Bytes packGpuSample(const Bytes &object) {
   return out;
 }
 
-// What version 4.0 wrote stays readable, and its code runs.
+// What version 5.0 wrote stays readable, and its code runs.
 TEST(Bundle, Golden) {
   Bytes golden = readFile(goldenPath());
   std::string error;
@@ -349,12 +349,13 @@ TEST(Bundle, Golden) {
 
 // 1: nothing in it shows that its code and its manifest belong together. 2: its
 // layers are ranges, and its kernels take structs that are no more. 3: its
-// streams are K and V.
+// streams are K and V. 4:
+// its rows are of one token each.
 TEST(Bundle, EarlierFormatsAreRefusedWithAReason) {
-  for (const char *version : {"1.1", "2.0", "3.0"})
+  for (const char *version : {"1.1", "2.0", "3.0", "4.0"})
     EXPECT_EQ(errorOf(readFile(goldenPath(version))),
               std::string("manifest.json: /format/major: expected an artifact "
-                          "of format 4, found ") +
+                          "of format 5, found ") +
                   version[0] + ", of an earlier kvc: compile its spec again");
 }
 

@@ -160,7 +160,7 @@ TEST(KernelKey, NoFieldsChangeUnseenTogether) {
            for (PlaneInfo &plane : store.planes) {
              plane.pageOffset /= 2;
              if (store.order == "NHD")
-               plane.tokenStride /= 2;
+               plane.rowStride /= 2;
            }
          }
        }},
@@ -170,14 +170,14 @@ TEST(KernelKey, NoFieldsChangeUnseenTogether) {
          StoreInfo &store = m.stores[0];
          store.order = "NHD";
          for (PlaneInfo &plane : store.planes)
-           plane.headStride = plane.tokenBytes,
-           plane.tokenStride = 2 * plane.tokenBytes;
+           plane.headStride = plane.rowBytes,
+           plane.rowStride = 2 * plane.rowBytes;
        }},
       {"f16 scales",
        [](Manifest &m) {
          PlaneInfo &scales = m.stores[0].planes[1];
          scales.type = "f16";
-         scales.tokenBytes = scales.tokenStride = 2, scales.headStride = 32;
+         scales.rowBytes = scales.rowStride = 2, scales.headStride = 32;
        }},
       {"f16 for bf16", [](Manifest &m) { m.stores[0].planes[2].type = "f16"; }},
       {"no window", [](Manifest &m) { m.stores[0].window = false; }},

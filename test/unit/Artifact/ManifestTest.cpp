@@ -104,13 +104,13 @@ static void expectRefused(const std::vector<Change> &changes,
 
 TEST(Manifest, RefusesValuesOutOfRange) {
   expectRefused({
-      {"/format/major", 5,
-       "/format/major: expected an artifact of format 4, found 5, of a later"},
-      {"/format/major", 3,
-       "/format/major: expected an artifact of format 4, found 3, of an "
+      {"/format/major", 6,
+       "/format/major: expected an artifact of format 5, found 6, of a later"},
+      {"/format/major", 4,
+       "/format/major: expected an artifact of format 5, found 4, of an "
        "earlier"},
-      {"/format/major", 0, "/format/major: expected an artifact of format 4"},
-      {"/format/major", "4", "/format/major: expected an integer"},
+      {"/format/major", 0, "/format/major: expected an artifact of format 5"},
+      {"/format/major", "5", "/format/major: expected an integer"},
       {"/cpu_abi", -1, "/cpu_abi"},
       {"/cpu_abi", 1.0, "/cpu_abi: expected an integer"},
       {"/cpu_abi", 4294967296, "/cpu_abi"},
@@ -151,10 +151,12 @@ TEST(Manifest, RefusesValuesOutOfRange) {
       {"/stores/0/window/recent", 0, "/stores/0/window/recent"},
       {"/stores/0/window/sink", 1u << 31, "/stores/0/window/sink"},
       {"/stores/0/window", true, "/stores/0/window: expected an object"},
-      {"/stores/0/planes/0/type", "i4", "/stores/0/planes/0/type"},
+      {"/stores/0/planes/0/type", "i9", "/stores/0/planes/0/type"},
       {"/stores/0/planes/0/stream", "Q",
-       "/stores/0/planes/1: expected the scales of Q"},
-      {"/stores/0/planes/0/role", "zeros", "/stores/0/planes/0/role"},
+       "/stores/0/planes/1: expected the codes of a stream"},
+      {"/stores/0/planes/0/role", "", "/stores/0/planes/0/role"},
+      {"/stores/0/planes/0/role", "zeros",
+       "/stores/0/planes/0: expected the codes of a stream"},
       {"/stores/0/planes/0/elements", 0, "/stores/0/planes/0/elements"},
       {"/kernels/0/kind", "", "/kernels/0/kind"},
       {"/kernels/0/kind", "a b", "/kernels/0/kind"},
@@ -353,52 +355,51 @@ TEST(Manifest, RefusesWhatDoesNotAddUp) {
        "/stores/0/planes/1/page_offset: expected no overlap"},
       {"/stores/0/planes/2/page_offset", 1u << 30,
        "/stores/0/planes/2/page_offset: expected the plane to end"},
-      {"/stores/0/planes/0/token_bytes", 128,
-       "/stores/0/planes/0/token_bytes: expected 64, found 128"},
-      {"/stores/0/planes/0/token_stride", 128,
-       "/stores/0/planes/0/token_stride: expected 64, found 128"},
+      {"/stores/0/planes/0/row_bytes", 128,
+       "/stores/0/planes/0/row_bytes: expected 64, found 128"},
+      {"/stores/0/planes/0/row_stride", 128,
+       "/stores/0/planes/0/row_stride: expected 64, found 128"},
       {"/stores/0/planes/0/head_stride", 1025,
        "/stores/0/planes/0/head_stride: expected 1024, found 1025"},
-      {"/stores/1/planes/0/token_stride", 128,
-       "/stores/1/planes/0/token_stride: expected 256, found 128"},
+      {"/stores/1/planes/0/row_stride", 128,
+       "/stores/1/planes/0/row_stride: expected 256, found 128"},
       {"/stores/1/planes/0/head_stride", 128,
        "/stores/1/planes/0/head_stride: expected 0"},
       {"/stores/1/planes/1/page_offset", 64,
        "/stores/1/planes/1/page_offset: expected 0"},
-      {"/stores/0/order", "NHD", "/stores/0/planes/0/token_stride"},
-      {"/stores/1/planes/0/type", "f32", "/stores/1/planes/0/token_bytes"},
-      {"/stores/0/planes/0/type", "f16",
-       "/stores/0/planes/1: expected no scales of k, whose codes are f16"},
-      {"/stores/0/planes/2/type", "i8",
-       "/stores/0/planes/3: expected the scales of v, whose codes are i8"},
-      {"/stores/0/planes/1/type", "i8",
-       "/stores/0/planes/1/type: expected scales to be floats, found `i8`"},
-      {"/stores/0/planes/1/elements", 2,
-       "/stores/0/planes/1/elements: expected a scale per token and head: 1"},
-      {"/stores/0/planes/0/elements", 32,
-       "/stores/0/planes/0/elements: expected the head dim 64"},
+      {"/stores/0/order", "NHD", "/stores/0/planes/0/row_stride"},
+      {"/stores/1/planes/0/type", "f32", "/stores/1/planes/0/row_bytes"},
+      {"/stores/0/planes/0/type", "f16", "/stores/0/planes/0/row_bytes"},
+      {"/stores/0/planes/0/type", "i4",
+       "/stores/0/planes/0/row_bytes: expected 32, found 64"},
+      {"/stores/0/planes/1/type", "i4",
+       "/stores/0/planes/1/elements: expected a row of whole bytes, found 4"},
+      {"/stores/0/planes/1/elements", 2, "/stores/0/planes/1/row_bytes"},
+      {"/stores/0/planes/0/elements", 32, "/stores/0/planes/0/row_bytes"},
+      {"/stores/0/planes/0/row_tokens", 16, "/stores/0/planes/0/head_stride"},
+      {"/stores/0/planes/0/row_tokens", 3,
+       "/stores/0/planes/0/row_tokens: expected a divisor of a page's tokens, "
+       "16, found 3"},
+      {"/stores/1/planes/0/row_tokens", 2,
+       "/stores/1/planes/0/row_tokens: expected 1, found 2"},
+      {"/model/head_dim_k", 40,
+       "/stores/0/planes/0/elements: expected the head dim 40"},
+      {"/stores/0/planes/1/role", "codes",
+       "/stores/0/planes/1: expected each role once in `k`, found codes again"},
       {"/model/head_dim_v", 40,
        "/stores/0/planes/2/elements: expected the head dim 40"},
       {"/stores/0/planes/0/stream", "a b", "/stores/0/planes/0/stream"},
       {"/stores/0/planes/2/stream", "w", "/stores/0/planes: expected a stream"},
       {"/stores/0/planes/2/stream", "k",
-       "/stores/0/planes/2: expected the codes of a stream, each stream once"},
+       "/stores/0/planes/2: expected each role once in `k`, found codes"},
       {"/stores/0/planes/2/role", "scales",
        "/stores/0/planes/2: expected the codes of a stream"},
-      {"/stores/0/planes/3", plane, "/stores/0/planes/3: expected the codes"},
+      {"/stores/0/planes/3", plane, "/stores/0/planes/3: expected each role"},
       {"/kernels/0/store", "other", "/kernels/0/store: expected the name"},
       {"/kernels/1/name", "window.append", "/kernels/1/name"},
       {"/kernels/1/kind", "append", "/kernels/1: a second append"},
       {"/kernels/3/min_queries", 1, "/kernels/3: a second attend"},
   });
-}
-
-TEST(Manifest, RefusesIntegersWithoutTheirScales) {
-  Manifest manifest = sampleManifest();
-  manifest.stores[0].planes.erase(manifest.stores[0].planes.begin() + 1);
-  bindSymbols(manifest);
-  EXPECT_EQ(errorOf(write(manifest)), "/stores/0/planes/1: expected the scales "
-                                      "of k, whose codes are i8");
 }
 
 /// Calls `visit` with the pointer of every value of `node`.
@@ -538,26 +539,30 @@ static StoreInfo randomStore(const ModelInfo &model) {
                                  *rc::gen::element<std::string>("f32", "i32"),
                                  *rc::gen::arbitrary<bool>()});
   store.causal = *rc::gen::arbitrary<bool>();
-  auto add = [&](const char *stream, const char *role, uint32_t elements) {
+  auto add = [&](const char *stream, const char *role, uint32_t elements,
+                 uint32_t rowTokens = 1) {
     auto [type, size] = *rc::gen::elementOf(types);
     while (type == "i8" && std::string(role) == "scales")
       std::tie(type, size) = *rc::gen::elementOf(types);
     uint32_t row = elements * size;
     bool hnd = store.order == "HND";
-    store.planes.push_back({stream, role, type, elements, row,
+    store.planes.push_back({stream, role, type, elements, rowTokens, row,
                             hnd ? row : row * model.kvHeads,
                             !store.paged ? 0
-                            : hnd        ? row * store.page
+                            : hnd        ? row * (store.page / rowTokens)
                                          : row,
                             store.pageBytes});
     store.pageBytes +=
-        (uint64_t(store.page) * model.kvHeads * row + 63) / 64 * 64;
+        (uint64_t(store.page / rowTokens) * model.kvHeads * row + 63) / 64 * 64;
   };
   for (const char *stream : {"k", "v"}) {
     add(stream, "codes", *stream == 'k' ? model.headDimK : model.headDimV);
     if (store.planes.back().type == "i8")
       add(stream, "scales", 1);
   }
+  // A summary of every page, or of half of each.
+  if (store.paged && *rc::gen::arbitrary<bool>())
+    add("mean", "codes", 24, store.page % 2 ? store.page : store.page / 2);
   return store;
 }
 

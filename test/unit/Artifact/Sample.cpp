@@ -19,9 +19,9 @@ static StoreInfo pagedStore() {
   store.paged = true;
   store.page = 16;
   store.order = "HND";
-  store.planes = {{"k", "codes", "i8", 64, 64, 64, 16 * 64, 0},
-                  {"k", "scales", "f32", 1, 4, 4, 16 * 4, 2 * 16 * 64},
-                  {"v", "codes", "bf16", 32, 64, 64, 16 * 64, 2 * 16 * 68}};
+  store.planes = {{"k", "codes", "i8", 64, 1, 64, 64, 16 * 64, 0},
+                  {"k", "scales", "f32", 1, 1, 4, 4, 16 * 4, 2 * 16 * 64},
+                  {"v", "codes", "bf16", 32, 1, 64, 64, 16 * 64, 2 * 16 * 68}};
   store.pageBytes = 2 * 16 * (64 + 4 + 64);
   store.window = true;
   store.sink = 4, store.recent = 1024;
@@ -35,8 +35,8 @@ static StoreInfo contiguousStore() {
   store.headBegin = 0, store.headEnd = 2;
   store.paged = false;
   store.order = "NHD";
-  store.planes = {{"k", "codes", "f16", 64, 128, 256, 0, 0},
-                  {"v", "codes", "f16", 32, 64, 128, 0, 0}};
+  store.planes = {{"k", "codes", "f16", 64, 1, 128, 256, 0, 0},
+                  {"v", "codes", "f16", 32, 1, 64, 128, 0, 0}};
   return store;
 }
 

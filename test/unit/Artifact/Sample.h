@@ -25,7 +25,7 @@ std::vector<uint8_t> readFile(const std::string &path);
 std::vector<uint8_t> testObject(const std::string &name);
 
 /// The golden file of a format version.
-std::string goldenPath(const char *version = "4.0");
+std::string goldenPath(const char *version = "5.0");
 
 } // namespace kvc::artifact
 

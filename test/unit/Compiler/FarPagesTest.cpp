@@ -79,7 +79,7 @@ public:
     planes.resize(info.plane_count);
     for (uint32_t p = 0; p < info.plane_count; ++p) {
       const kvc_plane_info &plane = info.planes[p];
-      int64_t head = plane.token_stride * capacity;
+      int64_t head = plane.row_stride * capacity;
       planes[p].base = base + end;
       planes[p].head_stride =
           placement.headStride ? placement.headStride : head;

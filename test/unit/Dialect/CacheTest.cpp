@@ -6,7 +6,6 @@
 
 using namespace kvc;
 using testing::ElementsAre;
-using testing::FieldsAre;
 using testing::HasSubstr;
 
 namespace {
@@ -25,54 +24,81 @@ protected:
   mlir::Type i8() { return mlir::IntegerType::get(&context, 8); }
 };
 
-// FieldsAre: stream, scales?, type, elements, token stride, head stride.
+/// "k.codes: 576 i8 per 1 token, row 576 (stride 576), head 9216, at 0".
+std::string text(const PlaneGeometry &plane) {
+  std::string text;
+  llvm::raw_string_ostream(text)
+      << plane.name() << ": " << plane.elements << " " << plane.type << " per "
+      << plane.tokens << ", row " << plane.rowBytes << " stride "
+      << plane.rowStride << ", head " << plane.headStride << ", at "
+      << plane.pageOffset;
+  return text;
+}
+
+std::vector<std::string> planesOf(CacheType cache) {
+  std::vector<std::string> texts;
+  for (const PlaneGeometry &plane : cache.planes())
+    texts.push_back(text(plane));
+  return texts;
+}
+
 TEST_F(CacheTest, PlanesOfHeadMajorPages) {
-  auto layout = PagedAttr::get(&context, 16, PageOrder::HND);
+  CacheType type = cache(PagedAttr::get(&context, 16, PageOrder::HND));
   EXPECT_THAT(
-      cache(layout).planes(),
-      ElementsAre(FieldsAre(kStreamK, false, i8(), 576, 576, 576 * 16),
-                  FieldsAre(kStreamK, true, f16(), 1, 2, 2 * 16),
-                  FieldsAre(kStreamV, false, bf16(), 64, 128, 128 * 16)));
+      planesOf(type),
+      ElementsAre(
+          "k.codes: 576 i8 per 1, row 576 stride 576, head 9216, at 0",
+          "k.scales: 1 f16 per 1, row 2 stride 2, head 32, at 27648",
+          "v.codes: 64 bf16 per 1, row 128 stride 128, head 2048, at 27776"));
+  EXPECT_EQ(type.pageBytes(), 27776 + 3 * 16 * 128);
 }
 
 TEST_F(CacheTest, PlanesOfTokenMajorPages) {
-  auto layout = PagedAttr::get(&context, 16, PageOrder::NHD);
   EXPECT_THAT(
-      cache(layout).planes(),
-      ElementsAre(FieldsAre(kStreamK, false, i8(), 576, 576 * 3, 576),
-                  FieldsAre(kStreamK, true, f16(), 1, 2 * 3, 2),
-                  FieldsAre(kStreamV, false, bf16(), 64, 128 * 3, 128)));
+      planesOf(cache(PagedAttr::get(&context, 16, PageOrder::NHD))),
+      ElementsAre(
+          "k.codes: 576 i8 per 1, row 576 stride 1728, head 576, at 0",
+          "k.scales: 1 f16 per 1, row 2 stride 6, head 2, at 27648",
+          "v.codes: 64 bf16 per 1, row 128 stride 384, head 128, at 27776"));
 }
 
 TEST_F(CacheTest, PlanesInOnePiece) {
   // Only the runtime knows a sequence's capacity, so the stride of heads that
-  // stand one after another.
-  auto planes = cache(ContiguousAttr::get(&context, PageOrder::HND)).planes();
-  EXPECT_THAT(planes[0], FieldsAre(kStreamK, false, i8(), 576, 576, 0));
-  planes = cache(ContiguousAttr::get(&context, PageOrder::NHD)).planes();
-  EXPECT_THAT(planes[0], FieldsAre(kStreamK, false, i8(), 576, 576 * 3, 576));
+  // stand one after another, and where planes begin.
+  CacheType hnd = cache(ContiguousAttr::get(&context, PageOrder::HND));
+  EXPECT_EQ(planesOf(hnd)[0],
+            "k.codes: 576 i8 per 1, row 576 stride 576, head 0, at 0");
+  EXPECT_EQ(hnd.pageBytes(), 0);
+  CacheType nhd = cache(ContiguousAttr::get(&context, PageOrder::NHD));
+  EXPECT_EQ(planesOf(nhd)[2],
+            "v.codes: 64 bf16 per 1, row 128 stride 384, head 128, at 0");
+}
+
+TEST_F(CacheTest, PlanesOfBoxes) {
+  mlir::Attribute two =
+      IntCodecAttr::get(&context, 2, f16(), f16(), /*tokens=*/32,
+                        /*channels=*/1);
+  auto type = CacheType::get(
+      &context, 2,
+      {StreamAttr::get(&context, kStreamK, 64, two),
+       StreamAttr::get(&context, "mean", 64, floatCodec(bf16()), 16),
+       StreamAttr::get(&context, "state", 100, floatCodec(f32()), 0)},
+      PagedAttr::get(&context, 64, PageOrder::HND));
+  EXPECT_THAT(
+      planesOf(type),
+      ElementsAre(
+          "k.codes: 64 i2 per 1, row 16 stride 16, head 1024, at 0",
+          "k.scales: 64 f16 per 32, row 128 stride 128, head 256, at 2048",
+          "k.zeros: 64 f16 per 32, row 128 stride 128, head 256, at 2560",
+          "mean.codes: 64 bf16 per 16, row 128 stride 128, head 512, at 3072",
+          "state.codes: 100 f32 per 0, row 400 stride 400, head 400, at 4096"));
+  EXPECT_EQ(type.pageBytes(), 4096 + 832);
 }
 
 TEST_F(CacheTest, PlaneIndices) {
   CacheType type = cache(PagedAttr::get(&context, 16, PageOrder::HND));
-  EXPECT_EQ(type.planeIndex(kStreamK, false), 0u);
-  EXPECT_EQ(type.planeIndex(kStreamK, true), 1u);
-  EXPECT_EQ(type.planeIndex(kStreamV, false), 2u);
-}
-
-TEST_F(CacheTest, ChannelOrdersArePermutations) {
-  for (CodecAttrInterface codec :
-       {floatCodec(f32()), floatCodec(f16()), floatCodec(bf16()),
-        CodecAttrInterface(IntCodecAttr::get(&context, 8, f32()))})
-    for (int64_t lanes : {8, 16}) {
-      int64_t preferred = codec.getPreferredChannels(lanes);
-      EXPECT_EQ(preferred % lanes, 0);
-      for (int64_t channels : {lanes, preferred}) {
-        auto order = codec.getChannelOrder(channels, lanes);
-        llvm::sort(order);
-        EXPECT_EQ(order, llvm::to_vector(llvm::seq<int64_t>(0, channels)));
-      }
-    }
+  EXPECT_EQ(type.planeIndex(kStreamK), 0u);
+  EXPECT_EQ(type.planeIndex(kStreamV), 2u);
 }
 
 TEST_F(CacheTest, ScheduleWithOneFieldChanged) {

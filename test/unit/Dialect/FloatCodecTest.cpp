@@ -16,6 +16,11 @@ struct Half {
 const Half halves[] = {{"f16", llvm::APFloat::IEEEhalf},
                        {"bf16", llvm::APFloat::BFloat}};
 
+template <typename Code>
+const uint8_t *bytesOf(const std::vector<Code> &codes) {
+  return reinterpret_cast<const uint8_t *>(codes.data());
+}
+
 class HalfCodecTest : public CodecTest,
                       public testing::WithParamInterface<Half> {
 protected:
@@ -27,8 +32,7 @@ protected:
   /// Encodes a whole row and compares every element with APFloat.
   void checkEncode(const std::vector<float> &row) {
     std::vector<uint16_t> codes(row.size(), 0xdead);
-    codec().quantizeRow(row, reinterpret_cast<uint8_t *>(codes.data()),
-                        nullptr);
+    codec().quantizeRows(row, 1, reinterpret_cast<uint8_t *>(codes.data()));
     for (size_t i = 0; i < row.size(); ++i)
       ASSERT_EQ(codes[i], narrow(row[i], semantics()))
           << "f32 0x" << std::hex << std::bit_cast<uint32_t>(row[i]);
@@ -40,8 +44,7 @@ TEST_P(HalfCodecTest, DecodesEveryPattern) {
   for (size_t i = 0; i < codes.size(); ++i)
     codes[i] = uint16_t(i);
   std::vector<float> row(codes.size());
-  codec().dequantizeRow(reinterpret_cast<uint8_t *>(codes.data()), nullptr,
-                        row);
+  codec().dequantizeRow(bytesOf(codes), row);
   for (size_t i = 0; i < codes.size(); ++i)
     ASSERT_EQ(std::bit_cast<uint32_t>(row[i]),
               std::bit_cast<uint32_t>(widen(codes[i], semantics())))
@@ -96,19 +99,21 @@ TEST_F(CodecTest, F32KeepsEveryBit) {
   std::vector<float> row(bits.size());
   memcpy(row.data(), bits.data(), bits.size() * 4);
   std::vector<uint32_t> codes(bits.size());
-  floatCodec(f32()).quantizeRow(row, reinterpret_cast<uint8_t *>(codes.data()),
-                                nullptr);
+  floatCodec(f32()).quantizeRows(row, 1,
+                                 reinterpret_cast<uint8_t *>(codes.data()));
   EXPECT_EQ(codes, bits);
   std::vector<float> back(bits.size());
-  floatCodec(f32()).dequantizeRow(reinterpret_cast<uint8_t *>(codes.data()),
-                                  nullptr, back);
+  floatCodec(f32()).dequantizeRow(bytesOf(codes), back);
   EXPECT_EQ(memcmp(back.data(), bits.data(), bits.size() * 4), 0);
 }
 
-TEST_F(CodecTest, FloatCodecsHaveCodesAndNoScale) {
+TEST_F(CodecTest, FloatCodecsHaveCodesAlone) {
   for (mlir::Type type : {f32(), f16(), bf16()}) {
-    EXPECT_EQ(floatCodec(type).getCodeType(), type);
-    EXPECT_EQ(floatCodec(type).getScaleType(), mlir::Type());
+    auto planes = floatCodec(type).getPlanes(24);
+    ASSERT_EQ(planes.size(), 1u);
+    EXPECT_EQ(planes[0].role, kPlaneCodes);
+    EXPECT_EQ(planes[0].type, type);
+    EXPECT_EQ(planes[0].elements, 24);
   }
 }
 

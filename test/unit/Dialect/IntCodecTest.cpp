@@ -67,8 +67,9 @@ protected:
   Encoded encode(const std::vector<float> &row) {
     Encoded result;
     result.codes.assign(row.size(), 99);
-    codec().quantizeRow(row, reinterpret_cast<uint8_t *>(result.codes.data()),
-                        reinterpret_cast<uint8_t *>(&result.scaleBits));
+    codec().quantizeRows(row, 1,
+                         {reinterpret_cast<uint8_t *>(result.codes.data()),
+                          reinterpret_cast<uint8_t *>(&result.scaleBits)});
     return result;
   }
   /// Codes and scale as the text says, and what they decode to.
@@ -77,8 +78,9 @@ protected:
     ASSERT_EQ(got.scaleBits, want.scaleBits);
     ASSERT_EQ(got.codes, want.codes);
     std::vector<float> back(row.size(), NAN);
-    codec().dequantizeRow(reinterpret_cast<uint8_t *>(got.codes.data()),
-                          reinterpret_cast<uint8_t *>(&got.scaleBits), back);
+    codec().dequantizeRow({reinterpret_cast<uint8_t *>(got.codes.data()),
+                           reinterpret_cast<uint8_t *>(&got.scaleBits)},
+                          back);
     for (size_t i = 0; i < row.size(); ++i)
       ASSERT_EQ(back[i], float(double(want.codes[i]) * want.scale)) << i;
   }
@@ -141,13 +143,152 @@ TEST_P(IntCodecTest, RandomRows) {
 }
 
 TEST_P(IntCodecTest, HasCodesAndAScale) {
-  EXPECT_TRUE(codec().getCodeType().isInteger(8));
-  EXPECT_EQ(codec().getScaleType(), GetParam() ? f16() : f32());
+  auto planes = codec().getPlanes(24);
+  ASSERT_EQ(planes.size(), 2u);
+  EXPECT_EQ(planes[0].role, kPlaneCodes);
+  EXPECT_TRUE(planes[0].type.isInteger(8));
+  EXPECT_EQ(planes[0].elements, 24);
+  EXPECT_EQ(planes[1].role, kPlaneScales);
+  EXPECT_EQ(planes[1].type, GetParam() ? f16() : f32());
+  EXPECT_EQ(planes[1].elements, 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(Scale, IntCodecTest, testing::Bool(),
                          [](const auto &info) {
                            return info.param ? "f16" : "f32";
                          });
+
+//===----------------------------------------------------------------------===//
+// Boxes, zeros, and codes of less than a byte
+//===----------------------------------------------------------------------===//
+
+struct Shape {
+  unsigned bits;
+  int64_t tokens, channels;
+  bool zero, half;
+};
+
+/// The formulas of Codecs.td over one box, in float64 with roundings.
+struct Box {
+  Box(const std::vector<float> &elements, const Shape &shape) : shape(shape) {
+    double low = 0, high = 0;
+    qmax = shape.zero ? (1 << shape.bits) - 1 : (1 << (shape.bits - 1)) - 1;
+    for (float x : elements)
+      high = std::max(high, shape.zero ? 0 : std::abs(finite(x)));
+    if (shape.zero) {
+      low = INFINITY, high = -INFINITY;
+      for (float x : elements)
+        low = std::min(low, finite(x)), high = std::max(high, finite(x));
+      zero = low = stored(low);
+    }
+    double range = std::min(std::max(high - low, 0.0), double(FLT_MAX));
+    scale = stored(float(float(range) / double(qmax)));
+    if (scale < FLT_MIN)
+      scale = 0;
+    factor = scale == 0 ? 0 : float(1 / double(scale));
+  }
+  float stored(double x) const {
+    const llvm::fltSemantics &half = llvm::APFloat::IEEEhalf();
+    if (!shape.half)
+      return float(x);
+    x = std::min(std::max(x, -65504.0), 65504.0);
+    return widen(narrow(float(x), half), half);
+  }
+  int code(float x) const {
+    double above = float(finite(x) - zero);
+    double code = nearestEven(float(above * factor));
+    return int(std::min(qmax, std::max(shape.zero ? 0 : -qmax, code)));
+  }
+
+  const Shape shape;
+  double qmax;
+  float zero = 0, scale = 0, factor = 0;
+};
+
+class BoxCodecTest : public CodecTest,
+                     public testing::WithParamInterface<Shape> {
+protected:
+  IntCodecAttr codec() {
+    const Shape &shape = GetParam();
+    mlir::Type type = shape.half ? f16() : f32();
+    return IntCodecAttr::get(&context, shape.bits, type,
+                             shape.zero ? type : mlir::Type(), shape.tokens,
+                             shape.channels);
+  }
+  void check(const std::vector<float> &rows, int64_t tokens);
+};
+
+/// Codes one by one, what they decode to, and no bit beside them.
+void BoxCodecTest::check(const std::vector<float> &rows, int64_t tokens) {
+  const Shape &shape = GetParam();
+  int64_t dim = rows.size() / tokens;
+  int64_t channels = shape.channels ? shape.channels : dim;
+  auto planes = CodecAttrInterface(codec()).getPlanes(dim);
+  std::vector<std::vector<uint8_t>> bytes;
+  std::vector<uint8_t *> to;
+  for (const CodecPlane &plane : planes)
+    bytes.emplace_back(plane.elements * plane.type.getIntOrFloatBitWidth() / 8 *
+                           (tokens / plane.tokens),
+                       0xa5);
+  for (auto &plane : bytes)
+    to.push_back(plane.data());
+  CodecAttrInterface(codec()).quantizeRows(rows, tokens, to);
+  for (int64_t t = 0; t < tokens; ++t) {
+    std::vector<const uint8_t *> from;
+    for (auto [plane, data] : llvm::zip(planes, bytes))
+      from.push_back(data.data() +
+                     t / plane.tokens * (data.size() * plane.tokens / tokens));
+    std::vector<float> row(dim, NAN);
+    CodecAttrInterface(codec()).dequantizeRow(from, row);
+    for (int64_t c = 0; c < dim; ++c) {
+      std::vector<float> elements;
+      for (int64_t i = 0; i < shape.tokens; ++i)
+        for (int64_t j = 0; j < channels; ++j)
+          elements.push_back(rows[(t / shape.tokens * shape.tokens + i) * dim +
+                                  c / channels * channels + j]);
+      Box box(elements, shape);
+      int code = box.code(rows[t * dim + c]);
+      ASSERT_EQ(unpackCode(from[0], c, shape.bits, !shape.zero), code)
+          << "token " << t << " channel " << c;
+      ASSERT_EQ(row[c], float(float(code) * box.scale) + box.zero);
+    }
+  }
+}
+
+TEST_P(BoxCodecTest, RandomBoxes) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  std::uniform_real_distribution<float> exponent(-20, 20);
+  for (int i = 0; i < 40; ++i) {
+    int64_t tokens = GetParam().tokens * (1 + i % 3);
+    std::vector<float> rows(tokens * (8 << i % 4));
+    float size = std::exp2(exponent(random)), origin = normal(random) * size;
+    for (float &x : rows)
+      x = origin + normal(random) * size;
+    check(rows, tokens);
+  }
+}
+
+TEST_P(BoxCodecTest, Extremes) {
+  int64_t tokens = GetParam().tokens;
+  std::vector<float> rows(tokens * 8);
+  for (float x : {0.0f, -0.0f, NAN, 1.0f, INFINITY, FLT_MAX, FLT_TRUE_MIN}) {
+    std::fill(rows.begin(), rows.end(), x);
+    check(rows, tokens);
+    for (float y : {-INFINITY, 3.0f, NAN, -1e-3f}) {
+      for (size_t i = 0; i < rows.size(); i += 3)
+        rows[i] = y;
+      check(rows, tokens);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, BoxCodecTest,
+    testing::Values(Shape{2, 32, 1, true, true}, Shape{2, 1, 8, true, true},
+                    Shape{1, 4, 0, true, false}, Shape{3, 1, 0, true, true},
+                    Shape{4, 1, 4, false, true}, Shape{5, 2, 2, false, false},
+                    Shape{7, 1, 0, true, false}, Shape{8, 16, 1, true, true},
+                    Shape{8, 1, 0, true, false}, Shape{2, 1, 0, false, true}));
 
 } // namespace

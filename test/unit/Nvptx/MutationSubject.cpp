@@ -136,12 +136,11 @@ void Batch::poisonScales(const spec::Store &store) {
     for (int32_t t = 0; t < kvLen[b]; ++t, ++token)
       for (llvm::StringRef kind : {kStreamK, kStreamV}) {
         reference::HostStream stream(arena.cache(), kind);
-        mlir::Type type = stream.codec().getScaleType();
-        for (int64_t head = 0; type && head < 2; ++head)
+        for (int64_t head = 0; stream.planes() > 1 && head < 2; ++head)
           if (isHidden(store, b, t))
-            memset(stream.row(slots[token] / page, head, slots[token] % page)
-                       .scale,
-                   0xff, type.getIntOrFloatBitWidth() / 8);
+            memset(
+                stream.row(1, slots[token] / page, head, slots[token] % page),
+                0xff, stream.plane(1).rowBytes);
       }
 }
 
@@ -195,17 +194,12 @@ void Batch::permit(CacheType type) {
                              size_t((kvLen[b] + page - 1) / page * 4), false});
   for (llvm::StringRef kind : {kStreamK, kStreamV}) {
     reference::HostStream stream(arena.cache(), kind);
-    mlir::Type code = stream.codec().getCodeType();
-    mlir::Type scale = stream.codec().getScaleType();
-    size_t codeBytes = stream.dim() * code.getIntOrFloatBitWidth() / 8;
     for (int64_t slot : slots)
-      for (int64_t head = 0; head < type.getHeads(); ++head) {
-        reference::HostRow row = stream.row(slot / page, head, slot % page);
-        inputs.ranges.push_back({row.codes, codeBytes, false});
-        if (scale)
+      for (int64_t head = 0; head < type.getHeads(); ++head)
+        for (size_t plane = 0; plane < stream.planes(); ++plane)
           inputs.ranges.push_back(
-              {row.scale, scale.getIntOrFloatBitWidth() / 8, false});
-      }
+              {stream.row(plane, slot / page, head, slot % page),
+               size_t(stream.plane(plane).rowBytes), false});
   }
 }
 

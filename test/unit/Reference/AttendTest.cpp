@@ -161,7 +161,7 @@ TEST(Attend, BytesThatARowDoesNotSeeNeverMatter) {
   EXPECT_EQ(got.lse.data, want.lse.data);
   // But one bit of one that is seen does.
   HostStream stream(poisoned.arena->cache(), kStreamV);
-  stream.row(poisoned.table[0], 0, 0).codes[0] ^= 1;
+  *stream.row(/*plane=*/0, poisoned.table[0], 0, 0) ^= 1;
   EXPECT_NE(poisoned.attend().o.data, want.o.data);
 }
 
@@ -218,11 +218,9 @@ TEST(Attend, SeesTheDecodedCache) {
     int64_t row = 0;
     for (int64_t slot : scene.slots) {
       for (int64_t head = 0; head < shape.heads; ++head) {
-        HostRow from = stream.row(slot / shape.page, head, slot % shape.page);
-        stream.codec().dequantizeRow(
-            from.codes, from.scale,
-            llvm::MutableArrayRef<float>(data).slice(
-                (row * shape.kvHeads + head) * dim, dim));
+        stream.dequantize(slot / shape.page, head, slot % shape.page,
+                          llvm::MutableArrayRef<float>(data).slice(
+                              (row * shape.kvHeads + head) * dim, dim));
       }
       ++row;
     }

@@ -175,7 +175,7 @@ TEST(Tile, ScalesOfAnotherStreamShow) {
   tile::LoadOp first;
   tiles.module->walk([&](tile::ScaleTokensOp op) { last = op; });
   tiles.module->walk([&](tile::LoadOp op) { first = first ? first : op; });
-  last->setOperand(1, first.getScales());
+  last->setOperand(1, first.getPlanes()[1]);
   ASSERT_TRUE(mlir::succeeded(mlir::verify(*tiles.module)));
   AttendResult got = tiles.partials();
   double furthest = 0;

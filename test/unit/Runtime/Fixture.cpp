@@ -35,13 +35,11 @@ static StoreInfo store(const char *name, uint32_t layer, uint32_t headBegin,
     plane.role = "codes";
     plane.type = "f32";
     plane.elements = uint32_t(dim);
-    plane.tokenBytes = uint32_t(dim * 4);
-    plane.tokenStride = hnd ? plane.tokenBytes : heads * plane.tokenBytes;
-    plane.headStride = !page ? 0
-                       : hnd ? page * plane.tokenBytes
-                             : plane.tokenBytes;
+    plane.rowBytes = uint32_t(dim * 4);
+    plane.rowStride = hnd ? plane.rowBytes : heads * plane.rowBytes;
+    plane.headStride = !page ? 0 : hnd ? page * plane.rowBytes : plane.rowBytes;
     plane.pageOffset = info.pageBytes;
-    info.pageBytes += heads * page * plane.tokenBytes;
+    info.pageBytes += heads * page * plane.rowBytes;
     info.planes.push_back(plane);
   }
   return info;

@@ -22,8 +22,8 @@ Buffers::Buffers(Loaded &loaded, uint32_t store, uint8_t fill)
   uint64_t offsets[2] = {info.planes[0].page_offset,
                          info.planes[1].page_offset};
   if (!info.page_tokens) {
-    offsets[1] = aligned(kCapacity * info.planes[0].token_stride);
-    page = offsets[1] + aligned(kCapacity * info.planes[1].token_stride);
+    offsets[1] = aligned(kCapacity * info.planes[0].row_stride);
+    page = offsets[1] + aligned(kCapacity * info.planes[1].row_stride);
   }
   bytes = kPages * page;
   memory = allocate(bytes);
@@ -31,7 +31,7 @@ Buffers::Buffers(Loaded &loaded, uint32_t store, uint8_t fill)
   for (int i = 0; i < 2; ++i) {
     int64_t head = info.planes[i].head_stride;
     planes[i] = {memory.get() + offsets[i], int64_t(page),
-                 head ? head : kCapacity * info.planes[i].token_stride};
+                 head ? head : kCapacity * info.planes[i].row_stride};
   }
 }
 

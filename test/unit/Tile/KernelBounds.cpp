@@ -45,11 +45,12 @@ Formula::Formula(const Kernel &kernel, const AttendInputs &inputs)
 
 Formula::Stream Formula::dequantize(llvm::StringRef kind) const {
   reference::HostStream stream(inputs.arena->cache(), kind);
-  mlir::Type scaleType = stream.codec().getScaleType();
-  Stream result{stream.dim(), scaleType != nullptr, {}, {}, {}};
+  bool scaled = stream.planes() > 1;
+  mlir::Type scaleType = scaled ? stream.plane(1).type : mlir::Type();
+  Stream result{stream.dim(), scaled, {}, {}, {}};
   uint8_t one[4] = {};
   float ones = 1;
-  if (scaleType && scaleType.isF16())
+  if (scaled && scaleType.isF16())
     one[1] = 0x3c;
   else
     memcpy(one, &ones, 4);
@@ -59,17 +60,19 @@ Formula::Stream Formula::dequantize(llvm::StringRef kind) const {
     for (int64_t t = 0; t < inputs.kvLen[b]; ++t)
       for (int64_t head = 0; head < kernel.heads; ++head) {
         int64_t outer = inputs.table[b * inputs.tableStride + t / unit];
-        reference::HostRow from = stream.row(outer, head, t % unit);
-        stream.codec().dequantizeRow(from.codes, scaleType ? one : nullptr,
-                                     row);
+        llvm::SmallVector<const uint8_t *, 2> from{
+            stream.row(0, outer, head, t % unit)};
+        if (scaled)
+          from.push_back(one);
+        stream.codec().dequantizeRow(from, row);
         result.codes.insert(result.codes.end(), row.begin(), row.end());
         double norm = 0;
         for (float x : row)
           norm += double(x) * x;
         result.norms.push_back(std::sqrt(norm));
-        if (scaleType)
-          result.scales.push_back(
-              loadAs(scaleType.isF16() ? 'h' : 'f', from.scale));
+        if (scaled)
+          result.scales.push_back(loadAs(scaleType.isF16() ? 'h' : 'f',
+                                         stream.row(1, outer, head, t % unit)));
       }
   return result;
 }

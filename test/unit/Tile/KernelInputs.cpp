@@ -185,14 +185,10 @@ void AttendInputs::hide(const Kernel &kernel) {
           continue;
         for (llvm::StringRef kind : {kStreamK, kStreamV}) {
           reference::HostStream stream(arena->cache(), kind);
-          CodecAttrInterface codec = stream.codec();
-          reference::HostRow row =
-              stream.row(slots[token] / unit, head, slots[token] % unit);
-          memset(row.codes, 0xff,
-                 stream.dim() * codec.getCodeType().getIntOrFloatBitWidth() /
-                     8);
-          if (mlir::Type scale = codec.getScaleType())
-            memset(row.scale, 0xff, scale.getIntOrFloatBitWidth() / 8);
+          for (size_t plane = 0; plane < stream.planes(); ++plane)
+            memset(stream.row(plane, slots[token] / unit, head,
+                              slots[token] % unit),
+                   0xff, stream.plane(plane).rowBytes);
         }
       }
 }

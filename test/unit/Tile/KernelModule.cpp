@@ -44,8 +44,7 @@ private:
     return loop;
   }
   Tile load(Value tile, StringRef stream, int64_t tokens);
-  Value dequantize(const Tile &tile, StringRef stream, int64_t tokens,
-                   bool scaled);
+  Value dequantize(const Tile &tile, bool scaled);
   Value logits(Value x, const Expr &expr, Value tokens);
   Value apply(Value x, ArrayRef<ChainStep> chain, const Tile &keys,
               const Tile &values);
@@ -78,20 +77,16 @@ void KernelBuilder::build(ScheduleAttr schedule) {
 
 KernelBuilder::Tile KernelBuilder::load(Value tile, StringRef stream,
                                         int64_t tokens) {
-  StreamInfo info = cache.stream(stream);
-  Type scale = info.codec.getScaleType();
-  auto op = LoadOp::create(
-      b, loc, tensor({tokens, info.dim}, info.codec.getCodeType()),
-      scale ? Type(tensor({tokens}, scale)) : Type(), tile, stream);
-  return {tile, op.getCodes(), op.getScales()};
+  SmallVector<Type> types;
+  for (const CodecPlane &plane : cache.stream(stream).planes())
+    types.push_back(tensor({tokens, plane.elements}, plane.type));
+  auto op = LoadOp::create(b, loc, types, tile, stream);
+  return {tile, op.getCodes(), types.size() > 1 ? op.getPlanes()[1] : Value()};
 }
 
-Value KernelBuilder::dequantize(const Tile &tile, StringRef stream,
-                                int64_t tokens, bool scaled) {
-  StreamInfo info = cache.stream(stream);
-  return DequantizeOp::create(b, loc, tensor({tokens, info.dim}, f32()),
-                              tile.codes, scaled ? tile.scales : Value(),
-                              info.codec);
+Value KernelBuilder::dequantize(const Tile &tile, bool scaled) {
+  Value x = ConvertOp::create(b, loc, tile.codes);
+  return scaled ? ScaleOp::create(b, loc, x.getType(), x, tile.scales) : x;
 }
 
 Value KernelBuilder::logits(Value x, const Expr &expr, Value tokens) {
@@ -152,8 +147,7 @@ void KernelBuilder::attendRound(Value q, Value tile, Value state,
                 kernel.choice[KeyScale] == scale::OfOther);
   if (early)
     values = load(tile, kernel.values, tokens);
-  Value k = dequantize(keys, kernel.keys, tokens,
-                       kernel.scaledInDequantize(kernel.keys, KeyScale));
+  Value k = dequantize(keys, kernel.scaledInDequantize(kernel.keys, KeyScale));
   Value scores = tile::DotOp::create(b, loc, scoresType, q, k);
   if (kernel.choice[MaskPlace])
     scores = mask(scores);
@@ -164,8 +158,8 @@ void KernelBuilder::attendRound(Value q, Value tile, Value state,
                                           scores, state);
   if (!early)
     values = load(tile, kernel.values, tokens);
-  Value v = dequantize(values, kernel.values, tokens,
-                       kernel.scaledInDequantize(kernel.values, ValueScale));
+  Value v =
+      dequantize(values, kernel.scaledInDequantize(kernel.values, ValueScale));
   // With one stream for both, the scales of values are those of the second
   // load: a chain takes those that stand beside what it multiplies.
   Value p = apply(step.getP(), kernel.probabilities,
@@ -235,11 +229,11 @@ void KernelBuilder::appendRow(Value row, StringRef from, StringRef to) {
   StreamInfo info = cache.stream(to);
   Value x =
       tile::LoadRowOp::create(b, loc, tensor({info.dim}, f32()), row, from);
-  Type scale = info.codec.getScaleType();
-  auto codes = QuantizeOp::create(
-      b, loc, tensor({info.dim}, info.codec.getCodeType()),
-      scale ? Type(tensor({}, scale)) : Type(), x, info.codec);
-  tile::StoreRowOp::create(b, loc, row, to, codes.getCodes(), codes.getScale());
+  SmallVector<Type> types;
+  for (const CodecPlane &plane : info.planes())
+    types.push_back(tensor(plane.elements, plane.type));
+  auto quantize = QuantizeOp::create(b, loc, types, x, info.codec);
+  tile::StoreRowOp::create(b, loc, row, to, quantize.getPlanes());
 }
 
 /// Moves ops of a block to where they may stand as well: after what they use,
@@ -409,7 +403,7 @@ static bool exchangeScales(tile::KernelOp kernel) {
     return false;
   bool done = false;
   kernel.walk([&](LoadOp load) {
-    Value scales = load.getScales();
+    Value scales = load.getPlanes().size() > 1 ? load.getPlanes()[1] : Value();
     auto own = op.getScales().getDefiningOp<LoadOp>();
     if (done || !scales || load.getStream() == own.getStream() ||
         scales.getType() != op.getScales().getType() ||

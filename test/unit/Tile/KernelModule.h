@@ -10,7 +10,8 @@ namespace kvc::fuzz {
 
 /// The ops by what they do, so that a change of their names is one here.
 using LoadOp = tile::LoadOp;
-using DequantizeOp = tile::DequantizeOp;
+using ConvertOp = tile::ConvertOp;
+using ScaleOp = tile::ScaleOp;
 using QuantizeOp = tile::QuantizeOp;
 using ForSplitsOp = tile::ForSplitsOp;
 

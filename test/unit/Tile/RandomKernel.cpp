@@ -458,12 +458,11 @@ ScheduleAttr fuzz::drawWarpSchedule(const Kernel &kernel, TargetAttr target,
   mlir::Type dtype = floatType(target.getContext(), kernel.dtype);
   bool dot = random.percent(85), bulk = hasBulkCopies && random.percent(40);
   for (llvm::StringRef stream : {kernel.keys, kernel.values}) {
-    auto codec = mlir::cast<CodecAttrInterface>(
-        kernel.codec(stream).attribute(target.getContext()));
-    dot &= target.hasDot(codec.getCodeType(), dtype);
-    int64_t rowBytes =
-        kernel.dim(stream) * codec.getCodeType().getIntOrFloatBitWidth() / 8;
-    bulk &= rowBytes % 16 == 0;
+    StreamInfo info{kernel.dim(stream),
+                    mlir::cast<CodecAttrInterface>(
+                        kernel.codec(stream).attribute(target.getContext()))};
+    dot &= target.hasDot(info.codeType(), dtype);
+    bulk &= info.codeBytes() % 16 == 0;
   }
   int64_t dim = std::max(kernel.dims[0], kernel.dims[1]);
   bool warpsSplitQ =

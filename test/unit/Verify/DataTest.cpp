@@ -48,9 +48,7 @@ struct Described {
     store.softcap = spec.model.logitSoftcap;
     for (const PlaneGeometry &plane : store.cache().planes())
       store.planes.push_back(
-          {plane.stream, plane.type,
-           plane.elements * plane.type.getIntOrFloatBitWidth() / 8,
-           plane.tokenStride});
+          {plane.stream, plane.type, plane.rowBytes, plane.rowStride});
   }
   spec::Spec spec;
   mlir::MLIRContext context{mlir::MLIRContext::Threading::DISABLED};
@@ -108,12 +106,12 @@ void expectNumbers(const CompiledStore &store, DataKind kind) {
       ASSERT_TRUE(std::isfinite(x)) << name(kind);
   StreamInfo info = store.cache().stream(kStreamK);
   std::vector<float> row(info.dim);
-  bool scaled = bool(info.codec.getScaleType());
   for (int64_t t = 0; t < 40; ++t) {
-    info.codec.dequantizeRow(
-        &sequence.planes[0][t * store.planes[0].rowBytes],
-        scaled ? &sequence.planes[1][t * store.planes[1].rowBytes] : nullptr,
-        row);
+    llvm::SmallVector<const uint8_t *, 2> planes;
+    for (size_t plane = 0; plane < info.planes().size(); ++plane)
+      planes.push_back(
+          &sequence.planes[plane][t * store.planes[plane].rowBytes]);
+    info.codec.dequantizeRow(planes, row);
     for (float x : row)
       ASSERT_TRUE(std::isfinite(x)) << name(kind);
   }

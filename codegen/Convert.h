@@ -1,0 +1,44 @@
+//===- Convert.h - codes as vectors of f32 ----------------------*- C++ -*-===//
+//
+// How a machine's vectors become f32 from codes of each type: what tile.convert
+// lowers to, in every backend. A type of codes that is not here has no lowering
+// (tile/Graph.h says which those are).
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_CODEGEN_CONVERT_H
+#define KVC_CODEGEN_CONVERT_H
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinTypes.h"
+
+namespace kvc {
+
+/// Gives a vector of `type` at `byte` bytes from the first code.
+using LoadFn =
+    llvm::function_ref<mlir::Value(int64_t byte, mlir::VectorType type)>;
+
+/// Codes of one type, converted `lanes` or more at a time.
+struct CodeConversion {
+  mlir::Type code;
+  int64_t lanes; ///< f32 of one vector
+
+  /// How many it likes to take at once.
+  int64_t preferredChannels() const { return 2 * lanes; }
+  /// Where `channels` consecutive channels of a row come out: element i of all
+  /// vectors is channel order[i]. Who multiplies permutes the other operand
+  /// once, instead of every cached element.
+  llvm::SmallVector<int64_t> channelOrder(int64_t channels) const;
+  /// `channels` (a multiple of `lanes`) as `channels / lanes` vectors.
+  llvm::SmallVector<mlir::Value> emit(mlir::OpBuilder &b, mlir::Location loc,
+                                      LoadFn load, int64_t channels) const;
+
+private:
+  /// Pairs of bf16 come out as evens, then odds.
+  bool splitsPairs(int64_t channels) const {
+    return code.isBF16() && channels == 2 * lanes;
+  }
+};
+
+} // namespace kvc
+
+#endif // KVC_CODEGEN_CONVERT_H

@@ -1,0 +1,28 @@
+//===- ConvertTest.cpp - the orders in which codes are converted ----------===//
+#include "codegen/Convert.h"
+
+#include "gtest/gtest.h"
+
+using namespace mlir;
+using namespace kvc;
+
+namespace {
+
+TEST(Convert, ChannelOrdersArePermutations) {
+  MLIRContext context;
+  Builder b(&context);
+  for (Type code : {Type(b.getF32Type()), Type(b.getF16Type()),
+                    Type(b.getBF16Type()), Type(b.getI8Type())})
+    for (int64_t lanes : {8, 16}) {
+      CodeConversion conversion{code, lanes};
+      int64_t preferred = conversion.preferredChannels();
+      EXPECT_EQ(preferred % lanes, 0);
+      for (int64_t channels : {lanes, preferred}) {
+        auto order = conversion.channelOrder(channels);
+        llvm::sort(order);
+        EXPECT_EQ(order, llvm::to_vector(llvm::seq<int64_t>(0, channels)));
+      }
+    }
+}
+
+} // namespace
