@@ -6,7 +6,11 @@ include "dialect/KvcDialect.td"
 include "dialect/KvcInterfaces.td"
 include "dialect/codecs/Codecs.td"
 include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/CommonAttrConstraints.td"
 include "mlir/IR/EnumAttr.td"
+
+defvar Kvc_Count = ConfinedAttr<I64Attr, [IntPositive]>;
+defvar Kvc_Index = ConfinedAttr<I64Attr, [IntNonNegative]>;
 
 class Kvc_Attr<string name, string mnem, list<Trait> traits = []>
     : AttrDef<Kvc_Dialect, name, traits> {

@@ -12,8 +12,6 @@ class Kvc_Op<string mnemonic, list<Trait> traits = []>
 /// What an op of a store says must fit the store, which is looked at only once
 /// it is known to be valid itself.
 defvar Kvc_StoreUser = DeclareOpInterfaceMethods<SymbolUserOpInterface>;
-defvar Kvc_Count = ConfinedAttr<I64Attr, [IntPositive]>;
-defvar Kvc_Index = ConfinedAttr<I64Attr, [IntNonNegative]>;
 
 def Kvc_StoreOp : Kvc_Op<"store", [Symbol]> {
   let summary = "declares a store: which layers and kv heads share one cache type";

@@ -79,9 +79,8 @@ static StringRef nameOf(ScoreRegionKind kind) {
   return kNames[unsigned(kind)];
 }
 
-static LogicalResult verifyOp(Operation *owner, Operation &op,
-                              ScoreRegionKind kind) {
-  bool floats = kind != ScoreRegionKind::Visible;
+static LogicalResult verifyOp(Operation *owner, Operation &op, StringRef name,
+                              bool floats) {
   if (!isScoreOp(op))
     return owner->emitOpError("regions are element-wise and have no `")
            << op.getName() << "`";
@@ -90,8 +89,8 @@ static LogicalResult verifyOp(Operation *owner, Operation &op,
   for (Value value : llvm::concat<Value>(op.getOperands(), op.getResults()))
     if (!isScoreType(value.getType()) || (!floats && value.getType().isF32()))
       return op.emitOpError("expected ")
-             << (floats ? "f32, i32 and i1" : "i32 and i1") << " in a "
-             << nameOf(kind) << " region, found " << value.getType();
+             << (floats ? "f32, i32 and i1" : "i32 and i1") << " in a " << name
+             << " region, found " << value.getType();
   bool bits = isa<arith::AndIOp, arith::OrIOp, arith::XOrIOp>(op);
   if (bits && !op.getResult(0).getType().isInteger(1))
     return op.emitOpError("combines booleans in a score's region");
@@ -106,26 +105,41 @@ static LogicalResult verifyOp(Operation *owner, Operation &op,
   return success();
 }
 
+/// Checks a region, called `name`, that takes `arguments` and yields `result`.
+static LogicalResult verifyRegion(Operation *op, Region &region, StringRef name,
+                                  TypeRange arguments, Type result) {
+  if (region.getArgumentTypes() != arguments)
+    return op->emitOpError(name) << " region must take " << arguments
+                                 << ", takes " << region.getArgumentTypes();
+  Block &block = region.front();
+  auto yield =
+      block.empty() ? ScoreYieldOp() : dyn_cast<ScoreYieldOp>(block.back());
+  if (!yield || yield.getResult().getType() != result)
+    return op->emitOpError(name)
+           << " region must end in a `kvc.yield` of " << result;
+  for (Operation &inside : block.without_terminator())
+    if (failed(verifyOp(op, inside, name, result.isF32())))
+      return failure();
+  return success();
+}
+
 LogicalResult kvc::verifyScoreRegion(Operation *op, Region &region,
                                      ScoreRegionKind kind) {
   if (region.empty())
     return success();
-  SmallVector<Type> types = argumentTypes(op->getContext(), kind);
-  if (region.getArgumentTypes() != TypeRange(types))
-    return op->emitOpError(nameOf(kind))
-           << " region must take " << TypeRange(types) << ", takes "
-           << region.getArgumentTypes();
-  Block &block = region.front();
-  auto yield =
-      block.empty() ? ScoreYieldOp() : dyn_cast<ScoreYieldOp>(block.back());
   Type result = Float32Type::get(op->getContext());
   if (kind == ScoreRegionKind::Visible)
     result = IntegerType::get(op->getContext(), 1);
-  if (!yield || yield.getResult().getType() != result)
-    return op->emitOpError(nameOf(kind))
-           << " region must end in a `kvc.yield` of " << result;
-  for (Operation &inside : block.without_terminator())
-    if (failed(verifyOp(op, inside, kind)))
-      return failure();
-  return success();
+  return verifyRegion(op, region, nameOf(kind),
+                      argumentTypes(op->getContext(), kind), result);
+}
+
+LogicalResult kvc::verifyElementRegion(Operation *op, Region &region,
+                                       unsigned arguments) {
+  if (arguments < 1 || arguments > kScoreInputs)
+    return op->emitOpError("expected 1 to ")
+           << kScoreInputs << " operands, found " << arguments;
+  Type f32 = Float32Type::get(op->getContext());
+  return verifyRegion(op, region, "element", SmallVector<Type>(arguments, f32),
+                      f32);
 }

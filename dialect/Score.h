@@ -45,6 +45,11 @@ mlir::Block &addScoreBlock(mlir::Region &region, ScoreRegionKind kind,
 /// be empty.
 mlir::LogicalResult verifyScoreRegion(mlir::Operation *op, mlir::Region &region,
                                       ScoreRegionKind kind);
+/// The same of a region that makes an f32 of `arguments` others, at most
+/// kScoreInputs.
+mlir::LogicalResult verifyElementRegion(mlir::Operation *op,
+                                        mlir::Region &region,
+                                        unsigned arguments);
 
 } // namespace kvc
 

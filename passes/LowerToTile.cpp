@@ -101,8 +101,8 @@ void KernelBuilder::attend(StringRef name, AttendOp op) {
   auto state = tile::SoftmaxType::get(b.getContext(), cache.getDimV());
   auto tokensType = tile::TokensType::get(b.getContext());
   Value init = tile::SoftmaxInitOp::create(b, loc, state);
-  auto loop = openLoop<tile::ForTokensOp>({tokensType, state}, state, init,
-                                          store.getReadAttr());
+  auto loop = openLoop<tile::ForTokensOp>({tokensType, state}, state, Value(),
+                                          init, store.getReadAttr());
   Value tile = loop.getBody().getArgument(0);
   Value carried = loop.getBody().getArgument(1);
   auto scoresType = tensor({any, tokens}, f32());
@@ -123,7 +123,7 @@ void KernelBuilder::attend(StringRef name, AttendOp op) {
                                           step.getNext());
   tile::YieldOp::create(b, loc, next);
   b.setInsertionPointAfter(loop);
-  tile::StorePartialOp::create(b, loc, loop.getResult());
+  tile::StorePartialOp::create(b, loc, loop.getResult(0));
 }
 
 void KernelBuilder::merge(StringRef name, MergeOp op) {
@@ -140,15 +140,15 @@ void KernelBuilder::merge(StringRef name, MergeOp op) {
                                          body.getArgument(1));
   tile::YieldOp::create(b, loc, next);
   b.setInsertionPointAfter(loop);
-  tile::StoreOutputOp::create(b, loc, loop.getResult());
+  tile::StoreOutputOp::create(b, loc, loop.getResult(0));
 }
 
 void KernelBuilder::append(StringRef name, AppendOp op) {
   OpBuilder::InsertionGuard guard(b);
   Type dtype = cast<RankedTensorType>(op.getK().getType()).getElementType();
   open(name, "append", dtype, ScheduleAttr::of(b.getContext(), {.tokens = 1}));
-  auto loop =
-      openLoop<tile::ForRowsOp>({tile::TokensType::get(b.getContext())});
+  auto loop = openLoop<tile::ForRowsOp>({tile::TokensType::get(b.getContext())},
+                                        TypeRange(), ValueRange());
   Value row = loop.getBody().getArgument(0);
   for (StringRef stream : {kStreamK, kStreamV}) {
     StreamInfo info = cache.stream(stream);

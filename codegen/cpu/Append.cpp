@@ -89,7 +89,7 @@ void AppendKernel::emitRow(tile::StoredRow stored, Value row, Value head) {
   auto codec = cast<CodecAttrInterface>(stored.quantize.getCodecAttr());
   StringRef stream = stored.store.getStream();
   int64_t dim = k.cache.stream(stream).dim;
-  Value from = source(stored.load.getStream(), row, head);
+  Value from = source(stored.load.getName(), row, head);
   Value factor;
   unsigned codes = k.cache.planeIndex(stream);
   if (stored.quantize.getPlanes().size() > 1) {

@@ -33,7 +33,7 @@ std::string kvc::cpu::symbolName(StringRef kernel) {
 
 static LogicalResult lowerKernel(tile::KernelOp op, const CpuTarget &target,
                                  KernelNeedsMap &needs) {
-  if (failed(tile::checkAttentionStreams(op)))
+  if (failed(tile::checkLowered(op)))
     return failure();
   auto store =
       SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());

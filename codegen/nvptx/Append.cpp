@@ -77,8 +77,8 @@ void AppendKernel::emitRows(ArrayRef<tile::StoredRow> rows, Value row,
 }
 
 StreamRow AppendKernel::loadRow(tile::StoredRow stored, Value row) {
-  bool isK = stored.load.getStream() == kStreamK;
-  int64_t dim = k.cache.stream(stored.load.getStream()).dim;
+  bool isK = stored.load.getName() == kStreamK;
+  int64_t dim = k.cache.stream(stored.load.getName()).dim;
   StreamRow stream{stored.store.getStream(),
                    cast<CodecAttrInterface>(stored.quantize.getCodecAttr()),
                    stored.quantize.getPlanes().size(),

@@ -34,8 +34,10 @@ public:
   template <typename OpT> OpT madeBy(Operation *user, Value value) {
     auto op = value.getDefiningOp<OpT>();
     if (!op) {
-      user->emitError() << "expected an operand made by `"
-                        << OpT::getOperationName() << "`";
+      auto diag = user->emitError() << "expected an operand made by `"
+                                    << OpT::getOperationName() << "`";
+      if (Operation *found = value.getDefiningOp())
+        diag << ", found `" << found->getName() << "`";
       failed = true;
       return op;
     }
@@ -58,6 +60,26 @@ public:
                        << kernel.getKind() << " kernel stores";
         failed = true;
       }
+  }
+
+  /// Of the states that a loop carries, the one that attention and merges have:
+  /// before the loop, in a round, at the round's end and after the loop. Nulls
+  /// after an error.
+  struct Carried {
+    Value init, state, next, result;
+  };
+  template <typename LoopOp> Carried carried(LoopOp loop) {
+    if (loop.getInits().size() != 1) {
+      loop.emitError() << "no backend lowers a loop here that carries "
+                       << loop.getInits().size() << " states yet, it is one";
+      failed = true;
+      return {};
+    }
+    Block &round = loop.getBody().front();
+    auto yield = cast<YieldOp>(round.getTerminator());
+    known.insert(yield);
+    return {loop.getInits()[0], round.getArgument(1), yield.getState()[0],
+            loop.getResult(0)};
   }
 
   /// The element-wise ops between `from` and the operand `to` of `user`.
@@ -137,11 +159,16 @@ FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
   graph.store = reader.only<StorePartialOp>(body);
   if (reader.failed)
     return failure();
-  reader.expect(graph.loop.getInit() == init.getState(), graph.loop,
+  auto carried = reader.carried(graph.loop);
+  if (reader.failed)
+    return failure();
+  reader.expect(!graph.loop.getSpace(), graph.loop,
+                "no backend lowers loops over a space yet");
+  reader.expect(carried.init == init.getState(), graph.loop,
                 "expected to begin with `tile.softmax_init`");
   reader.expect(init.getSink().empty(), init,
                 "expected the sink where splits are merged");
-  reader.expect(graph.store.getState() == graph.loop.getResult(), graph.store,
+  reader.expect(graph.store.getState() == carried.result, graph.store,
                 "expected the state that the loop ends with");
   reader.expect(
       cast<RankedTensorType>(graph.query.getQ().getType()).isDynamicDim(0),
@@ -152,16 +179,15 @@ FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
   graph.dot = reader.only<DotOp>(round);
   graph.softmax = reader.only<SoftmaxStepOp>(round);
   graph.accumulate = reader.only<AccumulateOp>(round);
-  auto yield = reader.only<YieldOp>(round);
   if (reader.failed)
     return failure();
-  Value tokens = round.getArgument(0), state = round.getArgument(1);
+  Value tokens = round.getArgument(0);
   reader.expect(graph.dot.getQ() == graph.query.getQ(), graph.dot,
                 "expected the query that `tile.load_query` gives");
   graph.k = reader.operand(graph.dot, graph.dot.getK(), tokens);
   graph.scores = reader.chain(graph.softmax, graph.softmax.getScores(),
                               graph.dot.getScores());
-  reader.expect(graph.softmax.getState() == state, graph.softmax,
+  reader.expect(graph.softmax.getState() == carried.state, graph.softmax,
                 "expected the state that the loop carries");
   graph.probabilities = reader.chain(graph.accumulate, graph.accumulate.getP(),
                                      graph.softmax.getP());
@@ -169,7 +195,8 @@ FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
   reader.expect(graph.accumulate.getState() == graph.softmax.getNext(),
                 graph.accumulate,
                 "expected the state after `tile.softmax_step`");
-  reader.expect(yield.getState()[0] == graph.accumulate.getNext(), yield,
+  reader.expect(carried.next == graph.accumulate.getNext(),
+                round.getTerminator(),
                 "expected the state after `tile.accumulate`");
   if (reader.failed)
     return failure();
@@ -201,20 +228,22 @@ static FailureOr<MergeGraph> readMerge(KernelOp kernel, Block &body) {
   auto store = reader.only<StoreOutputOp>(body);
   if (reader.failed)
     return failure();
-  reader.expect(loop.getInit() == graph.init.getState(), loop,
+  auto carried = reader.carried(loop);
+  if (reader.failed)
+    return failure();
+  reader.expect(carried.init == graph.init.getState(), loop,
                 "expected to begin with `tile.softmax_init`");
-  reader.expect(store.getState() == loop.getResult(), store,
+  reader.expect(store.getState() == carried.result, store,
                 "expected the state that the loop ends with");
   reader.expectKnown(body);
   Block &round = loop.getBody().front();
   auto step = reader.only<MergeStepOp>(round);
-  auto yield = reader.only<YieldOp>(round);
   if (reader.failed)
     return failure();
   reader.expect(step.getSplitIdx() == round.getArgument(0) &&
-                    step.getState() == round.getArgument(1),
+                    step.getState() == carried.state,
                 step, "expected the loop's split and state");
-  reader.expect(yield.getState()[0] == step.getNext(), yield,
+  reader.expect(carried.next == step.getNext(), round.getTerminator(),
                 "expected the state after `tile.merge_step`");
   reader.expectKnown(round);
   if (reader.failed)
@@ -240,8 +269,10 @@ FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
   if (!loop)
     return failure();
   reader.expectKnown(body);
+  if (!loop.getInits().empty())
+    return loop.emitError("no backend lowers rows with a state yet");
   Block &round = loop.getBody().front();
-  reader.only<YieldOp>(round);
+  reader.note(round.getTerminator());
   SmallVector<StoredRow, 2> rows;
   for (auto store : round.getOps<StoreRowOp>()) {
     reader.note(store);
@@ -258,6 +289,12 @@ FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
     row.load = reader.madeBy<LoadRowOp>(row.quantize, row.quantize.getX());
     if (!row.load)
       return failure();
+    StringRef given = row.load.getName();
+    reader.expect(given == kStreamK || given == kStreamV, row.load,
+                  "append is given rows `k` and `v`, found others");
+    reader.expect(cast<RankedTensorType>(row.load.getX().getType()).getRank() ==
+                      1,
+                  row.load, "expected the row of one kv head");
     reader.expect(row.load.getRow() == round.getArgument(0) &&
                       store.getRow() == round.getArgument(0),
                   store, "expected the row of the loop's round");
@@ -269,7 +306,10 @@ FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
   return rows;
 }
 
-LogicalResult tile::checkAttentionStreams(KernelOp kernel) {
+LogicalResult tile::checkLowered(KernelOp kernel) {
+  if (!llvm::is_contained({"attend", "merge", "append"}, kernel.getKind()))
+    return kernel.emitError("no backend lowers kernels of kind \"")
+           << kernel.getKind() << "\" yet";
   auto store = SymbolTable::lookupNearestSymbolFrom<StoreOp>(
       kernel, kernel.getStoreAttr());
   auto cache = cast<CacheType>(store.getCache());

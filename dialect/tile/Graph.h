@@ -82,9 +82,9 @@ struct StoredRow {
 /// The rows that an append kernel stores, in order.
 mlir::FailureOr<llvm::SmallVector<StoredRow, 2>> storedRows(KernelOp kernel);
 
-/// Fails, with an error on the kernel, if its store's cache lacks a stream that
-/// attention reads: backends lower no other kernels yet.
-mlir::LogicalResult checkAttentionStreams(KernelOp kernel);
+/// Fails, with an error on the kernel, if it is of a kind that backends do not
+/// lower yet, or its store's cache lacks a stream that attention reads.
+mlir::LogicalResult checkLowered(KernelOp kernel);
 
 } // namespace kvc::tile
 

@@ -1,6 +1,5 @@
-//===- TileDialect.cpp - registration and verifiers -----------------------===//
+//===- TileDialect.cpp - registration, syntax, kernels --------------------===//
 #include "dialect/tile/TileDialect.h"
-#include "dialect/Score.h"
 
 #include "mlir/IR/DialectImplementation.h"
 #include "llvm/ADT/TypeSwitch.h"
@@ -22,7 +21,44 @@ static void printStreamName(OpAsmPrinter &printer, Operation *,
   printer << name.getValue();
 }
 
+static ParseResult parseStreamNames(OpAsmParser &parser, ArrayAttr &names) {
+  SmallVector<Attribute> all;
+  auto parse = [&] {
+    StringAttr name;
+    if (parseStreamName(parser, name))
+      return failure();
+    all.push_back(name);
+    return success();
+  };
+  if (parser.parseCommaSeparatedList(parse))
+    return failure();
+  names = parser.getBuilder().getArrayAttr(all);
+  return success();
+}
+static void printStreamNames(OpAsmPrinter &printer, Operation *,
+                             ArrayAttr names) {
+  llvm::interleaveComma(names, printer, [&](Attribute name) {
+    printer << cast<StringAttr>(name).getValue();
+  });
+}
+
+/// What a loop carries; its results have the types of what it begins with.
+static ParseResult
+parseLoopStates(OpAsmParser &parser,
+                SmallVectorImpl<OpAsmParser::UnresolvedOperand> &inits,
+                SmallVectorImpl<Type> &types, SmallVectorImpl<Type> &results) {
+  if (parser.parseOperandList(inits) || parser.parseColonTypeList(types))
+    return failure();
+  results.assign(types.begin(), types.end());
+  return success();
+}
+static void printLoopStates(OpAsmPrinter &printer, Operation *,
+                            OperandRange inits, TypeRange types, TypeRange) {
+  printer << inits << " : " << types;
+}
+
 #include "dialect/tile/TileDialect.cpp.inc"
+#include "dialect/tile/TileEnums.cpp.inc"
 #define GET_TYPEDEF_CLASSES
 #include "dialect/tile/TileTypes.cpp.inc"
 #define GET_OP_CLASSES
@@ -39,6 +75,13 @@ void TileDialect::initialize() {
       >();
 }
 
+LogicalResult TopKType::verify(function_ref<InFlightDiagnostic()> emitError,
+                               int64_t k) {
+  if (k < 1)
+    return emitError() << "expected at least one box, found " << k;
+  return success();
+}
+
 LogicalResult SoftmaxType::verify(function_ref<InFlightDiagnostic()> emitError,
                                   int64_t dim) {
   if (dim < 1)
@@ -52,10 +95,8 @@ LogicalResult SoftmaxType::verify(function_ref<InFlightDiagnostic()> emitError,
 //===----------------------------------------------------------------------===//
 
 LogicalResult KernelOp::verify() {
-  if (!llvm::is_contained({"attend", "merge", "append"}, getKind()))
-    return emitOpError("kind must be \"attend\", \"merge\" or \"append\", "
-                       "found \"")
-           << getKind() << "\"";
+  if (getKind().empty())
+    return emitOpError("expected a kind, found \"\"");
   if (!isDtype(getDtype()))
     return emitOpError("dtype must be f32, f16 or bf16, found ") << getDtype();
   return success();
@@ -94,264 +135,80 @@ static LogicalResult checkPlanes(Operation *op, StreamInfo stream,
   return success();
 }
 
+/// Checks a matrix that is the one row of a sequence.
+static LogicalResult checkState(Operation *op, StreamAttr stream, Value x) {
+  RankedTensorType type = tensor(x);
+  if (stream.getTokens() != 0)
+    return op->emitOpError("`")
+           << stream.getName() << "` has rows of tokens, not of sequences";
+  if (type.getRank() != 2 || !type.hasStaticShape() ||
+      type.getNumElements() != stream.getDim())
+    return op->emitOpError("`")
+           << stream.getName() << "` has " << stream.getDim()
+           << " elements in the store's cache, found " << type;
+  return success();
+}
+
+/// Checks an op that names a stream against the stream of the store's cache.
+static LogicalResult checkStream(Operation *op, StreamAttr stream,
+                                 StreamInfo info) {
+  if (auto load = dyn_cast<LoadOp>(op))
+    return checkPlanes(op, info, load.getPlanes(),
+                       tensor(load.getCodes()).getDimSize(0));
+  if (auto load = dyn_cast<LoadStateOp>(op))
+    return checkState(op, stream, load.getX());
+  if (auto stored = dyn_cast<StoreStateOp>(op))
+    return checkState(op, stream, stored.getX());
+  if (auto stored = dyn_cast<StoreTokensOp>(op)) {
+    RankedTensorType x = tensor(stored.getX());
+    if (x.isDynamicDim(0) || x.getDimSize(1) != info.dim)
+      return op->emitOpError("x must be [t, ")
+             << info.dim << "], as in the store's cache; found " << x;
+    for (const CodecPlane &plane : info.planes())
+      if (plane.tokens != 1)
+        return op->emitOpError("expected a codec that takes one row at a time, "
+                               "found ")
+               << info.codec;
+    return success();
+  }
+  auto stored = cast<StoreRowOp>(op);
+  if (auto quantize = stored.getPlanes().front().getDefiningOp<QuantizeOp>();
+      quantize && quantize.getCodec() != info.codec)
+    return quantize.emitOpError("codec must be ")
+           << info.codec << ", as in the store's cache; found "
+           << quantize.getCodec();
+  return checkPlanes(op, info, stored.getPlanes(), std::nullopt);
+}
+
 LogicalResult KernelOp::verifySymbolUses(SymbolTableCollection &symbols) {
   auto store = symbols.lookupNearestSymbolFrom<StoreOp>(*this, getStoreAttr());
   if (!store)
     return emitOpError("no store named ") << getStoreAttr();
   auto cache = cast<CacheType>(store.getCache());
+  auto find = [&](Operation *op, Attribute name) -> FailureOr<StreamAttr> {
+    if (StreamAttr found = cache.findStream(cast<StringAttr>(name).getValue()))
+      return found;
+    return op->emitOpError("the store's cache has no stream `")
+           << cast<StringAttr>(name).getValue() << "`";
+  };
   WalkResult result = walk([&](Operation *op) -> WalkResult {
+    if (auto names = op->getAttrOfType<ArrayAttr>("streams"))
+      for (Attribute name : names)
+        if (failed(find(op, name)))
+          return failure();
+    // What is given need not be cached; if it is, it has the same size.
+    if (auto row = dyn_cast<LoadRowOp>(op))
+      if (StreamAttr stream = cache.findStream(row.getName());
+          stream && tensor(row.getX()).getShape() != ArrayRef(stream.getDim()))
+        return op->emitOpError("x must be ")
+               << stream.getDim() << " elements, as in the store's cache; "
+               << "found " << row.getX().getType();
     auto name = op->getAttrOfType<StringAttr>("stream");
     if (!name)
       return WalkResult::advance();
-    if (!cache.findStream(name))
-      return op->emitOpError("the store's cache has no stream `")
-             << name.getValue() << "`";
-    StreamInfo stream = cache.stream(name);
-    if (auto load = dyn_cast<LoadOp>(op))
-      return checkPlanes(op, stream, load.getPlanes(),
-                         tensor(load.getCodes()).getDimSize(0));
-    if (auto row = dyn_cast<LoadRowOp>(op))
-      if (tensor(row.getX()).getShape() != ArrayRef(stream.dim))
-        return op->emitOpError("x must be ")
-               << stream.dim << " elements, as in the store's cache; found "
-               << row.getX().getType();
-    auto stored = dyn_cast<StoreRowOp>(op);
-    if (!stored)
-      return WalkResult::advance();
-    if (auto quantize = stored.getPlanes().front().getDefiningOp<QuantizeOp>();
-        quantize && quantize.getCodec() != stream.codec)
-      return quantize.emitOpError("codec must be ")
-             << stream.codec << ", as in the store's cache; found "
-             << quantize.getCodec();
-    return checkPlanes(op, stream, stored.getPlanes(), std::nullopt);
+    FailureOr<StreamAttr> stream = find(op, name);
+    return failed(stream) ? failure()
+                          : checkStream(op, *stream, cache.stream(name));
   });
   return failure(result.wasInterrupted());
-}
-
-/// The body of a loop takes `arguments` and yields `results`.
-static LogicalResult verifyLoop(Operation *op, Block &body, TypeRange arguments,
-                                TypeRange results) {
-  if (body.getArgumentTypes() != arguments)
-    return op->emitOpError("body must take ")
-           << arguments << ", takes " << body.getArgumentTypes();
-  auto yield = dyn_cast<YieldOp>(body.back());
-  if (!yield || TypeRange(yield.getState()) != results)
-    return op->emitOpError("body must end in a yield of ") << results;
-  return success();
-}
-
-static LogicalResult verifyRead(Operation *op, Attribute read) {
-  if (isa<ReadAttrInterface>(read))
-    return success();
-  return op->emitOpError("expected a read, found ") << read;
-}
-
-static FailureOr<CodecAttrInterface> verifyCodec(Operation *op,
-                                                 Attribute codec) {
-  if (auto found = dyn_cast<CodecAttrInterface>(codec))
-    return found;
-  return op->emitOpError("expected a codec, found ") << codec;
-}
-
-LogicalResult ForTokensOp::verify() {
-  if (failed(verifyRead(*this, getReadAttr())))
-    return failure();
-  return verifyLoop(*this, getBody().front(),
-                    {TokensType::get(getContext()), getInit().getType()},
-                    {getResult().getType()});
-}
-
-LogicalResult ForSplitsOp::verify() {
-  return verifyLoop(*this, getBody().front(),
-                    {IndexType::get(getContext()), getInit().getType()},
-                    {getResult().getType()});
-}
-
-LogicalResult ForRowsOp::verify() {
-  return verifyLoop(*this, getBody().front(), {TokensType::get(getContext())},
-                    {});
-}
-
-//===----------------------------------------------------------------------===//
-// Attend
-//===----------------------------------------------------------------------===//
-
-LogicalResult LoadQueryOp::verify() {
-  if (tensor(getQ()).getRank() != 2)
-    return emitOpError("expected [r, d], found ") << getQ().getType();
-  if (!getScale().isFinite())
-    return emitOpError("scale must be finite");
-  return success();
-}
-
-LogicalResult SoftmaxInitOp::verify() {
-  return verifyScoreRegion(*this, getSink(), ScoreRegionKind::Sink);
-}
-
-/// As planes of codecs that keep scales and zeros are mostly named.
-static void namePlanes(ValueRange planes, OpAsmSetValueNameFn setName) {
-  static constexpr StringLiteral names[] = {kPlaneCodes, kPlaneScales,
-                                            kPlaneZeros};
-  for (auto [plane, name] : llvm::zip_first(planes, names))
-    setName(plane, name);
-}
-
-void LoadOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
-  namePlanes(getPlanes(), setName);
-}
-void QuantizeOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
-  namePlanes(getPlanes(), setName);
-}
-
-/// The first of them are codes, of `rank` axes as all are.
-static LogicalResult verifyPlanes(Operation *op, ValueRange planes,
-                                  int64_t rank) {
-  if (planes.empty())
-    return op->emitOpError("expected codes, found nothing");
-  for (Value plane : planes)
-    if (tensor(plane).getRank() != rank || !tensor(plane).hasStaticShape())
-      return op->emitOpError("expected planes of ")
-             << rank << (rank == 1 ? " axis" : " axes")
-             << ", all of known size; found " << plane.getType();
-  return success();
-}
-
-LogicalResult LoadOp::verify() { return verifyPlanes(*this, getPlanes(), 2); }
-
-std::optional<unsigned> LoadOp::planeOf(Value value) {
-  auto result = dyn_cast<OpResult>(value);
-  if (!result || result.getOwner() != getOperation())
-    return std::nullopt;
-  return result.getResultNumber();
-}
-
-void ConvertOp::build(OpBuilder &b, OperationState &state, Value codes,
-                      bool isUnsigned) {
-  auto shape = cast<RankedTensorType>(codes.getType()).getShape();
-  build(b, state, RankedTensorType::get(shape, b.getF32Type()), codes,
-        isUnsigned);
-}
-
-LogicalResult ConvertOp::verify() {
-  RankedTensorType codes = tensor(getCodes()), x = tensor(getX());
-  Type code = codes.getElementType();
-  bool isInteger =
-      code.isSignlessInteger() && code.getIntOrFloatBitWidth() <= 8;
-  if (!isInteger && !isDtype(code))
-    return emitOpError("expected codes of f32, f16, bf16 or integers of 1 to 8 "
-                       "bits, found ")
-           << codes;
-  if (getIsUnsigned() && !isInteger)
-    return emitOpError("floats have a sign, found `unsigned` and ") << codes;
-  if (codes.getShape() != x.getShape())
-    return emitOpError("expected codes in the shape of the result, found ")
-           << codes << " -> " << x;
-  return success();
-}
-
-static LogicalResult verifyBoxes(Operation *op, Value x, Value boxes) {
-  RankedTensorType whole = tensor(x), parts = tensor(boxes);
-  bool fits = whole.getRank() == parts.getRank() &&
-              isDtype(parts.getElementType()) && parts.hasStaticShape();
-  for (int64_t axis = 0; fits && axis < whole.getRank(); ++axis) {
-    int64_t part = parts.getDimSize(axis);
-    fits = part == 1 || (part > 0 && !whole.isDynamicDim(axis) &&
-                         whole.getDimSize(axis) % part == 0);
-  }
-  if (fits)
-    return success();
-  return op->emitOpError("expected floats for boxes of equal size, found ")
-         << parts << " for " << whole;
-}
-
-LogicalResult ScaleOp::verify() {
-  return verifyBoxes(*this, getX(), getBoxes());
-}
-LogicalResult OffsetOp::verify() {
-  return verifyBoxes(*this, getX(), getBoxes());
-}
-
-LogicalResult DotOp::verify() {
-  RankedTensorType q = tensor(getQ()), k = tensor(getK());
-  RankedTensorType s = tensor(getScores());
-  if (q.getRank() != 2 || k.getRank() != 2 || s.getRank() != 2 ||
-      q.getDimSize(1) != k.getDimSize(1) ||
-      q.getDimSize(0) != s.getDimSize(0) || k.getDimSize(0) != s.getDimSize(1))
-    return emitOpError("expected [r, d] by [t, d] -> [r, t], found ")
-           << q << " by " << k << " -> " << s;
-  return success();
-}
-
-LogicalResult ScaleTokensOp::verify() {
-  RankedTensorType x = tensor(getX()), scales = tensor(getScales());
-  if (x.getRank() != 2 || scales.getRank() != 2 ||
-      scales.getDimSize(0) != x.getDimSize(1) || scales.getDimSize(1) != 1 ||
-      !isDtype(scales.getElementType()))
-    return emitOpError("expected [r, t] by float [t, 1], found ")
-           << x << " by " << scales;
-  return success();
-}
-
-LogicalResult LogitsOp::verify() {
-  if (tensor(getX()).getRank() != 2)
-    return emitOpError("expected [r, t], found ") << getX().getType();
-  return verifyScoreRegion(*this, getLogits(), ScoreRegionKind::Logits);
-}
-
-LogicalResult MaskOp::verify() {
-  if (tensor(getX()).getRank() != 2)
-    return emitOpError("expected [r, t], found ") << getX().getType();
-  if (failed(verifyScoreRegion(*this, getVisible(), ScoreRegionKind::Visible)))
-    return failure();
-  return verifyRead(*this, getReadAttr());
-}
-
-LogicalResult SoftmaxStepOp::verify() {
-  if (tensor(getScores()).getRank() != 2)
-    return emitOpError("expected [r, t], found ") << getScores().getType();
-  return success();
-}
-
-LogicalResult AccumulateOp::verify() {
-  RankedTensorType p = tensor(getP()), v = tensor(getV());
-  if (p.getRank() != 2 || v.getRank() != 2 ||
-      p.getDimSize(1) != v.getDimSize(0) ||
-      v.getDimSize(1) != getState().getType().getDim())
-    return emitOpError("expected p [r, t], v [t, d] and a state of d, found ")
-           << p << ", " << v << " and " << getState().getType();
-  return success();
-}
-
-//===----------------------------------------------------------------------===//
-// Append
-//===----------------------------------------------------------------------===//
-
-LogicalResult LoadRowOp::verify() {
-  if (tensor(getX()).getRank() != 1)
-    return emitOpError("expected [d], found ") << getX().getType();
-  return success();
-}
-
-LogicalResult QuantizeOp::verify() {
-  auto codec = verifyCodec(*this, getCodecAttr());
-  if (failed(codec) || failed(verifyPlanes(*this, getPlanes(), 1)))
-    return failure();
-  RankedTensorType x = tensor(getX());
-  if (x.getRank() != 1 || x.isDynamicDim(0))
-    return emitOpError("expected [d], found ") << x;
-  SmallVector<Type> wanted;
-  for (const CodecPlane &plane : codec->getPlanes(x.getDimSize(0))) {
-    if (plane.tokens != 1)
-      return emitOpError("quantizes one row, a box of ")
-             << plane.role << " has " << plane.tokens;
-    wanted.push_back(RankedTensorType::get(plane.elements, plane.type));
-  }
-  if (TypeRange(wanted) != getPlanes().getTypes())
-    return emitOpError("expected planes of ")
-           << wanted << ", found " << getPlanes().getTypes();
-  return success();
-}
-
-LogicalResult StoreRowOp::verify() {
-  return verifyPlanes(*this, getPlanes(), 1);
 }

@@ -10,6 +10,7 @@
 #include "dialect/KvcDialect.h"
 
 #include "dialect/tile/TileDialect.h.inc"
+#include "dialect/tile/TileEnums.h.inc"
 
 #define GET_TYPEDEF_CLASSES
 #include "dialect/tile/TileTypes.h.inc"

@@ -3,6 +3,7 @@
 #define KVC_TILE_OPS
 
 include "dialect/KvcTypes.td"
+include "dialect/tile/TileEnums.td"
 include "mlir/IR/OpAsmInterface.td"
 include "mlir/IR/RegionKindInterface.td"
 include "mlir/IR/SymbolInterfaces.td"
@@ -28,6 +29,12 @@ def Tile_Dialect : Dialect {
     | merge | query tokens of one sequence and kv head, over all splits | `softmax_init`, `for_splits` { `merge_step`, `yield` }, `store_output` |
     | append | new rows, at all kv heads of the store | `for_rows` { `load_row`, `quantize`, `store_row`, `yield` } |
 
+    A kernel of any other kind, and the ops that are not in the table, have their
+    meaning and no backend yet: spaces (`span`, `listed`), several states, token
+    results (`map`, `reduce`, `store_tokens`), selection (`topk_step`,
+    `store_list`), eviction (`move_tokens`) and recurrence (`load_state`, `outer`,
+    `store_state`). Their work tile is one sequence and kv head.
+
     In the shapes below, r are the rows of the work tile (query token r / group,
     and of the kv head's q heads number r % group), t the tokens of one tile, d the
     elements of a row of K or V. [README](../README.md) shows a whole kernel.
@@ -46,6 +53,21 @@ def Tile_TokensType : Tile_Type<"Tokens", "tokens"> {
     What a round of `tile.for_tokens` is for. In an append kernel, the one row at
     one kv head that a round of `tile.for_rows` is for.
   }];
+}
+
+def Tile_SpaceType : Tile_Type<"Space", "space"> {
+  let summary = "tokens of a sequence that a loop goes over, in order";
+}
+
+def Tile_TopKType : Tile_Type<"TopK", "topk"> {
+  let summary = "the boxes of tokens with the largest scores so far";
+  let description = [{
+    `!tile.topk<127>`. At most 127; of equal scores the earlier box stays, and a
+    score that is no number is below all others.
+  }];
+  let parameters = (ins TypeParameter<"int64_t", "boxes, at least 1">:$k);
+  let assemblyFormat = "`<` $k `>`";
+  let genVerifyDecl = 1;
 }
 
 def Tile_SoftmaxType : Tile_Type<"Softmax", "softmax"> {
@@ -69,7 +91,8 @@ def Tile_KernelOp : Tile_Op<"kernel",
      DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "one kernel of a store";
   let description = [{
-    `kind` is "attend", "merge" or "append". One call handles one work tile
+    `kind` says when it runs: "attend", "merge" and "append" are called, and what
+    others there are is a store's business. One call handles one work tile
     (lib/Artifact/KernelAbi.h). The rows that it loads and stores are those of
     the store's cache type; `dtype` is the model's, of q, k and v as they are given
     and of the output.
@@ -77,7 +100,7 @@ def Tile_KernelOp : Tile_Op<"kernel",
     ```mlir
     tile.kernel @main.merge "merge" of @main dtype bf16 schedule <tokens = 1> {
       %init = tile.softmax_init : <64>
-      %end = tile.for_splits init %init : <64> { ... }
+      %end = tile.for_splits init(%init : !tile.softmax<64>) { ... }
       tile.store_output %end : <64>
     }
     ```
@@ -97,7 +120,7 @@ def Tile_YieldOp : Tile_Op<"yield", [Terminator, Pure,
   let summary = "ends a round of a loop, and carries the state to the next";
   let description = [{
     `tile.yield %next : !tile.softmax<64>`. The last round's state is the loop's
-    result. `tile.for_rows` has no state: `tile.yield`.
+    result. A loop without a state ends in `tile.yield`.
   }];
   let arguments = (ins Variadic<AnyType>:$state);
   let assemblyFormat = "($state^ `:` type($state))? attr-dict";
@@ -140,29 +163,37 @@ def Tile_SoftmaxInitOp : Tile_Op<"softmax_init",
   let hasVerifier = 1;
 }
 
-def Tile_ForTokensOp : Tile_Op<"for_tokens",
-    [SingleBlock, AllTypesMatch<["init", "result"]>]> {
+class Tile_LoopOp<string mnemonic, list<Trait> traits = []>
+    : Tile_Op<mnemonic, traits # [SingleBlock]> {
+  let results = (outs Variadic<AnyType>:$results);
+  let regions = (region SizedRegion<1>:$body);
+  let hasVerifier = 1;
+}
+
+def Tile_ForTokensOp : Tile_LoopOp<"for_tokens", [AttrSizedOperandSegments]> {
   let summary = "runs the body for every tile of the tokens at hand, in order";
   let description = [{
+    The body takes a tile and the states, of any types, and yields the states.
     Tiles stand at absolute multiples of the schedule's `tokens`, so that the
     result does not depend on where a split begins. Tiles that `read` hides from
-    all rows are skipped. The body takes a tile and the state, and yields the state.
+    all rows are skipped. Without `in`, the tokens are all that the split has;
+    with it, those of a space, and `tile.mask` hides the others of a tile.
 
     ```mlir
-    %end = tile.for_tokens read(#kvc.read_all) init %init : <64> {
+    %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
     ^bb0(%tile: !tile.tokens, %state: !tile.softmax<64>):
       ...
       tile.yield %next : !tile.softmax<64>
     }
     ```
   }];
-  let arguments = (ins Tile_SoftmaxType:$init, AnyAttr:$read);
-  let results = (outs Tile_SoftmaxType:$result);
-  let regions = (region SizedRegion<1>:$body);
+  let arguments = (ins Optional<Tile_SpaceType>:$space,
+                       Variadic<AnyType>:$inits, AnyAttr:$read);
   let assemblyFormat = [{
-    `read` `(` $read `)` `init` $init `:` type($init) attr-dict-with-keyword $body
+    (`in` $space^)? `read` `(` $read `)`
+    (`init` `(` custom<LoopStates>($inits, type($inits), type($results))^ `)`)?
+    attr-dict-with-keyword $body
   }];
-  let hasVerifier = 1;
 }
 
 def Tile_LoadOp : Tile_Op<"load",
@@ -380,25 +411,22 @@ def Tile_StorePartialOp : Tile_Op<"store_partial",
 
 //===--- merge ------------------------------------------------------------===//
 
-def Tile_ForSplitsOp : Tile_Op<"for_splits",
-    [SingleBlock, AllTypesMatch<["init", "result"]>]> {
+def Tile_ForSplitsOp : Tile_LoopOp<"for_splits"> {
   let summary = "runs the body for every split of the work tile's rows, in order";
   let description = [{
     ```mlir
-    %end = tile.for_splits init %init : <64> {
+    %end = tile.for_splits init(%init : !tile.softmax<64>) {
     ^bb0(%split: index, %state: !tile.softmax<64>):
       %next = tile.merge_step %split, %state : <64>
       tile.yield %next : !tile.softmax<64>
     }
     ```
   }];
-  let arguments = (ins Tile_SoftmaxType:$init);
-  let results = (outs Tile_SoftmaxType:$result);
-  let regions = (region SizedRegion<1>:$body);
+  let arguments = (ins Variadic<AnyType>:$inits);
   let assemblyFormat = [{
-    `init` $init `:` type($init) attr-dict-with-keyword $body
+    (`init` `(` custom<LoopStates>($inits, type($inits), type($results))^ `)`)?
+    attr-dict-with-keyword $body
   }];
-  let hasVerifier = 1;
 }
 
 def Tile_MergeStepOp : Tile_Op<"merge_step",
@@ -427,10 +455,11 @@ def Tile_StoreOutputOp : Tile_Op<"store_output"> {
 
 //===--- append -----------------------------------------------------------===//
 
-def Tile_ForRowsOp : Tile_Op<"for_rows", [SingleBlock]> {
-  let summary = "runs the body for every (row, kv head) of the work tile";
+def Tile_ForRowsOp : Tile_LoopOp<"for_rows"> {
+  let summary = "runs the body for every row of the work tile, in order";
   let description = [{
-    Rows whose slot is negative are skipped.
+    In an append kernel every (row, kv head), but for rows whose slot is negative;
+    elsewhere every query token of the sequence.
 
     ```mlir
     tile.for_rows {
@@ -440,20 +469,22 @@ def Tile_ForRowsOp : Tile_Op<"for_rows", [SingleBlock]> {
     }
     ```
   }];
-  let regions = (region SizedRegion<1>:$body);
-  let assemblyFormat = "attr-dict-with-keyword $body";
-  let hasVerifier = 1;
+  let arguments = (ins Variadic<AnyType>:$inits);
+  let assemblyFormat = [{
+    (`init` `(` custom<LoopStates>($inits, type($inits), type($results))^ `)`)?
+    attr-dict-with-keyword $body
+  }];
 }
 
 def Tile_LoadRowOp : Tile_Op<"load_row"> {
-  let summary = "one new row of a stream as f32";
+  let summary = "one new row, as f32";
   let description = [{
-    `%x = tile.load_row k %row : tensor<64xf32>`: the row of `k` or `v` that was
-    given to append.
+    `%x = tile.load_row k %row : tensor<64xf32>`: the row that the call gives as
+    `k`, at the kv head. As `tensor<?x64xf32>`, those of its q heads.
   }];
-  let arguments = (ins Tile_TokensType:$row, StrAttr:$stream);
+  let arguments = (ins Tile_TokensType:$row, StrAttr:$name);
   let results = (outs RankedTensorOf<[F32]>:$x);
-  let assemblyFormat = "custom<StreamName>($stream) $row attr-dict `:` type($x)";
+  let assemblyFormat = "custom<StreamName>($name) $row attr-dict `:` type($x)";
   let hasVerifier = 1;
 }
 
@@ -486,6 +517,237 @@ def Tile_StoreRowOp : Tile_Op<"store_row"> {
   let assemblyFormat = [{
     custom<StreamName>($stream) $row `,` $planes attr-dict `:` type($planes)
   }];
+  let hasVerifier = 1;
+}
+
+//===--- spaces -----------------------------------------------------------===//
+
+def Tile_SpanOp : Tile_Op<"span"> {
+  let summary = "the tokens that all of some streams have";
+  let description = [{
+    `%old = tile.span(k_old, v_old)`. Which tokens of a sequence a stream has, is
+    data of a call: a cache may keep its newest tokens elsewhere, or in another
+    codec. `except_last 4` leaves out the last four of them.
+  }];
+  let arguments = (ins StrArrayAttr:$streams,
+    DefaultValuedAttr<Kvc_Index, "0">:$except_last);
+  let results = (outs Tile_SpaceType:$space);
+  let assemblyFormat = [{
+    `(` custom<StreamNames>($streams) `)` (`except_last` $except_last^)? attr-dict
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_ListedOp : Tile_Op<"listed"> {
+  let summary = "the boxes of tokens that another kernel has listed";
+  let description = [{
+    `%chosen = tile.listed "pages" of 16`: boxes of 16 tokens at multiples of 16,
+    in the order of the list that `tile.store_list` wrote for the sequence and kv
+    head. A tile of the loop has as many of them as fill it.
+  }];
+  let arguments = (ins StrAttr:$list, Kvc_Count:$tokens);
+  let results = (outs Tile_SpaceType:$space);
+  let assemblyFormat = "$list `of` $tokens attr-dict";
+}
+
+//===--- element by element -----------------------------------------------===//
+
+def Tile_SliceOp : Tile_Op<"slice", [Pure]> {
+  let summary = "some channels of each row";
+  let description = [{
+    `%v = tile.slice %x[0 to 512] : tensor<16x576xf32> -> tensor<16x512xf32>`.
+  }];
+  let arguments = (ins RankedTensorOf<[F32]>:$x, Kvc_Index:$begin,
+                       Kvc_Count:$end);
+  let results = (outs RankedTensorOf<[F32]>:$result);
+  let assemblyFormat = [{
+    $x `[` $begin `to` $end `]` attr-dict `:` type($x) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_MapOp : Tile_Op<"map",
+    [IsolatedFromAbove, Kvc_HasScoreRegions, Pure]> {
+  let summary = "applies a region to each element of up to six tiles";
+  let description = [{
+    Operands have the axes of the result, of its size or of size 1, then repeated.
+    The region is made of the ops of a score's.
+
+    ```mlir
+    %p = tile.map %s, %lse {
+    ^bb0(%x: f32, %l: f32):
+      %d = arith.subf %x, %l : f32
+      %e = math.exp2 %d : f32
+      kvc.yield %e : f32
+    } : tensor<?x16xf32>, tensor<?x1xf32> -> tensor<?x16xf32>
+    ```
+  }];
+  let arguments = (ins Variadic<RankedTensorOf<[F32]>>:$operands);
+  let results = (outs RankedTensorOf<[F32]>:$result);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    $operands $body attr-dict `:` type($operands) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_ContractOp : Tile_Op<"contract",
+    [IsolatedFromAbove, Kvc_HasScoreRegions, Pure]> {
+  let summary = "sum over channels of a region: z[r, t] = sum_c f(q[r, c], x[t, c], ...)";
+  let description = [{
+    `tile.dot` with another product. Quest's bound on a page's scores, of the least
+    and the largest that each channel of its keys has:
+
+    ```mlir
+    %z = tile.contract %q with %lo, %hi {
+    ^bb0(%a: f32, %l: f32, %h: f32):
+      %x = arith.mulf %a, %l : f32
+      %y = arith.mulf %a, %h : f32
+      %m = arith.maximumf %x, %y : f32
+      kvc.yield %m : f32
+    } : tensor<?x64xf32>, tensor<4x64xf32>, tensor<4x64xf32> -> tensor<?x4xf32>
+    ```
+  }];
+  let arguments = (ins RankedTensorOf<[F32]>:$q,
+                       Variadic<RankedTensorOf<[F32]>>:$others);
+  let results = (outs RankedTensorOf<[F32]>:$result);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    $q `with` $others $body attr-dict `:` type($q) `,` type($others)
+    `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_ReduceOp : Tile_Op<"reduce", [Pure]> {
+  let summary = "sum or maximum over rows, or over columns: a column of results";
+  let description = [{
+    `%c = tile.reduce sum rows %p : tensor<?x16xf32> -> tensor<16x1xf32>` has a
+    result for each token; `columns` gives one for each row.
+  }];
+  let arguments = (ins Tile_ReduceKind:$kind, Tile_Axis:$axis,
+                       RankedTensorOf<[F32]>:$x);
+  let results = (outs RankedTensorOf<[F32]>:$result);
+  let assemblyFormat = [{
+    $kind $axis $x attr-dict `:` type($x) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_OuterOp : Tile_Op<"outer", [Pure]> {
+  let summary = "products of all elements of two rows: x[i] * y[j]";
+  let description = [{
+    `%u = tile.outer %v, %k : tensor<8xf32>, tensor<16xf32> -> tensor<8x16xf32>`.
+  }];
+  let arguments = (ins RankedTensorOf<[F32]>:$x, RankedTensorOf<[F32]>:$y);
+  let results = (outs RankedTensorOf<[F32]>:$result);
+  let assemblyFormat = [{
+    $x `,` $y attr-dict `:` type($x) `,` type($y) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+//===--- token results, selection, eviction -------------------------------===//
+
+def Tile_LoadLseOp : Tile_Op<"load_lse"> {
+  let summary = "the natural log-sum-exp of each row, as attention has stored it";
+  let description = "`%l = tile.load_lse : tensor<?x1xf32>`.";
+  let results = (outs RankedTensorOf<[F32]>:$lse);
+  let assemblyFormat = "attr-dict `:` type($lse)";
+  let hasVerifier = 1;
+}
+
+def Tile_StoreTokensOp : Tile_Op<"store_tokens"> {
+  let summary = "writes a tile's rows of a stream";
+  let description = [{
+    `tile.store_tokens a %tile, %x : tensor<16x1xf32>`, quantized by the stream's
+    codec, which must take one row at a time. Tokens that are not in the loop's
+    space, or that no row of the work tile sees, keep what they have.
+  }];
+  let arguments = (ins Tile_TokensType:$tokens, StrAttr:$stream,
+                       RankedTensorOf<[F32]>:$x);
+  let assemblyFormat = [{
+    custom<StreamName>($stream) $tokens `,` $x attr-dict `:` type($x)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_TopKInitOp : Tile_Op<"topk_init", [Pure]> {
+  let summary = "no boxes yet";
+  let description = "`%none = tile.topk_init : <127>`.";
+  let results = (outs Tile_TopKType:$state);
+  let assemblyFormat = "attr-dict `:` type($state)";
+}
+
+def Tile_TopKStepOp : Tile_Op<"topk_step",
+    [Pure, AllTypesMatch<["state", "next"]>]> {
+  let summary = "offers the boxes of a tile with their scores";
+  let description = [{
+    `scores` [n, 1] are of the n boxes that a tile is: n divides its tokens. A box
+    of which the loop's space has no token is not offered.
+
+    ```mlir
+    %next = tile.topk_step %z, %tile, %state : tensor<4x1xf32>, <127>
+    ```
+  }];
+  let arguments = (ins RankedTensorOf<[F32]>:$scores, Tile_TokensType:$tokens,
+                       Tile_TopKType:$state);
+  let results = (outs Tile_TopKType:$next);
+  let assemblyFormat = [{
+    $scores `,` $tokens `,` $state attr-dict `:` type($scores) `,` type($state)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_StoreListOp : Tile_Op<"store_list"> {
+  let summary = "writes which boxes were chosen, in the order of their tokens";
+  let description = [{
+    `tile.store_list "pages", %end of 16 last 1 : <127>`: boxes of 16 tokens, for
+    `tile.listed`. With `last`, so many boxes at the end of the sequence are on the
+    list whatever their score.
+  }];
+  let arguments = (ins StrAttr:$list, Tile_TopKType:$state, Kvc_Count:$tokens,
+                       DefaultValuedAttr<Kvc_Index, "0">:$last);
+  let assemblyFormat = [{
+    $list `,` $state `of` $tokens (`last` $last^)? attr-dict `:` type($state)
+  }];
+}
+
+def Tile_MoveTokensOp : Tile_Op<"move_tokens"> {
+  let summary = "evicts the chosen tokens: the last ones take their places";
+  let description = [{
+    `tile.move_tokens(k, v, a) %end : <1>`. From the latest chosen token on, the
+    rows of the sequence's last token, of the streams that are named, move to its
+    place, and the sequence is one token shorter.
+  }];
+  let arguments = (ins StrArrayAttr:$streams, Tile_TopKType:$state);
+  let assemblyFormat = [{
+    `(` custom<StreamNames>($streams) `)` $state attr-dict `:` type($state)
+  }];
+}
+
+//===--- recurrence -------------------------------------------------------===//
+
+def Tile_LoadStateOp : Tile_Op<"load_state"> {
+  let summary = "the row of a stream that has one per sequence, as a matrix";
+  let description = "`%s = tile.load_state state : tensor<8x16xf32>`.";
+  let arguments = (ins StrAttr:$stream);
+  let results = (outs RankedTensorOf<[F32]>:$x);
+  let assemblyFormat = "custom<StreamName>($stream) attr-dict `:` type($x)";
+}
+
+def Tile_StoreStateOp : Tile_Op<"store_state"> {
+  let summary = "writes the row of a stream that has one per sequence";
+  let description = "`tile.store_state state, %x : tensor<8x16xf32>`.";
+  let arguments = (ins StrAttr:$stream, RankedTensorOf<[F32]>:$x);
+  let assemblyFormat = "custom<StreamName>($stream) `,` $x attr-dict `:` type($x)";
+}
+
+def Tile_StoreRowOutputOp : Tile_Op<"store_row_output"> {
+  let summary = "writes the output of one query token, in the model's dtype";
+  let description = "`tile.store_row_output %row, %o : tensor<?x8xf32>`, [q head, d].";
+  let arguments = (ins Tile_TokensType:$row, RankedTensorOf<[F32]>:$o);
+  let assemblyFormat = "$row `,` $o attr-dict `:` type($o)";
   let hasVerifier = 1;
 }
 

@@ -24,6 +24,11 @@ struct Rows {
   }
 };
 
+/// Tokens [begin, end).
+struct Span {
+  int64_t begin = 0, end = 0;
+};
+
 /// A dense row-major result in float64.
 struct Tensor {
   llvm::SmallVector<int64_t, 4> shape;

@@ -348,12 +348,18 @@ static double elementOf(const std::vector<double> *elements, double index) {
   return isThere ? (*elements)[size_t(index)] : NAN;
 }
 
+/// For inputs and the results of steps, the same from call to call.
+template <typename Number> static std::vector<Number> &room(size_t count) {
+  static thread_local std::vector<Number> values;
+  values.resize(count);
+  return values;
+}
+
 /// `finish` takes a step's op and result, and may change the result.
 template <typename Number, typename Finish>
 Number ScoreProgram::run(Number score, const ScorePlace &place,
                          Finish finish) const {
-  static thread_local std::vector<Number> values;
-  values.resize(kScoreInputs + steps.size());
+  std::vector<Number> &values = room<Number>(kScoreInputs + steps.size());
   values[unsigned(ScoreInput::Score)] = score;
   auto input = [&](ScoreInput which, int64_t value) {
     set(values[unsigned(which)], double(value));
@@ -363,6 +369,12 @@ Number ScoreProgram::run(Number score, const ScorePlace &place,
   input(ScoreInput::Context, place.context);
   input(ScoreInput::QueryHead, place.qHead);
   input(ScoreInput::KvHead, place.kvHead);
+  return runSteps(values, place.constantRow, finish);
+}
+
+template <typename Number, typename Finish>
+Number ScoreProgram::runSteps(std::vector<Number> &values, int64_t constantRow,
+                              Finish finish) const {
   Number *next = &values[kScoreInputs];
   for (const Step &step : steps) {
     auto operand = [&](unsigned i) { return values[step.operands[i]]; };
@@ -370,9 +382,9 @@ Number ScoreProgram::run(Number score, const ScorePlace &place,
     if (op == Constant)
       set(*next, step.constant);
     else if (op == Element)
-      set(*next, elementOf(step.elements,
-                           double(step.rowSize) * double(place.constantRow) +
-                               indexOf(operand(0))));
+      set(*next,
+          elementOf(step.elements, double(step.rowSize) * double(constantRow) +
+                                       indexOf(operand(0))));
     else if (op == Select)
       *next = choose(operand(0), operand(1), operand(2));
     else if (op == Neg || (op >= ToFloat && op <= Sqrt))
@@ -414,6 +426,12 @@ double ScoreProgram::sink(const ScorePlace &place) const {
 
 Approx ScoreProgram::approxSink(const ScorePlace &place) const {
   return isEmpty() ? Approx{-INFINITY, 0} : logit(Approx(), place);
+}
+
+double ScoreProgram::apply(llvm::ArrayRef<double> arguments) const {
+  std::vector<double> &values = room<double>(kScoreInputs + steps.size());
+  llvm::copy(arguments, values.begin() + (kScoreInputs - arguments.size()));
+  return runSteps(values, 0, kAsIs);
 }
 
 bool ScoreProgram::visible(const ScorePlace &place) const {

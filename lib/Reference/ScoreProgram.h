@@ -60,6 +60,8 @@ public:
   Approx approxSink(const ScorePlace &place) const;
   /// Whether the token at `place` is seen.
   bool visible(const ScorePlace &place) const;
+  /// What a region of elements makes of its arguments.
+  double apply(llvm::ArrayRef<double> arguments) const;
 
 private:
   /// One op; operands are indices of earlier results.
@@ -72,6 +74,9 @@ private:
   };
   template <typename Number, typename Finish>
   Number run(Number score, const ScorePlace &place, Finish finish) const;
+  template <typename Number, typename Finish>
+  Number runSteps(std::vector<Number> &values, int64_t constantRow,
+                  Finish finish) const;
 
   std::shared_ptr<const GivenConstants> given;
   std::vector<Step> steps; ///< behind the inputs

@@ -55,12 +55,13 @@ llvm::Error reference::check(const AttendProblem &problem, Rows q,
                              const HostCache &cache, const HostBatch &batch) {
   if (cache.type != problem.cache)
     return error("the cache is of another type than the store's");
-  if (q.heads != problem.qHeads || q.dim != problem.cache.getDimK() ||
+  StreamAttr k = problem.cache.findStream(kStreamK);
+  int64_t dim = k ? k.getDim() : q.dim;
+  if (q.heads != problem.qHeads || q.dim != dim ||
       int64_t(q.data.size()) != q.rows * q.heads * q.dim)
     return error("q is [{0}, {1}, {2}] in {3} elements, expected [{0}, {4}, "
                  "{5}]",
-                 q.rows, q.heads, q.dim, q.data.size(), problem.qHeads,
-                 problem.cache.getDimK());
+                 q.rows, q.heads, q.dim, q.data.size(), problem.qHeads, dim);
   if (batch.cuQ.size() != batch.kvLen.size() + 1 || batch.cuQ.front() < 0 ||
       batch.cuQ.back() > q.rows || !llvm::is_sorted(batch.cuQ))
     return error("query offsets must rise from 0 to at most {0}, one more than "

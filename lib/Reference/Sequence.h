@@ -11,11 +11,6 @@
 
 namespace kvc::reference {
 
-/// Tokens [begin, end).
-struct Span {
-  int64_t begin = 0, end = 0;
-};
-
 /// The tokens that one query token, or a run of them, sees: the union of two
 /// spans in order, either of them possibly empty.
 struct Visible {

@@ -12,7 +12,37 @@
 #include "dialect/tile/TileDialect.h"
 #include "lib/Reference/Interpreter.h"
 
+#include "llvm/ADT/StringMap.h"
+
 namespace kvc::reference {
+
+/// Boxes of tokens, by number, of each [sequence][kv head of the store].
+using BoxLists = llvm::StringMap<std::vector<std::vector<int64_t>>>;
+
+/// What a kernel is given beside the cache and the batch; each part may be
+/// missing, and an op that needs it then fails.
+struct TileInputs {
+  Rows q;
+  llvm::StringMap<Rows> rows; ///< for tile.load_row
+  /// Of each sequence, the tokens that a stream has; of a stream that is not
+  /// here, all.
+  llvm::StringMap<std::vector<Span>> spans;
+  BoxLists lists;              ///< for tile.listed
+  const Tensor *lse = nullptr; ///< [rows, q heads], for tile.load_lse
+};
+
+/// Partial results, and those combined, where the last split does that.
+struct TileAttended : AttendResult {
+  std::optional<AttendResult> combined;
+};
+
+/// What a kernel stores outside of the cache.
+struct TileOutputs : TileAttended {
+  BoxLists lists;
+  /// Tokens of each [sequence][kv head] after tile.move_tokens.
+  std::vector<int64_t> lengths;
+  Tensor rows; ///< tile.store_row_output: [rows, q heads, d]
+};
 
 /// One kernel of a module that was verified, which must outlive it. An op that
 /// has no meaning here is an error at its location.
@@ -20,16 +50,16 @@ class TileInterpreter {
 public:
   explicit TileInterpreter(tile::KernelOp kernel) : kernel(kernel) {}
 
-  /// The partial results of the splits that a kernel's schedule has, as
-  /// reference::attend() gives them; and those combined, where its last split
-  /// does that.
-  struct Attended : AttendResult {
-    std::optional<AttendResult> combined;
-  };
+  using Attended = TileAttended;
 
-  /// An attend kernel on every work tile. Tokens that the cache does
-  /// not hold, or that no query of their sequence sees, are zeros to it. Fails,
-  /// as attend() does, on a batch that does not fit q or the cache.
+  /// A kernel whose work tiles are sequences and kv heads: attention, of which
+  /// the result has the splits of the kernel's schedule as reference::attend()
+  /// gives them, and any other but merges and appends. Tokens that no query of
+  /// their sequence sees are zeros to it. Fails, as reference::attend() does,
+  /// on a batch that does not fit q or the cache.
+  mlir::FailureOr<TileOutputs> run(const TileInputs &inputs,
+                                   const HostCache &cache,
+                                   const HostBatch &batch) const;
   mlir::FailureOr<Attended> attend(Rows q, const HostCache &cache,
                                    const HostBatch &batch) const;
   /// A merge kernel on all rows of partial results [splits, ...].

@@ -8,7 +8,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.sliding_window<
 tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
@@ -31,7 +31,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
@@ -53,7 +53,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
@@ -78,7 +78,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 32, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     // expected-error@+1 {{tiles are of 32 tokens, as the schedule says; found 16}}
     %kc = tile.load k %t : tensor<16x64xbf16>
@@ -102,7 +102,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 32, rows = 8,
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_splits init %init : !tile.softmax<64> {
+  %end = tile.for_splits init(%init : !tile.softmax<64>) {
   ^bb0(%part: index, %s: !tile.softmax<64>):
     %n = tile.merge_step %part, %s : !tile.softmax<64>
     // expected-error@+1 {{expected the state after `tile.merge_step`}}
@@ -157,12 +157,142 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
     %f = arith.sitofp %h : i32 to f32
     kvc.yield %f : f32
   } : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
+    %vc = tile.load v %t : tensor<16x64xbf16>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
+    tile.yield %a : !tile.softmax<64>
+  }
+  tile.store_partial %end : !tile.softmax<64>
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+  %q = tile.load_query scale 0.18 : tensor<?x64xf32>
+  %space = tile.span(k)
+  %init = tile.softmax_init : !tile.softmax<64>
+  // expected-error@+1 {{no backend lowers loops over a space yet}}
+  %end = tile.for_tokens in %space read(#kvc.read_all) init(%init : !tile.softmax<64>) {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
+    %kc = tile.load k %t : tensor<16x64xbf16>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
+    %vc = tile.load v %t : tensor<16x64xbf16>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
+    tile.yield %a : !tile.softmax<64>
+  }
+  tile.store_partial %end : !tile.softmax<64>
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+  %q = tile.load_query scale 0.18 : tensor<?x64xf32>
+  %init = tile.softmax_init : !tile.softmax<64>
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
+    %kc = tile.load k %t : tensor<16x64xbf16>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    // expected-error@+1 {{expected element-wise ops between `tile.dot` and `tile.mask`}}
+    %y = tile.map %x {
+    ^bb0(%z: f32):
+      %e = arith.negf %z : f32
+      kvc.yield %e : f32
+    } : tensor<?x16xf32> -> tensor<?x16xf32>
+    %m = tile.mask %y, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
+    %vc = tile.load v %t : tensor<16x64xbf16>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
+    tile.yield %a : !tile.softmax<64>
+  }
+  tile.store_partial %end : !tile.softmax<64>
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+  %q = tile.load_query scale 0.18 : tensor<?x64xf32>
+  %init = tile.softmax_init : !tile.softmax<64>
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
+    %kc = tile.load k %t : tensor<16x64xbf16>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %half = tile.slice %k[0 to 64] : tensor<16x64xf32> -> tensor<16x64xf32>
+    // expected-error@+1 {{expected an operand made by `tile.convert`, found `tile.slice`}}
+    %x = tile.dot %q, %half : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
+    %vc = tile.load v %t : tensor<16x64xbf16>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
+    tile.yield %a : !tile.softmax<64>
+  }
+  tile.store_partial %end : !tile.softmax<64>
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    // expected-error@+1 {{append is given rows `k` and `v`, found others}}
+    %k = tile.load_row w %row : tensor<64xf32>
+    %kc = tile.quantize %k with(#kvc.float<bf16>) : tensor<64xf32> -> tensor<64xbf16>
+    tile.store_row k %row, %kc : tensor<64xbf16>
+    tile.yield
+  }
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<4, scale = f16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %k = tile.load_row k %row : tensor<64xf32>
+    // expected-error@+1 {{no backend quantizes with this codec yet}}
+    %kc, %ks = tile.quantize %k with(#kvc.int<4, scale = f16>) : tensor<64xf32> -> tensor<64xi4>, tensor<1xf16>
+    tile.store_row k %row, %kc, %ks : tensor<64xi4>, tensor<1xf16>
+    tile.yield
+  }
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<4, scale = f16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+  %q = tile.load_query scale 0.18 : tensor<?x64xf32>
+  %init = tile.softmax_init : !tile.softmax<64>
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
+    %kc, %ks = tile.load k %t : tensor<16x64xi4>, tensor<16x1xf16>
+    // expected-error@+1 {{expected codes of floats or of integers of 8 bits with a sign: no backend multiplies others yet}}
+    %k = tile.convert %kc : tensor<16x64xi4> -> tensor<16x64xf32>
+    %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    %y = tile.scale_tokens %x by %ks : tensor<?x16xf32>, tensor<16x1xf16>
+    %m = tile.mask %y, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc = tile.load v %t : tensor<16x64xbf16>
     %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>

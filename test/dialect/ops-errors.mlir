@@ -554,8 +554,9 @@ kvc.store @s layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !k
 tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
+    %x = "t.t"() : () -> tensor<64xbf16>
     // expected-error@+1 {{the store's cache has no stream `w`}}
-    %x = tile.load_row w %row : tensor<64xf32>
+    tile.store_row w %row, %x : tensor<64xbf16>
     tile.yield
   }
 }

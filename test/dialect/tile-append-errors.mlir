@@ -13,8 +13,8 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
-    // expected-error@+1 {{expected [d], found 'tensor<1x64xf32>'}}
-    %x = tile.load_row k %row : tensor<1x64xf32>
+    // expected-error@+1 {{expected [d], or [q head, d]; found 'tensor<1x1x64xf32>'}}
+    %x = tile.load_row k %row : tensor<1x1x64xf32>
     tile.yield
   }
 }

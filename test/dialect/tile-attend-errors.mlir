@@ -1,8 +1,8 @@
 // What the tile level refuses in kernels that attend or merge, and in kernels as such.
 // RUN: kvc-opt %s -split-input-file -verify-diagnostics -allow-unregistered-dialect
 
-// expected-error@+1 {{kind must be "attend", "merge" or "append", found "prefill"}}
-tile.kernel @k "prefill" of @s dtype f16 schedule <tokens = 16> {
+// expected-error@+1 {{expected a kind, found ""}}
+tile.kernel @k "" of @s dtype f16 schedule <tokens = 16> {
 }
 
 // -----
@@ -43,7 +43,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{expected a read, found #kvc.float<f16>}}
-  %end = tile.for_tokens read(#kvc.float<f16>) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.float<f16>) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     tile.yield %s : !tile.softmax<32>
   }
@@ -54,7 +54,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{body must take '!tile.tokens', '!tile.softmax<32>'}}
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%s: !tile.softmax<32>, %t: !tile.tokens):
     tile.yield %s : !tile.softmax<32>
   }
@@ -65,7 +65,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{body must end in a yield of '!tile.softmax<32>'}}
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %o = tile.softmax_init : !tile.softmax<8>
     tile.yield %o : !tile.softmax<8>
@@ -79,7 +79,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{body must end in a yield of '!tile.softmax<32>'}}
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     tile.store_partial %s : !tile.softmax<32>
   }
@@ -90,7 +90,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{expects a non-empty block}}
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
   }
 }
@@ -100,7 +100,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{expects a non-empty block}}
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   }
 }
 
@@ -108,7 +108,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{expected planes of 2 axes, all of known size; found 'tensor<64xi8>'}}
     %c, %x = tile.load k %t : tensor<64xi8>, tensor<16x1xf16>
@@ -120,7 +120,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{expected planes of 2 axes, all of known size; found 'tensor<16xf16>'}}
     %c, %x = tile.load k %t : tensor<16x64xi8>, tensor<16xf16>
@@ -134,7 +134,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{codes of `k` must be 'tensor<16x64xi8>', as in the store's cache; found 'tensor<16x32xi8>'}}
     %c, %x = tile.load k %t : tensor<16x32xi8>, tensor<16x1xf16>
@@ -148,7 +148,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{codes of `k` must be 'tensor<16x64xi8>', as in the store's cache; found 'tensor<16x64xf16>'}}
     %c, %x = tile.load k %t : tensor<16x64xf16>, tensor<16x1xf16>
@@ -162,7 +162,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{scales of `k` must be 'tensor<16x1xf16>', as in the store's cache; found 'tensor<16x1xf32>'}}
     %c, %x = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf32>
@@ -176,7 +176,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{`k` has 2 planes in the store's cache, found 1}}
     %c = tile.load k %t : tensor<16x64xi8>
@@ -190,7 +190,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{`v` has 1 planes in the store's cache, found 2}}
     %c, %x = tile.load v %t : tensor<16x32xf16>, tensor<16x1xf16>
@@ -202,7 +202,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %c = "t.t"() : () -> tensor<16x64xi16>
     // expected-error@+1 {{expected codes of f32, f16, bf16 or integers of 1 to 8 bits, found 'tensor<16x64xi16>'}}
@@ -215,7 +215,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %c = "t.t"() : () -> tensor<16x64xi8>
     // expected-error@+1 {{expected codes in the shape of the result, found 'tensor<16x64xi8>' -> 'tensor<16x32xf32>'}}
@@ -228,7 +228,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %c = "t.t"() : () -> tensor<16x64xf32>
     %x = "t.t"() : () -> tensor<16x1xi8>
@@ -242,7 +242,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %c = "t.t"() : () -> tensor<16x64xf32>
     %x = "t.t"() : () -> tensor<3x64xf16>
@@ -256,7 +256,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a, %b = "t.t"() : () -> (tensor<?x64xf32>, tensor<16x32xf32>)
     // expected-error@+1 {{expected [r, d] by [t, d] -> [r, t], found 'tensor<?x64xf32>' by 'tensor<16x32xf32>' -> 'tensor<?x16xf32>'}}
@@ -269,7 +269,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a, %b = "t.t"() : () -> (tensor<?x64xf32>, tensor<16x64xf32>)
     // expected-error@+1 {{expected [r, d] by [t, d] -> [r, t], found 'tensor<?x64xf32>' by 'tensor<16x64xf32>' -> 'tensor<?x8xf32>'}}
@@ -282,7 +282,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a, %b = "t.t"() : () -> (tensor<64xf32>, tensor<16x64xf32>)
     // expected-error@+1 {{expected [r, d] by [t, d] -> [r, t], found 'tensor<64xf32>' by 'tensor<16x64xf32>' -> 'tensor<16xf32>'}}
@@ -295,7 +295,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a, %b = "t.t"() : () -> (tensor<?x16xf32>, tensor<8x1xf16>)
     // expected-error@+1 {{expected [r, t] by float [t, 1], found 'tensor<?x16xf32>' by 'tensor<8x1xf16>'}}
@@ -308,7 +308,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a, %b = "t.t"() : () -> (tensor<?x16xf32>, tensor<16x1xi8>)
     // expected-error@+1 {{expected [r, t] by float [t, 1], found 'tensor<?x16xf32>' by 'tensor<16x1xi8>'}}
@@ -321,7 +321,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a, %b = "t.t"() : () -> (tensor<f32>, tensor<f32>)
     // expected-error@+1 {{expected [r, t] by float [t, 1], found 'tensor<f32>' by 'tensor<f32>'}}
@@ -334,7 +334,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a = "t.t"() : () -> tensor<?x16xf32>
     // expected-error@+1 {{logits region must take}}
@@ -350,7 +350,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a = "t.t"() : () -> tensor<?x16xf32>
     // expected-error@+1 {{expected a read, found "all"}}
@@ -363,7 +363,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a = "t.t"() : () -> tensor<16xf32>
     // expected-error@+1 {{expected [r, t], found 'tensor<16xf32>'}}
@@ -376,7 +376,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a = "t.t"() : () -> tensor<16xf32>
     // expected-error@+1 {{expected [r, t], found 'tensor<16xf32>'}}
@@ -389,7 +389,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a, %b = "t.t"() : () -> (tensor<?x16xf32>, tensor<16x64xf32>)
     // expected-error@+1 {{expected p [r, t], v [t, d] and a state of d, found 'tensor<?x16xf32>', 'tensor<16x64xf32>' and '!tile.softmax<32>'}}
@@ -402,7 +402,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %a, %b = "t.t"() : () -> (tensor<?x8xf32>, tensor<16x32xf32>)
     // expected-error@+1 {{expected p [r, t], v [t, d] and a state of d, found 'tensor<?x8xf32>', 'tensor<16x32xf32>' and '!tile.softmax<32>'}}
@@ -416,7 +416,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 tile.kernel @k "merge" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{body must take 'index', '!tile.softmax<32>'}}
-  %end = tile.for_splits init %init : !tile.softmax<32> {
+  %end = tile.for_splits init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     tile.yield %s : !tile.softmax<32>
   }
@@ -444,7 +444,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<2, scale = f16 zero = f16 tokens = 32 channels = 1>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<32, HND>>
 tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     // expected-error@+1 {{a row of the scales of `k` is for 32 tokens, which must divide those of the tile, 16}}
     %c, %x, %z = tile.load k %t : tensor<16x64xi2>, tensor<1x64xf16>, tensor<1x64xf16>

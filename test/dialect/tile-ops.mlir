@@ -11,8 +11,8 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   // CHECK-NEXT: %[[INIT:.*]] = tile.softmax_init : <32>
   %init = tile.softmax_init : !tile.softmax<32>
-  // CHECK-NEXT: %[[END:.*]] = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init %[[INIT]] : <32> {
-  %end = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init %init : !tile.softmax<32> {
+  // CHECK-NEXT: %[[END:.*]] = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init(%[[INIT]] : !tile.softmax<32>) {
+  %end = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init(%init : !tile.softmax<32>) {
   // CHECK-NEXT: ^bb0(%[[T:.*]]: !tile.tokens, %[[STATE:.*]]: !tile.softmax<32>):
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<32>):
     // CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.load k %[[T]] : tensor<16x64xi8>, tensor<16x1xf16>
@@ -73,8 +73,8 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
 // CHECK-LABEL: tile.kernel @s.merge "merge" of @s dtype bf16 schedule <>
 tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 16> {
   %init = tile.softmax_init : !tile.softmax<32>
-  // CHECK: %[[END:.*]] = tile.for_splits init %{{.*}} : <32> {
-  %end = tile.for_splits init %init : !tile.softmax<32> {
+  // CHECK: %[[END:.*]] = tile.for_splits init(%{{.*}} : !tile.softmax<32>) {
+  %end = tile.for_splits init(%init : !tile.softmax<32>) {
   // CHECK-NEXT: ^bb0(%[[PART:.*]]: index, %[[STATE:.*]]: !tile.softmax<32>):
   ^bb0(%part: index, %state: !tile.softmax<32>):
     // CHECK-NEXT: tile.merge_step %[[PART]], %[[STATE]] : <32>

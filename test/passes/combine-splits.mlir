@@ -14,7 +14,7 @@
 // WARPS-NEXT: %[[F:.*]] = arith.sitofp %[[H]] : i32 to f32
 // WARPS-NEXT: kvc.yield %[[F]] : f32
 // WARPS-NEXT: } : <64>
-// WARPS-NEXT: %[[ALL:.*]] = tile.for_splits init %[[INIT]] : <64> {
+// WARPS-NEXT: %[[ALL:.*]] = tile.for_splits init(%[[INIT]] : !tile.softmax<64>) {
 // WARPS: tile.merge_step
 // WARPS: tile.store_output %[[ALL]] : <64>
 // WARPS-NEXT: } : <64>
@@ -27,7 +27,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
@@ -47,7 +47,7 @@ tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
     %f = arith.sitofp %h : i32 to f32
     kvc.yield %f : f32
   } : !tile.softmax<64>
-  %end = tile.for_splits init %init : !tile.softmax<64> {
+  %end = tile.for_splits init(%init : !tile.softmax<64>) {
   ^bb0(%i: index, %s: !tile.softmax<64>):
     %n = tile.merge_step %i, %s : !tile.softmax<64>
     tile.yield %n : !tile.softmax<64>

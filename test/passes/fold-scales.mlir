@@ -8,7 +8,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
 tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<32>):
     // CHECK: %[[KC:.*]], %[[KS:.*]] = tile.load k
     // CHECK-NOT: tile.scale %
@@ -53,7 +53,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
 tile.kernel @s.plain "attend" of @s dtype f16 schedule <rows = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<32>):
     %kc = tile.load k %t : tensor<16x64xf16>
     %k = tile.convert %kc : tensor<16x64xf16> -> tensor<16x64xf32>
@@ -79,7 +79,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
 tile.kernel @s.transposed "attend" of @s dtype f16 schedule <rows = 2> {
   %q = tile.load_query scale 0.125 : tensor<16x64xf32>
   %init = tile.softmax_init : !tile.softmax<16>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<16> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<16>) {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<16>):
     %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
     %kx = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>
@@ -105,7 +105,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
 tile.kernel @s.channels "attend" of @s dtype f16 schedule <tokens = 32, rows = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<32>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<32> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<32>):
     %kc, %ks, %kz = tile.load k %t : tensor<32x64xi2>, tensor<1x64xf16>, tensor<1x64xf16>
     %kx = tile.convert %kc unsigned : tensor<32x64xi2> -> tensor<32x64xf32>

@@ -25,7 +25,7 @@ func.func @s.append(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: ten
 // CHECK-LABEL: tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 32, rows = 3, split = 2048>
 // CHECK-NEXT: %[[Q:.*]] = tile.load_query scale 0.18033{{.*}} : tensor<?x64xf32>
 // CHECK-NEXT: %[[INIT:.*]] = tile.softmax_init : <32>
-// CHECK-NEXT: %[[END:.*]] = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init %[[INIT]] : <32> {
+// CHECK-NEXT: %[[END:.*]] = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init(%[[INIT]] : !tile.softmax<32>) {
 // CHECK-NEXT: ^bb0(%[[T:.*]]: !tile.tokens, %[[STATE:.*]]: !tile.softmax<32>):
 // CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.load k %[[T]] : tensor<32x64xi8>, tensor<32x1xf32>
 // CHECK-NEXT: %[[KX:.*]] = tile.convert %[[KC]] : tensor<32x64xi8> -> tensor<32x64xf32>
@@ -103,7 +103,7 @@ func.func @s.alibi(%q: tensor<?x9x64xf32>, %cache: !cache, %batch: !kvc.batch) -
 
 // CHECK-LABEL: tile.kernel @s.merge "merge" of @s dtype bf16
 // CHECK-NEXT: %[[INIT:.*]] = tile.softmax_init : <32>
-// CHECK-NEXT: %[[END:.*]] = tile.for_splits init %[[INIT]] : <32> {
+// CHECK-NEXT: %[[END:.*]] = tile.for_splits init(%[[INIT]] : !tile.softmax<32>) {
 // CHECK-NEXT: ^bb0(%[[PART:.*]]: index, %[[STATE:.*]]: !tile.softmax<32>):
 // CHECK-NEXT: %[[NEXT:.*]] = tile.merge_step %[[PART]], %[[STATE]] : <32>
 // CHECK-NEXT: tile.yield %[[NEXT]] : !tile.softmax<32>

@@ -6,7 +6,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
     // expected-error@+2 {{scales must be folded first (kvc-fold-scales)}}
@@ -32,7 +32,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
     %k = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>
@@ -58,7 +58,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
     %k = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>

@@ -18,7 +18,7 @@ tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
     %x = kvc.constant "sinks"[%h] of 4 : f32
     kvc.yield %x : f32
   } : !tile.softmax<64>
-  %end = tile.for_splits init %init : !tile.softmax<64> {
+  %end = tile.for_splits init(%init : !tile.softmax<64>) {
   ^bb0(%i: index, %s: !tile.softmax<64>):
     %n = tile.merge_step %i, %s : !tile.softmax<64>
     tile.yield %n : !tile.softmax<64>

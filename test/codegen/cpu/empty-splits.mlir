@@ -11,7 +11,7 @@
 kvc.store @s layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
 tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_splits init %init : !tile.softmax<64> {
+  %end = tile.for_splits init(%init : !tile.softmax<64>) {
   ^bb0(%split: index, %s: !tile.softmax<64>):
     %n = tile.merge_step %split, %s : !tile.softmax<64>
     tile.yield %n : !tile.softmax<64>

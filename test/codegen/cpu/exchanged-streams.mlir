@@ -11,7 +11,7 @@ kvc.store @s layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 4, queries = 2, split = 64, dot = true> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load v %t : tensor<16x64xi8>, tensor<16x1xf16>
     %k = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>

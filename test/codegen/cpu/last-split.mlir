@@ -5,7 +5,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
@@ -20,7 +20,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
   // expected-error@+1 {{the CPU targets merge splits in a kernel of its own: expected no `last`}}
   tile.store_partial %end last {
     %begin = tile.softmax_init : !tile.softmax<64>
-    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    %all = tile.for_splits init(%begin : !tile.softmax<64>) {
     ^bb0(%i: index, %before: !tile.softmax<64>):
       %after = tile.merge_step %i, %before : !tile.softmax<64>
       tile.yield %after : !tile.softmax<64>

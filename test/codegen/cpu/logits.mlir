@@ -21,7 +21,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.alibi "attend" of @s dtype f32 schedule <tokens = 16, rows = 4, queries = 16, split = 64> {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
@@ -69,7 +69,7 @@ tile.kernel @s.alibi "attend" of @s dtype f32 schedule <tokens = 16, rows = 4, q
 tile.kernel @s.chunks "attend" of @s dtype f32 schedule <tokens = 16, rows = 4, queries = 16, split = 64> {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %state: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>

@@ -6,7 +6,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
     %k = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>
@@ -24,7 +24,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   }
   tile.store_partial %end last {
     %begin = tile.softmax_init : !tile.softmax<64>
-    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    %all = tile.for_splits init(%begin : !tile.softmax<64>) {
     ^bb0(%i: index, %before: !tile.softmax<64>):
       %after = tile.merge_step %i, %before : !tile.softmax<64>
       tile.yield %after : !tile.softmax<64>
@@ -40,7 +40,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
     %vc, %vs = tile.load v %t : tensor<16x64xi8>, tensor<16x1xf16>
@@ -57,7 +57,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   }
   tile.store_partial %end last {
     %begin = tile.softmax_init : !tile.softmax<64>
-    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    %all = tile.for_splits init(%begin : !tile.softmax<64>) {
     ^bb0(%i: index, %before: !tile.softmax<64>):
       %after = tile.merge_step %i, %before : !tile.softmax<64>
       tile.yield %after : !tile.softmax<64>
@@ -73,7 +73,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
     %k = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>
@@ -92,7 +92,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   }
   tile.store_partial %end last {
     %begin = tile.softmax_init : !tile.softmax<64>
-    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    %all = tile.for_splits init(%begin : !tile.softmax<64>) {
     ^bb0(%i: index, %before: !tile.softmax<64>):
       %after = tile.merge_step %i, %before : !tile.softmax<64>
       tile.yield %after : !tile.softmax<64>
@@ -108,7 +108,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     // expected-error@+1 {{multiply by all scales that they load}}
     %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
@@ -125,7 +125,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   }
   tile.store_partial %end last {
     %begin = tile.softmax_init : !tile.softmax<64>
-    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    %all = tile.for_splits init(%begin : !tile.softmax<64>) {
     ^bb0(%i: index, %before: !tile.softmax<64>):
       %after = tile.merge_step %i, %before : !tile.softmax<64>
       tile.yield %after : !tile.softmax<64>
@@ -141,7 +141,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
     // expected-error@+2 {{scales must be folded first (kvc-fold-scales)}}
@@ -159,7 +159,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   }
   tile.store_partial %end last {
     %begin = tile.softmax_init : !tile.softmax<64>
-    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    %all = tile.for_splits init(%begin : !tile.softmax<64>) {
     ^bb0(%i: index, %before: !tile.softmax<64>):
       %after = tile.merge_step %i, %before : !tile.softmax<64>
       tile.yield %after : !tile.softmax<64>
@@ -175,7 +175,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
     %k = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>
@@ -193,7 +193,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
   }
   tile.store_partial %end last {
     %begin = tile.softmax_init : !tile.softmax<64>
-    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    %all = tile.for_splits init(%begin : !tile.softmax<64>) {
     ^bb0(%i: index, %before: !tile.softmax<64>):
       %after = tile.merge_step %i, %before : !tile.softmax<64>
       tile.yield %after : !tile.softmax<64>

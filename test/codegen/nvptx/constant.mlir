@@ -13,7 +13,7 @@ tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
     %x = kvc.constant "sinks"[%h] of 4 : f32
     kvc.yield %x : f32
   } : !tile.softmax<64>
-  %end = tile.for_splits init %init : !tile.softmax<64> {
+  %end = tile.for_splits init(%init : !tile.softmax<64>) {
   ^bb0(%i: index, %s: !tile.softmax<64>):
     %n = tile.merge_step %i, %s : !tile.softmax<64>
     tile.yield %n : !tile.softmax<64>
@@ -36,7 +36,7 @@ tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
 tile.kernel @s.documents "attend" of @s dtype bf16 schedule <rows = 16, tokens = 32, split = 256, dot = true, warps = 4, stages = 2> {
   %q = tile.load_query scale 0.25 : tensor<?x64xf32>
   %init = tile.softmax_init : <64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : <64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %m: !tile.softmax<64>):
     %k = tile.load k %t : tensor<32x64xbf16>
     %kx = tile.convert %k : tensor<32x64xbf16> -> tensor<32x64xf32>
@@ -59,7 +59,7 @@ tile.kernel @s.documents "attend" of @s dtype bf16 schedule <rows = 16, tokens =
   }
   tile.store_partial %end last {
     %none = tile.softmax_init : <64>
-    %all = tile.for_splits init %none : !tile.softmax<64> {
+    %all = tile.for_splits init(%none : !tile.softmax<64>) {
     ^bb0(%i: index, %x: !tile.softmax<64>):
       %n = tile.merge_step %i, %x : !tile.softmax<64>
       tile.yield %n : !tile.softmax<64>

@@ -19,7 +19,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init %init : !tile.softmax<64> {
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
     %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
@@ -37,7 +37,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
       %f = arith.sitofp %h : i32 to f32
       kvc.yield %f : f32
     } : !tile.softmax<64>
-    %all = tile.for_splits init %begin : !tile.softmax<64> {
+    %all = tile.for_splits init(%begin : !tile.softmax<64>) {
     ^bb0(%i: index, %before: !tile.softmax<64>):
       %after = tile.merge_step %i, %before : !tile.softmax<64>
       tile.yield %after : !tile.softmax<64>
@@ -54,7 +54,7 @@ tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
     %f = arith.sitofp %h : i32 to f32
     kvc.yield %f : f32
   } : !tile.softmax<64>
-  %end = tile.for_splits init %init : !tile.softmax<64> {
+  %end = tile.for_splits init(%init : !tile.softmax<64>) {
   ^bb0(%i: index, %s: !tile.softmax<64>):
     %n = tile.merge_step %i, %s : !tile.softmax<64>
     tile.yield %n : !tile.softmax<64>

@@ -118,12 +118,12 @@ void KernelBuilder::attend(int64_t tokens) {
       tile::SoftmaxType::get(b.getContext(), kernel.dim(kernel.values));
   auto tokensType = tile::TokensType::get(b.getContext());
   Value init = tile::SoftmaxInitOp::create(b, loc, state);
-  auto loop = openLoop<tile::ForTokensOp>({tokensType, state}, state, init,
-                                          store.getReadAttr());
+  auto loop = openLoop<tile::ForTokensOp>({tokensType, state}, state, Value(),
+                                          init, store.getReadAttr());
   attendRound(q, loop.getBody().getArgument(0), loop.getBody().getArgument(1),
               tokens);
   b.setInsertionPointAfter(loop);
-  auto partial = tile::StorePartialOp::create(b, loc, loop.getResult());
+  auto partial = tile::StorePartialOp::create(b, loc, loop.getResult(0));
   if (!combinesSplits)
     return;
   b.createBlock(&partial.getLast());
@@ -202,13 +202,13 @@ void KernelBuilder::merge() {
                                          body.getArgument(1));
   tile::YieldOp::create(b, loc, next);
   b.setInsertionPointAfter(loop);
-  tile::StoreOutputOp::create(b, loc, loop.getResult());
+  tile::StoreOutputOp::create(b, loc, loop.getResult(0));
 }
 
 void KernelBuilder::append() {
   OpBuilder::InsertionGuard guard(b);
-  auto loop =
-      openLoop<tile::ForRowsOp>({tile::TokensType::get(b.getContext())});
+  auto loop = openLoop<tile::ForRowsOp>({tile::TokensType::get(b.getContext())},
+                                        TypeRange(), ValueRange());
   Value row = loop.getBody().getArgument(0);
   unsigned which = kernel.choice[StoredRows];
   if (which == stored::Exchanged) {
@@ -422,11 +422,15 @@ template <typename OpT> static bool exchangeStreams(tile::KernelOp kernel) {
                                    .getCache());
   StreamInfo k = cache.stream(kStreamK), v = cache.stream(kStreamV);
   // New rows are not quantized yet.
-  bool sameType = std::is_same_v<OpT, tile::LoadRowOp> || k.codec == v.codec;
+  constexpr bool isRow = std::is_same_v<OpT, tile::LoadRowOp>;
+  bool sameType = isRow || k.codec == v.codec;
   auto op = first<OpT>(kernel);
   if (!op || k.dim != v.dim || !sameType)
     return false;
-  op.setStream(op.getStream() == kStreamK ? kStreamV : kStreamK);
+  StringRef attribute = isRow ? "name" : "stream";
+  StringRef now = op->template getAttrOfType<StringAttr>(attribute).getValue();
+  op->setAttr(attribute,
+              Builder(op).getStringAttr(now == kStreamK ? kStreamV : kStreamK));
   return true;
 }
 
