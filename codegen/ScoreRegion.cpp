@@ -103,6 +103,7 @@ public:
       : Emitter(b, loc), like(like), functions(functions) {}
 
   Value emit(Region &region, const ScoreInputs &inputs);
+  Value emit(Region &region, ValueRange arguments);
 
 private:
   /// A value, and an integer constant that is still to be added.
@@ -111,6 +112,7 @@ private:
     int64_t offset = 0;
   };
 
+  Value emitOps(Region &region);
   Sum emit(Operation &op);
   Value emitPlain(Operation &op);
   Value function(Operation &op, Value x);
@@ -138,7 +140,7 @@ private:
   const ConstantRanges *constants = nullptr;
   ScoreFunctions &functions;
   llvm::DenseMap<Value, Sum> values;
-  Value score; ///< the region's argument
+  Value score; ///< the region's argument; null: there is none
   double scale = 1;
 };
 
@@ -244,7 +246,7 @@ RegionEmitter::Sum RegionEmitter::emit(Operation &op) {
 
 Value RegionEmitter::emitPlain(Operation &op) {
   // Two factors are one where f32 holds their product.
-  if (std::optional<double> factor = factorOfScore(op))
+  if (std::optional<double> factor = score ? factorOfScore(op) : std::nullopt)
     if (std::isnormal(float(scale * *factor)))
       return scaledScore(*factor);
   if (auto literal = dyn_cast<arith::ConstantOp>(op))
@@ -275,6 +277,17 @@ Value RegionEmitter::emit(Region &region, const ScoreInputs &inputs) {
   constants = inputs.constants;
   score = argumentOf(region, ScoreInput::Score);
   scale = inputs.scale;
+  return emitOps(region);
+}
+
+Value RegionEmitter::emit(Region &region, ValueRange arguments) {
+  for (auto [argument, given] :
+       llvm::zip_equal(region.getArguments(), arguments))
+    values[argument] = {given};
+  return emitOps(region);
+}
+
+Value RegionEmitter::emitOps(Region &region) {
   for (Operation &op : region.front().without_terminator())
     values[op.getResult(0)] = emit(op);
   return at(yieldedBy(region));
@@ -285,6 +298,11 @@ Value kvc::emitScoreRegion(OpBuilder &b, Location loc, Region &region,
                            ScoreFunctions &functions) {
   RegionEmitter emitter(b, loc, inputs.qHead.getType(), functions);
   return emitter.emit(region, inputs);
+}
+
+Value kvc::emitElementRegion(OpBuilder &b, Location loc, Region &region,
+                             ValueRange x, ScoreFunctions &functions) {
+  return RegionEmitter(b, loc, x[0].getType(), functions).emit(region, x);
 }
 
 std::optional<double> kvc::tanhFactor(Region &logits) {

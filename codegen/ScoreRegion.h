@@ -63,6 +63,12 @@ mlir::Value emitScoreRegion(mlir::OpBuilder &b, mlir::Location loc,
                             mlir::Region &region, const ScoreInputs &inputs,
                             ScoreFunctions &functions);
 
+/// The same of a region of elements: its arguments are `x`, f32 scalars or
+/// vectors of one length.
+mlir::Value emitElementRegion(mlir::OpBuilder &b, mlir::Location loc,
+                              mlir::Region &region, mlir::ValueRange x,
+                              ScoreFunctions &functions);
+
 /// The largest |c| of a region whose every tanh is of the score times a
 /// constant c; none if there is another tanh, or no tanh at all.
 std::optional<double> tanhFactor(mlir::Region &logits);

@@ -17,14 +17,12 @@ using namespace kvc::cpu;
 using Pred = arith::CmpIPredicate;
 
 AttendKernel::AttendKernel(Kernel &kernel, tile::AttendGraph graph)
-    : k(kernel), kit(kernel.kit), graph(graph),
-      schedule(kernel.op.getSchedule()), dimK(graph.k.dim()),
-      dimV(graph.v.dim()), group(kernel.group()),
-      tileTokens(schedule.getTokens()), planK(graph.k.code(), dimK, kit.lanes),
+    : AttendWorkTile(kernel, graph.k.dim(), graph.v.dim()), graph(graph),
+      schedule(kernel.op.getSchedule()), tileTokens(schedule.getTokens()),
+      planK(graph.k.code(), dimK, kit.lanes),
       planV(graph.v.code(), dimV, kit.lanes),
       codesK(kernel.cache.planeIndex(graph.k.stream())),
-      codesV(kernel.cache.planeIndex(graph.v.stream())),
-      planes(kernel.cache.planes()) {
+      codesV(kernel.cache.planeIndex(graph.v.stream())) {
   int64_t page = kernel.cache.layout().getPageTokens();
   even = page % tileTokens == 0; // a contiguous sequence has page 0
 }
@@ -85,7 +83,7 @@ LogicalResult AttendKernel::checkSchedule() {
 }
 
 LogicalResult AttendKernel::emit() {
-  if (failed(checkSchedule()) || failed(checkChains()))
+  if (failed(checkSchedule()))
     return failure();
   remarkSlowPaths();
   mainloop = schedule.getPack() ? makePackedMainloop(*this)
@@ -95,67 +93,19 @@ LogicalResult AttendKernel::emit() {
   buffers = k.scratch.reserve(2 * mainloop->bufferBytes());
   if (!even)
     rowTable = k.scratch.reserve(planes.size() * tileTokens * 8);
-  loadWorkTile();
+  SmallVector<Region *, 1> visible;
+  if (Region &region = graph.mask().getVisible(); !region.empty())
+    visible.push_back(&region);
+  load(graph.read().isCausal(), visible);
+  Value last = kit.max(kit.add(tokensEnd, -1), kit.i64(0));
+  lastTile = kit.mul(kit.div(last, tileTokens), tileTokens);
+  lastStep = kit.mul(kit.div(last, stepTokens), stepTokens);
   mainloop->loadQuery(
       tile::LoadQueryOp(graph.query).getScale().convertToDouble());
   mainloop->initState();
   emitLoop();
   mainloop->storePartial();
   return success();
-}
-
-void AttendKernel::loadWorkTile() {
-  sequence = k.workTileField(offsetof(KvcWorkTile, sequence));
-  head = k.workTileField(offsetof(KvcWorkTile, head));
-  tokensBegin = k.workTileField(offsetof(KvcWorkTile, begin));
-  rowBegin = k.workTileField(offsetof(KvcWorkTile, row_begin));
-  Value rowEnd = k.workTileField(offsetof(KvcWorkTile, row_end));
-  Value cu = kit.at(k.argPtr(Word::CuQ), kit.mul(sequence, 4));
-  Value queries = kit.sub(kit.loadI32(cu, 4), kit.loadI32(cu, 0));
-  Value length =
-      kit.loadI32(kit.at(k.argPtr(Word::KvLen), kit.mul(sequence, 4)), 0);
-  context = kit.sub(length, queries);
-  posFirst = kit.add(context, rowBegin);
-  Value tokens = kit.sub(rowEnd, rowBegin);
-  posLast = kit.add(kit.add(posFirst, tokens), -1);
-  rows = kit.mul(tokens, group);
-  if (Region &visible = graph.mask().getVisible(); !visible.empty()) {
-    KitFunctions functions(k, sequence);
-    constants =
-        emitConstantRanges(kit.b, kit.loc, visible, rowBlock(), functions);
-  }
-  // What the last query sees at most.
-  tokensEnd = k.workTileField(offsetof(KvcWorkTile, end));
-  if (graph.read().isCausal())
-    tokensEnd = kit.min(tokensEnd, kit.add(posLast, 1));
-  Value last = kit.max(kit.add(tokensEnd, -1), kit.i64(0));
-  lastTile = kit.mul(kit.div(last, tileTokens), tileTokens);
-  lastStep = kit.mul(kit.div(last, stepTokens), stepTokens);
-  Value stride = k.argI64(Word::TableStride);
-  table = kit.at(k.argPtr(Word::Table), kit.mul(kit.mul(sequence, stride), 4));
-  bool paged = k.cache.layout().getPageTokens();
-  Value outer = paged ? Value() : kit.loadI32(table, 0);
-  for (unsigned plane = 0; plane < planes.size(); ++plane) {
-    Value origin =
-        kit.at(k.planeBase(plane), kit.mul(head, k.planeHeadStride(plane)));
-    Value stride = k.planePageStride(plane);
-    planeOrigin.push_back(paged ? origin
-                                : kit.at(origin, kit.mul(outer, stride)));
-    planeOuter.push_back(stride);
-  }
-}
-
-Value AttendKernel::address(unsigned plane, Value token) {
-  int64_t page = k.cache.layout().getPageTokens(), stride = rowStride(plane);
-  if (!page)
-    return kit.at(planeOrigin[plane], kit.mul(token, stride));
-  Value id = kit.loadI32(kit.at(table, kit.mul(kit.div(token, page), 4)), 0);
-  Value base = kit.at(planeOrigin[plane], kit.mul(id, planeOuter[plane]));
-  return kit.at(base, kit.mul(kit.rem(token, page), stride));
-}
-
-int64_t AttendKernel::rowBytes(unsigned plane) {
-  return planes[plane].rowBytes;
 }
 
 void AttendKernel::prefetchBytes(Value address, int64_t bytes) {
@@ -245,18 +195,6 @@ AttendKernel::BlockMask AttendKernel::readMask(Value first) {
   return mask;
 }
 
-ScoreBlock AttendKernel::rowBlock() {
-  auto i32 = [&](Value x) { return kit.truncI32(x); };
-  Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
-  Value firstHead = kit.mul(kvHead, group);
-  ScoreBlock block;
-  block.query = {i32(posFirst), i32(posLast)};
-  block.context = i32(context);
-  block.qHead = {i32(firstHead), i32(kit.add(firstHead, group - 1))};
-  block.kvHead = {i32(kvHead), i32(kvHead)};
-  return block;
-}
-
 AttendKernel::BlockMask AttendKernel::blockMask(Value first) {
   BlockMask mask = readMask(first);
   Region &visible = graph.mask().getVisible();
@@ -274,23 +212,22 @@ AttendKernel::BlockMask AttendKernel::blockMask(Value first) {
   return mask;
 }
 
-/// What these loops can do to scores and to probabilities.
-LogicalResult AttendKernel::checkChains() {
+std::optional<tile::GraphMismatch> AttendKernel::chainMismatch() const {
   for (ArrayRef<Operation *> chain :
        {ArrayRef(graph.scores), ArrayRef(graph.probabilities)}) {
     bool scaled = false;
     for (Operation *op : chain) {
       auto scale = dyn_cast<tile::ScaleTokensOp>(op);
       if (scale && (scaled || !scale.getScales().getDefiningOp<tile::LoadOp>()))
-        return op->emitError(
-            "the CPU target scales once, by scales as they are loaded");
+        return tile::GraphMismatch{op, "a chain scales once, by scales as they "
+                                       "are loaded"};
       scaled |= bool(scale);
     }
   }
   for (Operation *op : graph.probabilities)
     if (!isa<tile::ScaleTokensOp>(op))
-      return op->emitError("the CPU target only scales probabilities");
-  return success();
+      return tile::GraphMismatch{op, "probabilities are only scaled"};
+  return std::nullopt;
 }
 
 /// Tile after tile.
@@ -377,77 +314,11 @@ void AttendKernel::emitTile(const TileRows &rows) {
 // Services for Mainloop
 //===----------------------------------------------------------------------===//
 
-Value AttendKernel::queryRow(Value row) {
-  Value cu = kit.at(k.argPtr(Word::CuQ), kit.mul(sequence, 4));
-  Value token =
-      kit.add(kit.add(kit.loadI32(cu, 0), rowBegin), kit.div(row, group));
-  Value stride = k.argI64(Word::QRowStride);
-  Value q = k.argPtr(Word::Q);
-  Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
-  Value qHead = kit.add(kit.mul(kvHead, group), kit.rem(row, group));
-  return kit.at(kit.at(q, kit.mul(token, stride)),
-                kit.mul(qHead, dimK * k.dtypeBytes()));
-}
-
-Value AttendKernel::partialRow(Value row) {
-  return k.partialRow(k.workTileField(offsetof(KvcWorkTile, split_idx)),
-                      kit.add(rowBegin, kit.div(row, group)),
-                      kit.add(kit.mul(head, group), kit.rem(row, group)));
-}
-
-Value AttendKernel::partialOutput(Value row) {
-  return kit.at(k.argPtr(Word::PartialO), kit.mul(partialRow(row), dimV * 4));
-}
-
-Value AttendKernel::storePartialLse(Value row, Value m, Value l) {
-  Type one = kit.vec(1);
-  Value zero = kit.constant(0, one);
-  Value empty = kit.fcmp(arith::CmpFPredicate::OEQ, l, zero);
-  Value log = math::Log2Op::create(kit.b, kit.loc, l);
-  Value lse = kit.fmul(kit.fadd(m, log), kit.constant(M_LN2, one));
-  kit.store(kit.select(empty, kit.constant(-INFINITY, one), lse),
-            kit.at(k.argPtr(Word::PartialLse), kit.mul(partialRow(row), 4)));
-  Value inverse = kit.select(empty, zero, kit.fdiv(kit.constant(1, one), l));
-  return kit.extract(inverse, 0);
-}
-
 Value kvc::cpu::scaledBy(ArrayRef<Operation *> chain) {
   for (Operation *op : chain)
     if (auto scale = dyn_cast<tile::ScaleTokensOp>(op))
       return scale.getScales();
   return {};
-}
-
-ScoreInputs AttendKernel::scoreInputs(Value tokens, Value rows) {
-  int64_t n = cast<VectorType>(tokens.getType()).getNumElements();
-  Value groups = kit.i32s(n, int32_t(group));
-  Value queries = arith::DivUIOp::create(kit.b, kit.loc, rows, groups);
-  Value inGroup = kit.sub(
-      rows, arith::MulIOp::create(kit.b, kit.loc, queries, groups).getResult());
-  Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
-  ScoreInputs inputs;
-  inputs.token = tokens;
-  inputs.query = kit.add(kit.splatI32(posFirst, n), queries);
-  inputs.qHead = kit.add(kit.splatI32(kit.mul(kvHead, group), n), inGroup);
-  inputs.kvHead = kit.splatI32(kvHead, n);
-  inputs.context = kit.splatI32(context, n);
-  inputs.constants = &constants;
-  return inputs;
-}
-
-Value AttendKernel::logits(Value x, tile::LogitsOp op, ScoreInputs at) {
-  KitFunctions functions(k, sequence);
-  at.score = x;
-  return emitScoreRegion(kit.b, kit.loc, op.getLogits(), at, functions);
-}
-
-Value AttendKernel::mask(Value x, tile::MaskOp op, const ScoreInputs &at) {
-  KitFunctions functions(k, sequence);
-  Value seen = shownByRead(at.token, at.query);
-  if (!op.getVisible().empty())
-    seen = kit.both(
-        seen, emitScoreRegion(kit.b, kit.loc, op.getVisible(), at, functions));
-  return kit.select(seen, x, kit.constant(-INFINITY, x.getType()));
 }
 
 Value AttendKernel::scaleProbability(Value p, Value scale) {
@@ -486,27 +357,19 @@ void AttendKernel::gatherScales(const TileRows &rows, Value scales,
   });
 }
 
-Value AttendKernel::shownByRead(Value tokens, Value positions) {
-  ReadAttrInterface read = graph.read();
-  int64_t n = cast<VectorType>(tokens.getType()).getNumElements();
-  Value seen = kit.cmp(Pred::slt, tokens, kit.splatI32(tokensEnd, n));
-  if (read.isCausal())
-    seen = kit.both(kit.cmp(Pred::sle, tokens, positions), seen);
-  if (read.isAll())
-    return seen;
-  auto bound = [&](int64_t value) { return kit.i32s(n, int32_t(value)); };
-  Value age = arith::SubIOp::create(kit.b, kit.loc, positions, tokens);
-  Value near = kit.cmp(Pred::slt, age, bound(read.getRecentTokens()));
-  Value sink = kit.cmp(Pred::slt, tokens, bound(read.getSinkTokens()));
-  return kit.both(seen, kit.either(near, sink));
-}
-
 LogicalResult kvc::cpu::emitAttend(Kernel &kernel) {
-  FailureOr<tile::AttendGraph> graph = tile::AttendGraph::of(kernel.op);
-  if (failed(graph))
-    return failure();
-  if (!graph->store.getLast().empty())
-    return graph->store.emitError("the CPU targets merge splits in a kernel of "
-                                  "its own: expected no `last`");
-  return AttendKernel(kernel, *graph).emit();
+  for (auto store : kernel.op.getBody().getOps<tile::StorePartialOp>())
+    if (!store.getLast().empty())
+      return store.emitError(
+          "the CPU targets merge splits in a kernel of their "
+          "own: expected no `last`");
+  tile::GraphMismatch mismatch;
+  std::optional<tile::AttendGraph> graph =
+      tile::AttendGraph::match(kernel.op, mismatch);
+  if (!graph)
+    return emitOpByOp(kernel, mismatch);
+  AttendKernel attend(kernel, *graph);
+  if (auto found = attend.chainMismatch())
+    return emitOpByOp(kernel, *found);
+  return attend.emit();
 }

@@ -10,8 +10,7 @@
 #ifndef KVC_CODEGEN_CPU_ATTEND_H
 #define KVC_CODEGEN_CPU_ATTEND_H
 
-#include "codegen/ScoreRegion.h"
-#include "codegen/cpu/Kernel.h"
+#include "codegen/cpu/AttendWorkTile.h"
 #include "dialect/tile/Graph.h"
 
 #include <memory>
@@ -78,44 +77,27 @@ public:
 std::unique_ptr<Mainloop> makeDirectMainloop(AttendKernel &kernel);
 std::unique_ptr<Mainloop> makePackedMainloop(AttendKernel &kernel);
 
-class AttendKernel {
+class AttendKernel : public AttendWorkTile {
 public:
   AttendKernel(Kernel &kernel, tile::AttendGraph graph);
+  /// What of the graph's chains these loops have no way with, if anything.
+  std::optional<tile::GraphMismatch> chainMismatch() const;
   mlir::LogicalResult emit();
 
-  Kernel &k;
-  Kit &kit;
   const tile::AttendGraph graph;
   ScheduleAttr schedule;
-  int64_t dimK, dimV, group, tileTokens;
+  int64_t tileTokens;
   int64_t stepTokens; ///< of a full tile, before the other product has its turn
   ChannelPlan planK, planV;
   unsigned codesK, codesV; ///< planes
   /// Tiles have evenly spaced rows: none straddles a page.
   bool even;
 
-  // Values of the work tile, all i64 but for the constants' ranges.
-  ConstantRanges constants; ///< of the mask's region
-  mlir::Value sequence, head, tokensBegin, tokensEnd;
-  mlir::Value context;  ///< tokens of the sequence before its query tokens
-  mlir::Value rowBegin; ///< first query token of the work tile
-  mlir::Value rows; ///< query rows of the work tile: its query tokens x group
-  mlir::Value posFirst; ///< position of the work tile's first query token
-  mlir::Value posLast;  ///< position of its last
-
   /// The plane that a value was loaded from.
   unsigned planeOf(mlir::Value loaded) {
     auto load = loaded.getDefiningOp<tile::LoadOp>();
     return k.cache.planeIndex(load.getStream()) + *load.planeOf(loaded);
   }
-  /// Address in q of row `row` (query token row / group, head row % group).
-  mlir::Value queryRow(mlir::Value row);
-  /// Writes the natural log-sum-exp of a row (from the largest logit m and the
-  /// sum l, both vectors of one lane, powers of two); returns 1 / l as a
-  /// scalar, 0 for a row that saw nothing.
-  mlir::Value storePartialLse(mlir::Value row, mlir::Value m, mlir::Value l);
-  /// Where a row's partial output goes.
-  mlir::Value partialOutput(mlir::Value row);
   /// Rows of a tile or step, whether they exist or not.
   int64_t countRows(const TileRows &rows) {
     return rows.from ? stepTokens : tileTokens;
@@ -124,14 +106,6 @@ public:
   void gatherScales(const TileRows &rows, mlir::Value scales, int64_t scratch);
   /// p * scale; 0 for a hidden token (p = 0), whatever its scale is.
   mlir::Value scaleProbability(mlir::Value p, mlir::Value scale);
-  /// What a score's region is told of scores at `tokens` and query rows `rows`
-  /// of the work tile (i32 vectors of one length), but for the scores.
-  ScoreInputs scoreInputs(mlir::Value tokens, mlir::Value rows);
-  mlir::Value logits(mlir::Value x, tile::LogitsOp op, ScoreInputs at);
-  /// x where the token is seen, else -inf.
-  mlir::Value mask(mlir::Value x, tile::MaskOp op, const ScoreInputs &at);
-  int64_t rowBytes(unsigned plane);
-  int64_t rowStride(unsigned plane) { return planes[plane].rowStride; }
   int64_t codeBytes(const ChannelPlan &plan) {
     return plan.code.getIntOrFloatBitWidth() / 8;
   }
@@ -144,9 +118,6 @@ public:
 private:
   mlir::LogicalResult checkSchedule();
   void remarkSlowPaths();
-  void loadWorkTile();
-  /// Index of row `row` among the partial results.
-  mlir::Value partialRow(mlir::Value row);
   /// What to do with a tile, from what it holds for the work tile's queries.
   struct BlockMask {
     /// Every query sees every token: no mask, no bounds.
@@ -155,27 +126,16 @@ private:
     mlir::Value anyRowVisible;
   };
   BlockMask blockMask(mlir::Value first);
-  /// What a region is told of the work tile's rows.
-  ScoreBlock rowBlock();
   /// The same of what the read shows alone.
   BlockMask readMask(mlir::Value first);
-  /// Whether the read shows each token to the query at each position.
-  mlir::Value shownByRead(mlir::Value tokens, mlir::Value positions);
-  mlir::LogicalResult checkChains();
   void emitLoop();
   void emitPipelined();
   void emitTile(const TileRows &rows);
   TileRows locate(mlir::Value first, bool masked);
   TileRows step(const TileRows &rows, unsigned codes, mlir::Value from);
-  /// Address of a token's row in a plane.
-  mlir::Value address(unsigned plane, mlir::Value token);
   void fillTable(TileRows &rows);
 
   std::unique_ptr<Mainloop> mainloop;
-  llvm::SmallVector<PlaneGeometry, 4> planes;
-  llvm::SmallVector<mlir::Value, 4> planeOrigin; ///< at the work tile's head
-  llvm::SmallVector<mlir::Value, 4> planeOuter;
-  mlir::Value table;    ///< the sequence's page ids
   mlir::Value lastTile; ///< first token of the work tile's last tile
   mlir::Value lastStep; ///< and of its last step
   int64_t rowTable = 0; ///< scratch: addresses [plane][tile tokens]

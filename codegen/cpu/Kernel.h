@@ -4,7 +4,7 @@
 
 #include "codegen/Convert.h"
 #include "codegen/cpu/Kit.h"
-#include "dialect/tile/TileDialect.h"
+#include "dialect/tile/Graph.h"
 #include "lib/Artifact/Params.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -106,6 +106,9 @@ public:
 /// Each lowers the body of one kind of kernel into the function that the
 /// builder stands in. They may emit an error on the kernel.
 mlir::LogicalResult emitAttend(Kernel &kernel);
+/// An attend kernel that the loops of emitAttend() have no way with, for what
+/// `why` says: each op by itself, its tile in memory.
+mlir::LogicalResult emitOpByOp(Kernel &kernel, const tile::GraphMismatch &why);
 mlir::LogicalResult emitMerge(Kernel &kernel);
 mlir::LogicalResult emitAppend(Kernel &kernel);
 

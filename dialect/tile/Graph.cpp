@@ -18,10 +18,9 @@ public:
   template <typename OpT> OpT only(Block &block) {
     auto found = llvm::to_vector(block.getOps<OpT>());
     if (found.size() != 1) {
-      kernel.emitError() << kernel.getKind() << " kernels have one `"
-                         << OpT::getOperationName() << "`, found "
-                         << found.size();
-      failed = true;
+      fail(kernel, kernel.getKind() + " kernels have one `" +
+                       OpT::getOperationName() + "`, found " +
+                       Twine(found.size()));
       return OpT();
     }
     known.insert(found[0]);
@@ -30,36 +29,39 @@ public:
 
   void note(Operation *op) { known.insert(op); }
 
+  /// Remembers the first thing that is not as it must be.
+  void fail(Operation *op, const Twine &why) {
+    if (!failed)
+      mismatch = {op, why.str()};
+    failed = true;
+  }
+
   /// The op of this kind that makes operand `value` of `user`.
   template <typename OpT> OpT madeBy(Operation *user, Value value) {
     auto op = value.getDefiningOp<OpT>();
-    if (!op) {
-      auto diag = user->emitError() << "expected an operand made by `"
-                                    << OpT::getOperationName() << "`";
-      if (Operation *found = value.getDefiningOp())
-        diag << ", found `" << found->getName() << "`";
-      failed = true;
+    if (op) {
+      known.insert(op);
       return op;
     }
-    known.insert(op);
+    std::string why =
+        ("expected an operand made by `" + OpT::getOperationName() + "`").str();
+    if (Operation *found = value.getDefiningOp())
+      why += (", found `" + found->getName().getStringRef() + "`").str();
+    fail(user, why);
     return op;
   }
 
   void expect(bool holds, Operation *op, const Twine &what) {
-    if (holds)
-      return;
-    op->emitError(what);
-    failed = true;
+    if (!holds)
+      fail(op, what);
   }
 
   /// Every op of `block` must have been read.
   void expectKnown(Block &block) {
     for (Operation &op : block)
-      if (!failed && !known.contains(&op)) {
-        op.emitError() << "`" << op.getName() << "` has no part in what the "
-                       << kernel.getKind() << " kernel stores";
-        failed = true;
-      }
+      expect(known.contains(&op), &op,
+             "`" + op.getName().getStringRef() + "` has no part in what the " +
+                 kernel.getKind() + " kernel stores");
   }
 
   /// Of the states that a loop carries, the one that attention and merges have:
@@ -70,9 +72,8 @@ public:
   };
   template <typename LoopOp> Carried carried(LoopOp loop) {
     if (loop.getInits().size() != 1) {
-      loop.emitError() << "no backend lowers a loop here that carries "
-                       << loop.getInits().size() << " states yet, it is one";
-      failed = true;
+      fail(loop, "expected a loop that carries one state, found " +
+                     Twine(loop.getInits().size()));
       return {};
     }
     Block &round = loop.getBody().front();
@@ -88,6 +89,7 @@ public:
 
   KernelOp kernel;
   bool failed = false;
+  GraphMismatch mismatch;
 
 private:
   llvm::DenseSet<Operation *> known;
@@ -101,10 +103,10 @@ SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
   while (to != from) {
     Operation *op = to.getDefiningOp();
     if (!isa_and_nonnull<ScaleTokensOp, LogitsOp, MaskOp>(op)) {
-      (op ? op : user)->emitError() << "expected element-wise ops between `"
-                                    << from.getDefiningOp()->getName()
-                                    << "` and `" << user->getName() << "`";
-      failed = true;
+      fail(op ? op : user, "expected element-wise ops between `" +
+                               from.getDefiningOp()->getName().getStringRef() +
+                               "` and `" + user->getName().getStringRef() +
+                               "`");
       return ops;
     }
     known.insert(op);
@@ -119,8 +121,7 @@ SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
 StreamOperand GraphReader::operand(Operation *user, Value x, Value tokens) {
   StreamOperand operand;
   if (auto scale = x.getDefiningOp<ScaleOp>()) {
-    scale.emitError("scales must be folded first (kvc-fold-scales)");
-    failed = true;
+    fail(scale, "scales must be folded first (kvc-fold-scales)");
     return operand;
   }
   operand.convert = madeBy<ConvertOp>(user, x);
@@ -133,6 +134,8 @@ StreamOperand GraphReader::operand(Operation *user, Value x, Value tokens) {
          "expected the codes that `tile.load` gives");
   expect(operand.load.getTokens() == tokens, operand.load,
          "expected the tokens of the loop's round");
+  expect(operand.dim() % 8 == 0 && operand.dim() <= 576, operand.load,
+         "expected rows of a multiple of 8 elements, at most 576");
   expect(operand.code().getIntOrFloatBitWidth() >= 8 &&
              !operand.convert.getIsUnsigned(),
          operand.convert,
@@ -140,17 +143,15 @@ StreamOperand GraphReader::operand(Operation *user, Value x, Value tokens) {
          "backend multiplies others yet");
   int64_t count =
       cast<RankedTensorType>(operand.load.getCodes().getType()).getDimSize(0);
-  if (count != kernel.getSchedule().getTokens()) {
-    operand.load.emitError("tiles are of ")
-        << kernel.getSchedule().getTokens()
-        << " tokens, as the schedule says; found " << count;
-    failed = true;
-  }
+  int64_t wanted = kernel.getSchedule().getTokens();
+  expect(count == wanted, operand.load,
+         "tiles are of " + Twine(wanted) +
+             " tokens, as the schedule says; found " + Twine(count));
   return operand;
 }
 
-FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
-  GraphReader reader(kernel);
+static std::optional<AttendGraph> matchAttend(KernelOp kernel,
+                                              GraphReader &reader) {
   AttendGraph graph;
   Block &body = kernel.getBody().front();
   graph.query = reader.only<LoadQueryOp>(body);
@@ -158,10 +159,10 @@ FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
   graph.loop = reader.only<ForTokensOp>(body);
   graph.store = reader.only<StorePartialOp>(body);
   if (reader.failed)
-    return failure();
+    return std::nullopt;
   auto carried = reader.carried(graph.loop);
   if (reader.failed)
-    return failure();
+    return std::nullopt;
   reader.expect(!graph.loop.getSpace(), graph.loop,
                 "no backend lowers loops over a space yet");
   reader.expect(carried.init == init.getState(), graph.loop,
@@ -180,7 +181,7 @@ FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
   graph.softmax = reader.only<SoftmaxStepOp>(round);
   graph.accumulate = reader.only<AccumulateOp>(round);
   if (reader.failed)
-    return failure();
+    return std::nullopt;
   Value tokens = round.getArgument(0);
   reader.expect(graph.dot.getQ() == graph.query.getQ(), graph.dot,
                 "expected the query that `tile.load_query` gives");
@@ -199,7 +200,7 @@ FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
                 round.getTerminator(),
                 "expected the state after `tile.accumulate`");
   if (reader.failed)
-    return failure();
+    return std::nullopt;
   // A hidden token weighs nothing only if nothing comes between its mask and
   // the softmax, and tiles are skipped by the loop's read alone.
   auto mask =
@@ -216,21 +217,40 @@ FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
                     "expected one mask, right before the softmax");
   reader.expectKnown(round);
   if (reader.failed)
-    return failure();
+    return std::nullopt;
+  return graph;
+}
+
+FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
+  GraphMismatch mismatch;
+  std::optional<AttendGraph> graph = match(kernel, mismatch);
+  if (graph)
+    return *graph;
+  return mismatch.op->emitError(mismatch.why);
+}
+
+std::optional<AttendGraph> AttendGraph::match(KernelOp kernel,
+                                              GraphMismatch &mismatch) {
+  GraphReader reader(kernel);
+  std::optional<AttendGraph> graph = matchAttend(kernel, reader);
+  mismatch = reader.mismatch;
   return graph;
 }
 
 static FailureOr<MergeGraph> readMerge(KernelOp kernel, Block &body) {
   GraphReader reader(kernel);
+  auto refuse = [&] {
+    return reader.mismatch.op->emitError(reader.mismatch.why);
+  };
   MergeGraph graph;
   graph.init = reader.only<SoftmaxInitOp>(body);
   auto loop = reader.only<ForSplitsOp>(body);
   auto store = reader.only<StoreOutputOp>(body);
   if (reader.failed)
-    return failure();
+    return refuse();
   auto carried = reader.carried(loop);
   if (reader.failed)
-    return failure();
+    return refuse();
   reader.expect(carried.init == graph.init.getState(), loop,
                 "expected to begin with `tile.softmax_init`");
   reader.expect(store.getState() == carried.result, store,
@@ -239,7 +259,7 @@ static FailureOr<MergeGraph> readMerge(KernelOp kernel, Block &body) {
   Block &round = loop.getBody().front();
   auto step = reader.only<MergeStepOp>(round);
   if (reader.failed)
-    return failure();
+    return refuse();
   reader.expect(step.getSplitIdx() == round.getArgument(0) &&
                     step.getState() == carried.state,
                 step, "expected the loop's split and state");
@@ -247,7 +267,7 @@ static FailureOr<MergeGraph> readMerge(KernelOp kernel, Block &body) {
                 "expected the state after `tile.merge_step`");
   reader.expectKnown(round);
   if (reader.failed)
-    return failure();
+    return refuse();
   return graph;
 }
 
@@ -264,10 +284,13 @@ FailureOr<MergeGraph> MergeGraph::of(KernelOp kernel, StorePartialOp store) {
 
 FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
   GraphReader reader(kernel);
+  auto refuse = [&] {
+    return reader.mismatch.op->emitError(reader.mismatch.why);
+  };
   Block &body = kernel.getBody().front();
   auto loop = reader.only<ForRowsOp>(body);
   if (!loop)
-    return failure();
+    return refuse();
   reader.expectKnown(body);
   if (!loop.getInits().empty())
     return loop.emitError("no backend lowers rows with a state yet");
@@ -280,7 +303,7 @@ FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
     row.store = store;
     row.quantize = reader.madeBy<QuantizeOp>(store, store.getPlanes().front());
     if (!row.quantize)
-      return failure();
+      return refuse();
     reader.expect(llvm::equal(store.getPlanes(), row.quantize.getPlanes()),
                   store, "expected all that was quantized, and in its order");
     reader.expect(
@@ -288,7 +311,7 @@ FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
         row.quantize, "no backend quantizes with this codec yet");
     row.load = reader.madeBy<LoadRowOp>(row.quantize, row.quantize.getX());
     if (!row.load)
-      return failure();
+      return refuse();
     StringRef given = row.load.getName();
     reader.expect(given == kStreamK || given == kStreamV, row.load,
                   "append is given rows `k` and `v`, found others");
@@ -302,7 +325,7 @@ FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
   }
   reader.expectKnown(round);
   if (reader.failed)
-    return failure();
+    return refuse();
   return rows;
 }
 
@@ -310,6 +333,10 @@ LogicalResult tile::checkLowered(KernelOp kernel) {
   if (!llvm::is_contained({"attend", "merge", "append"}, kernel.getKind()))
     return kernel.emitError("no backend lowers kernels of kind \"")
            << kernel.getKind() << "\" yet";
+  return success();
+}
+
+LogicalResult tile::checkAttentionStreams(KernelOp kernel) {
   auto store = SymbolTable::lookupNearestSymbolFrom<StoreOp>(
       kernel, kernel.getStoreAttr());
   auto cache = cast<CacheType>(store.getCache());

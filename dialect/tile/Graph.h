@@ -11,6 +11,9 @@
 
 #include "dialect/tile/TileDialect.h"
 
+#include <optional>
+#include <string>
+
 namespace kvc::tile {
 
 /// An operand of a product: codes of a stream, as f32.
@@ -37,6 +40,12 @@ private:
   }
 };
 
+/// Why a kernel is not what was looked for: the op that is in the way.
+struct GraphMismatch {
+  mlir::Operation *op = nullptr;
+  std::string why;
+};
+
 /// An attend kernel:
 ///
 ///   s = chain(<q, k>)   p, state' = softmax(s, state)   acc += chain(p) v
@@ -44,7 +53,11 @@ private:
 /// with element-wise ops in both chains, the last one before the softmax a mask
 /// by the loop's own read.
 struct AttendGraph {
+  /// Fails with an error on the op that is in the way.
   static mlir::FailureOr<AttendGraph> of(KernelOp kernel);
+  /// The same without an error: none, and why.
+  static std::optional<AttendGraph> match(KernelOp kernel,
+                                          GraphMismatch &mismatch);
 
   LoadQueryOp query;
   ForTokensOp loop;
@@ -83,8 +96,10 @@ struct StoredRow {
 mlir::FailureOr<llvm::SmallVector<StoredRow, 2>> storedRows(KernelOp kernel);
 
 /// Fails, with an error on the kernel, if it is of a kind that backends do not
-/// lower yet, or its store's cache lacks a stream that attention reads.
+/// lower yet.
 mlir::LogicalResult checkLowered(KernelOp kernel);
+/// The same if its store's cache lacks a stream `k` or `v` of a row per token.
+mlir::LogicalResult checkAttentionStreams(KernelOp kernel);
 
 } // namespace kvc::tile
 

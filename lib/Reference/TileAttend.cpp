@@ -75,11 +75,7 @@ LogicalResult TileRun::run(tile::MaskOp op) {
   if (failed(expectSequence(op)))
     return failure();
   Matrix x = get<Matrix>(op.getX());
-  auto read = cast<ReadAttrInterface>(op.getReadAttr());
-  AttendProblem problem = *workTile.problem;
-  problem.sink = read.getSinkTokens();
-  problem.recent = read.getRecentTokens();
-  problem.causal = read.isCausal();
+  AttendProblem problem = readBy(op.getReadAttr());
   const Tokens &tokens = get<Tokens>(op.getTokens());
   ScoreProgram shown(op.getVisible());
   x.hidden.resize(x.data.size());

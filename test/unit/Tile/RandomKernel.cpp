@@ -23,7 +23,7 @@ static const std::vector<AxisInfo> &axes() {
         {"on logits", 2},
         {"ignored", 2},
         {"of the other stream", 1},
-        {"twice", 1, true}}},
+        {"twice", 1}}},
       {"scales of values",
        false,
        {{"none", 40},
@@ -32,7 +32,7 @@ static const std::vector<AxisInfo> &axes() {
         {"late", 0}, // nothing comes after them
         {"ignored", 2},
         {"of the other stream", 2},
-        {"twice", 1, true}}},
+        {"twice", 1}}},
       {"logits",
        false,
        {{"none", 40},
