@@ -1,8 +1,7 @@
-//===- KvcAttrs.cpp - layouts, reads, schedules ---------------------------===//
+//===- KvcAttrs.cpp - layouts, reads, targets -----------------------------===//
 #include "dialect/KvcDialect.h"
 
 #include "mlir/IR/DialectImplementation.h"
-#include "llvm/ADT/StringSwitch.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -117,13 +116,13 @@ int64_t SlidingWindowAttr::getSinkTokens() const { return getSink(); }
 int64_t SlidingWindowAttr::getRecentTokens() const { return getRecent(); }
 
 //===----------------------------------------------------------------------===//
-// Targets and schedules
+// Targets
 //===----------------------------------------------------------------------===//
 
 LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  StringRef name, int64_t lanes,
                                  int64_t registers, ArrayRef<Type>,
-                                 ArrayRef<Type>, int64_t shared) {
+                                 ArrayRef<Type>, int64_t shared, bool) {
   if (lanes < 1 || registers < 1)
     return emitError() << "target `" << name
                        << "` needs at least one lane and one register, found "
@@ -143,102 +142,8 @@ bool TargetAttr::hasMatrix(Type code, Type dtype) const {
   return !dtype.isF32() && llvm::is_contained(getMatrix(), code);
 }
 
-LogicalResult ScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
-                                   int64_t tokens, int64_t rows, int64_t keys,
-                                   int64_t queries, int64_t split,
-                                   int64_t prefetch, int64_t level, bool, bool,
-                                   int64_t warps, int64_t stages,
-                                   bool warpsSplitQ, bool bulk) {
-  auto inRange = [&](StringRef field, int64_t value, int64_t low,
-                     int64_t high) -> LogicalResult {
-    if (value >= low && value <= high)
-      return success();
-    return emitError() << "schedule field `" << field << "` must be in [" << low
-                       << ", " << high << "], found " << value;
-  };
-  if (failed(inRange("tokens", tokens, 1, 256)) ||
-      failed(inRange("rows", rows, 1, warps ? 128 : 16)) ||
-      failed(inRange("keys", keys, 1, 16)) ||
-      failed(inRange("queries", queries, 1, 1024)) ||
-      failed(inRange("split", split, 0, 1 << 20)) ||
-      failed(inRange("prefetch", prefetch, 0, 3 * tokens)) ||
-      failed(inRange("level", level, 1, 2)) ||
-      failed(inRange("warps", warps, 0, 8)) ||
-      failed(inRange("stages", stages, warps ? 2 : 0, warps ? 16 : 0)))
-    return failure();
-  if (tokens % keys)
-    return emitError() << "schedule field `keys` (" << keys
-                       << ") must divide `tokens` (" << tokens << ")";
-  if (split % tokens)
-    return emitError() << "schedule field `tokens` (" << tokens
-                       << ") must divide `split` (" << split << ")";
-  if ((warpsSplitQ || bulk) && !warps)
-    return emitError() << "schedule field `" << (bulk ? "bulk" : "warpsSplitQ")
-                       << "` is of work tiles that are done by warps";
-  if (warpsSplitQ && rows != 16 * warps)
-    return emitError() << "warps that share rows take 16 each: schedule field "
-                          "`rows` must be "
-                       << 16 * warps << ", found " << rows;
-  if (warps && !warpsSplitQ && split % (tokens * warps))
-    return emitError() << "the tokens of a step of all warps (" << tokens
-                       << " times " << warps << ") must divide `split` ("
-                       << split << ")";
-  return success();
-}
-
-ScheduleAttr ScheduleAttr::of(MLIRContext *context, const ScheduleFields &f) {
-  return get(context, f.tokens, f.rows, f.keys, f.queries, f.split, f.prefetch,
-             f.level, f.pack, f.dot, f.warps, f.stages, f.warpsSplitQ, f.bulk);
-}
-
-ScheduleAttr ScheduleAttr::with(function_ref<InFlightDiagnostic()> emitError,
-                                ArrayRef<Field> fields) const {
-  int64_t tokens = getTokens(), rows = getRows(), keys = getKeys(),
-          queries = getQueries(), split = getSplit(), prefetch = getPrefetch(),
-          level = getLevel(), pack = getPack(), dot = getDot(),
-          warps = getWarps(), stages = getStages(),
-          warpsSplitQ = getWarpsSplitQ(), bulk = getBulk();
-  for (auto [field, value] : fields) {
-    int64_t *slot = llvm::StringSwitch<int64_t *>(field)
-                        .Case("tokens", &tokens)
-                        .Case("rows", &rows)
-                        .Case("keys", &keys)
-                        .Case("queries", &queries)
-                        .Case("split", &split)
-                        .Case("prefetch", &prefetch)
-                        .Case("level", &level)
-                        .Case("pack", &pack)
-                        .Case("dot", &dot)
-                        .Case("warps", &warps)
-                        .Case("stages", &stages)
-                        .Case("warpsSplitQ", &warpsSplitQ)
-                        .Case("bulk", &bulk)
-                        .Default(nullptr);
-    if (!slot) {
-      emitError() << "a schedule has no field `" << field
-                  << "`; it has tokens, rows, keys, queries, split, prefetch, "
-                     "level, pack, dot, warps, stages, warpsSplitQ and bulk";
-      return {};
-    }
-    *slot = value;
-  }
-  return getChecked(emitError, getContext(), tokens, rows, keys, queries, split,
-                    prefetch, level, pack != 0, dot != 0, warps, stages,
-                    warpsSplitQ != 0, bulk != 0);
-}
-
-std::string ScheduleAttr::str() const {
-  std::string text;
-  llvm::raw_string_ostream os(text);
-  os << "tokens = " << getTokens() << ", rows = " << getRows()
-     << ", keys = " << getKeys() << ", queries = " << getQueries()
-     << ", split = " << getSplit() << ", prefetch = " << getPrefetch()
-     << ", level = " << getLevel()
-     << ", pack = " << (getPack() ? "true" : "false")
-     << ", dot = " << (getDot() ? "true" : "false");
-  if (getWarps())
-    os << ", warps = " << getWarps() << ", stages = " << getStages()
-       << ", warpsSplitQ = " << (getWarpsSplitQ() ? "true" : "false")
-       << ", bulk = " << (getBulk() ? "true" : "false");
-  return text;
+ScheduleAttrInterface TargetAttr::defaultSchedule() const {
+  if (getShared())
+    return WarpScheduleAttr::get(getContext(), {});
+  return CoreScheduleAttr::get(getContext(), {});
 }

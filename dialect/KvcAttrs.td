@@ -108,16 +108,18 @@ def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
       their own, each code as a sum of bf16
     - `shared`: bytes of memory that the warps of one work tile share, 0 where
       there are no warps but a core with caches
+    - `bulk`: a warp can copy whole rows there by one instruction each
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$lanes,
                         "int64_t":$registers,
                         OptionalArrayRefParameter<"::mlir::Type">:$dot,
                         OptionalArrayRefParameter<"::mlir::Type">:$matrix,
-                        DefaultValuedParameter<"int64_t", "0">:$shared);
+                        DefaultValuedParameter<"int64_t", "0">:$shared,
+                        DefaultValuedParameter<"bool", "false">:$bulk);
   let assemblyFormat = [{
     `<` $name `,` `lanes` `=` $lanes `,` `registers` `=` $registers
     (`dot` `=` `[` $dot^ `]`)? (`matrix` `=` `[` $matrix^ `]`)?
-    (`shared` `=` $shared^)? `>`
+    (`shared` `=` $shared^)? (`bulk` `=` $bulk^)? `>`
   }];
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
@@ -127,72 +129,35 @@ def Kvc_TargetAttr : Kvc_Attr<"Target", "target"> {
     bool hasDot(::mlir::Type code, ::mlir::Type dtype) const;
     /// The same of tiles: sums of two bf16 hold what a 16-bit model has.
     bool hasMatrix(::mlir::Type code, ::mlir::Type dtype) const;
+    /// Of this kind of machine, with every field as it is by default.
+    ScheduleAttrInterface defaultSchedule() const;
   }];
 }
 
-def Kvc_ScheduleAttr : Kvc_Attr<"Schedule", "schedule"> {
-  let summary = "every decision about a kernel that does not change its meaning";
+class Kvc_ScheduleAttr<string name, string mnem> : Kvc_Attr<name, mnem,
+    [DeclareAttrInterfaceMethods<ScheduleAttrInterface>]> {
+  let hasCustomAssemblyFormat = 1;
+  let genVerifyDecl = 1;
+}
+
+def Kvc_CoreScheduleAttr : Kvc_ScheduleAttr<"CoreSchedule", "core_schedule"> {
+  let summary = "how an attend kernel runs on a core with caches";
   let description = [{
-    `#kvc.schedule<tokens = 64, rows = 3, split = 2048>`. Written by
+    `#kvc.core_schedule<tokens = 64, rows = 3, split = 2048>`. Written by
     `kvc-plan-schedule`, printed in the manifest, overridden by `--schedule` or a
     tuner. A field that is left out has its default, and one that has it is not
-    printed. `kvc help schedule` lists the values that are legal.
-
-    - `tokens`: cached tokens per tile
-    - `rows`: query rows per register tile
-    - `keys`: cached tokens per register tile
-    - `queries`: most query tokens that one work tile takes
-    - `split`: cached tokens per work tile, at absolute multiples; 0: all
-    - `prefetch`: how many tokens ahead of its use a row is prefetched, and again
-      when it is nearer; at most three tiles; 0: not at all
-    - `level`: the cache level (1 or 2) that it is prefetched to
-    - `pack`: dequantize each tile once into scratch and multiply from there
-      (many rows), rather than dequantize in registers (few rows)
-    - `dot`: multiply codes as they are where the target has products of their
-      type; q and the probabilities are then rounded to bf16 (codes bf16), to f16
-      (on warps) or to 15 bits of the largest (codes i8)
-
-    Where a work tile is done by warps:
-
-    - `tokens`: cached tokens that one warp takes per step; `rows`: query rows
-      of a work tile; no `keys`, `prefetch`, `level`
-    - `warps`: how many share a work tile; 0: no warps
-    - `stages`: steps whose tokens are in shared memory at a time
-    - `warpsSplitQ`: each warp takes 16 of a work tile's rows and all take part in
-      every step, rather than that each takes some of the tokens and all of the
-      rows
-    - `bulk`: one more warp copies the tokens, row by row, rather than that each
-      of the others copies those that it reads
+    printed. `kvc help schedule` explains each and says what is legal.
   }];
-  let parameters = (ins
-    DefaultValuedParameter<"int64_t", "16">:$tokens,
-    DefaultValuedParameter<"int64_t", "1">:$rows,
-    DefaultValuedParameter<"int64_t", "1">:$keys,
-    DefaultValuedParameter<"int64_t", "1">:$queries,
-    DefaultValuedParameter<"int64_t", "0">:$split,
-    DefaultValuedParameter<"int64_t", "0">:$prefetch,
-    DefaultValuedParameter<"int64_t", "2">:$level,
-    DefaultValuedParameter<"bool", "false">:$pack,
-    DefaultValuedParameter<"bool", "false">:$dot,
-    DefaultValuedParameter<"int64_t", "0">:$warps,
-    DefaultValuedParameter<"int64_t", "0">:$stages,
-    DefaultValuedParameter<"bool", "false">:$warpsSplitQ,
-    DefaultValuedParameter<"bool", "false">:$bulk);
-  let assemblyFormat = "`<` struct(params) `>`";
-  let genVerifyDecl = 1;
-  let extraClassDeclaration = [{
-    using Field = std::pair<::llvm::StringRef, int64_t>;
-    /// The same schedule with these fields changed, all at once; null after an
-    /// error if there is no such field or the schedule is then not legal.
-    ScheduleAttr
-    with(::llvm::function_ref<::mlir::InFlightDiagnostic()> emitError,
-         ::llvm::ArrayRef<Field> fields) const;
-    /// By name; what is left out is as in the parameters.
-    static ScheduleAttr of(::mlir::MLIRContext *context,
-                           const ::kvc::ScheduleFields &fields);
-    /// The attribute without its `#kvc.schedule<` and `>`.
-    std::string str() const;
+  let parameters = (ins "::kvc::CoreSchedule":$value);
+}
+
+def Kvc_WarpScheduleAttr : Kvc_ScheduleAttr<"WarpSchedule", "warp_schedule"> {
+  let summary = "how an attend kernel runs on warps that share memory";
+  let description = [{
+    `#kvc.warp_schedule<tokens = 32, rows = 8, dot = true, warps = 4>`, as
+    `#kvc.core_schedule`.
   }];
+  let parameters = (ins "::kvc::WarpSchedule":$value);
 }
 
 #endif // KVC_ATTRS

@@ -7,6 +7,8 @@
 #ifndef KVC_DIALECT_KVCDIALECT_H
 #define KVC_DIALECT_KVCDIALECT_H
 
+#include "dialect/Schedule.h"
+
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -110,15 +112,6 @@ int unpackCode(const uint8_t *codes, int64_t index, unsigned bits,
 mlir::Value emitRound(mlir::OpBuilder &b, mlir::Location loc, mlir::Value x,
                       mlir::Type type);
 
-/// The fields of a #kvc.schedule, by name; KvcAttrs.td says what each means.
-struct ScheduleFields {
-  int64_t tokens = 16, rows = 1, keys = 1, queries = 1;
-  int64_t split = 0, prefetch = 0, level = 2;
-  bool pack = false, dot = false;
-  int64_t warps = 0, stages = 0;
-  bool warpsSplitQ = false, bulk = false;
-};
-
 } // namespace kvc
 
 #include "dialect/KvcDialect.h.inc"
@@ -129,5 +122,20 @@ struct ScheduleFields {
 #include "dialect/KvcTypes.h.inc"
 #define GET_OP_CLASSES
 #include "dialect/KvcOps.h.inc"
+
+namespace kvc {
+
+/// What an attend kernel's schedule depends on.
+struct Workload {
+  StreamInfo k, v;
+  int64_t pageTokens; ///< 0: a sequence is one piece
+  int64_t group;      ///< q heads of a kv head
+  mlir::Type dtype;   ///< of the model
+  TargetAttr target;
+
+  static Workload of(StoreOp store, mlir::Type dtype, TargetAttr target);
+};
+
+} // namespace kvc
 
 #endif // KVC_DIALECT_KVCDIALECT_H

@@ -1,7 +1,8 @@
 //===- KvcInterfaces.td - the extension points -------------*- tablegen -*-===//
 //
 // A new codec, layout or read is a new attribute that implements one of these.
-// No pass and no backend asks which attribute it has; it asks the interface.
+// No pass and no backend asks which attribute it has; it asks the interface. A
+// new kind of machine has a schedule of its own, and its backend the Scheduler.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_INTERFACES
@@ -103,6 +104,75 @@ def ReadAttrInterface : AttrInterface<"ReadAttrInterface"> {
       "getSinkTokens", (ins)>,
     InterfaceMethod<"Tokens up to and with the query's own that are seen.",
       "int64_t", "getRecentTokens", (ins)>,
+  ];
+}
+
+def ScheduleAttrInterface : AttrInterface<"ScheduleAttrInterface"> {
+  let cppNamespace = "::kvc";
+  let description = [{
+    How an attend kernel runs, never what it computes: what every pass, the tile
+    level and the manifest ask, whatever the machine. Its fields are members of
+    a struct, `value`, and rows of `Schedules.def`.
+  }];
+  let methods = [
+    InterfaceMethod<"Cached tokens per tile.", "int64_t", "getTokens", (ins),
+      [{ return $_attr.getValue().tokens; }]>,
+    InterfaceMethod<"Query rows that are multiplied together.", "int64_t",
+      "getRows", (ins), [{ return $_attr.getValue().rows; }]>,
+    InterfaceMethod<"Most query tokens of a sequence that it is for.",
+      "int64_t", "getQueries", (ins), [{ return $_attr.getValue().queries; }]>,
+    InterfaceMethod<"Cached tokens per work tile, at absolute multiples; 0: all.",
+      "int64_t", "getSplit", (ins), [{ return $_attr.getValue().split; }]>,
+    InterfaceMethod<[{Cached tokens after which a work tile's loop comes round:
+        those of a tile, times the warps that take tiles side by side.}],
+      "int64_t", "getRoundTokens", (ins)>,
+    InterfaceMethod<"All fields, in the order that they are printed in.",
+      "::llvm::SmallVector<::kvc::ScheduleField>", "getFields", (ins)>,
+    InterfaceMethod<[{
+        The same schedule with these fields changed, all at once; null after an
+        error if there is no such field or it cannot have the value. Whether a
+        machine can run it is not asked.
+      }],
+      "::kvc::ScheduleAttrInterface", "with",
+      (ins "::llvm::function_ref<::mlir::InFlightDiagnostic()>":$emitError,
+        "::llvm::ArrayRef<::kvc::FieldValue>":$changes)>,
+  ];
+  let extraClassDeclaration = [{
+    /// All fields, `tokens = 16, pack = false`, as the manifest has them.
+    std::string str() const;
+  }];
+}
+
+def SchedulerAttrInterface : AttrInterface<"SchedulerAttrInterface"> {
+  let cppNamespace = "::kvc";
+  let description = [{
+    What a backend knows of its machine's schedules; it attaches this to the
+    attribute when it is registered. All are pure functions of the kernel's
+    workload and a schedule, so that a tuner needs nothing else: it takes the
+    values of `space`, leaves out what is not `legal`, and measures what is left
+    in order of `cost`.
+  }];
+  let methods = [
+    InterfaceMethod<"The best schedule that is known, of this kind of machine.",
+      "::kvc::ScheduleAttrInterface", "plan",
+      (ins "const ::kvc::Workload &":$workload, "::kvc::AttendKind":$kind)>,
+    InterfaceMethod<[{
+        Whether a kernel with this schedule is lowered. If not, the lowering
+        gives the same reason.
+      }],
+      "::kvc::Legality", "legal", (ins "const ::kvc::Workload &":$workload)>,
+    InterfaceMethod<[{
+        For each field that is worth varying, the values that are worth trying,
+        this schedule's among them. Not all combinations are legal.
+      }],
+      "::llvm::SmallVector<::kvc::FieldValues>", "space",
+      (ins "const ::kvc::Workload &":$workload, "::kvc::AttendKind":$kind)>,
+    InterfaceMethod<[{
+        An estimate of the time that a cached token takes, to compare schedules
+        of one workload by: less is better. The unit is the backend's.
+      }],
+      "double", "cost",
+      (ins "const ::kvc::Workload &":$workload, "::kvc::AttendKind":$kind)>,
   ];
 }
 

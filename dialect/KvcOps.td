@@ -112,13 +112,13 @@ def Kvc_AttendOp : Kvc_Op<"attend",
   }];
   let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$q,
     Kvc_CacheType:$cache, Kvc_BatchType:$batch, F64Attr:$scale,
-    OptionalAttr<Kvc_Count>:$splits, OptionalAttr<Kvc_ScheduleAttr>:$schedule);
+    OptionalAttr<Kvc_Count>:$splits, OptionalAttr<ScheduleAttrInterface>:$schedule);
   let regions = (region MaxSizedRegion<1>:$logits, MaxSizedRegion<1>:$visible,
                         MaxSizedRegion<1>:$sink);
   let results = (outs AnyRankedTensor:$o, AnyRankedTensor:$lse);
   let assemblyFormat = [{
     $store `,` $q `,` $cache `,` $batch `scale` $scale
-    (`splits` $splits^)? (`schedule` $schedule^)?
+    (`splits` $splits^)? (`schedule` `(` $schedule^ `)`)?
     (`logits` $logits^)? (`visible` $visible^)? (`sink` $sink^)? attr-dict
     `:` type($q) `,` type($cache) `->` type($o) `,` type($lse)
   }];

@@ -48,7 +48,8 @@ private:
   }
 
   /// Opens a kernel; the builder then stands in its body.
-  void open(StringRef name, StringRef kind, Type dtype, ScheduleAttr schedule) {
+  void open(StringRef name, StringRef kind, Type dtype,
+            ScheduleAttrInterface schedule = {}) {
     auto kernel = tile::KernelOp::create(b, loc, name, store.getSymName(), kind,
                                          dtype, schedule);
     b.createBlock(&kernel.getBody());
@@ -83,7 +84,7 @@ private:
 void KernelBuilder::attend(StringRef name, AttendOp op) {
   OpBuilder::InsertionGuard guard(b);
   Type dtype = cast<RankedTensorType>(op.getQ().getType()).getElementType();
-  ScheduleAttr schedule = *op.getSchedule();
+  ScheduleAttrInterface schedule = *op.getSchedule();
   open(name, "attend", dtype, schedule);
 
   int64_t any = ShapedType::kDynamic, tokens = schedule.getTokens();
@@ -129,7 +130,7 @@ void KernelBuilder::attend(StringRef name, AttendOp op) {
 void KernelBuilder::merge(StringRef name, MergeOp op) {
   OpBuilder::InsertionGuard guard(b);
   Type dtype = cast<RankedTensorType>(op.getO().getType()).getElementType();
-  open(name, "merge", dtype, ScheduleAttr::of(b.getContext(), {.tokens = 1}));
+  open(name, "merge", dtype);
   auto state = tile::SoftmaxType::get(b.getContext(), cache.getDimV());
   auto init = tile::SoftmaxInitOp::create(b, loc, state);
   cloneInto(op.getSink(), init.getSink());
@@ -146,7 +147,7 @@ void KernelBuilder::merge(StringRef name, MergeOp op) {
 void KernelBuilder::append(StringRef name, AppendOp op) {
   OpBuilder::InsertionGuard guard(b);
   Type dtype = cast<RankedTensorType>(op.getK().getType()).getElementType();
-  open(name, "append", dtype, ScheduleAttr::of(b.getContext(), {.tokens = 1}));
+  open(name, "append", dtype);
   auto loop = openLoop<tile::ForRowsOp>({tile::TokensType::get(b.getContext())},
                                         TypeRange(), ValueRange());
   Value row = loop.getBody().getArgument(0);

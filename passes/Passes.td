@@ -25,15 +25,17 @@ def InferReads : Pass<"kvc-infer-reads", "::mlir::ModuleOp"> {
 def PlanSchedule : Pass<"kvc-plan-schedule", "::mlir::ModuleOp"> {
   let summary = "choose how each kernel runs, and cut attend into splits and merge";
   let description = [{
-    Reads the machine's facts from the module's `kvc.target`. A store's attend
-    becomes one function per range of query tokens, each with its schedule, whose
-    splits one merge function joins, with the sink if there is one:
+    Reads the machine's facts from the module's `kvc.target`, and asks the backend
+    that has attached itself to that kind of machine's schedules for the best one
+    that it knows. A store's attend becomes one function per range of query tokens,
+    each with its schedule, whose splits one merge function joins, with the sink if
+    there is one:
 
     ```mlir
     func.func @full.attend(%q, %cache, %batch) { kvc.attend @full, ... }
     ==>
-    func.func @full.attend.decode(...)  { kvc.attend ... splits 2048 schedule #kvc.schedule<...> }
-    func.func @full.attend.prefill(...) { kvc.attend ... splits 2048 schedule #kvc.schedule<...> }
+    func.func @full.attend.decode(...)  { kvc.attend ... splits 2048 schedule(#kvc.core_schedule<...>) }
+    func.func @full.attend.prefill(...) { kvc.attend ... splits 2048 schedule(#kvc.core_schedule<...>) }
     func.func @full.merge(...)          { kvc.merge ... }
     ```
 
@@ -43,7 +45,8 @@ def PlanSchedule : Pass<"kvc-plan-schedule", "::mlir::ModuleOp"> {
   let options = [
     ListOption<"overrides", "override", "std::string",
       "KERNEL.FIELD=VALUE with a glob for KERNEL, applied in order after "
-               "planning; one that matches no kernel is an error">,
+               "planning; one that matches no kernel, or makes a schedule that "
+               "is not legal, is an error; an empty one only keeps its place">,
   ];
 }
 

@@ -10,7 +10,8 @@
 namespace kvc {
 
 /// kvc -> tile. The module must carry `kvc.target`. `overrides` are
-/// KERNEL.FIELD=VALUE. What follows is the backend's (codegen/).
+/// KERNEL.FIELD=VALUE, or "" for none. The backend whose target it is must have
+/// attached its scheduler to the context; what follows is its own (codegen/).
 void buildTilePipeline(mlir::OpPassManager &pm,
                        const std::vector<std::string> &overrides = {});
 

@@ -1,12 +1,11 @@
 //===- PlanSchedule.cpp - which kernels there are, and how each runs ------===//
 //
-// Tiles themselves are chosen in CoreSchedules.cpp and WarpSchedules.cpp. Every
-// choice is a field of the schedule attribute, so it can be read, overridden
-// and tuned.
+// Tiles themselves are chosen by the target's backend, through the interface
+// that it attaches to its kind of schedule. Every choice is a field of the
+// schedule attribute, so it can be read, overridden and tuned.
 //
 //===----------------------------------------------------------------------===//
 #include "passes/Passes.h"
-#include "passes/Schedules.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/GlobPattern.h"
@@ -61,26 +60,26 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     // Every result has the sink once, not every split.
     Region sink;
     sink.takeBody(op.getSink());
-    const SchedulePlanner &planner = plannerFor(target);
     Type dtype = cast<RankedTensorType>(op.getQ().getType()).getElementType();
-    if (failed(emitVariant(function, prefix + ".decode",
-                           planner.decode(store, dtype, target))) ||
-        failed(emitVariant(function, prefix + ".prefill",
-                           planner.prefill(store, dtype, target))))
+    Workload workload = Workload::of(store, dtype, target);
+    if (failed(emitVariant(function, prefix + ".decode", workload,
+                           AttendKind::Decode)) ||
+        failed(emitVariant(function, prefix + ".prefill", workload,
+                           AttendKind::Prefill)))
       return failure();
     emitMerge(function, op, store, sink);
     function.erase();
     return success();
   }
 
-  /// A copy of the function in which attend makes splits as `schedule` says.
+  /// A copy of the function in which attend makes splits as its schedule says.
   LogicalResult emitVariant(func::FuncOp function, const std::string &name,
-                            ScheduleAttr schedule) {
+                            const Workload &workload, AttendKind kind) {
     OpBuilder b(function);
     auto variant = cast<func::FuncOp>(b.clone(*function));
     variant.setSymName(name);
     auto attend = cast<AttendOp>(getOnlyOp(variant));
-    schedule = applyOverrides(attend, name, schedule);
+    auto schedule = chooseSchedule(attend, name, workload, kind);
     if (!schedule)
       return failure();
     attend.setSplits(schedule.getSplit() ? schedule.getSplit() : INT64_MAX);
@@ -135,6 +134,8 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
   LogicalResult parseOverrides(ModuleOp module) {
     parsed.clear();
     for (auto [index, text] : llvm::enumerate(overrides)) {
+      if (text.empty())
+        continue;
       auto [path, valueText] = StringRef(text).split('=');
       auto [glob, field] = path.rsplit('.');
       auto kernel = llvm::GlobPattern::create(glob);
@@ -150,11 +151,20 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     return success();
   }
 
-  /// Applies the overrides that name this kernel; null after an error. From
-  /// then on the op is placed at the last of them, for a backend may refuse it.
-  ScheduleAttr applyOverrides(AttendOp op, StringRef kernel,
-                              ScheduleAttr schedule) {
-    SmallVector<ScheduleAttr::Field> fields;
+  /// The backend's choice with the overrides that name this kernel; null after
+  /// an error. From then on the op is placed at the last of them.
+  ScheduleAttrInterface chooseSchedule(AttendOp op, StringRef kernel,
+                                       const Workload &workload,
+                                       AttendKind kind) {
+    auto scheduler =
+        dyn_cast<SchedulerAttrInterface>(workload.target.defaultSchedule());
+    if (!scheduler) {
+      op.emitError("no backend here plans for ") << workload.target;
+      return {};
+    }
+    ScheduleAttrInterface planned = scheduler.plan(workload, kind);
+    Location place = op.getLoc();
+    SmallVector<FieldValue> fields;
     SmallVector<StringRef> texts;
     for (Override &override : parsed) {
       if (!override.kernel.match(kernel))
@@ -162,14 +172,31 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
       override.used = true;
       fields.push_back({override.field, override.value});
       texts.push_back(override.text);
-      op->setLoc(placeOf(override, op.getLoc()));
+      op->setLoc(placeOf(override, place));
     }
     auto refuse = [&] {
       return emitError(op.getLoc())
              << "schedule override `" << llvm::join(texts, "`, `") << "` of "
-             << schedule << ": ";
+             << planned << ": ";
     };
-    return schedule.with(refuse, fields);
+    ScheduleAttrInterface schedule = planned.with(refuse, fields);
+    if (!schedule)
+      return {};
+    Legality legality = cast<SchedulerAttrInterface>(schedule).legal(workload);
+    if (legality)
+      return schedule;
+    if (fields.empty()) {
+      op.emitError("no schedule of this store is known to be legal on `")
+          << workload.target.getName() << "`: " << legality.why;
+      return {};
+    }
+    // At the last of those that the broken rule is about, if it is about one.
+    for (const Override &override : parsed)
+      if (override.kernel.match(kernel) &&
+          StringRef(legality.why).contains("`" + override.field + "`"))
+        op->setLoc(placeOf(override, place));
+    refuse() << legality.why;
+    return {};
   }
 
   SmallVector<Override, 0> parsed;

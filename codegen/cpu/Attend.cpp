@@ -2,6 +2,7 @@
 #include "codegen/cpu/Attend.h"
 
 #include "codegen/cpu/KitFunctions.h"
+#include "codegen/cpu/Schedules.h"
 #include "lib/Artifact/KernelAbi.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -16,9 +17,10 @@ using namespace kvc;
 using namespace kvc::cpu;
 using Pred = arith::CmpIPredicate;
 
-AttendKernel::AttendKernel(Kernel &kernel, tile::AttendGraph graph)
+AttendKernel::AttendKernel(Kernel &kernel, tile::AttendGraph graph,
+                           const CoreSchedule &schedule)
     : AttendWorkTile(kernel, graph.k.dim(), graph.v.dim()), graph(graph),
-      schedule(kernel.op.getSchedule()), tileTokens(schedule.getTokens()),
+      schedule(schedule), tileTokens(schedule.tokens),
       planK(graph.k.code(), dimK, kit.lanes),
       planV(graph.v.code(), dimV, kit.lanes),
       codesK(kernel.cache.planeIndex(graph.k.stream())),
@@ -33,7 +35,7 @@ void AttendKernel::remarkSlowPaths() {
   auto remark = [&] {
     return k.op.emitRemark("`") << k.op.getSymName() << "`: ";
   };
-  if (!even && !schedule.getPack()) // a small part of many rows' work
+  if (!even && !schedule.pack) // a small part of many rows' work
     remark() << "tiles of " << tileTokens << " tokens straddle pages of "
              << layout.getPageTokens()
              << ": rows are found one by one [R-ROW-TABLE]";
@@ -47,7 +49,7 @@ void AttendKernel::remarkSlowPaths() {
     TargetAttr target = k.target();
     bool known = llvm::is_contained(target.getDot(), code);
     bool taken = target.hasDot(code, k.dtype);
-    if (schedule.getPack()) {
+    if (schedule.pack) {
       known |= llvm::is_contained(target.getMatrix(), code);
       taken |= target.hasMatrix(code, k.dtype);
     }
@@ -58,36 +60,10 @@ void AttendKernel::remarkSlowPaths() {
   }
 }
 
-/// What these loops ask of a schedule beyond its own rules.
-LogicalResult AttendKernel::checkSchedule() {
-  int64_t rows = schedule.getRows();
-  if (schedule.getPack()) {
-    auto matrix = [&](const ChannelPlan &plan) {
-      return schedule.getDot() && k.target().hasMatrix(plan.code, k.dtype);
-    };
-    if ((matrix(planK) || matrix(planV)) && tileTokens % 32)
-      return k.op.emitError("with matrix registers, `tokens` (")
-             << tileTokens << ") must be a multiple of 32";
-    if (tileTokens % rows || tileTokens % 2 || 2 * kit.lanes % rows)
-      return k.op.emitError("a packed kernel's `rows` (")
-             << rows << ") must divide " << 2 * kit.lanes
-             << " and its `tokens` (" << tileTokens << "), which must be even";
-    return success();
-  }
-  if (!llvm::isPowerOf2_64(tileTokens) ||
-      !llvm::isPowerOf2_64(schedule.getKeys()))
-    return k.op.emitError("`tokens` (")
-           << tileTokens << ") and `keys` (" << schedule.getKeys()
-           << ") must be powers of two unless `pack` is true";
-  return success();
-}
-
-LogicalResult AttendKernel::emit() {
-  if (failed(checkSchedule()))
-    return failure();
+void AttendKernel::emit() {
   remarkSlowPaths();
-  mainloop = schedule.getPack() ? makePackedMainloop(*this)
-                                : makeDirectMainloop(*this);
+  mainloop =
+      schedule.pack ? makePackedMainloop(*this) : makeDirectMainloop(*this);
   stepTokens = even ? mainloop->stepTokens(tileTokens) : tileTokens;
   mainloop->plan();
   buffers = k.scratch.reserve(2 * mainloop->bufferBytes());
@@ -100,17 +76,17 @@ LogicalResult AttendKernel::emit() {
   Value last = kit.max(kit.add(tokensEnd, -1), kit.i64(0));
   lastTile = kit.mul(kit.div(last, tileTokens), tileTokens);
   lastStep = kit.mul(kit.div(last, stepTokens), stepTokens);
+  locatePlanes();
   mainloop->loadQuery(
       tile::LoadQueryOp(graph.query).getScale().convertToDouble());
   mainloop->initState();
   emitLoop();
   mainloop->storePartial();
-  return success();
 }
 
 void AttendKernel::prefetchBytes(Value address, int64_t bytes) {
   for (int64_t byte = 0; byte < bytes; byte += 64)
-    kit.prefetch(kit.anywhere(address, kit.i64(byte)), schedule.getLevel());
+    kit.prefetch(kit.anywhere(address, kit.i64(byte)), schedule.level);
 }
 
 //===----------------------------------------------------------------------===//
@@ -147,7 +123,7 @@ TileRows AttendKernel::locate(Value first, bool masked) {
 TileRows AttendKernel::step(const TileRows &rows, unsigned codes, Value from) {
   TileRows step = rows;
   step.from = from;
-  if (int64_t prefetch = schedule.getPrefetch())
+  if (int64_t prefetch = schedule.prefetch)
     for (int64_t quarters : {4, 3, 2, 1}) {
       Value later = kit.add(kit.add(rows.first, from), prefetch * quarters / 4);
       step.ahead.push_back(address(codes, kit.min(later, lastStep)));
@@ -166,7 +142,7 @@ void AttendKernel::fillTable(TileRows &rows) {
     for (unsigned plane = 0; plane < planes.size(); ++plane)
       kit.store(address(plane, token),
                 kit.at(rows.table[plane], kit.mul(index, 8)), 8);
-    if (!schedule.getPrefetch() || rows.masked)
+    if (!schedule.prefetch || rows.masked)
       return;
     Value ahead = kit.min(kit.add(token, tileTokens), kit.add(tokensEnd, -1));
     for (unsigned plane : {codesK, codesV})
@@ -212,7 +188,9 @@ AttendKernel::BlockMask AttendKernel::blockMask(Value first) {
   return mask;
 }
 
-std::optional<tile::GraphMismatch> AttendKernel::chainMismatch() const {
+/// What of the graph's chains these loops have no way with, if anything.
+static std::optional<tile::GraphMismatch>
+chainMismatch(const tile::AttendGraph &graph) {
   for (ArrayRef<Operation *> chain :
        {ArrayRef(graph.scores), ArrayRef(graph.probabilities)}) {
     bool scaled = false;
@@ -232,7 +210,7 @@ std::optional<tile::GraphMismatch> AttendKernel::chainMismatch() const {
 
 /// Tile after tile.
 void AttendKernel::emitLoop() {
-  if (even && !schedule.getPack())
+  if (even && !schedule.pack)
     return emitPipelined();
   kit.loop(tokensBegin, tokensEnd, tileTokens, [&](Value first) {
     auto tile = [&](bool masked) { emitTile(locate(first, masked)); };
@@ -336,7 +314,7 @@ void AttendKernel::gatherScales(const TileRows &rows, Value scales,
   auto to = [&](Value index) {
     return kit.at(k.scratchAt(scratch), kit.mul(index, 4));
   };
-  if (schedule.getPrefetch() && even && !rows.masked) {
+  if (schedule.prefetch && even && !rows.masked) {
     Value next = kit.min(kit.add(rows.first, tileTokens), lastTile);
     Value address = this->address(plane, next);
     address = kit.anywhere(address, kit.mul(from, rowStride(plane)));
@@ -360,16 +338,27 @@ void AttendKernel::gatherScales(const TileRows &rows, Value scales,
 LogicalResult kvc::cpu::emitAttend(Kernel &kernel) {
   for (auto store : kernel.op.getBody().getOps<tile::StorePartialOp>())
     if (!store.getLast().empty())
-      return store.emitError(
-          "the CPU targets merge splits in a kernel of their "
-          "own: expected no `last`");
+      return store.emitError("the CPU targets merge splits in a kernel of "
+                             "its own: expected no `last`");
   tile::GraphMismatch mismatch;
   std::optional<tile::AttendGraph> graph =
       tile::AttendGraph::match(kernel.op, mismatch);
+  if (graph)
+    if (auto found = chainMismatch(*graph)) {
+      mismatch = *found;
+      graph.reset();
+    }
   if (!graph)
     return emitOpByOp(kernel, mismatch);
-  AttendKernel attend(kernel, *graph);
-  if (auto found = attend.chainMismatch())
-    return emitOpByOp(kernel, *found);
-  return attend.emit();
+  Workload workload{kernel.cache.stream(graph->k.stream()),
+                    kernel.cache.stream(graph->v.stream()),
+                    kernel.cache.layout().getPageTokens(),
+                    kernel.group(),
+                    kernel.dtype,
+                    kernel.target()};
+  CheckedSchedule checked = checkSchedule(workload, *kernel.op.getSchedule());
+  if (!checked.legality)
+    return kernel.op.emitError(checked.legality.why);
+  AttendKernel(kernel, *graph, checked.fields).emit();
+  return success();
 }

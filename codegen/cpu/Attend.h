@@ -79,13 +79,13 @@ std::unique_ptr<Mainloop> makePackedMainloop(AttendKernel &kernel);
 
 class AttendKernel : public AttendWorkTile {
 public:
-  AttendKernel(Kernel &kernel, tile::AttendGraph graph);
-  /// What of the graph's chains these loops have no way with, if anything.
-  std::optional<tile::GraphMismatch> chainMismatch() const;
-  mlir::LogicalResult emit();
+  /// `schedule` is legal.
+  AttendKernel(Kernel &kernel, tile::AttendGraph graph,
+               const CoreSchedule &schedule);
+  void emit();
 
   const tile::AttendGraph graph;
-  ScheduleAttr schedule;
+  const CoreSchedule schedule;
   int64_t tileTokens;
   int64_t stepTokens; ///< of a full tile, before the other product has its turn
   ChannelPlan planK, planV;
@@ -116,7 +116,6 @@ public:
   }
 
 private:
-  mlir::LogicalResult checkSchedule();
   void remarkSlowPaths();
   /// What to do with a tile, from what it holds for the work tile's queries.
   struct BlockMask {

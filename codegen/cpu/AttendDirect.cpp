@@ -8,16 +8,16 @@ using namespace kvc;
 using namespace kvc::cpu;
 
 DirectMainloop::DirectMainloop(AttendKernel &kernel)
-    : a(kernel), kit(a.kit), k(a.k), blockRows(a.schedule.getRows()),
+    : a(kernel), kit(a.kit), k(a.k), blockRows(a.schedule.rows),
       padded(llvm::PowerOf2Ceil(blockRows)),
       tokensPerVector(std::clamp<int64_t>(kit.lanes / padded, 1, a.tileTokens)),
-      maxRows(llvm::alignTo(a.schedule.getQueries() * a.group, blockRows)) {
+      maxRows(llvm::alignTo(a.schedule.queries * a.group, blockRows)) {
   while (a.tileTokens % tokensPerVector)
     tokensPerVector /= 2;
   // By what a product reads, be it K's rows or V's.
   auto form = [&](const ChannelPlan &plan) {
     Type code = plan.code;
-    if (!a.schedule.getDot() || !k.target().hasDot(code, k.dtype))
+    if (!a.schedule.dot || !k.target().hasDot(code, k.dtype))
       return Form::F32;
     return code.isBF16() ? Form::BF16 : Form::I8;
   };
@@ -33,7 +33,7 @@ int64_t DirectMainloop::stepTokens(int64_t tile) {
   int64_t bytes = formV == Form::BF16 ? 4096 : 8192;
   int64_t row = std::max(a.rowBytes(a.codesK), a.rowBytes(a.codesV));
   int64_t step = llvm::bit_floor(uint64_t(std::max<int64_t>(bytes / row, 1)));
-  return std::min(tile, std::max({step, kit.lanes, a.schedule.getKeys()}));
+  return std::min(tile, std::max({step, kit.lanes, a.schedule.keys}));
 }
 
 void DirectMainloop::plan() {

@@ -29,8 +29,8 @@ using Pred = arith::CmpFPredicate;
 
 PackedMainloop::PackedMainloop(AttendKernel &a)
     : a(a), kit(a.kit), k(a.k), blockRows(2 * kit.lanes),
-      tileRows(a.schedule.getRows()), wordsK(a.dimK), widthV(a.dimV) {
-  int64_t rows = a.schedule.getQueries() * a.group;
+      tileRows(a.schedule.rows), wordsK(a.dimK), widthV(a.dimV) {
+  int64_t rows = a.schedule.queries * a.group;
   maxBlocks = llvm::divideCeil(rows, blockRows);
   formK = chooseForm(a.planK.code);
   formV = chooseForm(a.planV.code);
@@ -55,7 +55,7 @@ PackedMainloop::PackedMainloop(AttendKernel &a)
 
 PackedMainloop::Form PackedMainloop::chooseForm(Type code) {
   Type bf16 = kit.b.getBF16Type();
-  if (!a.schedule.getDot())
+  if (!a.schedule.dot)
     return Form::F32;
   if (k.target().hasMatrix(code, k.dtype))
     return Form::Tiles;

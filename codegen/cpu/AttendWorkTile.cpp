@@ -39,6 +39,9 @@ void AttendWorkTile::load(bool isCausal, ArrayRef<Region *> visible) {
   tokensEnd = k.workTileField(offsetof(KvcWorkTile, end));
   if (isCausal)
     tokensEnd = kit.min(tokensEnd, kit.add(posLast, 1));
+}
+
+void AttendWorkTile::locatePlanes() {
   Value stride = k.argI64(Word::TableStride);
   table = kit.at(k.argPtr(Word::Table), kit.mul(kit.mul(sequence, stride), 4));
   bool paged = k.cache.layout().getPageTokens();

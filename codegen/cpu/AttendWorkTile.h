@@ -25,6 +25,8 @@ public:
 
   /// Reads the work tile. `visible` are regions of masks.
   void load(bool isCausal, llvm::ArrayRef<mlir::Region *> visible);
+  /// Then, where its rows stand.
+  void locatePlanes();
 
   // Values of the work tile, all i64 but for the constants' ranges.
   ConstantRanges constants; ///< of the mask's region

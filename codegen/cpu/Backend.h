@@ -43,6 +43,9 @@ std::optional<CpuTarget> findCpuTarget(llvm::StringRef name);
 /// Features of `target` that this machine lacks.
 std::vector<std::string> missingFeatures(const CpuTarget &target);
 
+/// Attaches what this backend knows of schedules to `#kvc.core_schedule`.
+void registerScheduler(mlir::DialectRegistry &registry);
+
 /// The module attribute that planning reads.
 TargetAttr targetAttr(mlir::MLIRContext *context, const CpuTarget &target);
 

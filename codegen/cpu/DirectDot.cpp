@@ -108,7 +108,7 @@ void DirectMainloop::loadQueryI8(Value row, double scale) {
 }
 
 void DirectMainloop::dot(const TileRows &rows) {
-  int64_t keys = rows.masked ? 1 : a.schedule.getKeys();
+  int64_t keys = rows.masked ? 1 : a.schedule.keys;
   auto [from, to] = range(rows);
   forBlocks([&](Value block) {
     Values words = queryWords(block);

@@ -73,7 +73,7 @@ TargetAttr kvc::cpu::targetAttr(MLIRContext *context, const CpuTarget &target) {
   };
   return TargetAttr::get(context, target.name, target.lanes, target.registers,
                          types(target.dot), types(target.matrix),
-                         /*shared=*/0);
+                         /*shared=*/0, /*bulk=*/false);
 }
 
 /// What every x86-64 has. A level's own name would let LLVM use features that

@@ -171,7 +171,8 @@ LogicalResult OpByOpKernel::emit() {
     isCausal &= cast<ReadAttrInterface>(op.getReadAttr()).isCausal();
   });
   AttendWorkTile::load(isCausal, visible);
-  maxRows = k.op.getSchedule().getQueries() * group;
+  locatePlanes();
+  maxRows = k.op.getSchedule()->getQueries() * group;
   return emitBlock(k.op.getBody().front());
 }
 
@@ -235,7 +236,7 @@ Value OpByOpKernel::sumColumns(int64_t columns,
 LogicalResult OpByOpKernel::emit(tile::ForTokensOp op) {
   if (op.getSpace())
     return op.emitError("the CPU target does not lower loops over a space yet");
-  int64_t tile = k.op.getSchedule().getTokens();
+  int64_t tile = k.op.getSchedule()->getTokens();
   Block &body = op.getBody().front();
   // States stay where they are; other tiles that are carried have a place of
   // their own, to which each round's are copied.
@@ -337,7 +338,7 @@ LogicalResult OpByOpKernel::emit(tile::LoadOp op) {
     unsigned plane = first + index;
     int64_t each = planes[plane].tokens;
     if (!each || tensor(value).getDimSize(0) * each !=
-                     int64_t(k.op.getSchedule().getTokens()))
+                     int64_t(k.op.getSchedule()->getTokens()))
       return op.emitError("the CPU target loads tiles of as many tokens as the "
                           "schedule says");
     loaded[value] = {plane, tokens};
@@ -734,6 +735,10 @@ LogicalResult OpByOpKernel::emit(tile::StorePartialOp op) {
 
 LogicalResult kvc::cpu::emitOpByOp(Kernel &kernel,
                                    const tile::GraphMismatch &why) {
+  if (!isa<CoreScheduleAttr>(*kernel.op.getSchedule()))
+    return kernel.op.emitError(
+               "the CPU targets run a #kvc.core_schedule; found ")
+           << *kernel.op.getSchedule();
   std::optional<int64_t> dimK, dimV;
   for (auto query : kernel.op.getBody().getOps<tile::LoadQueryOp>())
     dimK = tensor(query.getQ()).getDimSize(1);

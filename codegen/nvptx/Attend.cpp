@@ -65,20 +65,18 @@ FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
   return body;
 }
 
-/// Bytes from row to row in shared memory: room for whole products of 32 bytes,
-/// and 16 bytes more, so that rows start at different banks.
-static int64_t strideOf(Operand &operand) {
-  return llvm::alignTo(operand.rowBytes(), 32) + 16;
-}
-
-AttendKernel::AttendKernel(Kernel &kernel, AttendBody body)
-    : k(kernel), kit(kernel.kit), body(body), schedule(kernel.op.getSchedule()),
-      tokens(schedule.getTokens()), rows(schedule.getRows()),
-      warps(schedule.getWarps()), stages(schedule.getStages()),
-      warpsSplitQ(schedule.getWarpsSplitQ()), group(kernel.group()),
-      dimK(this->body.k.dim()), dimV(this->body.v.dim()),
-      strideK(strideOf(this->body.k)), strideV(strideOf(this->body.v)),
-      sumStride(dimV * 4 + (warpsSplitQ ? 32 : 16)),
+AttendKernel::AttendKernel(Kernel &kernel, AttendBody body,
+                           const Workload &workload,
+                           const WarpSchedule &schedule)
+    : k(kernel), kit(kernel.kit), body(body), schedule(schedule),
+      layout(workload, schedule), registers(registerLimit(workload, schedule)),
+      tokens(schedule.tokens), rows(schedule.rows), warps(schedule.warps),
+      stages(schedule.stages), warpsSplitQ(schedule.warpsSplitQ),
+      group(kernel.group()), dimK(this->body.k.dim()), dimV(this->body.v.dim()),
+      strideK(layout.strideK), strideV(layout.strideV),
+      sumStride(layout.sumStride), statBytes(layout.statBytes),
+      stageBytes(layout.stageBytes),
+      smemPipelineBytes(layout.smemPipelineBytes),
       planes(kernel.cache.planes()),
       codesK(kernel.cache.planeIndex(this->body.k.stream())),
       codesV(kernel.cache.planeIndex(this->body.v.stream())),
@@ -89,32 +87,10 @@ AttendKernel::AttendKernel(Kernel &kernel, AttendBody body)
     pagesPerStep = tokens % pageTokens == 0 && pageTokens >= rowsAtOnce()
                        ? tokens / pageTokens
                        : 0;
-  statBytes = llvm::alignTo(rows * 8, 16);
-  stageBytes = tokens * (strideK + strideV);
-  smemPipelineBytes = llvm::alignTo(
-      std::max(stages * stageBytes, statBytes + rows * sumStride), 16);
-}
-
-LogicalResult AttendKernel::checkSchedule() {
-  if (warps < 1 || stages < 2)
-    return k.op.emitError("an attend kernel on warps needs at least one warp "
-                          "and two stages, found ")
-           << warps << " and " << stages;
-  if (schedule.getPack())
-    return k.op.emitError("the GPU targets have no `pack`");
-  if (std::string why = mainloop->refuse(); !why.empty())
-    return k.op.emitError(why);
-  if (std::string why = loader->refuse(); !why.empty())
-    return k.op.emitError(why);
-  if (k.shared.bytes() > k.sm.sharedPerCta)
-    return k.op.emitError("the schedule needs ")
-           << k.shared.bytes() << " bytes of shared memory, " << k.sm.name
-           << " has " << k.sm.sharedPerCta << " for a CTA";
-  return success();
 }
 
 std::unique_ptr<Mainloop> AttendKernel::makeMainloop() {
-  if (!schedule.getDot())
+  if (!schedule.dot)
     return makeFmaMainloop(*this);
   return warpsSplitQ ? makeMmaNoSwapAB(*this) : makeMmaSwapAB(*this);
 }
@@ -128,40 +104,24 @@ void AttendKernel::remarkSlowPaths() {
     remark() << "steps of " << tokens << " tokens straddle pages of "
              << k.cache.layout().getPageTokens()
              << ": rows are found one by one [R-ROW-TABLE]";
-  if (!schedule.getDot())
+  if (!schedule.dot)
     remark() << "f32 multiply-adds, no tensor cores: they have no exact "
              << "product of K as " << body.k.code() << " and V as "
              << body.v.code() << " in a model of " << k.dtype << " [R-NO-MMA]";
 }
 
-/// A few warps per SM run at a time: registers are there for the asking. The
-/// usual decode leaves room for three CTAs, or for two with a warp more.
-int64_t AttendKernel::registerLimit() const {
-  bool usual = schedule.getDot() && rows <= 8 && dimK <= 128 && dimV <= 128;
-  bool scaled = body.scalesK || body.scalesV;
-  if (usual && !scaled && !loader->producerWarps())
-    return 168;
-  // Of an SM; warps get them in eights.
-  constexpr int64_t kRegisters = 65536;
-  int64_t ctas = usual && !scaled ? 2 : 1;
-  int64_t perThread = kRegisters / (ctas * allWarps() * kWarpLanes);
-  return std::min<int64_t>(255, perThread / 8 * 8);
-}
-
-LogicalResult AttendKernel::emit(LaunchInfo &launch) {
+void AttendKernel::emit(LaunchInfo &launch) {
   mainloop = makeMainloop();
-  loader =
-      schedule.getBulk() ? makeBulkCopyLoader(*this) : makeCpAsyncLoader(*this);
-  smemPipeline = k.shared.reserve(smemPipelines() * smemPipelineBytes);
-  lastCtaFlag = k.shared.reserve(16);
+  loader = schedule.bulk ? makeBulkCopyLoader(*this) : makeCpAsyncLoader(*this);
+  smemPipeline = k.shared.reserve(layout.smemPipelines * smemPipelineBytes);
+  lastCtaFlag = k.shared.reserve(kLastCtaBytes);
   mainloop->plan();
   loader->plan();
-  if (failed(checkSchedule()))
-    return failure();
+  assert(k.shared.bytes() == layout.total && "legal() knows what fits");
   remarkSlowPaths();
   launch.threads = allWarps() * kWarpLanes;
   launch.shared = k.shared.bytes();
-  launch.registers = registerLimit();
+  launch.registers = registers;
 
   thread = k.thread();
   lane = k.lane();
@@ -176,7 +136,6 @@ LogicalResult AttendKernel::emit(LaunchInfo &launch) {
   forWorkTiles(count, carried, [&](Value index, ValueRange carried) {
     return emitWorkTile(index, carried);
   });
-  return success();
 }
 
 /// A persistent tile scheduler: each CTA takes one work tile of every round of
@@ -670,5 +629,17 @@ LogicalResult kvc::nvptx::emitAttend(Kernel &kernel, LaunchInfo &launch) {
   FailureOr<AttendBody> body = AttendBody::of(kernel.op);
   if (failed(body))
     return failure();
-  return AttendKernel(kernel, *body).emit(launch);
+  Workload workload{
+      kernel.cache.stream(body->k.stream()),
+      kernel.cache.stream(body->v.stream()),
+      kernel.cache.layout().getPageTokens(),
+      kernel.group(),
+      kernel.dtype,
+      kernel.op->getParentOfType<ModuleOp>()->getAttrOfType<TargetAttr>(
+          "kvc.target")};
+  CheckedSchedule checked = checkSchedule(workload, *kernel.op.getSchedule());
+  if (!checked.legality)
+    return kernel.op.emitError(checked.legality.why);
+  AttendKernel(kernel, *body, workload, checked.fields).emit(launch);
+  return success();
 }

@@ -21,6 +21,7 @@
 #include "codegen/Convert.h"
 #include "codegen/ScoreRegion.h"
 #include "codegen/nvptx/Kernel.h"
+#include "codegen/nvptx/Schedules.h"
 #include "dialect/tile/Graph.h"
 
 #include <memory>
@@ -87,8 +88,6 @@ struct Step {
 class Mainloop {
 public:
   virtual ~Mainloop() = default;
-  /// What it cannot do, for the kernel's error; "" if nothing.
-  virtual std::string refuse() { return ""; }
   /// Reserves shared memory; called once, before anything is emitted.
   virtual void plan() {}
   /// Loads the work tile's query rows. CTA-uniform control flow; may use
@@ -121,8 +120,6 @@ struct PrefetchStep {
 class KvLoader {
 public:
   virtual ~KvLoader() = default;
-  /// What it cannot do, for the kernel's error; "" if nothing.
-  virtual std::string refuse() { return ""; }
   /// Reserves shared memory; called once, before anything is emitted.
   virtual void plan() {}
   /// Producer warps, which only copy: they stand behind those that multiply.
@@ -158,22 +155,25 @@ std::unique_ptr<KvLoader> makeBulkCopyLoader(AttendKernel &kernel);
 
 class AttendKernel {
 public:
-  AttendKernel(Kernel &kernel, AttendBody body);
-  mlir::LogicalResult emit(LaunchInfo &launch);
+  /// `schedule` is legal.
+  AttendKernel(Kernel &kernel, AttendBody body, const Workload &workload,
+               const WarpSchedule &schedule);
+  void emit(LaunchInfo &launch);
 
   Kernel &k;
   Kit &kit;
   AttendBody body;
-  ScheduleAttr schedule;
-  const int64_t tokens; ///< per step of a warp
-  const int64_t rows;   ///< of a work tile
+  const WarpSchedule schedule;
+  const SharedLayout layout;
+  const int64_t registers; ///< of a thread, at most
+  const int64_t tokens;    ///< per step of a warp
+  const int64_t rows;      ///< of a work tile
   const int64_t warps, stages;
   const bool warpsSplitQ; ///< warps share rows, see above
   const int64_t group;
   const int64_t dimK, dimV;
-  int64_t strideK, strideV; ///< bytes between rows in shared memory
-  int64_t sumStride; ///< bytes between rows of sums: their lanes in other banks
-  int64_t statBytes; ///< of the m and l of all rows
+  /// See SharedLayout.
+  const int64_t strideK, strideV, sumStride, statBytes;
 
   mlir::Value thread, lane, warp; ///< warp is the same for all its lanes
   const WorkTile &workTile() const { return current; }
@@ -213,10 +213,8 @@ public:
   void syncSmemPipeline(Kit::CodeLoc here = Kit::CodeLoc::current());
 
   //===--- smem pipelines ---------------------------------------------------//
-  int64_t stageBytes;
-  int64_t smemPipelineBytes; ///< of one: its stages, later results
-  int64_t smemPipeline;      ///< the first one, in shared memory
-  int64_t smemPipelines() const { return warpsSplitQ ? 1 : warps; }
+  const int64_t stageBytes, smemPipelineBytes; ///< see SharedLayout
+  int64_t smemPipeline;         ///< the first one, in shared memory
   mlir::Value smemPipelineBase; ///< this lane's, i32
   /// Those who read an smem pipeline, as they number themselves.
   int64_t smemPipelineLanes() const {
@@ -263,9 +261,7 @@ public:
   mlir::Value clampToken(mlir::Value token);
 
 private:
-  mlir::LogicalResult checkSchedule();
   void remarkSlowPaths();
-  int64_t registerLimit() const;
   std::unique_ptr<Mainloop> makeMainloop();
   int64_t allWarps() const { return warps + loader->producerWarps(); }
   /// First of the warp's tokens in a tile.

@@ -29,8 +29,7 @@ namespace {
 
 /// Rows of a page that are copied by straight code.
 constexpr int64_t kMostRows = 16;
-constexpr int64_t kBarriers = 16; ///< bytes of a stage's two
-constexpr int64_t kEmpty = 8;     ///< of them, where the second is
+constexpr int64_t kEmpty = 8; ///< of them, where the second is
 
 class BulkCopyLoader : public KvLoader {
 public:
@@ -40,8 +39,9 @@ public:
                                    : Ptx::BulkCopyCta),
         run(std::gcd(std::gcd(a.pageTokens, a.tokens), kMostRows)) {}
 
-  std::string refuse() override;
-  void plan() override { barriers = a.k.shared.reserve(a.stages * kBarriers); }
+  void plan() override {
+    barriers = a.k.shared.reserve(a.stages * kStageBarrierBytes);
+  }
   int64_t producerWarps() const override { return 1; }
   Values beginKernel() override;
   Values emitWorkTile(ValueRange carried,
@@ -78,20 +78,11 @@ private:
 
 } // namespace
 
-std::string BulkCopyLoader::refuse() {
-  if (a.k.sm.version < infoOf(Ptx::BulkCopy).minSm)
-    return a.k.sm.name + " has no bulk copies: set `bulk` to false";
-  for (Operand *operand : {&a.body.k, &a.body.v})
-    if (operand->rowBytes() % 16)
-      return "bulk copies are of rows that are multiples of 16 bytes, found " +
-             std::to_string(operand->rowBytes()) + ": set `bulk` to false";
-  return "";
-}
-
 Values BulkCopyLoader::beginKernel() {
   kit.when(kit.cmp(CmpIPredicate::eq, a.thread, kit.i32(0)), [&] {
     for (int64_t stage = 0; stage < a.stages; ++stage) {
-      Value full = kit.add(a.k.at(0).base, barriers + stage * kBarriers);
+      Value full =
+          kit.add(a.k.at(0).base, barriers + stage * kStageBarrierBytes);
       kit.op(Ptx::MbarInit, full, 1);
       kit.op(Ptx::MbarInit, kit.add(full, kEmpty), a.warps);
     }
@@ -123,7 +114,8 @@ Values BulkCopyLoader::begin() {
   Value again = kit.cmp(CmpIPredicate::sge, before, kit.i32(a.stages));
   Value index =
       kit.sub(before, kit.select(again, kit.i32(a.stages), kit.i32(0)));
-  Value full = kit.add(a.k.at(0, kit.mul(index, kBarriers)).base, barriers);
+  Value full =
+      kit.add(a.k.at(0, kit.mul(index, kStageBarrierBytes)).base, barriers);
   return {kit.mul(index, a.stageBytes), full,
           kit.select(again, kit.i32(1), kit.i32(0))};
 }
@@ -132,9 +124,9 @@ Values BulkCopyLoader::next(const Place &at) {
   Value stage = kit.add(at.stage, a.stageBytes);
   Value around =
       kit.cmp(CmpIPredicate::eq, stage, kit.i32(a.stages * a.stageBytes));
-  Value back = kit.add(at.full, (1 - a.stages) * kBarriers);
+  Value back = kit.add(at.full, (1 - a.stages) * kStageBarrierBytes);
   return {kit.select(around, kit.i32(0), stage),
-          kit.select(around, back, kit.add(at.full, kBarriers)),
+          kit.select(around, back, kit.add(at.full, kStageBarrierBytes)),
           kit.select(around, kit.xor_(at.parity, kit.i32(1)), at.parity)};
 }
 
@@ -186,7 +178,7 @@ void BulkCopyLoader::copyTile(Value tile, const Place &at) {
   Value base = kit.add(a.k.at(0, at.stage).base, a.smemPipeline);
   Values looked{page, first};
   kit.loopNoUnroll(
-      a.smemPipelines(), looked, [&](Value pipeline, ValueRange carried) {
+      a.layout.smemPipelines, looked, [&](Value pipeline, ValueRange carried) {
         Value stage = kit.add(base, kit.mul(pipeline, a.smemPipelineBytes));
         return kit.loopNoUnroll(
             a.tokens / run, carried, [&](Value index, ValueRange carried) {

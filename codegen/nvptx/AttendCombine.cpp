@@ -27,7 +27,7 @@ AttendKernel::Merged AttendKernel::mergeStats(Value row, Value sink) {
   Merged merged;
   Values ms, ls;
   Value stats = kit.add(k.at(0, kit.mul(row, 8)).base, smemPipeline);
-  for (int64_t w = 0; w < smemPipelines(); ++w) {
+  for (int64_t w = 0; w < layout.smemPipelines; ++w) {
     Shared at{stats, w * smemPipelineBytes};
     ms.push_back(kit.loadShared(kit.f32(), at));
     ls.push_back(kit.loadShared(kit.f32(), at + 4));
@@ -90,7 +90,7 @@ void AttendKernel::mergeRow(Value row) {
   kit.loop(lane, kit.i32(dimV / 4), kit.i32(kWarpLanes), [&](Value block) {
     Value at = kit.add(sums, kit.mul(block, 16));
     Value total;
-    for (int64_t w = 0; w < smemPipelines(); ++w) {
+    for (int64_t w = 0; w < layout.smemPipelines; ++w) {
       Value x = kit.loadShared(kit.vec(4, kit.f32()),
                                {at, w * smemPipelineBytes + statBytes});
       Value weight = kit.splat(merged.weights[w], 4);

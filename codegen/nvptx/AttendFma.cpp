@@ -27,15 +27,6 @@ public:
       : a(a), kit(a.kit), lanesPerToken(kWarpLanes / a.tokens),
         blocks(llvm::divideCeil(a.dimV, kBlock * kWarpLanes)) {}
 
-  std::string refuse() override {
-    if (a.warpsSplitQ)
-      return "warps share rows (`warpsSplitQ`) on tensor cores only";
-    if (a.tokens != 8 && a.tokens != 16 && a.tokens != 32)
-      return "f32 multiply-adds take `tokens` of 8, 16 or 32";
-    if (a.rows > 8)
-      return "f32 multiply-adds take `rows` of at most 8";
-    return "";
-  }
   void plan() override {
     query = a.k.shared.reserve(a.rows * a.dimK * 4);
     probabilities = a.k.shared.reserve(a.warps * a.rows * a.tokens * 4);

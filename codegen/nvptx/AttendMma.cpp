@@ -14,9 +14,6 @@ using arith::CmpIPredicate;
 /// precision, and most steps then rescale nothing.
 static constexpr double kRescaleThreshold = 8;
 
-/// Channels for whose q in bytes there are registers.
-static constexpr int64_t kBytesDim = 192;
-
 /// Of a row that has seen nothing: below any logit, yet what is hidden (-inf)
 /// is below it.
 static constexpr double kNoBase = -FLT_MAX;
@@ -36,7 +33,7 @@ static Form formOf(Type code) {
 MmaMainloop::MmaMainloop(AttendKernel &a, Rows side, int64_t rows)
     : a(a), kit(a.kit), side(side), formK(formOf(a.body.k.code())),
       formV(formOf(a.body.v.code())),
-      bytesK(formK == Form::I8 && side == Rows::InN && a.dimK <= kBytesDim),
+      bytesK(a.schedule.queryBytes && side == Rows::InN),
       kSteps(llvm::divideCeil(a.dimK, bytesK ? 32 : 16)),
       rowSlots(side == Rows::InM ? rows / 8 : rows / 4),
       channelSlots(llvm::divideCeil(a.dimV, 16) * (side == Rows::InM ? 4 : 2)),
@@ -48,17 +45,6 @@ MmaMainloop::MmaMainloop(AttendKernel &a, Rows side, int64_t rows)
 /// Whether q is brought into the range of its operands, row by row.
 bool MmaMainloop::scalesQuery() const {
   return bytesK || (formK != Form::BF16 && a.k.dtype.isBF16());
-}
-
-std::string MmaMainloop::refuse() {
-  TargetAttr target =
-      a.k.op->getParentOfType<ModuleOp>()->getAttrOfType<TargetAttr>(
-          "kvc.target");
-  for (Operand *operand : {&a.body.k, &a.body.v})
-    if (!target.hasDot(operand->code(), a.k.dtype))
-      return "there are no exact products on tensor cores of this codec in a "
-             "model of this type: set `dot` to false";
-  return "";
 }
 
 void MmaMainloop::beginWorkTile(const WorkTile &) {

@@ -31,7 +31,6 @@ inline constexpr int64_t kQueryParts = 3;
 
 class MmaMainloop : public Mainloop {
 public:
-  std::string refuse() override;
   void beginWorkTile(const WorkTile &workTile) override;
   Values initialState() override;
   int64_t subStepTokens() override { return 16; }

@@ -17,12 +17,6 @@ class MmaNoSwapAB : public MmaMainloop {
 public:
   explicit MmaNoSwapAB(AttendKernel &a) : MmaMainloop(a, Rows::InM, 16) {}
 
-  std::string refuse() override {
-    if (a.tokens % 16 || a.tokens > 64)
-      return "warps that share rows take `tokens` of 16, 32 or 64";
-    return MmaMainloop::refuse();
-  }
-
 private:
   void loadQuery() override;
   Values scores(const Step &step) override;

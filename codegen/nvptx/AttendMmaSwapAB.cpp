@@ -21,13 +21,6 @@ public:
       : MmaMainloop(a, Rows::InN, a.rows), nTiles(a.rows / 8),
         mTiles(channelSlots / 2), biased(formV == Form::I8 && !splitPHiLo) {}
 
-  std::string refuse() override {
-    if (a.tokens % 16 || a.tokens > 64 || a.rows % 8)
-      return "products on tensor cores take `tokens` of 16, 32 or 64 and "
-             "`rows` that are multiples of 8";
-    return MmaMainloop::refuse();
-  }
-
 private:
   void loadQuery() override;
   Values scores(const Step &step) override;

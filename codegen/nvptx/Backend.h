@@ -29,6 +29,9 @@ std::optional<SmTarget> findSmTarget(llvm::StringRef name);
 std::optional<SmTarget> servingSmTarget(llvm::StringRef name,
                                         std::string &note);
 
+/// Attaches what this backend knows of schedules to `#kvc.warp_schedule`.
+void registerScheduler(mlir::DialectRegistry &registry);
+
 /// The module attribute that planning reads.
 TargetAttr targetAttr(mlir::MLIRContext *context, const SmTarget &target);
 

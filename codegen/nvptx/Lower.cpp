@@ -59,8 +59,7 @@ static LogicalResult finish(Operation *op, LLVM::LLVMFuncOp function,
 
 static LogicalResult lowerKernel(tile::KernelOp op, const SmTarget &target,
                                  LaunchInfos &launches) {
-  if (failed(tile::checkLowered(op)) ||
-      failed(tile::checkAttentionStreams(op)))
+  if (failed(tile::checkLowered(op)) || failed(tile::checkAttentionStreams(op)))
     return failure();
   auto store =
       SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
@@ -112,7 +111,7 @@ LogicalResult kvc::nvptx::lowerTileToGpu(ModuleOp module,
     if (op.getKind() == "attend") {
       auto store =
           SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
-      ScheduleAttr schedule = op.getSchedule();
+      ScheduleAttrInterface schedule = *op.getSchedule();
       // Each kernel begins where the one before it ends.
       int64_t &next = nextQueries.try_emplace(op.getStore(), 1).first->second;
       stores[store].push_back({next, schedule.getRows(), schedule.getSplit()});

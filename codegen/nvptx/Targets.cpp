@@ -1,5 +1,6 @@
 //===- Targets.cpp - the GPU architectures and what planning asks of them -===//
 #include "codegen/nvptx/Backend.h"
+#include "codegen/nvptx/Kit.h"
 
 using namespace mlir;
 using namespace kvc;
@@ -78,5 +79,6 @@ TargetAttr kvc::nvptx::targetAttr(MLIRContext *context,
   SmallVector<Type> dot{BFloat16Type::get(context), Float16Type::get(context),
                         IntegerType::get(context, 8)};
   return TargetAttr::get(context, target.name, /*lanes=*/32, /*registers=*/255,
-                         dot, /*matrix=*/{}, target.sharedPerCta);
+                         dot, /*matrix=*/{}, target.sharedPerCta,
+                         target.version >= infoOf(Ptx::BulkCopy).minSm);
 }

@@ -143,7 +143,7 @@ StreamOperand GraphReader::operand(Operation *user, Value x, Value tokens) {
          "backend multiplies others yet");
   int64_t count =
       cast<RankedTensorType>(operand.load.getCodes().getType()).getDimSize(0);
-  int64_t wanted = kernel.getSchedule().getTokens();
+  int64_t wanted = kernel.getSchedule()->getTokens();
   expect(count == wanted, operand.load,
          "tiles are of " + Twine(wanted) +
              " tokens, as the schedule says; found " + Twine(count));

@@ -99,6 +99,14 @@ LogicalResult KernelOp::verify() {
     return emitOpError("expected a kind, found \"\"");
   if (!isDtype(getDtype()))
     return emitOpError("dtype must be f32, f16 or bf16, found ") << getDtype();
+  bool hasTiles = getKind() == "attend";
+  walk([&](ForTokensOp) { hasTiles = true; });
+  if (getSchedule().has_value() != hasTiles)
+    return emitOpError(hasTiles
+                           ? "kernels that attend or go over tokens have a "
+                             "schedule, found none"
+                           : "only kernels that attend or go over tokens "
+                             "have a schedule");
   return success();
 }
 

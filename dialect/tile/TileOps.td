@@ -92,13 +92,14 @@ def Tile_KernelOp : Tile_Op<"kernel",
   let summary = "one kernel of a store";
   let description = [{
     `kind` says when it runs: "attend", "merge" and "append" are called, and what
-    others there are is a store's business. One call handles one work tile
-    (lib/Artifact/KernelAbi.h). The rows that it loads and stores are those of
-    the store's cache type; `dtype` is the model's, of q, k and v as they are given
-    and of the output.
+    others there are is a store's business. Whose loops go over tokens has a
+    schedule; for merges and appends there is nothing to choose. One call handles
+    one work tile (lib/Artifact/KernelAbi.h). The rows that it loads and stores
+    are those of the store's cache type; `dtype` is the model's, of q, k and v as
+    they are given and of the output.
 
     ```mlir
-    tile.kernel @main.merge "merge" of @main dtype bf16 schedule <tokens = 1> {
+    tile.kernel @main.merge "merge" of @main dtype bf16 {
       %init = tile.softmax_init : <64>
       %end = tile.for_splits init(%init : !tile.softmax<64>) { ... }
       tile.store_output %end : <64>
@@ -106,10 +107,11 @@ def Tile_KernelOp : Tile_Op<"kernel",
     ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, FlatSymbolRefAttr:$store,
-    StrAttr:$kind, TypeAttr:$dtype, Kvc_ScheduleAttr:$schedule);
+    StrAttr:$kind, TypeAttr:$dtype,
+    OptionalAttr<ScheduleAttrInterface>:$schedule);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
-    $sym_name $kind `of` $store `dtype` $dtype `schedule` $schedule
+    $sym_name $kind `of` $store `dtype` $dtype (`schedule` `(` $schedule^ `)`)?
     attr-dict-with-keyword $body
   }];
   let hasVerifier = 1;

@@ -97,7 +97,7 @@ struct KernelInfo {
   /// attend: tokens of one tile of all that work on an item. A split is whole
   /// tiles.
   uint32_t tileTokens = 0;
-  std::string schedule; ///< printed #kvc.schedule
+  std::string schedule; ///< all its fields, "tokens = 16, rows = 4"; or ""
   // Not for the CPU:
   uint32_t threads = 0;     ///< per CTA
   uint32_t sharedBytes = 0; ///< dynamic shared memory of a CTA

@@ -24,8 +24,9 @@ const char *name(Phase phase);
 std::optional<Phase> phaseFromName(const std::string &text);
 
 /// One `--schedule=KERNEL.KEY=VALUE`: KERNEL is a glob on the kernel's name
-/// ("*.decode"), KEY a field of #kvc.schedule. compile() reports a pattern that
-/// matches no kernel, and a key or value that its schedule cannot take.
+/// ("*.decode"), KEY a field of its schedule (dialect/Schedules.def). compile()
+/// reports a pattern that matches no kernel, and a key or value that its
+/// schedule cannot take.
 struct ScheduleOverride {
   std::string kernel, key;
   int64_t value = 0;

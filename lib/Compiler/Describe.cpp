@@ -99,19 +99,17 @@ std::vector<artifact::KernelInfo> kvc::describeKernels(ModuleOp module,
       info.features = target.cpu.features;
     info.symbol = target.isGpu() ? nvptx::symbolName(op.getSymName())
                                  : cpu::symbolName(op.getSymName());
-    info.schedule = op.getSchedule().str();
-    if (info.kind != "attend")
+    if (!op.getSchedule())
       continue;
+    ScheduleAttrInterface schedule = *op.getSchedule();
+    info.schedule = schedule.str();
     info.minQueries = nextQueries.try_emplace(info.store, 1).first->second;
-    info.maxQueries = op.getSchedule().getQueries();
+    info.maxQueries = schedule.getQueries();
     nextQueries[info.store] = info.minQueries + info.maxQueries;
-    info.split = op.getSchedule().getSplit();
-    info.tileTokens = op.getSchedule().getTokens();
-    // Warps that do not share rows take tokens side by side.
-    if (!op.getSchedule().getWarpsSplitQ())
-      info.tileTokens *= std::max<int64_t>(op.getSchedule().getWarps(), 1);
+    info.split = schedule.getSplit();
+    info.tileTokens = schedule.getRoundTokens();
     if (target.isGpu())
-      info.rows = op.getSchedule().getRows();
+      info.rows = schedule.getRows();
   }
   return kernels;
 }

@@ -57,6 +57,10 @@ TargetCompiler::TargetCompiler(const spec::Spec &spec,
   registerBuiltinDialectTranslation(context);
   registerLLVMDialectTranslation(context);
   registerNVVMDialectTranslation(context);
+  DialectRegistry registry;
+  cpu::registerScheduler(registry);
+  nvptx::registerScheduler(registry);
+  context.appendDialectRegistry(registry);
   // A remark is for a reader of specs, not of IR.
   context.printOpOnDiagnostic(false);
   context.loadDialect<KvcDialect, tile::TileDialect, arith::ArithDialect,
@@ -92,12 +96,28 @@ bool TargetCompiler::import() {
          unexplained(Level(Phase::Kvc));
 }
 
+static bool hasField(const Target &target, MLIRContext &context,
+                     StringRef name) {
+  return llvm::any_of(target.facts(&context).defaultSchedule().getFields(),
+                      [&](const ScheduleField &f) { return f.name == name; });
+}
+
 bool TargetCompiler::plan(ModuleOp module, const Target &target) {
   module->setAttr("kvc.target", target.facts(&context));
+  // A field of another kind of machine is meant for the targets that are of it.
+  auto isForOthers = [&](const ScheduleOverride &entry) {
+    return !hasField(target, context, entry.key) &&
+           llvm::any_of(options.targets, [&](const std::string &name) {
+             auto other = findTarget(name);
+             return other && hasField(*other, context, entry.key);
+           });
+  };
   std::vector<std::string> overrides;
   for (const ScheduleOverride &entry : options.schedule)
-    overrides.push_back(entry.kernel + "." + entry.key + "=" +
-                        std::to_string(entry.value));
+    overrides.push_back(isForOthers(entry)
+                            ? ""
+                            : entry.kernel + "." + entry.key + "=" +
+                                  std::to_string(entry.value));
   PassManager pm(&context);
   buildTilePipeline(pm, overrides);
   return succeeded(pm.run(module)) || unexplained(Level(Phase::Tile));

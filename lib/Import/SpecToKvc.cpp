@@ -129,7 +129,7 @@ void Importer::importAttend(const spec::Store &store, CacheType cache) {
       b, loc, o, lse, FlatSymbolRefAttr::get(&context, store.name),
       op.getArgument(0), op.getArgument(1), op.getArgument(2),
       b.getF64FloatAttr(model.softmaxScale), /*splits=*/IntegerAttr(),
-      ScheduleAttr());
+      ScheduleAttrInterface());
   if (model.logitSoftcap)
     importSoftcap(attend.getLogits(), *model.logitSoftcap, loc);
   Location place = location(context, store.attend.loc);

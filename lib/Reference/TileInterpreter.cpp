@@ -62,7 +62,8 @@ FailureOr<TileOutputs> TileInterpreter::run(const TileInputs &inputs,
   int64_t longest = 1;
   for (int32_t length : batch.kvLen)
     longest = std::max<int64_t>(longest, length);
-  int64_t split = op.getSchedule().getSplit();
+  auto schedule = op.getSchedule();
+  int64_t split = schedule ? schedule->getSplit() : 0;
   if (!split)
     split = longest;
 

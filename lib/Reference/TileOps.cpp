@@ -137,7 +137,7 @@ LogicalResult TileRun::run(tile::ForTokensOp op) {
   Space space{{workTile.tokens}};
   if (op.getSpace())
     space = get<Space>(op.getSpace());
-  int64_t tile = kernel.getSchedule().getTokens();
+  int64_t tile = kernel.getSchedule()->getTokens();
   if (space.isBoxes)
     for (Span run : space.runs)
       if (tile % (run.end - run.begin))

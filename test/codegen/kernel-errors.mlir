@@ -5,7 +5,7 @@
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
+tile.kernel @s.merge "merge" of @s dtype bf16 {
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_splits init(%init : !tile.softmax<64>) {
   ^bb0(%part: index, %s: !tile.softmax<64>):
@@ -20,7 +20,7 @@ tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
+tile.kernel @s.append "append" of @s dtype bf16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %k = tile.load_row k %row : tensor<64xf32>
@@ -38,7 +38,7 @@ tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
+tile.kernel @s.append "append" of @s dtype bf16 {
   // expected-error@+1 {{`tile.softmax_init` has no part in what the append kernel stores}}
   %idle = tile.softmax_init : !tile.softmax<64>
   tile.for_rows {
@@ -54,7 +54,7 @@ tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
+tile.kernel @s.append "append" of @s dtype bf16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     // expected-error@+1 {{append is given rows `k` and `v`, found others}}
@@ -69,7 +69,7 @@ tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<4, scale = f16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
+tile.kernel @s.append "append" of @s dtype bf16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %k = tile.load_row k %row : tensor<64xf32>

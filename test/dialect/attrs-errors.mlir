@@ -54,48 +54,68 @@
 // -----
 
 // expected-error@+1 {{schedule field `tokens` must be in [1, 256], found 512}}
-"t.t"() {a = #kvc.schedule<tokens = 512>} : () -> ()
+"t.t"() {a = #kvc.core_schedule<tokens = 512>} : () -> ()
 
 // -----
 
 // expected-error@+1 {{schedule field `rows` must be in [1, 16], found 0}}
-"t.t"() {a = #kvc.schedule<rows = 0>} : () -> ()
+"t.t"() {a = #kvc.core_schedule<rows = 0>} : () -> ()
 
 // -----
 
 // expected-error@+1 {{schedule field `keys` must be in [1, 16], found 17}}
-"t.t"() {a = #kvc.schedule<keys = 17>} : () -> ()
+"t.t"() {a = #kvc.core_schedule<keys = 17>} : () -> ()
 
 // -----
 
 // expected-error@+1 {{schedule field `queries` must be in [1, 1024], found 1025}}
-"t.t"() {a = #kvc.schedule<queries = 1025>} : () -> ()
+"t.t"() {a = #kvc.core_schedule<queries = 1025>} : () -> ()
 
 // -----
 
 // expected-error@+1 {{schedule field `split` must be in [0, 1048576], found -16}}
-"t.t"() {a = #kvc.schedule<split = -16>} : () -> ()
-
-// -----
-
-// At most three tiles ahead.
-// expected-error@+1 {{schedule field `prefetch` must be in [0, 48], found 49}}
-"t.t"() {a = #kvc.schedule<tokens = 16, prefetch = 49>} : () -> ()
+"t.t"() {a = #kvc.core_schedule<split = -16>} : () -> ()
 
 // -----
 
 // expected-error@+1 {{schedule field `level` must be in [1, 2], found 3}}
-"t.t"() {a = #kvc.schedule<level = 3>} : () -> ()
+"t.t"() {a = #kvc.core_schedule<level = 3>} : () -> ()
 
 // -----
 
-// expected-error@+1 {{schedule field `keys` (3) must divide `tokens` (16)}}
-"t.t"() {a = #kvc.schedule<tokens = 16, keys = 3>} : () -> ()
+// expected-error@+1 {{`tokens` divides `split`; found tokens = 16, split = 2040}}
+"t.t"() {a = #kvc.core_schedule<tokens = 16, split = 2040>} : () -> ()
 
 // -----
 
-// expected-error@+1 {{schedule field `tokens` (16) must divide `split` (2040)}}
-"t.t"() {a = #kvc.schedule<tokens = 16, split = 2040>} : () -> ()
+// Fields of the other kind of machine.
+// expected-error@+1 {{no field `warps`}}
+"t.t"() {a = #kvc.core_schedule<tokens = 16, warps = 2>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{field `rows` twice}}
+"t.t"() {a = #kvc.core_schedule<rows = 2, rows = 2>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{expected 'false'}}
+"t.t"() {a = #kvc.core_schedule<pack = 1>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{schedule field `warps` must be in [1, 8], found 9}}
+"t.t"() {a = #kvc.warp_schedule<warps = 9>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{schedule field `stages` must be in [2, 16], found 1}}
+"t.t"() {a = #kvc.warp_schedule<stages = 1>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{no field `pack`}}
+"t.t"() {a = #kvc.warp_schedule<pack = true>} : () -> ()
 
 // -----
 

@@ -287,7 +287,7 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
 kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
   // expected-error@+1 {{splits hold 64 tokens, its schedule splits at 128}}
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 splits 64 schedule <split = 128> : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 splits 64 schedule(#kvc.core_schedule<split = 128>) : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   return
 }
 
@@ -551,7 +551,7 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !only_k, %batch: !kvc.batch) {
 // -----
 
 kvc.store @s layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
-tile.kernel @s.append "append" of @s dtype bf16 schedule <tokens = 1> {
+tile.kernel @s.append "append" of @s dtype bf16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = "t.t"() : () -> tensor<64xbf16>

@@ -44,7 +44,7 @@ func.func @f(%po: tensor<?x?x9x32xf32>, %pl: tensor<?x?x9xf32>) {
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
+tile.kernel @s.merge "merge" of @s dtype bf16 {
   // expected-error@+1 {{sink region must take 'i32', 'i32', takes 'f32'}}
   %init = tile.softmax_init sink {
   ^bb0(%s: f32):

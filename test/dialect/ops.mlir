@@ -52,11 +52,11 @@ func.func @attend(%q: tensor<?x9x64xbf16>, %cache: !bf16, %batch: !kvc.batch) ->
 // CHECK-LABEL: func.func @attend_in_parts(
 func.func @attend_in_parts(%q: tensor<?x9x576xf16>, %cache: !mixed, %batch: !kvc.batch) -> (tensor<?x?x9x8xf32>, tensor<?x?x9xf32>) {
   // CHECK: kvc.attend @some.layers, {{.*}} scale 1.250000e-01 splits 2048
-  // CHECK-SAME: schedule <tokens = 64, rows = 3, keys = 2, queries = 16, split = 2048, prefetch = 8, level = 1, pack = true, dot = true> logits {
+  // CHECK-SAME: schedule(#kvc.core_schedule<tokens = 64, rows = 3, keys = 2, queries = 16, split = 2048, prefetch = 8, level = 1, pack = true, dot = true>) logits {
   // CHECK: math.tanh
   // CHECK: } :
   %o, %lse = kvc.attend @some.layers, %q, %cache, %batch scale 0.125 splits 2048
-    schedule <tokens = 64, rows = 3, keys = 2, queries = 16, split = 2048, prefetch = 8, level = 1, pack = true, dot = true>
+    schedule(#kvc.core_schedule<tokens = 64, rows = 3, keys = 2, queries = 16, split = 2048, prefetch = 8, level = 1, pack = true, dot = true>)
     logits { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x9x576xf16>, !mixed -> tensor<?x?x9x8xf32>, tensor<?x?x9xf32>
   return %o, %lse : tensor<?x?x9x8xf32>, tensor<?x?x9xf32>
 }
@@ -64,8 +64,8 @@ func.func @attend_in_parts(%q: tensor<?x9x576xf16>, %cache: !mixed, %batch: !kvc
 // CHECK-LABEL: func.func @attend_in_one_part(
 func.func @attend_in_one_part(%q: tensor<?x9x64xf32>, %cache: !bf16, %batch: !kvc.batch) -> (tensor<?x?x9x64xf32>, tensor<?x?x9xf32>) {
   // Fields left out have their defaults; what has its default is not printed.
-  // CHECK: splits 4096 schedule <rows = 2> :
-  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 splits 4096 schedule <rows = 2, tokens = 16>
+  // CHECK: splits 4096 schedule(#kvc.core_schedule<rows = 2>) :
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 splits 4096 schedule(#kvc.core_schedule<rows = 2, tokens = 16>)
     : tensor<?x9x64xf32>, !bf16 -> tensor<?x?x9x64xf32>, tensor<?x?x9xf32>
   return %o, %lse : tensor<?x?x9x64xf32>, tensor<?x?x9xf32>
 }

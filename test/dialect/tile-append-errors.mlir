@@ -1,7 +1,7 @@
 // What the tile level refuses in kernels that append.
 // RUN: kvc-opt %s -split-input-file -verify-diagnostics -allow-unregistered-dialect
 
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   // expected-error@+1 {{body must take '!tile.tokens', takes}}
   tile.for_rows {
     tile.yield
@@ -10,7 +10,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     // expected-error@+1 {{expected [d], or [q head, d]; found 'tensor<1x1x64xf32>'}}
@@ -23,7 +23,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     // expected-error@+1 {{x must be 64 elements, as in the store's cache; found 'tensor<32xf32>'}}
@@ -34,7 +34,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
@@ -46,7 +46,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
@@ -58,7 +58,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
@@ -70,7 +70,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
@@ -82,7 +82,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
@@ -94,7 +94,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
@@ -106,7 +106,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = tile.load_row k %row : tensor<64xf32>
@@ -120,7 +120,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %c = "t.t"() : () -> tensor<16x64xi8>
@@ -134,7 +134,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %c = "t.t"() : () -> tensor<64xi8>
@@ -149,7 +149,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %c = "t.t"() : () -> tensor<32xi8>
@@ -164,7 +164,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %c = "t.t"() : () -> tensor<64xi8>
@@ -178,7 +178,7 @@ tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "append" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "append" of @s dtype f16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %c = "t.t"() : () -> tensor<64xi8>

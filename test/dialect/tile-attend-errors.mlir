@@ -2,45 +2,63 @@
 // RUN: kvc-opt %s -split-input-file -verify-diagnostics -allow-unregistered-dialect
 
 // expected-error@+1 {{expected a kind, found ""}}
-tile.kernel @k "" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "" of @s dtype f16 {
+}
+
+// -----
+
+// expected-error@+1 {{kernels that attend or go over tokens have a schedule, found none}}
+tile.kernel @k "attend" of @s dtype f16 {
+}
+
+// -----
+
+// expected-error@+1 {{only kernels that attend or go over tokens have a schedule}}
+tile.kernel @k "merge" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 1>) {
+}
+
+// -----
+
+// expected-error@+1 {{invalid kind of attribute specified}}
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.read_all) {
 }
 
 // -----
 
 // expected-error@+1 {{dtype must be f32, f16 or bf16, found 'f64'}}
-tile.kernel @k "attend" of @s dtype f64 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f64 schedule(#kvc.core_schedule<tokens = 16>) {
 }
 
 // -----
 
 // expected-error@+1 {{no store named @t}}
-tile.kernel @k "attend" of @t dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @t dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
 }
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   // expected-error@+1 {{expected [r, d], found 'tensor<64xf32>'}}
   %q = tile.load_query scale 1.0 : tensor<64xf32>
 }
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   // expected-error@+1 {{scale must be finite}}
   %q = tile.load_query scale 0x7FF0000000000000 : tensor<?x64xf32>
 }
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   // expected-error@+1 {{must be ranked tensor of 32-bit float values}}
   %q = tile.load_query scale 1.0 : tensor<?x64xf16>
 }
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{expected a read, found #kvc.float<f16>}}
   %end = tile.for_tokens read(#kvc.float<f16>) init(%init : !tile.softmax<32>) {
@@ -51,7 +69,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{body must take '!tile.tokens', '!tile.softmax<32>'}}
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
@@ -62,7 +80,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{body must end in a yield of '!tile.softmax<32>'}}
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
@@ -76,7 +94,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{body must end in a yield of '!tile.softmax<32>'}}
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
@@ -87,7 +105,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{expects a non-empty block}}
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
@@ -97,7 +115,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{expects a non-empty block}}
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
@@ -106,7 +124,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -118,7 +136,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -132,7 +150,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -146,7 +164,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -160,7 +178,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -174,7 +192,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -188,7 +206,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -200,7 +218,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -213,7 +231,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -226,7 +244,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -240,7 +258,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -254,7 +272,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -267,7 +285,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -280,7 +298,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -293,7 +311,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -306,7 +324,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -319,7 +337,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -332,7 +350,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -348,7 +366,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -361,7 +379,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -374,7 +392,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -387,7 +405,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -400,7 +418,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
@@ -413,7 +431,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "merge" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "merge" of @s dtype f16 {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{body must take 'index', '!tile.softmax<32>'}}
   %end = tile.for_splits init(%init : !tile.softmax<32>) {
@@ -424,14 +442,14 @@ tile.kernel @k "merge" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   // expected-error@+1 {{expects parent op to be one of 'tile.for_tokens, tile.for_splits, tile.for_rows'}}
   tile.yield
 }
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %c = "t.t"() : () -> tensor<16x64xf16>
   // expected-error@+1 {{floats have a sign, found `unsigned` and 'tensor<16x64xf16>'}}
   %d = tile.convert %c unsigned : tensor<16x64xf16> -> tensor<16x64xf32>
@@ -442,7 +460,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 // A box must not end within a tile.
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<2, scale = f16 zero = f16 tokens = 32 channels = 1>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<32, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):

@@ -5,8 +5,8 @@
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.sliding_window<sink = 4, recent = 60>)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
 
-// CHECK-LABEL: tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2>
-tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
+// CHECK-LABEL: tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.core_schedule<rows = 2>)
+tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.core_schedule<rows = 2>) {
   // CHECK-NEXT: %[[Q:.*]] = tile.load_query scale 1.250000e-01 : tensor<?x64xf32>
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   // CHECK-NEXT: %[[INIT:.*]] = tile.softmax_init : <32>
@@ -70,8 +70,8 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
   tile.store_partial %end : !tile.softmax<32>
 }
 
-// CHECK-LABEL: tile.kernel @s.merge "merge" of @s dtype bf16 schedule <>
-tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 16> {
+// CHECK-LABEL: tile.kernel @s.merge "merge" of @s dtype bf16
+tile.kernel @s.merge "merge" of @s dtype bf16 {
   %init = tile.softmax_init : !tile.softmax<32>
   // CHECK: %[[END:.*]] = tile.for_splits init(%{{.*}} : !tile.softmax<32>) {
   %end = tile.for_splits init(%init : !tile.softmax<32>) {
@@ -85,8 +85,8 @@ tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 16> {
   tile.store_output %end : !tile.softmax<32>
 }
 
-// CHECK-LABEL: tile.kernel @s.append "append" of @s dtype f32 schedule <>
-tile.kernel @s.append "append" of @s dtype f32 schedule <tokens = 16> {
+// CHECK-LABEL: tile.kernel @s.append "append" of @s dtype f32
+tile.kernel @s.append "append" of @s dtype f32 {
   // CHECK-NEXT: tile.for_rows {
   tile.for_rows {
   // CHECK-NEXT: ^bb0(%[[ROW:.*]]: !tile.tokens):

@@ -2,7 +2,7 @@
 // recurrence.
 // RUN: kvc-opt %s -split-input-file -verify-diagnostics -allow-unregistered-dialect
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   // expected-error@+1 {{expected a stream, found none}}
   %s = "tile.span"() {streams = []} : () -> !tile.space
 }
@@ -11,21 +11,21 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, two = 64 by #kvc.int<2, scale = f16 tokens = 16 channels = 1>, m = 64 by #kvc.float<f32> per sequence, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   // expected-error@+1 {{the store's cache has no stream `w`}}
   %s = tile.span(k, w)
 }
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   // expected-error@+1 {{attribute 'except_last' failed to satisfy constraint: 64-bit signless integer attribute whose value is non-negative}}
   %s = tile.span(k) except_last -1
 }
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{body must take '!tile.tokens', '!tile.softmax<32>', takes '!tile.tokens'}}
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
@@ -36,7 +36,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %init = tile.softmax_init : !tile.softmax<32>
   // expected-error@+1 {{expected results of '!tile.softmax<32>', found}}
   "tile.for_splits"(%init) ({
@@ -47,7 +47,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %x = "t.t"() : () -> tensor<16x64xf32>
   // expected-error@+1 {{expected channels 0 to 65 of 'tensor<16x64xf32>', found 'tensor<16x65xf32>'}}
   %y = tile.slice %x[0 to 65] : tensor<16x64xf32> -> tensor<16x65xf32>
@@ -55,7 +55,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %x = "t.t"() : () -> tensor<16x64xf32>
   // expected-error@+1 {{expected channels 0 to 8 of 'tensor<16x64xf32>', found 'tensor<16x7xf32>'}}
   %y = tile.slice %x[0 to 8] : tensor<16x64xf32> -> tensor<16x7xf32>
@@ -63,7 +63,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %x = "t.t"() : () -> tensor<16x2xf32>
   // expected-error@+1 {{expected operands that repeat to 'tensor<16x64xf32>', found 'tensor<16x2xf32>'}}
   %y = tile.map %x {
@@ -74,7 +74,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %x = "t.t"() : () -> tensor<16x64xf32>
   // expected-error@+1 {{element region must take 'f32', 'f32', takes 'f32'}}
   %y = tile.map %x, %x {
@@ -85,7 +85,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %x = "t.t"() : () -> tensor<16x64xf32>
   // expected-error@+1 {{regions are element-wise and have no `math.sin`}}
   %y = tile.map %x {
@@ -97,7 +97,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %x = "t.t"() : () -> tensor<16x64xf32>
   // expected-error@+1 {{expected 1 to 6 operands, found 7}}
   %y = tile.map %x, %x, %x, %x, %x, %x, %x {
@@ -108,7 +108,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %q = tile.load_query scale 1.0 : tensor<?x64xf32>
   %x = "t.t"() : () -> tensor<4x32xf32>
   // expected-error@+1 {{expected [r, d] with [t, d] -> [r, t], found 'tensor<?x64xf32>' with 'tensor<4x32xf32>' -> 'tensor<?x4xf32>'}}
@@ -121,7 +121,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %x = "t.t"() : () -> tensor<?x16xf32>
   // expected-error@+1 {{expected [a, b] -> [b, 1], found 'tensor<?x16xf32>' -> 'tensor<1x16xf32>'}}
   %y = tile.reduce sum rows %x : tensor<?x16xf32> -> tensor<1x16xf32>
@@ -129,7 +129,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %x = "t.t"() : () -> tensor<16xf32>
   // expected-error@+1 {{expected [a], [b] -> [a, b], found 'tensor<16xf32>', 'tensor<16xf32>' -> 'tensor<16x8xf32>'}}
   %y = tile.outer %x, %x : tensor<16xf32>, tensor<16xf32> -> tensor<16x8xf32>
@@ -137,21 +137,21 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   // expected-error@+1 {{expected [r, 1], found 'tensor<4x1xf32>'}}
   %l = tile.load_lse : tensor<4x1xf32>
 }
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   // expected-error@+1 {{expected at least one box, found 0}}
   %s = tile.topk_init : !tile.topk<0>
 }
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %none = tile.topk_init : !tile.topk<3>
   %end = tile.for_tokens read(#kvc.read_all) init(%none : !tile.topk<3>) {
   ^bb0(%t: !tile.tokens, %state: !tile.topk<3>):
@@ -166,7 +166,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, two = 64 by #kvc.int<2, scale = f16 tokens = 16 channels = 1>, m = 64 by #kvc.float<f32> per sequence, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %none = tile.topk_init : !tile.topk<3>
   %end = tile.for_tokens read(#kvc.read_all) init(%none : !tile.topk<3>) {
   ^bb0(%t: !tile.tokens, %state: !tile.topk<3>):
@@ -181,7 +181,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, two = 64 by #kvc.int<2, scale = f16 tokens = 16 channels = 1>, m = 64 by #kvc.float<f32> per sequence, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %none = tile.topk_init : !tile.topk<3>
   %end = tile.for_tokens read(#kvc.read_all) init(%none : !tile.topk<3>) {
   ^bb0(%t: !tile.tokens, %state: !tile.topk<3>):
@@ -196,7 +196,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, two = 64 by #kvc.int<2, scale = f16 tokens = 16 channels = 1>, m = 64 by #kvc.float<f32> per sequence, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   // expected-error@+1 {{`k` has rows of tokens, not of sequences}}
   %s = tile.load_state k : tensor<8x8xf32>
 }
@@ -205,7 +205,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, two = 64 by #kvc.int<2, scale = f16 tokens = 16 channels = 1>, m = 64 by #kvc.float<f32> per sequence, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   // expected-error@+1 {{`m` has 64 elements in the store's cache, found 'tensor<8x16xf32>'}}
   %s = tile.load_state m : tensor<8x16xf32>
 }
@@ -214,7 +214,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, two = 64 by #kvc.int<2, scale = f16 tokens = 16 channels = 1>, m = 64 by #kvc.float<f32> per sequence, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %x = "t.t"() : () -> tensor<4x16xf32>
   // expected-error@+1 {{the store's cache has no stream `n`}}
   tile.store_state n, %x : tensor<4x16xf32>
@@ -224,7 +224,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, two = 64 by #kvc.int<2, scale = f16 tokens = 16 channels = 1>, m = 64 by #kvc.float<f32> per sequence, layout = #kvc.paged<16, HND>>
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   %none = tile.topk_init : !tile.topk<1>
   // expected-error@+1 {{the store's cache has no stream `w`}}
   tile.move_tokens(k, w) %none : !tile.topk<1>
@@ -232,7 +232,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
 
 // -----
 
-tile.kernel @k "attend" of @s dtype f16 schedule <tokens = 16> {
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
     %x = "t.t"() : () -> tensor<8xf32>

@@ -5,7 +5,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.int<8, scale = f32>, layout = #kvc.paged<16, HND>>
 
 // CHECK-LABEL: tile.kernel @s.attend
-tile.kernel @s.attend "attend" of @s dtype f16 schedule <rows = 2> {
+tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.core_schedule<rows = 2>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
@@ -50,7 +50,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
 // CHECK: tile.accumulate
 // CHECK-NOT: scale_tokens
 // CHECK: tile.store_partial
-tile.kernel @s.plain "attend" of @s dtype f16 schedule <rows = 2> {
+tile.kernel @s.plain "attend" of @s dtype f16 schedule(#kvc.core_schedule<rows = 2>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
@@ -76,7 +76,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
 // CHECK-LABEL: tile.kernel @s.transposed
 // CHECK: %[[X:.*]] = tile.scale %{{.*}} by
 // CHECK: tile.dot %[[X]],
-tile.kernel @s.transposed "attend" of @s dtype f16 schedule <rows = 2> {
+tile.kernel @s.transposed "attend" of @s dtype f16 schedule(#kvc.core_schedule<rows = 2>) {
   %q = tile.load_query scale 0.125 : tensor<16x64xf32>
   %init = tile.softmax_init : !tile.softmax<16>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<16>) {
@@ -102,7 +102,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
 // CHECK: %[[K:.*]] = tile.convert %[[KC]] unsigned
 // CHECK: %[[QS:.*]] = tile.scale %[[Q]] by %[[KS]] : tensor<?x64xf32>, tensor<1x64xf16>
 // CHECK: tile.dot %[[QS]], %[[K]] :
-tile.kernel @s.channels "attend" of @s dtype f16 schedule <tokens = 32, rows = 2> {
+tile.kernel @s.channels "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 32, rows = 2>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {

@@ -89,7 +89,7 @@ module attributes {kvc.target = #kvc.target<"t", lanes = 16, registers = 32>} {
   kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 2 read(#kvc.read_all) : !cache
   func.func @s.attend(%q: tensor<?x2x64xbf16>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x2x64xbf16>, tensor<?x2xf32>) {
     // expected-error@+1 {{has no schedule or no splits: run kvc-plan-schedule first}}
-    %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 schedule <rows = 2> : tensor<?x2x64xbf16>, !cache -> tensor<?x2x64xbf16>, tensor<?x2xf32>
+    %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 schedule(#kvc.core_schedule<rows = 2>) : tensor<?x2x64xbf16>, !cache -> tensor<?x2x64xbf16>, tensor<?x2xf32>
     return %o, %lse : tensor<?x2x64xbf16>, tensor<?x2xf32>
   }
 }

@@ -22,7 +22,7 @@ func.func @s.append(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: ten
 
 // The softmax scale and log2(e) go into the query: 0.125 * 1.4427 = 0.18034. A
 // codec's scale is still multiplied per element.
-// CHECK-LABEL: tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 32, rows = 3, split = 2048>
+// CHECK-LABEL: tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 32, rows = 3, split = 2048>)
 // CHECK-NEXT: %[[Q:.*]] = tile.load_query scale 0.18033{{.*}} : tensor<?x64xf32>
 // CHECK-NEXT: %[[INIT:.*]] = tile.softmax_init : <32>
 // CHECK-NEXT: %[[END:.*]] = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init(%[[INIT]] : !tile.softmax<32>) {
@@ -43,7 +43,7 @@ func.func @s.append(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: ten
 // LOC: tile.load k {{.*}} loc("{{.*}}lower-to-tile.mlir":[[#@LINE+3]]:14)
 // LOC: tile.accumulate {{.*}} loc("{{.*}}lower-to-tile.mlir":[[#@LINE+2]]:14)
 func.func @s.attend(%q: tensor<?x9x64xbf16>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>) {
-  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 splits 2048 schedule <tokens = 32, rows = 3, split = 2048> : tensor<?x9x64xbf16>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 splits 2048 schedule(#kvc.core_schedule<tokens = 32, rows = 3, split = 2048>) : tensor<?x9x64xbf16>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   return %o, %lse : tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
 }
 
@@ -62,7 +62,7 @@ func.func @s.attend(%q: tensor<?x9x64xbf16>, %cache: !cache, %batch: !kvc.batch)
 // CHECK-NEXT: } : tensor<?x16xf32>
 // CHECK-NEXT: tile.mask %[[C]],
 func.func @s.capped(%q: tensor<?x9x64xf32>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>) {
-  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 splits 2048 schedule <split = 2048> logits { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x9x64xf32>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 splits 2048 schedule(#kvc.core_schedule<split = 2048>) logits { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x9x64xf32>, !cache -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   return %o, %lse : tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
 }
 
@@ -84,7 +84,7 @@ func.func @s.capped(%q: tensor<?x9x64xf32>, %cache: !cache, %batch: !kvc.batch) 
 // CHECK: tile.mask
 // CHECK-SAME: visible {
 func.func @s.alibi(%q: tensor<?x9x64xf32>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>) {
-  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 splits 2048 schedule <split = 2048> logits {
+  %o, %lse = kvc.attend @s, %q, %cache, %batch scale 0.125 splits 2048 schedule(#kvc.core_schedule<split = 2048>) logits {
   ^bb0(%s: f32, %p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
     %hf = arith.sitofp %h : i32 to f32
     %slope = math.exp2 %hf : f32

@@ -21,18 +21,18 @@ module attributes {kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers =
   // CHECK-LABEL: func.func @full.attend.decode(
   // CHECK-SAME: %[[CACHE:[^:]*]]: !kvc.cache<{{.*}}>, %[[Q:[^:]*]]: tensor<?x9x64xbf16>, %[[BATCH:[^:]*]]: !kvc.batch, %{{.*}}: i32) -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>)
   // CHECK-NEXT: %[[O:.*]], %[[LSE:.*]] = kvc.attend @full, %[[Q]], %[[CACHE]], %[[BATCH]] scale 1.250000e-01 splits 2048
-  // CHECK-SAME: schedule <rows = 3, {{.*}}queries = 16, split = 2048, {{.*}}> logits {
+  // CHECK-SAME: schedule(#kvc.core_schedule<rows = 3, {{.*}}queries = 16, split = 2048, {{.*}}>) logits {
   // CHECK: } : {{.*}} -> tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   // CHECK-NEXT: return %[[O]], %[[LSE]] : tensor<?x?x9x32xf32>, tensor<?x?x9xf32>
   // OVER-LABEL: func.func @full.attend.decode(
-  // OVER-NEXT: splits 9223372036854775807 schedule <rows = 4, {{.*}}queries = 16, prefetch = {{.*}}> logits {
+  // OVER-NEXT: splits 9223372036854775807 schedule(#kvc.core_schedule<rows = 4, {{.*}}queries = 16, prefetch = {{.*}}>) logits {
 
   // CHECK-LABEL: func.func @full.attend.prefill(
   // CHECK-SAME: -> (tensor<?x?x9x32xf32>, tensor<?x?x9xf32>)
   // CHECK-NEXT: kvc.attend @full, {{.*}} scale 1.250000e-01 splits [[SPLIT:[0-9]+]]
-  // CHECK-SAME: schedule <tokens = {{.*}}, queries = {{[0-9]+}}, split = [[SPLIT]], pack = true{{.*}}> logits {
+  // CHECK-SAME: schedule(#kvc.core_schedule<tokens = {{.*}}, queries = {{[0-9]+}}, split = [[SPLIT]], pack = true{{.*}}>) logits {
   // OVER-LABEL: func.func @full.attend.prefill(
-  // OVER-NEXT: splits 9223372036854775807 schedule <tokens = {{.*}}, queries = {{[0-9]+}}, pack = true{{.*}}> logits {
+  // OVER-NEXT: splits 9223372036854775807 schedule(#kvc.core_schedule<tokens = {{.*}}, queries = {{[0-9]+}}, pack = true{{.*}}>) logits {
 
   // CHECK-LABEL: func.func @full.merge(
   // CHECK-SAME: %[[PO:.*]]: tensor<?x?x9x32xf32>, %[[PL:.*]]: tensor<?x?x9xf32>) -> (tensor<?x9x32xbf16>, tensor<?x9xf32>)
@@ -53,9 +53,9 @@ module attributes {kvc.target = #kvc.target<"x86-64-v3", lanes = 8, registers = 
   kvc.store @full layers 0 to 30 heads 0 to 2 of 2 queries 2 read(#kvc.read_all) : !cache
   // CHECK: @full.attend.decode
   // One row, so many keys, to cover the latency of the multiply-add.
-  // CHECK-NEXT: schedule <keys = 8, queries = 16, split = 2048, {{.*}}> :
+  // CHECK-NEXT: schedule(#kvc.core_schedule<keys = 8, queries = 16, split = 2048, {{.*}}>) :
   // CHECK: @full.attend.prefill
-  // CHECK-NEXT: schedule <tokens = {{.*}}, pack = true{{.*}}> :
+  // CHECK-NEXT: schedule(#kvc.core_schedule<tokens = {{.*}}, pack = true{{.*}}>) :
   // Two stores, two merges.
   // CHECK: @full.merge
   // OVER: @full.merge
@@ -65,11 +65,11 @@ module attributes {kvc.target = #kvc.target<"x86-64-v3", lanes = 8, registers = 
   }
   kvc.store @more layers 30 to 31 heads 0 to 2 of 2 queries 32 read(#kvc.read_all) : !cache
   // CHECK: @more.attend.decode
-  // CHECK-NEXT: schedule <rows = 4, {{.*}}queries = 16, split = 2048, {{.*}}> :
+  // CHECK-NEXT: schedule(#kvc.core_schedule<rows = 4, {{.*}}queries = 16, split = 2048, {{.*}}>) :
   // CHECK: @more.attend.prefill
   // CHECK: @more.merge
   // OVER: @more.attend.decode
-  // OVER-NEXT: splits 2048 schedule <rows = 4,
+  // OVER-NEXT: splits 2048 schedule(#kvc.core_schedule<rows = 4,
   func.func @more.attend(%q: tensor<?x32x576xbf16>, %cache: !cache, %batch: !kvc.batch) -> (tensor<?x32x512xbf16>, tensor<?x32xf32>) {
     %o, %lse = kvc.attend @more, %q, %cache, %batch scale 0.125 : tensor<?x32x576xbf16>, !cache -> tensor<?x32x512xbf16>, tensor<?x32xf32>
     return %o, %lse : tensor<?x32x512xbf16>, tensor<?x32xf32>

@@ -17,7 +17,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 // CHECK: tile.store_tokens sum
 
 // ERR: h2o.mlir:[[#@LINE+1]]:1: error: no backend lowers kernels of kind "score" yet
-tile.kernel @s.scores "score" of @s dtype f32 schedule <tokens = 16> {
+tile.kernel @s.scores "score" of @s dtype f32 schedule(#kvc.core_schedule<tokens = 16>) {
   %q = tile.load_query scale 0.25 : tensor<?x16xf32>
   %lse = tile.load_lse : tensor<?x1xf32>
   tile.for_tokens read(#kvc.read_all) {
@@ -47,7 +47,7 @@ tile.kernel @s.scores "score" of @s dtype f32 schedule <tokens = 16> {
 
 // CHECK: tile.span(sum) except_last 4
 // CHECK: tile.move_tokens(k, v, sum, position) %{{.*}} : <1>
-tile.kernel @s.evict "evict" of @s dtype f32 schedule <tokens = 16> {
+tile.kernel @s.evict "evict" of @s dtype f32 schedule(#kvc.core_schedule<tokens = 16>) {
   %space = tile.span(sum) except_last 4
   %none = tile.topk_init : !tile.topk<1>
   %end = tile.for_tokens in %space read(#kvc.read_all) init(%none : !tile.topk<1>) {

@@ -16,7 +16,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 6 read(#kvc.read_all) : !ca
 // CHECK: tile.store_state state, %[[END]]
 
 // ERR: linear-attention.mlir:[[#@LINE+1]]:1: error: no backend lowers kernels of kind "recur" yet
-tile.kernel @s.step "recur" of @s dtype f32 schedule <tokens = 1> {
+tile.kernel @s.step "recur" of @s dtype f32 {
   %begin = tile.load_state state : !m
   %end = tile.for_rows init(%begin : !m) {
   ^bb0(%row: !tile.tokens, %state: !m):

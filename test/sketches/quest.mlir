@@ -18,7 +18,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 // CHECK: tile.store_list "pages", %{{.*}} of 16 last 1 : <3>
 
 // ERR: quest.mlir:[[#@LINE+1]]:1: error: no backend lowers kernels of kind "select" yet
-tile.kernel @s.pages "select" of @s dtype f32 schedule <tokens = 64> {
+tile.kernel @s.pages "select" of @s dtype f32 schedule(#kvc.core_schedule<tokens = 64>) {
   %q = tile.load_query scale 0.25 : tensor<?x32xf32>
   %none = tile.topk_init : !tile.topk<3>
   %end = tile.for_tokens read(#kvc.read_all) init(%none : !tile.topk<3>) {
@@ -43,7 +43,7 @@ tile.kernel @s.pages "select" of @s dtype f32 schedule <tokens = 64> {
 
 // CHECK: %[[LIST:.*]] = tile.listed "pages" of 16
 // CHECK: tile.for_tokens in %[[LIST]]
-tile.kernel @s.attend "attend" of @s dtype f32 schedule <tokens = 32> {
+tile.kernel @s.attend "attend" of @s dtype f32 schedule(#kvc.core_schedule<tokens = 32>) {
   %q = tile.load_query scale 0.360673760222 : tensor<?x32xf32>
   %pages = tile.listed "pages" of 16
   %init = tile.softmax_init : !s

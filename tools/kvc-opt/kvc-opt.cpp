@@ -1,5 +1,7 @@
 //===- kvc-opt.cpp - runs single passes on kvc IR, for tests and the curious =//
 #include "codegen/Passes.h"
+#include "codegen/cpu/Backend.h"
+#include "codegen/nvptx/Backend.h"
 #include "dialect/tile/TileDialect.h"
 #include "passes/Passes.h"
 
@@ -20,6 +22,8 @@ int main(int argc, char **argv) {
                   mlir::func::FuncDialect, mlir::LLVM::LLVMDialect,
                   mlir::math::MathDialect, mlir::scf::SCFDialect,
                   mlir::vector::VectorDialect>();
+  kvc::cpu::registerScheduler(registry);
+  kvc::nvptx::registerScheduler(registry);
   kvc::registerKvcPasses();
   kvc::registerBackendPasses();
   mlir::registerCanonicalizerPass();

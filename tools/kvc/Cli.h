@@ -38,7 +38,7 @@ extern const Verb checkVerb, compileVerb, explainVerb, inspectVerb, verifyVerb,
     benchVerb, targetsVerb, cacheVerb;
 
 /// What `kvc help schedule` prints.
-extern const char *const kScheduleHelp;
+std::string scheduleHelp();
 
 /// The category of the flags that --help shows: every flag of a verb has
 /// `cl::cat(verbOptions())`.

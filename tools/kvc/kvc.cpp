@@ -181,7 +181,7 @@ int main(int argc, char **argv) {
   }
   if (commandLine().arguments().drop_front() ==
       llvm::ArrayRef<std::string>{"schedule", "--help"}) {
-    llvm::outs() << kScheduleHelp;
+    llvm::outs() << scheduleHelp();
     return ExitOk;
   }
   Diagnostics diagnostics;

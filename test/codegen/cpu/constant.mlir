@@ -12,7 +12,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 // CHECK: %[[I:.*]] = arith.minui %{{.*}}, %[[LAST]] : vector<1xi32>
 // CHECK: %[[E:.*]] = vector.extract %[[I]][0]
 // CHECK: llvm.load %{{.*}} invariant {{.*}} : !llvm.ptr -> f32
-tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
+tile.kernel @s.merge "merge" of @s dtype bf16 {
   %init = tile.softmax_init sink {
   ^bb0(%h: i32, %g: i32):
     %x = kvc.constant "sinks"[%h] of 4 : f32

@@ -9,7 +9,7 @@
 
 !cache = !kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
+tile.kernel @s.merge "merge" of @s dtype bf16 {
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_splits init(%init : !tile.softmax<64>) {
   ^bb0(%split: index, %s: !tile.softmax<64>):

@@ -8,7 +8,7 @@
 
 !cache = !kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 1 of 1 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 4, queries = 2, split = 64, dot = true> {
+tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16, rows = 4, queries = 2, split = 64, dot = true>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {

@@ -18,7 +18,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 // CHECK-NEXT: %[[BIAS:.*]] = arith.mulf %[[SLOPE]], %[[AF]] fastmath<contract> : vector<8xf32>
 // CHECK-NEXT: %[[LOGIT:.*]] = arith.subf %{{.*}}, %[[BIAS]] fastmath<contract> : vector<8xf32>
 // CHECK-NEXT: llvm.store %[[LOGIT]],
-tile.kernel @s.alibi "attend" of @s dtype f32 schedule <tokens = 16, rows = 4, queries = 16, split = 64> {
+tile.kernel @s.alibi "attend" of @s dtype f32 schedule(#kvc.core_schedule<tokens = 16, rows = 4, queries = 16, split = 64>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -66,7 +66,7 @@ tile.kernel @s.alibi "attend" of @s dtype f32 schedule <tokens = 16, rows = 4, q
 // CHECK-NEXT: %[[SAME:.*]] = arith.cmpi eq, %[[P]], %[[T]] : vector<8xi32>
 // CHECK-NEXT: %[[SEEN:.*]] = arith.andi %{{.*}}, %[[SAME]] : vector<8xi1>
 // CHECK: arith.select %[[SEEN]], %{{.*}}, %{{.*}} : vector<8xi1>, vector<8xf32>
-tile.kernel @s.chunks "attend" of @s dtype f32 schedule <tokens = 16, rows = 4, queries = 16, split = 64> {
+tile.kernel @s.chunks "attend" of @s dtype f32 schedule(#kvc.core_schedule<tokens = 16, rows = 4, queries = 16, split = 64>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {

@@ -8,7 +8,7 @@
 kvc.store @two layers 0 to 1 heads 0 to 2 of 2 queries 6 read(#kvc.sliding_window<sink = 3, recent = 20>)
   : !kvc.cache<heads = 2, k = 40 by #kvc.int<2, scale = f16 zero = f16 tokens = 16 channels = 1>,
                v = 32 by #kvc.int<2, scale = f32 zero = f16 channels = 16>, layout = #kvc.paged<16, NHD>>
-tile.kernel @two.attend "attend" of @two dtype bf16 schedule <tokens = 16, queries = 3, split = 32> {
+tile.kernel @two.attend "attend" of @two dtype bf16 schedule(#kvc.core_schedule<tokens = 16, queries = 3, split = 32>) {
   %q = tile.load_query scale 0.2 : tensor<?x40xf32>
   %init = tile.softmax_init : !tile.softmax<32>
   %end = tile.for_tokens read(#kvc.sliding_window<sink = 3, recent = 20>) init(%init : !tile.softmax<32>) {
@@ -35,7 +35,7 @@ tile.kernel @two.attend "attend" of @two dtype bf16 schedule <tokens = 16, queri
 kvc.store @odd layers 0 to 1 heads 1 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 1, k = 24 by #kvc.int<3, scale = f32>, v = 16 by #kvc.int<5, scale = f16 channels = 8>,
                w = 8 by #kvc.float<f16>, layout = #kvc.contiguous<HND>>
-tile.kernel @odd.attend "attend" of @odd dtype f16 schedule <tokens = 12, queries = 4> {
+tile.kernel @odd.attend "attend" of @odd dtype f16 schedule(#kvc.core_schedule<tokens = 12, queries = 4>) {
   %q = tile.load_query scale 0.3 : tensor<?x24xf32>
   %init = tile.softmax_init : !tile.softmax<16>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<16>) {
@@ -65,7 +65,7 @@ tile.kernel @odd.attend "attend" of @odd dtype f16 schedule <tokens = 12, querie
 // V is the first part of K's row.
 kvc.store @latent layers 0 to 1 heads 0 to 1 of 1 queries 16 read(#kvc.read_all)
   : !kvc.cache<heads = 1, c = 72 by #kvc.float<bf16>, layout = #kvc.paged<8, HND>>
-tile.kernel @latent.attend "attend" of @latent dtype bf16 schedule <tokens = 16, queries = 2, split = 16> {
+tile.kernel @latent.attend "attend" of @latent dtype bf16 schedule(#kvc.core_schedule<tokens = 16, queries = 2, split = 16>) {
   %q = tile.load_query scale 0.2 : tensor<?x72xf32>
   %init = tile.softmax_init : !tile.softmax<60>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<60>) {
@@ -86,7 +86,7 @@ tile.kernel @latent.attend "attend" of @latent dtype bf16 schedule <tokens = 16,
 // tile; a tile is carried beside the state.
 kvc.store @other layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 2, k = 16 by #kvc.int<8, scale = f32>, v = 24 by #kvc.float<f32>, layout = #kvc.paged<16, HND>>
-tile.kernel @other.attend "attend" of @other dtype f32 schedule <tokens = 8, queries = 2> {
+tile.kernel @other.attend "attend" of @other dtype f32 schedule(#kvc.core_schedule<tokens = 8, queries = 2>) {
   %q = tile.load_query scale 0.5 : tensor<?x16xf32>
   %init = tile.softmax_init : !tile.softmax<24>
   %zero = tile.reduce sum columns %q : tensor<?x16xf32> -> tensor<?x1xf32>
@@ -123,7 +123,7 @@ tile.kernel @other.attend "attend" of @other dtype f32 schedule <tokens = 8, que
 // Two loops hand one state on: every token counts twice, once with another K.
 kvc.store @twice layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all<causal = false>)
   : !kvc.cache<heads = 2, k = 16 by #kvc.float<f16>, v = 8 by #kvc.float<bf16>, w = 16 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
-tile.kernel @twice.attend "attend" of @twice dtype f32 schedule <tokens = 8, queries = 4, split = 16> {
+tile.kernel @twice.attend "attend" of @twice dtype f32 schedule(#kvc.core_schedule<tokens = 8, queries = 4, split = 16>) {
   %q = tile.load_query scale 0.5 : tensor<?x16xf32>
   %init = tile.softmax_init : !tile.softmax<8>
   %a = tile.for_tokens read(#kvc.read_all<causal = false>) init(%init : !tile.softmax<8>) {

@@ -6,7 +6,7 @@
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.sliding_window<sink = 4, recent = 60>) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: expected the loop's read}}
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.sliding_window<sink = 4, recent = 60>) init(%init : !tile.softmax<64>) {
@@ -29,7 +29,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: expected scores that come from a `tile.mask`}}
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -51,7 +51,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: expected scores that come from a `tile.mask`}}
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -75,7 +75,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: expected element-wise ops between `tile.dot` and `tile.mask`}}
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -103,7 +103,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: expected an operand made by `tile.convert`, found `tile.slice`}}
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -127,7 +127,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<4, scale = f16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: expected codes of floats or of integers of 8 bits with a sign}}
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -151,7 +151,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: scales must be folded first (kvc-fold-scales)}}
-tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -177,7 +177,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: a chain scales once, by scales as they are loaded}}
-tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -203,7 +203,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: probabilities are only scaled}}
-tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -229,7 +229,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: tiles are of 32 tokens, as the schedule says; found 16}}
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 32, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 32, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   // expected-error@+1 {{the CPU target lowers states that are used once}}
@@ -253,7 +253,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 32, rows = 8,
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: expected the sink where splits are merged}}
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   // expected-error@+1 {{expected the sink where splits are merged}}
   %init = tile.softmax_init sink {
@@ -281,7 +281,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: no backend lowers loops over a space yet}}
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   // expected-error@+1 {{the CPU target does not lower `tile.span` yet}}
   %space = tile.span(k)
@@ -306,7 +306,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 // expected-remark@+1 {{lowered op by op, every tile in memory: tiles are of 32 tokens, as the schedule says; found 16}}
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 32, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 32, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {

@@ -8,7 +8,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 // CHECK: %[[SINK:.*]] = arith.sitofp %{{.*}} : vector<1xi32> to vector<1xf32>
 // CHECK: %[[MOST:.*]] = scf.for {{.*}} iter_args(%{{.*}} = %[[SINK]])
 // CHECK: arith.subf %[[SINK]], %{{.*}} : vector<1xf32>
-tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
+tile.kernel @s.merge "merge" of @s dtype bf16 {
   %init = tile.softmax_init sink {
   ^bb0(%h: i32, %g: i32):
     %f = arith.sitofp %h : i32 to f32

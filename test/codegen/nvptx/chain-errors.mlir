@@ -3,7 +3,7 @@
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.warp_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -37,7 +37,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.warp_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -70,7 +70,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.warp_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -105,7 +105,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.warp_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -138,7 +138,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.warp_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -172,7 +172,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, 
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-tile.kernel @s.attend "attend" of @s dtype f16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.warp_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {

@@ -7,7 +7,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 // CHECK: %[[LAST:.*]] = arith.constant 3 : i32
 // CHECK: %[[I:.*]] = arith.minui %{{.*}}, %[[LAST]] : i32
 // CHECK: llvm.load %{{.*}} invariant {{.*}} -> f32
-tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
+tile.kernel @s.merge "merge" of @s dtype bf16 {
   %init = tile.softmax_init sink {
   ^bb0(%h: i32, %g: i32):
     %x = kvc.constant "sinks"[%h] of 4 : f32
@@ -33,7 +33,7 @@ tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
 // CHECK: llvm.load %{{.*}} invariant {{.*}} -> i32
 // CHECK: ReduxMaxU32
 // CHECK: ReduxMaxU32
-tile.kernel @s.documents "attend" of @s dtype bf16 schedule <rows = 16, tokens = 32, split = 256, dot = true, warps = 4, stages = 2> {
+tile.kernel @s.documents "attend" of @s dtype bf16 schedule(#kvc.warp_schedule<rows = 16, tokens = 32, split = 256, dot = true, warps = 4, stages = 2>) {
   %q = tile.load_query scale 0.25 : tensor<?x64xf32>
   %init = tile.softmax_init : <64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {

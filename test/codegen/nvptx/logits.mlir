@@ -17,7 +17,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 // CHECK-NEXT: %[[SCALE:.*]] = arith.constant 1.800000e-01 : f32
 // CHECK-NEXT: %[[S:.*]] = arith.mulf %{{.*}}, %[[SCALE]] fastmath<contract> : f32
 // CHECK-NEXT: %{{.*}} = arith.subf %[[S]], %[[BIAS]] fastmath<contract> : f32
-tile.kernel @s.alibi "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.alibi "attend" of @s dtype bf16 schedule(#kvc.warp_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -78,7 +78,7 @@ tile.kernel @s.alibi "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, 
 // CHECK-NEXT: %[[SAME:.*]] = arith.cmpi eq, %[[P]], %[[T]] : i32
 // CHECK-NEXT: %[[SEEN:.*]] = arith.andi %{{.*}}, %[[SAME]] : i1
 // CHECK: arith.select %[[SEEN]],
-tile.kernel @s.chunks "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.chunks "attend" of @s dtype bf16 schedule(#kvc.warp_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {

@@ -16,7 +16,7 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 // CHECK: kvc.op = "AtomAddAcqRel"
 // CHECK: %[[ALL:.*]] = arith.sitofp %{{.*}} : i32 to f32
 // CHECK: llvm.intr.maxnum(%{{.*}}, %[[ALL]])
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2> {
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.warp_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true, warps = 2, stages = 2>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
@@ -48,7 +48,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule <tokens = 16, rows = 8,
 
 // CHECK-LABEL: llvm.func @kvc_s_merge
 // CHECK: %[[ALL:.*]] = arith.sitofp %{{.*}} : i32 to f32
-tile.kernel @s.merge "merge" of @s dtype bf16 schedule <tokens = 1> {
+tile.kernel @s.merge "merge" of @s dtype bf16 {
   %init = tile.softmax_init sink {
   ^bb0(%h: i32, %g: i32):
     %f = arith.sitofp %h : i32 to f32

@@ -1,6 +1,7 @@
 //===- CacheTest.cpp - geometry, schedules, channel orders ----------------===//
 #include "test/unit/Dialect/Codecs.h"
 
+#include "mlir/AsmParser/AsmParser.h"
 #include "mlir/IR/Diagnostics.h"
 #include "gmock/gmock.h"
 
@@ -102,13 +103,14 @@ TEST_F(CacheTest, PlaneIndices) {
 }
 
 TEST_F(CacheTest, ScheduleWithOneFieldChanged) {
-  auto schedule = ScheduleAttr::of(&context, {.tokens = 16,
-                                              .rows = 3,
-                                              .keys = 2,
-                                              .queries = 16,
-                                              .split = 2048,
-                                              .prefetch = 8,
-                                              .dot = true});
+  ScheduleAttrInterface schedule =
+      CoreScheduleAttr::get(&context, {.tokens = 16,
+                                       .rows = 3,
+                                       .keys = 2,
+                                       .queries = 16,
+                                       .split = 2048,
+                                       .prefetch = 8,
+                                       .dot = true});
   std::string text;
   mlir::ScopedDiagnosticHandler handler(
       &context, [&](mlir::Diagnostic &diagnostic) { text = diagnostic.str(); });
@@ -119,34 +121,58 @@ TEST_F(CacheTest, ScheduleWithOneFieldChanged) {
   EXPECT_EQ(schedule.with(refuse, {{"rows", 8}}).str(),
             "tokens = 16, rows = 8, keys = 2, queries = 16, split = 2048, "
             "prefetch = 8, level = 2, pack = false, dot = true");
-  EXPECT_EQ(schedule.with(refuse, {{"pack", 1}}).str(),
+  EXPECT_EQ(schedule.with(refuse, {{"pack", 7}}).str(),
             "tokens = 16, rows = 3, keys = 2, queries = 16, split = 2048, "
             "prefetch = 8, level = 2, pack = true, dot = true");
-  for (auto field :
-       {"tokens", "keys", "queries", "split", "prefetch", "level", "dot"})
-    EXPECT_NE(
-        schedule.with(refuse,
-                      {{field, field[0] == 's' || field[0] == 'd' ? 0 : 1}}),
-        schedule)
-        << field;
-  EXPECT_EQ(text, "schedule field `prefetch` must be in [0, 3], found 8");
   // Legal together, whatever their order.
   EXPECT_TRUE(schedule.with(refuse, {{"tokens", 24}, {"split", 2400}}));
+  EXPECT_FALSE(schedule.with(refuse, {{"tokens", 24}}));
+  EXPECT_EQ(text, "`tokens` divides `split`; found tokens = 24, split = 2048");
   EXPECT_FALSE(schedule.with(refuse, {{"rows", 17}}));
   EXPECT_EQ(text, "schedule field `rows` must be in [1, 16], found 17");
-  EXPECT_FALSE(schedule.with(refuse, {{"warpsSplitQ", 1}}));
-  EXPECT_EQ(text,
-            "schedule field `warpsSplitQ` is of work tiles that are done by "
-            "warps");
-  EXPECT_FALSE(schedule.with(refuse, {{"bulk", 1}}));
-  EXPECT_EQ(text, "schedule field `bulk` is of work tiles that are done by "
-                  "warps");
-  auto warps = schedule.with(refuse, {{"warps", 2}, {"stages", 2}});
-  ASSERT_TRUE(warps);
-  EXPECT_TRUE(warps.str().ends_with("warpsSplitQ = false, bulk = false"));
-  EXPECT_TRUE(warps.with(refuse, {{"bulk", 1}}).getBulk());
   EXPECT_FALSE(schedule.with(refuse, {{"row", 1}}));
-  EXPECT_THAT(text, HasSubstr("no field `row`"));
+  EXPECT_THAT(text, HasSubstr("has no field `row`; it has tokens, rows, keys"));
+  EXPECT_FALSE(schedule.with(refuse, {{"warps", 2}}));
+  EXPECT_THAT(text, HasSubstr("#kvc.core_schedule has no field `warps`"));
+}
+
+/// Each field, changed alone, is in the text, in what getFields() says and in
+/// the attribute that is parsed from the text.
+TEST_F(CacheTest, SchedulesAreWhatTheirFieldsSay) {
+  mlir::ScopedDiagnosticHandler quiet(&context, [](mlir::Diagnostic &) {});
+  auto refuse = [&] {
+    return mlir::emitError(mlir::UnknownLoc::get(&context));
+  };
+  for (ScheduleAttrInterface plain :
+       {ScheduleAttrInterface(CoreScheduleAttr::get(&context, {})),
+        ScheduleAttrInterface(WarpScheduleAttr::get(&context, {}))})
+    for (const ScheduleField &field : plain.getFields()) {
+      EXPECT_EQ(field.value, field.initial);
+      EXPECT_TRUE(field.doc.ends_with("."));
+      int64_t value = field.initial == field.most ? field.least : field.most;
+      ScheduleAttrInterface changed = plain.with(refuse, {{field.name, value}});
+      ASSERT_TRUE(changed) << field.name.str();
+      EXPECT_NE(changed, plain);
+      for (const ScheduleField &now : changed.getFields())
+        EXPECT_EQ(now.value, now.name == field.name ? value : now.initial);
+      std::string text;
+      llvm::raw_string_ostream(text) << changed;
+      EXPECT_EQ(mlir::parseAttribute(text, &context), changed);
+      if (!field.isFlag)
+        EXPECT_FALSE(plain.with(refuse, {{field.name, field.most + 1}}));
+    }
+}
+
+TEST_F(CacheTest, RoundsOfWarps) {
+  auto round = [&](const WarpSchedule &fields) {
+    ScheduleAttrInterface schedule = WarpScheduleAttr::get(&context, fields);
+    return schedule.getRoundTokens();
+  };
+  EXPECT_EQ(round({.tokens = 32, .warps = 4}), 128);
+  EXPECT_EQ(round({.tokens = 32, .rows = 64, .warps = 4, .warpsSplitQ = true}),
+            32);
+  ScheduleAttrInterface core = CoreScheduleAttr::get(&context, {.tokens = 8});
+  EXPECT_EQ(core.getRoundTokens(), 8);
 }
 
 } // namespace

@@ -98,6 +98,9 @@ OwningOpRef<ModuleOp> kvc::nvptx::planned(MLIRContext &context,
                                           const spec::Spec &spec,
                                           std::vector<std::string> overrides,
                                           const SmTarget &sm) {
+  DialectRegistry registry;
+  registerScheduler(registry);
+  context.appendDialectRegistry(registry);
   context.loadDialect<KvcDialect, tile::TileDialect>();
   OwningOpRef<ModuleOp> module = importSpec(context, spec);
   (*module)->setAttr("kvc.target", targetAttr(&context, sm));

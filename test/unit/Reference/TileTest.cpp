@@ -21,12 +21,9 @@ public:
     module = scene.module->clone();
     for (const char *name : {"attend", "attend_and_merge"})
       module->lookupSymbol<mlir::func::FuncOp>(name).erase();
-    std::string schedule = llvm::formatv(
-        "#kvc.schedule<tokens = {0}, split = {1}>", tokens, shape.splitTokens);
-    module->walk([&](AttendOp op) {
-      op.setScheduleAttr(mlir::cast<ScheduleAttr>(
-          mlir::parseAttribute(schedule, &scene.context)));
-    });
+    auto schedule = CoreScheduleAttr::get(
+        &scene.context, {.tokens = tokens, .split = shape.splitTokens});
+    module->walk([&](AttendOp op) { op.setScheduleAttr(schedule); });
     run(createLowerToTile());
   }
 

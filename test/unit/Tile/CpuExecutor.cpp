@@ -29,7 +29,7 @@ private:
   void attendSequence(const AttendInputs &inputs, size_t b,
                       const KernelWords &words);
 
-  ScheduleAttr schedule;
+  ScheduleAttrInterface schedule; ///< null unless it attends
   std::string name;
   cpu::KernelNeeds needs;
   std::vector<int64_t> splitRow; ///< of each sequence, in attend
@@ -42,7 +42,7 @@ CpuExecutor::CpuExecutor(const Kernel &kernel, mlir::ModuleOp module,
                          const cpu::CpuTarget &target)
     : Executor(kernel) {
   tile::KernelOp op = kernelOf(module);
-  schedule = op.getSchedule();
+  schedule = op.getScheduleAttr();
   std::string symbol = op.getSymName().str();
   name = cpu::symbolName(symbol);
   cpu::KernelNeedsMap all;

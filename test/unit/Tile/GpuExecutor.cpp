@@ -44,7 +44,7 @@ private:
     machine.allow(values.data(), values.size() * sizeof(T), write);
   }
 
-  ScheduleAttr schedule;
+  ScheduleAttrInterface schedule; ///< null unless it attends
   std::string name;
   nvptx::LaunchInfos launches;
   std::vector<std::string> sites;
@@ -58,7 +58,7 @@ GpuExecutor::GpuExecutor(const Kernel &kernel, mlir::ModuleOp module,
                          const nvptx::SmTarget &target)
     : Executor(kernel), random(kernel.random('G')) {
   tile::KernelOp op = kernelOf(module);
-  schedule = op.getSchedule();
+  schedule = op.getScheduleAttr();
   name = op.getSymName().str();
   lowerOrRefuse(
       module, [&] { return nvptx::lowerTileToGpu(module, target, launches); });

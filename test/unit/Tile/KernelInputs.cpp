@@ -76,7 +76,7 @@ static std::vector<float> drawRows(int64_t count, int64_t dim, Random &random) {
 //===----------------------------------------------------------------------===//
 
 AttendInputs::AttendInputs(const Kernel &kernel, CacheType cache,
-                           llvm::ArrayRef<ScheduleAttr> schedules) {
+                           llvm::ArrayRef<ScheduleAttrInterface> schedules) {
   Random random = kernel.random('B');
   drawLengths(kernel, schedules, random);
   place(kernel, cache, random);
@@ -100,12 +100,11 @@ AttendInputs::AttendInputs(const Kernel &kernel, CacheType cache,
 
 /// Lengths that stand at an edge of something, and any others.
 void AttendInputs::drawLengths(const Kernel &kernel,
-                               llvm::ArrayRef<ScheduleAttr> schedules,
+                               llvm::ArrayRef<ScheduleAttrInterface> schedules,
                                Random &random) {
   std::vector<int64_t> edges = {1, 2, 33, kernel.page, 2 * kernel.page};
-  for (ScheduleAttr schedule : schedules) {
-    int64_t step =
-        schedule.getTokens() * std::max<int64_t>(1, schedule.getWarps());
+  for (ScheduleAttrInterface schedule : schedules) {
+    int64_t step = schedule.getRoundTokens();
     llvm::append_range(
         edges, std::initializer_list<int64_t>{schedule.getTokens(), step,
                                               2 * step, schedule.getSplit(),

@@ -45,7 +45,7 @@ inline int64_t widthOf(char dtype) { return dtype == 'f' ? 4 : 2; }
 /// A ragged batch of an attend kernel.
 struct AttendInputs {
   AttendInputs(const Kernel &kernel, CacheType cache,
-               llvm::ArrayRef<ScheduleAttr> schedules);
+               llvm::ArrayRef<ScheduleAttrInterface> schedules);
 
   std::vector<int32_t> cuQ = {0}, kvLen, table;
   int64_t tableStride = 1;
@@ -58,7 +58,8 @@ struct AttendInputs {
   }
 
 private:
-  void drawLengths(const Kernel &kernel, llvm::ArrayRef<ScheduleAttr> schedules,
+  void drawLengths(const Kernel &kernel,
+                   llvm::ArrayRef<ScheduleAttrInterface> schedules,
                    Random &random);
   void place(const Kernel &kernel, CacheType cache, Random &random);
   bool isSeen(const Kernel &kernel, size_t b, int64_t token,

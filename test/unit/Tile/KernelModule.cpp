@@ -18,7 +18,7 @@ public:
         cache(cast<CacheType>(store.getCache())),
         combinesSplits(combinesSplits) {}
 
-  void build(ScheduleAttr schedule);
+  void build(ScheduleAttrInterface schedule);
 
 private:
   struct Tile {
@@ -59,7 +59,7 @@ private:
 
 } // namespace
 
-void KernelBuilder::build(ScheduleAttr schedule) {
+void KernelBuilder::build(ScheduleAttrInterface schedule) {
   const char *kind = kernel.isAttend()            ? "attend"
                      : kernel.kind == Kind::Merge ? "merge"
                                                   : "append";
@@ -263,13 +263,9 @@ static void reorder(Block &block, Random &random) {
   }
 }
 
-ScheduleAttr fuzz::plainSchedule(MLIRContext *context) {
-  return ScheduleAttr::of(context, {.tokens = 1});
-}
-
 OwningOpRef<ModuleOp> fuzz::buildModule(const fuzz::Kernel &kernel,
                                         TargetAttr target,
-                                        ScheduleAttr schedule) {
+                                        ScheduleAttrInterface schedule) {
   MLIRContext *context = target.getContext();
   OpBuilder b(context);
   OwningOpRef<ModuleOp> module = ModuleOp::create(b, b.getUnknownLoc());

@@ -15,11 +15,11 @@ using ScaleOp = tile::ScaleOp;
 using QuantizeOp = tile::QuantizeOp;
 using ForSplitsOp = tile::ForSplitsOp;
 
-/// A module of the kernel, `s.kernel`, and its store `s`.
-mlir::OwningOpRef<mlir::ModuleOp>
-buildModule(const Kernel &kernel, TargetAttr target, ScheduleAttr schedule);
-/// The schedule of kernels that are not planned: merge and append.
-ScheduleAttr plainSchedule(mlir::MLIRContext *context);
+/// A module of the kernel, `s.kernel`, and its store `s`. `schedule` is null
+/// unless it attends.
+mlir::OwningOpRef<mlir::ModuleOp> buildModule(const Kernel &kernel,
+                                              TargetAttr target,
+                                              ScheduleAttrInterface schedule);
 
 tile::KernelOp kernelOf(mlir::ModuleOp module);
 StoreOp storeOf(mlir::ModuleOp module);

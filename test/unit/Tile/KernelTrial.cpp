@@ -65,7 +65,8 @@ public:
 
 private:
   void build();
-  Instance instance(TargetAttr target, ScheduleAttr schedule, bool gpu);
+  Instance instance(TargetAttr target, ScheduleAttrInterface schedule,
+                    bool gpu);
   bool runOn(mlir::ModuleOp module,
              std::initializer_list<std::unique_ptr<mlir::Pass> (*)()>);
   std::optional<Attended> runPasses(Instance &instance);
@@ -102,8 +103,8 @@ private:
                 const Attended &wanted) const;
   /// Tokens of an instance's splits.
   static int64_t splitOf(const Instance &instance) {
-    int64_t split = kernelOf(*instance.module).getSchedule().getSplit();
-    return split ? split : kAll;
+    auto schedule = kernelOf(*instance.module).getSchedule();
+    return schedule && schedule->getSplit() ? schedule->getSplit() : kAll;
   }
   void checkFormula(const Instance &instance, const Attended &result);
   void checkWhole(const Instance &instance, const AttendResult &whole,
@@ -142,7 +143,8 @@ Trial::Trial(uint64_t seed, uint64_t index,
 // Modules
 //===----------------------------------------------------------------------===//
 
-Instance Trial::instance(TargetAttr target, ScheduleAttr schedule, bool gpu) {
+Instance Trial::instance(TargetAttr target, ScheduleAttrInterface schedule,
+                         bool gpu) {
   Instance result{buildModule(kernel, target, schedule), nullptr, gpu};
   if (failed(mlir::verify(*result.module)))
     fail(result, "the generator made IR that does not verify");
@@ -152,8 +154,8 @@ Instance Trial::instance(TargetAttr target, ScheduleAttr schedule, bool gpu) {
 void Trial::build() {
   TargetAttr core = cpu::targetAttr(&context, level);
   TargetAttr warps = nvptx::targetAttr(&context, sm);
-  ScheduleAttr plain = plainSchedule(&context);
-  ScheduleAttr onCore = plain, onWarps = plain;
+  CoreScheduleAttr onCore; // of attend kernels alone
+  WarpScheduleAttr onWarps;
   outcome.traits = kernel.traits();
   auto &traits = outcome.traits;
   traits.push_back("CPU: " + level.name);
@@ -161,21 +163,24 @@ void Trial::build() {
   if (kernel.isAttend()) {
     onCore = drawCoreSchedule(kernel, core);
     onWarps = drawWarpSchedule(kernel, warps, sm.version >= 90);
+    const CoreSchedule &coreFields = onCore.getValue();
     traits.push_back(std::string("CPU rows: ") +
-                     (onCore.getPack() ? "packed" : "direct") +
-                     (onCore.getDot() ? ", products of codes" : ""));
+                     (coreFields.pack ? "packed" : "direct") +
+                     (coreFields.dot ? ", products of codes" : ""));
+    const WarpSchedule &warpFields = onWarps.getValue();
     traits.push_back(std::string("GPU rows: ") +
-                     (!onWarps.getDot()          ? "multiply-adds"
-                      : onWarps.getWarpsSplitQ() ? "in M"
-                                                 : "in N") +
-                     (onWarps.getBulk() ? ", bulk copies" : ""));
+                     (!warpFields.dot          ? "multiply-adds"
+                      : warpFields.warpsSplitQ ? "in M"
+                                               : "in N") +
+                     (warpFields.queryBytes ? ", q in bytes" : "") +
+                     (warpFields.bulk ? ", bulk copies" : ""));
   }
   instances.push_back(instance(core, onCore, /*gpu=*/false));
   instances.push_back(instance(warps, onWarps, /*gpu=*/true));
   auto cache = mlir::cast<CacheType>(storeOf(*instances[0].module).getCache());
   if (kernel.isAttend()) {
     attends = std::make_unique<AttendInputs>(
-        kernel, cache, llvm::ArrayRef<ScheduleAttr>{onCore, onWarps});
+        kernel, cache, llvm::ArrayRef<ScheduleAttrInterface>{onCore, onWarps});
     formula = std::make_unique<Formula>(kernel, *attends);
   } else if (kernel.kind == Kind::Append) {
     appends = std::make_unique<AppendInputs>(kernel, cache);

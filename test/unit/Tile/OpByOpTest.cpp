@@ -61,7 +61,7 @@ protected:
   std::mt19937 random{7};
   tile::KernelOp kernel;
   StoreOp store;
-  ScheduleAttr schedule;
+  ScheduleAttrInterface schedule;
   int64_t dim = 0;
   std::string symbol;
   cpu::KernelNeeds needs;
@@ -81,7 +81,7 @@ mlir::OwningOpRef<mlir::ModuleOp> OpByOp::parse(llvm::StringRef name) {
   }
   kernel = *module->getOps<tile::KernelOp>().begin();
   store = *module->getOps<StoreOp>().begin();
-  schedule = kernel.getSchedule();
+  schedule = *kernel.getSchedule();
   for (auto stored : kernel.getBody().getOps<tile::StorePartialOp>())
     dim = stored.getState().getType().getDim();
   return module;

@@ -459,6 +459,10 @@ bool differ(const std::vector<double> &a, const std::vector<double> &b) {
 class OpMutation : public testing::Test {
 protected:
   OpMutation() : context(MLIRContext::Threading::DISABLED) {
+    DialectRegistry registry;
+    cpu::registerScheduler(registry);
+    nvptx::registerScheduler(registry);
+    context.appendDialectRegistry(registry);
     context.loadDialect<KvcDialect, tile::TileDialect, arith::ArithDialect,
                         cf::ControlFlowDialect, func::FuncDialect,
                         LLVM::LLVMDialect, math::MathDialect, scf::SCFDialect,

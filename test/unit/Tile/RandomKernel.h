@@ -154,9 +154,9 @@ struct Kernel {
 Kernel drawKernel(uint64_t seed, uint64_t index);
 
 /// How a backend runs a kernel: legal for the machine, or nearly so.
-ScheduleAttr drawCoreSchedule(const Kernel &kernel, TargetAttr target);
-ScheduleAttr drawWarpSchedule(const Kernel &kernel, TargetAttr target,
-                              bool hasBulkCopies);
+CoreScheduleAttr drawCoreSchedule(const Kernel &kernel, TargetAttr target);
+WarpScheduleAttr drawWarpSchedule(const Kernel &kernel, TargetAttr target,
+                                  bool hasBulkCopies);
 
 } // namespace kvc::fuzz
 

@@ -1,0 +1,458 @@
+//===- Schedules.cpp - schedules of warps that share memory ---------------===//
+#include "codegen/nvptx/Schedules.h"
+#include "codegen/nvptx/Backend.h"
+#include "codegen/nvptx/Kernel.h"
+
+#include "llvm/Support/MathExtras.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::nvptx;
+
+//===----------------------------------------------------------------------===//
+// What follows from a schedule
+//===----------------------------------------------------------------------===//
+
+/// Bytes from row to row in shared memory: room for whole products of 32 bytes,
+/// and 16 bytes more, so that rows start at different banks.
+static int64_t strideOf(const StreamInfo &stream) {
+  return llvm::alignTo(codeBytes(stream), 32) + 16;
+}
+
+SharedLayout::SharedLayout(const Workload &workload, const WarpSchedule &s)
+    : strideK(strideOf(workload.k)), strideV(strideOf(workload.v)),
+      sumStride(workload.v.dim * 4 + (s.warpsSplitQ ? 32 : 16)),
+      statBytes(llvm::alignTo(s.rows * 8, 16)),
+      stageBytes(s.tokens * (strideK + strideV)),
+      smemPipelineBytes(llvm::alignTo(
+          std::max(s.stages * stageBytes, statBytes + s.rows * sumStride), 16)),
+      smemPipelines(s.warpsSplitQ ? 1 : s.warps) {
+  total = smemPipelines * smemPipelineBytes + kLastCtaBytes;
+  if (!s.dot) // q as f32, and probabilities
+    total += s.rows * workload.k.dim * 4 + s.warps * s.rows * s.tokens * 4;
+  if (s.bulk)
+    total += s.stages * kStageBarrierBytes;
+}
+
+static bool isScaled(const Workload &workload) {
+  return workload.k.planes().size() > 1 || workload.v.planes().size() > 1;
+}
+
+/// Of an SM; warps get them in eights.
+static constexpr int64_t kRegisters = 65536;
+
+/// A few warps per SM run at a time: registers are there for the asking. The
+/// usual decode leaves room for three CTAs, or for two with a warp more.
+int64_t kvc::nvptx::registerLimit(const Workload &workload,
+                                  const WarpSchedule &schedule) {
+  if (schedule.registers)
+    return schedule.registers;
+  bool usual = schedule.dot && schedule.rows <= 8 && workload.k.dim <= 128 &&
+               workload.v.dim <= 128;
+  bool scaled = isScaled(workload);
+  if (usual && !scaled && !schedule.bulk)
+    return 168;
+  int64_t ctas = usual && !scaled ? 2 : 1;
+  int64_t perThread = kRegisters / (ctas * allWarps(schedule) * kWarpLanes);
+  return std::min<int64_t>(255, perThread / 8 * 8);
+}
+
+static int64_t maxDim(const Workload &workload) {
+  return std::max(workload.k.dim, workload.v.dim);
+}
+
+/// Both products can run on codes as they are, or after a cheap conversion.
+static bool hasDots(const Workload &workload) {
+  for (const StreamInfo &stream : {workload.k, workload.v})
+    if (!workload.target.hasDot(stream.codeType(), workload.dtype))
+      return false;
+  return true;
+}
+
+/// Channels for whose q in bytes there are registers.
+static constexpr int64_t kBytesDim = 192;
+
+static bool hasQueryBytes(const Workload &workload) {
+  return workload.k.codeType().isInteger(8) && workload.k.dim <= kBytesDim;
+}
+
+//===----------------------------------------------------------------------===//
+// What is legal
+//===----------------------------------------------------------------------===//
+
+static std::string codesOf(const Workload &workload) {
+  std::string text;
+  llvm::raw_string_ostream(text)
+      << "K of " << workload.k.codeType() << " and V of "
+      << workload.v.codeType() << " in a model of " << workload.dtype;
+  return text;
+}
+
+static constexpr ScheduleRule<WarpSchedule> kRules[] = {
+    {"without `warpsSplitQ`, `tokens` x `warps` divides `split`",
+     [](const Workload &, const WarpSchedule &s) {
+       return s.warpsSplitQ || s.split % (s.tokens * s.warps) == 0;
+     }},
+    {"`dot` is for codes of which tensor cores have exact products in a model "
+     "of this type",
+     [](const Workload &w, const WarpSchedule &s) {
+       return !s.dot || hasDots(w);
+     },
+     [](const Workload &w, const WarpSchedule &) { return codesOf(w); }},
+    {"`warpsSplitQ` is for `dot`, with `rows` of 16 x `warps`",
+     [](const Workload &, const WarpSchedule &s) {
+       return !s.warpsSplitQ || (s.dot && s.rows == 16 * s.warps);
+     }},
+    {"with `dot`, `tokens` is 16, 32 or 64 and `rows` a multiple of 8",
+     [](const Workload &, const WarpSchedule &s) {
+       return !s.dot ||
+              (llvm::is_contained({16, 32, 64}, s.tokens) && s.rows % 8 == 0);
+     }},
+    {"without `dot`, `tokens` is 8, 16 or 32 and `rows` at most 8",
+     [](const Workload &, const WarpSchedule &s) {
+       return s.dot ||
+              (llvm::is_contained({8, 16, 32}, s.tokens) && s.rows <= 8);
+     }},
+    {"`queryBytes` is for K of int8 codes and at most 192 channels",
+     [](const Workload &w, const WarpSchedule &s) {
+       return !s.queryBytes || hasQueryBytes(w);
+     },
+     [](const Workload &w, const WarpSchedule &) {
+       return codesOf(w) + ", " + std::to_string(w.k.dim) + " channels of K";
+     }},
+    {"`bulk` is for targets that have bulk copies, sm_90 and later",
+     [](const Workload &w, const WarpSchedule &s) {
+       return !s.bulk || w.target.getBulk();
+     },
+     [](const Workload &w, const WarpSchedule &) {
+       return "target " + w.target.getName().str();
+     }},
+    {"`bulk` is for rows of multiples of 16 bytes",
+     [](const Workload &w, const WarpSchedule &s) {
+       return !s.bulk || (codeBytes(w.k) % 16 == 0 && codeBytes(w.v) % 16 == 0);
+     },
+     [](const Workload &w, const WarpSchedule &) {
+       return "rows of " + std::to_string(codeBytes(w.k)) + " and " +
+              std::to_string(codeBytes(w.v)) + " bytes";
+     }},
+    {"`registers` is 0, or at least 32 and for all threads together at most "
+     "65536",
+     [](const Workload &, const WarpSchedule &s) {
+       return !s.registers ||
+              (s.registers >= 32 &&
+               llvm::alignTo(s.registers, 8) * allWarps(s) * kWarpLanes <=
+                   kRegisters);
+     },
+     [](const Workload &, const WarpSchedule &s) {
+       return std::to_string(allWarps(s) * kWarpLanes) + " threads";
+     }},
+    {"a CTA has the shared memory for `stages` of `tokens` (without "
+     "`warpsSplitQ` of each of `warps`), or for the results of `rows`",
+     [](const Workload &w, const WarpSchedule &s) {
+       return SharedLayout(w, s).total <= w.target.getShared();
+     },
+     [](const Workload &w, const WarpSchedule &s) {
+       return "which need " + std::to_string(SharedLayout(w, s).total) +
+              " bytes of the " + std::to_string(w.target.getShared()) +
+              " that " + w.target.getName().str() + " has";
+     }},
+};
+
+CheckedSchedule kvc::nvptx::checkSchedule(const Workload &workload,
+                                          ScheduleAttrInterface schedule) {
+  auto warps = dyn_cast<WarpScheduleAttr>(schedule);
+  if (!warps) {
+    std::string why = "the GPU targets run a #kvc.warp_schedule; found ";
+    llvm::raw_string_ostream(why) << schedule;
+    return {{}, {why}};
+  }
+  return {warps.getValue(), checkRules<WarpSchedule>(kRules, workload, warps)};
+}
+
+SmallVector<StringRef> kvc::nvptx::scheduleRules() {
+  SmallVector<StringRef> texts{kSplitRule};
+  for (const ScheduleRule<WarpSchedule> &rule : kRules)
+    texts.push_back(rule.text);
+  return texts;
+}
+
+//===----------------------------------------------------------------------===//
+// The best that is known
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// Cached tokens per work tile: few enough that one long sequence fills a
+/// machine, many enough that partial results are some percent of the bytes that
+/// were read.
+constexpr int64_t kDecodeSplit = 1024;
+/// Two work tiles at a time hide each other's latencies, if both fit.
+constexpr int64_t kWorkTilesAtATime = 2;
+/// Bytes under way per work tile; more does not read faster.
+constexpr int64_t kBytesAhead = 49152;
+/// Channels of which 16 rows' accumulators and operands fit into registers.
+constexpr int64_t kMaxRowsDim = 256;
+/// Shared memory for other things than cached tokens.
+constexpr int64_t kOtherShared = 16384;
+
+/// Query rows of a work tile that decodes: 8 as the machine multiplies, twice
+/// that where it saves reading the cache again and accumulators leave room for
+/// it.
+int64_t chooseRows(int64_t wanted, const Workload &workload, bool dot) {
+  if (!dot)
+    return maxDim(workload) > 256 ? 4 : 8;
+  return wanted > 8 && maxDim(workload) <= 128 ? 16 : 8;
+}
+
+/// How many warps take how many tokens per step.
+struct Shape {
+  int64_t tokens, warps;
+};
+/// Long steps spread a softmax over more tokens, more warps hide more latency.
+constexpr Shape kShapes[] = {{64, 2}, {32, 4}, {32, 2}, {16, 4},
+                             {16, 2}, {16, 1}, {8, 1}};
+
+/// The first shape of which two stages fit as often as is wanted; if none does,
+/// the first of which they fit at all.
+Shape chooseShape(int64_t row, int64_t room, int64_t least, int64_t most) {
+  for (int64_t items : {kWorkTilesAtATime, int64_t(1)})
+    for (Shape shape : kShapes)
+      if (2 * shape.tokens * shape.warps * row <= room / items &&
+          shape.tokens >= least && shape.tokens <= most)
+        return shape;
+  return {least, 1};
+}
+
+/// Tokens of a step for whose scores registers suffice. Where all codes are
+/// bytes, the work that a step takes by itself is much of it all.
+int64_t mostTokens(const Workload &workload, bool dot, int64_t rows) {
+  auto isBytes = [&](const StreamInfo &stream) {
+    return stream.codeType().isInteger(8);
+  };
+  bool bytes = isBytes(workload.k) && isBytes(workload.v);
+  return dot && bytes && rows == 8 && maxDim(workload) <= 128 ? 64 : 32;
+}
+
+/// Of a token in shared memory: K and V.
+int64_t sharedBytes(const Workload &workload) {
+  return strideOf(workload.k) + strideOf(workload.v);
+}
+
+/// Steps in shared memory.
+int64_t chooseStages(int64_t step, int64_t room) {
+  int64_t stages = llvm::divideCeil(kBytesAhead, step) + 1;
+  return std::clamp<int64_t>(stages, 2, std::clamp<int64_t>(room / step, 2, 8));
+}
+
+/// Warps share tokens. A warp that copies in bulk (`bulk`) takes six
+/// instructions a row, all in one lane, where the others then save two: what
+/// that is worth, only a GPU can say.
+WarpSchedule byTokens(const Workload &workload, int64_t queries, int64_t wanted,
+                      int64_t split) {
+  bool dot = hasDots(workload);
+  int64_t row = sharedBytes(workload);
+  int64_t room = workload.target.getShared() - kOtherShared;
+  int64_t rows = chooseRows(wanted, workload, dot);
+  Shape shape =
+      chooseShape(row, room, dot ? 16 : 8, mostTokens(workload, dot, rows));
+  int64_t step = shape.tokens * shape.warps * row;
+  return {.tokens = shape.tokens,
+          .rows = rows,
+          .queries = queries,
+          .split = split,
+          .dot = dot,
+          .warps = shape.warps,
+          .stages = chooseStages(step, room / kWorkTilesAtATime),
+          // For few rows more products cost less than converting K.
+          .queryBytes = dot && hasQueryBytes(workload)};
+}
+
+/// Warps share rows: many of them read a tile of tokens once. Accumulators of
+/// wide heads leave no room for the scores of many tokens.
+WarpSchedule byRows(const Workload &workload, int64_t queries) {
+  int64_t tokens = maxDim(workload) <= 128 ? 64 : 32;
+  int64_t step = tokens * sharedBytes(workload);
+  int64_t room = workload.target.getShared() - kOtherShared;
+  int64_t warps = 8;
+  // Results take the place of tokens.
+  while (warps > 1 && 16 * warps * (workload.v.dim * 4 + 40) > room)
+    warps /= 2;
+  while (tokens > 16 && 2 * step > room)
+    tokens /= 2, step /= 2;
+  return {.tokens = tokens,
+          .rows = 16 * warps,
+          .queries = queries,
+          .dot = true,
+          .warps = warps,
+          .stages = chooseStages(step, room),
+          .warpsSplitQ = true};
+}
+
+WarpSchedule decodeSchedule(const Workload &workload) {
+  return byTokens(workload, kDecodeQueries, /*wanted=*/workload.group,
+                  kDecodeSplit);
+}
+
+/// A prefill has work tiles enough from its queries: splits would only cost
+/// room.
+WarpSchedule prefillSchedule(const Workload &workload) {
+  constexpr int64_t kQueries = 1024;
+  if (hasDots(workload) && maxDim(workload) <= kMaxRowsDim)
+    return byRows(workload, kQueries);
+  return byTokens(workload, kQueries, /*wanted=*/16, /*split=*/0);
+}
+
+//===----------------------------------------------------------------------===//
+// What a schedule costs
+//===----------------------------------------------------------------------===//
+
+/// Instructions of one warp for a step of `tokens`, copies left out, counted by
+/// products, operands and exponentials alone.
+double stepInstructions(const Workload &w, const WarpSchedule &s) {
+  constexpr double kFixed = 80; // barriers, addresses, the row maximum
+  if (!s.dot) {
+    double lanes = kWarpLanes;
+    double k = s.rows * s.tokens * double(w.k.dim) / lanes,
+           v = s.rows * s.tokens * double(w.v.dim) / lanes;
+    double dequantize = s.tokens * double(w.k.dim + w.v.dim) / lanes;
+    return kFixed + k + v + 2 * dequantize + 12.0 * s.rows;
+  }
+  bool bytesV = w.v.codeType().isInteger(8);
+  bool bytesK = w.k.codeType().isInteger(8);
+  bool fixed = s.queryBytes && !s.warpsSplitQ;
+  // Products are of 16 x 8 x 16, or of 32 channels in bytes, three for each.
+  double rows = s.warpsSplitQ ? 16 : s.rows;
+  double tiles = rows / 8 * s.tokens / 16;
+  double k = tiles * (fixed ? 3 * w.k.dim / 32.0 : w.k.dim / 16.0);
+  double v = tiles * w.v.dim / 16.0;
+  if (bytesV && w.dtype.isF16()) // probabilities are sums of two
+    v *= 2;
+  // A load has four words; bytes become f16 by five instructions for two.
+  auto operand = [&](int64_t dim, bool bytes, bool asIs) {
+    double words = s.tokens * dim / 16.0 * (bytes && asIs ? 0.5 : 1) / 16 * 4;
+    return words / 4 + (bytes && !asIs ? 2.5 * words : 0);
+  };
+  double operands =
+      operand(w.k.dim, bytesK, fixed) + operand(w.v.dim, bytesV, false);
+  double perScore = 6 + (isScaled(w) ? 3 : 0) + (fixed ? 4 : 0);
+  double scores = rows * s.tokens / kWarpLanes * perScore;
+  return kFixed + k + v + operands + scores;
+}
+
+/// Registers that a thread wants: accumulators, scores, q, and the rest.
+double wantedRegisters(const Workload &w, const WarpSchedule &s) {
+  constexpr double kRest = 40;
+  double lanes = kWarpLanes, rows = s.warpsSplitQ ? 16 : s.rows;
+  double q = s.dot ? rows * w.k.dim / 2 / lanes : 0;
+  if (s.queryBytes && !s.warpsSplitQ)
+    q *= 1.5;
+  double o = rows * w.v.dim / lanes, scores = rows * s.tokens / lanes;
+  return o + (s.dot ? scores : 2 * rows) + q + kRest;
+}
+
+/// Cycles that one SM takes per cached token of a kv head and, in a prefill,
+/// per query row: the larger of what it reads and what it issues, with what
+/// splits cost. Nothing here has been fitted to a GPU. It leaves out bank
+/// conflicts, tails of work tiles and what hits the L2 cache.
+double costOf(const Workload &w, AttendKind kind, const WarpSchedule &s) {
+  constexpr double kBytesPerCycle = 16, kIssuePerCycle = 4;
+  constexpr double kWarpsWanted = 8; // that hide an instruction's latency
+  // A memory latency of 1000 cycles, and half as much again.
+  constexpr double kBytesWanted = 24576;
+  constexpr double kWorkerTokens = 16384; // of a CTA in one launch
+  bool decode = kind == AttendKind::Decode;
+  double rows = decode ? w.group : s.rows;
+  double passes = std::ceil(rows / s.rows); // each reads all tokens
+
+  int64_t limit = registerLimit(w, s);
+  double threads = allWarps(s) * kWarpLanes;
+  double ctas = std::min<double>(
+      std::floor(w.target.getShared() / SharedLayout(w, s).total),
+      std::max(1.0, std::floor(kRegisters / (limit * threads))));
+
+  double bytes = codeBytes(w.k) + codeBytes(w.v);
+  double perStep = s.tokens * (s.warpsSplitQ ? 1 : s.warps);
+  double underWay = ctas * (s.stages - 1) * perStep * bytes;
+  double memory =
+      bytes / kBytesPerCycle * std::max(1.0, kBytesWanted / underWay);
+
+  double instructions = stepInstructions(w, s) / s.tokens;
+  if (s.warpsSplitQ)
+    instructions *= s.warps; // each multiplies all tokens
+  // 16 bytes of a lane; a warp that copies in bulk has six for a row of each
+  // stream, in one lane, and takes its turn among the others.
+  instructions += s.bulk ? 12 : bytes / 16 / kWarpLanes * 2 + 1;
+  double spilled = wantedRegisters(w, s) - limit;
+  if (spilled > 0)
+    instructions *= 1 + 4 * spilled / limit;
+  double hidden = std::min(1.0, ctas * s.warps / kWarpsWanted);
+  double issue = instructions / kIssuePerCycle / hidden;
+
+  double cost =
+      passes * (std::max(memory, issue) + std::min(memory, issue) / 4);
+  // Partial results are written and read; half of the last work tile is waited
+  // for where there are few.
+  double split = s.split ? s.split : 8 * kWorkerTokens;
+  if (s.split)
+    cost += 2 * rows * (w.v.dim * 4 + 8) / split / kBytesPerCycle;
+  if (decode)
+    cost *= 1 + split / (2 * kWorkerTokens);
+  return decode ? cost : cost / rows;
+}
+
+//===----------------------------------------------------------------------===//
+// The interface
+//===----------------------------------------------------------------------===//
+
+struct Scheduler
+    : SchedulerAttrInterface::ExternalModel<Scheduler, WarpScheduleAttr> {
+  ScheduleAttrInterface plan(Attribute, const Workload &workload,
+                             AttendKind kind) const {
+    return WarpScheduleAttr::get(workload.target.getContext(),
+                                 kind == AttendKind::Decode
+                                     ? decodeSchedule(workload)
+                                     : prefillSchedule(workload));
+  }
+  Legality legal(Attribute schedule, const Workload &workload) const {
+    return checkSchedule(workload, cast<WarpScheduleAttr>(schedule)).legality;
+  }
+  /// `queries` stays: it says which kernel a batch takes.
+  SmallVector<FieldValues> space(Attribute schedule, const Workload &w,
+                                 AttendKind kind) const {
+    auto s = cast<WarpScheduleAttr>(schedule);
+    bool decode = kind == AttendKind::Decode;
+    SmallVector<FieldValues> fields{
+        worthTrying(s, "tokens", {8, 16, 32, 64}),
+        worthTrying(s, "warps", {1, 2, 4, 8}),
+        worthTrying(s, "stages", {2, 3, 4, 6, 8}),
+        worthTrying(s, "registers", {0, 128, 168, 248})};
+    fields.push_back(decode ? worthTrying(s, "rows", {4, 8, 16})
+                            : worthTrying(s, "rows", {8, 16, 32, 64, 128}));
+    fields.push_back(decode
+                         ? worthTrying(s, "split", {256, 512, 1024, 2048, 4096})
+                         : worthTrying(s, "split", {0, 8192}));
+    if (hasDots(w)) {
+      fields.push_back(worthTrying(s, "dot", {0, 1}));
+      fields.push_back(worthTrying(s, "warpsSplitQ", {0, 1}));
+    }
+    if (hasQueryBytes(w))
+      fields.push_back(worthTrying(s, "queryBytes", {0, 1}));
+    if (w.target.getBulk())
+      fields.push_back(worthTrying(s, "bulk", {0, 1}));
+    return fields;
+  }
+  double cost(Attribute schedule, const Workload &workload,
+              AttendKind kind) const {
+    return costOf(workload, kind, cast<WarpScheduleAttr>(schedule).getValue());
+  }
+};
+
+} // namespace
+
+void kvc::nvptx::registerScheduler(DialectRegistry &registry) {
+  registry.addExtension(+[](MLIRContext *context, KvcDialect *) {
+    WarpScheduleAttr::attachInterface<Scheduler>(*context);
+  });
+}
