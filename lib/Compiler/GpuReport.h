@@ -3,7 +3,7 @@
 #define KVC_LIB_COMPILER_GPUREPORT_H
 
 #include "lib/Artifact/Bundle.h"
-#include "lib/Compiler/Loops.h"
+#include "codegen/nvptx/Loops.h"
 #include "lib/Compiler/Remarks.h"
 
 namespace kvc {

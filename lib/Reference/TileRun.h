@@ -165,8 +165,9 @@ private:
   X(LoadQueryOp)                                                               \
   X(SoftmaxInitOp)                                                             \
   X(ForTokensOp)                                                               \
-  X(LoadOp) X(ConvertOp) X(ScaleOp) X(OffsetOp) X(DotOp) X(ScaleTokensOp)      \
-      X(LogitsOp) X(MaskOp) X(SoftmaxStepOp) X(AccumulateOp) X(StorePartialOp) \
+  X(LoadOp)                                                                    \
+  X(ConvertOp) X(ScaleOp) X(OffsetOp) X(DotOp) X(ScaleTokensOp) X(LogitsOp)    \
+      X(MaskOp) X(SoftmaxStepOp) X(AccumulateOp) X(StorePartialOp)             \
           X(ForSplitsOp) X(MergeStepOp) X(StoreOutputOp) X(ForRowsOp)          \
               X(LoadRowOp) X(QuantizeOp) X(StoreRowOp) X(SpanOp) X(ListedOp)   \
                   X(SliceOp) X(MapOp) X(ContractOp) X(ReduceOp) X(OuterOp)     \

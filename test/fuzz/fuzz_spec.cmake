@@ -12,6 +12,8 @@ kvc_fuzz_objects(spec_objects
   ${PROJECT_SOURCE_DIR}/lib/Spec/Canonical.cpp
   ${PROJECT_SOURCE_DIR}/lib/Spec/Check.cpp
   ${PROJECT_SOURCE_DIR}/lib/Spec/Expr.cpp
+  ${PROJECT_SOURCE_DIR}/lib/Spec/ExprText.cpp
+  ${PROJECT_SOURCE_DIR}/lib/Spec/ExprTypes.cpp
   ${PROJECT_SOURCE_DIR}/lib/Spec/Fields.cpp
   ${PROJECT_SOURCE_DIR}/lib/Spec/Reader.cpp
   ${PROJECT_SOURCE_DIR}/lib/Spec/Size.cpp

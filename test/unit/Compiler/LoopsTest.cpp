@@ -1,5 +1,5 @@
 //===- LoopsTest.cpp - loops of PTX and SASS, and occupancy ---------------===//
-#include "lib/Compiler/Loops.h"
+#include "codegen/nvptx/Loops.h"
 #include "codegen/nvptx/Backend.h"
 #include "lib/Compiler/GpuReport.h"
 #include "lib/Compiler/Remarks.h"

@@ -189,8 +189,7 @@ TEST(Tile, RefusesOpsOfOtherKernels) {
       [&](mlir::Diagnostic &diagnostic) { error = diagnostic.str(); });
   EXPECT_TRUE(mlir::failed(tiles.kernel("append").attend(
       tiles.scene.q(), tiles.scene.arena->cache(), tiles.scene.batch())));
-  EXPECT_THAT(error,
-              testing::HasSubstr("finds no rows `k`"));
+  EXPECT_THAT(error, testing::HasSubstr("finds no rows `k`"));
 }
 
 } // namespace

@@ -1,5 +1,5 @@
 //===- Loops.cpp - what a GPU kernel's loops issue ------------------------===//
-#include "lib/Compiler/Loops.h"
+#include "codegen/nvptx/Loops.h"
 
 #include "llvm/ADT/STLExtras.h"
 

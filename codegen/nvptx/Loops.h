@@ -5,8 +5,8 @@
 // that stands between.
 //
 //===----------------------------------------------------------------------===//
-#ifndef KVC_LIB_COMPILER_LOOPS_H
-#define KVC_LIB_COMPILER_LOOPS_H
+#ifndef KVC_CODEGEN_NVPTX_LOOPS_H
+#define KVC_CODEGEN_NVPTX_LOOPS_H
 
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringMap.h"
@@ -82,4 +82,4 @@ std::optional<std::string> nvdisasm(llvm::ArrayRef<uint8_t> cubin,
 
 } // namespace kvc
 
-#endif // KVC_LIB_COMPILER_LOOPS_H
+#endif // KVC_CODEGEN_NVPTX_LOOPS_H

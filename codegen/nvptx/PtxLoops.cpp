@@ -1,5 +1,5 @@
 //===- PtxLoops.cpp - the loops of PTX ------------------------------------===//
-#include "lib/Compiler/Loops.h"
+#include "codegen/nvptx/Loops.h"
 
 #include "llvm/ADT/StringExtras.h"
 

@@ -1,6 +1,6 @@
 //===- SassLoops.cpp - the loops of SASS ----------------------------------===//
+#include "codegen/nvptx/Loops.h"
 #include "codegen/nvptx/Tool.h"
-#include "lib/Compiler/Loops.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/Program.h"

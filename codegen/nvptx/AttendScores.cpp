@@ -1,0 +1,179 @@
+//===- AttendScores.cpp - who sees a token, what becomes of a score -------===//
+#include "codegen/nvptx/Attend.h"
+#include "codegen/nvptx/KitFunctions.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace kvc;
+using namespace kvc::nvptx;
+using arith::CmpIPredicate;
+
+//===----------------------------------------------------------------------===//
+// Which tokens
+//===----------------------------------------------------------------------===//
+
+/// The work tile's tiles, one round of all warps each: from its first token on,
+/// and with a window, of those behind the sink only what the first row sees.
+/// Tiles stand at absolute multiples.
+void AttendKernel::planTiles() {
+  int64_t tile = tileTokens();
+  auto count = [&](Value from, Value to) {
+    return kit.ceilDiv(kit.max(kit.sub(to, from), kit.i32(0)), tile);
+  };
+  if (body.read.isAll()) {
+    sinkTiles = tiles = count(current.begin, current.end);
+    return;
+  }
+  Value sink = kit.i32(body.read.getSinkTokens());
+  sinkTiles = count(current.begin, kit.min(current.end, sink));
+  Value behind = kit.add(current.begin, kit.mul(sinkTiles, tile));
+  Value oldest = kit.add(current.posFirst, 1 - body.read.getRecentTokens());
+  oldest = kit.max(oldest, kit.i32(0));
+  Value recent = kit.max(behind, kit.mul(kit.div(oldest, tile), tile));
+  tiles = kit.add(sinkTiles, count(recent, current.end));
+  recentBase = kit.sub(recent, kit.mul(sinkTiles, tile));
+}
+
+Value AttendKernel::tileFirst(Value tile) {
+  Value base = current.begin;
+  if (recentBase)
+    base = kit.select(kit.less(tile, sinkTiles), base, recentBase);
+  return kit.add(base, kit.mul(tile, tileTokens()));
+}
+
+Value AttendKernel::firstOf(Value tile) {
+  return kit.add(tileFirst(tile), ownTokens());
+}
+
+/// Behind the last token that the read shows to a row at `position`.
+Value AttendKernel::endFor(Value position) {
+  return body.read.isCausal() ? kit.min(current.end, kit.add(position, 1))
+                              : current.end;
+}
+
+Value AttendKernel::isShownInFull(Value first, int64_t count, Value low,
+                                  Value high) {
+  Value last = kit.add(first, count);
+  Value full = kit.cmp(CmpIPredicate::sle, last, endFor(low));
+  if (body.read.isAll())
+    return full;
+  Value inSink =
+      kit.cmp(CmpIPredicate::sle, last, kit.i32(body.read.getSinkTokens()));
+  Value recent = kit.less(kit.add(high, -body.read.getRecentTokens()), first);
+  return kit.and_(full, kit.or_(inSink, recent));
+}
+
+Value AttendKernel::isHiddenByRead(Value first, int64_t count, Value low,
+                                   Value high) {
+  Value hidden = kit.cmp(CmpIPredicate::sle, endFor(high), first);
+  if (body.read.isAll())
+    return hidden;
+  Value inSink = kit.less(first, kit.i32(body.read.getSinkTokens()));
+  Value recent = kit.less(kit.add(low, -body.read.getRecentTokens()),
+                          kit.add(first, count - 1));
+  return kit.or_(hidden, kit.not_(kit.or_(inSink, recent)));
+}
+
+Value AttendKernel::shownByRead(Value token, Value position) {
+  Value seen = kit.less(token, current.end);
+  if (body.read.isCausal())
+    seen = kit.and_(kit.cmp(CmpIPredicate::sle, token, position), seen);
+  if (body.read.isAll())
+    return seen;
+  Value inSink = kit.less(token, kit.i32(body.read.getSinkTokens()));
+  Value recent =
+      kit.less(kit.add(position, -body.read.getRecentTokens()), token);
+  return kit.and_(seen, kit.or_(inSink, recent));
+}
+
+ScoreInputs AttendKernel::inputs(Value token, const RowPlace &row) {
+  ScoreInputs inputs;
+  inputs.query = row.position;
+  inputs.token = token;
+  inputs.context = current.posZero;
+  inputs.constants = &current.constants;
+  inputs.qHead = row.qHead;
+  inputs.kvHead = kit.add(current.head, k.store.getHeadBegin());
+  return inputs;
+}
+
+Value AttendKernel::visible(Value token, const RowPlace &row) {
+  Value seen = shownByRead(token, row.position);
+  if (!hasVisible())
+    return seen;
+  KitFunctions functions(k, current.sequence);
+  return kit.and_(seen,
+                  emitScoreRegion(kit.b, kit.kernel, body.mask.getVisible(),
+                                  inputs(token, row), functions));
+}
+
+ScoreBlock AttendKernel::rowBlock() {
+  Value kvHead = kit.add(current.head, k.store.getHeadBegin());
+  Value qHead = kit.mul(kvHead, group);
+  ScoreBlock block;
+  block.query = {current.ownFirst, current.ownLast};
+  block.context = current.posZero;
+  block.qHead = {qHead, kit.add(qHead, group - 1)};
+  block.kvHead = {kvHead, kvHead};
+  return block;
+}
+
+BlockVisibility AttendKernel::visibleBlock(Value first, int64_t count) {
+  Value last = kit.min(kit.add(first, count), current.end);
+  ScoreBlock block = rowBlock();
+  block.token = {first, kit.max(first, kit.add(last, -1))};
+  return emitBlockVisibility(kit.b, kit.kernel, body.mask.getVisible(), block,
+                             current.constants);
+}
+
+Value AttendKernel::isFullBlock(Value first, int64_t count) {
+  Value full = isShownInFull(first, count, current.ownFirst, current.ownLast);
+  return hasVisible() ? kit.and_(full, visibleBlock(first, count).full) : full;
+}
+
+Value AttendKernel::isEmptyBlock(Value first, int64_t count) {
+  Value empty = isHiddenByRead(first, count, current.ownFirst, current.ownLast);
+  return hasVisible() ? kit.or_(empty, visibleBlock(first, count).empty)
+                      : empty;
+}
+
+Value AttendKernel::anyRowVisible(Value token) {
+  Value seen = kit.less(token, current.end);
+  if (body.read.isAll())
+    return seen;
+  Value inSink = kit.less(token, kit.i32(body.read.getSinkTokens()));
+  Value recent =
+      kit.less(kit.add(current.posFirst, -body.read.getRecentTokens()), token);
+  return kit.and_(seen, kit.or_(inSink, recent));
+}
+
+//===----------------------------------------------------------------------===//
+// Scores
+//===----------------------------------------------------------------------===//
+
+Value AttendKernel::transform(Value score, Value tokenScale, Value token,
+                              int64_t offset, const RowPlace &row, bool near) {
+  if (!body.logits) {
+    Value x = kit.fmul(score, kit.f32(body.scale));
+    return tokenScale ? kit.fmul(x, tokenScale) : x;
+  }
+  KitFunctions functions(k, current.sequence, near);
+  ScoreInputs at = inputs(token, row);
+  at.score = tokenScale ? kit.fmul(score, tokenScale) : score;
+  at.scale = body.scale;
+  at.offset = offset;
+  return emitScoreRegion(kit.b, kit.kernel, body.logits.getLogits(), at,
+                         functions);
+}
+
+std::optional<double> AttendKernel::nearLimit() {
+  if (!body.logits)
+    return std::nullopt;
+  std::optional<double> factor = tanhFactor(body.logits.getLogits());
+  if (!factor)
+    return std::nullopt;
+  // A little less: the product with the factor is rounded.
+  double limit = Kit::kTanhNear / (*factor * std::fabs(body.scale)) * 0.999;
+  return std::isnormal(float(limit)) ? std::optional(limit) : std::nullopt;
+}
