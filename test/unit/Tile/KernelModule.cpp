@@ -45,6 +45,10 @@ private:
   }
   Tile load(Value tile, StringRef stream, int64_t tokens);
   Value dequantize(const Tile &tile, bool scaled);
+  /// Each gives what it is given, or what a dot would.
+  Value sliceOfAll(Value x);
+  Value identity(Value x);
+  Value contract(Type type, Value q, Value k);
   Value logits(Value x, const Expr &expr, Value tokens);
   Value apply(Value x, ArrayRef<ChainStep> chain, const Tile &keys,
               const Tile &values);
@@ -87,6 +91,38 @@ KernelBuilder::Tile KernelBuilder::load(Value tile, StringRef stream,
 Value KernelBuilder::dequantize(const Tile &tile, bool scaled) {
   Value x = ConvertOp::create(b, loc, tile.codes);
   return scaled ? ScaleOp::create(b, loc, x.getType(), x, tile.scales) : x;
+}
+
+Value KernelBuilder::sliceOfAll(Value x) {
+  int64_t dim = cast<RankedTensorType>(x.getType()).getDimSize(1);
+  return tile::SliceOp::create(b, loc, x.getType(), x, 0, dim);
+}
+
+/// A block of arguments, one for each operand of `op`.
+static Block &elementBlock(OpBuilder &b, Location loc, Operation *op) {
+  Block &block = op->getRegion(0).emplaceBlock();
+  for (unsigned i = 0; i < op->getNumOperands(); ++i)
+    block.addArgument(b.getF32Type(), loc);
+  b.setInsertionPointToEnd(&block);
+  return block;
+}
+
+Value KernelBuilder::identity(Value x) {
+  auto op = tile::MapOp::create(b, loc, x.getType(), x);
+  OpBuilder::InsertionGuard guard(b);
+  Block &block = elementBlock(b, loc, op);
+  ScoreYieldOp::create(b, loc, block.getArgument(0));
+  return op.getResult();
+}
+
+Value KernelBuilder::contract(Type type, Value q, Value k) {
+  auto op = tile::ContractOp::create(b, loc, type, q, k);
+  OpBuilder::InsertionGuard guard(b);
+  Block &block = elementBlock(b, loc, op);
+  Value product =
+      arith::MulFOp::create(b, loc, block.getArgument(0), block.getArgument(1));
+  ScoreYieldOp::create(b, loc, product);
+  return op.getResult();
 }
 
 Value KernelBuilder::logits(Value x, const Expr &expr, Value tokens) {
@@ -147,8 +183,15 @@ void KernelBuilder::attendRound(Value q, Value tile, Value state,
                 kernel.choice[KeyScale] == scale::OfOther);
   if (early)
     values = load(tile, kernel.values, tokens);
+  unsigned detour = kernel.choice[Detour];
   Value k = dequantize(keys, kernel.scaledInDequantize(kernel.keys, KeyScale));
-  Value scores = tile::DotOp::create(b, loc, scoresType, q, k);
+  if (detour == detour::SliceOfKeys)
+    k = sliceOfAll(k);
+  Value scores = detour == detour::Contraction
+                     ? contract(scoresType, q, k)
+                     : tile::DotOp::create(b, loc, scoresType, q, k);
+  if (detour == detour::MapOfScores)
+    scores = identity(scores);
   if (kernel.choice[MaskPlace])
     scores = mask(scores);
   scores = apply(scores, kernel.scores, keys, values);
@@ -160,6 +203,8 @@ void KernelBuilder::attendRound(Value q, Value tile, Value state,
     values = load(tile, kernel.values, tokens);
   Value v =
       dequantize(values, kernel.scaledInDequantize(kernel.values, ValueScale));
+  if (detour == detour::SliceOfValues)
+    v = sliceOfAll(v);
   // With one stream for both, the scales of values are those of the second
   // load: a chain takes those that stand beside what it multiplies.
   Value p = apply(step.getP(), kernel.probabilities,

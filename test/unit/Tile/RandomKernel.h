@@ -32,6 +32,7 @@ enum Axis : unsigned {
   QueryScale,
   Log2e,
   OpOrder, ///< loads where they are used, V's first, or all ops anywhere
+  Detour,  ///< ops that change nothing, and that no loop was written for
   // append
   StoredRows,
   kAxes
@@ -56,6 +57,9 @@ enum : unsigned { Usual, Sharp, Tiny, Negative, Zero };
 }
 namespace order {
 enum : unsigned { AsUsed, LoadsFirst, Anywhere };
+}
+namespace detour {
+enum : unsigned { None, MapOfScores, SliceOfKeys, SliceOfValues, Contraction };
 }
 namespace stored {
 enum : unsigned { KThenV, VThenK, OnlyK, OnlyV, Exchanged };
