@@ -135,8 +135,10 @@ template <class Schedule> static Attribute parseSchedule(AsmParser &parser) {
     return values[index] ? ParseResult(success())
                          : parser.parseKeyword("false");
   };
-  if (parser.parseCommaSeparatedList(AsmParser::Delimiter::LessGreater,
-                                     parseField))
+  if (parser.parseLess())
+    return {};
+  if (failed(parser.parseOptionalGreater()) &&
+      (parser.parseCommaSeparatedList(parseField) || parser.parseGreater()))
     return {};
   assign(schedule, values);
   using Attr = std::conditional_t<std::is_same_v<Schedule, CoreSchedule>,

@@ -99,6 +99,14 @@ static LogicalResult verifyOp(Operation *owner, Operation &op, StringRef name,
     if (!divisor || cast<IntegerAttr>(divisor.getValue()).getInt() < 1)
       return op.emitOpError("expected a positive constant divisor");
   }
+  if (auto compare = dyn_cast<arith::CmpFOp>(op)) {
+    using P = arith::CmpFPredicate;
+    if (!llvm::is_contained({P::OEQ, P::OLT, P::OLE, P::OGT, P::OGE, P::UNE},
+                            compare.getPredicate()))
+      return op.emitOpError("expected one of oeq, olt, ole, ogt, oge and une, "
+                            "as the operators of "
+                            "a spec's expressions");
+  }
   if (auto compare = dyn_cast<arith::CmpIOp>(op))
     if (compare.getPredicate() > arith::CmpIPredicate::sge)
       return op.emitOpError("expected a signed comparison");

@@ -138,13 +138,17 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
         continue;
       auto [path, valueText] = StringRef(text).split('=');
       auto [glob, field] = path.rsplit('.');
-      auto kernel = llvm::GlobPattern::create(glob);
+      auto place = FusedLoc::get({module.getLoc()},
+                                 Builder(module).getI64IntegerAttr(index),
+                                 module.getContext());
       int64_t value;
-      if (!kernel || field.empty() || valueText.getAsInteger(10, value)) {
-        llvm::consumeError(kernel.takeError());
-        return module.emitError("schedule override `")
+      if (field.empty() || valueText.getAsInteger(10, value))
+        return mlir::emitError(place, "schedule override `")
                << text << "` is not KERNEL.FIELD=VALUE";
-      }
+      auto kernel = llvm::GlobPattern::create(glob);
+      if (!kernel)
+        return mlir::emitError(place, "schedule override `")
+               << text << "`: " << llvm::toString(kernel.takeError());
       parsed.push_back(
           {int64_t(index), text, std::move(*kernel), field.str(), value});
     }

@@ -32,8 +32,41 @@ LogicalResult OpByOpKernel::emit() {
   return emitBlock(k.op.getBody().front());
 }
 
+/// A state stays where it is, so that what has used it has changed it.
+static bool isUsedOnce(Value state) {
+  return state.hasOneUse() &&
+         state.use_begin()->getOwner()->getBlock() == state.getParentBlock();
+}
+
+/// What these loop nests ask of an op's operands and results: matrices whose
+/// columns are known, and rows of queries where an op is told of them.
+static LogicalResult checkShapes(Operation &op) {
+  for (Value value : llvm::concat<Value>(op.getOperands(), op.getResults()))
+    if (auto type = dyn_cast<RankedTensorType>(value.getType());
+        type && (type.getRank() != 2 || type.isDynamicDim(1)))
+      return op.emitError(
+                 "the CPU target lowers tiles of known columns, found ")
+             << type;
+  auto isOfQueries = [&](Value x) { return tensor(x).isDynamicDim(0); };
+  bool fits =
+      llvm::TypeSwitch<Operation *, bool>(&op)
+          .Case([&](tile::LoadQueryOp op) { return isOfQueries(op.getQ()); })
+          .Case([&](tile::LogitsOp op) { return isOfQueries(op.getX()); })
+          .Case([&](tile::MaskOp op) { return isOfQueries(op.getX()); })
+          .Case([&](tile::SoftmaxStepOp op) {
+            return isOfQueries(op.getScores());
+          })
+          .Case([&](tile::AccumulateOp op) { return isOfQueries(op.getP()); })
+          .Default(true);
+  if (!fits)
+    return op.emitError("expected `?` rows: those of the work tile's queries");
+  return success();
+}
+
 LogicalResult OpByOpKernel::emitBlock(Block &block) {
   for (Operation &op : block) {
+    if (failed(checkShapes(op)))
+      return failure();
     LogicalResult result =
         llvm::TypeSwitch<Operation *, LogicalResult>(&op)
             .Case<tile::LoadQueryOp, tile::SoftmaxInitOp, tile::ForTokensOp,
@@ -49,9 +82,8 @@ LogicalResult OpByOpKernel::emitBlock(Block &block) {
             });
     if (failed(result))
       return failure();
-    // A state is where it was, so that what has used it has changed it.
     for (Value value : op.getResults())
-      if (isa<tile::SoftmaxType>(value.getType()) && !value.hasOneUse())
+      if (isa<tile::SoftmaxType>(value.getType()) && !isUsedOnce(value))
         return op.emitError("the CPU target lowers states that are used once");
   }
   return success();
@@ -94,15 +126,19 @@ LogicalResult OpByOpKernel::emit(tile::ForTokensOp op) {
     return op.emitError("the CPU target does not lower loops over a space yet");
   int64_t tile = k.op.getSchedule()->getTokens();
   Block &body = op.getBody().front();
+  for (auto mask : body.getOps<tile::MaskOp>())
+    if (mask.getReadAttr() != op.getReadAttr())
+      return mask.emitError("expected the loop's read");
   // States stay where they are; other tiles that are carried have a place of
   // their own, to which each round's are copied.
   for (auto [init, argument, result] : llvm::zip_equal(
            op.getInits(), body.getArguments().drop_front(), op.getResults())) {
     if (isa<tile::SoftmaxType>(init.getType())) {
       states[argument] = states[result] = states.lookup(init);
-      if (!argument.hasOneUse())
+      if (!isUsedOnce(argument))
         return op.emitError("the CPU target lowers states that are used once");
-    } else if (isa<RankedTensorType>(init.getType())) {
+    } else if (auto type = dyn_cast<RankedTensorType>(init.getType());
+               type && type.getElementType().isF32()) {
       ScratchTile carried = reserve(argument);
       copy(matrix(init), carried);
       matrices[result] = carried;
@@ -336,8 +372,13 @@ LogicalResult kvc::cpu::emitOpByOp(Kernel &kernel,
                "the CPU targets run a #kvc.core_schedule; found ")
            << *kernel.op.getSchedule();
   std::optional<int64_t> dimK, dimV;
-  for (auto query : kernel.op.getBody().getOps<tile::LoadQueryOp>())
-    dimK = tensor(query.getQ()).getDimSize(1);
+  for (auto query : kernel.op.getBody().getOps<tile::LoadQueryOp>()) {
+    int64_t dim = tensor(query.getQ()).getDimSize(1);
+    if (dimK.value_or(dim) != dim)
+      return query.emitError("expected rows of q of ")
+             << *dimK << " elements, as another op loads; found " << dim;
+    dimK = dim;
+  }
   for (auto store : kernel.op.getBody().getOps<tile::StorePartialOp>())
     dimV = store.getState().getType().getDim();
   if (!dimK || !dimV)
@@ -347,5 +388,12 @@ LogicalResult kvc::cpu::emitOpByOp(Kernel &kernel,
       << kernel.op.getSymName()
       << "`: lowered op by op, every tile in memory: " << why.why
       << " [R-OP-BY-OP]";
-  return OpByOpKernel(kernel, *dimK, *dimV).emit();
+  if (failed(OpByOpKernel(kernel, *dimK, *dimV).emit()))
+    return failure();
+  constexpr int64_t kMostScratch = 1 << 30; // as a manifest may say
+  if (kernel.scratch.bytes() > kMostScratch)
+    return kernel.op.emitError("tiles of ")
+           << kernel.scratch.bytes() << " bytes in memory, of at most "
+           << kMostScratch;
+  return success();
 }

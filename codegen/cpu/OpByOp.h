@@ -111,6 +111,9 @@ private:
     mlir::Value index = kit.add(kit.mul(row, x.columns), column);
     return kit.at(k.scratchAt(*x.shown), index);
   }
+  mlir::Value isShown(const ScratchTile &x, mlir::Value row,
+                      mlir::Value column);
+  mlir::Value column(const ScratchTile &x, mlir::Value row, int64_t width);
   void forRows(const ScratchTile &x, Kit::Body body) {
     kit.loop(kit.i64(0), x.rows, 1, body);
   }

@@ -65,7 +65,8 @@ LogicalResult OpByOpKernel::emit(tile::ReduceOp op) {
   ScratchTile x = matrix(op.getX()), to = reserve(op.getResult());
   bool isSum = op.getKind() == tile::ReduceKind::sum;
   auto join = [&](Value a, Value b) {
-    return isSum ? kit.fadd(a, b) : kit.fmaxKeepNaN(a, b);
+    return isSum ? kit.fadd(a, b)
+                 : arith::MaximumFOp::create(kit.b, kit.loc, a, b).getResult();
   };
   Value none = kit.constant(isSum ? 0 : -INFINITY, kit.vec(1));
   auto reduce = [&](Value count, llvm::function_ref<Value(Value)> element) {
@@ -105,14 +106,23 @@ LogicalResult OpByOpKernel::emit(tile::DotOp op) {
   return success();
 }
 
+/// Rows from `row` on of the first column, as a vector.
+Value OpByOpKernel::column(const ScratchTile &x, Value row, int64_t width) {
+  if (x.stride == 1)
+    return kit.load(kit.vec(width), address(x, row, kit.i64(0)));
+  SmallVector<Value> lanes;
+  for (int64_t lane = 0; lane < width; ++lane)
+    lanes.push_back(load(x, kit.add(row, lane), kit.i64(0), 1));
+  return kit.concat(lanes);
+}
+
 LogicalResult OpByOpKernel::emit(tile::ScaleTokensOp op) {
   ScratchTile x = matrix(op.getX()), scales = matrix(op.getScales());
   ScratchTile to = reserve(op.getResult());
   matrices[op.getResult()].shown = x.shown;
   forRows(to, [&](Value row) {
     forColumns(to.columns, [&](Value t, int64_t width) {
-      // A column of scales stands in a row.
-      Value scale = load(scales, kit.i64(0), t, width);
+      Value scale = column(scales, t, width);
       store(kit.fmul(load(x, row, t, width), scale), to, row, t);
     });
   });
@@ -141,6 +151,16 @@ LogicalResult OpByOpKernel::emit(tile::LogitsOp op) {
   return success();
 }
 
+/// Whether a mask shows a token to a row, a vector of one lane.
+Value OpByOpKernel::isShown(const ScratchTile &x, Value row, Value column) {
+  auto bytes = VectorType::get(1, kit.b.getI8Type());
+  Value byte = kit.load(bytes, shownAt(x, row, column), 1);
+  Value zero =
+      arith::ConstantOp::create(kit.b, kit.loc, kit.b.getZeroAttr(bytes));
+  return arith::CmpIOp::create(kit.b, kit.loc, arith::CmpIPredicate::ne, byte,
+                               zero);
+}
+
 LogicalResult OpByOpKernel::emit(tile::MaskOp op) {
   ScratchTile x = matrix(op.getX()), to = reserve(op.getResult());
   to.shown = k.scratch.reserve(maxRows * to.columns);
@@ -150,6 +170,8 @@ LogicalResult OpByOpKernel::emit(tile::MaskOp op) {
     // One by one, for each has a byte that says whether it is seen.
     kit.loop(0, to.columns, 1, [&](Value t) {
       Value seen = visible(op, inputsOf(tokens, row, t, 1));
+      if (x.shown) // by a mask before
+        seen = kit.both(seen, isShown(x, row, t));
       Value score = load(x, row, t, 1);
       store(kit.select(seen, score, kit.constant(-INFINITY, kit.vec(1))), to,
             row, t);
@@ -239,11 +261,7 @@ LogicalResult OpByOpKernel::emit(tile::AccumulateOp op) {
                                  carried[0]);
             if (!p.shown)
               return SmallVector<Value>{more};
-            Value byte = kit.load(kit.b.getI8Type(), shownAt(p, row, t), 1);
-            Value zero = arith::ConstantOp::create(kit.b, kit.loc,
-                                                   kit.b.getI8IntegerAttr(0));
-            Value shown = arith::CmpIOp::create(
-                kit.b, kit.loc, arith::CmpIPredicate::ne, byte, zero);
+            Value shown = kit.extract(isShown(p, row, t), 0);
             return SmallVector<Value>{kit.select(shown, more, carried[0])};
           })[0];
       store(total, sums, row, c);

@@ -22,7 +22,8 @@ LogicalResult IntCodecAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    int64_t tokens, int64_t channels) {
   unsigned least = zero ? 1 : 2; // a sign and a value
   if (bits < least || bits > 8)
-    return emitError() << "expected " << least << " to 8 bits, found " << bits;
+    return emitError() << "expected " << least << " to 8 bits, found "
+                       << int(bits);
   if (!scale.isF32() && !scale.isF16())
     return emitError() << "expected a scale of f32 or f16, found " << scale;
   if (zero && !zero.isF32() && !zero.isF16())

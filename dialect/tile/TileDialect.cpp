@@ -84,9 +84,9 @@ LogicalResult TopKType::verify(function_ref<InFlightDiagnostic()> emitError,
 
 LogicalResult SoftmaxType::verify(function_ref<InFlightDiagnostic()> emitError,
                                   int64_t dim) {
-  if (dim < 1)
-    return emitError() << "a softmax state has at least one channel, found "
-                       << dim;
+  if (dim < 1 || dim > kMaxStreamDim)
+    return emitError() << "a softmax state has 1 to " << kMaxStreamDim
+                       << " channels, found " << dim;
   return success();
 }
 
@@ -107,6 +107,9 @@ LogicalResult KernelOp::verify() {
                              "schedule, found none"
                            : "only kernels that attend or go over tokens "
                              "have a schedule");
+  // Whoever runs it has room for one result.
+  if (llvm::range_size(getBody().front().getOps<StorePartialOp>()) > 1)
+    return emitOpError("expected at most one `tile.store_partial`");
   return success();
 }
 

@@ -211,6 +211,11 @@ LogicalResult AccumulateOp::verify() {
 //===----------------------------------------------------------------------===//
 
 LogicalResult LoadRowOp::verify() {
+  if (getName().empty() || !llvm::all_of(getName(), [](char c) {
+        return llvm::isAlnum(c) || c == '_';
+      }))
+    return emitOpError("expected the name of rows as a word, found `")
+           << getName() << "`";
   RankedTensorType x = tensor(getX());
   if (x.getRank() < 1 || x.getRank() > 2 ||
       ShapedType::isDynamic(x.getShape().back()))
@@ -230,6 +235,10 @@ LogicalResult QuantizeOp::verify() {
     if (plane.tokens != 1)
       return emitOpError("quantizes one row, a box of ")
              << plane.role << " has " << plane.tokens;
+    if (!plane.elements ||
+        plane.elements * plane.type.getIntOrFloatBitWidth() % 8)
+      return emitOpError("a row of ") << plane.role << " is whole bytes; found "
+                                      << plane.elements << " of " << plane.type;
     wanted.push_back(RankedTensorType::get(plane.elements, plane.type));
   }
   if (TypeRange(wanted) != getPlanes().getTypes())
@@ -326,6 +335,12 @@ LogicalResult LoadLseOp::verify() {
   RankedTensorType lse = tensor(getLse());
   if (lse.getRank() != 2 || !lse.isDynamicDim(0) || lse.getDimSize(1) != 1)
     return emitOpError("expected [r, 1], found ") << lse;
+  return success();
+}
+
+LogicalResult MoveTokensOp::verify() {
+  if (getStreams().empty())
+    return emitOpError("expected a stream, found none");
   return success();
 }
 

@@ -29,11 +29,12 @@ def Tile_Dialect : Dialect {
     | merge | query tokens of one sequence and kv head, over all splits | `softmax_init`, `for_splits` { `merge_step`, `yield` }, `store_output` |
     | append | new rows, at all kv heads of the store | `for_rows` { `load_row`, `quantize`, `store_row`, `yield` } |
 
-    A kernel of any other kind, and the ops that are not in the table, have their
-    meaning and no backend yet: spaces (`span`, `listed`), several states, token
-    results (`map`, `reduce`, `store_tokens`), selection (`topk_step`,
-    `store_list`), eviction (`move_tokens`) and recurrence (`load_state`, `outer`,
-    `store_state`). Their work tile is one sequence and kv head.
+    In attend kernels CPUs lower any order of these ops, and `slice`, `map`,
+    `contract` and `reduce` between them. A kernel of any other kind, and all other
+    ops, have their meaning and no backend yet: spaces (`span`, `listed`), several
+    states, token results (`store_tokens`), selection (`topk_step`, `store_list`),
+    eviction (`move_tokens`) and recurrence (`load_state`, `outer`, `store_state`).
+    Their work tile is one sequence and kv head.
 
     In the shapes below, r are the rows of the work tile (query token r / group,
     and of the kv head's q heads number r % group), t the tokens of one tile, d the
@@ -172,7 +173,8 @@ class Tile_LoopOp<string mnemonic, list<Trait> traits = []>
   let hasVerifier = 1;
 }
 
-def Tile_ForTokensOp : Tile_LoopOp<"for_tokens", [AttrSizedOperandSegments]> {
+def Tile_ForTokensOp : Tile_LoopOp<"for_tokens",
+    [AttrSizedOperandSegments, HasParent<"KernelOp">]> {
   let summary = "runs the body for every tile of the tokens at hand, in order";
   let description = [{
     The body takes a tile and the states, of any types, and yields the states.
@@ -336,7 +338,8 @@ def Tile_MaskOp : Tile_Op<"mask",
                 "those for which `visible` is false";
   let description = [{
     A hidden score is -inf, its probability 0, and its token reaches no sum, even
-    if its v is NaN.
+    if its v is NaN. That holds for scores and probabilities on their way: what a
+    `tile.map`, a slice or a loop hands on is a number like any other.
 
     ```mlir
     %y = tile.mask %x, %tile read(#kvc.sliding_window<sink = 4, recent = 60>)
@@ -396,7 +399,7 @@ def Tile_AccumulateOp : Tile_Op<"accumulate",
 }
 
 def Tile_StorePartialOp : Tile_Op<"store_partial",
-    [IsolatedFromAbove, NoTerminator]> {
+    [IsolatedFromAbove, NoTerminator, HasParent<"KernelOp">]> {
   let summary = "writes acc / l and the natural log-sum-exp of this split";
   let description = [{
     `tile.store_partial %end : <64>` stores f32, as `kvc.attend` with splits gives
@@ -457,7 +460,7 @@ def Tile_StoreOutputOp : Tile_Op<"store_output"> {
 
 //===--- append -----------------------------------------------------------===//
 
-def Tile_ForRowsOp : Tile_LoopOp<"for_rows"> {
+def Tile_ForRowsOp : Tile_LoopOp<"for_rows", [HasParent<"KernelOp">]> {
   let summary = "runs the body for every row of the work tile, in order";
   let description = [{
     In an append kernel every (row, kv head), but for rows whose slot is negative;

@@ -110,7 +110,8 @@ def Tile_ReduceOp : Tile_Op<"reduce", [Pure]> {
   let summary = "sum or maximum over rows, or over columns: a column of results";
   let description = [{
     `%c = tile.reduce sum rows %p : tensor<?x16xf32> -> tensor<16x1xf32>` has a
-    result for each token; `columns` gives one for each row.
+    result for each token; `columns` gives one for each row. A maximum is NaN if
+    an element is.
   }];
   let arguments = (ins Tile_ReduceKind:$kind, Tile_Axis:$axis,
                        RankedTensorOf<[F32]>:$x);
@@ -211,6 +212,7 @@ def Tile_MoveTokensOp : Tile_Op<"move_tokens"> {
   let assemblyFormat = [{
     `(` custom<StreamNames>($streams) `)` $state attr-dict `:` type($state)
   }];
+  let hasVerifier = 1;
 }
 
 //===--- recurrence -------------------------------------------------------===//

@@ -13,6 +13,8 @@ using namespace kvc::artifact;
 
 static constexpr uint64_t kPlaneAlignment = 64;
 static constexpr uint32_t kWarpLanes = 32;
+/// Of one token in a store, by its rows of every plane and kv head.
+static constexpr uint64_t kMaxTokenBytes = 1u << 26;
 
 static std::string expected(const std::string &at, const std::string &what,
                             uint64_t wanted, uint64_t found) {
@@ -73,7 +75,7 @@ static std::string checkPlane(const StoreInfo &store, const PlaneInfo &plane,
 /// for each token.
 static std::string checkPlanes(const ModelInfo &model, const StoreInfo &store,
                                const std::string &at) {
-  uint64_t end = 0;
+  uint64_t end = 0, tokenBytes = 0;
   std::set<std::string> streams, roles;
   for (size_t i = 0; i < store.planes.size(); ++i) {
     const PlaneInfo &plane = store.planes[i];
@@ -90,6 +92,12 @@ static std::string checkPlanes(const ModelInfo &model, const StoreInfo &store,
     if (std::string error = checkPlane(store, plane, place, end);
         !error.empty())
       return error;
+    // A runtime multiplies them with tokens, layers and sequences.
+    tokenBytes += uint64_t(store.headEnd - store.headBegin) * plane.rowBytes;
+    if (tokenBytes > kMaxTokenBytes)
+      return expected(place + "/row_bytes",
+                      "rows of all heads and planes of at most ",
+                      kMaxTokenBytes, tokenBytes);
     bool isK = plane.stream == "k", isV = plane.stream == "v";
     if (plane.role != "codes" || (!isK && !isV))
       continue;

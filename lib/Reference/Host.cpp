@@ -32,8 +32,10 @@ void HostStream::dequantize(int64_t outer, int64_t head, int64_t token,
 
 void HostStream::quantize(int64_t outer, int64_t head, int64_t token,
                           llvm::ArrayRef<float> rows) const {
-  int64_t tokens = rows.size() / info.dim;
-  if (tokens == 1) {
+  int64_t count = rows.size() / info.dim;
+  // Of a row of codes; 0: all of the sequence's.
+  int64_t each = parts.front().geometry.tokens;
+  if (count == 1) {
     llvm::SmallVector<uint8_t *, 3> to;
     for (size_t plane = 0; plane < parts.size(); ++plane)
       to.push_back(row(plane, outer, head, token));
@@ -43,13 +45,14 @@ void HostStream::quantize(int64_t outer, int64_t head, int64_t token,
   llvm::SmallVector<std::vector<uint8_t>, 3> dense;
   llvm::SmallVector<uint8_t *, 3> to;
   for (const Part &part : parts) {
-    dense.emplace_back(tokens / part.geometry.tokens * part.geometry.rowBytes);
+    int64_t boxRows = count * each / part.geometry.tokens;
+    dense.emplace_back(boxRows * part.geometry.rowBytes);
     to.push_back(dense.back().data());
   }
-  info.codec.quantizeRows(rows, tokens, to);
+  info.codec.quantizeRows(rows, count, to);
   for (size_t plane = 0; plane < parts.size(); ++plane) {
     const PlaneGeometry &geometry = parts[plane].geometry;
-    for (int64_t t = 0; t < tokens; t += geometry.tokens)
+    for (int64_t t = 0; t < count * each; t += geometry.tokens)
       std::memcpy(row(plane, outer, head, token + t),
                   &dense[plane][t / geometry.tokens * geometry.rowBytes],
                   geometry.rowBytes);

@@ -77,7 +77,8 @@ public:
   }
   void dequantize(int64_t outer, int64_t head, int64_t token,
                   llvm::MutableArrayRef<float> row) const;
-  /// Quantizes the rows of tokens from `token` on, whole boxes of the codec.
+  /// Quantizes rows from that of token `token` on: one, or whole boxes of the
+  /// codec.
   void quantize(int64_t outer, int64_t head, int64_t token,
                 llvm::ArrayRef<float> rows) const;
 

@@ -62,6 +62,8 @@ LogicalResult TileRun::run(tile::LogitsOp op) {
     return failure();
   Matrix x = get<Matrix>(op.getX());
   ScoreProgram program(op.getLogits());
+  if (failed(expectTile(op, x, op.getTokens())))
+    return failure();
   const Tokens &tokens = get<Tokens>(op.getTokens());
   for (int64_t row = 0; row < x.rows; ++row)
     for (int64_t t = 0; t < x.columns; ++t)
@@ -78,6 +80,8 @@ LogicalResult TileRun::run(tile::MaskOp op) {
   AttendProblem problem = readBy(op.getReadAttr());
   const Tokens &tokens = get<Tokens>(op.getTokens());
   ScoreProgram shown(op.getVisible());
+  if (failed(expectTile(op, x, op.getTokens())))
+    return failure();
   x.hidden.resize(x.data.size());
   for (int64_t row = 0; row < x.rows; ++row) {
     int64_t position = workTile.position(row);
@@ -102,6 +106,9 @@ LogicalResult TileRun::run(tile::MaskOp op) {
 LogicalResult TileRun::run(tile::SoftmaxStepOp op) {
   Matrix p = get<Matrix>(op.getScores());
   State state = get<State>(op.getState());
+  if (p.rows != workTile.rows)
+    return op.emitOpError("has ") << p.rows << " rows of scores for "
+                                  << workTile.rows << " of queries";
   for (int64_t row = 0; row < p.rows; ++row) {
     double before = state.largest[row], largest = before;
     for (int64_t t = 0; t < p.columns; ++t)
@@ -127,6 +134,10 @@ LogicalResult TileRun::run(tile::SoftmaxStepOp op) {
 LogicalResult TileRun::run(tile::AccumulateOp op) {
   const Matrix &p = get<Matrix>(op.getP()), &v = get<Matrix>(op.getV());
   State state = get<State>(op.getState());
+  if (p.rows != workTile.rows || p.columns != v.rows)
+    return op.emitOpError("has probabilities [")
+           << p.rows << ", " << p.columns << "] for " << workTile.rows
+           << " rows of queries and " << v.rows << " tokens";
   for (int64_t row = 0; row < p.rows; ++row)
     for (int64_t t = 0; t < p.columns; ++t) {
       if (!p.hidden.empty() && p.hidden[row * p.columns + t])

@@ -123,8 +123,11 @@ LogicalResult TileRun::runLoop(LoopOp loop, std::vector<TileValue> counters) {
     if (failed(run(body)))
       return failure();
     for (auto [state, value] :
-         llvm::zip_equal(states, body.getTerminator()->getOperands()))
+         llvm::zip_equal(states, body.getTerminator()->getOperands())) {
       state = values.find(value)->second;
+      if (auto *matrix = std::get_if<Matrix>(&state))
+        matrix->hidden.clear();
+    }
   }
   for (auto [result, state] : llvm::zip_equal(loop.getResults(), states))
     set(result, std::move(state));
@@ -197,7 +200,16 @@ LogicalResult TileRun::run(tile::LoadOp op) {
         std::memcpy(rows.row(t / each),
                     workTile.cachedRow(stream, plane, tokens.at[t]),
                     rows.rowBytes);
-    set(value, std::move(rows));
+    if (!rows.type.isF32()) {
+      set(value, std::move(rows));
+      continue;
+    }
+    // Need not be converted to be used.
+    Matrix x(rows.rows(), rows.columns);
+    for (int64_t row = 0; row < x.rows; ++row)
+      for (int64_t column = 0; column < x.columns; ++column)
+        x.at(row, column) = rows.at(row, column);
+    set(value, std::move(x));
   }
   return success();
 }
@@ -426,7 +438,12 @@ LogicalResult TileRun::run(tile::MoveTokensOp op) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult TileRun::run(tile::ConvertOp op) {
-  const Bytes &codes = get<Bytes>(op.getCodes());
+  const TileValue &loaded = values.find(op.getCodes())->second;
+  if (const auto *x = std::get_if<Matrix>(&loaded)) {
+    set(op.getX(), Matrix(*x));
+    return success();
+  }
+  const Bytes &codes = std::get<Bytes>(loaded);
   Matrix x(codes.rows(), codes.columns);
   for (int64_t row = 0; row < x.rows; ++row)
     for (int64_t column = 0; column < x.columns; ++column)
@@ -472,13 +489,11 @@ LogicalResult TileRun::run(tile::SliceOp op) {
 LogicalResult TileRun::run(tile::MapOp op) {
   ScoreProgram program(op.getBody());
   llvm::SmallVector<const Matrix *, 6> operands;
-  Matrix result(1, 1);
-  for (mlir::Value operand : op.getOperands()) {
+  for (mlir::Value operand : op.getOperands())
     operands.push_back(&get<Matrix>(operand));
-    result.rows = std::max(result.rows, operands.back()->rows);
-    result.columns = std::max(result.columns, operands.back()->columns);
-  }
-  result.data.resize(result.rows * result.columns);
+  RankedTensorType type = tensor(op.getResult());
+  Matrix result(type.isDynamicDim(0) ? workTile.rows : type.getDimSize(0),
+                type.isDynamicDim(1) ? workTile.rows : type.getDimSize(1));
   llvm::SmallVector<double, 6> arguments(operands.size());
   for (int64_t row = 0; row < result.rows; ++row)
     for (int64_t column = 0; column < result.columns; ++column) {
@@ -519,7 +534,11 @@ LogicalResult TileRun::run(tile::ReduceOp op) {
   for (int64_t row = 0; row < x.rows; ++row)
     for (int64_t column = 0; column < x.columns; ++column) {
       double &to = result.at(overRows ? column : row, 0);
-      to = isSum ? to + x.at(row, column) : std::max(to, x.at(row, column));
+      double found = x.at(row, column);
+      if (isSum)
+        to += found;
+      else if (!(found <= to)) // NaN stays
+        to = std::isnan(to) ? to : found;
     }
   set(op.getResult(), std::move(result));
   return success();

@@ -166,15 +166,15 @@ private:
   X(SoftmaxInitOp)                                                             \
   X(ForTokensOp)                                                               \
   X(LoadOp)                                                                    \
-  X(ConvertOp) X(ScaleOp) X(OffsetOp) X(DotOp) X(ScaleTokensOp) X(LogitsOp)    \
-      X(MaskOp) X(SoftmaxStepOp) X(AccumulateOp) X(StorePartialOp)             \
-          X(ForSplitsOp) X(MergeStepOp) X(StoreOutputOp) X(ForRowsOp)          \
-              X(LoadRowOp) X(QuantizeOp) X(StoreRowOp) X(SpanOp) X(ListedOp)   \
-                  X(SliceOp) X(MapOp) X(ContractOp) X(ReduceOp) X(OuterOp)     \
-                      X(LoadLseOp) X(StoreTokensOp) X(TopKInitOp)              \
-                          X(TopKStepOp) X(StoreListOp) X(MoveTokensOp)         \
-                              X(LoadStateOp) X(StoreStateOp)                   \
-                                  X(StoreRowOutputOp)
+  X(ConvertOp)                                                                 \
+  X(ScaleOp) X(OffsetOp) X(DotOp) X(ScaleTokensOp) X(LogitsOp) X(MaskOp)       \
+      X(SoftmaxStepOp) X(AccumulateOp) X(StorePartialOp) X(ForSplitsOp)        \
+          X(MergeStepOp) X(StoreOutputOp) X(ForRowsOp) X(LoadRowOp)            \
+              X(QuantizeOp) X(StoreRowOp) X(SpanOp) X(ListedOp) X(SliceOp)     \
+                  X(MapOp) X(ContractOp) X(ReduceOp) X(OuterOp) X(LoadLseOp)   \
+                      X(StoreTokensOp) X(TopKInitOp) X(TopKStepOp)             \
+                          X(StoreListOp) X(MoveTokensOp) X(LoadStateOp)        \
+                              X(StoreStateOp) X(StoreRowOutputOp)
 #define KVC_TILE_OP(Op) mlir::LogicalResult run(tile::Op op);
   KVC_TILE_OPS(KVC_TILE_OP)
 #undef KVC_TILE_OP
@@ -196,6 +196,17 @@ private:
     if (workTile.problem)
       return mlir::success();
     return op->emitOpError("needs the work tile of a sequence and kv head");
+  }
+
+  /// Fails unless scores are of the work tile's rows and the tile's tokens.
+  mlir::LogicalResult expectTile(mlir::Operation *op, const Matrix &scores,
+                                 mlir::Value tokens) {
+    int64_t count = get<Tokens>(tokens).size();
+    if (scores.rows == workTile.rows && scores.columns == count)
+      return mlir::success();
+    return op->emitOpError("has scores [")
+           << scores.rows << ", " << scores.columns << "] for " << workTile.rows
+           << " rows of queries and " << count << " tokens";
   }
 
   template <typename T> const T &get(mlir::Value value) {

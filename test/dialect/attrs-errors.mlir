@@ -154,8 +154,18 @@ func.func private @f(!kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 64 by
 
 // -----
 
-// expected-error@+1 {{a softmax state has at least one channel, found 0}}
+// expected-error@+1 {{a softmax state has 1 to 65536 channels, found 0}}
 func.func private @f(!tile.softmax<0>)
+
+// -----
+
+// expected-error@+1 {{a softmax state has 1 to 65536 channels, found 4611686018427387904}}
+func.func private @f(!tile.softmax<4611686018427387904>)
+
+// -----
+
+// expected-error@+1 {{expected 1 to 8 bits, found -2}}
+"t.t"() {a = #kvc.int<-2, scale = f32 zero = f32>} : () -> ()
 
 // -----
 

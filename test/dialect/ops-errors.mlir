@@ -560,3 +560,17 @@ tile.kernel @s.append "append" of @s dtype bf16 {
     tile.yield
   }
 }
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 logits {
+  ^bb0(%s: f32, %p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
+    // expected-error@+1 {{expected one of oeq, olt, ole, ogt, oge and une, as the operators of a spec's expressions}}
+    %n = arith.cmpf uno, %s, %s : f32
+    %x = arith.select %n, %s, %s : f32
+    kvc.yield %x : f32
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}

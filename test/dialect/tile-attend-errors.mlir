@@ -469,3 +469,36 @@ tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>
     tile.yield %s : !tile.softmax<32>
   }
 }
+
+// -----
+
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 32 by #kvc.float<f16>, layout = #kvc.paged<16, HND>>
+// expected-error@+1 {{expected at most one `tile.store_partial`}}
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
+  %a = tile.softmax_init : !tile.softmax<32>
+  tile.store_partial %a : !tile.softmax<32>
+  %b = tile.softmax_init : !tile.softmax<64>
+  tile.store_partial %b : !tile.softmax<64>
+}
+
+// -----
+
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>) {
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
+    // expected-error@+1 {{expects parent op 'tile.kernel'}}
+    %e = tile.for_tokens read(#kvc.read_all) init(%s : !tile.softmax<32>) {
+    ^bb0(%u: !tile.tokens, %r: !tile.softmax<32>):
+      tile.yield %r : !tile.softmax<32>
+    }
+    tile.yield %e : !tile.softmax<32>
+  }
+}
+
+// -----
+
+// expected-error@+1 {{expected '<'}}
+tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule) {
+}

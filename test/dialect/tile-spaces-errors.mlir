@@ -241,3 +241,46 @@ tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>
     tile.yield
   }
 }
+
+// -----
+
+tile.kernel @k "evict" of @s dtype f16 {
+  %z = tile.topk_init : <3>
+  // expected-error@+1 {{expected a stream, found none}}
+  "tile.move_tokens"(%z) {streams = []} : (!tile.topk<3>) -> ()
+}
+
+// -----
+
+tile.kernel @k "append" of @s dtype f16 {
+  tile.for_rows {
+  ^bb0(%r: !tile.tokens):
+    // expected-error@+1 {{expected the name of rows as a word, found `a b, %r : tensor<1xf32>`}}
+    %x = "tile.load_row"(%r) {name = "a b, %r : tensor<1xf32>"} : (!tile.tokens) -> tensor<5xf32>
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @k "append" of @s dtype f16 {
+  tile.for_rows {
+  ^bb0(%r: !tile.tokens):
+    %x = tile.load_row z %r : tensor<64xf32>
+    // expected-error@+1 {{a row of scales is whole bytes; found 0 of 'f16'}}
+    %c, %s = tile.quantize %x with(#kvc.int<8, scale = f16 channels = 24>) : tensor<64xf32> -> tensor<64xi8>, tensor<0xf16>
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @k "append" of @s dtype f16 {
+  tile.for_rows {
+  ^bb0(%r: !tile.tokens):
+    %x = tile.load_row z %r : tensor<5xf32>
+    // expected-error@+1 {{a row of codes is whole bytes; found 5 of 'i3'}}
+    %c, %s = tile.quantize %x with(#kvc.int<3, scale = f16>) : tensor<5xf32> -> tensor<5xi3>, tensor<1xf16>
+    tile.yield
+  }
+}

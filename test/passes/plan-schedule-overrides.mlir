@@ -3,8 +3,9 @@
 // RUN: not kvc-opt %s -kvc-plan-schedule="override=rows=4" 2>&1 | FileCheck %s --check-prefix=FORM
 // RUN: not kvc-opt %s -kvc-plan-schedule="override=*.decode.=4" 2>&1 | FileCheck %s --check-prefix=FORM
 // RUN: not kvc-opt %s -kvc-plan-schedule="override=*.decode.rows=four" 2>&1 | FileCheck %s --check-prefix=FORM
-// RUN: not kvc-opt %s -kvc-plan-schedule="override=[.rows=4" 2>&1 | FileCheck %s --check-prefix=FORM
 // FORM: error: schedule override `{{.*}}` is not KERNEL.FIELD=VALUE
+// RUN: not kvc-opt %s -kvc-plan-schedule="override=[.rows=4" 2>&1 | FileCheck %s --check-prefix=GLOB
+// GLOB: error: schedule override `[.rows=4`: invalid glob pattern, unmatched '['
 // RUN: not kvc-opt %s -kvc-plan-schedule="override=*.decode.row=4" 2>&1 | FileCheck %s --check-prefix=FIELD
 // FIELD: error: schedule override `*.decode.row=4` of #kvc.core_schedule<{{.*}}>: #kvc.core_schedule has no field `row`; it has tokens, rows, keys,
 // RUN: not kvc-opt %s -kvc-plan-schedule="override=*.decode.rows=17" 2>&1 | FileCheck %s --check-prefix=RANGE

@@ -1,7 +1,7 @@
 // Kernels that no loop was written for, which unit test cpu-op-by-op compiles and
 // holds against the tile interpreter.
 // RUN: kvc-opt %s -kvc-lower-to-cpu 2>&1 | FileCheck %s
-// CHECK-COUNT-5: lowered op by op
+// CHECK-COUNT-8: lowered op by op
 
 // Codes of 2 bits, K with a scale and a zero for each channel of 16 tokens, V for
 // each half of a row.
@@ -160,4 +160,98 @@ tile.kernel @twice.attend "attend" of @twice dtype f32 schedule(#kvc.core_schedu
     tile.yield %o : !tile.softmax<8>
   }
   tile.store_partial %b : !tile.softmax<8>
+}
+
+// A column of a wider tile scales tokens.
+kvc.store @along layers 0 to 1 heads 0 to 1 of 1 queries 2 read(#kvc.read_all)
+  : !kvc.cache<heads = 1, k = 16 by #kvc.float<f32>, v = 8 by #kvc.float<f32>, w = 8 by #kvc.float<f32>, layout = #kvc.paged<16, HND>>
+tile.kernel @along.attend "attend" of @along dtype f32 schedule(#kvc.core_schedule<tokens = 16, queries = 3>) {
+  %q = tile.load_query scale 0.3 : tensor<?x16xf32>
+  %init = tile.softmax_init : !tile.softmax<8>
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<8>) {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<8>):
+    %kc = tile.load k %t : tensor<16x16xf32>
+    %k = tile.convert %kc : tensor<16x16xf32> -> tensor<16x16xf32>
+    %x = tile.dot %q, %k : tensor<?x16xf32>, tensor<16x16xf32> -> tensor<?x16xf32>
+    %wc = tile.load w %t : tensor<16x8xf32>
+    %w = tile.convert %wc : tensor<16x8xf32> -> tensor<16x8xf32>
+    %w3 = tile.slice %w[3 to 4] : tensor<16x8xf32> -> tensor<16x1xf32>
+    %y = tile.scale_tokens %x by %w3 : tensor<?x16xf32>, tensor<16x1xf32>
+    %m = tile.mask %y, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<8>
+    %vc = tile.load v %t : tensor<16x8xf32>
+    %v = tile.convert %vc : tensor<16x8xf32> -> tensor<16x8xf32>
+    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x8xf32>, !tile.softmax<8>
+    tile.yield %a : !tile.softmax<8>
+  }
+  tile.store_partial %end : !tile.softmax<8>
+}
+
+// What one mask hides no other shows again, though its v is NaN.
+kvc.store @masks layers 0 to 1 heads 0 to 1 of 1 queries 2 read(#kvc.read_all)
+  : !kvc.cache<heads = 1, k = 16 by #kvc.float<f32>, v = 8 by #kvc.float<f32>, layout = #kvc.paged<16, HND>>
+tile.kernel @masks.attend "attend" of @masks dtype f32 schedule(#kvc.core_schedule<tokens = 16, queries = 3>) {
+  %q = tile.load_query scale 0.3 : tensor<?x16xf32>
+  %init = tile.softmax_init : !tile.softmax<8>
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<8>) {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<8>):
+    %kc = tile.load k %t : tensor<16x16xf32>
+    %k = tile.convert %kc : tensor<16x16xf32> -> tensor<16x16xf32>
+    %x = tile.dot %q, %k : tensor<?x16xf32>, tensor<16x16xf32> -> tensor<?x16xf32>
+    %y = tile.mask %x, %t read(#kvc.read_all) visible {
+    ^bb0(%p_: i32, %t_: i32, %c_: i32, %h_: i32, %g_: i32):
+      %last = arith.constant 69 : i32
+      %seen = arith.cmpi ne, %t_, %last : i32
+      kvc.yield %seen : i1
+    } : tensor<?x16xf32>
+    %m = tile.mask %y, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<8>
+    %vc = tile.load v %t : tensor<16x8xf32>
+    %v = tile.convert %vc : tensor<16x8xf32> -> tensor<16x8xf32>
+    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x8xf32>, !tile.softmax<8>
+    tile.yield %a : !tile.softmax<8>
+  }
+  tile.store_partial %end : !tile.softmax<8>
+}
+
+// A maximum is NaN if an element is, whatever comes behind it.
+kvc.store @notnumber layers 0 to 1 heads 0 to 1 of 1 queries 2 read(#kvc.read_all)
+  : !kvc.cache<heads = 1, k = 16 by #kvc.float<f32>, v = 8 by #kvc.float<f32>, w = 8 by #kvc.float<f32>, layout = #kvc.paged<16, HND>>
+tile.kernel @notnumber.attend "attend" of @notnumber dtype f32 schedule(#kvc.core_schedule<tokens = 16, queries = 3>) {
+  %q = tile.load_query scale 0.3 : tensor<?x16xf32>
+  %init = tile.softmax_init : !tile.softmax<8>
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<8>) {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<8>):
+    %kc = tile.load k %t : tensor<16x16xf32>
+    %k = tile.convert %kc : tensor<16x16xf32> -> tensor<16x16xf32>
+    %x = tile.dot %q, %k : tensor<?x16xf32>, tensor<16x16xf32> -> tensor<?x16xf32>
+    %wc = tile.load w %t : tensor<16x8xf32>
+    %w = tile.convert %wc : tensor<16x8xf32> -> tensor<16x8xf32>
+    %l = tile.map %w {
+    ^bb0(%w_: f32):
+      %zero = arith.constant 0.0 : f32
+      %none = arith.divf %zero, %zero : f32
+      %much = arith.constant 2.0 : f32
+      %is = arith.cmpf ogt, %w_, %much : f32
+      %z = arith.select %is, %none, %w_ : f32
+      kvc.yield %z : f32
+    } : tensor<16x8xf32> -> tensor<16x8xf32>
+    %mx = tile.reduce max columns %l : tensor<16x8xf32> -> tensor<16x1xf32>
+    %ok = tile.map %mx {
+    ^bb0(%w_: f32):
+      %one = arith.constant 1.0 : f32
+      %half = arith.constant 0.5 : f32
+      %is = arith.cmpf une, %w_, %w_ : f32
+      %z = arith.select %is, %half, %one : f32
+      kvc.yield %z : f32
+    } : tensor<16x1xf32> -> tensor<16x1xf32>
+    %y = tile.scale_tokens %x by %ok : tensor<?x16xf32>, tensor<16x1xf32>
+    %m = tile.mask %y, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<8>
+    %vc = tile.load v %t : tensor<16x8xf32>
+    %v = tile.convert %vc : tensor<16x8xf32> -> tensor<16x8xf32>
+    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x8xf32>, !tile.softmax<8>
+    tile.yield %a : !tile.softmax<8>
+  }
+  tile.store_partial %end : !tile.softmax<8>
 }

@@ -402,6 +402,32 @@ TEST(Manifest, RefusesWhatDoesNotAddUp) {
   });
 }
 
+// A runtime multiplies a token's bytes with tokens, layers and sequences.
+TEST(Manifest, ATokenHasBoundedBytes) {
+  Manifest manifest = sampleManifest();
+  manifest.stores.erase(manifest.stores.begin());
+  std::erase_if(manifest.kernels, [](const KernelInfo &kernel) {
+    return kernel.store != "full";
+  });
+  StoreInfo &store = manifest.stores[0];
+  manifest.model.qHeads = manifest.model.kvHeads = store.headEnd = 4096;
+  store.layers = {0, 1, 2, 3};
+  auto withRow = [&](uint32_t elements) {
+    store.planes.resize(2);
+    store.planes.push_back(
+        {"x", "codes", "f32", elements, 1, elements * 4, 0, 0, 0});
+    for (PlaneInfo &plane : store.planes)
+      plane.rowStride = 4096 * plane.rowBytes;
+    bindSymbols(manifest);
+    return write(manifest);
+  };
+  std::string error;
+  EXPECT_TRUE(read(withRow(4048), error)) << error;
+  EXPECT_EQ(errorOf(withRow(4049)),
+            "/stores/0/planes/2/row_bytes: expected rows of all heads and "
+            "planes of at most 67108864, found 67125248");
+}
+
 /// Calls `visit` with the pointer of every value of `node`.
 static void walk(const json &node, const std::string &at,
                  const std::function<void(const std::string &)> &visit) {
