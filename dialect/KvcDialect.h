@@ -65,6 +65,9 @@ struct StreamInfo {
   int64_t dim;
   CodecAttrInterface codec;
 
+  /// Rows of f32, as they are.
+  static StreamInfo ofF32(mlir::MLIRContext *context, int64_t dim);
+
   llvm::SmallVector<CodecPlane, 3> planes() const {
     return codec.getPlanes(dim);
   }
@@ -132,6 +135,9 @@ struct Workload {
   int64_t group;      ///< q heads of a kv head
   mlir::Type dtype;   ///< of the model
   TargetAttr target;
+  /// K and V are decoded before they are multiplied: `k` and `v` are what they
+  /// are made into. A backend says so of its own.
+  bool isDecoded = false;
 
   static Workload of(StoreOp store, mlir::Type dtype, TargetAttr target);
 };

@@ -139,6 +139,11 @@ StreamAttr CacheType::findStream(StringRef name) const {
   return {};
 }
 
+StreamInfo StreamInfo::ofF32(MLIRContext *context, int64_t dim) {
+  return {dim, cast<CodecAttrInterface>(
+                   FloatCodecAttr::get(context, Float32Type::get(context)))};
+}
+
 StreamInfo CacheType::stream(StringRef name) const {
   StreamAttr stream = findStream(name);
   assert(stream && "the cache has no such stream");

@@ -342,7 +342,7 @@ LogicalResult kvc::cpu::emitAttend(Kernel &kernel) {
                              "its own: expected no `last`");
   tile::GraphMismatch mismatch;
   std::optional<tile::AttendGraph> graph =
-      tile::AttendGraph::match(kernel.op, mismatch);
+      tile::AttendGraph::match(kernel.op, tile::Loops::OfCodes, mismatch);
   if (graph)
     if (auto found = chainMismatch(*graph)) {
       mismatch = *found;

@@ -34,7 +34,7 @@ std::string kvc::cpu::symbolName(StringRef kernel) {
 static LogicalResult lowerKernel(tile::KernelOp op, const CpuTarget &target,
                                  KernelNeedsMap &needs) {
   if (failed(tile::checkLowered(op)) ||
-      (op.getKind() != "attend" && failed(tile::checkAttentionStreams(op))))
+      (op.getKind() == "append" && failed(tile::checkAttentionStreams(op))))
     return failure();
   auto store =
       SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());

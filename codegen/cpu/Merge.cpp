@@ -22,8 +22,7 @@ namespace {
 class MergeKernel {
 public:
   MergeKernel(Kernel &k, tile::MergeGraph graph)
-      : k(k), kit(k.kit), graph(graph), dim(k.cache.getDimV()),
-        group(k.group()) {}
+      : k(k), kit(k.kit), graph(graph), dim(graph.dim()), group(k.group()) {}
   void emit();
 
 private:

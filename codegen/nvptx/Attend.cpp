@@ -16,8 +16,55 @@ using arith::CmpIPredicate;
 // What the kernel computes
 //===----------------------------------------------------------------------===//
 
+/// The op that scales a chain's first element by what is loaded with `operand`,
+/// or, where that is decoded, with anything.
+static tile::ScaleTokensOp firstScale(ArrayRef<Operation *> chain,
+                                      const Operand &operand) {
+  auto scale = chain.empty() ? tile::ScaleTokensOp()
+                             : dyn_cast<tile::ScaleTokensOp>(chain.front());
+  if (!scale)
+    return {};
+  bool takes = operand.isDecoded()
+                   ? bool(scale.getScales().getDefiningOp<tile::LoadOp>())
+                   : operand.hasScales(scale.getScales());
+  return takes ? scale : tile::ScaleTokensOp();
+}
+
+/// Takes the chains that tensor cores' loops know: scales of K's rows, then
+/// logits, each once at most; scales of V's rows. What else there is, if
+/// anything.
+tile::GraphMismatch AttendBody::takeUsual(ArrayRef<Operation *> scores,
+                                          ArrayRef<Operation *> probabilities) {
+  if (auto scale = firstScale(scores, k)) {
+    scalesK = scale.getScales();
+    scores = scores.drop_front();
+  }
+  if (!scores.empty())
+    logits = dyn_cast<tile::LogitsOp>(scores.front());
+  if (logits)
+    scores = scores.drop_front();
+  if (!scores.empty())
+    return {scores.front(),
+            "scores are multiplied by the scales of K's rows, then made "
+            "logits, then masked, each once at most and in this order"};
+  if (auto scale = firstScale(probabilities, v)) {
+    scalesV = scale.getScales();
+    probabilities = probabilities.drop_front();
+  }
+  if (!probabilities.empty())
+    return {probabilities.front(), "probabilities are multiplied by the scales "
+                                   "of V's rows, once at most"};
+  for (auto [operand, scaled] :
+       {std::pair(&k, scalesK), std::pair(&v, scalesV)})
+    if (!operand->isDecoded() &&
+        operand->load.getPlanes().size() != (scaled ? 2 : 1))
+      return {operand->load, "all scales that are loaded are multiplied by"};
+  return {};
+}
+
 FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
-  FailureOr<tile::AttendGraph> graph = tile::AttendGraph::of(kernel);
+  FailureOr<tile::AttendGraph> graph =
+      tile::AttendGraph::of(kernel, tile::Loops::OfElements);
   if (failed(graph))
     return failure();
   AttendBody body;
@@ -33,35 +80,25 @@ FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
   body.mask = graph->mask();
   ArrayRef<Operation *> scores(graph->scores);
   scores = scores.drop_back(); // the mask
-  auto scaled = [](ArrayRef<Operation *> &chain,
-                   const Operand &operand) -> Value {
-    auto scale = chain.empty() ? tile::ScaleTokensOp()
-                               : dyn_cast<tile::ScaleTokensOp>(chain.front());
-    if (!scale || !operand.hasScales(scale.getScales()))
-      return Value();
-    chain = chain.drop_front();
-    return scale.getScales();
-  };
-  body.scalesK = scaled(scores, body.k);
-  if (!scores.empty())
-    body.logits = dyn_cast<tile::LogitsOp>(scores.front());
-  if (body.logits)
-    scores = scores.drop_front();
-  if (!scores.empty())
-    return scores.front()->emitError(
-        "the GPU targets multiply scores by the scales of K's rows, then make "
-        "logits of them, then mask them, each once at most and in this order");
-  ArrayRef<Operation *> probabilities(graph->probabilities);
-  body.scalesV = scaled(probabilities, body.v);
-  if (!probabilities.empty())
-    return probabilities.front()->emitError(
-        "the GPU targets multiply probabilities by the scales of V's rows, "
-        "once at most");
-  for (auto [operand, scaled] :
-       {std::pair(&body.k, body.scalesK), std::pair(&body.v, body.scalesV)})
-    if (operand->load.getPlanes().size() != (scaled ? 2 : 1))
-      return operand->load.emitError(
-          "the GPU targets multiply by all scales that they load");
+  body.unusual = body.takeUsual(scores, graph->probabilities);
+  if ((body.contract = graph->contract))
+    body.unusual = {body.contract, "scores are products of q and K"};
+  if (body.unusual.op) {
+    body.logits = {};
+    body.scalesK = body.scalesV = {};
+    body.scores.assign(scores.begin(), scores.end());
+    body.probabilities = graph->probabilities;
+    for (Operation *op :
+         llvm::concat<Operation *>(body.scores, body.probabilities))
+      if (auto scale = dyn_cast<tile::ScaleTokensOp>(op);
+          scale && !scale.getScales().getDefiningOp<tile::LoadOp>())
+        return scale.emitError("the GPU targets multiply by scales of tokens "
+                               "as they are loaded");
+  }
+  body.isDecoded = body.k.isDecoded() || body.v.isDecoded();
+  if (body.isDecoded) // then both are, for one loader brings both
+    for (Operand *operand : {&body.k, &body.v})
+      operand->load = {}, operand->convert = {};
   return body;
 }
 
@@ -78,8 +115,8 @@ AttendKernel::AttendKernel(Kernel &kernel, AttendBody body,
       stageBytes(layout.stageBytes),
       smemPipelineBytes(layout.smemPipelineBytes),
       planes(kernel.cache.planes()),
-      codesK(kernel.cache.planeIndex(this->body.k.stream())),
-      codesV(kernel.cache.planeIndex(this->body.v.stream())),
+      codesK(body.isDecoded ? 0 : kernel.cache.planeIndex(body.k.stream())),
+      codesV(body.isDecoded ? 0 : kernel.cache.planeIndex(body.v.stream())),
       pageTokens(kernel.cache.layout().getPageTokens()) {
   if (pageTokens % tokens == 0) // a contiguous sequence has page 0
     pagesPerStep = 1;
@@ -104,7 +141,14 @@ void AttendKernel::remarkSlowPaths() {
     remark() << "steps of " << tokens << " tokens straddle pages of "
              << k.cache.layout().getPageTokens()
              << ": rows are found one by one [R-ROW-TABLE]";
-  if (!schedule.dot)
+  if (body.isDecoded)
+    remark()
+        << "K and V are decoded into rows of f32 in shared memory, element "
+        << "by element, and multiplied without tensor cores [R-DECODE]";
+  else if (body.unusual.op)
+    remark() << "f32 multiply-adds, no tensor cores: in their loops "
+             << body.unusual.why << " [R-NO-MMA]";
+  else if (!schedule.dot)
     remark() << "f32 multiply-adds, no tensor cores: they have no exact "
              << "product of K as " << body.k.code() << " and V as "
              << body.v.code() << " in a model of " << k.dtype << " [R-NO-MMA]";
@@ -112,7 +156,9 @@ void AttendKernel::remarkSlowPaths() {
 
 void AttendKernel::emit(LaunchInfo &launch) {
   mainloop = makeMainloop();
-  loader = schedule.bulk ? makeBulkCopyLoader(*this) : makeCpAsyncLoader(*this);
+  loader = body.isDecoded  ? makeDecodeLoader(*this)
+           : schedule.bulk ? makeBulkCopyLoader(*this)
+                           : makeCpAsyncLoader(*this);
   smemPipeline = k.shared.reserve(layout.smemPipelines * smemPipelineBytes);
   lastCtaFlag = k.shared.reserve(kLastCtaBytes);
   mainloop->plan();
@@ -460,21 +506,50 @@ Values AttendKernel::scalesOf(const Values &scales, Value index, int64_t size) {
   return {kit.bitcast(kit.op1(Ptx::ShflIdx, {word, from}), kit.f32())};
 }
 
+/// Loops of decoded operands read any plane that has a row for some tokens of a
+/// tile.
+static LogicalResult checkDecoded(Kernel &kernel) {
+  SmallVector<PlaneGeometry, 4> planes = kernel.cache.planes();
+  int64_t tokens = kernel.op.getSchedule()->getTokens();
+  LogicalResult result = success();
+  kernel.op.walk([&](tile::LoadOp load) {
+    const PlaneGeometry &codes =
+        planes[kernel.cache.planeIndex(load.getStream())];
+    auto type = cast<RankedTensorType>(load.getCodes().getType());
+    if (codes.tokens && type.getDimSize(0) * codes.tokens == tokens)
+      return;
+    load.emitError("the GPU targets load rows of as many tokens as the "
+                   "schedule says, ")
+        << tokens << "; found " << type.getDimSize(0) << " rows that have "
+        << codes.tokens << " each";
+    result = failure();
+  });
+  return result;
+}
+
 LogicalResult kvc::nvptx::emitAttend(Kernel &kernel, LaunchInfo &launch) {
   FailureOr<AttendBody> body = AttendBody::of(kernel.op);
-  if (failed(body))
+  if (failed(body) || (body->isDecoded && failed(checkDecoded(kernel))))
     return failure();
+  auto shared = [&](const Operand &operand) {
+    return operand.isDecoded()
+               ? StreamInfo::ofF32(kernel.op.getContext(), operand.dim())
+               : kernel.cache.stream(operand.stream());
+  };
   Workload workload{
-      kernel.cache.stream(body->k.stream()),
-      kernel.cache.stream(body->v.stream()),
+      shared(body->k),
+      shared(body->v),
       kernel.cache.layout().getPageTokens(),
       kernel.group(),
       kernel.dtype,
       kernel.op->getParentOfType<ModuleOp>()->getAttrOfType<TargetAttr>(
-          "kvc.target")};
+          "kvc.target"),
+      body->isDecoded};
   CheckedSchedule checked = checkSchedule(workload, *kernel.op.getSchedule());
   if (!checked.legality)
     return kernel.op.emitError(checked.legality.why);
+  if (body->unusual.op && checked.fields.dot)
+    return body->unusual.op->emitError("with `dot`, ") << body->unusual.why;
   AttendKernel(kernel, *body, workload, checked.fields).emit(launch);
   return success();
 }

@@ -33,9 +33,9 @@ using Values = Kit::Values;
 
 using Operand = tile::StreamOperand;
 
-/// What an attend kernel computes: of all that a graph may say, scores times
-/// their token's scale, then a region of logits, and probabilities times a
-/// scale.
+/// What an attend kernel computes. Usually scores are multiplied by their
+/// token's scale, then a region makes logits of them, and probabilities are
+/// multiplied by a scale.
 struct AttendBody {
   /// Fails, with an error on the op, where the graph says anything else.
   static mlir::FailureOr<AttendBody> of(tile::KernelOp kernel);
@@ -47,6 +47,19 @@ struct AttendBody {
   tile::MaskOp mask;     ///< what hides tokens beside the read
   tile::MergeGraph merge;
   mlir::Value scalesK, scalesV; ///< of tokens, as loaded; null: none
+  /// What is in the way of that, if anything: then `scores` and `probabilities`
+  /// are all that is done to them, in order, and the three above are null.
+  tile::GraphMismatch unusual;
+  llvm::SmallVector<mlir::Operation *> scores, probabilities;
+  tile::ContractOp contract; ///< what takes the place of products of q and K
+  /// K and V are made by other ops than a conversion of codes: both come into
+  /// shared memory as f32.
+  bool isDecoded = false;
+
+private:
+  tile::GraphMismatch
+  takeUsual(llvm::ArrayRef<mlir::Operation *> scores,
+            llvm::ArrayRef<mlir::Operation *> probabilities);
 };
 
 /// The work tile at hand. All i32.
@@ -150,6 +163,39 @@ public:
   virtual void drain() {}
 };
 
+/// Steps stages - 1 ahead are brought by those who read them, into the stage
+/// that was read last.
+class StagedLoader : public KvLoader {
+public:
+  explicit StagedLoader(AttendKernel &kernel);
+
+  int64_t prefetchDistance() const override;
+  Values beginKernel() override { return {}; }
+  Values emitWorkTile(mlir::ValueRange,
+                      llvm::function_ref<void()> multiply) override {
+    multiply();
+    return {};
+  }
+  void prologue() override;
+  /// The stages to read and to write.
+  Values begin() override;
+  mlir::Value consumerWait(mlir::ValueRange carried, const PrefetchStep &later,
+                           bool interior, Values &next) override;
+
+protected:
+  /// `interior`: every row sees all its tokens.
+  virtual void copyStep(const PrefetchStep &step, bool interior,
+                        mlir::Value stage) = 0;
+  /// Of copies that run by themselves: those of a step are under way; the
+  /// oldest step's are done.
+  virtual void commit() {}
+  virtual void waitForOldest() {}
+
+  AttendKernel &a;
+  Kit &kit;
+};
+
+std::unique_ptr<KvLoader> makeDecodeLoader(AttendKernel &kernel);
 std::unique_ptr<KvLoader> makeCpAsyncLoader(AttendKernel &kernel);
 std::unique_ptr<KvLoader> makeBulkCopyLoader(AttendKernel &kernel);
 
@@ -196,6 +242,14 @@ public:
   mlir::Value transform(mlir::Value score, mlir::Value tokenScale,
                         mlir::Value token, int64_t offset, const RowPlace &row,
                         bool near = false);
+  /// Of an unusual body: `x` after all ops of a chain, `scales` those that its
+  /// scale_tokens multiply by, in order.
+  mlir::Value applyChain(mlir::Value x, llvm::ArrayRef<mlir::Operation *> chain,
+                         mlir::ValueRange scales, mlir::Value token,
+                         const RowPlace &row);
+  /// Those scales, of a lane's token of a step of at most kWarpLanes.
+  Values scalesOfChain(llvm::ArrayRef<mlir::Operation *> chain,
+                       mlir::Value first);
   /// A size below which products, times K's scales, are so near 0 that
   /// transform() may be told so; none if that is worth nothing.
   std::optional<double> nearLimit();

@@ -76,6 +76,8 @@ Value AttendKernel::rowAddress(unsigned plane, Value page, Value token) {
     base = kit.ptr(base, kit.mul(kit.extI64(page), pageStride[plane]));
     within = kit.rem(token, pageTokens);
   }
+  if (planes[plane].tokens > 1) // of a row
+    within = kit.div(within, planes[plane].tokens);
   return kit.ptr(base, kit.mul(kit.extI64(within), planes[plane].rowStride));
 }
 
@@ -127,25 +129,10 @@ void AttendKernel::zeroPadding() {
 
 namespace {
 
-/// Copies the step that is stages - 1 tiles ahead, into the stage that was read
-/// last. Carried are the stages to read and to write.
-class CpAsyncLoader : public KvLoader {
+class CpAsyncLoader : public StagedLoader {
 public:
-  explicit CpAsyncLoader(AttendKernel &a) : a(a), kit(a.kit) {}
-
-  int64_t prefetchDistance() const override { return a.stages - 1; }
+  using StagedLoader::StagedLoader;
   Values beginKernel() override;
-  Values emitWorkTile(ValueRange,
-                      llvm::function_ref<void()> multiply) override {
-    multiply();
-    return {};
-  }
-  void prologue() override;
-  Values begin() override {
-    return {kit.i32(0), kit.i32(prefetchDistance() * a.stageBytes)};
-  }
-  Value consumerWait(ValueRange carried, const PrefetchStep &later,
-                     bool interior, Values &next) override;
   void drain() override { kit.op(Ptx::CpAsyncWait, {}, 0); }
 
 private:
@@ -158,7 +145,11 @@ private:
     Value active; ///< i1, null: all lanes take part
   };
 
-  void copyStep(const PrefetchStep &step, bool interior, Value stage);
+  void copyStep(const PrefetchStep &step, bool interior, Value stage) override;
+  void commit() override { kit.op(Ptx::CpAsyncCommit, {}); }
+  void waitForOldest() override {
+    kit.op(Ptx::CpAsyncWait, {}, prefetchDistance() - 1);
+  }
   void copyUnmasked(StringRef stream, const PrefetchStep &step, Shared to);
   void copyPredicated(StringRef stream, const PrefetchStep &step, bool interior,
                       Shared to);
@@ -174,12 +165,61 @@ private:
     return stream == kStreamK ? copyK : copyV;
   }
 
-  AttendKernel &a;
-  Kit &kit;
   LaneCopy copyK, copyV;
 };
 
 } // namespace
+
+//===--- stages in turn ---------------------------------------------------===//
+
+StagedLoader::StagedLoader(AttendKernel &kernel) : a(kernel), kit(kernel.kit) {}
+
+int64_t StagedLoader::prefetchDistance() const { return a.stages - 1; }
+
+Values StagedLoader::begin() {
+  return {kit.i32(0), kit.i32(prefetchDistance() * a.stageBytes)};
+}
+
+void StagedLoader::prologue() {
+  kit.loopNoUnroll(prefetchDistance(), {}, [&](Value tile, ValueRange) {
+    PrefetchStep step{tile, a.firstOf(tile), {}};
+    step.pages = a.pagesOf(step.first);
+    Value stage = kit.add(a.smemPipelineBase, kit.mul(tile, a.stageBytes));
+    kit.when(kit.less(tile, a.tiles), [&] {
+      kit.when(
+          a.isShownInFull(step.first, a.tokens),
+          [&] { copyStep(step, /*interior=*/true, stage); },
+          [&] { copyStep(step, /*interior=*/false, stage); });
+    });
+    commit();
+    return Values();
+  });
+}
+
+Value StagedLoader::consumerWait(ValueRange carried, const PrefetchStep &later,
+                                 bool interior, Values &next) {
+  auto advance = [&](Value stage) {
+    Value next = kit.add(stage, a.stageBytes);
+    Value end =
+        kit.cmp(CmpIPredicate::eq, next, kit.i32(a.stages * a.stageBytes));
+    return kit.select(end, kit.i32(0), next);
+  };
+  Value read = carried[0], write = carried[1];
+  waitForOldest();
+  // Every lane's copies are there, and the stage that was read last is free.
+  a.syncSmemPipeline();
+  Value to = kit.add(a.smemPipelineBase, write);
+  if (interior)
+    copyStep(later, interior, to);
+  else
+    kit.when(kit.less(later.tile, a.tiles),
+             [&] { copyStep(later, interior, to); });
+  commit();
+  next.append({advance(read), advance(write)});
+  return kit.add(a.smemPipelineBase, read);
+}
+
+//===--- copies by cp.async -----------------------------------------------===//
 
 /// What each lane copies does not depend on the step.
 Values CpAsyncLoader::beginKernel() {
@@ -201,46 +241,6 @@ Values CpAsyncLoader::beginKernel() {
   return {};
 }
 
-void CpAsyncLoader::prologue() {
-  kit.loopNoUnroll(prefetchDistance(), {}, [&](Value tile, ValueRange) {
-    PrefetchStep step{tile, a.firstOf(tile), {}};
-    step.pages = a.pagesOf(step.first);
-    Value stage = kit.add(a.smemPipelineBase, kit.mul(tile, a.stageBytes));
-    kit.when(kit.less(tile, a.tiles), [&] {
-      kit.when(
-          a.isShownInFull(step.first, a.tokens),
-          [&] { copyStep(step, /*interior=*/true, stage); },
-          [&] { copyStep(step, /*interior=*/false, stage); });
-    });
-    kit.op(Ptx::CpAsyncCommit, {});
-    return Values();
-  });
-}
-
-Value CpAsyncLoader::consumerWait(ValueRange carried, const PrefetchStep &later,
-                                  bool interior, Values &next) {
-  auto advance = [&](Value stage) {
-    Value next = kit.add(stage, a.stageBytes);
-    Value end =
-        kit.cmp(CmpIPredicate::eq, next, kit.i32(a.stages * a.stageBytes));
-    return kit.select(end, kit.i32(0), next);
-  };
-  Value read = carried[0], write = carried[1];
-  kit.op(Ptx::CpAsyncWait, {}, prefetchDistance() - 1);
-  // Every lane's copies are there, and the stage that was read last is free.
-  a.syncSmemPipeline();
-  Value to = kit.add(a.smemPipelineBase, write);
-  if (interior)
-    copyStep(later, interior, to);
-  else
-    kit.when(kit.less(later.tile, a.tiles),
-             [&] { copyStep(later, interior, to); });
-  kit.op(Ptx::CpAsyncCommit, {});
-  next.append({advance(read), advance(write)});
-  return kit.add(a.smemPipelineBase, read);
-}
-
-/// `interior`: every row sees all its tokens.
 void CpAsyncLoader::copyStep(const PrefetchStep &step, bool interior,
                              Value stage) {
   for (StringRef stream : {kStreamK, kStreamV}) {

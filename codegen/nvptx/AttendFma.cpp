@@ -7,6 +7,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/Attend.h"
+#include "codegen/nvptx/KitFunctions.h"
 
 #include <cmath>
 
@@ -42,6 +43,7 @@ private:
   Values softmax(const Step &step, Values scores, MutableArrayRef<Value> m,
                  MutableArrayRef<Value> l);
   Value dequantize(Operand &operand, Shared from, int64_t channels);
+  Value addProduct(Value q, Value x, Value sum);
 
   AttendKernel &a;
   Kit &kit;
@@ -95,6 +97,17 @@ Value FmaMainloop::dequantize(Operand &operand, Shared from, int64_t channels) {
       .front();
 }
 
+/// sum + x y, or whatever takes the place of the product.
+Value FmaMainloop::addProduct(Value q, Value x, Value sum) {
+  if (!a.body.contract)
+    return kit.fma(q, x, sum);
+  KitFunctions functions(a.k, a.workTile().sequence);
+  Value scaled = kit.fmul(q, kit.f32(a.body.scale));
+  return kit.fadd(sum, emitElementRegion(kit.b, kit.kernel,
+                                         a.body.contract.getBody(), {scaled, x},
+                                         functions));
+}
+
 /// Of this lane's token with each row.
 Values FmaMainloop::scores(const Step &step) {
   Value token = kit.rem(a.lane, a.tokens);
@@ -114,7 +127,8 @@ Values FmaMainloop::scores(const Step &step) {
           Value qs = kit.loadShared(kit.vec(kBlock, kit.f32()),
                                     {y, q.offset + r * a.dimK * 4});
           for (int64_t i = 0; i < kBlock; ++i)
-            next[r] = kit.fma(kit.extract(qs, i), kit.extract(x, i), next[r]);
+            next[r] =
+                addProduct(kit.extract(qs, i), kit.extract(x, i), next[r]);
         }
         return next;
       });
@@ -135,11 +149,17 @@ Values FmaMainloop::softmax(const Step &step, Values s,
     scaleK = step.scaleK.front();
   if (a.body.scalesV)
     scaleV = step.scaleV.front();
+  ArrayRef<Operation *> chainS = a.body.scores, chainP = a.body.probabilities;
+  Values scalesS = a.scalesOfChain(chainS, step.first);
+  Values scalesP = a.scalesOfChain(chainP, step.first);
   Values p, factors;
   for (int64_t r = 0; r < a.rows; ++r) {
     Value seen = a.visible(token, places[r]);
-    Value x = kit.select(seen, a.transform(s[r], scaleK, token, 0, places[r]),
-                         kit.f32(-INFINITY));
+    Value logit = a.body.contract
+                      ? s[r] // of scaled rows of q
+                      : a.transform(s[r], scaleK, token, 0, places[r]);
+    logit = a.applyChain(logit, chainS, scalesS, token, places[r]);
+    Value x = kit.select(seen, logit, kit.f32(-INFINITY));
     Value largest = x;
     for (int64_t mask = 1; mask < a.tokens; mask *= 2)
       largest = kit.fmax(largest, kit.shflXor(largest, mask));
@@ -153,10 +173,12 @@ Values FmaMainloop::softmax(const Step &step, Values s,
       sum = kit.fadd(sum, kit.shflXor(sum, mask));
     l[r] = kit.fma(l[r], factor, sum);
     m[r] = largest;
-    if (scaleV) {
+    Value weight = scaleV ? kit.fmul(mine, scaleV) : mine;
+    weight = a.applyChain(weight, chainP, scalesP, token, places[r]);
+    if (weight != mine) {
       // What nobody sees may have any scale.
       Value hidden = kit.fcmp(CmpFPredicate::OEQ, mine, kit.f32(0));
-      mine = kit.select(hidden, kit.f32(0), kit.fmul(mine, scaleV));
+      mine = kit.select(hidden, kit.f32(0), weight);
     }
     p.push_back(mine);
     factors.push_back(factor);

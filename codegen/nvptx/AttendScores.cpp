@@ -167,6 +167,36 @@ Value AttendKernel::transform(Value score, Value tokenScale, Value token,
                          functions);
 }
 
+Values AttendKernel::scalesOfChain(ArrayRef<Operation *> chain, Value first) {
+  assert(tokens <= kWarpLanes);
+  Values scales;
+  for (Operation *op : chain)
+    if (auto scale = dyn_cast<tile::ScaleTokensOp>(op))
+      scales.append(loadScale(scale.getScales(), first, pagesOf(first)));
+  return scales;
+}
+
+Value AttendKernel::applyChain(Value x, ArrayRef<Operation *> chain,
+                               ValueRange scales, Value token,
+                               const RowPlace &row) {
+  KitFunctions functions(k, current.sequence);
+  for (Operation *op : chain) {
+    if (auto logits = dyn_cast<tile::LogitsOp>(op)) {
+      ScoreInputs at = inputs(token, row);
+      at.score = x;
+      x = emitScoreRegion(kit.b, kit.kernel, logits.getLogits(), at, functions);
+      continue;
+    }
+    if (auto map = dyn_cast<tile::MapOp>(op)) {
+      x = emitElementRegion(kit.b, kit.kernel, map.getBody(), x, functions);
+      continue;
+    }
+    x = kit.fmul(x, scales.front());
+    scales = scales.drop_front();
+  }
+  return x;
+}
+
 std::optional<double> AttendKernel::nearLimit() {
   if (!body.logits)
     return std::nullopt;

@@ -59,7 +59,8 @@ static LogicalResult finish(Operation *op, LLVM::LLVMFuncOp function,
 
 static LogicalResult lowerKernel(tile::KernelOp op, const SmTarget &target,
                                  LaunchInfos &launches) {
-  if (failed(tile::checkLowered(op)) || failed(tile::checkAttentionStreams(op)))
+  if (failed(tile::checkLowered(op)) ||
+      (op.getKind() == "append" && failed(tile::checkAttentionStreams(op))))
     return failure();
   auto store =
       SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());

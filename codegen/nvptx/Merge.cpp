@@ -27,7 +27,7 @@ constexpr int64_t kLoadsAhead = 8;
 class RowMerge {
 public:
   RowMerge(Kernel &k, const tile::MergeGraph &graph, const SplitsOfRow &row)
-      : k(k), kit(k.kit), graph(graph), row(row), dim(k.cache.getDimV()),
+      : k(k), kit(k.kit), graph(graph), row(row), dim(graph.dim()),
         blocks(llvm::divideCeil(dim, kBlock)), lane(k.lane()),
         partialO(k.paramPtr(Word::PartialO)),
         partialLse(k.paramPtr(Word::PartialLse)) {}

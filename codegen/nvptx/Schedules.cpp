@@ -36,6 +36,27 @@ SharedLayout::SharedLayout(const Workload &workload, const WarpSchedule &s)
     total += s.stages * kStageBarrierBytes;
 }
 
+/// Whether codes can be multiplied as they are, their scales left to scores and
+/// probabilities: one for each row at most.
+static bool isMultipliedAsCodes(const StreamInfo &stream) {
+  SmallVector<CodecPlane, 3> planes = stream.planes();
+  Type code = planes.front().type;
+  bool rowScales =
+      planes.size() == 1 ||
+      (planes.size() == 2 && planes[1].tokens == 1 && planes[1].elements == 1);
+  return rowScales && (isa<FloatType>(code) || code.isInteger(8));
+}
+
+/// The streams as products find them in shared memory.
+static Workload asMultiplied(Workload workload) {
+  if (isMultipliedAsCodes(workload.k) && isMultipliedAsCodes(workload.v))
+    return workload;
+  workload.isDecoded = true;
+  for (StreamInfo *stream : {&workload.k, &workload.v})
+    *stream = StreamInfo::ofF32(workload.target.getContext(), stream->dim);
+  return workload;
+}
+
 static bool isScaled(const Workload &workload) {
   return workload.k.planes().size() > 1 || workload.v.planes().size() > 1;
 }
@@ -83,6 +104,8 @@ static bool hasQueryBytes(const Workload &workload) {
 //===----------------------------------------------------------------------===//
 
 static std::string codesOf(const Workload &workload) {
+  if (workload.isDecoded)
+    return "K and V that are decoded into f32";
   std::string text;
   llvm::raw_string_ostream(text)
       << "K of " << workload.k.codeType() << " and V of "
@@ -129,13 +152,18 @@ static constexpr ScheduleRule<WarpSchedule> kRules[] = {
      [](const Workload &w, const WarpSchedule &) {
        return "target " + w.target.getName().str();
      }},
-    {"`bulk` is for rows of multiples of 16 bytes",
+    {"`bulk` is for codes that are multiplied as they are, in rows of "
+     "multiples "
+     "of 16 bytes",
      [](const Workload &w, const WarpSchedule &s) {
-       return !s.bulk || (codeBytes(w.k) % 16 == 0 && codeBytes(w.v) % 16 == 0);
+       return !s.bulk || (!w.isDecoded && codeBytes(w.k) % 16 == 0 &&
+                          codeBytes(w.v) % 16 == 0);
      },
      [](const Workload &w, const WarpSchedule &) {
-       return "rows of " + std::to_string(codeBytes(w.k)) + " and " +
-              std::to_string(codeBytes(w.v)) + " bytes";
+       return w.isDecoded
+                  ? std::string("rows that are decoded")
+                  : "rows of " + std::to_string(codeBytes(w.k)) + " and " +
+                        std::to_string(codeBytes(w.v)) + " bytes";
      }},
     {"`registers` is 0, or at least 32 and for all threads together at most "
      "65536",
@@ -168,7 +196,8 @@ CheckedSchedule kvc::nvptx::checkSchedule(const Workload &workload,
     llvm::raw_string_ostream(why) << schedule;
     return {{}, {why}};
   }
-  return {warps.getValue(), checkRules<WarpSchedule>(kRules, workload, warps)};
+  return {warps.getValue(),
+          checkRules<WarpSchedule>(kRules, asMultiplied(workload), warps)};
 }
 
 SmallVector<StringRef> kvc::nvptx::scheduleRules() {
@@ -408,8 +437,9 @@ double costOf(const Workload &w, AttendKind kind, const WarpSchedule &s) {
 
 struct Scheduler
     : SchedulerAttrInterface::ExternalModel<Scheduler, WarpScheduleAttr> {
-  ScheduleAttrInterface plan(Attribute, const Workload &workload,
+  ScheduleAttrInterface plan(Attribute, const Workload &cached,
                              AttendKind kind) const {
+    Workload workload = asMultiplied(cached);
     return WarpScheduleAttr::get(workload.target.getContext(),
                                  kind == AttendKind::Decode
                                      ? decodeSchedule(workload)
@@ -419,8 +449,9 @@ struct Scheduler
     return checkSchedule(workload, cast<WarpScheduleAttr>(schedule)).legality;
   }
   /// `queries` stays: it says which kernel a batch takes.
-  SmallVector<FieldValues> space(Attribute schedule, const Workload &w,
+  SmallVector<FieldValues> space(Attribute schedule, const Workload &workload,
                                  AttendKind kind) const {
+    Workload w = asMultiplied(workload);
     auto s = cast<WarpScheduleAttr>(schedule);
     bool decode = kind == AttendKind::Decode;
     SmallVector<FieldValues> fields{
@@ -439,13 +470,14 @@ struct Scheduler
     }
     if (hasQueryBytes(w))
       fields.push_back(worthTrying(s, "queryBytes", {0, 1}));
-    if (w.target.getBulk())
+    if (w.target.getBulk() && !w.isDecoded)
       fields.push_back(worthTrying(s, "bulk", {0, 1}));
     return fields;
   }
   double cost(Attribute schedule, const Workload &workload,
               AttendKind kind) const {
-    return costOf(workload, kind, cast<WarpScheduleAttr>(schedule).getValue());
+    return costOf(asMultiplied(workload), kind,
+                  cast<WarpScheduleAttr>(schedule).getValue());
   }
 };
 

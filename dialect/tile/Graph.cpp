@@ -12,7 +12,8 @@ namespace {
 /// Reads a kernel, and remembers what it has read.
 class GraphReader {
 public:
-  explicit GraphReader(KernelOp kernel) : kernel(kernel) {}
+  explicit GraphReader(KernelOp kernel, Loops loops = Loops::OfCodes)
+      : kernel(kernel), loops(loops) {}
 
   /// The one op of this kind in `block`.
   template <typename OpT> OpT only(Block &block) {
@@ -43,12 +44,15 @@ public:
       known.insert(op);
       return op;
     }
+    fail(user, notMadeBy<OpT>(value));
+    return op;
+  }
+  template <typename OpT> static std::string notMadeBy(Value value) {
     std::string why =
         ("expected an operand made by `" + OpT::getOperationName() + "`").str();
     if (Operation *found = value.getDefiningOp())
       why += (", found `" + found->getName().getStringRef() + "`").str();
-    fail(user, why);
-    return op;
+    return why;
   }
 
   void expect(bool holds, Operation *op, const Twine &what) {
@@ -84,25 +88,34 @@ public:
   }
 
   /// The element-wise ops between `from` and the operand `to` of `user`.
-  SmallVector<Operation *> chain(Operation *user, Value to, Value from);
+  SmallVector<Operation *> chain(Operation *user, Value to, Value from,
+                                 bool takesMaps);
   StreamOperand operand(Operation *user, Value x, Value tokens);
 
   KernelOp kernel;
+  const Loops loops;
   bool failed = false;
   GraphMismatch mismatch;
 
 private:
+  GraphMismatch takeCodes(Operation *user, Value tokens,
+                          StreamOperand &operand);
+  void takeDecoded(Operation *user, Value x, Value tokens);
+
   llvm::DenseSet<Operation *> known;
 };
 
 } // namespace
 
 SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
-                                            Value from) {
+                                            Value from, bool takesMaps) {
   SmallVector<Operation *> ops;
   while (to != from) {
     Operation *op = to.getDefiningOp();
-    if (!isa_and_nonnull<ScaleTokensOp, LogitsOp, MaskOp>(op)) {
+    auto map = dyn_cast_if_present<MapOp>(op);
+    bool takesMap = map && map.getNumOperands() == 1 && takesMaps &&
+                    loops == Loops::OfElements;
+    if (!takesMap && !isa_and_nonnull<ScaleTokensOp, LogitsOp, MaskOp>(op)) {
       fail(op ? op : user, "expected element-wise ops between `" +
                                from.getDefiningOp()->getName().getStringRef() +
                                "` and `" + user->getName().getStringRef() +
@@ -118,35 +131,83 @@ SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
   return ops;
 }
 
+static CacheType cacheOf(KernelOp kernel) {
+  auto store = SymbolTable::lookupNearestSymbolFrom<StoreOp>(
+      kernel, kernel.getStoreAttr());
+  return cast<CacheType>(store.getCache());
+}
+
+static StreamAttr streamOf(LoadOp load) {
+  return cacheOf(load->getParentOfType<KernelOp>())
+      .findStream(load.getStream());
+}
+
+/// Makes `operand` of `user` one of codes; the op that is in the way, if any.
+GraphMismatch GraphReader::takeCodes(Operation *user, Value tokens,
+                                     StreamOperand &operand) {
+  if (auto scale = operand.x.getDefiningOp<ScaleOp>())
+    return {scale, "scales must be folded first (kvc-fold-scales)"};
+  auto convert = operand.x.getDefiningOp<ConvertOp>();
+  if (!convert)
+    return {user, notMadeBy<ConvertOp>(operand.x)};
+  auto load = convert.getCodes().getDefiningOp<LoadOp>();
+  if (!load)
+    return {convert, notMadeBy<LoadOp>(convert.getCodes())};
+  if (convert.getCodes() != load.getCodes())
+    return {convert, "expected the codes that `tile.load` gives"};
+  if (load.getTokens() != tokens)
+    return {load, "expected the tokens of the loop's round"};
+  if (streamOf(load).getTokens() != 1)
+    return {load, "expected a stream that has one row for each token"};
+  auto type = cast<RankedTensorType>(load.getCodes().getType());
+  if (type.getElementType().getIntOrFloatBitWidth() < 8 ||
+      convert.getIsUnsigned())
+    return {convert, "expected codes of floats or of integers of 8 bits with a "
+                     "sign: no backend multiplies others yet"};
+  operand.load = load;
+  operand.convert = convert;
+  known.insert(load);
+  known.insert(convert);
+  return {};
+}
+
+/// Remembers the element-wise ops that make operand `x` of `user` of what is
+/// loaded.
+void GraphReader::takeDecoded(Operation *user, Value x, Value tokens) {
+  Operation *op = x.getDefiningOp();
+  if (!isa_and_nonnull<LoadOp, ConvertOp, ScaleOp, OffsetOp, SliceOp, MapOp>(
+          op))
+    return fail(
+        op ? op : user,
+        "expected an operand that element-wise ops make of loaded rows");
+  if (!known.insert(op).second)
+    return;
+  if (auto load = dyn_cast<LoadOp>(op))
+    return expect(load.getTokens() == tokens, load,
+                  "expected the tokens of the loop's round");
+  for (Value operand : op->getOperands())
+    takeDecoded(op, operand, tokens);
+}
+
 StreamOperand GraphReader::operand(Operation *user, Value x, Value tokens) {
   StreamOperand operand;
-  if (auto scale = x.getDefiningOp<ScaleOp>()) {
-    fail(scale, "scales must be folded first (kvc-fold-scales)");
+  operand.x = x;
+  GraphMismatch why = takeCodes(user, tokens, operand);
+  if (why.op && loops == Loops::OfElements)
+    takeDecoded(user, x, tokens);
+  else if (why.op)
+    fail(why.op, why.why);
+  if (failed)
     return operand;
-  }
-  operand.convert = madeBy<ConvertOp>(user, x);
-  if (!operand.convert)
-    return operand;
-  operand.load = madeBy<LoadOp>(operand.convert, operand.convert.getCodes());
-  if (!operand.load)
-    return operand;
-  expect(operand.convert.getCodes() == operand.load.getCodes(), operand.convert,
-         "expected the codes that `tile.load` gives");
-  expect(operand.load.getTokens() == tokens, operand.load,
-         "expected the tokens of the loop's round");
-  expect(operand.dim() % 8 == 0 && operand.dim() <= 576, operand.load,
+  Operation *made = operand.isDecoded() ? x.getDefiningOp() : operand.load;
+  auto type = cast<RankedTensorType>(x.getType());
+  expect(operand.dim() % 8 == 0 && operand.dim() <= 576, made,
          "expected rows of a multiple of 8 elements, at most 576");
-  expect(operand.code().getIntOrFloatBitWidth() >= 8 &&
-             !operand.convert.getIsUnsigned(),
-         operand.convert,
-         "expected codes of floats or of integers of 8 bits with a sign: no "
-         "backend multiplies others yet");
-  int64_t count =
-      cast<RankedTensorType>(operand.load.getCodes().getType()).getDimSize(0);
   int64_t wanted = kernel.getSchedule()->getTokens();
-  expect(count == wanted, operand.load,
+  expect(type.getDimSize(0) == wanted, made,
          "tiles are of " + Twine(wanted) +
-             " tokens, as the schedule says; found " + Twine(count));
+             " tokens, as the schedule says; found " +
+             Twine(type.getDimSize(0)));
   return operand;
 }
 
@@ -177,21 +238,40 @@ static std::optional<AttendGraph> matchAttend(KernelOp kernel,
   reader.expectKnown(body);
 
   Block &round = graph.loop.getBody().front();
-  graph.dot = reader.only<DotOp>(round);
+  bool contracts = reader.loops == Loops::OfElements &&
+                   round.getOps<DotOp>().empty() &&
+                   !round.getOps<ContractOp>().empty();
+  Value q, k, product;
+  if (contracts) {
+    graph.contract = reader.only<ContractOp>(round);
+    if (graph.contract) {
+      reader.expect(graph.contract.getOthers().size() == 1, graph.contract,
+                    "expected one operand beside the query");
+      q = graph.contract.getQ(), k = graph.contract.getOthers().front();
+      product = graph.contract.getResult();
+    }
+  } else {
+    graph.dot = reader.only<DotOp>(round);
+    if (graph.dot)
+      q = graph.dot.getQ(), k = graph.dot.getK(),
+      product = graph.dot.getScores();
+  }
   graph.softmax = reader.only<SoftmaxStepOp>(round);
   graph.accumulate = reader.only<AccumulateOp>(round);
   if (reader.failed)
     return std::nullopt;
   Value tokens = round.getArgument(0);
-  reader.expect(graph.dot.getQ() == graph.query.getQ(), graph.dot,
+  Operation *multiply = product.getDefiningOp();
+  reader.expect(q == graph.query.getQ(), multiply,
                 "expected the query that `tile.load_query` gives");
-  graph.k = reader.operand(graph.dot, graph.dot.getK(), tokens);
-  graph.scores = reader.chain(graph.softmax, graph.softmax.getScores(),
-                              graph.dot.getScores());
+  graph.k = reader.operand(multiply, k, tokens);
+  graph.scores = reader.chain(graph.softmax, graph.softmax.getScores(), product,
+                              /*takesMaps=*/true);
   reader.expect(graph.softmax.getState() == carried.state, graph.softmax,
                 "expected the state that the loop carries");
+  // What is hidden weighs nothing, whatever a map would make of a 0.
   graph.probabilities = reader.chain(graph.accumulate, graph.accumulate.getP(),
-                                     graph.softmax.getP());
+                                     graph.softmax.getP(), /*takesMaps=*/false);
   graph.v = reader.operand(graph.accumulate, graph.accumulate.getV(), tokens);
   reader.expect(graph.accumulate.getState() == graph.softmax.getNext(),
                 graph.accumulate,
@@ -221,17 +301,17 @@ static std::optional<AttendGraph> matchAttend(KernelOp kernel,
   return graph;
 }
 
-FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
+FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel, Loops loops) {
   GraphMismatch mismatch;
-  std::optional<AttendGraph> graph = match(kernel, mismatch);
+  std::optional<AttendGraph> graph = match(kernel, loops, mismatch);
   if (graph)
     return *graph;
   return mismatch.op->emitError(mismatch.why);
 }
 
-std::optional<AttendGraph> AttendGraph::match(KernelOp kernel,
+std::optional<AttendGraph> AttendGraph::match(KernelOp kernel, Loops loops,
                                               GraphMismatch &mismatch) {
-  GraphReader reader(kernel);
+  GraphReader reader(kernel, loops);
   std::optional<AttendGraph> graph = matchAttend(kernel, reader);
   mismatch = reader.mismatch;
   return graph;
@@ -255,6 +335,8 @@ static FailureOr<MergeGraph> readMerge(KernelOp kernel, Block &body) {
                 "expected to begin with `tile.softmax_init`");
   reader.expect(store.getState() == carried.result, store,
                 "expected the state that the loop ends with");
+  reader.expect(graph.dim() % 8 == 0 && graph.dim() <= 576, graph.init,
+                "expected rows of a multiple of 8 elements, at most 576");
   reader.expectKnown(body);
   Block &round = loop.getBody().front();
   auto step = reader.only<MergeStepOp>(round);
@@ -337,9 +419,7 @@ LogicalResult tile::checkLowered(KernelOp kernel) {
 }
 
 LogicalResult tile::checkAttentionStreams(KernelOp kernel) {
-  auto store = SymbolTable::lookupNearestSymbolFrom<StoreOp>(
-      kernel, kernel.getStoreAttr());
-  auto cache = cast<CacheType>(store.getCache());
+  CacheType cache = cacheOf(kernel);
   for (StringRef name : {kStreamK, kStreamV}) {
     StreamAttr stream = cache.findStream(name);
     if (!stream)

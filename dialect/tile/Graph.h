@@ -16,28 +16,43 @@
 
 namespace kvc::tile {
 
-/// An operand of a product: codes of a stream, as f32.
+/// An operand of a product: f32 rows of a tile's tokens.
 struct StreamOperand {
+  mlir::Value x; ///< [t, d]
+  /// Where `x` is codes of a stream, each as f32: of them it is made. Null
+  /// where it is decoded, by other element-wise ops on what is loaded.
   LoadOp load;
   ConvertOp convert;
 
-  llvm::StringRef stream() const { return LoadOp(load).getStream(); }
-  /// Type of a code.
-  mlir::Type code() const { return codes().getElementType(); }
+  bool isDecoded() const { return !convert; }
+  /// Null if decoded.
+  llvm::StringRef stream() const {
+    return load ? LoadOp(load).getStream() : llvm::StringRef();
+  }
+  /// Type of a code, or of an element that was decoded.
+  mlir::Type code() const {
+    mlir::Value of = load ? LoadOp(load).getCodes() : x;
+    return mlir::cast<mlir::RankedTensorType>(of.getType()).getElementType();
+  }
   int64_t codeBytes() const { return code().getIntOrFloatBitWidth() / 8; }
   /// Channels of a row.
-  int64_t dim() const { return codes().getDimSize(1); }
+  int64_t dim() const {
+    return mlir::cast<mlir::RankedTensorType>(x.getType()).getDimSize(1);
+  }
   int64_t rowBytes() const { return dim() * codeBytes(); }
   /// Whether `scales` stand beside the codes.
   bool hasScales(mlir::Value scales) const {
-    return LoadOp(load).planeOf(scales).value_or(0) != 0;
+    return load && LoadOp(load).planeOf(scales).value_or(0) != 0;
   }
+};
 
-private:
-  mlir::RankedTensorType codes() const {
-    return mlir::cast<mlir::RankedTensorType>(
-        LoadOp(load).getCodes().getType());
-  }
+/// How much a backend's loops take.
+enum class Loops : uint8_t {
+  /// Products of codes of floats, or of 8 bits with a sign, as they are loaded.
+  OfCodes,
+  /// And of whatever element-wise ops make of loaded planes, summed up by any
+  /// region; scores that go through `tile.map`.
+  OfElements
 };
 
 /// Why a kernel is not what was looked for: the op that is in the way.
@@ -50,18 +65,20 @@ struct GraphMismatch {
 ///
 ///   s = chain(<q, k>)   p, state' = softmax(s, state)   acc += chain(p) v
 ///
+/// where <q, k> is a `tile.dot`, or a `tile.contract` of K alone,
 /// with element-wise ops in both chains, the last one before the softmax a mask
 /// by the loop's own read.
 struct AttendGraph {
   /// Fails with an error on the op that is in the way.
-  static mlir::FailureOr<AttendGraph> of(KernelOp kernel);
+  static mlir::FailureOr<AttendGraph> of(KernelOp kernel, Loops loops);
   /// The same without an error: none, and why.
-  static std::optional<AttendGraph> match(KernelOp kernel,
+  static std::optional<AttendGraph> match(KernelOp kernel, Loops loops,
                                           GraphMismatch &mismatch);
 
   LoadQueryOp query;
   ForTokensOp loop;
-  DotOp dot;
+  DotOp dot;           ///< or
+  ContractOp contract; ///< the other is null
   SoftmaxStepOp softmax;
   AccumulateOp accumulate;
   StreamOperand k, v;
@@ -81,6 +98,12 @@ struct MergeGraph {
   static mlir::FailureOr<MergeGraph> of(KernelOp kernel);
   /// That of an attend kernel's last split.
   static mlir::FailureOr<MergeGraph> of(KernelOp kernel, StorePartialOp store);
+
+  /// Channels of a row.
+  int64_t dim() const {
+    return mlir::cast<SoftmaxType>(SoftmaxInitOp(init).getState().getType())
+        .getDim();
+  }
 
   SoftmaxInitOp init;
 };

@@ -30,7 +30,9 @@ def Tile_Dialect : Dialect {
     | append | new rows, at all kv heads of the store | `for_rows` { `load_row`, `quantize`, `store_row`, `yield` } |
 
     In attend kernels CPUs lower any order of these ops, and `slice`, `map`,
-    `contract` and `reduce` between them. A kernel of any other kind, and all other
+    `contract` and `reduce` between them; GPUs any order of what makes K and V of
+    loaded planes and scores of products, with `map` there and `contract` in place
+    of `dot`. A kernel of any other kind, and all other
     ops, have their meaning and no backend yet: spaces (`span`, `listed`), several
     states, token results (`store_tokens`), selection (`topk_step`, `store_list`),
     eviction (`move_tokens`) and recurrence (`load_state`, `outer`, `store_state`).

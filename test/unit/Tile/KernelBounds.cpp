@@ -45,7 +45,8 @@ Formula::Formula(const Kernel &kernel, const AttendInputs &inputs)
 
 Formula::Stream Formula::dequantize(llvm::StringRef kind) const {
   reference::HostStream stream(inputs.arena->cache(), kind);
-  bool scaled = stream.planes() > 1;
+  bool boxes = kernel.codec(kind).boxes.has_value();
+  bool scaled = stream.planes() > 1 && !boxes;
   mlir::Type scaleType = scaled ? stream.plane(1).type : mlir::Type();
   Stream result{stream.dim(), scaled, {}, {}, {}};
   uint8_t one[4] = {};
@@ -64,7 +65,10 @@ Formula::Stream Formula::dequantize(llvm::StringRef kind) const {
             stream.row(0, outer, head, t % unit)};
         if (scaled)
           from.push_back(one);
-        stream.codec().dequantizeRow(from, row);
+        if (boxes)
+          stream.dequantize(outer, head, t % unit, row);
+        else
+          stream.codec().dequantizeRow(from, row);
         result.codes.insert(result.codes.end(), row.begin(), row.end());
         double norm = 0;
         for (float x : row)

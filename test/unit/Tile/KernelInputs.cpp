@@ -80,15 +80,8 @@ AttendInputs::AttendInputs(const Kernel &kernel, CacheType cache,
   Random random = kernel.random('B');
   drawLengths(kernel, schedules, random);
   place(kernel, cache, random);
-  int64_t heads = kernel.kvHeads, tokens = slots.size();
-  auto draw = [&](llvm::StringRef stream) {
-    int64_t dim = kernel.dim(stream);
-    return drawRows(tokens * heads, dim, random);
-  };
-  std::vector<float> k = draw(kStreamK), v = draw(kStreamV);
-  llvm::cantFail(reference::append(
-      kernel.firstHead, {k, tokens, heads, kernel.dims[0]},
-      {v, tokens, heads, kernel.dims[1]}, slots, arena->cache()));
+  for (llvm::StringRef stream : {kStreamK, kStreamV})
+    fill(kernel, stream, random);
   std::vector<float> wide(cuQ.back() * kernel.qHeads() * kernel.dims[0]);
   for (float &x : wide)
     x = random.normal();
@@ -96,6 +89,35 @@ AttendInputs::AttendInputs(const Kernel &kernel, CacheType cache,
                std::move(wide), random);
   if (random.percent(50))
     hide(kernel);
+}
+
+/// Rows of all tokens in the cache; of boxes any codes, and parameters by which
+/// f32 can say each element.
+void AttendInputs::fill(const Kernel &kernel, llvm::StringRef name,
+                        Random &random) {
+  reference::HostStream stream(arena->cache(), name);
+  int64_t unit = arena->cache().outerTokens, dim = stream.dim();
+  const std::optional<Boxes> &boxes = kernel.codec(name).boxes;
+  for (int64_t slot : slots)
+    for (int64_t head = 0; head < kernel.heads; ++head) {
+      if (!boxes) {
+        stream.quantize(slot / unit, head, slot % unit,
+                        drawRows(1, dim, random));
+        continue;
+      }
+      for (size_t plane = 0; plane < stream.planes(); ++plane) {
+        uint8_t *row = stream.row(plane, slot / unit, head, slot % unit);
+        int64_t bytes = stream.plane(plane).rowBytes;
+        char type = plane == 0 ? 0 : plane == 1 ? boxes->scale : boxes->zero;
+        for (int64_t at = 0; at < bytes; at += type ? widthOf(type) : 1)
+          if (type)
+            storeAs(type, row + at,
+                    std::ldexp(float(random.range(1, 31)),
+                               plane == 1 ? -3 - int(boxes->bits) : -5));
+          else
+            row[at] = uint8_t(random.next());
+      }
+    }
 }
 
 /// Lengths that stand at an edge of something, and any others.
@@ -184,10 +206,13 @@ void AttendInputs::hide(const Kernel &kernel) {
           continue;
         for (llvm::StringRef kind : {kStreamK, kStreamV}) {
           reference::HostStream stream(arena->cache(), kind);
-          for (size_t plane = 0; plane < stream.planes(); ++plane)
+          for (size_t plane = 0; plane < stream.planes(); ++plane) {
+            if (stream.plane(plane).tokens != 1) // others may be seen
+              continue;
             memset(stream.row(plane, slots[token] / unit, head,
                               slots[token] % unit),
                    0xff, stream.plane(plane).rowBytes);
+          }
         }
       }
 }

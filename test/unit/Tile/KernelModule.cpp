@@ -83,12 +83,17 @@ KernelBuilder::Tile KernelBuilder::load(Value tile, StringRef stream,
                                         int64_t tokens) {
   SmallVector<Type> types;
   for (const CodecPlane &plane : cache.stream(stream).planes())
-    types.push_back(tensor({tokens, plane.elements}, plane.type));
+    types.push_back(
+        tensor({tokens / plane.tokens, plane.elements}, plane.type));
   auto op = LoadOp::create(b, loc, types, tile, stream);
   return {tile, op.getCodes(), types.size() > 1 ? op.getPlanes()[1] : Value()};
 }
 
 Value KernelBuilder::dequantize(const Tile &tile, bool scaled) {
+  auto load = tile.codes.getDefiningOp<LoadOp>();
+  if (kernel.codec(load.getStream()).boxes)
+    return cache.stream(load.getStream())
+        .codec.buildDequantize(b, loc, load.getPlanes());
   Value x = ConvertOp::create(b, loc, tile.codes);
   return scaled ? ScaleOp::create(b, loc, x.getType(), x, tile.scales) : x;
 }

@@ -88,7 +88,10 @@ static const std::vector<AxisInfo> &axes() {
         {"a map of scores", 5},
         {"a slice of keys", 5},
         {"a slice of values", 5},
-        {"a contraction", 5}}},
+        {"a contraction", 5},
+        {"boxes of keys", 4},
+        {"boxes of values", 4},
+        {"boxes of both", 4}}},
       {"stored rows",
        true,
        {{"K, V", 40},
@@ -144,12 +147,20 @@ static const char *nameOf(char type) {
 
 mlir::Attribute Codec::attribute(mlir::MLIRContext *context) const {
   mlir::Type element = floatType(context, type);
+  if (boxes)
+    return IntCodecAttr::get(
+        context, boxes->bits, floatType(context, boxes->scale),
+        boxes->zero ? floatType(context, boxes->zero) : mlir::Type(),
+        boxes->tokens, boxes->channels);
   if (integer)
     return IntCodecAttr::get(context, 8, element);
   return FloatCodecAttr::get(context, element);
 }
 
 std::string Codec::str() const {
+  if (boxes)
+    return "int" + std::to_string(boxes->bits) + " in boxes" +
+           (boxes->zero ? " with zeros" : "");
   return (integer ? "int8 x " : "") + std::string(nameOf(type));
 }
 
@@ -166,6 +177,21 @@ static Codec drawCodec(bool integer, Random &random) {
   Codec codec;
   codec.integer = integer;
   codec.type = integer ? random.pick({'f', 'h'}) : random.pick({'f', 'h', 'b'});
+  return codec;
+}
+
+/// Codes of rows of `dim` elements.
+static Codec drawBoxes(int64_t dim, Random &random) {
+  Boxes boxes;
+  boxes.zero = random.pick({'\0', '\0', 'f', 'h'});
+  boxes.bits = unsigned(random.range(boxes.zero ? 1 : 2, 8));
+  boxes.scale = random.pick({'f', 'h'});
+  boxes.tokens = random.pick({1, 1, 2, 4});
+  do
+    boxes.channels = random.pick({0, 0, 1, 2, 3, 4, 8, 8, 16, 24, 32});
+  while (boxes.channels && dim % boxes.channels);
+  Codec codec;
+  codec.boxes = boxes;
   return codec;
 }
 
@@ -202,6 +228,14 @@ static bool wantsInteger(unsigned choice) {
 /// Makes choices that go together, leaving the one of `fixed` alone.
 static void settle(Kernel &kernel, Axis fixed) {
   unsigned *choice = kernel.choice;
+  // Boxes are scaled where they are decoded.
+  if (choice[Detour] >= detour::BoxesOfKeys) {
+    if (fixed == KeyScale || fixed == ValueScale || fixed == Streams)
+      choice[Detour] = detour::None;
+    else
+      choice[KeyScale] = choice[ValueScale] = scale::None,
+      choice[Streams] = streams::KAndV;
+  }
   if (choice[KeyScale] == scale::Late && choice[Logits] == 0) {
     if (fixed == Logits)
       choice[KeyScale] = scale::OnProduct;
@@ -274,6 +308,13 @@ static void drawStreams(Kernel &kernel, Random &random) {
   for (Codec &codec : kernel.codecs)
     if (!codec.integer && random.percent(60))
       codec.type = kernel.dtype;
+  unsigned detour = kernel.choice[Detour];
+  if (detour == detour::BoxesOfKeys || detour == detour::BoxesOfBoth)
+    kernel.codecs[0] = drawBoxes(kernel.dims[0], random);
+  if (detour == detour::BoxesOfValues || detour == detour::BoxesOfBoth)
+    kernel.codecs[1] = drawBoxes(kernel.dims[1], random);
+  if (int64_t tokens = kernel.boxTokens(); kernel.page % tokens)
+    kernel.page = tokens * random.range(1, 16);
 }
 
 /// What the logits ops of an axis' value do, one after the other.
@@ -472,7 +513,8 @@ static Attr vary(const Kernel &kernel, TargetAttr target, Attr schedule,
       changes.push_back({field.name, value});
     }
     auto varied = mlir::dyn_cast_or_null<Attr>(schedule.with(refuse, changes));
-    if (varied && isLegal(workload, varied))
+    if (varied && varied.getValue().tokens % kernel.boxTokens() == 0 &&
+        isLegal(workload, varied))
       return varied;
   }
   return schedule;
@@ -522,6 +564,18 @@ WarpScheduleAttr fuzz::drawWarpSchedule(const Kernel &kernel, TargetAttr target,
   Random random = kernel.random('W');
   mlir::Type dtype = floatType(target.getContext(), kernel.dtype);
   bool dot = random.percent(85), bulk = hasBulkCopies && random.percent(40);
+  unsigned detour = kernel.choice[Detour];
+  if (detour != detour::None && detour != detour::MapOfScores)
+    dot = bulk = false; // operands are decoded, or contracted
+  // Mostly, what tensor cores' loops do not know is left to multiply-adds.
+  auto isUsual = [](unsigned choice) {
+    return choice <= scale::OnProduct || choice == scale::Late;
+  };
+  if (!isUsual(kernel.choice[KeyScale]) ||
+      !isUsual(kernel.choice[ValueScale]) || kernel.scores.size() > 2 ||
+      kernel.choice[KeyScale] == scale::Late ||
+      kernel.probabilities.size() > 1 || detour == detour::MapOfScores)
+    dot &= random.percent(20);
   for (llvm::StringRef stream : {kernel.keys, kernel.values}) {
     StreamInfo info{kernel.dim(stream),
                     mlir::cast<CodecAttrInterface>(

@@ -32,7 +32,7 @@ enum Axis : unsigned {
   QueryScale,
   Log2e,
   OpOrder, ///< loads where they are used, V's first, or all ops anywhere
-  Detour,  ///< ops that change nothing, and that no loop was written for
+  Detour,  ///< ops and codes that no loop was written for
   // append
   StoredRows,
   kAxes
@@ -59,7 +59,16 @@ namespace order {
 enum : unsigned { AsUsed, LoadsFirst, Anywhere };
 }
 namespace detour {
-enum : unsigned { None, MapOfScores, SliceOfKeys, SliceOfValues, Contraction };
+enum : unsigned {
+  None,
+  MapOfScores,
+  SliceOfKeys,
+  SliceOfValues,
+  Contraction,
+  BoxesOfKeys,
+  BoxesOfValues,
+  BoxesOfBoth
+};
 }
 namespace stored {
 enum : unsigned { KThenV, VThenK, OnlyK, OnlyV, Exchanged };
@@ -84,9 +93,17 @@ struct ChainStep {
   Expr logits;                       ///< Apply: the region
 };
 
+/// Integers of any width whose boxes have scales and perhaps zeros.
+struct Boxes {
+  unsigned bits;
+  char scale, zero; ///< f or h; zero 0: none
+  int64_t tokens, channels;
+};
+
 struct Codec {
   bool integer = false;
   char type = 'f'; ///< of the codes, or of an integer's scale: f, h, b
+  std::optional<Boxes> boxes = {}; ///< then all this is
 
   mlir::Attribute attribute(mlir::MLIRContext *context) const;
   std::string str() const;
@@ -139,6 +156,14 @@ struct Kernel {
   int64_t dim(llvm::StringRef stream) const { return dims[indexOf(stream)]; }
   const Codec &codec(llvm::StringRef stream) const {
     return codecs[indexOf(stream)];
+  }
+  bool hasBoxes() const { return codecs[0].boxes || codecs[1].boxes; }
+  /// Tiles and pages are multiples of it.
+  int64_t boxTokens() const {
+    int64_t tokens = 1;
+    for (const Codec &codec : codecs)
+      tokens = std::max(tokens, codec.boxes ? codec.boxes->tokens : 1);
+    return tokens;
   }
   bool scaledInDequantize(llvm::StringRef stream, Axis axis) const {
     return codec(stream).integer && choice[axis] == scale::InDequantize;
