@@ -1,5 +1,7 @@
-//===- AttendDirect.cpp - few query rows: state and softmax ---------------===//
+//===- AttendDirect.cpp - few query rows: state, scores and softmax -------===//
 #include "codegen/cpu/DirectMainloop.h"
+
+#include "llvm/Support/MathExtras.h"
 
 #include <cmath>
 
@@ -8,29 +10,16 @@ using namespace kvc;
 using namespace kvc::cpu;
 
 DirectMainloop::DirectMainloop(AttendKernel &kernel)
-    : a(kernel), kit(a.kit), k(a.k), blockRows(a.schedule.rows),
-      padded(llvm::PowerOf2Ceil(blockRows)),
-      tokensPerVector(std::clamp<int64_t>(kit.lanes / padded, 1, a.tileTokens)),
-      maxRows(llvm::alignTo(a.schedule.queries * a.group, blockRows)) {
-  while (a.tileTokens % tokensPerVector)
-    tokensPerVector /= 2;
-  // By what a product reads, be it K's rows or V's.
-  auto form = [&](const ChannelPlan &plan) {
-    Type code = plan.code;
-    if (!a.schedule.dot || !k.target().hasDot(code, k.dtype))
-      return Form::F32;
-    return code.isBF16() ? Form::BF16 : Form::I8;
-  };
-  formK = form(a.planK);
-  if (a.tileTokens % 2 == 0)
-    formV = form(a.planV);
-}
+    : a(kernel), kit(a.kit), k(a.k), blocks(kernel),
+      blockRows(blocks.blockRows), padded(blocks.padded),
+      keys(chooseDirectKeys(blocks)), values(chooseDirectValues(blocks)),
+      maskedValues(makeMaskedValues(blocks, *values)) {}
 
 /// As many as keep both streams of memory going; more where products take the
 /// longer, for a step costs a store of every accumulator. At least a vector of
 /// scores and a group of keys.
 int64_t DirectMainloop::stepTokens(int64_t tile) {
-  int64_t bytes = formV == Form::BF16 ? 4096 : 8192;
+  int64_t bytes = values->pace().stepBytes;
   int64_t row = std::max(a.rowBytes(a.codesK), a.rowBytes(a.codesV));
   int64_t step = llvm::bit_floor(uint64_t(std::max<int64_t>(bytes / row, 1)));
   return std::min(tile, std::max({step, kit.lanes, a.schedule.keys}));
@@ -38,21 +27,28 @@ int64_t DirectMainloop::stepTokens(int64_t tile) {
 
 void DirectMainloop::plan() {
   Scratch &scratch = k.scratch;
-  q = scratch.reserve(maxBlocks() * queryBytes());
-  acc = scratch.reserve(maxRows * a.dimV * 4);
-  for (int64_t *offset : {&m, &l, &queryFactor, &pUnit})
-    *offset = scratch.reserve(maxBlocks() * padded * 4);
-  for (int64_t *offset : {&scaleK, &scaleV})
+  int64_t count = blocks.maxBlocks();
+  keys->query = scratch.reserve(count * keys->queryBytes());
+  blocks.acc = scratch.reserve(blocks.maxRows * a.dimV * 4);
+  for (int64_t *offset :
+       {&blocks.m, &blocks.l, &keys->rowFactor, &values->rowUnit})
+    *offset = scratch.reserve(count * padded * 4);
+  for (int64_t *offset : {&blocks.scaleK, &blocks.scaleV})
     *offset = scratch.reserve(a.tileTokens * 4);
-  p = scratch.reserve(maxBlocks() * a.stepTokens * padded * 2);
+  values->weights = scratch.reserve(count * a.stepTokens * padded * 2);
+}
+
+void DirectMainloop::loadQuery(double scale) {
+  blocks.blocks = kit.ceilDiv(a.rows, blockRows);
+  keys->loadQuery(scale);
 }
 
 void DirectMainloop::initState() {
-  forBlocks([&](Value block) {
+  blocks.forBlocks([&](Value block) {
     Type type = kit.vec(padded);
-    kit.store(kit.constant(-INFINITY, type), stats(m, block));
-    kit.store(kit.constant(0, type), stats(l, block));
-    Value sums = blockAt(acc, block, blockRows * a.dimV * 4);
+    kit.store(kit.constant(-INFINITY, type), blocks.stats(blocks.m, block));
+    kit.store(kit.constant(0, type), blocks.stats(blocks.l, block));
+    Value sums = blocks.accumulators(block);
     kit.loop(0, blockRows * a.dimV, 8, [&](Value i) {
       kit.store(kit.constant(0, kit.vec(8)), kit.at(sums, kit.mul(i, 4)));
     });
@@ -72,13 +68,41 @@ void DirectMainloop::prefetchAhead(const TileRows &rows, unsigned plane,
 }
 
 //===----------------------------------------------------------------------===//
+// Scores
+//===----------------------------------------------------------------------===//
+
+void DirectMainloop::dot(const TileRows &rows) {
+  int64_t count = rows.masked ? 1 : a.schedule.keys;
+  auto [from, to] = blocks.range(rows);
+  blocks.forBlocks([&](Value block) {
+    Values held = keys->holdQuery(block);
+    kit.loop(from, to, count,
+             [&](Value first) { dotGroup(rows, block, held, first, count); });
+  });
+}
+
+/// Scores of `count` tokens from `first` against a block of query rows.
+void DirectMainloop::dotGroup(const TileRows &rows, Value block,
+                              ArrayRef<Value> held, Value first,
+                              int64_t count) {
+  auto keyRow = [&](int64_t key) {
+    Value index = kit.add(first, key);
+    prefetchAhead(rows, a.codesK, index, 1, /*times=*/2, kit.i64(0),
+                  a.rowBytes(a.codesK));
+    return rows.row(a.codesK, index);
+  };
+  Value result = keys->scores(count, keyRow, block, held);
+  kit.store(result, blocks.scores(rows, block, first));
+}
+
+//===----------------------------------------------------------------------===//
 // Softmax
 //===----------------------------------------------------------------------===//
 
 /// The scales of the tokens of score vector `vector`, each repeated for all
 /// padded rows.
 Value DirectMainloop::tokenScales(int64_t scratch, Value vector) {
-  int64_t n = tokensPerVector;
+  int64_t n = blocks.tokensPerVector;
   Value scales = kit.load(kit.vec(n),
                           kit.at(k.scratchAt(scratch), kit.mul(vector, n * 4)));
   SmallVector<int64_t> lanes;
@@ -91,12 +115,12 @@ Value DirectMainloop::tokenScales(int64_t scratch, Value vector) {
 ScoreInputs DirectMainloop::inputsOf(const TileRows &rows, Value block,
                                      Value vector) {
   SmallVector<int32_t> token, row;
-  int64_t lanes = tokensPerVector * padded;
+  int64_t lanes = blocks.scoreLanes();
   for (int64_t lane = 0; lane < lanes; ++lane) {
     token.push_back(lane / padded);
     row.push_back(lane % padded);
   }
-  Value first = kit.add(rows.first, kit.mul(vector, tokensPerVector));
+  Value first = kit.add(rows.first, kit.mul(vector, blocks.tokensPerVector));
   Value tokens = kit.add(kit.splatI32(first, lanes), kit.i32s(token));
   Value rowIds =
       kit.add(kit.splatI32(kit.mul(block, blockRows), lanes), kit.i32s(row));
@@ -108,7 +132,7 @@ Value DirectMainloop::applyAll(Value x, ArrayRef<Operation *> transforms,
                                Value vector) {
   for (Operation *transform : transforms) {
     if (isa<tile::ScaleTokensOp>(transform))
-      x = kit.fmul(x, tokenScales(scaleK, vector));
+      x = kit.fmul(x, tokenScales(blocks.scaleK, vector));
     else if (auto logits = dyn_cast<tile::LogitsOp>(transform))
       x = a.logits(x, logits, inputsOf(rows, block, vector));
     else
@@ -116,22 +140,6 @@ Value DirectMainloop::applyAll(Value x, ArrayRef<Operation *> transforms,
                  inputsOf(rows, block, vector));
   }
   return x;
-}
-
-/// Carries values over the vectors of scores of a block that `rows` holds,
-/// [token][padded], a few at a time: `body` gets the first one's index and how
-/// many there are.
-DirectMainloop::Values DirectMainloop::forScores(
-    const TileRows &rows, Values init,
-    llvm::function_ref<Values(Value, int64_t, ValueRange)> body) {
-  int64_t vectors = a.countRows(rows) / tokensPerVector;
-  Value first = rows.from ? kit.div(rows.from, tokensPerVector) : kit.i64(0);
-  if (vectors <= 8)
-    return body(first, vectors, init);
-  return kit.loop(first, kit.add(first, vectors), 4, init,
-                  [&](Value vector, ValueRange carried) {
-                    return body(vector, 4, carried);
-                  });
 }
 
 /// What exponents count from. Nothing seen yet: any finite origin will do, -inf
@@ -152,17 +160,17 @@ void DirectMainloop::softmaxStep(const TileRows &rows,
       return isa<tile::MaskOp>(transform);
     });
   if (Value scales = scaledBy(transforms))
-    a.gatherScales(rows, scales, scaleK);
-  int64_t lanes = tokensPerVector * padded;
+    a.gatherScales(rows, scales, blocks.scaleK);
+  int64_t lanes = blocks.scoreLanes();
   auto larger = [&](Value x, Value y) { return kit.fmaxKeepNaN(x, y); };
-  forBlocks([&](Value block) {
-    Value before = kit.load(kit.vec(padded), stats(m, block));
+  blocks.forBlocks([&](Value block) {
+    Value before = kit.load(kit.vec(padded), blocks.stats(blocks.m, block));
     Value low = kit.constant(-INFINITY, kit.vec(lanes));
-    Value largest = forScores(
+    Value largest = blocks.forScores(
         rows, {low}, [&](Value vector, int64_t count, ValueRange carried) {
           Value largest;
           for (int64_t i = 0; i < count; ++i) {
-            Value v = kit.add(vector, i), at = scoresOf(rows, block, v);
+            Value v = kit.add(vector, i), at = blocks.scoresOf(rows, block, v);
             Value x = kit.load(kit.vec(lanes), at);
             if (!transforms.empty()) {
               x = applyAll(x, transforms, rows, block, v);
@@ -174,7 +182,7 @@ void DirectMainloop::softmaxStep(const TileRows &rows,
         })[0];
     Value after = larger(before, kit.fold(largest, padded, larger));
     Value factor = kit.exp2(kit.fsub(before, originOf(after)));
-    kit.store(after, stats(m, block));
+    kit.store(after, blocks.stats(blocks.m, block));
     Value moved = kit.any(kit.fcmp(arith::CmpFPredicate::UNE, factor,
                                    kit.constant(1, factor.getType())));
     kit.when(moved, [&] { rescale(block, factor); });
@@ -183,9 +191,9 @@ void DirectMainloop::softmaxStep(const TileRows &rows,
 
 /// Multiplies all that a block has summed by `factor`, row by row.
 void DirectMainloop::rescale(Value block, Value factor) {
-  Value total = kit.load(kit.vec(padded), stats(l, block));
-  kit.store(kit.fmul(total, factor), stats(l, block));
-  Value sums = blockAt(acc, block, blockRows * a.dimV * 4);
+  Value total = kit.load(kit.vec(padded), blocks.stats(blocks.l, block));
+  kit.store(kit.fmul(total, factor), blocks.stats(blocks.l, block));
+  Value sums = blocks.accumulators(block);
   for (int64_t row = 0; row < blockRows; ++row) {
     Value wide = kit.splat(kit.extract(factor, row), 8);
     kit.loop(0, a.dimV, 8, [&](Value channel) {

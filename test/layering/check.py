@@ -40,6 +40,11 @@ NO_TARGETS = ["dialect", "passes"]
 TARGETS = re.compile(r"\b(x86|avx\w*|amx|cuda|nvvm|nvptx|ptx)\b", re.I)
 # What is right in one place only, and why.
 CODECS = re.compile(r"\b(Int|Float)Codec(Attr)?\b")
+CODE_TYPES = re.compile(
+    r"\b\w*code(Type)?(\(\))?(\.|->)is(BF16|F16|F32|Integer\(\d)"
+    r"|\bisa<\w*(Float|Integer)\w*>\([^()]*\bcode(Type)?\b", re.I)
+KNOW_CODES = ("codegen/cpu/operands/",
+              "codegen/cpu/Schedules.cpp")  # what a product costs
 INCLUDE = re.compile(r'^\s*#?\s*include\s+["<]([^">]+)[">]')
 SOURCES = (".h", ".hpp", ".c", ".cc", ".cpp", ".td", ".def", ".inc")
 
@@ -72,10 +77,14 @@ def check_line(path, folder, line):
         yield f"{folder} must not know a target (`{found.group(0)}`)"
 
 
-def check_words(folder, line):
+def check_words(path, folder, line):
     if folder in ("passes", "codegen", "runtime") and (
             found := CODECS.search(line)):
         yield (f"{folder} must ask a codec's interface and not know one "
+               f"(`{found.group(0)}`)")
+    if path.startswith("codegen/cpu/") and not path.startswith(KNOW_CODES) and (
+            found := CODE_TYPES.search(line)):
+        yield ("what depends on the type of a code is an operand source's "
                f"(`{found.group(0)}`)")
 
 
@@ -87,7 +96,7 @@ def check_file(source, path):
     with open(os.path.join(source, path), encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             for what in (*check_line(path, folder, line),
-                         *check_words(folder, line)):
+                         *check_words(path, folder, line)):
                 yield f"{path}:{number}: {what}"
 
 
