@@ -1,39 +1,17 @@
-//===- BoundCheck.h - lengths next to every bound of a store ----*- C++ -*-===//
+//===- BoundCheck.h - what kernels give next to every bound -----*- C++ -*-===//
 //
-// Kernels go wrong where something begins or ends: a page, a split, the sink,
-// the window, the query tokens that a kernel takes. These checks stand next to
-// each such bound, however far out, with sequences that cost little to make:
-// rows drawn from a small pool, few query tokens, and answers that are known
-// without a reference.
+// Checks that stand next to each bound of a store, however far out, with
+// sequences that cost little to make: rows drawn from a small pool, few query
+// tokens, and answers that are known without a reference.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_LIB_VERIFY_BOUNDCHECK_H
 #define KVC_LIB_VERIFY_BOUNDCHECK_H
 
+#include "lib/Verify/Bounds.h"
 #include "lib/Verify/Launch.h"
 
 namespace kvc::verify {
-
-/// A sequence that stands next to a bound.
-struct Visit {
-  int64_t tokens = 0, queries = 0;
-};
-
-/// A number at which a kernel of the store does something else.
-struct Bound {
-  std::string name; ///< "split of 2048, attend.decode"
-  int64_t at = 0;   ///< tokens, or query tokens
-  std::vector<size_t> visits;
-};
-
-/// All bounds of a store, from its spec and from its kernels' schedules, with
-/// the sequences that visit them. Of two kernels each is visited.
-struct Bounds {
-  std::string store;
-  std::vector<Bound> bounds;
-  std::vector<Visit> visits; ///< no two are equal
-};
-Bounds boundsOf(const CompiledStore &store);
 
 /// Which visits a case makes.
 enum class Visits : uint8_t {

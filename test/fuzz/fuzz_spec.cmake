@@ -16,6 +16,8 @@ kvc_fuzz_objects(spec_objects
   ${PROJECT_SOURCE_DIR}/lib/Spec/ExprTypes.cpp
   ${PROJECT_SOURCE_DIR}/lib/Spec/Fields.cpp
   ${PROJECT_SOURCE_DIR}/lib/Spec/Reader.cpp
+  ${PROJECT_SOURCE_DIR}/lib/Spec/Shape.cpp
+  ${PROJECT_SOURCE_DIR}/lib/Spec/ShapeAttend.cpp
   ${PROJECT_SOURCE_DIR}/lib/Spec/Size.cpp
   ${PROJECT_SOURCE_DIR}/lib/Spec/Spec.cpp)
 set(gate ${PROJECT_SOURCE_DIR}/lib/Spec/LocatedJson.cpp)
