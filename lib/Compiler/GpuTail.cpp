@@ -1,5 +1,5 @@
 //===- GpuTail.cpp - from the tile level to PTX, cubins and emulation -----===//
-#include "lib/Compiler/GpuReport.h"
+#include "codegen/nvptx/Report.h"
 #include "lib/Compiler/TargetCompiler.h"
 #include "lib/Simt/InstructionSet.h"
 
@@ -127,7 +127,7 @@ void TargetCompiler::assembleCuda(ObjectJob &job, const std::string &ptx,
     kernel->registers = report.registers;
     Spills spills = {report.spillStores, report.spillLoads, report.stack};
     if (spills != Spills())
-      job.remarks.emplace_back("R-SPILL", spillRemark(*kernel, spills));
+      job.remarks.emplace_back(kSpillCode, spillRemark(*kernel, spills));
   }
   if (wantsText(Phase::Object))
     job.texts.emplace_back(kCubin, llvm::toStringRef(cubin->bytes).str());

@@ -69,6 +69,19 @@ static void printKernels(llvm::raw_ostream &os, const artifact::Manifest &m) {
   table.print(os);
 }
 
+static std::vector<Remark> remarksOf(const artifact::Bundle &bundle) {
+  auto entry = bundle.find(kRemarksName);
+  return entry ? readRemarks(textOf(*entry)) : std::vector<Remark>();
+}
+
+static GpuReport gpuReportOf(const artifact::Bundle &bundle) {
+  std::vector<std::string> spills;
+  for (const Remark &remark : remarksOf(bundle))
+    if (remark.code == kSpillCode)
+      spills.push_back(remark.message);
+  return reportGpu(bundle, spills);
+}
+
 static std::string asText(const artifact::Bundle &bundle) {
   const artifact::Manifest &m = bundle.manifest();
   std::string text;
@@ -83,16 +96,15 @@ static std::string asText(const artifact::Bundle &bundle) {
   printKernels(os, m);
   os << "\n";
   if (m.gpuAbi) {
-    printGpu(os, reportGpu(bundle));
+    printGpu(os, gpuReportOf(bundle));
     os << "\n";
   }
   Table entries({"entry", ">bytes"});
   for (const artifact::Entry &entry : bundle.entries())
     entries.row({entry.name, std::to_string(entry.bytes.size())});
   entries.print(os);
-  if (auto remarks = bundle.find(kRemarksName))
-    for (const Remark &remark : readRemarks(textOf(*remarks)))
-      os << "\nremark: " << remark.message << " [" << remark.code << "]";
+  for (const Remark &remark : remarksOf(bundle))
+    os << "\nremark: " << remark.message << " [" << remark.code << "]";
   return text + (llvm::StringRef(text).ends_with("\n") ? "" : "\n");
 }
 
@@ -112,7 +124,7 @@ static std::string jsonText(const artifact::Bundle &bundle) {
         });
     });
     if (bundle.manifest().gpuAbi)
-      printGpu(os, reportGpu(bundle));
+      printGpu(os, gpuReportOf(bundle));
   });
   stream << "\n";
   return text;

@@ -2,7 +2,7 @@
 #ifndef KVC_TOOLS_KVC_INSPECTGPU_H
 #define KVC_TOOLS_KVC_INSPECTGPU_H
 
-#include "lib/Compiler/GpuReport.h"
+#include "codegen/nvptx/Report.h"
 
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"

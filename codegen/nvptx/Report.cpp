@@ -1,6 +1,5 @@
-//===- GpuReport.cpp - what is known of GPU kernels without a GPU ---------===//
-#include "lib/Compiler/GpuReport.h"
-
+//===- Report.cpp - what is known of kernels without a GPU ----------------===//
+#include "codegen/nvptx/Report.h"
 #include "codegen/nvptx/Backend.h"
 #include "lib/Artifact/KernelKey.h"
 
@@ -47,15 +46,14 @@ std::string kvc::spillRemark(const KernelInfo &kernel, const Spills &spills) {
              .str();
 }
 
-Spills kvc::spillsOf(const KernelInfo &kernel, llvm::ArrayRef<Remark> remarks) {
+Spills kvc::spillsOf(const KernelInfo &kernel,
+                     llvm::ArrayRef<std::string> spillRemarks) {
   llvm::Regex bytes("([0-9]+) bytes of spill stores, ([0-9]+) bytes of spill "
                     "loads, ([0-9]+) bytes of stack");
   Spills spills;
   llvm::SmallVector<StringRef> match;
-  for (const Remark &remark : remarks)
-    if (remark.code == "R-SPILL" &&
-        StringRef(remark.message).starts_with(about(kernel)) &&
-        bytes.match(remark.message, &match)) {
+  for (StringRef remark : spillRemarks)
+    if (remark.starts_with(about(kernel)) && bytes.match(remark, &match)) {
       match[1].getAsInteger(10, spills.stores);
       match[2].getAsInteger(10, spills.loads);
       match[3].getAsInteger(10, spills.stack);
@@ -74,11 +72,9 @@ static unsigned fieldOf(StringRef schedule, StringRef key) {
   return value;
 }
 
-GpuReport kvc::reportGpu(const artifact::Bundle &bundle) {
+GpuReport kvc::reportGpu(const artifact::Bundle &bundle,
+                         llvm::ArrayRef<std::string> spillRemarks) {
   GpuReport report;
-  std::vector<Remark> remarks;
-  if (auto entry = bundle.find(kRemarksName))
-    remarks = readRemarks(textOf(*entry));
   llvm::StringMap<llvm::StringMap<std::vector<Loop>>> sass; // by blob, symbol
   for (auto [info, stores] : artifact::distinctKernels(bundle.manifest())) {
     const KernelInfo &kernel = *info;
@@ -89,7 +85,7 @@ GpuReport kvc::reportGpu(const artifact::Bundle &bundle) {
     row.stores = stores;
     row.occupancy = occupancyOf(kernel);
     if (kernel.registers)
-      row.spills = spillsOf(kernel, remarks);
+      row.spills = spillsOf(kernel, spillRemarks);
     if (kernel.kind == "attend")
       row.tokens = fieldOf(kernel.schedule, "tokens");
     if (auto ptx = bundle.find(kernel.ptx); ptx && !kernel.ptx.empty())

@@ -1,10 +1,9 @@
-//===- GpuReport.h - what is known of GPU kernels without a GPU -*- C++ -*-===//
-#ifndef KVC_LIB_COMPILER_GPUREPORT_H
-#define KVC_LIB_COMPILER_GPUREPORT_H
+//===- Report.h - what is known of kernels without a GPU --------*- C++ -*-===//
+#ifndef KVC_CODEGEN_NVPTX_REPORT_H
+#define KVC_CODEGEN_NVPTX_REPORT_H
 
-#include "lib/Artifact/Bundle.h"
 #include "codegen/nvptx/Loops.h"
-#include "lib/Compiler/Remarks.h"
+#include "lib/Artifact/Bundle.h"
 
 namespace kvc {
 
@@ -40,17 +39,20 @@ struct GpuReport {
 /// kernel.
 std::optional<Occupancy> occupancyOf(const artifact::KernelInfo &kernel);
 
-/// What the remark R-SPILL says of a kernel, and what remarks say that it says:
-/// zeroes without one.
+/// Only the assembler knows of spills, so an artifact has them in remarks of
+/// this code: what one says of a kernel, and what all of them together say of
+/// it, zeroes if none names it.
+inline constexpr const char *kSpillCode = "R-SPILL";
 std::string spillRemark(const artifact::KernelInfo &kernel,
                         const Spills &spills);
 Spills spillsOf(const artifact::KernelInfo &kernel,
-                llvm::ArrayRef<Remark> remarks);
+                llvm::ArrayRef<std::string> spillRemarks);
 
 /// Of each distinct kernel for GPUs, emulated ones included. Runs `nvdisasm` if
 /// there is a cubin.
-GpuReport reportGpu(const artifact::Bundle &bundle);
+GpuReport reportGpu(const artifact::Bundle &bundle,
+                    llvm::ArrayRef<std::string> spillRemarks);
 
 } // namespace kvc
 
-#endif // KVC_LIB_COMPILER_GPUREPORT_H
+#endif // KVC_CODEGEN_NVPTX_REPORT_H
