@@ -7,9 +7,8 @@
 //===----------------------------------------------------------------------===//
 #include "kvc/runtime.hpp"
 #include "lib/Amx/Emulator.h"
-#include "lib/Compiler/Compiler.h"
-#include "lib/Spec/Reader.h"
 #include "runtime/devices/CpuFeatures.h"
+#include "test/support/Compile.h"
 
 #include "llvm/Support/FormatVariadic.h"
 
@@ -31,13 +30,7 @@ std::vector<uint8_t> compileFor(const char *dtype, const char *k,
            "streams": {{"k": {{"codec": "{3}"}, "v": {{"codec": "{4}"}},
            "layout": {{"kind": "contiguous"}})",
       kGroup, kDim, dtype, k, v);
-  Diagnostics diagnostics;
-  auto spec = spec::read(text, "prefill", diagnostics);
-  CompileOptions options;
-  options.targets = {"x86-64-v4-amx"};
-  auto output = spec ? compile(*spec, options, diagnostics) : std::nullopt;
-  EXPECT_TRUE(output);
-  return output ? output->artifact : std::vector<uint8_t>();
+  return test::artifactOf(text, "x86-64-v4-amx");
 }
 
 /// What one attend of kQueries tokens over kTokens executes; nullopt where the

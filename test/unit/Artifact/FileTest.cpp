@@ -2,42 +2,28 @@
 #include "Sample.h"
 
 #include "lib/Artifact/File.h"
+#include "test/support/Files.h"
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <sys/stat.h>
 #include <unistd.h>
 
 using namespace kvc::artifact;
-namespace fs = std::filesystem;
+using kvc::test::writeFile;
 using Bytes = std::vector<uint8_t>;
 
 namespace {
-/// A directory of its own, removed afterwards.
 class File : public testing::Test {
 protected:
-  void SetUp() override {
-    std::string name = fs::temp_directory_path() / "kvc-file-XXXXXX";
-    ASSERT_TRUE(mkdtemp(name.data()));
-    folder = name;
-  }
-  void TearDown() override { fs::remove_all(folder); }
-  std::string path(const char *name) const { return folder / name; }
-  static bool write(const std::string &path, const Bytes &bytes) {
-    std::ofstream stream(path, std::ios::binary);
-    stream.write(reinterpret_cast<const char *>(bytes.data()),
-                 std::streamsize(bytes.size()));
-    return bool(stream.flush());
-  }
-  fs::path folder;
+  std::string path(const char *name) const { return folder.path(name); }
+  kvc::test::TempDir folder;
   std::string error;
 };
 } // namespace
 
 TEST_F(File, MapsWhatWasThere) {
-  ASSERT_TRUE(write(path("a"), Bytes(5000, 3)));
+  ASSERT_TRUE(writeFile(path("a"), Bytes(5000, 3)));
   auto file = MappedFile::open(path("a"), 5000, error);
   ASSERT_TRUE(file) << error;
   // Others may cut the file; what was checked stays.
@@ -48,14 +34,14 @@ TEST_F(File, MapsWhatWasThere) {
 }
 
 TEST_F(File, MapRefusesOtherKinds) {
-  ASSERT_TRUE(write(path("a"), Bytes(5000, 3)));
+  ASSERT_TRUE(writeFile(path("a"), Bytes(5000, 3)));
   EXPECT_FALSE(MappedFile::open(path("a"), 4999, error));
   EXPECT_NE(error.find("1 to 4999 bytes"), error.npos) << error;
   EXPECT_FALSE(MappedFile::open(path("b"), 5000, error));
   EXPECT_NE(error.find("No such file"), error.npos) << error;
-  EXPECT_FALSE(MappedFile::open(folder, 5000, error));
+  EXPECT_FALSE(MappedFile::open(folder.path(), 5000, error));
   ASSERT_EQ(mkfifo(path("fifo").c_str(), 0600), 0);
   EXPECT_FALSE(MappedFile::open(path("fifo"), 5000, error));
-  ASSERT_TRUE(write(path("empty"), {}));
+  ASSERT_TRUE(writeFile(path("empty"), Bytes()));
   EXPECT_FALSE(MappedFile::open(path("empty"), 5000, error));
 }

@@ -1,5 +1,6 @@
 //===- OutputFileTest.cpp - outputs: whole or not at all ------------------===//
 #include "lib/Artifact/OutputFile.h"
+#include "test/support/Files.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +9,6 @@
 #include <csignal>
 #include <fcntl.h>
 #include <filesystem>
-#include <fstream>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -49,30 +49,19 @@ extern "C" ssize_t write(int file, const void *bytes, size_t size) {
 }
 
 static Bytes read(const std::string &path) {
-  std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
+  return kvc::test::readFile<Bytes>(path);
 }
 
 namespace {
-/// A directory of its own, removed afterwards.
 class OutputFile : public testing::Test {
 protected:
-  void SetUp() override {
-    std::string name = fs::temp_directory_path() / "kvc-output-XXXXXX";
-    ASSERT_TRUE(mkdtemp(name.data()));
-    folder = name;
-  }
   void TearDown() override {
     renameFailure = 0;
     failWritesAfter = SIZE_MAX;
-    fs::remove_all(folder);
   }
-  std::string path(const std::string &name) const { return folder / name; }
-  size_t filesInFolder() const {
-    return size_t(std::distance(fs::directory_iterator(folder),
-                                fs::directory_iterator()));
-  }
-  fs::path folder;
+  std::string path(const std::string &name) const { return folder.path(name); }
+  size_t filesInFolder() const { return folder.files().size(); }
+  kvc::test::TempDir folder;
   std::string error;
 };
 } // namespace
@@ -94,8 +83,8 @@ TEST_F(OutputFile, RefusalsNameThePathAndLeaveNothing) {
   EXPECT_FALSE(writeOutputFile(path("no/such"), Bytes{1}, error));
   EXPECT_EQ(error, "cannot write `" + path("no/such") +
                        "`: No such file or directory");
-  EXPECT_FALSE(writeOutputFile(folder, Bytes{1}, error));
-  EXPECT_EQ(error, "cannot write `" + folder.string() + "`: Is a directory");
+  EXPECT_FALSE(writeOutputFile(folder.path(), Bytes{1}, error));
+  EXPECT_EQ(error, "cannot write `" + folder.path() + "`: Is a directory");
   EXPECT_FALSE(writeOutputFile(path(std::string(256, 'x')), Bytes{1}, error));
   EXPECT_NE(error.find("File name too long"), error.npos) << error;
   EXPECT_FALSE(writeOutputFile("", Bytes{1}, error));
@@ -125,12 +114,12 @@ TEST_F(OutputFile, KeepsPermissions) {
 }
 
 TEST_F(OutputFile, WritesThroughLinks) {
-  fs::create_directory(folder / "sub");
+  fs::create_directory(path("sub"));
   ASSERT_TRUE(writeOutputFile(path("sub/a"), Bytes{1}, error)) << error;
-  fs::create_symlink("sub/a", folder / "relative");
-  fs::create_symlink(path("relative"), folder / "absolute");
-  fs::create_symlink("sub/new", folder / "dangling");
-  fs::create_symlink("loop", folder / "loop");
+  fs::create_symlink("sub/a", path("relative"));
+  fs::create_symlink(path("relative"), path("absolute"));
+  fs::create_symlink("sub/new", path("dangling"));
+  fs::create_symlink("loop", path("loop"));
   ASSERT_TRUE(writeOutputFile(path("absolute"), Bytes{2, 3}, error)) << error;
   EXPECT_EQ(read(path("sub/a")), Bytes({2, 3}));
   EXPECT_TRUE(fs::is_symlink(path("absolute")));
@@ -164,7 +153,7 @@ TEST_F(OutputFile, WritesToDescriptors) {
   int number = open(path("a").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   ASSERT_GE(number, 0);
   ASSERT_EQ(write(number, "<", 1), 1);
-  fs::create_symlink("/dev/fd/" + std::to_string(number), folder / "link");
+  fs::create_symlink("/dev/fd/" + std::to_string(number), path("link"));
   EXPECT_TRUE(
       writeOutputFile("/dev/fd/" + std::to_string(number), Bytes{'1'}, error))
       << error;

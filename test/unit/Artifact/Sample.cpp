@@ -2,11 +2,10 @@
 #include "Sample.h"
 
 #include "lib/Artifact/KernelKey.h"
+#include "test/support/Files.h"
 
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <iterator>
 #include <sstream>
 
 using namespace kvc::artifact;
@@ -141,9 +140,8 @@ std::vector<Entry> kvc::artifact::gpuSampleEntries() {
 }
 
 std::vector<uint8_t> kvc::artifact::readFile(const std::string &path) {
-  std::ifstream stream(path, std::ios::binary);
-  std::vector<uint8_t> bytes{std::istreambuf_iterator<char>(stream), {}};
-  EXPECT_TRUE(stream && !bytes.empty()) << path;
+  auto bytes = kvc::test::readFile<std::vector<uint8_t>>(path);
+  EXPECT_FALSE(bytes.empty()) << path;
   return bytes;
 }
 

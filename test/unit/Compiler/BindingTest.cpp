@@ -6,8 +6,7 @@
 #include "kvc/runtime.h"
 #include "lib/Artifact/Bundle.h"
 #include "lib/Artifact/KernelKey.h"
-#include "lib/Compiler/Compiler.h"
-#include "lib/Spec/Reader.h"
+#include "test/support/Compile.h"
 
 #include "llvm/ADT/StringRef.h"
 
@@ -15,6 +14,7 @@
 #include <gtest/gtest.h>
 
 using namespace kvc;
+using test::artifactOf;
 using testing::HasSubstr;
 using Bytes = std::vector<uint8_t>;
 
@@ -81,17 +81,6 @@ std::string changed(const Change &change, const char *spec = kSpec) {
   return text.replace(at, strlen(change.from), change.to);
 }
 
-Bytes compiled(const std::string &text, const std::string &target) {
-  Diagnostics diagnostics;
-  auto spec = spec::read(text, "test.json", diagnostics);
-  EXPECT_TRUE(spec) << text;
-  CompileOptions options;
-  options.targets = {target};
-  auto output = compile(*spec, options, diagnostics);
-  EXPECT_TRUE(output);
-  return output ? output->artifact : Bytes();
-}
-
 /// An artifact opened, and its bytes.
 struct Opened {
   explicit Opened(Bytes taken) : bytes(std::move(taken)) {
@@ -144,10 +133,10 @@ protected:
 } // namespace
 
 TEST_P(Binding, CodeOfAnotherSpecIsRefused) {
-  Opened own(compiled(kSpec, GetParam()));
+  Opened own(artifactOf(kSpec, GetParam()));
   EXPECT_EQ(load(mixed(own, own)), uint32_t(KVC_OK)) << kvc_error_text();
   for (const Change &change : kChanges) {
-    Opened other(compiled(changed(change), GetParam()));
+    Opened other(artifactOf(changed(change), GetParam()));
     EXPECT_EQ(load(mixed(own, other)), uint32_t(KVC_CORRUPT)) << change.to;
     EXPECT_THAT(kvc_error_text(), HasSubstr("has no function `kvc_main_"));
     EXPECT_EQ(load(mixed(other, own)), uint32_t(KVC_CORRUPT)) << change.to;
@@ -155,10 +144,10 @@ TEST_P(Binding, CodeOfAnotherSpecIsRefused) {
 }
 
 TEST_P(Binding, CodeOfAnotherExpressionIsRefused) {
-  Opened own(compiled(kScored, GetParam()));
+  Opened own(artifactOf(kScored, GetParam()));
   EXPECT_EQ(load(mixed(own, own)), uint32_t(KVC_OK)) << kvc_error_text();
   for (const Change &change : kScoredChanges) {
-    Opened other(compiled(changed(change, kScored), GetParam()));
+    Opened other(artifactOf(changed(change, kScored), GetParam()));
     EXPECT_EQ(load(mixed(own, other)), uint32_t(KVC_CORRUPT)) << change.to;
     EXPECT_THAT(kvc_error_text(), HasSubstr("has no function `kvc_main_"));
     EXPECT_EQ(load(mixed(other, own)), uint32_t(KVC_CORRUPT)) << change.to;
@@ -167,15 +156,15 @@ TEST_P(Binding, CodeOfAnotherExpressionIsRefused) {
 
 // Spaces and parentheses are no part of it.
 TEST_P(Binding, CodeOfTheSameExpressionIsTaken) {
-  Opened own(compiled(kScored, GetParam()));
+  Opened own(artifactOf(kScored, GetParam()));
   Change written{"cap * tanh(s / cap) -", "(cap*tanh((s/cap)))-"};
-  Opened other(compiled(changed(written, kScored), GetParam()));
+  Opened other(artifactOf(changed(written, kScored), GetParam()));
   EXPECT_EQ(load(mixed(own, other)), uint32_t(KVC_OK)) << kvc_error_text();
 }
 
 // As who makes a manifest fit itself, but has other code.
 TEST_P(Binding, AManifestThatIsBoundAnewIsRefused) {
-  Opened own(compiled(kSpec, GetParam()));
+  Opened own(artifactOf(kSpec, GetParam()));
   std::vector<artifact::Entry> entries(own.bundle->entries().begin() + 1,
                                        own.bundle->entries().end());
   using Edit = void (*)(artifact::KernelInfo &);
@@ -218,7 +207,7 @@ INSTANTIATE_TEST_SUITE_P(Targets, Binding,
 
 // Where a GPU's driver is what looks symbols up.
 TEST(Binding, PtxAndCubinsHaveTheKeys) {
-  Opened own(compiled(kSpec, "sm_80"));
+  Opened own(artifactOf(kSpec, "sm_80"));
   artifact::KernelKeys keys(own.bundle->manifest());
   for (const artifact::KernelInfo &kernel : own.bundle->manifest().kernels)
     for (const std::string &name : {kernel.ptx, kernel.blob}) {

@@ -1,10 +1,8 @@
 //===- CacheTest.cpp - a cache that is damaged, hostile or contended ------===//
 #include "lib/Compiler/KernelCache.h"
+#include "test/support/Files.h"
 
-#include "llvm/ADT/SmallString.h"
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/MemoryBuffer.h"
-#include "llvm/Support/raw_ostream.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -29,30 +27,15 @@ namespace {
 
 class CacheTest : public testing::Test {
 protected:
-  void SetUp() override {
-    llvm::SmallString<128> path;
-    ASSERT_FALSE(llvm::sys::fs::createUniqueDirectory("kvc-cache", path));
-    root = std::string(path);
-    directory = root + "/cache";
-  }
-  void TearDown() override {
-    llvm::sys::fs::remove_directories(root, /*IgnoreErrors=*/true);
-  }
-
   std::string file(const CacheKey &key) {
     return directory + "/llvmcache-" + key.hex();
   }
-  std::string read(const std::string &path) {
-    auto buffer = llvm::MemoryBuffer::getFile(path);
-    return buffer ? (*buffer)->getBuffer().str() : "";
-  }
+  std::string read(const std::string &path) { return test::readFile(path); }
   void write(const std::string &path, const std::string &bytes) {
-    std::error_code error;
-    llvm::raw_fd_ostream os(path, error);
-    ASSERT_FALSE(error);
-    os << bytes;
+    ASSERT_TRUE(test::writeFile(path, bytes));
   }
-  std::string root, directory;
+  test::TempDir folder;
+  std::string root = folder.path(), directory = folder.path("cache");
   Diagnostics diagnostics;
 };
 

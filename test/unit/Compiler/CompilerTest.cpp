@@ -9,6 +9,8 @@
 #include "lib/Reference/Host.h"
 #include "lib/Spec/Reader.h"
 #include "lib/Spec/Size.h"
+#include "test/support/Compile.h"
+#include "test/support/Files.h"
 
 #include "mlir/IR/MLIRContext.h"
 #include "llvm/Object/ELFObjectFile.h"
@@ -21,6 +23,7 @@
 #include <thread>
 
 using namespace kvc;
+using test::specOf;
 using testing::AllOf;
 using testing::Contains;
 using testing::Field;
@@ -46,13 +49,6 @@ spec::Spec example(const std::string &name) {
   auto spec = spec::readFile(KVC_SOURCE_DIR "/specs/examples/" + name + ".json",
                              diagnostics);
   EXPECT_TRUE(spec) << name;
-  return spec ? *spec : spec::Spec();
-}
-
-spec::Spec specOf(const std::string &text) {
-  Diagnostics diagnostics;
-  auto spec = spec::read(text, "test.json", diagnostics);
-  EXPECT_TRUE(spec) << text;
   return spec ? *spec : spec::Spec();
 }
 
@@ -303,17 +299,12 @@ TEST(Compiler, ReportsWhatOptionsCannotBe) {
 namespace {
 struct CachedCompiler : testing::Test {
   void SetUp() override {
-    llvm::SmallString<128> path;
-    ASSERT_FALSE(llvm::sys::fs::createUniqueDirectory("kvc-cache", path));
-    directory = std::string(path);
     setenv("KVC_CACHE_DIR", directory.c_str(), 1);
     options.useCache = true;
   }
-  void TearDown() override {
-    unsetenv("KVC_CACHE_DIR");
-    llvm::sys::fs::remove_directories(directory);
-  }
-  std::string directory;
+  void TearDown() override { unsetenv("KVC_CACHE_DIR"); }
+  test::TempDir folder;
+  std::string directory = folder.path();
   CompileOptions options;
 };
 } // namespace

@@ -5,8 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "kvc/runtime.hpp"
-#include "lib/Compiler/Compiler.h"
-#include "lib/Spec/Reader.h"
+#include "test/support/Compile.h"
 
 #include <cmath>
 #include <gtest/gtest.h>
@@ -40,13 +39,7 @@ constexpr const char *kTree = R"({"kvc": "0.2", "name": "tree",
 class Constants : public testing::TestWithParam<const char *> {
 protected:
   void load(const char *text) {
-    Diagnostics diagnostics;
-    auto spec = spec::read(text, "given.json", diagnostics);
-    ASSERT_TRUE(spec);
-    CompileOptions options;
-    options.targets = {GetParam()};
-    auto output = compile(*spec, options, diagnostics);
-    ASSERT_TRUE(output);
+    std::vector<uint8_t> artifact = test::artifactOf(text, GetParam());
     kvc_sim_options sim = {};
     sim.size = sizeof(sim);
     isGpu = llvm::StringRef(GetParam()).starts_with("sim:");
@@ -55,10 +48,10 @@ protected:
                      : kvc_device_create_cpu(nullptr, &device))
                   .code,
               KVC_OK);
-    ASSERT_EQ(kvc_program_load(device, output->artifact.data(),
-                               output->artifact.size(), &program)
-                  .code,
-              KVC_OK)
+    ASSERT_EQ(
+        kvc_program_load(device, artifact.data(), artifact.size(), &program)
+            .code,
+        KVC_OK)
         << kvc_error_text();
     kvc_cache_options cacheOptions = {};
     cacheOptions.size = sizeof(cacheOptions);

@@ -5,8 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "kvc/runtime.hpp"
-#include "lib/Compiler/Compiler.h"
-#include "lib/Spec/Reader.h"
+#include "test/support/Compile.h"
 
 #include <gtest/gtest.h>
 #include <random>
@@ -148,15 +147,9 @@ TEST_P(FarPages, GiveTheSameBits) {
   std::string target = GetParam();
   bool sim = llvm::StringRef(target).starts_with("sim:");
   for (const char *text : {kPaged, kContiguous}) {
-    Diagnostics diagnostics;
-    auto spec = spec::read(text, "far", diagnostics);
-    CompileOptions options;
-    options.targets = {target};
-    auto output = compile(*spec, options, diagnostics);
-    ASSERT_TRUE(output);
+    std::vector<uint8_t> artifact = test::artifactOf(text, target);
     auto device = sim ? Device::sim(target.c_str() + 4) : Device::cpu(1);
-    auto program =
-        Program::load(*device, std::as_bytes(std::span(output->artifact)));
+    auto program = Program::load(*device, std::as_bytes(std::span(artifact)));
     std::string_view why = program.status().text();
     if (!program && why.find("lacks avx") != why.npos)
       GTEST_SKIP() << program.status().text();

@@ -1,9 +1,8 @@
 //===- SharingTest.cpp - each distinct kernel is compiled once ------------===//
 #include "lib/Artifact/Bundle.h"
 #include "lib/Artifact/KernelKey.h"
-#include "lib/Compiler/Compiler.h"
 #include "lib/Compiler/Target.h"
-#include "lib/Spec/Reader.h"
+#include "test/support/Compile.h"
 
 #include "llvm/ADT/StringRef.h"
 #include "llvm/Object/ELFObjectFile.h"
@@ -43,11 +42,10 @@ struct Compiled {
 
   Compiled(const std::string &text, const std::string &target,
            std::vector<ScheduleOverride> schedule = {}) {
-    auto spec = spec::read(text, "test.json", diagnostics);
     CompileOptions options;
     options.targets = {target};
     options.schedule = std::move(schedule);
-    auto result = compile(*spec, options, diagnostics);
+    auto result = compile(test::specOf(text), options, diagnostics);
     EXPECT_TRUE(result);
     output = std::move(*result);
     std::string error;
@@ -219,10 +217,9 @@ TEST_P(Sharing, KernelsThatAreAlikeAreCompiledOnce) {
 // readers is in the way.
 TEST(Sharing, TheMostStoresFitForAllTargets) {
   Diagnostics diagnostics;
-  auto spec = spec::read(specOf(256, 2), "test.json", diagnostics);
   CompileOptions options;
   options.targets = targetNames();
-  auto output = compile(*spec, options, diagnostics);
+  auto output = compile(test::specOf(specOf(256, 2)), options, diagnostics);
   ASSERT_TRUE(output);
   std::string error;
   auto bundle = artifact::Bundle::open(output->artifact, error);

@@ -7,16 +7,16 @@
 //
 //===----------------------------------------------------------------------===//
 #include "kvc/runtime.hpp"
-#include "lib/Compiler/Compiler.h"
-#include "lib/Spec/Reader.h"
+#include "test/support/AlignedBytes.h"
+#include "test/support/Compile.h"
 
-#include <cstdlib>
 #include <cstring>
 #include <gtest/gtest.h>
 #include <optional>
 #include <random>
 
 using namespace kvc;
+using test::AlignedBytes;
 
 namespace {
 
@@ -35,18 +35,8 @@ std::string specOf(uint32_t sink, const char *codec, const char *order) {
          std::to_string(sink) + R"(, "recent": 22}})";
 }
 
-struct Free {
-  void operator()(void *memory) const { std::free(memory); }
-};
-using Memory = std::unique_ptr<uint8_t, Free>;
-
-/// Bytes that are NaN of every float type, with room for a GPU's rows.
-Memory nans(size_t bytes) {
-  bytes = (bytes + 63) / 64 * 64;
-  Memory memory(static_cast<uint8_t *>(std::aligned_alloc(64, bytes)));
-  std::memset(memory.get(), 0xff, bytes);
-  return memory;
-}
+/// Bytes that are NaN of every float type.
+AlignedBytes nans(size_t bytes) { return AlignedBytes(bytes, 0xff); }
 
 /// Rows of f16 from 0.25 to 4, either sign.
 class Rows {
@@ -54,15 +44,15 @@ public:
   Rows(const Device &device, uint32_t heads)
       : device(device), width(heads * kDim),
         memory(nans(kStepTokens * width * 2)) {
-    kvc_sim_allow(device.get(), memory.get(), kStepTokens * width * 2, true);
+    kvc_sim_allow(device.get(), memory.data(), kStepTokens * width * 2, true);
   }
-  ~Rows() { kvc_sim_forget(device.get(), memory.get()); }
+  ~Rows() { kvc_sim_forget(device.get(), memory.data()); }
 
   void randomize(std::mt19937 &random) {
     for (uint32_t i = 0; i < kStepTokens * width; ++i)
       data()[i] = uint16_t((random() & 0x8fff) | 0x3400);
   }
-  uint16_t *data() { return reinterpret_cast<uint16_t *>(memory.get()); }
+  uint16_t *data() { return memory.as<uint16_t>(); }
   std::vector<uint16_t> first(uint32_t rows) {
     return {data(), data() + rows * width};
   }
@@ -71,7 +61,7 @@ public:
 private:
   const Device &device;
   uint32_t width;
-  Memory memory;
+  AlignedBytes memory;
 };
 
 /// All tokens of one sequence, in pages of the test's own.
@@ -88,10 +78,10 @@ public:
     workspace = nans(workspaceBytes);
     memory = nans(pages * info.page_bytes);
     for (uint32_t p = 0; p < info.plane_count; ++p)
-      planes.push_back({memory.get() + info.planes[p].page_offset,
+      planes.push_back({memory.data() + info.planes[p].page_offset,
                         int64_t(info.page_bytes), info.planes[p].head_stride});
-    allow(memory.get(), pages * info.page_bytes);
-    allow(workspace.get(), workspaceBytes);
+    allow(memory.data(), pages * info.page_bytes);
+    allow(workspace.data(), workspaceBytes);
     allow(table.data(), table.size() * 4);
     allow(slots.data(), slots.size() * 8);
     allow(cuQ, sizeof(cuQ));
@@ -125,7 +115,7 @@ public:
     args.cu_q = cuQ, args.kv_len = &length;
     args.table = table.data(), args.table_stride = int64_t(table.size());
     args.rows = rows, args.max_kv_len = tokens;
-    args.workspace = workspace.get(), args.workspace_bytes = workspaceBytes;
+    args.workspace = workspace.data(), args.workspace_bytes = workspaceBytes;
     args.planes = planes.data(), args.plane_count = info.plane_count;
     return program.attend(0, args);
   }
@@ -144,7 +134,7 @@ private:
   std::vector<int64_t> slots;
   int32_t cuQ[2] = {}, length = 0;
   size_t workspaceBytes = 0;
-  Memory memory, workspace;
+  AlignedBytes memory, workspace;
   std::vector<const void *> allowed;
 };
 
@@ -165,11 +155,11 @@ public:
     size_t page = program.store(0)->page_bytes;
     options.arena_bytes = 40 * page;
     arena = nans(options.arena_bytes);
-    options.arena = arena.get();
+    options.arena = arena.data();
     auto created = Cache::create(program, options);
     EXPECT_TRUE(created) << created.status().text();
     cache = std::move(*created);
-    std::memset(arena.get(), 0xff, page); // page 0
+    std::memset(arena.data(), 0xff, page); // page 0
     seq = *cache.open();
   }
 
@@ -211,7 +201,7 @@ private:
     ASSERT_LE(cache.stats().pages_live, sinkPages + 3) << length;
   }
 
-  Memory arena; ///< before its cache dies
+  AlignedBytes arena; ///< before its cache dies
   Kept kept;
   uint32_t sinkPages, length = 0;
   Rows k, v, q, out, wanted;
@@ -226,15 +216,8 @@ class WindowPages : public testing::TestWithParam<const char *> {};
 /// CPU lacks something.
 std::optional<Program> load(const Device &device, const std::string &target,
                             const std::string &text, std::string &skip) {
-  Diagnostics diagnostics;
-  auto spec = spec::read(text, "window", diagnostics);
-  CompileOptions options;
-  options.targets = {target};
-  auto output = compile(*spec, options, diagnostics);
-  if (!output)
-    return std::nullopt;
-  auto program =
-      Program::load(device, std::as_bytes(std::span(output->artifact)));
+  std::vector<uint8_t> artifact = test::artifactOf(text, target);
+  auto program = Program::load(device, std::as_bytes(std::span(artifact)));
   if (program)
     return std::move(*program);
   std::string why = program.status().text();
@@ -306,25 +289,20 @@ TEST_P(WindowPages, EmptyBatchesAreLegalEverywhere) {
 // A page lies in every layer of its store, and is zeroed in each.
 TEST(ScrubbedPages, AreZeroInEveryLayer) {
   constexpr uint32_t kLayers = 5, kPages = 6, kTokens = 20;
-  Diagnostics diagnostics;
-  auto spec = spec::read(R"({"kvc": "0.1", "name": "layers",
-    "model": {"layers": 5, "q_heads": 4, "kv_heads": 2, "head_dim": 32,
-              "dtype": "f16"}})",
-                         "layers.json", diagnostics);
-  ASSERT_TRUE(spec);
-  auto output = compile(*spec, {}, diagnostics);
-  ASSERT_TRUE(output);
+  std::vector<uint8_t> artifact =
+      test::artifactOf(R"({"kvc": "0.1", "name": "layers",
+        "model": {"layers": 5, "q_heads": 4, "kv_heads": 2, "head_dim": 32,
+                  "dtype": "f16"}})");
   auto device = Device::cpu();
   ASSERT_TRUE(device);
-  auto program =
-      Program::load(*device, std::as_bytes(std::span(output->artifact)));
+  auto program = Program::load(*device, std::as_bytes(std::span(artifact)));
   ASSERT_TRUE(program);
   size_t pageBytes = program->store(0)->page_bytes;
   size_t layerBytes = kPages * pageBytes, bytes = kLayers * layerBytes;
-  Memory arena = nans(bytes);
+  AlignedBytes arena = nans(bytes);
   kvc_cache_options options = {};
   options.size = sizeof(options);
-  options.arena = arena.get(), options.arena_bytes = bytes;
+  options.arena = arena.data(), options.arena_bytes = bytes;
   options.max_sequences = options.max_batch = 2;
   options.max_step_tokens = options.max_tokens_per_seq = 32;
   options.flags = KVC_SCRUB;
@@ -335,7 +313,7 @@ TEST(ScrubbedPages, AreZeroInEveryLayer) {
     uint32_t count = 0;
     for (uint32_t page = 0; page < kPages; ++page) {
       const uint8_t *first =
-          arena.get() + layer * layerBytes + page * pageBytes;
+          arena.data() + layer * layerBytes + page * pageBytes;
       count += std::all_of(first, first + pageBytes,
                            [](uint8_t byte) { return byte == 0; });
     }

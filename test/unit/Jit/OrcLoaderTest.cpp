@@ -3,10 +3,9 @@
 
 #include "kvc/runtime.hpp"
 #include "lib/Artifact/Bundle.h"
-#include "lib/Compiler/Compiler.h"
-#include "lib/Spec/Reader.h"
+#include "test/support/Compile.h"
+#include "test/support/Files.h"
 
-#include "llvm/ADT/ScopeExit.h"
 #include "llvm/ExecutionEngine/Orc/TargetProcess/JITLoaderGDB.h"
 #include "llvm/Object/ELFObjectFile.h"
 #include "llvm/Support/Endian.h"
@@ -42,9 +41,7 @@ const artifact::Bundle &bundle() {
                 "dtype": "f32"},
       "streams": {"k": {"codec": "int8"}, "v": {"codec": "f32"}},
       "layout": {"kind": "paged", "page": 16}})";
-    Diagnostics diagnostics;
-    auto spec = spec::read(kSpec, "tiny", diagnostics);
-    return compile(*spec, {}, diagnostics)->artifact;
+    return test::artifactOf(kSpec);
   }();
   static std::string error;
   static const auto opened = artifact::Bundle::open(artifact, error);
@@ -318,10 +315,8 @@ static void checkDump(llvm::StringRef dump, const std::string &wanted) {
 }
 
 TEST(OrcLoader, ADumpThatCannotBeWrittenFailsTheLoad) {
-  llvm::SmallString<128> directory;
-  ASSERT_FALSE(llvm::sys::fs::createUniqueDirectory("kvc-jitdump", directory));
-  llvm::scope_exit remove(
-      [&] { llvm::sys::fs::remove_directories(directory); });
+  test::TempDir folder;
+  std::string directory = folder.path();
   object(); // compiled before the limit
   pid_t child = fork();
   if (child == 0) {
@@ -334,10 +329,10 @@ TEST(OrcLoader, ADumpThatCannotBeWrittenFailsTheLoad) {
     bool loaded = loader && loader->load(loader->context, object().data(),
                                          object().size(), error, sizeof(error));
     llvm::StringRef text = error;
-    _exit(loaded                                                        ? 1
-          : !text.starts_with("cannot write `" + directory.str().str()) ? 2
-          : !text.ends_with(".dump`: File too large")                   ? 3
-                                                                        : 0);
+    _exit(loaded                                            ? 1
+          : !text.starts_with("cannot write `" + directory) ? 2
+          : !text.ends_with(".dump`: File too large")       ? 3
+                                                            : 0);
   }
   int status = 0;
   waitpid(child, &status, 0);
@@ -353,12 +348,10 @@ TEST(OrcLoader, ADumpThatCannotBeWrittenFailsTheLoad) {
 }
 
 TEST(OrcLoader, WritesWhatPerfReads) {
-  llvm::SmallString<128> directory;
-  ASSERT_FALSE(llvm::sys::fs::createUniqueDirectory("kvc-jitdump", directory));
-  llvm::scope_exit remove(
-      [&] { llvm::sys::fs::remove_directories(directory); });
+  test::TempDir folder;
+  std::string directory = folder.path();
   setenv("JITDUMPDIR", directory.c_str(), 1);
-  std::string none = std::string(directory) + "/none";
+  std::string none = folder.path("none");
   std::ofstream(none) << "a file";
   setenv("JITDUMPDIR", none.c_str(), 1);
   std::string why;
@@ -373,10 +366,8 @@ TEST(OrcLoader, WritesWhatPerfReads) {
   std::string dump;
   for (llvm::sys::fs::recursive_directory_iterator at(directory, error), end;
        at != end && !error; at.increment(error))
-    if (llvm::StringRef(at->path()).ends_with(".dump")) {
-      std::ifstream file(at->path());
-      dump.assign(std::istreambuf_iterator<char>(file), {});
-    }
+    if (llvm::StringRef(at->path()).ends_with(".dump"))
+      dump = test::readFile(at->path());
   checkDump(dump, kernel().symbol);
   // The plain loader does not write.
   EXPECT_NE(orcCodeLoader(), loader);

@@ -5,8 +5,8 @@
 // is timed.
 //
 //===----------------------------------------------------------------------===//
-#include "lib/Compiler/Compiler.h"
-#include "lib/Spec/Reader.h"
+#include "test/support/AlignedBytes.h"
+#include "test/support/Compile.h"
 
 #include "kvc/runtime.h"
 
@@ -38,13 +38,13 @@ struct Work {
 };
 constexpr Work kDecode = {1, kTokens}, kPrefill = {32, 1024};
 
-/// 64-byte aligned memory of an emulated GPU.
+/// Memory of an emulated GPU.
 struct Memory {
-  std::vector<uint8_t> bytes;
-  uint8_t *data = nullptr;
+  test::AlignedBytes bytes;
+  uint8_t *data;
 
-  Memory(kvc_device *device, size_t size, int writable) : bytes(size + 64) {
-    data = bytes.data() + (-uintptr_t(bytes.data()) & 63);
+  Memory(kvc_device *device, size_t size, int writable)
+      : bytes(size, 0), data(bytes.data()) {
     EXPECT_EQ(kvc_sim_allow(device, data, size, writable).code, KVC_OK);
   }
 };
@@ -55,12 +55,7 @@ struct Measured {
 
 /// One sequence; random page order.
 Measured runAttend(const std::string &target, const Work &work) {
-  Diagnostics diagnostics;
-  auto spec = spec::read(kSpec, "counters.json", diagnostics);
-  CompileOptions options;
-  options.targets = {"sim:" + target};
-  auto output = compile(*spec, options, diagnostics);
-  EXPECT_TRUE(output);
+  std::vector<uint8_t> artifact = test::artifactOf(kSpec, "sim:" + target);
   kvc_sim_options sim = {};
   sim.size = sizeof(sim);
   sim.target = target.c_str();
@@ -68,10 +63,9 @@ Measured runAttend(const std::string &target, const Work &work) {
   kvc_device *device = nullptr;
   kvc_program *program = nullptr;
   EXPECT_EQ(kvc_device_create_sim(&sim, &device).code, KVC_OK);
-  EXPECT_EQ(kvc_program_load(device, output->artifact.data(),
-                             output->artifact.size(), &program)
-                .code,
-            KVC_OK);
+  EXPECT_EQ(
+      kvc_program_load(device, artifact.data(), artifact.size(), &program).code,
+      KVC_OK);
   Memory cache(device, cacheBytes(kTokens), 0), q(device, work.rowBytes(), 0),
       out(device, work.rowBytes(), 1);
   Memory cu(device, 8, 0), length(device, 4, 0),

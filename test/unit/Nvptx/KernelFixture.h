@@ -6,7 +6,8 @@
 #include "lib/Artifact/ElfImage.h"
 #include "lib/Artifact/GpuAbi.h"
 #include "lib/Spec/Spec.h"
-#include "test/unit/KernelWords.h"
+#include "test/support/AlignedBytes.h"
+#include "test/support/KernelWords.h"
 
 #include "gtest/gtest.h"
 
@@ -28,25 +29,6 @@ struct Random {
 /// A spec of one store `s`: one layer, some or all kv heads of the model, any
 /// dimensions, codecs, layout and read.
 spec::Spec randomSpec(Random &random);
-
-/// Bytes from a 64-byte aligned address on.
-class AlignedBytes {
-public:
-  AlignedBytes() = default;
-  AlignedBytes(size_t bytes, uint8_t fill) : storage(bytes + 64, fill) {
-    size_t past = uintptr_t(storage.data()) % 64;
-    skip = past ? 64 - past : 0;
-  }
-  // Views point into the storage, which a move keeps where it is.
-  AlignedBytes(AlignedBytes &&) = default;
-  AlignedBytes &operator=(AlignedBytes &&) = default;
-  uint8_t *data() { return storage.data() + skip; }
-  llvm::ArrayRef<uint8_t> bytes() { return {data(), storage.size() - 64}; }
-
-private:
-  std::vector<uint8_t> storage = std::vector<uint8_t>(64);
-  size_t skip = 0;
-};
 
 /// Rounds to the model's type; returns what was stored. NaN is quiet.
 float storeRounded(uint8_t *to, spec::DType type, float x);
@@ -75,6 +57,7 @@ struct Memory {
   }
 };
 
+using test::AlignedBytes;
 using test::KernelWords;
 
 /// The tile level of a spec, for that GPU.

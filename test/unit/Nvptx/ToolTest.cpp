@@ -1,6 +1,7 @@
 //===- ToolTest.cpp - programs that misbehave, and what they leave --------===//
 #include "codegen/nvptx/Tool.h"
 #include "codegen/nvptx/Backend.h"
+#include "test/support/Files.h"
 
 #include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/StringExtras.h"
@@ -20,6 +21,7 @@
 #include <thread>
 #include <unistd.h>
 
+using namespace kvc;
 using namespace kvc::nvptx;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -36,10 +38,6 @@ SmTarget sm80() { return *findSmTarget("sm_80"); }
 class ToolTest : public testing::Test {
 protected:
   void SetUp() override {
-    llvm::SmallString<128> path;
-    ASSERT_FALSE(llvm::sys::fs::createUniqueDirectory("kvc-tool", path));
-    root = std::string(path);
-    temporary = root + "/temporary";
     ASSERT_EQ(mkdir(temporary.c_str(), 0700), 0);
     ASSERT_EQ(mkdir((root + "/bin").c_str(), 0700), 0);
     setenv("TMPDIR", temporary.c_str(), 1);
@@ -49,7 +47,6 @@ protected:
     EXPECT_THAT(filesLeft(), IsEmpty());
     unsetenv("TMPDIR");
     setenv("PATH", path_.c_str(), 1);
-    llvm::sys::fs::remove_directories(root, /*IgnoreErrors=*/true);
   }
 
   std::vector<std::string> filesLeft() const {
@@ -77,7 +74,9 @@ protected:
     return kvc::nvptx::assemble(kPtx, sm80(), error, Assembler::Ptxas);
   }
 
-  std::string root, temporary, path_, error;
+  test::TempDir folder;
+  std::string root = folder.path(), temporary = folder.path("temporary");
+  std::string path_, error;
 };
 
 //===----------------------------------------------------------------------===//

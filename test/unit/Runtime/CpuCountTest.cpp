@@ -1,5 +1,6 @@
 //===- CpuCountTest.cpp - how many threads this process should have -------===//
 #include "runtime/devices/CpuCount.h"
+#include "test/support/Files.h"
 #include "test/unit/Runtime/Fixture.h"
 
 #include <algorithm>
@@ -19,19 +20,15 @@ namespace {
 
 /// A machine made of files.
 struct Machine {
-  std::filesystem::path root;
+  kvc::test::TempDir root;
 
   Machine() {
-    std::string name =
-        (std::filesystem::temp_directory_path() / "kvc-cpus-XXXXXX").string();
-    root = mkdtemp(name.data());
     write("/sys/devices/system/cpu/online", "0-7\n");
     thread(100, "0-7");
     write("/proc/self/cgroup", "0::/\n");
   }
-  ~Machine() { std::filesystem::remove_all(root); }
   void write(const std::string &path, const std::string &text) {
-    std::filesystem::path file = root.string() + path;
+    std::filesystem::path file = root.path() + path;
     std::filesystem::create_directories(file.parent_path());
     std::ofstream(file) << text;
   }
@@ -47,8 +44,8 @@ struct Machine {
               point + " rw,relatime shared:5 - " + type + " cgroup " + options +
               "\n");
   }
-  uint32_t threads() const { return defaultThreads(root.string()); }
-  uint32_t quota() const { return cpuQuota(root.string()); }
+  uint32_t threads() const { return defaultThreads(root.path()); }
+  uint32_t quota() const { return cpuQuota(root.path()); }
 };
 
 std::set<std::string> tasks() {
@@ -85,7 +82,7 @@ TEST(CpuCount, TheProcesssCpusAreThoseOfAnyThread) {
   machine.thread(101, "1");
   machine.thread(102, "2-3");
   EXPECT_EQ(machine.threads(), 4u);
-  EXPECT_EQ(processCpus(machine.root.string()), (CpuList{0, 1, 2, 3}));
+  EXPECT_EQ(processCpus(machine.root.path()), (CpuList{0, 1, 2, 3}));
   machine.thread(103, "0-1023");
   EXPECT_EQ(machine.threads(), 8u) << "of which 8 are there";
 }

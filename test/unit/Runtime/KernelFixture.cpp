@@ -10,10 +10,6 @@ using namespace kvc::test;
 
 static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-Memory kvc::test::allocate(size_t bytes) {
-  return Memory(static_cast<uint8_t *>(std::aligned_alloc(64, aligned(bytes))));
-}
-
 Buffers::Buffers(Loaded &loaded, uint32_t store, uint8_t fill)
     : loaded(loaded), store(store) {
   info.size = sizeof(info);
@@ -26,11 +22,10 @@ Buffers::Buffers(Loaded &loaded, uint32_t store, uint8_t fill)
     page = offsets[1] + aligned(kCapacity * info.planes[1].row_stride);
   }
   bytes = kPages * page;
-  memory = allocate(bytes);
-  std::memset(memory.get(), fill, bytes);
+  memory = AlignedBytes(bytes, fill);
   for (int i = 0; i < 2; ++i) {
     int64_t head = info.planes[i].head_stride;
-    planes[i] = {memory.get() + offsets[i], int64_t(page),
+    planes[i] = {memory.data() + offsets[i], int64_t(page),
                  head ? head : kCapacity * info.planes[i].row_stride};
   }
 }
@@ -63,7 +58,7 @@ History Buffers::write(const std::vector<int32_t> &pages, uint32_t length,
   lent.reads(k.values);
   lent.reads(v.values);
   lent.reads(slots);
-  lent.writes(memory.get(), bytes);
+  lent.writes(memory.data(), bytes);
   EXPECT_EQ(kvc_append(loaded.program, store, &args).code, KVC_OK)
       << kvc_error_text();
   return history;
@@ -111,8 +106,7 @@ Result Batch::attend(const Change &change) {
                                  &workspaceBytes)
                 .code,
             KVC_OK);
-  Memory workspace = allocate(workspaceBytes);
-  std::memset(workspace.get(), poison, workspaceBytes);
+  AlignedBytes workspace(workspaceBytes, poison);
   kvc_attend_args args = {};
   args.size = sizeof(args);
   args.batch = uint32_t(sequences.size());
@@ -128,7 +122,7 @@ Result Batch::attend(const Change &change) {
   args.table_stride = stride;
   args.page_count = kPages;
   args.slot_tokens = kCapacity;
-  args.workspace = workspace.get();
+  args.workspace = workspace.data();
   args.workspace_bytes = workspaceBytes;
   args.rows = rows;
   args.max_kv_len = longest;
@@ -141,10 +135,10 @@ Result Batch::attend(const Change &change) {
   lent.reads(cuQ);
   lent.reads(kvLen);
   lent.reads(table);
-  lent.reads(buffers.memory.get(), buffers.bytes);
+  lent.reads(buffers.memory.data(), buffers.bytes);
   lent.writes(result.out.data(), result.out.size() * 4);
   lent.writes(result.lse.data(), result.lse.size() * 4);
-  lent.writes(workspace.get(), args.workspace_bytes);
+  lent.writes(workspace.data(), args.workspace_bytes);
   result.status = kvc_attend(buffers.loaded.program, buffers.store, &args);
   return result;
 }

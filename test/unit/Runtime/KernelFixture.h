@@ -3,6 +3,7 @@
 #ifndef KVC_TEST_UNIT_RUNTIME_KERNELFIXTURE_H
 #define KVC_TEST_UNIT_RUNTIME_KERNELFIXTURE_H
 
+#include "test/support/AlignedBytes.h"
 #include "test/unit/Runtime/Fixture.h"
 
 #include <cstdlib>
@@ -14,13 +15,6 @@ namespace kvc::test {
 
 /// Pages or slots of Buffers, and tokens of a slot.
 inline constexpr int64_t kPages = 64, kCapacity = 96;
-
-struct Free {
-  void operator()(void *memory) const { std::free(memory); }
-};
-/// 64-byte aligned.
-using Memory = std::unique_ptr<uint8_t, Free>;
-Memory allocate(size_t bytes);
 
 /// The planes of a call that a fixture made, whose own they are.
 inline kvc_plane *planesOf(kvc_attend_args &args) {
@@ -46,7 +40,7 @@ public:
   uint32_t store;
   kvc_store_info info = {};
   size_t bytes = 0;
-  Memory memory;
+  AlignedBytes memory;
   kvc_plane planes[2] = {};
 };
 

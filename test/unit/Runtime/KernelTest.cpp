@@ -149,8 +149,8 @@ TEST(Kernel, RunsOnTheCallersParallelFor) {
 TEST(Kernel, NegativeSlotsAreSkipped) {
   Loaded loaded;
   Buffers buffers(loaded, kPaged, 0x11);
-  std::vector<uint8_t> before(buffers.memory.get(),
-                              buffers.memory.get() + 64 * 768);
+  std::vector<uint8_t> before(buffers.memory.data(),
+                              buffers.memory.data() + 64 * 768);
   Rows k = Rows::random(2, kHeads, kDimK, 1), v(2, kHeads, kDimV);
   int64_t slots[2] = {-1, INT64_MIN};
   kvc_append_args args = {};
@@ -165,7 +165,8 @@ TEST(Kernel, NegativeSlotsAreSkipped) {
   args.planes = buffers.planes;
   args.plane_count = 2;
   EXPECT_EQ(kvc_append(loaded.program, kPaged, &args).code, KVC_OK);
-  EXPECT_EQ(std::memcmp(before.data(), buffers.memory.get(), before.size()), 0);
+  EXPECT_EQ(std::memcmp(before.data(), buffers.memory.data(), before.size()),
+            0);
   slots[1] = kPages * 4;
   EXPECT_EQ(kvc_append(loaded.program, kPaged, &args).code,
             KVC_INVALID_ARGUMENT);

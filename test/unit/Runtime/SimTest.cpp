@@ -162,8 +162,8 @@ TEST_P(Sims, BrokenPromisesStayInBounds) {
 TEST(Sim, NegativeSlotsAreSkipped) {
   LoadedSim loaded;
   Buffers buffers(loaded, kPaged, 0x11);
-  std::vector<uint8_t> before(buffers.memory.get(),
-                              buffers.memory.get() + buffers.bytes);
+  std::vector<uint8_t> before(buffers.memory.data(),
+                              buffers.memory.data() + buffers.bytes);
   Rows k = Rows::random(2, kHeads, kDimK, 1), v(2, kHeads, kDimV);
   int64_t slots[2] = {-1, INT64_MIN};
   kvc_append_args args = {};
@@ -178,7 +178,8 @@ TEST(Sim, NegativeSlotsAreSkipped) {
   args.plane_count = 2;
   ASSERT_EQ(kvc_append(loaded.program, kPaged, &args).code, KVC_OK)
       << kvc_error_text();
-  EXPECT_EQ(std::memcmp(before.data(), buffers.memory.get(), before.size()), 0);
+  EXPECT_EQ(std::memcmp(before.data(), buffers.memory.data(), before.size()),
+            0);
 }
 
 //===----------------------------------------------------------------------===//
@@ -273,9 +274,8 @@ TEST(SimCache, StepsAgreeWithTheReference) {
 
 TEST(SimCache, TheArenaMayBeTheCallers) {
   kvc_cache_options options = cacheOptions();
-  Memory arena = allocate(options.arena_bytes);
-  std::memset(arena.get(), 0xff, options.arena_bytes);
-  options.arena = arena.get();
+  AlignedBytes arena(options.arena_bytes, 0xff);
+  options.arena = arena.data();
   CacheRun run(options);
   ASSERT_NO_FATAL_FAILURE(run.step(9, 9, 1));
   ASSERT_NO_FATAL_FAILURE(run.step(1, 1, 2));
@@ -305,10 +305,10 @@ TEST(SimCache, FailedCreationLeavesTheCallersMemoryLent) {
   options.max_step_tokens = 1u << 14;
   options.max_tokens_per_seq = 1u << 20;
   options.arena_bytes = size_t(128) << 20;
-  Memory arena = allocate(options.arena_bytes);
-  options.arena = arena.get();
+  AlignedBytes arena(options.arena_bytes);
+  options.arena = arena.data();
   Lent lent(loaded);
-  lent.writes(arena.get(), options.arena_bytes);
+  lent.writes(arena.data(), options.arena_bytes);
   kvc_cache *cache = nullptr;
   ASSERT_EQ(kvc_cache_create(loaded.program, &options, &cache).code,
             KVC_OUT_OF_MEMORY);
@@ -326,7 +326,8 @@ TEST(SimCache, FailedCreationLeavesTheCallersMemoryLent) {
   args.v = v.values.data();
   args.v_row_stride = v.stride();
   args.slot = &slot;
-  kvc_plane planes[] = {{arena.get(), 768, 128}, {arena.get() + 256, 768, 256}};
+  kvc_plane planes[] = {{arena.data(), 768, 128},
+                        {arena.data() + 256, 768, 256}};
   args.planes = planes;
   args.plane_count = 2;
   EXPECT_EQ(kvc_append(loaded.program, kPaged, &args).code, KVC_OK)
@@ -379,7 +380,7 @@ TEST(Sim, MemoryIsAllowedForReadingOrWritingUntilForgotten) {
   lent.reads(k.values);
   lent.reads(v.values);
   lent.reads(&slot, sizeof(slot));
-  uint8_t *memory = buffers.memory.get();
+  uint8_t *memory = buffers.memory.data();
   auto append = [&] { return kvc_append(loaded.program, kPaged, &args).code; };
   EXPECT_EQ(append(), KVC_DEVICE_ERROR);
   ASSERT_EQ(kvc_sim_allow(loaded.device, memory, bytes, 0).code, KVC_OK);
@@ -437,18 +438,17 @@ TEST(Sim, OnePlanServesManyAttends) {
   Result expected = batch.attend();
   ASSERT_NO_FATAL_FAILURE(expectRight(batch, expected));
   uint64_t alone = countersOf(loaded.device).launches;
-  Memory plan;
+  AlignedBytes plan;
   size_t bytes = 0;
   for (int layer = 0; layer < 3; ++layer) {
     Result result = batch.attend([&](kvc_attend_args &a) {
-      if (!plan) {
+      if (!plan.size()) {
         ASSERT_EQ(
             kvc_attend_plan_bytes(loaded.program, kPaged, &a, &bytes).code,
             KVC_OK);
-        plan = allocate(bytes);
-        std::memset(plan.get(), 0x5a, bytes);
-        a.plan = plan.get();
-        kvc_sim_allow(loaded.device, plan.get(), bytes, 1);
+        plan = AlignedBytes(bytes);
+        a.plan = plan.data();
+        kvc_sim_allow(loaded.device, plan.data(), bytes, 1);
         kvc_sim_allow(loaded.device, a.cu_q, (a.batch + 1) * 4, 0);
         kvc_sim_allow(loaded.device, a.kv_len, a.batch * 4, 0);
         EXPECT_EQ(kvc_attend_plan(loaded.program, kPaged, &a).code, KVC_OK)
@@ -456,7 +456,7 @@ TEST(Sim, OnePlanServesManyAttends) {
         kvc_sim_forget(loaded.device, a.cu_q);
         kvc_sim_forget(loaded.device, a.kv_len);
       }
-      a.plan = plan.get();
+      a.plan = plan.data();
       a.workspace_bytes -= bytes;
     });
     ASSERT_EQ(result.status.code, KVC_OK) << kvc_error_text();
@@ -465,7 +465,7 @@ TEST(Sim, OnePlanServesManyAttends) {
   }
   // The plan, and three times two kernels.
   EXPECT_EQ(countersOf(loaded.device).launches, alone + 1 + 3 * 2);
-  kvc_sim_forget(loaded.device, plan.get());
+  kvc_sim_forget(loaded.device, plan.data());
 }
 
 TEST(Sim, CountsNoSitesUnlessAsked) {

@@ -1,21 +1,17 @@
 //===- SourceTest.cpp - what the runtime's sources keep to ----------------===//
-#include <filesystem>
-#include <fstream>
+#include "test/support/Files.h"
+
 #include <gtest/gtest.h>
 #include <map>
 #include <regex>
-#include <sstream>
 
 /// Path and text of every file of the runtime.
 static std::map<std::string, std::string> sources() {
   std::map<std::string, std::string> files;
-  for (const auto &entry : std::filesystem::recursive_directory_iterator(
-           KVC_SOURCE_DIR "/runtime")) {
-    std::ifstream file(entry.path());
-    std::stringstream text;
-    text << file.rdbuf();
-    files[entry.path()] = text.str();
-  }
+  for (const auto &entry :
+       std::filesystem::recursive_directory_iterator(KVC_SOURCE_DIR "/runtime"))
+    if (entry.is_regular_file())
+      files[entry.path()] = kvc::test::readFile(entry.path());
   return files;
 }
 

@@ -2,6 +2,8 @@
 #include "lib/Spec/Reader.h"
 #include "Cases.h"
 
+#include "test/support/Files.h"
+
 #include "llvm/Support/raw_ostream.h"
 
 #include <gmock/gmock.h>
@@ -9,7 +11,6 @@
 
 #include <chrono>
 #include <cmath>
-#include <fstream>
 
 using namespace kvc;
 using namespace kvc::test;
@@ -107,8 +108,7 @@ TEST(Reader, ADuplicateKeyIsAnError) {
 }
 
 TEST(Reader, AcceptsTheExampleOfTheReadme) {
-  std::ifstream file(KVC_SOURCE_DIR "/specs/README.md");
-  std::string text{std::istreambuf_iterator<char>(file), {}};
+  std::string text = test::readFile(KVC_SOURCE_DIR "/specs/README.md");
   size_t begin = text.find("```json\n");
   ASSERT_NE(begin, std::string::npos);
   begin += 8;

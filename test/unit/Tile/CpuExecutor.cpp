@@ -1,7 +1,7 @@
 //===- CpuExecutor.cpp - drawn kernels as machine code --------------------===//
 #include "lib/Amx/Emulator.h"
 #include "lib/Artifact/KernelAbi.h"
-#include "test/unit/KernelWords.h"
+#include "test/support/KernelWords.h"
 #include "test/unit/Tile/Executors.h"
 #include "test/unit/Tile/KernelModule.h"
 
@@ -64,7 +64,7 @@ CpuExecutor::CpuExecutor(const Kernel &kernel, mlir::ModuleOp module,
 }
 
 void CpuExecutor::call(const KernelWords &words, KvcWorkTile tile) {
-  Buffer scratch(needs.scratch, 0xff);
+  AlignedBytes scratch(needs.scratch, 0xff);
   tile.scratch = scratch.data();
   auto *kernel = reinterpret_cast<void (*)(const void *, const KvcWorkTile *)>(
       image->symbol(name));
@@ -109,7 +109,7 @@ reference::AttendResult CpuExecutor::attend(const AttendInputs &inputs) {
     splitRow.push_back(splitRows);
     splitRows += splitsOf(b) * inputs.queries(b) * columns;
   }
-  Buffer o(splitRows * dim * 4, 0xff), lse(splitRows * 4, 0xff);
+  AlignedBytes o(splitRows * dim * 4, 0xff), lse(splitRows * 4, 0xff);
   KernelWords words;
   words.set(Word::Q, inputs.q.bytes.data());
   words.set(Word::QRowStride, inputs.q.stride);

@@ -33,15 +33,16 @@ Executor::Output Executor::makeOutput(int64_t rows) const {
   output.outStride = kernel.qHeads() * kernel.dims[1] * widthOf(kernel.dtype) +
                      16 * random.range(0, 2);
   output.lseStride = kernel.qHeads() * 4 + 4 * random.range(0, 3);
-  output.out = Buffer(rows * output.outStride);
-  output.lse = Buffer(rows * output.lseStride);
+  output.out = AlignedBytes(rows * output.outStride);
+  output.lse = AlignedBytes(rows * output.lseStride);
   return output;
 }
 
 /// Whether [from, to) of a row is as it was.
 static bool untouched(const uint8_t *row, int64_t from, int64_t to) {
-  return std::all_of(row + from, row + to,
-                     [](uint8_t byte) { return byte == Buffer::kPattern; });
+  return std::all_of(row + from, row + to, [](uint8_t byte) {
+    return byte == AlignedBytes::kPattern;
+  });
 }
 
 reference::AttendResult Executor::take(const Output &output, int64_t rows) {

@@ -52,7 +52,7 @@ protected:
 
   /// out and lse of all q heads of the model, some bytes apart.
   struct Output {
-    Buffer out, lse;
+    AlignedBytes out, lse;
     int64_t outStride, lseStride;
     bool wantsLse;
   };

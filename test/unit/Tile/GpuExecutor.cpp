@@ -1,6 +1,6 @@
 //===- GpuExecutor.cpp - drawn kernels on the emulated GPU ----------------===//
 #include "lib/Simt/Machine.h"
-#include "test/unit/KernelWords.h"
+#include "test/support/KernelWords.h"
 #include "test/unit/Tile/Executors.h"
 #include "test/unit/Tile/KernelModule.h"
 
@@ -35,7 +35,8 @@ private:
   Planned plan(const AttendInputs &inputs);
   void launch(const std::string &kernel, simt::Machine &machine,
               const KernelWords &words, int64_t ctas);
-  static void allow(simt::Machine &machine, const Buffer &buffer, bool write) {
+  static void allow(simt::Machine &machine, const AlignedBytes &buffer,
+                    bool write) {
     machine.allow(buffer.data(), buffer.size(), write);
   }
   template <typename T>
@@ -144,8 +145,8 @@ reference::AttendResult GpuExecutor::attend(const AttendInputs &inputs) {
   Output output = makeOutput(rows);
   if (!fault.empty())
     return take(output, rows);
-  Buffer partialO(plan.splitRows * kernel.dims[1] * 4, 0xff);
-  Buffer partialLse(plan.splitRows * 4, 0xff);
+  AlignedBytes partialO(plan.splitRows * kernel.dims[1] * 4, 0xff);
+  AlignedBytes partialLse(plan.splitRows * 4, 0xff);
   KernelWords words;
   words.set(Word::Q, inputs.q.bytes.data());
   words.set(Word::QRowStride, inputs.q.stride);

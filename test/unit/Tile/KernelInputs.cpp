@@ -12,19 +12,6 @@
 using namespace kvc;
 using namespace kvc::fuzz;
 
-static constexpr size_t kBehind = 64;
-
-Buffer::Buffer(size_t bytes, uint8_t fill)
-    : bytes(bytes), storage(bytes + kBehind + 64, fill) {
-  skip = (64 - uintptr_t(storage.data()) % 64) % 64;
-  memset(data() + bytes, kPattern, kBehind);
-}
-
-bool Buffer::ends() const {
-  return std::all_of(data() + bytes, data() + bytes + kBehind,
-                     [](uint8_t byte) { return byte == kPattern; });
-}
-
 static void storeAs(char dtype, uint8_t *to, float x) {
   uint16_t half = dtype == 'h' ? toF16(x) : toBF16(x);
   if (dtype == 'f')
@@ -48,7 +35,7 @@ ModelRows fuzz::packRows(char dtype, int64_t rows, int64_t heads, int64_t dim,
   result.wide = std::move(wide);
   // GPUs want rows at multiples of 16 bytes.
   result.stride = heads * dim * widthOf(dtype) + 16 * random.range(0, 2);
-  result.bytes = Buffer(rows * result.stride, 0xff);
+  result.bytes = AlignedBytes(rows * result.stride, 0xff);
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t i = 0; i < heads * dim; ++i) {
       float &x = result.wide[row * heads * dim + i];
@@ -255,7 +242,7 @@ AppendInputs::AppendInputs(const Kernel &kernel, CacheType cache)
 }
 
 reference::HostArena AppendInputs::makeArena() const {
-  return {cache, outers, outerTokens, Buffer::kPattern};
+  return {cache, outers, outerTokens, AlignedBytes::kPattern};
 }
 
 MergeInputs::MergeInputs(const Kernel &kernel) {
@@ -273,8 +260,8 @@ MergeInputs::MergeInputs(const Kernel &kernel) {
   int64_t rows = cuQ.back();
   wideO = reference::Tensor({numSplits, rows, columns, dim}, 0);
   wideLse = reference::Tensor({numSplits, rows, columns}, 0);
-  o = Buffer(numSplits * rows * columns * dim * 4, 0xff);
-  lse = Buffer(numSplits * rows * columns * 4, 0xff);
+  o = AlignedBytes(numSplits * rows * columns * dim * 4, 0xff);
+  lse = AlignedBytes(numSplits * rows * columns * 4, 0xff);
   float spread = random.pick({0.f, 1.f, 5.f, 60.f});
   for (int64_t b = 0; b < sequences; ++b)
     for (int64_t splitIdx = 0; splitIdx < numSplits; ++splitIdx)

@@ -2,37 +2,20 @@
 #ifndef KVC_TEST_UNIT_TILE_KERNELINPUTS_H
 #define KVC_TEST_UNIT_TILE_KERNELINPUTS_H
 
+#include "test/support/AlignedBytes.h"
 #include "test/unit/Tile/RandomKernel.h"
 
 #include "lib/Reference/Interpreter.h"
 
 namespace kvc::fuzz {
 
-/// Bytes from a 64-byte aligned address on, with some of a pattern behind.
-class Buffer {
-public:
-  explicit Buffer(size_t bytes = 0, uint8_t fill = kPattern);
-  Buffer(Buffer &&) = default;
-  Buffer &operator=(Buffer &&) = default;
-
-  static constexpr uint8_t kPattern = 0x5a;
-  uint8_t *data() { return storage.data() + skip; }
-  const uint8_t *data() const { return storage.data() + skip; }
-  template <typename T> T *as() { return reinterpret_cast<T *>(data()); }
-  size_t size() const { return bytes; }
-  /// Whether nothing was written behind the last byte.
-  bool ends() const;
-
-private:
-  size_t bytes, skip;
-  std::vector<uint8_t> storage;
-};
+using test::AlignedBytes;
 
 /// Rows [rows][heads][dim] of the model's type, some bytes apart.
 struct ModelRows {
   int64_t rows = 0, heads = 0, dim = 0, stride = 0;
   std::vector<float> wide;
-  Buffer bytes;
+  AlignedBytes bytes;
 
   reference::Rows view() const { return {wide, rows, heads, dim}; }
 };
@@ -86,7 +69,7 @@ struct MergeInputs {
 
   std::vector<int32_t> cuQ = {0};
   std::vector<int64_t> splitRow;
-  Buffer o, lse;                    ///< where Words.def says
+  AlignedBytes o, lse;              ///< where Words.def says
   reference::Tensor wideO, wideLse; ///< [splits][rows][q heads of the store]
 };
 

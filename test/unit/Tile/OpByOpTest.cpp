@@ -10,7 +10,7 @@
 #include "lib/Artifact/ElfImage.h"
 #include "lib/Artifact/KernelAbi.h"
 #include "lib/Reference/TileInterpreter.h"
-#include "test/unit/KernelWords.h"
+#include "test/support/KernelWords.h"
 
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"

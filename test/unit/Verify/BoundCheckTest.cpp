@@ -1,9 +1,9 @@
 //===- BoundCheckTest.cpp - every bound is stood next to ------------------===//
 #include "lib/Verify/BoundCheck.h"
 #include "lib/Jit/OrcLoader.h"
-#include "lib/Spec/Reader.h"
 #include "lib/Verify/CacheCheck.h"
 #include "lib/Verify/Verify.h"
+#include "test/support/Compile.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -23,10 +23,7 @@ spec::Spec specOf(const std::string &reads, bool large) {
                         : R"("q_heads": 2, "kv_heads": 1, "head_dim": 32,)") +
       R"( "dtype": "bf16"}, "layout": {"kind": "paged", "page": 16}, "reads": )" +
       reads + "}";
-  Diagnostics diagnostics;
-  auto spec = spec::read(text, "bounds.json", diagnostics);
-  EXPECT_TRUE(spec) << text;
-  return *spec;
+  return test::specOf(text);
 }
 
 std::string window(int64_t sink, int64_t recent) {

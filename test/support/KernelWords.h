@@ -1,6 +1,6 @@
 //===- KernelWords.h - what a test gives a kernel, by name ------*- C++ -*-===//
-#ifndef KVC_TEST_UNIT_KERNELWORDS_H
-#define KVC_TEST_UNIT_KERNELWORDS_H
+#ifndef KVC_TEST_SUPPORT_KERNELWORDS_H
+#define KVC_TEST_SUPPORT_KERNELWORDS_H
 
 #include "lib/Artifact/Params.h"
 #include "lib/Reference/Host.h"
@@ -48,4 +48,4 @@ private:
 
 } // namespace kvc::test
 
-#endif // KVC_TEST_UNIT_KERNELWORDS_H
+#endif // KVC_TEST_SUPPORT_KERNELWORDS_H
