@@ -26,25 +26,29 @@ static Value inverseOf(Kit &kit, Value unit) {
   return kit.bitcast(kit.sub(kit.i32(0x7f000000), unit), kit.f32());
 }
 
-static Form formOf(Type code) {
-  return code.isBF16() ? Form::BF16 : code.isF16() ? Form::F16 : Form::I8;
-}
-
 MmaMainloop::MmaMainloop(AttendKernel &a, Rows side, int64_t rows)
-    : a(a), kit(a.kit), side(side), formK(formOf(a.body.k.code())),
-      formV(formOf(a.body.v.code())),
-      bytesK(a.schedule.queryBytes && side == Rows::InN),
-      kSteps(llvm::divideCeil(a.dimK, bytesK ? 32 : 16)),
+    : a(a), kit(a.kit), side(side), operandK(makeOperandK(a)),
+      operandV(makeOperandV(a)), kSteps(operandK->kSteps()),
+      chunkChannels(operandV->chunkChannels()),
       rowSlots(side == Rows::InM ? rows / 8 : rows / 4),
-      channelSlots(llvm::divideCeil(a.dimV, 16) * (side == Rows::InM ? 4 : 2)),
-      splitPHiLo(a.body.scalesV && a.k.dtype.isF16()) {
+      channelSlots(int64_t(llvm::alignTo(a.dimV, chunkChannels)) / 16 *
+                   (side == Rows::InM ? 4 : 2)) {
   deferScale = !a.body.logits && a.body.scale > 0 &&
-               (scalesQuery() || a.body.scale <= 1);
+               (operandK->scalesQuery() || a.body.scale <= 1);
 }
 
-/// Whether q is brought into the range of its operands, row by row.
-bool MmaMainloop::scalesQuery() const {
-  return bytesK || (formK != Form::BF16 && a.k.dtype.isBF16());
+OperandSourceK::Query MmaMainloop::queryOf(Value row) {
+  OperandSourceK::Query query = operandK->query(a.queryRow(row), threadInGroup);
+  if (query.factor && deferScale)
+    query.factor = kit.fmul(query.factor, kit.f32(a.body.scale));
+  return query;
+}
+
+void MmaMainloop::multiply(Ptx mma, ArrayRef<Value> x, ArrayRef<Value> y,
+                           MutableArrayRef<Value> sum) {
+  Values next = kit.op(mma, {x[0], x[1], x[2], x[3], y[0], y[1], sum[0], sum[1],
+                             sum[2], sum[3]});
+  llvm::copy(next, sum.begin());
 }
 
 void MmaMainloop::beginWorkTile(const WorkTile &) {
@@ -132,9 +136,9 @@ Values MmaMainloop::step(const Step &step, ValueRange values) {
         step.isFullBlock, [&] { return s; }, [&] { return masked(step, s); });
   rescale(s, a.body.scalesV ? unitsOf(step) : Values(), state);
   Values p = probabilities(s, state);
-  if (formV == Form::I8)
+  if (a.body.scalesV)
     p = scaleV(step, p, state);
-  if (formV == Form::I8 || !step.isFullBlock) {
+  if (!operandV->nonFiniteBits() || !step.isFullBlock) {
     accumulate(step, p, state, nullptr);
     return pack(state);
   }
@@ -369,17 +373,6 @@ Values MmaMainloop::scaleV(const Step &step, const Values &p,
 // The end
 //===----------------------------------------------------------------------===//
 
-/// Channel slots, from one on, that hold one channel after the other: they are
-/// stored at once.
-ArrayRef<int64_t> MmaMainloop::neighbours() const {
-  static constexpr int64_t kOne[] = {0}, kTwo[] = {0, 1},
-                           kFour[] = {0, 2, 1, 3};
-  bool pairs = formV == Form::I8; // neighbouring codes in one unit
-  if (side == Rows::InM)
-    return pairs ? ArrayRef<int64_t>(kFour) : ArrayRef<int64_t>(kTwo);
-  return pairs ? ArrayRef<int64_t>(kTwo) : ArrayRef<int64_t>(kOne);
-}
-
 void MmaMainloop::epilogue(ValueRange values, Shared stats, Shared sums) {
   State state = unpack(values);
   auto sum = [&](Value x, Value y) { return kit.fadd(x, y); };
@@ -411,13 +404,13 @@ void MmaMainloop::epilogue(ValueRange values, Shared stats, Shared sums) {
       }
       auto store = [&] {
         kit.storeShared(kit.concat(o), {kit.add(to, kit.mul(channel, 4)),
-                                        sums.offset + chunk * 64});
+                                        sums.offset + chunk * 4});
       };
-      // The last chunk may be half of one.
-      if ((chunk + 1) * 16 <= a.dimV)
+      // The last chunk may be part of one.
+      if (chunk + chunkChannels <= a.dimV)
         store();
       else
-        kit.when(kit.less(channel, kit.i32(a.dimV - chunk * 16)), store);
+        kit.when(kit.less(channel, kit.i32(a.dimV - chunk)), store);
     }
   }
 }

@@ -4,7 +4,9 @@
 // accumulators, scales. Which operand is on which side of the products is a
 // subclass: tokens take their 16 rows where there are few query rows
 // (AttendMmaSwapAB.cpp), query rows where there are many
-// (AttendMmaNoSwapAB.cpp).
+// (AttendMmaNoSwapAB.cpp). What codes become and by what they are multiplied is
+// for an operand source to say (AttendMmaOperands.h): nothing here asks for
+// their type.
 //
 // In a 16x8 accumulator, lane 4 g + t (g: groupId, t: threadInGroup) holds
 // (g, 2t), (g, 2t+1), (g+8, 2t) and (g+8, 2t+1): along either axis, two of each
@@ -15,19 +17,9 @@
 #ifndef KVC_CODEGEN_NVPTX_ATTENDMMA_H
 #define KVC_CODEGEN_NVPTX_ATTENDMMA_H
 
-#include "codegen/nvptx/Attend.h"
+#include "codegen/nvptx/AttendMmaOperands.h"
 
 namespace kvc::nvptx {
-
-/// How the codes of a stream become operands of a product.
-enum class Form : uint8_t {
-  BF16, ///< as they are
-  F16,  ///< as they are
-  I8,   ///< to f16, exactly, unless `bytesK`
-};
-
-/// Bytes of an element of q in fixed point.
-inline constexpr int64_t kQueryParts = 3;
 
 class MmaMainloop : public Mainloop {
 public:
@@ -62,8 +54,9 @@ protected:
   /// hold V.
   virtual void accumulate(const Step &step, const Values &p, State &state,
                           llvm::function_ref<void(Value &)> clean) = 0;
-  /// i32: channel of a channel slot, less the first of its chunk.
+  /// OperandSourceV's, along the axis that channels are on.
   virtual Value channelInChunk(int64_t slot) = 0;
+  virtual llvm::ArrayRef<int64_t> neighbours() const = 0;
 
   //===--- accumulators -----------------------------------------------------//
   /// Where (row slot, other slot) stands in a list of accumulators: by tile of
@@ -81,9 +74,10 @@ protected:
   size_t atChannel(int64_t row, int64_t channel) const {
     return at(row, channel, channelSlots);
   }
-  /// 16 channels are in order; within them a subclass may permute them.
+  /// First channel of the chunk (OperandSourceV) that a channel slot is of.
   int64_t chunkOf(int64_t channel) const {
-    return side == Rows::InM ? channel / 4 : channel / 2;
+    int64_t slots = side == Rows::InM ? 4 : 2; // of 16 channels
+    return channel / slots * 16 / chunkChannels * chunkChannels;
   }
   /// i32: place of a slot along the tiles' M or N axis.
   Value placeInM(int64_t slot) { return kit.add(groupId, afterInM(slot)); }
@@ -109,39 +103,21 @@ protected:
   llvm::ArrayRef<int64_t> tokenLanes() const;
 
   //===--- operands ---------------------------------------------------------//
-  using Fragment = llvm::SmallVector<Value, 4>; ///< a lane's words of one
-  /// Two codes of a word as f16, kBias more if `biased`.
-  static constexpr double kBias = 1024 + 128;
-  Value fromI8(Value bytes, int64_t selector, bool biased = false);
-  /// Two halves of P as a word, or of what rounding took from them.
-  Value packP(Value low, Value high, bool rest);
   /// sum += x times y; x has 16 rows, y 8 columns.
   void multiply(Ptx mma, llvm::ArrayRef<Value> x, llvm::ArrayRef<Value> y,
                 llvm::MutableArrayRef<Value> sum);
-  static Ptx productOf(Form form) {
-    return form == Form::BF16 ? Ptx::MmaBF16 : Ptx::MmaF16;
-  }
-  /// What a lane holds of a query row's operands.
-  struct Query {
-    Values words; ///< [kSteps][2]; if `bytesK`, [kQueryParts][kSteps][2]
-    Value factor; ///< what products are times, if anything
-  };
   /// Of query row `row` (i32, of the work tile).
-  Query queryOf(Value row);
+  OperandSourceK::Query queryOf(Value row);
 
   AttendKernel &a;
   Kit &kit;
   const Rows side;
-  Form formK, formV;
-  /// int8 K is multiplied as it is, with q in fixed point: for few rows more
-  /// products cost less than converting it.
-  const bool bytesK;
-  int64_t kSteps; ///< dimK / 16, or / 32 if `bytesK`, rounded up
+  const std::unique_ptr<OperandSourceK> operandK;
+  const std::unique_ptr<OperandSourceV> operandV;
+  const int64_t kSteps;        ///< products for all channels of K
+  const int64_t chunkChannels; ///< of V
   int64_t rowSlots, channelSlots;
-  int64_t tokenSlots = 0; ///< of the step at hand
-  /// P times the scales of V is given as the sum of two f16: one would round
-  /// more than an f16 model's own arithmetic.
-  bool splitPHiLo;
+  int64_t tokenSlots = 0;       ///< of the step at hand
   Value groupId, threadInGroup; ///< lane / 4, lane % 4
   // Of the work tile.
   Values q; ///< the subclass's
@@ -167,15 +143,10 @@ private:
   void accumulateMasked(const Step &step, const Values &p, State &state);
   void addNonFinite(const Step &step, const Values &p, State &state);
   Value weightOf(Value token, int64_t row, const Values &p);
-  llvm::ArrayRef<int64_t> neighbours() const;
   Value clean(Value halves, Value &bad);
   Values rowMax(const Values &scores);
   Value overLanes(Value x, llvm::function_ref<Value(Value, Value)> join);
   Value laneScale(llvm::ArrayRef<Value> scales, int64_t token);
-  bool scalesQuery() const;
-  Value queryPair(Value row, Value channel, int64_t first);
-  Query halvesOfQuery(Value row);
-  Query fixedQuery(Value row);
   /// Whether a row slot sees a token slot.
   Value sees(const Step &step, int64_t row, int64_t token);
 

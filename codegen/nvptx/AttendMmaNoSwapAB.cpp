@@ -23,111 +23,73 @@ private:
   void accumulate(const Step &step, const Values &p, State &state,
                   llvm::function_ref<void(Value &)> clean) override;
   Value channelInChunk(int64_t slot) override {
-    if (formV == Form::I8) // of 16, even ones before odd ones
-      return kit.add(kit.mul(threadInGroup, 4), 2 * (slot % 2) + slot / 2 % 2);
-    return kit.add(kit.mul(threadInGroup, 2), 8 * (slot / 2 % 2) + slot % 2);
+    return operandV->channelInN(slot, threadInGroup);
+  }
+  ArrayRef<int64_t> neighbours() const override {
+    return operandV->neighboursInN();
   }
 
-  Values loadK(const Step &step, int64_t tile, int64_t pair);
-  Values loadV(const Step &step, int64_t block, int64_t chunk);
-  SmallVector<Fragment> operandsP(const Values &p, bool rest);
+  SmallVector<Fragment> operandsP(const Values &p, int64_t part);
 };
 
 } // namespace
 
-/// [kSteps][4], two 16-bit values each.
+/// [kSteps][4].
 void MmaNoSwapAB::loadQuery() {
-  Query upper = queryOf(rowOf(0)), lower = queryOf(rowOf(1));
+  OperandSourceK::Query upper = queryOf(rowOf(0)), lower = queryOf(rowOf(1));
   if (upper.factor)
     rowFactor = {upper.factor, lower.factor};
   for (auto [x, y] : llvm::zip(upper.words, lower.words))
     q.append({x, y});
 }
 
-/// Of 8 tokens, the right operands of two (16-bit) or four (int8) steps over
-/// channels, two words each.
-Values MmaNoSwapAB::loadK(const Step &step, int64_t tile, int64_t pair) {
-  // Matrices: 8 tokens of 16 bytes, of the next 16, ...
-  Value own = kit.add(kit.mul(kit.rem(a.lane, 8), a.strideK),
-                      kit.mul(kit.div(a.lane, 8), 16));
-  int64_t offset = step.k.offset + tile * 8 * a.strideK + pair * 64;
-  // Rows end at multiples of 32 bytes.
-  bool whole =
-      (pair + 1) * 64 <= int64_t(llvm::alignTo(a.body.k.rowBytes(), 32));
-  Values r = kit.op(whole ? Ptx::LdMatrixX4 : Ptx::LdMatrixX2,
-                    kit.add(step.k.base, own), offset);
-  if (formK != Form::I8)
-    return r;
-  Values words;
-  for (Value x : r)
-    words.append({fromI8(x, 0x4140), fromI8(x, 0x4342)});
-  return words;
-}
-
 Values MmaNoSwapAB::scores(const Step &step) {
-  Values s(rowSlots * tokenSlots, kit.f32(0));
-  int64_t perLoad = formK == Form::I8 ? 4 : 2;
-  for (int64_t pair = 0; pair * perLoad < kSteps; ++pair)
+  assert(operandK->parts() == 1);
+  Values s(rowSlots * tokenSlots, operandK->zero());
+  int64_t perLoad = operandK->kStepsOf(kLoadBytesInN),
+          atATime = operandK->tilesAtATime();
+  for (int64_t load = 0; load * perLoad < kSteps; ++load)
     for (int64_t tile = 0; tile < tokenSlots / 2; ++tile) {
-      // Two of them at a time: registers do not suffice for bytes of more tiles
-      // and what becomes of them.
-      if (formK == Form::I8 && tile % 2 == 0)
-        kit.op(Ptx::WarpSync, {});
-      Values y = loadK(step, tile, pair);
-      for (int64_t i = 0; i < perLoad && pair * perLoad + i < kSteps; ++i)
-        multiply(productOf(formK),
-                 ArrayRef(q).slice((pair * perLoad + i) * 4, 4),
+      if (atATime && tile % atATime == 0)
+        kit.op(Ptx::WarpSync, {}); // no load moves up across it
+      Values y = operandK->loadInN(step, tile, load);
+      for (int64_t i = 0; i < perLoad && load * perLoad + i < kSteps; ++i)
+        multiply(operandK->product(0),
+                 ArrayRef(q).slice((load * perLoad + i) * 4, 4),
                  ArrayRef(y).slice(2 * i, 2),
                  MutableArrayRef(s).slice(atToken(0, 2 * tile), 4));
     }
-  return s;
-}
-
-/// Of 16 tokens, the transposed right operands of a chunk of 16 channels: two
-/// tiles, two words each.
-Values MmaNoSwapAB::loadV(const Step &step, int64_t block, int64_t chunk) {
-  int64_t offset = step.v.offset + block * 16 * a.strideV;
-  // Matrices: tokens 0-7 and 8-15 of 16 bytes, then of the next 16.
-  Value token = kit.rem(a.lane, 16);
-  Value own = kit.mul(token, a.strideV);
-  if (formV != Form::I8) {
-    own = kit.add(own, kit.mul(kit.div(a.lane, 16), 16));
-    return kit.op(Ptx::LdMatrixX4Trans, kit.add(step.v.base, own),
-                  offset + chunk * 32);
-  }
-  Values r = kit.op(Ptx::LdMatrixX2Trans, kit.add(step.v.base, own),
-                    offset + chunk * 16);
-  // A word: two channels of token 2t, the same two of token 2t + 1.
-  return {fromI8(r[0], 0x4240), fromI8(r[1], 0x4240), fromI8(r[0], 0x4341),
-          fromI8(r[1], 0x4341)};
+  return operandK->joined(s);
 }
 
 /// [tokens / 16]: P as the left operand.
-SmallVector<MmaNoSwapAB::Fragment> MmaNoSwapAB::operandsP(const Values &p,
-                                                          bool rest) {
+SmallVector<Fragment> MmaNoSwapAB::operandsP(const Values &p, int64_t part) {
   SmallVector<Fragment> operands(tokenSlots / 4);
   for (int64_t tile = 0; tile < tokenSlots / 2; ++tile)
     for (int64_t row = 0; row < 2; ++row)
-      operands[tile / 2].push_back(packP(p[atToken(row, 2 * tile)],
-                                         p[atToken(row, 2 * tile + 1)], rest));
+      operands[tile / 2].push_back(operandV->packP(
+          p[atToken(row, 2 * tile)], p[atToken(row, 2 * tile + 1)], part));
   return operands;
 }
 
 void MmaNoSwapAB::accumulate(const Step &step, const Values &p, State &state,
                              llvm::function_ref<void(Value &)> clean) {
-  SmallVector<SmallVector<Fragment>, 2> operands{operandsP(p, /*rest=*/false)};
-  if (splitPHiLo)
-    operands.push_back(operandsP(p, /*rest=*/true));
+  assert(!operandV->bias() && "only of left operands");
+  SmallVector<SmallVector<Fragment>, 2> operands;
+  for (int64_t part = 0; part < operandV->partsP(); ++part)
+    operands.push_back(operandsP(p, part));
+  int64_t tiles = chunkChannels / 8, chunks = channelSlots / 2 / tiles;
   for (int64_t block = 0; block < step.tokens / 16; ++block)
-    for (int64_t chunk = 0; chunk < channelSlots / 4; ++chunk) {
-      Values y = loadV(step, block, chunk);
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      Values y = operandV->loadInN(step, block, chunk);
       if (clean)
         llvm::for_each(y, clean);
-      for (int64_t tile = 0; tile < 2; ++tile)
+      for (int64_t tile = 0; tile < tiles; ++tile)
         for (const SmallVector<Fragment> &x : operands)
-          multiply(productOf(formV), x[block], ArrayRef(y).slice(2 * tile, 2),
+          multiply(operandV->product(), x[block],
+                   ArrayRef(y).slice(2 * tile, 2),
                    MutableArrayRef(state.o).slice(
-                       atChannel(0, 4 * chunk + 2 * tile), 4));
+                       atChannel(0, 2 * (chunk * tiles + tile)), 4));
     }
 }
 

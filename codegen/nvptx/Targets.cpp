@@ -1,6 +1,6 @@
 //===- Targets.cpp - the GPU architectures and what planning asks of them -===//
+#include "codegen/nvptx/AttendMmaOperands.h"
 #include "codegen/nvptx/Backend.h"
-#include "codegen/nvptx/Kit.h"
 
 using namespace mlir;
 using namespace kvc;
@@ -74,11 +74,8 @@ std::optional<SmTarget> kvc::nvptx::servingSmTarget(StringRef name,
 
 TargetAttr kvc::nvptx::targetAttr(MLIRContext *context,
                                   const SmTarget &target) {
-  // Products of f16 take int8 as well, exactly and after three instructions for
-  // four codes.
-  SmallVector<Type> dot{BFloat16Type::get(context), Float16Type::get(context),
-                        IntegerType::get(context, 8)};
   return TargetAttr::get(context, target.name, /*lanes=*/32, /*registers=*/255,
-                         dot, /*matrix=*/{}, target.sharedPerCta,
+                         operandCodes(context), /*matrix=*/{},
+                         target.sharedPerCta,
                          target.version >= infoOf(Ptx::BulkCopy).minSm);
 }

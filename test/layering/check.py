@@ -48,6 +48,13 @@ KNOW_CODES = ("codegen/cpu/operands/",
 INCLUDE = re.compile(r'^\s*#?\s*include\s+["<]([^">]+)[">]')
 SOURCES = (".h", ".hpp", ".c", ".cc", ".cpp", ".td", ".def", ".inc")
 
+# The mainloops of tensor cores, and what only their operand sources may name.
+MMA_LOOPS = re.compile(r"codegen/nvptx/AttendMma"
+                       r"(SwapAB|NoSwapAB|NonFinite|Operands)?\.(h|cpp)")
+MMA_TYPES = re.compile(r"\bis(BF16|F16|F32|Integer)\("
+                       r"|\b\w*(Float\w*|Integer)Type\b"
+                       r"|\bPtx::(Mma|Cvt|SubF16)\w*")
+
 
 def folder_of(path):
     parts = path.split("/")
@@ -75,6 +82,9 @@ def check_line(path, folder, line):
             yield f"includes start at the root of the tree ({name})"
     elif folder in NO_TARGETS and (found := TARGETS.search(line)):
         yield f"{folder} must not know a target (`{found.group(0)}`)"
+    if MMA_LOOPS.fullmatch(path) and (found := MMA_TYPES.search(line)):
+        yield ("a mainloop of tensor cores must ask an operand source "
+               f"(`{found.group(0)}`)")
 
 
 def check_words(path, folder, line):
