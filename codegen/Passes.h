@@ -10,8 +10,8 @@ namespace kvc {
 #include "codegen/Passes.h.inc"
 
 /// Registers a pass for each backend's way from the tile level to its own, for
-/// kvc-opt. lib/Compiler calls the backends itself: it wants what a module
-/// cannot carry (scratch sizes, launch shapes).
+/// kvc-opt. lib/driver/Compiler calls the backends itself: it wants what a
+/// module cannot carry (scratch sizes, launch shapes).
 void registerBackendPasses();
 
 } // namespace kvc

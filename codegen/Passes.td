@@ -26,7 +26,7 @@ def LowerToGpu : Pass<"kvc-lower-to-gpu", "::mlir::ModuleOp"> {
   let summary = "each tile.kernel becomes a function of threads";
   let description = [{
     Adds the plan kernel of each store that attends. PTX instructions that LLVM
-    has no op for are calls of functions named by lib/Simt/Ops.def.
+    has no op for are calls of functions named by lib/base/Simt/Ops.def.
   }];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::cf::ControlFlowDialect",

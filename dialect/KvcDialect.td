@@ -11,8 +11,8 @@ def Kvc_Dialect : Dialect {
   let description = [{
     Caches are types; codecs, layouts and reads are attributes; ops are verbs.
     Nothing here knows a machine. The meaning of each op is the code that runs
-    it in `lib/Reference`. [README](../README.md) has the reasons, and shows one
-    op on its way to a kernel.
+    it in `lib/driver/Reference`. [README](../README.md) has the reasons, and
+    shows one op on its way to a kernel.
 
     A module has a `kvc.store` for each class of layers and kv heads that are
     cached alike, and functions that hold one op on a store each:

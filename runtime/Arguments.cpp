@@ -1,7 +1,7 @@
 //===- Arguments.cpp - callers' buffers, checked --------------------------===//
 #include "runtime/Arguments.h"
 
-#include "lib/Artifact/KernelAbi.h"
+#include "lib/base/Artifact/KernelAbi.h"
 
 #include <algorithm>
 

@@ -2,7 +2,7 @@
 #ifndef KVC_RUNTIME_ARGUMENTS_H
 #define KVC_RUNTIME_ARGUMENTS_H
 
-#include "lib/Artifact/Manifest.h"
+#include "lib/base/Artifact/Manifest.h"
 #include "runtime/Status.h"
 #include "runtime/StructFields.h"
 

@@ -18,7 +18,7 @@
 #ifndef KVC_RUNTIME_ATTENDPLAN_H
 #define KVC_RUNTIME_ATTENDPLAN_H
 
-#include "lib/Artifact/KernelAbi.h"
+#include "lib/base/Artifact/KernelAbi.h"
 #include "runtime/Environment.h"
 
 #include <cstddef>

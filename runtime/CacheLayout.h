@@ -13,8 +13,8 @@
 #ifndef KVC_RUNTIME_CACHELAYOUT_H
 #define KVC_RUNTIME_CACHELAYOUT_H
 
-#include "lib/Artifact/KernelAbi.h"
-#include "lib/Artifact/Manifest.h"
+#include "lib/base/Artifact/KernelAbi.h"
+#include "lib/base/Artifact/Manifest.h"
 #include "runtime/Status.h"
 
 namespace kvc::rt {

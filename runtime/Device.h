@@ -8,7 +8,7 @@
 #ifndef KVC_RUNTIME_DEVICE_H
 #define KVC_RUNTIME_DEVICE_H
 
-#include "lib/Artifact/Bundle.h"
+#include "lib/base/Artifact/Bundle.h"
 #include "runtime/RefCounted.h"
 #include "runtime/Status.h"
 

@@ -1,7 +1,7 @@
 //===- Environment.h - the words that a call gives its kernels --*- C++ -*-===//
 //
 // A call sets each of its words once, in an array that has a place for every
-// word that a kernel may ask for (lib/Artifact/Words.def):
+// word that a kernel may ask for (lib/base/Artifact/Words.def):
 //
 //   words of the call | of plane 0, 1, ... | of constant 0, 1, ... | of attend
 //   kernel 0, 1, ...
@@ -15,7 +15,7 @@
 #ifndef KVC_RUNTIME_ENVIRONMENT_H
 #define KVC_RUNTIME_ENVIRONMENT_H
 
-#include "lib/Artifact/Manifest.h"
+#include "lib/base/Artifact/Manifest.h"
 #include "runtime/Status.h"
 
 #include <array>

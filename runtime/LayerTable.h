@@ -7,7 +7,7 @@
 #ifndef KVC_RUNTIME_LAYERTABLE_H
 #define KVC_RUNTIME_LAYERTABLE_H
 
-#include "lib/Artifact/Manifest.h"
+#include "lib/base/Artifact/Manifest.h"
 
 #include <span>
 

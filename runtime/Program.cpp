@@ -1,7 +1,7 @@
 //===- Program.cpp - a loaded artifact ------------------------------------===//
 #include "runtime/Program.h"
 
-#include "lib/Artifact/File.h"
+#include "lib/base/Artifact/File.h"
 #include "runtime/Arguments.h"
 
 using namespace kvc;

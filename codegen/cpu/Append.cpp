@@ -2,7 +2,7 @@
 #include "codegen/cpu/Kernel.h"
 
 #include "dialect/tile/Graph.h"
-#include "lib/Artifact/KernelAbi.h"
+#include "lib/base/Artifact/KernelAbi.h"
 
 #include <cstddef>
 

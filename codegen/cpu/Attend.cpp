@@ -3,7 +3,7 @@
 
 #include "codegen/cpu/KitFunctions.h"
 #include "codegen/cpu/Schedules.h"
-#include "lib/Artifact/KernelAbi.h"
+#include "lib/base/Artifact/KernelAbi.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "llvm/ADT/SetVector.h"

@@ -2,7 +2,7 @@
 #include "codegen/cpu/AttendWorkTile.h"
 
 #include "codegen/cpu/KitFunctions.h"
-#include "lib/Artifact/KernelAbi.h"
+#include "lib/base/Artifact/KernelAbi.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
 

@@ -3,7 +3,7 @@
 #define KVC_CODEGEN_CPU_BACKEND_H
 
 #include "dialect/tile/TileDialect.h"
-#include "lib/Artifact/Params.h"
+#include "lib/base/Artifact/Params.h"
 
 #include "llvm/ADT/StringMap.h"
 
@@ -57,7 +57,7 @@ struct KernelNeeds {
 using KernelNeedsMap = llvm::StringMap<KernelNeeds>; ///< by kernel name
 
 /// Replaces every tile.kernel of the module by a function on pointers
-/// (lib/Artifact/KernelAbi.h). Symbols become C names: "full.merge" is
+/// (lib/base/Artifact/KernelAbi.h). Symbols become C names: "full.merge" is
 /// "kvc_full_merge".
 mlir::LogicalResult lowerTileToCpu(mlir::ModuleOp module,
                                    const CpuTarget &target,

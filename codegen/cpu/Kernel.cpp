@@ -1,7 +1,7 @@
 //===- Kernel.cpp - what every CPU kernel starts from ---------------------===//
 #include "codegen/cpu/Kernel.h"
 
-#include "lib/Artifact/KernelAbi.h"
+#include "lib/base/Artifact/KernelAbi.h"
 
 #include <cstddef>
 

@@ -5,7 +5,7 @@
 #include "codegen/Convert.h"
 #include "codegen/cpu/Kit.h"
 #include "dialect/tile/Graph.h"
-#include "lib/Artifact/Params.h"
+#include "lib/base/Artifact/Params.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 

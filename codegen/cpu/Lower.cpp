@@ -3,7 +3,7 @@
 #include "codegen/cpu/Kernel.h"
 #include "dialect/tile/Graph.h"
 
-#include "lib/Artifact/KernelAbi.h"
+#include "lib/base/Artifact/KernelAbi.h"
 
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"

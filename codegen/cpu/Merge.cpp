@@ -8,7 +8,7 @@
 #include "codegen/cpu/KitFunctions.h"
 
 #include "dialect/tile/Graph.h"
-#include "lib/Artifact/KernelAbi.h"
+#include "lib/base/Artifact/KernelAbi.h"
 
 #include <cmath>
 #include <cstddef>

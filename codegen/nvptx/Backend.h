@@ -4,7 +4,7 @@
 #define KVC_CODEGEN_NVPTX_BACKEND_H
 
 #include "dialect/tile/TileDialect.h"
-#include "lib/Artifact/Params.h"
+#include "lib/base/Artifact/Params.h"
 
 #include "llvm/ADT/StringMap.h"
 
@@ -47,10 +47,10 @@ struct LaunchInfo {
 using LaunchInfos = llvm::StringMap<LaunchInfo>; ///< by kernel name
 
 /// Replaces every tile.kernel of the module by an llvm.func on a block of
-/// parameters (lib/Artifact/Params.h), and adds a plan kernel ("STORE.plan")
-/// for every store. Symbols become C names ("kvc_full_attend_decode"). Bodies
-/// are in scf, arith, vector and llvm, with the instructions of
-/// lib/Simt/Ops.def as inline assembly.
+/// parameters (lib/base/Artifact/Params.h), and adds a plan kernel
+/// ("STORE.plan") for every store. Symbols become C names
+/// ("kvc_full_attend_decode"). Bodies are in scf, arith, vector and llvm, with
+/// the instructions of lib/base/Simt/Ops.def as inline assembly.
 mlir::LogicalResult lowerTileToGpu(mlir::ModuleOp module,
                                    const SmTarget &target, LaunchInfos &launch);
 std::string symbolName(llvm::StringRef kernel);
@@ -96,8 +96,9 @@ std::optional<Cubin> assemble(llvm::StringRef ptx, const SmTarget &target,
 std::string whyNoCubin(llvm::ArrayRef<uint8_t> bytes, llvm::StringRef ptx,
                        const SmTarget &target);
 
-/// Makes an emulated kernel of the module for the host (lib/Simt/SimAbi.h), in
-/// place; consumes the PTX form. `sites` gets the lines that sites index.
+/// Makes an emulated kernel of the module for the host
+/// (lib/base/Simt/SimAbi.h), in place; consumes the PTX form. `sites` gets the
+/// lines that sites index.
 mlir::LogicalResult lowerGpuToSim(mlir::ModuleOp module,
                                   std::vector<std::string> &sites);
 

@@ -15,7 +15,7 @@
 #include "codegen/nvptx/Kit.h"
 #include "dialect/tile/Graph.h"
 
-#include "lib/Artifact/GpuAbi.h"
+#include "lib/base/Artifact/GpuAbi.h"
 
 namespace kvc::nvptx {
 

@@ -21,7 +21,7 @@ using arith::CmpIPredicate;
 static constexpr OpInfo kOps[] = {
 #define KVC_PTX_OP(NAME, SM, KIND, CONSTRAINTS, ASM)                           \
   {#NAME, SM, OpKind::KIND, CONSTRAINTS, ASM},
-#include "lib/Simt/Ops.def"
+#include "lib/base/Simt/Ops.def"
 #undef KVC_PTX_OP
 };
 

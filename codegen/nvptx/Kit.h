@@ -2,7 +2,7 @@
 //
 // What a kernel is written in: 32-bit integers, f32, 32-bit addresses of shared
 // memory, pointers to global memory, structured control flow, and the
-// instructions of lib/Simt/Ops.def by name. The same module becomes PTX
+// instructions of lib/base/Simt/Ops.def by name. The same module becomes PTX
 // (Ptx.cpp) and an emulated kernel (Sim.cpp).
 //
 // Every call notes the C++ line that it stands in as the location of what it
@@ -22,10 +22,10 @@
 
 namespace kvc::nvptx {
 
-/// The instructions of lib/Simt/Ops.def.
+/// The instructions of lib/base/Simt/Ops.def.
 enum class Ptx : uint32_t {
 #define KVC_PTX_OP(NAME, SM, KIND, CONSTRAINTS, ASM) NAME,
-#include "lib/Simt/Ops.def"
+#include "lib/base/Simt/Ops.def"
 #undef KVC_PTX_OP
 };
 

@@ -68,7 +68,7 @@ static LogicalResult checkOps(ModuleOp module, const SmTarget &target) {
                         << infoOf(*ptx).minSm << ", " << target.name
                         << " has not got it";
     else
-      op.emitError("assembly that is no row of lib/Simt/Ops.def");
+      op.emitError("assembly that is no row of lib/base/Simt/Ops.def");
     return WalkResult::interrupt();
   });
   return failure(result.wasInterrupted());

@@ -1,7 +1,7 @@
 //===- Report.cpp - what is known of kernels without a GPU ----------------===//
 #include "codegen/nvptx/Report.h"
 #include "codegen/nvptx/Backend.h"
-#include "lib/Artifact/KernelKey.h"
+#include "lib/base/Artifact/KernelKey.h"
 
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/MathExtras.h"

@@ -3,7 +3,7 @@
 #define KVC_CODEGEN_NVPTX_REPORT_H
 
 #include "codegen/nvptx/Loops.h"
-#include "lib/Artifact/Bundle.h"
+#include "lib/base/Artifact/Bundle.h"
 
 namespace kvc {
 

@@ -8,7 +8,7 @@
 #include "codegen/nvptx/Backend.h"
 #include "codegen/nvptx/Kit.h"
 
-#include "lib/Simt/SimAbi.h"
+#include "lib/base/Simt/SimAbi.h"
 
 #include "mlir/IR/AttrTypeSubElements.h"
 #include "llvm/ADT/StringMap.h"
@@ -97,8 +97,9 @@ void SimLowering::check(Operation *access, Value address, Type type,
 LogicalResult SimLowering::lowerInstruction(LLVM::InlineAsmOp op) {
   std::optional<Ptx> ptx = ptxOf(op);
   if (!ptx)
-    return op.emitError("assembly that is no row of lib/Simt/Ops.def cannot be "
-                        "emulated");
+    return op.emitError(
+        "assembly that is no row of lib/base/Simt/Ops.def cannot be "
+        "emulated");
   Location loc = op.getLoc();
   b.setInsertionPoint(op);
   Type i64 = b.getI64Type();
@@ -151,7 +152,7 @@ LogicalResult SimLowering::lowerOp(Operation *op) {
   else if (isa<LLVM::CallOp, LLVM::CallIntrinsicOp, LLVM::AtomicRMWOp,
                LLVM::AtomicCmpXchgOp, LLVM::FenceOp>(op))
     return op->emitError("cannot be emulated: it is no row of "
-                         "lib/Simt/Ops.def");
+                         "lib/base/Simt/Ops.def");
   return success();
 }
 

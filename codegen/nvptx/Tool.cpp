@@ -1,7 +1,7 @@
 //===- Tool.cpp - programs of the CUDA toolkit, on a leash ----------------===//
 #include "codegen/nvptx/Tool.h"
 
-#include "lib/Artifact/File.h"
+#include "lib/base/Artifact/File.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FormatVariadic.h"

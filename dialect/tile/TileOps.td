@@ -21,7 +21,7 @@ def Tile_Dialect : Dialect {
     its own loop nest, and may dequantize a tile lazily inside the multiply that
     uses it. What it has no loop for, it refuses; [Graph.h](../tile/Graph.h) has the
     kernels that backends take. The meaning of each op is
-    `lib/Reference/TileInterpreter.cpp`.
+    `lib/driver/Reference/TileInterpreter.cpp`.
 
     | kernel | work tile | ops, in the order of the data |
     |---|---|---|
@@ -94,12 +94,12 @@ def Tile_KernelOp : Tile_Op<"kernel",
      DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "one kernel of a store";
   let description = [{
-    `kind` says when it runs: "attend", "merge" and "append" are called, and what
-    others there are is a store's business. Whose loops go over tokens has a
-    schedule; for merges and appends there is nothing to choose. One call handles
-    one work tile (lib/Artifact/KernelAbi.h). The rows that it loads and stores
-    are those of the store's cache type; `dtype` is the model's, of q, k and v as
-    they are given and of the output.
+    `kind` says when it runs: "attend", "merge" and "append" are called, and
+    what others there are is a store's business. Whose loops go over tokens has
+    a schedule; for merges and appends there is nothing to choose. One call
+    handles one work tile (lib/base/Artifact/KernelAbi.h). The rows that it
+    loads and stores are those of the store's cache type; `dtype` is the
+    model's, of q, k and v as they are given and of the output.
 
     ```mlir
     tile.kernel @main.merge "merge" of @main dtype bf16 {

@@ -1,7 +1,7 @@
 //===- Cpu.cpp - the CPU as a device --------------------------------------===//
 #include "runtime/devices/Cpu.h"
 
-#include "lib/Amx/Emulator.h"
+#include "lib/base/Amx/Emulator.h"
 #include "runtime/Arguments.h"
 #include "runtime/AttendPlan.h"
 #include "runtime/devices/CpuCount.h"

@@ -1,7 +1,7 @@
 //===- CpuCode.cpp - the code of one object, by whoever loads it ----------===//
 #include "runtime/devices/CpuCode.h"
 
-#include "lib/Artifact/ElfImage.h"
+#include "lib/base/Artifact/ElfImage.h"
 
 #include <cerrno>
 #include <cstdio>

@@ -11,7 +11,7 @@
 
 namespace kvc::rt {
 
-/// The runtime's own loader: lib/Artifact/ElfImage.
+/// The runtime's own loader: lib/base/Artifact/ElfImage.
 extern const kvc_code_loader kElfLoader;
 
 /// Code that a loader gave, and gets back when this dies.

@@ -1,7 +1,7 @@
 //===- CpuVariant.cpp - one level's kernels of an artifact, loaded --------===//
 #include "runtime/devices/CpuVariant.h"
 
-#include "lib/Amx/Emulator.h"
+#include "lib/base/Amx/Emulator.h"
 #include "runtime/devices/CpuFeatures.h"
 
 #include <algorithm>

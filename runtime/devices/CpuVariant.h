@@ -3,7 +3,7 @@
 #ifndef KVC_RUNTIME_DEVICES_CPUVARIANT_H
 #define KVC_RUNTIME_DEVICES_CPUVARIANT_H
 
-#include "lib/Artifact/Bundle.h"
+#include "lib/base/Artifact/Bundle.h"
 #include "runtime/AttendPlan.h"
 #include "runtime/devices/CpuCode.h"
 

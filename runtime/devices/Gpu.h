@@ -9,7 +9,7 @@
 #ifndef KVC_RUNTIME_DEVICES_GPU_H
 #define KVC_RUNTIME_DEVICES_GPU_H
 
-#include "lib/Artifact/GpuAbi.h"
+#include "lib/base/Artifact/GpuAbi.h"
 #include "runtime/AttendPlan.h"
 #include "runtime/Device.h"
 #include "runtime/devices/GpuDriver.h"

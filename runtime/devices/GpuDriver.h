@@ -7,7 +7,7 @@
 #ifndef KVC_RUNTIME_DEVICES_GPUDRIVER_H
 #define KVC_RUNTIME_DEVICES_GPUDRIVER_H
 
-#include "lib/Artifact/Bundle.h"
+#include "lib/base/Artifact/Bundle.h"
 #include "runtime/Status.h"
 
 #include <memory>

@@ -1,8 +1,8 @@
 //===- Sim.cpp - an emulated GPU as a device ------------------------------===//
 #include "runtime/devices/Sim.h"
 
-#include "lib/Artifact/ElfImage.h"
-#include "lib/Simt/InstructionSet.h"
+#include "lib/base/Artifact/ElfImage.h"
+#include "lib/base/Simt/InstructionSet.h"
 #include "runtime/devices/Cpu.h"
 #include "runtime/devices/CpuFeatures.h"
 

@@ -2,7 +2,7 @@
 #ifndef KVC_RUNTIME_DEVICES_SIM_H
 #define KVC_RUNTIME_DEVICES_SIM_H
 
-#include "lib/Simt/Machine.h"
+#include "lib/base/Simt/Machine.h"
 #include "runtime/devices/Gpu.h"
 
 #include <mutex>

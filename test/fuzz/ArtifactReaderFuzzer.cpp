@@ -8,9 +8,9 @@
 // what they say otherwise.
 //
 //===----------------------------------------------------------------------===//
-#include "lib/Artifact/Bundle.h"
-#include "lib/Artifact/ElfImage.h"
-#include "lib/Artifact/KernelKey.h"
+#include "lib/base/Artifact/Bundle.h"
+#include "lib/base/Artifact/ElfImage.h"
+#include "lib/base/Artifact/KernelKey.h"
 
 #include <nlohmann/json.hpp>
 

@@ -4,8 +4,8 @@
 // forms, and a spec that was accepted reads the same from its canonical text.
 //
 //===----------------------------------------------------------------------===//
-#include "lib/Spec/Reader.h"
-#include "lib/Spec/Size.h"
+#include "lib/base/Spec/Reader.h"
+#include "lib/base/Spec/Size.h"
 
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"

@@ -20,8 +20,8 @@ list(JOIN artifact_seeds "," seeds)
 set(artifact_arguments -max_len=16384 -seed_inputs=${seeds})
 
 file(GLOB artifact_sources CONFIGURE_DEPENDS
-  ${PROJECT_SOURCE_DIR}/lib/Artifact/*.cpp)
-set(loader ${PROJECT_SOURCE_DIR}/lib/Artifact/ElfImage.cpp)
+  ${PROJECT_SOURCE_DIR}/lib/base/Artifact/*.cpp)
+set(loader ${PROJECT_SOURCE_DIR}/lib/base/Artifact/ElfImage.cpp)
 list(REMOVE_ITEM artifact_sources ${loader})
 set(artifact_objects)
 kvc_fuzz_objects(artifact_objects ArtifactReaderFuzzer.cpp ${artifact_sources})

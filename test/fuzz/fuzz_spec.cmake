@@ -7,20 +7,20 @@ set(spec_arguments -max_len=4096 -seed_inputs=${seeds}
 set(spec_objects)
 kvc_fuzz_objects(spec_objects
   SpecReaderFuzzer.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Support/Diagnostics.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Support/Words.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Spec/Canonical.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Spec/Check.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Spec/Expr.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Spec/ExprText.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Spec/ExprTypes.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Spec/Fields.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Spec/Reader.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Spec/Shape.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Spec/ShapeAttend.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Spec/Size.cpp
-  ${PROJECT_SOURCE_DIR}/lib/Spec/Spec.cpp)
-set(gate ${PROJECT_SOURCE_DIR}/lib/Spec/LocatedJson.cpp)
+  ${PROJECT_SOURCE_DIR}/lib/base/Support/Diagnostics.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Support/Words.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/Canonical.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/Check.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/Expr.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/ExprText.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/ExprTypes.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/Fields.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/Reader.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/Shape.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/ShapeAttend.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/Size.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/Spec.cpp)
+set(gate ${PROJECT_SOURCE_DIR}/lib/base/Spec/LocatedJson.cpp)
 
 set(objects ${spec_objects})
 kvc_fuzz_objects(objects ${gate})

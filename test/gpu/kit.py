@@ -317,7 +317,7 @@ class Kit(unittest.TestCase):
         device = kvc.Device(kvc.Library(kit / "libkvc-runtime.so"), "cpu")
         kernels = ops.read(kit / "ops" / "sm_90")
         rows = re.findall(r"^KVC_PTX_OP\((\w+), (\d+)",
-                          (SOURCE / "lib" / "Simt" / "Ops.def").read_text(),
+                          (SOURCE / "lib/base/Simt" / "Ops.def").read_text(),
                           re.MULTILINE)
         names = {kernel["name"].split(".")[0] for kernel in kernels}
         self.assertEqual(names, {row for row, sm in rows if int(sm) <= 90})

@@ -10,32 +10,37 @@ import sys
 # What each folder may include, besides itself. A folder that is not here has no
 # place in the order yet, which is an error as well.
 MAY_INCLUDE = {
-    "lib/Support": [],
-    "lib/Spec": ["lib/Support"],
-    "lib/Artifact": [],
-    "lib/Simt": ["lib/Artifact"],
-    "lib/Amx": [],
+    "lib/base/Support": [],
+    "lib/base/Spec": ["lib/base/Support"],
+    "lib/base/Artifact": [],
+    "lib/base/Simt": ["lib/base/Artifact"],
+    "lib/base/Amx": [],
     "dialect": [],
-    "lib/Reference": ["dialect", "lib/Artifact"],
-    "lib/Import": ["dialect", "lib/Spec", "lib/Support"],
+    "lib/driver/Reference": ["dialect", "lib/base/Artifact"],
+    "lib/driver/Import": ["dialect", "lib/base/Spec", "lib/base/Support"],
     "passes": ["dialect"],
-    "codegen": ["dialect", "passes", "lib/Artifact", "lib/Simt"],
-    "lib/Compiler": ["lib/Support", "lib/Spec", "lib/Artifact", "lib/Simt",
-                     "dialect", "lib/Import", "passes", "codegen"],
-    "lib/Jit": ["lib/Artifact", "runtime"],
-    "lib/CAPI": ["lib/Support", "lib/Spec", "lib/Artifact", "lib/Compiler",
-                 "lib/Jit"],
-    "runtime": ["lib/Artifact", "lib/Simt", "lib/Amx"],
+    "codegen": ["dialect", "passes", "lib/base/Artifact", "lib/base/Simt"],
+    "lib/driver/Compiler": ["lib/base/Support", "lib/base/Spec",
+                            "lib/base/Artifact", "lib/base/Simt", "dialect",
+                            "lib/driver/Import", "passes", "codegen"],
+    "lib/driver/Jit": ["lib/base/Artifact", "runtime"],
+    "lib/driver/CAPI": ["lib/base/Support", "lib/base/Spec",
+                        "lib/base/Artifact", "lib/driver/Compiler",
+                        "lib/driver/Jit"],
+    "runtime": ["lib/base/Artifact", "lib/base/Simt", "lib/base/Amx"],
 }
 BELOW = list(MAY_INCLUDE)
-MAY_INCLUDE["lib/Verify"] = BELOW
-MAY_INCLUDE["tools"] = BELOW + ["lib/Verify"]
-MAY_INCLUDE["test"] = BELOW + ["lib/Verify", "tools"]
+MAY_INCLUDE["lib/driver/Verify"] = BELOW
+MAY_INCLUDE["tools"] = BELOW + ["lib/driver/Verify"]
+MAY_INCLUDE["test"] = BELOW + ["lib/driver/Verify", "tools"]
 
 # Installed headers are included by the name that users know.
-PUBLIC = {"kvc/runtime": "runtime", "kvc/compiler": "lib/CAPI"}
+PUBLIC = {"kvc/runtime": "runtime", "kvc/compiler": "lib/driver/CAPI"}
 
-NO_LLVM = ["runtime", "lib/Artifact", "lib/Simt", "lib/Amx"]
+NO_LLVM = ["runtime", "lib/base/Artifact", "lib/base/Simt", "lib/base/Amx"]
+# What the lower tier of lib/ has nothing of: MLIR, and of LLVM all but its
+# support library.
+NO_IR = re.compile(r"mlir(-c)?/|llvm(-c)?/(?!ADT/|Config/|Support/)")
 NO_TARGETS = ["dialect", "passes"]
 TARGETS = re.compile(r"\b(x86|avx\w*|amx|cuda|nvvm|nvptx|ptx)\b", re.I)
 # What is right in one place only, and why.
@@ -58,7 +63,7 @@ MMA_TYPES = re.compile(r"\bis(BF16|F16|F32|Integer)\("
 
 def folder_of(path):
     parts = path.split("/")
-    return "/".join(parts[:2]) if parts[0] == "lib" else parts[0]
+    return "/".join(parts[:3]) if parts[0] == "lib" else parts[0]
 
 
 def included_folder(name):
@@ -78,6 +83,8 @@ def check_line(path, folder, line):
             yield f"{folder} must not include {target} ({name})"
         if folder in NO_LLVM and re.match(r"(llvm|mlir)(-c)?/", name):
             yield f"{folder} must not include LLVM ({name})"
+        elif folder.startswith("lib/base/") and NO_IR.match(name):
+            yield f"{folder} must not include MLIR or LLVM's IR ({name})"
         if "../" in name:
             yield f"includes start at the root of the tree ({name})"
     elif folder in NO_TARGETS and (found := TARGETS.search(line)):

@@ -14,12 +14,12 @@
 // A crash is no pass, and is told apart from a verdict.
 //
 //===----------------------------------------------------------------------===//
-#include "lib/Artifact/Bundle.h"
-#include "lib/Compiler/Describe.h"
-#include "lib/Import/SpecToKvc.h"
-#include "lib/Spec/Canonical.h"
-#include "lib/Spec/Reader.h"
-#include "lib/Verify/Verify.h"
+#include "lib/base/Artifact/Bundle.h"
+#include "lib/base/Spec/Canonical.h"
+#include "lib/base/Spec/Reader.h"
+#include "lib/driver/Compiler/Describe.h"
+#include "lib/driver/Import/SpecToKvc.h"
+#include "lib/driver/Verify/Verify.h"
 #include "passes/Passes.h"
 
 #include "mlir/Pass/PassManager.h"

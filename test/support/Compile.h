@@ -2,8 +2,8 @@
 #ifndef KVC_TEST_SUPPORT_COMPILE_H
 #define KVC_TEST_SUPPORT_COMPILE_H
 
-#include "lib/Compiler/Compiler.h"
-#include "lib/Spec/Reader.h"
+#include "lib/base/Spec/Reader.h"
+#include "lib/driver/Compiler/Compiler.h"
 
 #include "gtest/gtest.h"
 

@@ -2,8 +2,8 @@
 #ifndef KVC_TEST_SUPPORT_KERNELWORDS_H
 #define KVC_TEST_SUPPORT_KERNELWORDS_H
 
-#include "lib/Artifact/Params.h"
-#include "lib/Reference/Host.h"
+#include "lib/base/Artifact/Params.h"
+#include "lib/driver/Reference/Host.h"
 
 #include "gtest/gtest.h"
 

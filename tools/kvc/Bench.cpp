@@ -1,9 +1,9 @@
 //===- Bench.cpp - kvc bench ----------------------------------------------===//
 
-#include "lib/Artifact/Bundle.h"
-#include "lib/Jit/OrcLoader.h"
-#include "lib/Spec/Canonical.h"
-#include "lib/Spec/Reader.h"
+#include "lib/base/Artifact/Bundle.h"
+#include "lib/base/Spec/Canonical.h"
+#include "lib/base/Spec/Reader.h"
+#include "lib/driver/Jit/OrcLoader.h"
 #include "tools/kvc/BenchReport.h"
 #include "tools/kvc/Cli.h"
 

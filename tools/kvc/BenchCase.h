@@ -3,7 +3,7 @@
 #define KVC_TOOLS_KVC_BENCHCASE_H
 
 #include "kvc/runtime.h"
-#include "lib/Artifact/Manifest.h"
+#include "lib/base/Artifact/Manifest.h"
 #include "tools/kvc/BenchMemory.h"
 
 #include <memory>

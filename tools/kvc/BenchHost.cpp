@@ -2,8 +2,8 @@
 
 #include "tools/kvc/BenchHost.h"
 
-#include "lib/Jit/OrcLoader.h"
-#include "lib/Spec/Reader.h"
+#include "lib/base/Spec/Reader.h"
+#include "lib/driver/Jit/OrcLoader.h"
 
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/FileSystem.h"

@@ -2,7 +2,7 @@
 #ifndef KVC_TOOLS_KVC_BENCHHOST_H
 #define KVC_TOOLS_KVC_BENCHHOST_H
 
-#include "lib/Compiler/Compiler.h"
+#include "lib/driver/Compiler/Compiler.h"
 #include "tools/kvc/BenchRows.h"
 
 namespace kvc::bench {

@@ -1,6 +1,6 @@
 //===- CacheVerb.cpp - kvc cache: look after the kernel cache -------------===//
-#include "lib/Artifact/Bundle.h"
-#include "lib/Compiler/KernelCache.h"
+#include "lib/base/Artifact/Bundle.h"
+#include "lib/driver/Compiler/KernelCache.h"
 #include "tools/kvc/Cli.h"
 
 #include "llvm/ADT/STLExtras.h"

@@ -1,5 +1,5 @@
 //===- Check.cpp - kvc check: is a spec legal? ----------------------------===//
-#include "lib/Spec/Reader.h"
+#include "lib/base/Spec/Reader.h"
 #include "tools/kvc/Cli.h"
 
 using namespace kvc;

@@ -1,8 +1,8 @@
 //===- Cli.cpp - what every verb of kvc shares ----------------------------===//
 #include "tools/kvc/Cli.h"
 
-#include "lib/Artifact/OutputFile.h"
-#include "lib/Support/Words.h"
+#include "lib/base/Artifact/OutputFile.h"
+#include "lib/base/Support/Words.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"

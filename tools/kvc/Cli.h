@@ -8,9 +8,9 @@
 #ifndef KVC_TOOLS_KVC_CLI_H
 #define KVC_TOOLS_KVC_CLI_H
 
-#include "lib/Compiler/Compiler.h"
-#include "lib/Spec/Spec.h"
-#include "lib/Support/Diagnostics.h"
+#include "lib/base/Spec/Spec.h"
+#include "lib/base/Support/Diagnostics.h"
+#include "lib/driver/Compiler/Compiler.h"
 #include "tools/kvc/CommandLine.h"
 
 #include "llvm/ADT/ArrayRef.h"

@@ -1,7 +1,7 @@
 //===- CommandLine.cpp - argv, checked before LLVM reads it ---------------===//
 #include "tools/kvc/CommandLine.h"
 
-#include "lib/Support/Words.h"
+#include "lib/base/Support/Words.h"
 
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/STLExtras.h"

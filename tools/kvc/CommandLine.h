@@ -9,7 +9,7 @@
 #ifndef KVC_TOOLS_KVC_COMMANDLINE_H
 #define KVC_TOOLS_KVC_COMMANDLINE_H
 
-#include "lib/Support/Diagnostics.h"
+#include "lib/base/Support/Diagnostics.h"
 
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"

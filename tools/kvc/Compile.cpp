@@ -1,5 +1,5 @@
 //===- Compile.cpp - kvc compile: spec in, artifact or any level out ------===//
-#include "lib/Spec/Reader.h"
+#include "lib/base/Spec/Reader.h"
 #include "tools/kvc/Cli.h"
 
 #include "llvm/Support/Process.h"

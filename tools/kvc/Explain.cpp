@@ -1,10 +1,10 @@
 //===- Explain.cpp - kvc explain: what a spec costs, and how it runs ------===//
-#include "lib/Artifact/Bundle.h"
-#include "lib/Artifact/KernelKey.h"
-#include "lib/Compiler/Remarks.h"
-#include "lib/Spec/Reader.h"
-#include "lib/Spec/Size.h"
-#include "lib/Support/Words.h"
+#include "lib/base/Artifact/Bundle.h"
+#include "lib/base/Artifact/KernelKey.h"
+#include "lib/base/Spec/Reader.h"
+#include "lib/base/Spec/Size.h"
+#include "lib/base/Support/Words.h"
+#include "lib/driver/Compiler/Remarks.h"
 #include "tools/kvc/Cli.h"
 
 #include "llvm/Support/Format.h"

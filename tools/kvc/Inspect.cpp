@@ -1,8 +1,8 @@
 //===- Inspect.cpp - kvc inspect: what is in an artifact ------------------===//
-#include "lib/Artifact/Bundle.h"
-#include "lib/Artifact/KernelKey.h"
-#include "lib/Compiler/Remarks.h"
-#include "lib/Support/Words.h"
+#include "lib/base/Artifact/Bundle.h"
+#include "lib/base/Artifact/KernelKey.h"
+#include "lib/base/Support/Words.h"
+#include "lib/driver/Compiler/Remarks.h"
 #include "tools/kvc/Cli.h"
 #include "tools/kvc/InspectGpu.h"
 

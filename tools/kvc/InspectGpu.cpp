@@ -1,7 +1,7 @@
 //===- InspectGpu.cpp - the GPU kernels of an artifact --------------------===//
 #include "tools/kvc/InspectGpu.h"
 
-#include "lib/Artifact/KernelKey.h"
+#include "lib/base/Artifact/KernelKey.h"
 #include "tools/kvc/Cli.h"
 
 #include "llvm/Support/FormatVariadic.h"

@@ -1,5 +1,5 @@
 //===- ScheduleHelp.cpp - kvc help schedule -------------------------------===//
-#include "lib/Compiler/ScheduleHelp.h"
+#include "lib/driver/Compiler/ScheduleHelp.h"
 #include "tools/kvc/Cli.h"
 
 static constexpr const char *kAbove = R"(SCHEDULES

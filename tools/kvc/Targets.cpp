@@ -1,6 +1,6 @@
 //===- Targets.cpp - kvc targets: what is emitted, what runs here ---------===//
 #include "kvc/runtime.h"
-#include "lib/Spec/Reader.h"
+#include "lib/base/Spec/Reader.h"
 #include "tools/kvc/Cli.h"
 
 #include "llvm/ADT/ScopeExit.h"

@@ -1,9 +1,9 @@
 //===- Verify.cpp - kvc verify: are the kernels right? --------------------===//
-#include "lib/Artifact/Bundle.h"
-#include "lib/Spec/Reader.h"
-#include "lib/Verify/Batch.h"
-#include "lib/Verify/CompiledSpec.h"
-#include "lib/Verify/RandomSpec.h"
+#include "lib/base/Artifact/Bundle.h"
+#include "lib/base/Spec/Reader.h"
+#include "lib/driver/Verify/Batch.h"
+#include "lib/driver/Verify/CompiledSpec.h"
+#include "lib/driver/Verify/RandomSpec.h"
 #include "tools/kvc/Cli.h"
 #include "tools/kvc/VerifyReport.h"
 

@@ -2,7 +2,7 @@
 #ifndef KVC_TOOLS_KVC_VERIFYREPORT_H
 #define KVC_TOOLS_KVC_VERIFYREPORT_H
 
-#include "lib/Verify/Verify.h"
+#include "lib/driver/Verify/Verify.h"
 
 #include "llvm/Support/raw_ostream.h"
 

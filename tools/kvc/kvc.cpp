@@ -1,10 +1,10 @@
 //===- kvc.cpp - the verbs of kvc, and nothing else -----------------------===//
 #include "kvc/runtime.h"
-#include "lib/Artifact/GpuAbi.h"
-#include "lib/Artifact/KernelAbi.h"
-#include "lib/Spec/Reader.h"
-#include "lib/Support/Version.h"
-#include "lib/Support/Words.h"
+#include "lib/base/Artifact/GpuAbi.h"
+#include "lib/base/Artifact/KernelAbi.h"
+#include "lib/base/Spec/Reader.h"
+#include "lib/base/Support/Version.h"
+#include "lib/base/Support/Words.h"
 #include "tools/kvc/Cli.h"
 
 #include "llvm/Support/CrashRecoveryContext.h"

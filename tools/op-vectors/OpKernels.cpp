@@ -443,7 +443,7 @@ FailureOr<std::vector<OpKernel>>
 kvc::opvectors::emitOpKernels(ModuleOp module, const SmTarget &sm) {
   constexpr Ptx kRows[] = {
 #define KVC_PTX_OP(NAME, SM, KIND, CONSTRAINTS, ASM) Ptx::NAME,
-#include "lib/Simt/Ops.def"
+#include "lib/base/Simt/Ops.def"
 #undef KVC_PTX_OP
   };
   std::vector<OpKernel> kernels;

@@ -1,7 +1,8 @@
 //===- OpKernels.h - one small kernel per instruction -----------*- C++ -*-===//
 //
-// Every row of lib/Simt/Ops.def in a kernel that does little else: it takes
-// words from memory, executes the row, and writes all that it gave or did.
+// Every row of lib/base/Simt/Ops.def in a kernel that does little else: it
+// takes words from memory, executes the row, and writes all that it gave or
+// did.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_TOOLS_OP_VECTORS_OPKERNELS_H

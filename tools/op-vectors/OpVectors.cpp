@@ -2,14 +2,14 @@
 //
 //   op-vectors TARGET FOLDER
 //
-// Writes FOLDER/ops.ptx, a kernel per row of lib/Simt/Ops.def, and
+// Writes FOLDER/ops.ptx, a kernel per row of lib/base/Simt/Ops.def, and
 // FOLDER/ops.json: each kernel's input and what the emulator made of it. A
 // GPU that gives other words is one that the emulator does not speak for.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/cpu/Backend.h"
-#include "lib/Artifact/ElfImage.h"
-#include "lib/Simt/Machine.h"
+#include "lib/base/Artifact/ElfImage.h"
+#include "lib/base/Simt/Machine.h"
 #include "tools/op-vectors/OpKernels.h"
 
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"

@@ -7,7 +7,7 @@
 #ifndef KVC_TEST_UNIT_AMX_FIXTURE_H
 #define KVC_TEST_UNIT_AMX_FIXTURE_H
 
-#include "lib/Amx/Emulator.h"
+#include "lib/base/Amx/Emulator.h"
 
 #include <cstring>
 #include <gtest/gtest.h>

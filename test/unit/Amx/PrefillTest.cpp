@@ -6,7 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "kvc/runtime.hpp"
-#include "lib/Amx/Emulator.h"
+#include "lib/base/Amx/Emulator.h"
 #include "runtime/devices/CpuFeatures.h"
 #include "test/support/Compile.h"
 

@@ -1,7 +1,7 @@
 //===- BundleTest.cpp - the container: whole, or refused ------------------===//
 #include "Sample.h"
 
-#include "lib/Artifact/ElfImage.h"
+#include "lib/base/Artifact/ElfImage.h"
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>

@@ -1,7 +1,7 @@
 //===- ElfImageTest.cpp - objects run, or are refused by name -------------===//
 #include "Sample.h"
 
-#include "lib/Artifact/ElfImage.h"
+#include "lib/base/Artifact/ElfImage.h"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 //===- FileTest.cpp - artifacts on disk -----------------------------------===//
 #include "Sample.h"
 
-#include "lib/Artifact/File.h"
+#include "lib/base/Artifact/File.h"
 #include "test/support/Files.h"
 
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 //===- KernelKeyTest.cpp - manifests are bound to machine code ------------===//
 #include "Sample.h"
 
-#include "lib/Artifact/KernelKey.h"
+#include "lib/base/Artifact/KernelKey.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>

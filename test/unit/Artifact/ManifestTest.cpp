@@ -1,8 +1,8 @@
 //===- ManifestTest.cpp - what read() takes and refuses -------------------===//
 #include "Sample.h"
 
-#include "lib/Artifact/Json.h"
-#include "lib/Artifact/KernelKey.h"
+#include "lib/base/Artifact/Json.h"
+#include "lib/base/Artifact/KernelKey.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>

@@ -1,5 +1,5 @@
 //===- OutputFileTest.cpp - outputs: whole or not at all ------------------===//
-#include "lib/Artifact/OutputFile.h"
+#include "lib/base/Artifact/OutputFile.h"
 #include "test/support/Files.h"
 
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 //===- Sample.cpp - a small valid artifact for tests ----------------------===//
 #include "Sample.h"
 
-#include "lib/Artifact/KernelKey.h"
+#include "lib/base/Artifact/KernelKey.h"
 #include "test/support/Files.h"
 
 #include <gtest/gtest.h>

@@ -2,7 +2,7 @@
 #ifndef KVC_TEST_UNIT_ARTIFACT_SAMPLE_H
 #define KVC_TEST_UNIT_ARTIFACT_SAMPLE_H
 
-#include "lib/Artifact/Bundle.h"
+#include "lib/base/Artifact/Bundle.h"
 
 namespace kvc::artifact {
 

@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 #include "kvc/runtime.h"
-#include "lib/Artifact/Bundle.h"
-#include "lib/Artifact/KernelKey.h"
+#include "lib/base/Artifact/Bundle.h"
+#include "lib/base/Artifact/KernelKey.h"
 #include "test/support/Compile.h"
 
 #include "llvm/ADT/StringRef.h"

@@ -1,7 +1,7 @@
 //===- CApiTest.cpp - the compiler through its C ABI ----------------------===//
 #include "kvc/compiler.h"
 
-#include "lib/Artifact/Bundle.h"
+#include "lib/base/Artifact/Bundle.h"
 
 #include "llvm/Object/ELFObjectFile.h"
 

@@ -1,5 +1,5 @@
 //===- CacheTest.cpp - a cache that is damaged, hostile or contended ------===//
-#include "lib/Compiler/KernelCache.h"
+#include "lib/driver/Compiler/KernelCache.h"
 #include "test/support/Files.h"
 
 #include "llvm/Support/FileSystem.h"

@@ -4,7 +4,7 @@
 // otherwise: LLVM knows of no feature that the runtime does not ask for.
 //
 //===----------------------------------------------------------------------===//
-#include "lib/Compiler/Compiler.h"
+#include "lib/driver/Compiler/Compiler.h"
 #include "runtime/devices/CpuFeatures.h"
 
 #include "llvm/MC/MCSubtargetInfo.h"

@@ -1,7 +1,7 @@
 //===- ObjectsTest.cpp - kernels that are made side by side ---------------===//
-#include "lib/Compiler/Objects.h"
-#include "lib/Artifact/Bundle.h"
-#include "lib/Spec/Reader.h"
+#include "lib/driver/Compiler/Objects.h"
+#include "lib/base/Artifact/Bundle.h"
+#include "lib/base/Spec/Reader.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/Builders.h"

@@ -1,7 +1,7 @@
 //===- SharingTest.cpp - each distinct kernel is compiled once ------------===//
-#include "lib/Artifact/Bundle.h"
-#include "lib/Artifact/KernelKey.h"
-#include "lib/Compiler/Target.h"
+#include "lib/base/Artifact/Bundle.h"
+#include "lib/base/Artifact/KernelKey.h"
+#include "lib/driver/Compiler/Target.h"
 #include "test/support/Compile.h"
 
 #include "llvm/ADT/StringRef.h"

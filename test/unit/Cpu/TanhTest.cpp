@@ -1,7 +1,7 @@
 //===- TanhTest.cpp - what CPU kernels take for tanh ----------------------===//
 #include "codegen/cpu/Backend.h"
 #include "codegen/cpu/Kit.h"
-#include "lib/Artifact/ElfImage.h"
+#include "lib/base/Artifact/ElfImage.h"
 
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"

@@ -1,5 +1,5 @@
 //===- SpecToKvcTest.cpp - a spec by hand, and the IR that it becomes -----===//
-#include "lib/Import/SpecToKvc.h"
+#include "lib/driver/Import/SpecToKvc.h"
 #include "dialect/KvcDialect.h"
 
 #include "mlir/IR/Verifier.h"

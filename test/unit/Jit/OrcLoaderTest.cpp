@@ -1,8 +1,8 @@
 //===- OrcLoaderTest.cpp - kernels by LLVM's JIT --------------------------===//
-#include "lib/Jit/OrcLoader.h"
+#include "lib/driver/Jit/OrcLoader.h"
 
 #include "kvc/runtime.hpp"
-#include "lib/Artifact/Bundle.h"
+#include "lib/base/Artifact/Bundle.h"
 #include "test/support/Compile.h"
 #include "test/support/Files.h"
 

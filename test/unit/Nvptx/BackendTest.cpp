@@ -2,8 +2,8 @@
 #include "test/unit/Nvptx/KitModule.h"
 
 #include "codegen/cpu/Backend.h"
-#include "lib/Artifact/ElfImage.h"
-#include "lib/Simt/Machine.h"
+#include "lib/base/Artifact/ElfImage.h"
+#include "lib/base/Simt/Machine.h"
 
 #include "llvm/IR/LLVMContext.h"
 #include "llvm/IR/Module.h"
@@ -112,7 +112,7 @@ TEST(Ptx, RefusesCallsAndForeignAssembly) {
   });
   foreign.lower();
   EXPECT_EQ(emitPtx(*foreign.module, sm90(), foreign.launches), "");
-  EXPECT_EQ(foreign.errors, "assembly that is no row of lib/Simt/Ops.def");
+  EXPECT_EQ(foreign.errors, "assembly that is no row of lib/base/Simt/Ops.def");
 }
 
 //===----------------------------------------------------------------------===//
@@ -263,7 +263,7 @@ TEST(Sim, EveryRowCompiles) {
   KitModule module;
 #define KVC_PTX_OP(NAME, SM, KIND, CONSTRAINTS, ASM) Ptx::NAME,
   for (Ptx row : {
-#include "lib/Simt/Ops.def"
+#include "lib/base/Simt/Ops.def"
        })
 #undef KVC_PTX_OP
     module.kernel(infoOf(row).name, [&](Kit &kit, Value memory, Value) {
@@ -296,7 +296,7 @@ TEST(Sim, EveryRowCompiles) {
   EXPECT_TRUE(image->symbol("kvc_" #NAME));                                    \
   EXPECT_THAT(sites, testing::Contains(testing::MatchesRegex(                  \
                          #NAME " BackendTest\\.cpp:[0-9]+")));
-#include "lib/Simt/Ops.def"
+#include "lib/base/Simt/Ops.def"
 #undef KVC_PTX_OP
 }
 
@@ -470,12 +470,14 @@ TEST(Sim, RefusesWhatItCannotEmulate) {
     EXPECT_TRUE(failed(lowerGpuToSim(*module.module, sites)));
     return module.errors;
   };
-  EXPECT_EQ(errorsOf([](Kit &kit, Value) {
-              Value x = kit.op1(Ptx::TidX, {});
-              x.getDefiningOp()->removeAttr("kvc.op");
-            }),
-            "assembly that is no row of lib/Simt/Ops.def cannot be emulated");
-  std::string other = "cannot be emulated: it is no row of lib/Simt/Ops.def";
+  EXPECT_EQ(
+      errorsOf([](Kit &kit, Value) {
+        Value x = kit.op1(Ptx::TidX, {});
+        x.getDefiningOp()->removeAttr("kvc.op");
+      }),
+      "assembly that is no row of lib/base/Simt/Ops.def cannot be emulated");
+  std::string other =
+      "cannot be emulated: it is no row of lib/base/Simt/Ops.def";
   EXPECT_EQ(errorsOf([](Kit &kit, Value memory) {
               mlir::LLVM::AtomicRMWOp::create(
                   kit.b, kit.kernel, mlir::LLVM::AtomicBinOp::add, memory,

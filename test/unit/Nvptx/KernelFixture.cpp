@@ -3,8 +3,8 @@
 
 #include "codegen/cpu/Backend.h"
 #include "dialect/codecs/HostFloat.h"
-#include "lib/Import/SpecToKvc.h"
-#include "lib/Simt/Machine.h"
+#include "lib/base/Simt/Machine.h"
+#include "lib/driver/Import/SpecToKvc.h"
 #include "passes/Pipeline.h"
 
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"

@@ -3,9 +3,9 @@
 #define KVC_TEST_UNIT_NVPTX_KERNELFIXTURE_H
 
 #include "codegen/nvptx/Backend.h"
-#include "lib/Artifact/ElfImage.h"
-#include "lib/Artifact/GpuAbi.h"
-#include "lib/Spec/Spec.h"
+#include "lib/base/Artifact/ElfImage.h"
+#include "lib/base/Artifact/GpuAbi.h"
+#include "lib/base/Spec/Spec.h"
 #include "test/support/AlignedBytes.h"
 #include "test/support/KernelWords.h"
 

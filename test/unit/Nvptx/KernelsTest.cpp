@@ -7,8 +7,8 @@
 //===----------------------------------------------------------------------===//
 #include "test/unit/Nvptx/KernelFixture.h"
 
-#include "lib/Reference/Host.h"
-#include "lib/Reference/Interpreter.h"
+#include "lib/driver/Reference/Host.h"
+#include "lib/driver/Reference/Interpreter.h"
 
 #include "llvm/Support/FormatVariadic.h"
 

@@ -2,8 +2,8 @@
 #include "test/unit/Nvptx/MutationSubject.h"
 
 #include "codegen/cpu/Backend.h"
-#include "lib/Reference/Interpreter.h"
-#include "lib/Simt/Machine.h"
+#include "lib/base/Simt/Machine.h"
+#include "lib/driver/Reference/Interpreter.h"
 
 #include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
@@ -210,7 +210,7 @@ void Batch::permit(CacheType type) {
 /// "" or why it cannot be emulated. Consumes the module.
 static std::string emulate(mlir::ModuleOp module, Image &image) {
   auto cpu = *cpu::findCpuTarget("x86-64-v3");
-  cpu.optimised = false; // as lib/Compiler does
+  cpu.optimised = false; // as lib/driver/Compiler does
   llvm::LLVMContext context;
   if (failed(lowerGpuToLlvm(module)) ||
       failed(lowerGpuToSim(module, image.sites)))

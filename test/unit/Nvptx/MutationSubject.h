@@ -5,7 +5,7 @@
 #include "test/unit/Nvptx/KernelFixture.h"
 #include "test/unit/Nvptx/Mutate.h"
 
-#include "lib/Reference/Host.h"
+#include "lib/driver/Reference/Host.h"
 
 namespace kvc::nvptx {
 

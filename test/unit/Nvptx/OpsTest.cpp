@@ -17,7 +17,7 @@ namespace {
 
 constexpr Ptx kRows[] = {
 #define KVC_PTX_OP(NAME, SM, KIND, CONSTRAINTS, ASM) Ptx::NAME,
-#include "lib/Simt/Ops.def"
+#include "lib/base/Simt/Ops.def"
 #undef KVC_PTX_OP
 };
 

@@ -294,7 +294,7 @@ INSTANTIATE_TEST_SUITE_P(Lane, UnderCondition, testing::ValuesIn(kOfLane),
 TEST(Uniform, EveryCollectiveRowIsHeldToIt) {
 #define KVC_PTX_OP(NAME, SM, KIND, CONSTRAINTS, ASM) Ptx::NAME,
   for (Ptx row : {
-#include "lib/Simt/Ops.def"
+#include "lib/base/Simt/Ops.def"
        }) {
 #undef KVC_PTX_OP
     std::string errors = errorsOf([&](Kit &kit, Value memory, Value) {

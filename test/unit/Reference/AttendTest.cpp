@@ -1,5 +1,5 @@
 //===- AttendTest.cpp - attention against the formula ---------------------===//
-#include "lib/Reference/Plain.h"
+#include "lib/driver/Reference/Plain.h"
 #include "test/unit/Reference/Fixture.h"
 
 using namespace kvc;

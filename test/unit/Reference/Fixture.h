@@ -2,7 +2,7 @@
 #ifndef KVC_TEST_UNIT_REFERENCE_FIXTURE_H
 #define KVC_TEST_UNIT_REFERENCE_FIXTURE_H
 
-#include "lib/Reference/Interpreter.h"
+#include "lib/driver/Reference/Interpreter.h"
 
 #include "mlir/Parser/Parser.h"
 #include "llvm/Support/FormatVariadic.h"

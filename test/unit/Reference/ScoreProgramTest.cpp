@@ -1,7 +1,7 @@
 //===- ScoreProgramTest.cpp - a score's region on the host ----------------===//
-#include "lib/Reference/ScoreProgram.h"
-#include "lib/Import/ScoreRegion.h"
-#include "lib/Spec/Fields.h"
+#include "lib/driver/Reference/ScoreProgram.h"
+#include "lib/base/Spec/Fields.h"
+#include "lib/driver/Import/ScoreRegion.h"
 
 #include "dialect/KvcDialect.h"
 

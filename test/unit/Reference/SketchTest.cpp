@@ -4,7 +4,7 @@
 // they give against the formulas, worked out here from rows and not from ops.
 //
 //===----------------------------------------------------------------------===//
-#include "lib/Reference/TileInterpreter.h"
+#include "lib/driver/Reference/TileInterpreter.h"
 
 #include "mlir/Parser/Parser.h"
 #include "gmock/gmock.h"

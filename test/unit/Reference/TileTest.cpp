@@ -1,5 +1,5 @@
 //===- TileTest.cpp - the tile level means what the kvc level does --------===//
-#include "lib/Reference/TileInterpreter.h"
+#include "lib/driver/Reference/TileInterpreter.h"
 #include "passes/Passes.h"
 #include "test/unit/Reference/Fixture.h"
 

@@ -3,7 +3,7 @@
 // ctest puts the library of FakeCuda.cpp in place of the driver.
 //
 //===----------------------------------------------------------------------===//
-#include "lib/Artifact/KernelKey.h"
+#include "lib/base/Artifact/KernelKey.h"
 #include "runtime/Api.h"
 #include "test/unit/Runtime/FakeCuda.h"
 #include "test/unit/Runtime/GpuFixture.h"

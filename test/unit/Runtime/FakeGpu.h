@@ -2,7 +2,7 @@
 #ifndef KVC_TEST_UNIT_RUNTIME_FAKEGPU_H
 #define KVC_TEST_UNIT_RUNTIME_FAKEGPU_H
 
-#include "lib/Artifact/KernelKey.h"
+#include "lib/base/Artifact/KernelKey.h"
 #include "runtime/Api.h"
 #include "runtime/devices/Gpu.h"
 #include "test/unit/Runtime/blocks.h"

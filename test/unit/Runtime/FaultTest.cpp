@@ -6,7 +6,7 @@
 // end is what comes of them where memory is plenty.
 //
 //===----------------------------------------------------------------------===//
-#include "lib/Artifact/KernelAbi.h"
+#include "lib/base/Artifact/KernelAbi.h"
 #include "test/unit/Runtime/FakeCuda.h"
 #include "test/unit/Runtime/Faults.h"
 #include "test/unit/Runtime/GpuFixture.h"

@@ -1,9 +1,9 @@
 //===- Fixture.cpp - an artifact without a compiler, and its meaning ------===//
 #include "test/unit/Runtime/Fixture.h"
 
-#include "lib/Artifact/File.h"
-#include "lib/Artifact/KernelAbi.h"
-#include "lib/Artifact/KernelKey.h"
+#include "lib/base/Artifact/File.h"
+#include "lib/base/Artifact/KernelAbi.h"
+#include "lib/base/Artifact/KernelKey.h"
 #include "test/unit/Runtime/Aliases.h"
 
 #include <cmath>

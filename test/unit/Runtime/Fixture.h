@@ -12,7 +12,7 @@
 #ifndef KVC_TEST_UNIT_RUNTIME_FIXTURE_H
 #define KVC_TEST_UNIT_RUNTIME_FIXTURE_H
 
-#include "lib/Artifact/Bundle.h"
+#include "lib/base/Artifact/Bundle.h"
 #include "runtime/include/kvc/runtime.h"
 
 #include <cstdint>

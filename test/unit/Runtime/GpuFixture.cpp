@@ -1,10 +1,10 @@
 //===- GpuFixture.cpp - the fixture's artifact, for GPUs ------------------===//
 #include "test/unit/Runtime/GpuFixture.h"
 
-#include "lib/Artifact/File.h"
-#include "lib/Artifact/GpuAbi.h"
-#include "lib/Artifact/KernelKey.h"
-#include "lib/Simt/InstructionSet.h"
+#include "lib/base/Artifact/File.h"
+#include "lib/base/Artifact/GpuAbi.h"
+#include "lib/base/Artifact/KernelKey.h"
+#include "lib/base/Simt/InstructionSet.h"
 
 #include <cstdio>
 #include <cstdlib>

@@ -8,7 +8,7 @@
 #ifndef KVC_TEST_UNIT_RUNTIME_BLOCKS_H
 #define KVC_TEST_UNIT_RUNTIME_BLOCKS_H
 
-#include "lib/Artifact/GpuAbi.h"
+#include "lib/base/Artifact/GpuAbi.h"
 
 typedef struct PlaneWords {
   uint8_t *base;

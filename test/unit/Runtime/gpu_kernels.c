@@ -6,7 +6,7 @@
  * splits are combined by whoever arrives last.
  *
  *===----------------------------------------------------------------------===*/
-#include "lib/Simt/SimAbi.h"
+#include "lib/base/Simt/SimAbi.h"
 #include "test/unit/Runtime/blocks.h"
 #include "test/unit/Runtime/kernel_math.h"
 

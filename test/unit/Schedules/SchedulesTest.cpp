@@ -8,9 +8,9 @@
 //===----------------------------------------------------------------------===//
 #include "codegen/cpu/Schedules.h"
 #include "codegen/nvptx/Schedules.h"
-#include "lib/Compiler/Target.h"
-#include "lib/Import/SpecToKvc.h"
-#include "lib/Spec/Reader.h"
+#include "lib/base/Spec/Reader.h"
+#include "lib/driver/Compiler/Target.h"
+#include "lib/driver/Import/SpecToKvc.h"
 #include "passes/Passes.h"
 
 #include "mlir/IR/Diagnostics.h"

@@ -2,7 +2,7 @@
 #ifndef KVC_TEST_UNIT_SIMT_FIXTURE_H
 #define KVC_TEST_UNIT_SIMT_FIXTURE_H
 
-#include "lib/Simt/Machine.h"
+#include "lib/base/Simt/Machine.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

@@ -1,6 +1,6 @@
 //===- ExprTest.cpp - expressions: grammar, types, ranges, carets ---------===//
-#include "lib/Spec/Expr.h"
-#include "lib/Spec/Fields.h"
+#include "lib/base/Spec/Expr.h"
+#include "lib/base/Spec/Fields.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/raw_ostream.h"

@@ -1,5 +1,5 @@
 //===- LocatedJsonTest.cpp - the gate, the parser, and places -------------===//
-#include "lib/Spec/LocatedJson.h"
+#include "lib/base/Spec/LocatedJson.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 //===- PropertyTest.cpp - what holds for every spec -----------------------===//
 #include "Cases.h"
-#include "lib/Spec/Reader.h"
-#include "lib/Spec/Size.h"
+#include "lib/base/Spec/Reader.h"
+#include "lib/base/Spec/Size.h"
 
 #include "llvm/Support/raw_ostream.h"
 

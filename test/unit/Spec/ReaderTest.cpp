@@ -1,5 +1,5 @@
 //===- ReaderTest.cpp - what the reader accepts, refuses and says ---------===//
-#include "lib/Spec/Reader.h"
+#include "lib/base/Spec/Reader.h"
 #include "Cases.h"
 
 #include "test/support/Files.h"

@@ -1,6 +1,6 @@
 //===- SchemaTest.cpp - the schema says what the reader says --------------===//
 #include "Cases.h"
-#include "lib/Spec/Reader.h"
+#include "lib/base/Spec/Reader.h"
 
 #include <gtest/gtest.h>
 #include <valijson/adapters/nlohmann_json_adapter.hpp>

@@ -1,7 +1,7 @@
 //===- SizeTest.cpp - bytes per token and page ----------------------------===//
-#include "lib/Spec/Size.h"
+#include "lib/base/Spec/Size.h"
 #include "Cases.h"
-#include "lib/Spec/Reader.h"
+#include "lib/base/Spec/Reader.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 //===- DiagnosticsTest.cpp - both forms of a message ----------------------===//
-#include "lib/Support/Diagnostics.h"
-#include "lib/Support/Version.h"
+#include "lib/base/Support/Diagnostics.h"
+#include "lib/base/Support/Version.h"
 
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"

@@ -1,5 +1,5 @@
 //===- WordsTest.cpp - names in messages ----------------------------------===//
-#include "lib/Support/Words.h"
+#include "lib/base/Support/Words.h"
 
 #include <gtest/gtest.h>
 

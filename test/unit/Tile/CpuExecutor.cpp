@@ -1,6 +1,6 @@
 //===- CpuExecutor.cpp - drawn kernels as machine code --------------------===//
-#include "lib/Amx/Emulator.h"
-#include "lib/Artifact/KernelAbi.h"
+#include "lib/base/Amx/Emulator.h"
+#include "lib/base/Artifact/KernelAbi.h"
 #include "test/support/KernelWords.h"
 #include "test/unit/Tile/Executors.h"
 #include "test/unit/Tile/KernelModule.h"

@@ -10,7 +10,7 @@
 
 #include "codegen/cpu/Backend.h"
 #include "codegen/nvptx/Backend.h"
-#include "lib/Artifact/ElfImage.h"
+#include "lib/base/Artifact/ElfImage.h"
 #include "test/unit/Tile/KernelInputs.h"
 
 #include "mlir/IR/BuiltinOps.h"

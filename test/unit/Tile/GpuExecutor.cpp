@@ -1,10 +1,10 @@
 //===- GpuExecutor.cpp - drawn kernels on the emulated GPU ----------------===//
-#include "lib/Simt/Machine.h"
+#include "lib/base/Simt/Machine.h"
 #include "test/support/KernelWords.h"
 #include "test/unit/Tile/Executors.h"
 #include "test/unit/Tile/KernelModule.h"
 
-#include "lib/Artifact/GpuAbi.h"
+#include "lib/base/Artifact/GpuAbi.h"
 #include "llvm/IR/LLVMContext.h"
 #include "llvm/IR/Module.h"
 

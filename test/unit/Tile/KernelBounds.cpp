@@ -8,7 +8,7 @@ using namespace kvc;
 using namespace kvc::fuzz;
 using reference::Approx;
 
-// As in lib/Verify/Oracle.cpp.
+// As in lib/driver/Verify/Oracle.cpp.
 static constexpr double kUnit = 0x1p-24;
 static constexpr double kDoubt = 4;
 static constexpr double kInf = std::numeric_limits<double>::infinity();

@@ -1,7 +1,8 @@
 //===- KernelBounds.h - how nearly a drawn kernel must agree ----*- C++ -*-===//
 //
-// The bounds of lib/Verify/Oracle.h (N2 and lse), for bodies that no kvc.attend
-// says: what a product may be off by is carried through the body's chain.
+// The bounds of lib/driver/Verify/Oracle.h (N2 and lse), for bodies that no
+// kvc.attend says: what a product may be off by is carried through the body's
+// chain.
 //
 //   after q . k_t    A_t = |scale| |q| |k_t|
 //                    E_t = 2u sqrt(d) A_t + u A_t, 16-bit models: + 2^-16 A_t

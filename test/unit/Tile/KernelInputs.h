@@ -5,7 +5,7 @@
 #include "test/support/AlignedBytes.h"
 #include "test/unit/Tile/RandomKernel.h"
 
-#include "lib/Reference/Interpreter.h"
+#include "lib/driver/Reference/Interpreter.h"
 
 namespace kvc::fuzz {
 

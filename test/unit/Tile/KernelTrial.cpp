@@ -1,7 +1,7 @@
 //===- KernelTrial.cpp - one drawn kernel on all executors ----------------===//
 #include "test/unit/Tile/KernelTrial.h"
 
-#include "lib/Reference/TileInterpreter.h"
+#include "lib/driver/Reference/TileInterpreter.h"
 #include "passes/Passes.h"
 #include "test/unit/Tile/Executors.h"
 #include "test/unit/Tile/KernelBounds.h"

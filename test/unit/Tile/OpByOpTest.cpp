@@ -7,9 +7,9 @@
 //===----------------------------------------------------------------------===//
 #include "codegen/cpu/Backend.h"
 #include "dialect/codecs/HostFloat.h"
-#include "lib/Artifact/ElfImage.h"
-#include "lib/Artifact/KernelAbi.h"
-#include "lib/Reference/TileInterpreter.h"
+#include "lib/base/Artifact/ElfImage.h"
+#include "lib/base/Artifact/KernelAbi.h"
+#include "lib/driver/Reference/TileInterpreter.h"
 #include "test/support/KernelWords.h"
 
 #include "mlir/IR/Diagnostics.h"

@@ -7,9 +7,9 @@
 //===----------------------------------------------------------------------===//
 #include "codegen/cpu/Backend.h"
 #include "codegen/nvptx/Backend.h"
-#include "lib/Import/SpecToKvc.h"
-#include "lib/Reference/TileInterpreter.h"
-#include "lib/Spec/Fields.h"
+#include "lib/base/Spec/Fields.h"
+#include "lib/driver/Import/SpecToKvc.h"
+#include "lib/driver/Reference/TileInterpreter.h"
 #include "passes/Pipeline.h"
 #include "test/unit/Tile/OpMutations.h"
 

@@ -4,7 +4,7 @@
 
 #include "test/unit/Tile/ScoreExpr.h"
 
-#include "lib/Verify/Random.h"
+#include "lib/driver/Verify/Random.h"
 
 namespace kvc::fuzz {
 

@@ -7,7 +7,7 @@
 #ifndef KVC_TEST_UNIT_TILE_SCOREEXPR_H
 #define KVC_TEST_UNIT_TILE_SCOREEXPR_H
 
-#include "lib/Reference/ScoreProgram.h"
+#include "lib/driver/Reference/ScoreProgram.h"
 
 namespace kvc::fuzz {
 

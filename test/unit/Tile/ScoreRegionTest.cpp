@@ -6,7 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/ScoreRegion.h"
-#include "lib/Import/SpecToKvc.h"
+#include "lib/driver/Import/SpecToKvc.h"
 #include "passes/LogitScale.h"
 #include "passes/Passes.h"
 #include "test/unit/Tile/RandomExpr.h"

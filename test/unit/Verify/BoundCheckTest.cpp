@@ -1,8 +1,8 @@
 //===- BoundCheckTest.cpp - every bound is stood next to ------------------===//
-#include "lib/Verify/BoundCheck.h"
-#include "lib/Jit/OrcLoader.h"
-#include "lib/Verify/CacheCheck.h"
-#include "lib/Verify/Verify.h"
+#include "lib/driver/Verify/BoundCheck.h"
+#include "lib/driver/Jit/OrcLoader.h"
+#include "lib/driver/Verify/CacheCheck.h"
+#include "lib/driver/Verify/Verify.h"
 #include "test/support/Compile.h"
 
 #include <gmock/gmock.h>

@@ -1,10 +1,10 @@
 //===- DataTest.cpp - data and bounds hold for every legal model ----------===//
-#include "lib/Compiler/Compiler.h"
-#include "lib/Import/SpecToKvc.h"
-#include "lib/Reference/Sequence.h"
-#include "lib/Spec/Canonical.h"
-#include "lib/Verify/Batch.h"
-#include "lib/Verify/Oracle.h"
+#include "lib/base/Spec/Canonical.h"
+#include "lib/driver/Compiler/Compiler.h"
+#include "lib/driver/Import/SpecToKvc.h"
+#include "lib/driver/Reference/Sequence.h"
+#include "lib/driver/Verify/Batch.h"
+#include "lib/driver/Verify/Oracle.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 //===- RandomSpecTest.cpp - the drawn specs cover the language ------------===//
-#include "lib/Verify/RandomSpec.h"
+#include "lib/driver/Verify/RandomSpec.h"
 
 #include <gtest/gtest.h>
 

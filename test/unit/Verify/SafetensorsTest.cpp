@@ -1,6 +1,6 @@
 //===- SafetensorsTest.cpp - the reader of captured tensors ---------------===//
-#include "lib/Verify/Safetensors.h"
-#include "lib/Verify/Random.h"
+#include "lib/driver/Verify/Safetensors.h"
+#include "lib/driver/Verify/Random.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 //===- TensorsTest.cpp - which tensors of a file a model takes ------------===//
-#include "lib/Verify/Tensors.h"
+#include "lib/driver/Verify/Tensors.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

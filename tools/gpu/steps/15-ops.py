@@ -1,4 +1,4 @@
-"""Conformance of single instructions: every row of lib/Simt/Ops.def."""
+"""Conformance of single instructions: every row of lib/base/Simt/Ops.def."""
 import kvc
 import ops
 

@@ -1,0 +1,47 @@
+//===- Size.cpp - how many bytes a spec costs -----------------------------===//
+#include "lib/base/Spec/Size.h"
+
+#include "llvm/Support/MathExtras.h"
+
+using namespace kvc;
+using namespace kvc::spec;
+
+RowBytes spec::rowBytes(const Stream &stream) {
+  if (const auto *stored = std::get_if<FloatCodec>(&stream.codec))
+    return {stream.dim * bytes(stored->type), 0};
+  const auto &quantised = std::get<IntCodec>(stream.codec);
+  return {stream.dim * quantised.bits / 8, bytes(quantised.scaleType)};
+}
+
+static uint64_t heads(const Store &store) {
+  return store.scope.headEnd - store.scope.headBegin;
+}
+
+uint64_t spec::tokenBytes(const Store &store) {
+  return heads(store) * (rowBytes(store.k).total() + rowBytes(store.v).total());
+}
+
+uint64_t spec::pageBytes(const Store &store) {
+  if (!store.layout.paged)
+    return 0;
+  uint64_t sum = 0;
+  for (const Stream *stream : {&store.k, &store.v}) {
+    RowBytes row = rowBytes(*stream);
+    for (uint64_t bytes : {row.codes, row.scales})
+      sum += llvm::alignTo(heads(store) * store.layout.page * bytes,
+                           kPlaneAlignment);
+  }
+  return sum;
+}
+
+uint64_t spec::tokenBytes(const Spec &spec) {
+  uint64_t sum = 0;
+  for (const Store &store : spec.stores)
+    sum += tokenBytes(store) * store.scope.layers.size();
+  return sum;
+}
+
+uint64_t spec::plainTokenBytes(const Model &model) {
+  return uint64_t(model.layers) * model.kvHeads *
+         (model.headDimK + model.headDimV) * bytes(model.dtype);
+}

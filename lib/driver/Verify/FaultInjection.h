@@ -1,0 +1,29 @@
+//===- FaultInjection.h - faults in what a kernel is given ------*- C++ -*-===//
+//
+// Tests only: see Fault.h.
+//
+//===----------------------------------------------------------------------===//
+#ifndef KVC_LIB_DRIVER_VERIFY_FAULTINJECTION_H
+#define KVC_LIB_DRIVER_VERIFY_FAULTINJECTION_H
+
+#include "lib/driver/Verify/BatchImage.h"
+
+namespace kvc::verify {
+
+/// The memory of one kvc_attend, for a fault to tamper with.
+struct AttendMemory {
+  BatchImage &image;
+  std::vector<int32_t> kvLen, table;
+  llvm::SmallVector<reference::HostPlane, 4> planes;
+  Buffer &q, &out, &lse;
+  int64_t qStride, outStride, lseStride; ///< bytes
+};
+void injectBeforeAttend(Fault fault, AttendMemory &memory);
+void injectAfterAttend(Fault fault, AttendMemory &memory);
+
+void injectBeforeAppend(Fault fault, std::vector<int64_t> &slots);
+void injectAfterAppend(Fault fault, BatchImage &image);
+
+} // namespace kvc::verify
+
+#endif // KVC_LIB_DRIVER_VERIFY_FAULTINJECTION_H

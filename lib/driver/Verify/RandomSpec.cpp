@@ -1,0 +1,467 @@
+//===- RandomSpec.cpp - valid specs drawn at random -----------------------===//
+#include "lib/driver/Verify/RandomSpec.h"
+#include "lib/base/Spec/Canonical.h"
+#include "lib/base/Spec/Fields.h"
+#include "lib/base/Spec/Reader.h"
+#include "lib/driver/Verify/Batch.h"
+#include "lib/driver/Verify/Random.h"
+
+#include "llvm/Support/FormatVariadic.h"
+
+#include <cmath>
+#include <cstdlib>
+
+using namespace kvc;
+using namespace kvc::verify;
+
+namespace {
+
+class Generator {
+public:
+  Generator(uint64_t seed, uint64_t index)
+      : random(seed, index, 'S'), deal(seed, index, 'L'),
+        formulas(seed, index, 'E'), sinks(seed, index, 'K'),
+        calls(seed, index, 'G') {}
+  spec::Spec draw(uint64_t index);
+
+private:
+  unsigned dim();
+  unsigned groupSize();
+  /// Evenly by its power of ten, from the whole of the range that scales and
+  /// caps have; of few digits, since texts are read by people.
+  double anySize() {
+    std::string text = std::to_string(random.range(100, 999)) + "e" +
+                       std::to_string(random.range(-8, 3));
+    return std::clamp(std::strtod(text.c_str(), nullptr), 1e-6, 1e6);
+  }
+  /// Evenly by its number of bits.
+  unsigned anyCount(unsigned most) {
+    uint64_t power = uint64_t(1) << random.range(0, llvm::Log2_64_Ceil(most));
+    return unsigned(std::min<uint64_t>(most, random.range(power / 2, power)));
+  }
+  spec::DType dtype() {
+    return random.pick({spec::DType::F32, spec::DType::F16, spec::DType::BF16});
+  }
+  void drawModel(spec::Model &model);
+  spec::Codec codec();
+  spec::Layout layout();
+  spec::Read read();
+  void dealLayers(spec::Spec &spec);
+  std::string logits();
+  std::string sink(const spec::Model &model, spec::Attend &attend);
+  std::string visible();
+  std::string givenVisible(const spec::Model &model, spec::Attend &attend);
+  std::optional<spec::Expr> parse(const std::string &text,
+                                  const spec::Model &model,
+                                  const spec::Attend &attend,
+                                  spec::ExprType type);
+  void drawAttend(const spec::Model &model, spec::Attend &attend);
+  void drawScopes(spec::Spec &spec);
+
+  Random random;
+  Random deal;     ///< of layers; a stream of its own keeps all else as it was
+  Random formulas; ///< likewise
+  Random sinks;    ///< likewise
+  Random calls;    ///< likewise
+};
+
+} // namespace
+
+/// Sizes that models have, and any other multiple of 8 up to 576. Large ones
+/// are rare: they cost most and add least.
+unsigned Generator::dim() {
+  if (random.percent(50))
+    return random.pick(
+        {8u, 32u, 64u, 64u, 80u, 96u, 128u, 128u, 192u, 256u, 512u, 576u});
+  return 8 * random.range(1, random.percent(15) ? 72 : 24);
+}
+
+/// Those that models have, any up to 128, and rarely all that there may be.
+unsigned Generator::groupSize() {
+  if (random.percent(85))
+    return random.pick(
+        {1u, 1u, 2u, 3u, 4u, 4u, 5u, 6u, 7u, 8u, 8u, 9u, 12u, 16u});
+  return random.range(1, random.percent(5) ? 1024 : 128);
+}
+
+void Generator::drawModel(spec::Model &model) {
+  model.layers = random.range(1, random.percent(3) ? 24 : 4);
+  unsigned group = groupSize();
+  model.kvHeads = random.range(1, group > 8 ? 2 : 4);
+  if (random.percent(5)) // as with one latent row for all heads
+    model.kvHeads = 1, group = random.pick({16u, 32u, 64u, 128u});
+  if (random.percent(3))
+    model.kvHeads = random.range(1, std::max(1u, 32 / group));
+  model.kvHeads = std::min(model.kvHeads, 1024 / group);
+  model.qHeads = model.kvHeads * group;
+  model.headDimK = dim();
+  model.headDimV = random.percent(60) ? model.headDimK : dim();
+  model.dtype = dtype();
+  model.softmaxScale = 1 / std::sqrt(double(model.headDimK));
+  if (random.percent(20))
+    model.softmaxScale = random.range(20, 250) * 1e-3;
+  else if (random.percent(20))
+    model.softmaxScale = anySize();
+  if (random.percent(25))
+    model.logitSoftcap =
+        random.percent(50) ? random.pick({5.0, 20.0, 30.0, 50.0}) : anySize();
+}
+
+spec::Codec Generator::codec() {
+  if (random.percent(40))
+    return spec::IntCodec{8, random.percent(50) ? spec::DType::F32
+                                                : spec::DType::F16};
+  return spec::FloatCodec{dtype()};
+}
+
+spec::Layout Generator::layout() {
+  spec::Layout layout;
+  layout.paged = random.percent(80);
+  layout.order =
+      random.percent(50) ? spec::PageOrder::HND : spec::PageOrder::NHD;
+  layout.page = random.percent(60)
+                    ? random.pick({1u, 8u, 16u, 16u, 32u, 64u, 128u, 256u})
+                    : unsigned(random.range(1, random.percent(30) ? 256 : 40));
+  return layout;
+}
+
+spec::Read Generator::read() {
+  spec::Read read;
+  if (random.percent(65))
+    return read;
+  spec::Read::Window window;
+  window.sink = random.pick({0u, 0u, 1u, 4u, 16u, 100u});
+  window.recent = random.percent(50) ? random.range(1, 40)
+                                     : random.pick({64, 128, 500, 4096});
+  if (random.percent(10))
+    window.sink = anyCount(INT32_MAX);
+  if (random.percent(10))
+    window.recent = std::max(1u, anyCount(INT32_MAX));
+  read.window = window;
+  return read;
+}
+
+/// Deals the layers of stores that have a range each: in turn, or any way that
+/// leaves each one.
+void Generator::dealLayers(spec::Spec &spec) {
+  size_t hands = spec.stores.size();
+  if (hands < 2 || !deal.percent(60))
+    return;
+  // Few layers have few ways to lie, and kernels see only the first and last.
+  unsigned &layers = spec.model.layers;
+  layers = std::max<unsigned>(layers, deal.range(hands, 12));
+  bool inTurn = deal.percent(50);
+  for (spec::Store &store : spec.stores)
+    store.scope.layers.clear();
+  for (unsigned layer = 0; layer < layers; ++layer) {
+    size_t hand =
+        layer < hands || inTurn ? layer % hands : deal.range(0, hands - 1);
+    spec.stores[hand].scope.layers.push_back(layer);
+  }
+}
+
+/// A formula of some model, or several after one another.
+std::string Generator::logits() {
+  auto number = [&](double low, double high) {
+    return llvm::formatv("{0:F3}",
+                         low + (high - low) * formulas.range(0, 100) / 100)
+        .str();
+  };
+  std::string s = "s";
+  for (int64_t n = formulas.range(1, formulas.percent(30) ? 3 : 1); n > 0; --n)
+    switch (formulas.range(0, 8)) {
+    case 8:
+      s = "p - c < " + std::to_string(formulas.range(1, 6)) + " ? " + s +
+          " : (" + s + ") + " + number(0, 2);
+      break;
+    case 0: // ALiBi
+      s = "(" + s + ") - exp2(-8.0 * (h + 1) / " + number(1, 64) +
+          ") * (p - t)";
+      break;
+    case 1:
+      s = number(5, 60) + " * tanh((" + s + ") / " + number(5, 60) + ")";
+      break;
+    case 2:
+      s = "(" + s + ") + bias[h]";
+      break;
+    case 3:
+      s = "p - t < " + std::to_string(formulas.range(1, 300)) + " ? " + s +
+          " : (" + s + ") - " + number(0, 4);
+      break;
+    case 4:
+      s = "max(min(" + s + ", " + number(5, 40) + "), -" + number(5, 40) + ")";
+      break;
+    case 5: // T5's buckets
+      s = "(" + s + ") - " + number(0, 2) + " * log2(1.0 + abs(p - t))";
+      break;
+    case 6:
+      s = "(" + s + ") * " + (formulas.percent(50) ? "gain" : number(0, 2));
+      break;
+    default:
+      s = "h % 2 == 0 && t < " + std::to_string(formulas.range(1, 64)) +
+          " ? (" + s + ") + " + number(0, 3) + " : " + s;
+      break;
+    }
+  return s;
+}
+
+std::string Generator::visible() {
+  auto count = [&](unsigned most) {
+    return std::to_string(formulas.range(1, formulas.percent(50) ? most : 40));
+  };
+  std::string n = count(600);
+  switch (formulas.range(0, 7)) {
+  case 0:
+    return "t > p - " + n;
+  case 1:
+    return "t > p - " + n + " || t < " + count(100);
+  case 2: // chunks
+    return "p // " + n + " == t // " + n;
+  case 3: // dilated
+    return "(p - t) % " + count(9) + " == 0";
+  case 4: // wider from head to head
+    return "p - t < " + count(60) + " * (h + 1)";
+  case 5:
+    return "!(t % " + count(20) + " == 1) || p == t";
+  case 6:
+    return "g % 2 == 0 ? t > p - " + n + " : p // " + n + " == t // " + n;
+  default:
+    return "t < " + n + " || p - t < " + count(64) + " && p % 3 != 2";
+  }
+}
+
+/// What calls say of each sequence, or of a head.
+std::string Generator::givenVisible(const spec::Model &model,
+                                    spec::Attend &attend) {
+  auto add = [&](const char *name, unsigned size, bool perSequence) {
+    spec::Constant constant{name, {}, false, {}, size};
+    constant.perSequence = perSequence;
+    constant.type = spec::ExprType::Int;
+    attend.constants.push_back(constant);
+  };
+  switch (calls.range(0, 5)) {
+  case 0: { // a tree of drafts
+    unsigned n = calls.pick({2u, 5u, 8u, 16u});
+    std::string last = std::to_string(n - 1);
+    add("tree", n * n, true);
+    return "t < c || tree[min(p - c, " + last + ") * " + std::to_string(n) +
+           " + max(0, min(t - c, " + last + "))] != 0";
+  }
+  case 1:
+    add("prefix", 1, true);
+    return "t <= p || t < prefix[0]";
+  case 2: // where the document of a position begins
+    add("first", 100, true);
+    return "t >= first[min(p, 99)]";
+  case 3:
+    add("document", 64, calls.percent(50));
+    return "document[p % 64] == document[t % 64] || t == p";
+  case 4:
+    add("span", model.qHeads, calls.percent(50));
+    return "p - t < span[h]";
+  default: { // a window per head
+    spec::Constant spans{"spans", {}, false, {}};
+    spans.type = spec::ExprType::Int;
+    for (unsigned head = 0; head < model.qHeads; ++head)
+      spans.values.push_back(calls.range(-1, calls.percent(60) ? 60 : 600));
+    attend.constants.push_back(spans);
+    return "abs(p - t) < spans[h]";
+  }
+  }
+}
+
+/// `text` as the reader would have it; none if it goes beyond what integers
+/// hold.
+std::optional<spec::Expr> Generator::parse(const std::string &text,
+                                           const spec::Model &model,
+                                           const spec::Attend &attend,
+                                           spec::ExprType type) {
+  Diagnostics diagnostics;
+  auto document =
+      spec::Document::parse("[\"" + text + "\"]", "drawn", diagnostics);
+  spec::Context context(*document, diagnostics);
+  spec::ExprScope scope{type == spec::ExprType::Float, /*positions=*/true,
+                        model.qHeads, model.kvHeads, attend.constants};
+  return readExpr(context, *document->root().children.front(), scope, type);
+}
+
+/// Of a head: as large as what few tokens weigh, or thousands.
+std::string Generator::sink(const spec::Model &model, spec::Attend &attend) {
+  if (sinks.percent(30))
+    return std::to_string(sinks.range(-3, 7)) + " - 0.125 * h";
+  if (sinks.percent(20))
+    return "g % 2 == 0 ? 0.5 : log(1.0 + h)";
+  spec::Constant values{"sinks", {}, false, {}};
+  if (sinks.percent(50))
+    values.given = model.qHeads;
+  for (unsigned head = 0; head < model.qHeads && !values.given; ++head)
+    values.values.push_back(sinks.range(-64, 128) / 16.);
+  attend.constants.push_back(values);
+  return "sinks[h]";
+}
+
+void Generator::drawAttend(const spec::Model &model, spec::Attend &attend) {
+  if (formulas.percent(30) && !model.logitSoftcap) {
+    spec::Constant bias{"bias", {}, false, {}};
+    for (unsigned head = 0; head < model.qHeads; ++head)
+      bias.values.push_back(formulas.range(-40, 40) / 16.);
+    if (sinks.percent(40))
+      bias = {"bias", {}, false, {}, model.qHeads};
+    attend.constants = {bias,
+                        {"gain", {formulas.range(4, 24) / 16.}, true, {}}};
+    std::string text = logits();
+    if (sinks.percent(25)) { // a table of T5
+      attend.constants.push_back({"table", {}, false, {}, 32});
+      text = "(" + text + ") + table[max(0, min(p - t, 31))]";
+    }
+    attend.logits = parse(text, model, attend, spec::ExprType::Float);
+  }
+  if (formulas.percent(25)) {
+    std::string text =
+        calls.percent(40) ? givenVisible(model, attend) : visible();
+    attend.visible = parse(text, model, attend, spec::ExprType::Bool);
+  }
+  attend.causal = !calls.percent(15);
+  if (sinks.percent(25)) {
+    std::string text = sink(model, attend);
+    attend.sink = parse(text, model, attend, spec::ExprType::Float);
+  }
+}
+
+/// One store for all, or up to four that share the layers or the heads.
+void Generator::drawScopes(spec::Spec &spec) {
+  const spec::Model &model = spec.model;
+  bool byLayer = random.percent(50);
+  unsigned size = byLayer ? model.layers : model.kvHeads;
+  unsigned parts = random.percent(30) ? random.pick({2u, 2u, 2u, 3u, 4u}) : 1;
+  parts = std::min(parts, size);
+  static constexpr const char *kNames[] = {"first", "second", "third",
+                                           "fourth"};
+  unsigned from = 0;
+  for (unsigned part = 0; part < parts; ++part) {
+    spec::Store &store = spec.stores.emplace_back();
+    store.name = kNames[part];
+    unsigned later = parts - part - 1; // each wants one at least
+    unsigned end = later ? random.range(from + 1, size - later) : size;
+    store.scope.layers = byLayer ? spec::layerRange(from, end)
+                                 : spec::layerRange(0, model.layers);
+    store.scope.headBegin = byLayer ? 0 : from;
+    store.scope.headEnd = byLayer ? model.kvHeads : end;
+    from = end;
+    store.k = {model.headDimK, codec(), {}, {}};
+    store.v = {model.headDimV, codec(), {}, {}};
+    store.layout = layout();
+    store.read = read();
+    drawAttend(model, store.attend);
+  }
+  if (byLayer)
+    dealLayers(spec);
+}
+
+spec::Spec Generator::draw(uint64_t index) {
+  spec::Spec spec;
+  spec.name = "random-" + std::to_string(index);
+  drawModel(spec.model);
+  drawScopes(spec);
+  return spec;
+}
+
+std::optional<spec::Spec> verify::randomSpec(uint64_t seed, uint64_t index,
+                                             Diagnostics &diagnostics) {
+  std::string text = canonicalText(Generator(seed, index).draw(index));
+  auto spec = spec::read(text, "random-" + std::to_string(index) + ".json",
+                         diagnostics);
+  if (spec && spec->canonical != text) {
+    diagnostics.error("E-INTERNAL", {},
+                      "a canonical text changed when it was read: " + text);
+    return std::nullopt;
+  }
+  return spec;
+}
+
+static int64_t rowBytes(const spec::Stream &stream) {
+  auto *plain = std::get_if<spec::FloatCodec>(&stream.codec);
+  return int64_t(stream.dim) * (plain ? spec::bytes(plain->type) : 1);
+}
+
+/// Whether warps may copy whole rows: an emulated GPU that can, and rows of
+/// multiples of 16 bytes.
+static bool mayCopyInBulk(const spec::Spec &spec, llvm::StringRef target) {
+  unsigned version = 0;
+  if (!target.consume_front("sim:sm_") || target.consumeInteger(10, version) ||
+      version < 90)
+    return false;
+  return llvm::all_of(spec.stores, [](const spec::Store &store) {
+    return rowBytes(store.k) % 16 == 0 && rowBytes(store.v) % 16 == 0;
+  });
+}
+
+namespace {
+using Set =
+    llvm::function_ref<void(const char *kernel, const char *key, int64_t)>;
+}
+
+/// Warps that share tokens where they would share rows.
+static void drawSharedTokens(Random &random, const spec::Spec &spec, Set set) {
+  int64_t tokens = random.pick({16, 32}), warps = 2, stages = 2, most = 0;
+  for (const spec::Store &store : spec.stores)
+    most = std::max(most, rowBytes(store.k) + rowBytes(store.v));
+  // What every GPU has of shared memory for them.
+  constexpr int64_t kRoom = 80000;
+  if (tokens * warps * stages * most > kRoom)
+    tokens = 16;
+  if (tokens * warps * stages * most > kRoom)
+    warps = 1;
+  set("*.prefill", "warpsSplitQ", 0);
+  set("*.prefill", "tokens", tokens);
+  set("*.prefill", "warps", warps);
+  set("*.prefill", "stages", stages);
+  set("*.prefill", "rows", 8);
+  if (random.percent(50)) { // f32 multiply-adds where there are better ones
+    set("*.decode", "tokens", 8); // those take 32 at most
+    for (const char *kernel : {"*.decode", "*.prefill"}) {
+      set(kernel, "dot", 0);
+      set(kernel, "rows", random.pick({1, 3, 8}));
+    }
+  }
+}
+
+std::vector<ScheduleOverride>
+verify::randomSchedule(uint64_t seed, uint64_t index,
+                       const std::string &target) {
+  Random random(seed, index, 'O');
+  std::vector<ScheduleOverride> list;
+  auto set = [&](const char *kernel, const char *key, int64_t value) {
+    list.push_back({kernel, key, value});
+  };
+  bool emulated = isEmulatedGpu(target);
+  if (emulated)
+    set("*.decode", "split", kEmulatedSplit * random.pick({1, 1, 2}));
+  spec::Spec spec = Generator(seed, index).draw(index);
+  Random bulk(seed, index, 'B');
+  if (mayCopyInBulk(spec, target))
+    for (const char *kernel : {"*.decode", "*.prefill"})
+      set(kernel, "bulk", bulk.pick({0, 1, 1}));
+  if (!random.percent(30))
+    return list;
+  if (random.percent(50))
+    set("*.decode", "queries", random.pick({1, 2, 5, 16}));
+  if (emulated) {
+    drawSharedTokens(random, spec, set);
+    return list;
+  }
+  if (random.percent(50))
+    // Not below 512: exactBatch's means are over as many tokens.
+    set("*.decode", "split", random.pick({512, 1024, 4096, 0}));
+  if (random.percent(50))
+    set("*.decode", "rows", random.pick({1, 2, 4, 8}));
+  if (random.percent(30))
+    set("*.decode", "keys", random.pick({1, 2, 4}));
+  if (random.percent(30))
+    set("*.decode", "prefetch", 0);
+  if (random.percent(50))
+    set("*.prefill", "queries", random.pick({7, 33, 64}));
+  if (random.percent(30))
+    set("*.prefill", "rows", random.pick({2, 4, 8}));
+  return list;
+}
