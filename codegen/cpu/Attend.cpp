@@ -150,29 +150,13 @@ void AttendKernel::fillTable(TileRows &rows) {
   });
 }
 
-AttendKernel::BlockMask AttendKernel::readMask(Value first) {
-  ReadAttrInterface read = graph.read();
-  Value last = kit.add(first, tileTokens);
-  BlockMask mask;
-  mask.isFullBlock = kit.cmp(Pred::sle, last, tokensEnd);
-  if (read.isCausal())
-    mask.isFullBlock = kit.both(mask.isFullBlock,
-                                kit.cmp(Pred::sle, last, kit.add(posFirst, 1)));
-  if (read.isAll())
-    return mask;
-  Value sink = kit.i64(read.getSinkTokens());
-  Value newest = kit.add(posLast, -read.getRecentTokens());
-  Value oldest = kit.add(posFirst, -read.getRecentTokens() + 1);
-  mask.isFullBlock =
-      kit.both(mask.isFullBlock, kit.either(kit.cmp(Pred::sle, last, sink),
-                                            kit.cmp(Pred::sgt, first, newest)));
-  mask.anyRowVisible = kit.either(kit.cmp(Pred::slt, first, sink),
-                                  kit.cmp(Pred::sgt, last, oldest));
-  return mask;
-}
-
 AttendKernel::BlockMask AttendKernel::blockMask(Value first) {
-  BlockMask mask = readMask(first);
+  ReadTest test = readTest(graph.read());
+  Value behind = kit.add(first, tileTokens);
+  BlockMask mask;
+  mask.isFullBlock = test.showsAll(first, behind, posFirst, posLast);
+  if (!graph.read().isAll())
+    mask.anyRowVisible = test.showsSome(first, behind, posFirst, posLast);
   Region &visible = graph.mask().getVisible();
   if (visible.empty())
     return mask;

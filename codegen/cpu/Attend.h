@@ -125,8 +125,6 @@ private:
     mlir::Value anyRowVisible;
   };
   BlockMask blockMask(mlir::Value first);
-  /// The same of what the read shows alone.
-  BlockMask readMask(mlir::Value first);
   void emitLoop();
   void emitPipelined();
   void emitTile(const TileRows &rows);

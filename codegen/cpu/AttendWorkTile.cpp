@@ -111,7 +111,9 @@ Value AttendWorkTile::logits(Value x, tile::LogitsOp op, ScoreInputs at) {
 Value AttendWorkTile::visible(tile::MaskOp op, const ScoreInputs &at) {
   KitFunctions functions(k, sequence);
   auto read = cast<ReadAttrInterface>(op.getReadAttr());
-  Value seen = shownByRead(read, at.token, at.query);
+  int64_t n = cast<VectorType>(at.token.getType()).getNumElements();
+  ReadTest test(kit.b, kit.loc, read, kit.splatI32(tokensEnd, n));
+  Value seen = test.shows(at.token, at.query);
   if (!op.getVisible().empty())
     seen = kit.both(
         seen, emitScoreRegion(kit.b, kit.loc, op.getVisible(), at, functions));
@@ -120,21 +122,6 @@ Value AttendWorkTile::visible(tile::MaskOp op, const ScoreInputs &at) {
 
 Value AttendWorkTile::mask(Value x, tile::MaskOp op, const ScoreInputs &at) {
   return kit.select(visible(op, at), x, kit.constant(-INFINITY, x.getType()));
-}
-
-Value AttendWorkTile::shownByRead(ReadAttrInterface read, Value tokens,
-                                  Value positions) {
-  int64_t n = cast<VectorType>(tokens.getType()).getNumElements();
-  Value seen = kit.cmp(Pred::slt, tokens, kit.splatI32(tokensEnd, n));
-  if (read.isCausal())
-    seen = kit.both(kit.cmp(Pred::sle, tokens, positions), seen);
-  if (read.isAll())
-    return seen;
-  auto bound = [&](int64_t value) { return kit.i32s(n, int32_t(value)); };
-  Value age = arith::SubIOp::create(kit.b, kit.loc, positions, tokens);
-  Value near = kit.cmp(Pred::slt, age, bound(read.getRecentTokens()));
-  Value sink = kit.cmp(Pred::slt, tokens, bound(read.getSinkTokens()));
-  return kit.both(seen, kit.either(near, sink));
 }
 
 //===----------------------------------------------------------------------===//

@@ -7,6 +7,7 @@
 #ifndef KVC_CODEGEN_CPU_ATTENDWORKTILE_H
 #define KVC_CODEGEN_CPU_ATTENDWORKTILE_H
 
+#include "codegen/ReadTest.h"
 #include "codegen/ScoreRegion.h"
 #include "codegen/cpu/Kernel.h"
 
@@ -63,9 +64,10 @@ protected:
   ScoreBlock rowBlock();
   /// Index of row `row` among the partial results.
   mlir::Value partialRow(mlir::Value row);
-  /// Whether the read shows each token to the query at each position.
-  mlir::Value shownByRead(ReadAttrInterface read, mlir::Value tokens,
-                          mlir::Value positions);
+  /// Tests by i64 positions which of the work tile's tokens a read shows.
+  ReadTest readTest(ReadAttrInterface read) {
+    return ReadTest(kit.b, kit.loc, read, tokensEnd);
+  }
 
   llvm::SmallVector<PlaneGeometry, 4> planes;
   llvm::SmallVector<mlir::Value, 4> planeOrigin; ///< at the work tile's head

@@ -147,30 +147,16 @@ LogicalResult OpByOpKernel::emit(tile::ForTokensOp op) {
              << init.getType() << " yet";
     }
   }
+  auto read = cast<ReadAttrInterface>(op.getReadAttr());
   LogicalResult emitted = success();
   kit.loop(tokensBegin, tokensEnd, tile, [&](Value first) {
     TileTokens tokens{first, kit.min(kit.sub(tokensEnd, first), kit.i64(tile))};
     tiles[body.getArgument(0)] = tokens;
-    kit.when(anyRowVisible(cast<ReadAttrInterface>(op.getReadAttr()), tokens),
-             [&] { emitted = emitRound(body); });
+    Value some = readTest(read).showsSome(first, kit.add(first, tokens.count),
+                                          posFirst, posLast);
+    kit.when(some, [&] { emitted = emitRound(body); });
   });
   return emitted;
-}
-
-/// Whether the read shows some of a tile to some row.
-Value OpByOpKernel::anyRowVisible(ReadAttrInterface read,
-                                  const TileTokens &tokens) {
-  using Pred = arith::CmpIPredicate;
-  Value visible = kit.cmp(Pred::sgt, tokens.count, kit.i64(0));
-  if (read.isCausal())
-    visible = kit.both(visible, kit.cmp(Pred::sle, tokens.first, posLast));
-  if (read.isAll())
-    return visible;
-  Value behind = kit.add(tokens.first, tokens.count);
-  Value oldest = kit.add(posFirst, -read.getRecentTokens() + 1);
-  Value sink = kit.i64(read.getSinkTokens());
-  return kit.both(visible, kit.either(kit.cmp(Pred::slt, tokens.first, sink),
-                                      kit.cmp(Pred::sgt, behind, oldest)));
 }
 
 LogicalResult OpByOpKernel::emitRound(Block &body) {

@@ -56,7 +56,6 @@ private:
   mlir::LogicalResult emitBlock(mlir::Block &block);
   /// A round of a loop over tokens, and what it hands on.
   mlir::LogicalResult emitRound(mlir::Block &body);
-  mlir::Value anyRowVisible(ReadAttrInterface read, const TileTokens &tokens);
   mlir::LogicalResult emit(tile::LoadQueryOp op);
   mlir::LogicalResult emit(tile::SoftmaxInitOp op);
   mlir::LogicalResult emit(tile::ForTokensOp op);

@@ -367,7 +367,7 @@ std::pair<Value, Value> AttendKernel::interiorTiles() {
     begin = kit.max(sinkTiles, kit.ceilDiv(kit.max(hidden, kit.i32(0)), tile));
     begin = kit.min(begin, tiles); // nothing of this split may be seen
   }
-  Value limit = endFor(current.posFirst);
+  Value limit = readTest().endFor(current.posFirst);
   Value room = kit.sub(kit.add(limit, tile - tokens), kit.add(base, own));
   Value end = kit.div(kit.max(room, kit.i32(0)), tile);
   end = kit.min(end, tiles);

@@ -19,6 +19,7 @@
 #define KVC_CODEGEN_NVPTX_ATTEND_H
 
 #include "codegen/Convert.h"
+#include "codegen/ReadTest.h"
 #include "codegen/ScoreRegion.h"
 #include "codegen/nvptx/Kernel.h"
 #include "codegen/nvptx/Schedules.h"
@@ -284,9 +285,7 @@ public:
   mlir::Value tileFirst(mlir::Value tile);
   /// Whether the read shows all `count` tokens from `first` on to every row:
   /// they all exist.
-  mlir::Value isShownInFull(mlir::Value first, int64_t count) {
-    return isShownInFull(first, count, current.posFirst, current.posLast);
-  }
+  mlir::Value isShownInFull(mlir::Value first, int64_t count);
 
   //===--- copies by lanes ---------------------------------------------------//
   struct CopyShape {
@@ -331,14 +330,7 @@ private:
   Values emitSteps(mlir::ValueRange init);
   Values emitTile(mlir::Value tile, mlir::ValueRange carried, bool interior);
   Values multiply(const Step &step, mlir::ValueRange state);
-  mlir::Value endFor(mlir::Value position);
-  /// Whether the read shows all of `count` tokens from `first` on, or none, to
-  /// rows at positions from `low` to `high`.
-  mlir::Value isShownInFull(mlir::Value first, int64_t count, mlir::Value low,
-                            mlir::Value high);
-  mlir::Value isHiddenByRead(mlir::Value first, int64_t count, mlir::Value low,
-                             mlir::Value high);
-  mlir::Value shownByRead(mlir::Value token, mlir::Value position);
+  ReadTest readTest(); ///< of the work tile's tokens
   /// What a score's region is told, but for the score.
   ScoreInputs inputs(mlir::Value token, const RowPlace &row);
   /// What a region is told of this warp's rows.

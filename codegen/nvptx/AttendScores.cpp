@@ -46,45 +46,8 @@ Value AttendKernel::firstOf(Value tile) {
   return kit.add(tileFirst(tile), ownTokens());
 }
 
-/// Behind the last token that the read shows to a row at `position`.
-Value AttendKernel::endFor(Value position) {
-  return body.read.isCausal() ? kit.min(current.end, kit.add(position, 1))
-                              : current.end;
-}
-
-Value AttendKernel::isShownInFull(Value first, int64_t count, Value low,
-                                  Value high) {
-  Value last = kit.add(first, count);
-  Value full = kit.cmp(CmpIPredicate::sle, last, endFor(low));
-  if (body.read.isAll())
-    return full;
-  Value inSink =
-      kit.cmp(CmpIPredicate::sle, last, kit.i32(body.read.getSinkTokens()));
-  Value recent = kit.less(kit.add(high, -body.read.getRecentTokens()), first);
-  return kit.and_(full, kit.or_(inSink, recent));
-}
-
-Value AttendKernel::isHiddenByRead(Value first, int64_t count, Value low,
-                                   Value high) {
-  Value hidden = kit.cmp(CmpIPredicate::sle, endFor(high), first);
-  if (body.read.isAll())
-    return hidden;
-  Value inSink = kit.less(first, kit.i32(body.read.getSinkTokens()));
-  Value recent = kit.less(kit.add(low, -body.read.getRecentTokens()),
-                          kit.add(first, count - 1));
-  return kit.or_(hidden, kit.not_(kit.or_(inSink, recent)));
-}
-
-Value AttendKernel::shownByRead(Value token, Value position) {
-  Value seen = kit.less(token, current.end);
-  if (body.read.isCausal())
-    seen = kit.and_(kit.cmp(CmpIPredicate::sle, token, position), seen);
-  if (body.read.isAll())
-    return seen;
-  Value inSink = kit.less(token, kit.i32(body.read.getSinkTokens()));
-  Value recent =
-      kit.less(kit.add(position, -body.read.getRecentTokens()), token);
-  return kit.and_(seen, kit.or_(inSink, recent));
+ReadTest AttendKernel::readTest() {
+  return ReadTest(kit.b, kit.kernel, body.read, current.end);
 }
 
 ScoreInputs AttendKernel::inputs(Value token, const RowPlace &row) {
@@ -99,7 +62,7 @@ ScoreInputs AttendKernel::inputs(Value token, const RowPlace &row) {
 }
 
 Value AttendKernel::visible(Value token, const RowPlace &row) {
-  Value seen = shownByRead(token, row.position);
+  Value seen = readTest().shows(token, row.position);
   if (!hasVisible())
     return seen;
   KitFunctions functions(k, current.sequence);
@@ -127,25 +90,27 @@ BlockVisibility AttendKernel::visibleBlock(Value first, int64_t count) {
                              current.constants);
 }
 
+Value AttendKernel::isShownInFull(Value first, int64_t count) {
+  return readTest().showsAll(first, kit.add(first, count), current.posFirst,
+                             current.posLast);
+}
+
 Value AttendKernel::isFullBlock(Value first, int64_t count) {
-  Value full = isShownInFull(first, count, current.ownFirst, current.ownLast);
+  Value full = readTest().showsAll(first, kit.add(first, count),
+                                   current.ownFirst, current.ownLast);
   return hasVisible() ? kit.and_(full, visibleBlock(first, count).full) : full;
 }
 
 Value AttendKernel::isEmptyBlock(Value first, int64_t count) {
-  Value empty = isHiddenByRead(first, count, current.ownFirst, current.ownLast);
+  Value empty = kit.not_(readTest().showsSome(
+      first, kit.add(first, count), current.ownFirst, current.ownLast));
   return hasVisible() ? kit.or_(empty, visibleBlock(first, count).empty)
                       : empty;
 }
 
 Value AttendKernel::anyRowVisible(Value token) {
-  Value seen = kit.less(token, current.end);
-  if (body.read.isAll())
-    return seen;
-  Value inSink = kit.less(token, kit.i32(body.read.getSinkTokens()));
-  Value recent =
-      kit.less(kit.add(current.posFirst, -body.read.getRecentTokens()), token);
-  return kit.and_(seen, kit.or_(inSink, recent));
+  return readTest().showsSome(token, kit.add(token, 1), current.posFirst,
+                              current.posLast);
 }
 
 //===----------------------------------------------------------------------===//
