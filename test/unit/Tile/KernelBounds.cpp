@@ -161,7 +161,8 @@ ExpectedRow Formula::row(size_t b, int64_t i, int64_t column, int64_t begin,
   place.kvHead = place.qHead / kernel.group;
   llvm::ArrayRef<float> q = inputs.q.view().row(inputs.cuQ[b] + i, place.qHead);
   ExpectedRow row;
-  row.o.resize(values.dim);
+  int64_t dim = kernel.dims[1];
+  row.o.resize(dim);
   std::vector<std::pair<size_t, double>> seen; // row of the streams, logit
   double largest = -kInf, error = 0;
   for (int64_t t = begin; t < std::min<int64_t>(end, inputs.kvLen[b]); ++t) {
@@ -186,13 +187,14 @@ ExpectedRow Formula::row(size_t b, int64_t i, int64_t column, int64_t begin,
   row.empty = false;
   bool whole =
       values.integer && kernel.dtype != 'f' && precision != Precision::Float64;
-  std::vector<double> sizes(values.dim);
+  std::vector<double> sizes(dim);
   double total = std::exp2(sinkLogit - largest), most = 0;
   for (auto [at, logit] : seen) {
     double p = std::exp2(logit - largest), factor = weight(at);
     total += p;
-    for (int64_t c = 0; c < values.dim; ++c) {
-      double x = factor * values.codes[at * values.dim + c];
+    const float *codes = &values.codes[at * values.dim + kernel.firstValue];
+    for (int64_t c = 0; c < dim; ++c) {
+      double x = factor * codes[c];
       double size = whole ? 127 * factor : std::fabs(x);
       row.o[c].value += p * x;
       sizes[c] += p * size;

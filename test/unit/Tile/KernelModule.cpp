@@ -46,7 +46,7 @@ private:
   Tile load(Value tile, StringRef stream, int64_t tokens);
   Value dequantize(const Tile &tile, bool scaled);
   /// Each gives what it is given, or what a dot would.
-  Value sliceOfAll(Value x);
+  Value slice(Value x, int64_t first, int64_t channels);
   Value identity(Value x);
   Value contract(Type type, Value q, Value k);
   Value logits(Value x, const Expr &expr, Value tokens);
@@ -98,9 +98,10 @@ Value KernelBuilder::dequantize(const Tile &tile, bool scaled) {
   return scaled ? ScaleOp::create(b, loc, x.getType(), x, tile.scales) : x;
 }
 
-Value KernelBuilder::sliceOfAll(Value x) {
-  int64_t dim = cast<RankedTensorType>(x.getType()).getDimSize(1);
-  return tile::SliceOp::create(b, loc, x.getType(), x, 0, dim);
+Value KernelBuilder::slice(Value x, int64_t first, int64_t channels) {
+  int64_t tokens = cast<RankedTensorType>(x.getType()).getDimSize(0);
+  return tile::SliceOp::create(b, loc, tensor({tokens, channels}, f32()), x,
+                               first, first + channels);
 }
 
 /// A block of arguments, one for each operand of `op`.
@@ -155,8 +156,7 @@ void KernelBuilder::attend(int64_t tokens) {
   Value q =
       tile::LoadQueryOp::create(b, loc, tensor({any, cache.getDimK()}, f32()),
                                 b.getF64FloatAttr(kernel.queryScale));
-  auto state =
-      tile::SoftmaxType::get(b.getContext(), kernel.dim(kernel.values));
+  auto state = tile::SoftmaxType::get(b.getContext(), kernel.dims[1]);
   auto tokensType = tile::TokensType::get(b.getContext());
   Value init = tile::SoftmaxInitOp::create(b, loc, state);
   auto loop = openLoop<tile::ForTokensOp>({tokensType, state}, state, Value(),
@@ -186,12 +186,12 @@ void KernelBuilder::attendRound(Value q, Value tile, Value state,
   bool early = kernel.choice[OpOrder] == order::LoadsFirst ||
                (kernel.keys != kernel.values &&
                 kernel.choice[KeyScale] == scale::OfOther);
-  if (early)
-    values = load(tile, kernel.values, tokens);
   unsigned detour = kernel.choice[Detour];
+  if (early && detour != detour::ValuesOfKeys)
+    values = load(tile, kernel.values, tokens);
   Value k = dequantize(keys, kernel.scaledInDequantize(kernel.keys, KeyScale));
   if (detour == detour::SliceOfKeys)
-    k = sliceOfAll(k);
+    k = slice(k, 0, kernel.dims[0]);
   Value scores = detour == detour::Contraction
                      ? contract(scoresType, q, k)
                      : tile::DotOp::create(b, loc, scoresType, q, k);
@@ -204,12 +204,17 @@ void KernelBuilder::attendRound(Value q, Value tile, Value state,
     scores = mask(scores);
   auto step = tile::SoftmaxStepOp::create(b, loc, scoresType, state.getType(),
                                           scores, state);
-  if (!early)
-    values = load(tile, kernel.values, tokens);
-  Value v =
-      dequantize(values, kernel.scaledInDequantize(kernel.values, ValueScale));
-  if (detour == detour::SliceOfValues)
-    v = sliceOfAll(v);
+  Value v = k;
+  if (detour == detour::ValuesOfKeys) {
+    values = keys;
+  } else {
+    if (!early)
+      values = load(tile, kernel.values, tokens);
+    v = dequantize(values,
+                   kernel.scaledInDequantize(kernel.values, ValueScale));
+  }
+  if (detour == detour::SliceOfValues || detour == detour::ValuesOfKeys)
+    v = slice(v, kernel.firstValue, kernel.dims[1]);
   // With one stream for both, the scales of values are those of the second
   // load: a chain takes those that stand beside what it multiplies.
   Value p = apply(step.getP(), kernel.probabilities,
@@ -239,9 +244,7 @@ void KernelBuilder::emitSink(Region &region) {
 
 void KernelBuilder::merge() {
   OpBuilder::InsertionGuard guard(b);
-  // An attend kernel has V's rows in its state, whatever stream they are of.
-  int64_t dim = kernel.isAttend() ? kernel.dim(kernel.values) : cache.getDimV();
-  auto state = tile::SoftmaxType::get(b.getContext(), dim);
+  auto state = tile::SoftmaxType::get(b.getContext(), kernel.dims[1]);
   auto init = tile::SoftmaxInitOp::create(b, loc, state);
   if (kernel.sink)
     emitSink(init.getSink());

@@ -89,6 +89,7 @@ static const std::vector<AxisInfo> &axes() {
         {"a slice of keys", 5},
         {"a slice of values", 5},
         {"a contraction", 5},
+        {"values of keys' rows", 5},
         {"boxes of keys", 4},
         {"boxes of values", 4},
         {"boxes of both", 4}}},
@@ -236,6 +237,13 @@ static void settle(Kernel &kernel, Axis fixed) {
       choice[KeyScale] = choice[ValueScale] = scale::None,
       choice[Streams] = streams::KAndV;
   }
+  if (choice[Detour] == detour::ValuesOfKeys) {
+    if (fixed == KeyScale || fixed == ValueScale || fixed == Streams)
+      choice[Detour] = detour::None;
+    else
+      choice[KeyScale] = choice[ValueScale] = scale::None,
+      choice[Streams] = streams::OnlyK;
+  }
   if (choice[KeyScale] == scale::Late && choice[Logits] == 0) {
     if (fixed == Logits)
       choice[KeyScale] = scale::OnProduct;
@@ -288,6 +296,10 @@ static void drawStreams(Kernel &kernel, Random &random) {
   // q is as long as K, o as V.
   if (which != streams::KAndV)
     kernel.dims[1] = kernel.dims[0];
+  if (kernel.choice[Detour] == detour::ValuesOfKeys) {
+    kernel.dims[1] = 8 * random.range(1, kernel.dims[0] / 8);
+    kernel.firstValue = random.range(0, kernel.dims[0] - kernel.dims[1]);
+  }
   auto set = [&](llvm::StringRef stream, unsigned choice, llvm::StringRef of) {
     kernel.codecs[indexOf(stream)] = drawCodec(wantsInteger(choice), random);
     if (choice == scale::OfOther)
@@ -487,7 +499,7 @@ static Attr vary(const Kernel &kernel, TargetAttr target, Attr schedule,
         kernel.codec(stream).attribute(context));
   };
   Workload workload{{kernel.dim(kernel.keys), codec(kernel.keys)},
-                    {kernel.dim(kernel.values), codec(kernel.values)},
+                    {kernel.dims[1], codec(kernel.values)},
                     kernel.page,
                     kernel.group,
                     floatType(context, kernel.dtype),

@@ -65,6 +65,7 @@ enum : unsigned {
   SliceOfKeys,
   SliceOfValues,
   Contraction,
+  ValuesOfKeys, ///< V is some channels of the rows that are K, as MLA has them
   BoxesOfKeys,
   BoxesOfValues,
   BoxesOfBoth
@@ -121,7 +122,7 @@ struct Kernel {
 
   // The store: kv heads [firstHead, firstHead + heads) of kvHeads.
   int64_t kvHeads = 1, firstHead = 0, heads = 1, group = 1;
-  int64_t dims[2] = {8, 8}; ///< of K, of V
+  int64_t dims[2] = {8, 8}; ///< of K, of V and the output
   Codec codecs[2];
   int64_t page = 0; ///< 0: contiguous
   bool nhd = false;
@@ -137,6 +138,7 @@ struct Kernel {
   double queryScale = 1;
   /// The streams of the operands of the two products.
   llvm::StringRef keys = kStreamK, values = kStreamV;
+  int64_t firstValue = 0; ///< channel of its stream's rows that is V's first
   std::vector<ChainStep> scores, probabilities;
 
   int64_t numSplits = 1; ///< of a merge
