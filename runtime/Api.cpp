@@ -227,7 +227,6 @@ kvc_status kvc_program_get_model(const kvc_program *program,
   out.head_dim_v = model.headDimV;
   out.dtype = model.dtype.c_str();
   out.softmax_scale = model.softmaxScale;
-  out.logit_softcap = model.logitSoftcap.value_or(0);
   return writeStruct(out, "kvc_model_info", info);
 } catch (...) {
   return caught();

@@ -41,7 +41,7 @@ FIELDS(kvc_sim_counters, FIELD(size), FIELD(launches), FIELD(ctas),
        FIELD(sectors_best), FIELD(sectors_distinct), FIELD(most_in_flight))
 FIELDS(kvc_model_info, FIELD(size), FIELD(layers), FIELD(q_heads),
        FIELD(kv_heads), FIELD(head_dim_k), FIELD(head_dim_v), FIELD(dtype),
-       FIELD(softmax_scale), FIELD(logit_softcap))
+       FIELD(softmax_scale))
 FIELDS(kvc_store_info, FIELD(size), FIELD(name), FIELD(layers),
        FIELD(layer_count), FIELD(head_begin), FIELD(head_end),
        FIELD(page_tokens), FIELD(page_bytes), FIELD(plane_count),

@@ -414,7 +414,6 @@ static Verdict tryManifest(const Original &original, const spec::Spec &mutant,
 static bool isSameMemory(const Original &original, const spec::Spec &mutant) {
   auto memory = [&](artifact::Manifest manifest) {
     manifest.model.softmaxScale = 1;
-    manifest.model.logitSoftcap.reset();
     manifest.model.dtype = spec::bytes(mutant.model.dtype) == 4 ? "f32" : "f16";
     for (artifact::StoreInfo &store : manifest.stores) {
       store.window = false;

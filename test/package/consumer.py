@@ -26,7 +26,7 @@ Status = struct("Status", [("code", U32), ("where", U32), ("need", U64),
 ModelInfo = struct("ModelInfo", [
     ("size", SIZE), ("layers", U32), ("q_heads", U32), ("kv_heads", U32),
     ("head_dim_k", U32), ("head_dim_v", U32), ("dtype", TEXT),
-    ("softmax_scale", c.c_double), ("logit_softcap", c.c_double)])
+    ("softmax_scale", c.c_double)])
 PlaneInfo = struct("PlaneInfo", [
     ("stream", TEXT), ("role", TEXT), ("type", TEXT), ("elements", U32),
     ("row_tokens", U32),

@@ -7,6 +7,7 @@ change no bit of a result. Standard library only.
 import array
 import math
 import random
+import re
 
 import floats
 import kvc
@@ -68,6 +69,17 @@ class Case:
         """(sink, recent) tokens that a query sees; None: all."""
         window = self.info.get("window")
         return (window["sink"], window["recent"]) if window else None
+
+    def softcap(self):
+        """Of the store's logits, the one expression that the formula here
+        knows; 0: none. Others are a ValueError."""
+        text = self.info.get("attend")
+        if not text:
+            return 0
+        found = re.fullmatch(r'{"logits":"(\S+) \* tanh\(s / \1\)"}', text)
+        if not found:
+            raise ValueError(f"no formula here for {text}")
+        return float(found[1])
 
     def row_bytes(self, side):
         return self.model["kv_heads"] * self.dims[side] * self.width
@@ -366,7 +378,7 @@ class Placement:
         problem = reference.Problem(
             rows["k"], rows["v"], query, (dim, case.dims["v"]), case.tokens[b],
             case.queries[b], group, model["dtype"], model["softmax_scale"],
-            model.get("logit_softcap") or 0, case.window())
+            case.softcap(), case.window())
         return reference.judge(problem, reference.expect(problem), o, l)
 
 

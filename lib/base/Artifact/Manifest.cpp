@@ -23,8 +23,6 @@ JsonValue kvc::artifact::toJson(const ModelInfo &model) {
                                       {"head_dim_v", model.headDimV},
                                       {"dtype", model.dtype},
                                       {"softmax_scale", model.softmaxScale}});
-  if (model.logitSoftcap)
-    json.add("logit_softcap", *model.logitSoftcap);
   return json;
 }
 
@@ -188,8 +186,6 @@ static ModelInfo readModel(const JsonNode &node) {
   model.headDimV = node.get("head_dim_v").integer32(1, kMaxDim);
   model.dtype = node.get("dtype").oneOf({"f32", "f16", "bf16"});
   model.softmaxScale = node.get("softmax_scale").positive();
-  if (node.has("logit_softcap"))
-    model.logitSoftcap = node.get("logit_softcap").positive();
   return model;
 }
 

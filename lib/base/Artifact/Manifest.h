@@ -114,7 +114,6 @@ struct ModelInfo {
   uint32_t layers = 0, qHeads = 0, kvHeads = 0, headDimK = 0, headDimV = 0;
   std::string dtype; ///< "f32", "f16" or "bf16"
   double softmaxScale = 0;
-  std::optional<double> logitSoftcap;
   bool operator==(const ModelInfo &) const = default;
 };
 

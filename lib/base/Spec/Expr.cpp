@@ -387,3 +387,16 @@ std::optional<Expr> spec::readExpr(Context &context, const Node &node,
                    parser.described(*real));
   return std::nullopt;
 }
+
+Expr spec::softcapOf(double cap) {
+  auto of = [](ExprOp op, std::vector<Expr> operands) {
+    Expr expr;
+    expr.op = op;
+    expr.operands = std::move(operands);
+    return expr;
+  };
+  Expr limit;
+  limit.number = cap;
+  Expr part = of(ExprOp::Div, {of(ExprOp::Score, {}), limit});
+  return of(ExprOp::Mul, {limit, of(ExprOp::Tanh, {part})});
+}

@@ -103,6 +103,9 @@ struct Expr {
   std::string text() const;
 };
 
+/// cap * tanh(s / cap): the logits of a model with a softcap.
+Expr softcapOf(double cap);
+
 /// A named value of `attend.constants`: a number, or a row of them, or a row
 /// that each call gives.
 struct Constant {

@@ -14,7 +14,6 @@ artifact::ModelInfo kvc::describeModel(const spec::Model &model) {
   info.headDimV = model.headDimV;
   info.dtype = spec::name(model.dtype);
   info.softmaxScale = model.softmaxScale;
-  info.logitSoftcap = model.logitSoftcap;
   return info;
 }
 

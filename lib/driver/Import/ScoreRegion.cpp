@@ -235,12 +235,3 @@ void kvc::importExpr(Region &region, ScoreRegionKind kind, const Expr &expr,
   RegionBuilder builder(region, kind, loc);
   builder.yield(builder.build(expr));
 }
-
-void kvc::importSoftcap(Region &region, double cap, Location loc) {
-  RegionBuilder builder(region, ScoreRegionKind::Logits, loc);
-  Value limit = builder.f32(cap);
-  Value inner =
-      builder.make<arith::DivFOp>(argumentOf(region, ScoreInput::Score), limit);
-  builder.yield(
-      builder.make<arith::MulFOp>(limit, builder.make<math::TanhOp>(inner)));
-}

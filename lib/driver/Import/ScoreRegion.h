@@ -11,9 +11,6 @@ namespace kvc {
 void importExpr(mlir::Region &region, ScoreRegionKind kind,
                 const spec::Expr &expr, mlir::Location loc);
 
-/// Fills `region` with s -> cap * tanh(s / cap).
-void importSoftcap(mlir::Region &region, double cap, mlir::Location loc);
-
 } // namespace kvc
 
 #endif // KVC_LIB_DRIVER_IMPORT_SCOREREGION_H

@@ -26,6 +26,8 @@ private:
   Attribute codec(const spec::Codec &codec);
   Attribute layout(const spec::Layout &layout);
   Attribute read(const spec::Store &store);
+  /// What the store's attention computes, with the model's softcap spelt out.
+  spec::Attend attendOf(const spec::Store &store);
   CacheType cacheType(const spec::Store &store);
   /// A tensor of [rows, dims...] with as many rows as a step brings.
   RankedTensorType rows(ArrayRef<int64_t> dims, Type element);
@@ -130,18 +132,26 @@ void Importer::importAttend(const spec::Store &store, CacheType cache) {
       op.getArgument(0), op.getArgument(1), op.getArgument(2),
       b.getF64FloatAttr(model.softmaxScale), /*splits=*/IntegerAttr(),
       ScheduleAttrInterface());
-  if (model.logitSoftcap)
-    importSoftcap(attend.getLogits(), *model.logitSoftcap, loc);
-  Location place = location(context, store.attend.loc);
+  spec::Attend formulas = attendOf(store);
+  Location place = location(context, formulas.loc);
   auto import = [&](const std::optional<spec::Expr> &expr, Region &region,
                     ScoreRegionKind kind) {
     if (expr)
       importExpr(region, kind, *expr, place);
   };
-  import(store.attend.logits, attend.getLogits(), ScoreRegionKind::Logits);
-  import(store.attend.visible, attend.getVisible(), ScoreRegionKind::Visible);
-  import(store.attend.sink, attend.getSink(), ScoreRegionKind::Sink);
+  import(formulas.logits, attend.getLogits(), ScoreRegionKind::Logits);
+  import(formulas.visible, attend.getVisible(), ScoreRegionKind::Visible);
+  import(formulas.sink, attend.getSink(), ScoreRegionKind::Sink);
   func::ReturnOp::create(b, loc, attend.getResults());
+}
+
+spec::Attend Importer::attendOf(const spec::Store &store) {
+  spec::Attend attend = store.attend;
+  if (model.logitSoftcap) { // then there are no other logits
+    attend.logits = spec::softcapOf(*model.logitSoftcap);
+    attend.loc = store.loc;
+  }
+  return attend;
 }
 
 void Importer::importStore(const spec::Store &store) {
@@ -151,7 +161,8 @@ void Importer::importStore(const spec::Store &store) {
   auto op = StoreOp::create(b, location(context, store.loc), store.name, layers,
                             store.scope.headBegin, store.scope.headEnd,
                             model.kvHeads, model.qHeads, read(store), cache);
-  if (std::string attend = spec::canonicalText(store.attend); !attend.empty())
+  if (std::string attend = spec::canonicalText(attendOf(store));
+      !attend.empty())
     op->setAttr(kAttendAttr, b.getStringAttr(attend));
   SmallVector<NamedAttribute> given;
   for (const spec::Constant &constant : store.attend.constants)

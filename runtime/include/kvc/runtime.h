@@ -249,7 +249,6 @@ typedef struct kvc_model_info {
   uint32_t layers, q_heads, kv_heads, head_dim_k, head_dim_v;
   const char *dtype; /* "f32", "f16" or "bf16" */
   double softmax_scale;
-  double logit_softcap; /* 0: none */
 } kvc_model_info;
 
 typedef struct kvc_plane_info {

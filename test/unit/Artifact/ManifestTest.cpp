@@ -131,7 +131,6 @@ TEST(Manifest, RefusesValuesOutOfRange) {
       {"/model/softmax_scale", 0, "/model/softmax_scale"},
       {"/model/softmax_scale", -1.5, "/model/softmax_scale"},
       {"/model/softmax_scale", "1", "/model/softmax_scale"},
-      {"/model/logit_softcap", 0, "/model/logit_softcap"},
       {"/stores", json::array(), "/stores: expected 1 to 256 elements"},
       {"/stores", json::object(), "/stores: expected an array"},
       {"/stores/0/layers", json::array(), "/stores/0/layers: expected 1 to"},
@@ -447,8 +446,7 @@ TEST(Manifest, EveryKeyIsNeeded) {
     json changed = document;
     json &parent = changed[Pointer(at.substr(0, slash))];
     std::string key = at.substr(slash + 1);
-    if (!parent.is_object() || key == "logit_softcap" || key == "window" ||
-        key == "of")
+    if (!parent.is_object() || key == "window" || key == "of")
       return;
     parent.erase(key);
     ++removed;
@@ -599,8 +597,6 @@ RC_GTEST_PROP(Manifest, AnyValidManifestRoundTrips, ()) {
   m.model.headDimK = *rc::gen::inRange(1u, 577u);
   m.model.headDimV = *rc::gen::inRange(1u, 577u);
   m.model.softmaxScale = *rc::gen::positive<double>();
-  if (*rc::gen::arbitrary<bool>())
-    m.model.logitSoftcap.reset();
   m.stores.clear();
   for (const char *name : {"window", "full"}) {
     m.stores.push_back(randomStore(m.model));

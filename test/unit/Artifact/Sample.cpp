@@ -64,7 +64,7 @@ Manifest kvc::artifact::sampleManifest() {
   m.producer = "kvc 0.1.0, LLVM 22.1.8";
   m.specName = "sample";
   m.key = "00ff12ab";
-  m.model = {4, 6, 2, 64, 32, "bf16", 0.125, 30.0};
+  m.model = {4, 6, 2, 64, 32, "bf16", 0.125};
   m.stores = {pagedStore(), contiguousStore()};
   for (const char *store : {"window", "full"}) {
     std::string prefix = std::string(store) + ".";

@@ -130,7 +130,7 @@ artifact::Manifest kvc::test::fixtureManifest() {
   m.producer = "the runtime's tests";
   m.specName = "fixture";
   m.key = "0123456789abcdef";
-  m.model = {kLayers, kQueryHeads, kHeads, kDimK, kDimV, "f32", 0.5, {}};
+  m.model = {kLayers, kQueryHeads, kHeads, kDimK, kDimV, "f32", 0.5};
   m.stores = {store("paged", 0, 0, 2, 4, "HND"),
               store("window", 1, 0, 1, 8, "NHD"),
               store("flat", 1, 1, 2, 0, "HND")};

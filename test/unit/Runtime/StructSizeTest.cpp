@@ -76,7 +76,7 @@ TEST(StructSizes, EndWhereAFieldDoes) {
       {"kvc_sim_options", 32, with(steps(8, 32, 8), {28})});
   expectSizes<kvc_sim_counters>({"kvc_sim_counters", 104, steps(8, 104, 8)});
   expectSizes<kvc_model_info>(
-      {"kvc_model_info", 56, with(steps(8, 56, 8), {12, 20, 28})});
+      {"kvc_model_info", 48, with(steps(8, 48, 8), {12, 20, 28})});
   expectSizes<kvc_store_info>(
       {"kvc_store_info", 80, with(steps(8, 80, 8), {28, 36, 52, 68})});
   expectSizes<kvc_append_args>(
