@@ -13,8 +13,12 @@
 #include "mlir/Pass/Pass.h"
 
 namespace kvc {
+#define GEN_PASS_DEF_CPUTOLLVM
+#define GEN_PASS_DEF_GPUTOLLVM
+#define GEN_PASS_DEF_GPUTOSIM
 #define GEN_PASS_DEF_LOWERTOCPU
 #define GEN_PASS_DEF_LOWERTOGPU
+#define GEN_PASS_DEF_VERIFYUNIFORM
 #define GEN_PASS_REGISTRATION
 #include "codegen/Passes.h.inc"
 } // namespace kvc
@@ -55,6 +59,29 @@ struct LowerToGpu : kvc::impl::LowerToGpuBase<LowerToGpu> {
       signalPassFailure();
   }
 };
+
+/// A step that needs the module alone.
+template <typename Base, LogicalResult (*step)(ModuleOp)>
+struct ModuleStep : Base {
+  using Base::Base;
+  void runOnOperation() override {
+    if (failed(step(this->getOperation())))
+      this->signalPassFailure();
+  }
+};
+
+LogicalResult gpuToSim(ModuleOp module) {
+  std::vector<std::string> sites;
+  return nvptx::lowerGpuToSim(module, sites);
+}
+
+struct CpuToLlvm
+    : ModuleStep<kvc::impl::CpuToLlvmBase<CpuToLlvm>, cpu::lowerCpuToLlvm> {};
+struct VerifyUniform : ModuleStep<kvc::impl::VerifyUniformBase<VerifyUniform>,
+                                  nvptx::verifyUniform> {};
+struct GpuToLlvm
+    : ModuleStep<kvc::impl::GpuToLlvmBase<GpuToLlvm>, nvptx::lowerGpuToLlvm> {};
+struct GpuToSim : ModuleStep<kvc::impl::GpuToSimBase<GpuToSim>, gpuToSim> {};
 
 } // namespace
 

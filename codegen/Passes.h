@@ -9,7 +9,7 @@ namespace kvc {
 #define GEN_PASS_DECL
 #include "codegen/Passes.h.inc"
 
-/// Registers a pass for each backend's way from the tile level to its own, for
+/// Registers a pass for each step of the backends up to the LLVM dialect, for
 /// kvc-opt. lib/driver/Compiler calls the backends itself: it wants what a
 /// module cannot carry (scratch sizes, launch shapes).
 void registerBackendPasses();

@@ -40,4 +40,44 @@ def LowerToGpu : Pass<"kvc-lower-to-gpu", "::mlir::ModuleOp"> {
   ];
 }
 
+def CpuToLlvm : Pass<"kvc-cpu-to-llvm", "::mlir::ModuleOp"> {
+  let summary = "what kvc-lower-to-cpu gives becomes the LLVM dialect";
+  let description = [{
+    tanh and log2 become polynomials: a kernel calls nothing.
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::cf::ControlFlowDialect",
+    "::mlir::LLVM::LLVMDialect", "::mlir::vector::VectorDialect",
+  ];
+}
+
+def VerifyUniform : Pass<"kvc-verify-uniform", "::mlir::ModuleOp"> {
+  let summary = "refuses what lanes do together where they may part";
+  let description = [{
+    Of what kvc-lower-to-gpu gives: barriers, shuffles, products of tensor cores
+    and copies that all lanes of a warp, or all warps of a CTA, must reach.
+    Changes nothing.
+  }];
+}
+
+def GpuToLlvm : Pass<"kvc-gpu-to-llvm", "::mlir::ModuleOp"> {
+  let summary = "what kvc-lower-to-gpu gives becomes the LLVM dialect";
+  let description = [{
+    PTX instructions stay inline assembly with their name in `kvc.op`.
+  }];
+  let dependentDialects = [
+    "::mlir::cf::ControlFlowDialect", "::mlir::LLVM::LLVMDialect",
+  ];
+}
+
+def GpuToSim : Pass<"kvc-gpu-to-sim", "::mlir::ModuleOp"> {
+  let summary = "kernels for the emulator of lib/base/Simt";
+  let description = [{
+    Each PTX instruction, and each access to memory, becomes a call of the
+    function of its name, told by an index where in the backend it was written.
+    After kvc-gpu-to-llvm.
+  }];
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
+}
+
 #endif // KVC_CODEGEN_PASSES
