@@ -12,7 +12,8 @@ using namespace kvc::cpu;
 DirectMainloop::DirectMainloop(AttendKernel &kernel)
     : a(kernel), kit(a.kit), k(a.k), blocks(kernel),
       blockRows(blocks.blockRows), padded(blocks.padded),
-      keys(chooseDirectKeys(blocks)), values(chooseDirectValues(blocks)),
+      keys(chooseSource<DirectKeys>(Operand::of(a, a.planK)).make(blocks)),
+      values(chooseSource<DirectValues>(Operand::of(a, a.planV)).make(blocks)),
       maskedValues(makeMaskedValues(blocks, *values)) {}
 
 /// As many as keep both streams of memory going; more where products take the

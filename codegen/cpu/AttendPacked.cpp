@@ -26,7 +26,8 @@ Value PackedBlocks::weight(Value at, Value token, int64_t lanes) {
 
 PackedMainloop::PackedMainloop(AttendKernel &a)
     : a(a), kit(a.kit), k(a.k), blocks(a), blockRows(blocks.blockRows),
-      keys(choosePackedKeys(blocks)), values(choosePackedValues(blocks)) {
+      keys(chooseSource<PackedKeys>(Operand::of(a, a.planK)).make(blocks)),
+      values(chooseSource<PackedValues>(Operand::of(a, a.planV)).make(blocks)) {
   blocks.widthV = values->width();
 }
 

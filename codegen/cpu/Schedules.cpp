@@ -1,6 +1,8 @@
 //===- Schedules.cpp - schedules of cores with caches ---------------------===//
 #include "codegen/cpu/Schedules.h"
 #include "codegen/cpu/Backend.h"
+#include "codegen/cpu/operands/DirectSources.h"
+#include "codegen/cpu/operands/PackedSources.h"
 
 #include "llvm/Support/MathExtras.h"
 
@@ -18,6 +20,20 @@ static bool inMatrix(const Workload &workload, const StreamInfo &stream) {
 /// Whether a direct kernel multiplies its codes as they are.
 static bool asCodes(const Workload &workload, const StreamInfo &stream) {
   return workload.target.hasDot(stream.codeType(), workload.dtype);
+}
+
+/// Of the source that a loop takes for K, or for V. Tiles are taken to have
+/// pairs of tokens: none is planned that has a single one.
+static OperandCost operandCost(const Workload &workload, bool isK,
+                               const CoreSchedule &schedule) {
+  Operand operand{(isK ? workload.k : workload.v).codeType(), workload.dtype,
+                  workload.target, schedule.dot, /*tileTokens=*/2};
+  auto cost = [&](const auto &source) { return source.cost(operand); };
+  if (schedule.pack)
+    return isK ? cost(chooseSource<PackedKeys>(operand))
+               : cost(chooseSource<PackedValues>(operand));
+  return isK ? cost(chooseSource<DirectKeys>(operand))
+             : cost(chooseSource<DirectValues>(operand));
 }
 
 /// Of the longer of a token's two rows.
@@ -108,13 +124,14 @@ int64_t chooseRows(int64_t group, int64_t registers, bool dot) {
   return group == 1 ? 1 : 4;
 }
 
-/// Whether both streams are multiplied as pairs of bf16, which takes no longer
-/// than memory does.
-bool inPairs(const Workload &workload) {
-  auto pairs = [&](const StreamInfo &stream) {
-    return stream.codeType().isBF16() && asCodes(workload, stream);
+/// Whether codes of both streams are operands as they are loaded, which takes
+/// no longer than memory does.
+bool asLoaded(const Workload &workload) {
+  auto loaded = [&](bool isK) {
+    OperandCost cost = operandCost(workload, isK, {.dot = true});
+    return cost.instructionsPerOperand == 1;
   };
-  return pairs(workload.k) && pairs(workload.v);
+  return loaded(true) && loaded(false);
 }
 
 /// Tokens per tile: many, for a tile's softmax is a long chain; or fewer if
@@ -130,7 +147,7 @@ int64_t chooseTokens(const Workload &workload) {
 /// Tokens ahead to prefetch: 16 KiB of each stream, or half as much where
 /// memory is all that is waited for.
 int64_t choosePrefetch(const Workload &workload, int64_t tokens) {
-  int64_t bytes = inPairs(workload) ? 8192 : 16384;
+  int64_t bytes = asLoaded(workload) ? 8192 : 16384;
   int64_t wanted = bytes / longestRow(workload);
   return llvm::bit_floor(uint64_t(std::clamp<int64_t>(wanted, 1, 3 * tokens)));
 }
@@ -165,8 +182,8 @@ CoreSchedule prefillSchedule(const Workload &workload) {
   int64_t dim = std::max(workload.k.dim, workload.v.dim);
   int64_t rows = std::max<int64_t>(1, 256 * 128 / dim);
   int64_t queries = std::clamp<int64_t>(rows / workload.group, 1, 256);
-  Type bf16 = BFloat16Type::get(target.getContext());
-  bool dot = target.hasDot(bf16, workload.dtype) ||
+  // Products of the model's own type take q as it is.
+  bool dot = target.hasDot(workload.dtype, workload.dtype) ||
              inMatrix(workload, workload.k) || inMatrix(workload, workload.v);
   return {.tokens = 64,
           .rows = target.getRegisters() >= 32 ? 8 : 4,
@@ -189,14 +206,11 @@ double directInstructions(const Workload &w, const CoreSchedule &s,
   double instructions = 0;
   for (bool isK : {true, false}) {
     const StreamInfo &stream = isK ? w.k : w.v;
-    bool dot = s.dot && asCodes(w, stream);
-    bool bytes = stream.codeType().isInteger(8);
-    double vectors = std::ceil(stream.dim / (dot ? 2 * lanes : lanes));
-    // Loads, and what makes operands of codes.
-    double operands = dot ? (bytes ? 2 : 1) : bytes ? 3 : 2;
+    OperandCost cost = operandCost(w, isK, s);
+    double vectors = std::ceil(stream.dim / (cost.f32PerProduct * lanes));
     double products = s.rows * vectors;
-    double one = vectors * operands + products;
-    if (isK && !dot) {
+    double one = vectors * cost.instructionsPerOperand + products;
+    if (isK && cost.f32PerProduct == 1) {
       // q comes from memory, for `keys` tokens together; sums of a row and a
       // key are a chain each.
       one += products / s.keys;
@@ -209,7 +223,7 @@ double directInstructions(const Workload &w, const CoreSchedule &s,
       one += s.rows * (3 + 8.0 / s.keys);
     else
       // Probabilities are broadcast, and accumulators come and go in steps.
-      one += s.rows * (dot ? 1 : 2) + products / 16;
+      one += s.rows * 2 / cost.f32PerProduct + products / 16;
     if (!isK && s.rows > registers / 2)
       one += products;
     instructions += blocks * one;
@@ -222,21 +236,18 @@ double directInstructions(const Workload &w, const CoreSchedule &s,
 double packedInstructions(const Workload &w, const CoreSchedule &s,
                           double rows) {
   double lanes = w.target.getLanes(), registers = w.target.getRegisters();
-  Type bf16 = BFloat16Type::get(w.target.getContext());
   double blocks = std::ceil(rows / blockRows(w));
   double instructions = 0;
-  for (const StreamInfo &stream : {w.k, w.v}) {
-    double vectors = std::ceil(stream.dim / lanes);
+  for (bool isK : {true, false}) {
+    OperandCost cost = operandCost(w, isK, s);
+    double vectors = std::ceil((isK ? w.k : w.v).dim / lanes);
     // Dequantized, paired or put in order, stored and loaded again.
     instructions += 12 * vectors;
-    if (s.dot && inMatrix(w, stream)) {
-      instructions += blocks * blockRows(w) * vectors / 16;
+    double products = blocks * blockRows(w) * vectors / cost.f32PerProduct;
+    if (cost.inMatrixRegisters) {
+      instructions += products;
       continue;
     }
-    bool isFloat16 = stream.codeType().isBF16();
-    bool pairs = s.dot && w.target.hasDot(bf16, w.dtype) &&
-                 (isFloat16 || stream.codeType().isInteger(8));
-    double products = blocks * blockRows(w) * vectors / (pairs ? 2 : 1);
     // `rows` tokens share a loaded vector of q or of V.
     double loads = products / s.rows + products / 2 / blocks / blockRows(w);
     if (2 * s.rows + 4 > registers)
@@ -270,7 +281,7 @@ double costOf(const Workload &w, AttendKind kind, const CoreSchedule &s) {
   // A packed kernel reads a tile once and stays on it.
   if (!s.pack) {
     double ahead = double(s.prefetch * longestRow(w));
-    double wanted = inPairs(w) ? 8192 : 16384;
+    double wanted = asLoaded(w) ? 8192 : 16384;
     double away = s.prefetch ? std::fabs(std::log2(ahead / wanted)) : 5;
     memory *= 1 + 0.1 * away;
     if (s.prefetch && s.level == 1)

@@ -210,6 +210,7 @@ public:
   Kernel &k;
   Kit &kit;
   AttendBody body;
+  const Workload workload;
   const WarpSchedule schedule;
   const SharedLayout layout;
   const int64_t registers; ///< of a thread, at most

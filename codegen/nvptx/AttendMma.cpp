@@ -27,9 +27,10 @@ static Value inverseOf(Kit &kit, Value unit) {
 }
 
 MmaMainloop::MmaMainloop(AttendKernel &a, Rows side, int64_t rows)
-    : a(a), kit(a.kit), side(side), operandK(makeOperandK(a)),
-      operandV(makeOperandV(a)), kSteps(operandK->kSteps()),
-      chunkChannels(operandV->chunkChannels()),
+    : a(a), kit(a.kit), side(side),
+      operandK(operandOfK(a.workload, a.schedule)->make(a)),
+      operandV(operandOfV(a.workload, a.schedule)->make(a)),
+      kSteps(operandK->kSteps()), chunkChannels(operandV->chunkChannels()),
       rowSlots(side == Rows::InM ? rows / 8 : rows / 4),
       channelSlots(int64_t(llvm::alignTo(a.dimV, chunkChannels)) / 16 *
                    (side == Rows::InM ? 4 : 2)) {

@@ -165,22 +165,22 @@ Value HalvesV::element(Shared row, Value channel, int64_t first) {
 //===----------------------------------------------------------------------===//
 
 const OperandEntry<OperandSourceK> kvc::nvptx::kBF16K{
-    kBF16Halves.type, /*takes=*/nullptr,
+    kBF16Halves.type, /*takes=*/nullptr, /*cost=*/nullptr,
     [](AttendKernel &a) -> std::unique_ptr<OperandSourceK> {
       return std::make_unique<HalvesK>(a, kBF16Halves);
     }};
 const OperandEntry<OperandSourceK> kvc::nvptx::kF16K{
-    kF16Halves.type, /*takes=*/nullptr,
+    kF16Halves.type, /*takes=*/nullptr, /*cost=*/nullptr,
     [](AttendKernel &a) -> std::unique_ptr<OperandSourceK> {
       return std::make_unique<HalvesK>(a, kF16Halves);
     }};
 const OperandEntry<OperandSourceV> kvc::nvptx::kBF16V{
-    kBF16Halves.type, /*takes=*/nullptr,
+    kBF16Halves.type, /*takes=*/nullptr, /*cost=*/nullptr,
     [](AttendKernel &a) -> std::unique_ptr<OperandSourceV> {
       return std::make_unique<HalvesV>(a, kBF16Halves);
     }};
 const OperandEntry<OperandSourceV> kvc::nvptx::kF16V{
-    kF16Halves.type, /*takes=*/nullptr,
+    kF16Halves.type, /*takes=*/nullptr, /*cost=*/nullptr,
     [](AttendKernel &a) -> std::unique_ptr<OperandSourceV> {
       return std::make_unique<HalvesV>(a, kF16Halves);
     }};

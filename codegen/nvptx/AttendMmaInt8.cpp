@@ -31,6 +31,9 @@ static Type int8Type(MLIRContext *context) {
   return IntegerType::get(context, 8);
 }
 
+/// Five instructions make two words of one.
+static constexpr double kInstructionsPerWord = 2.5;
+
 namespace {
 
 //===----------------------------------------------------------------------===//
@@ -135,11 +138,19 @@ Values Int8V::loadInN(const Step &step, int64_t block, int64_t chunk) {
 
 const OperandEntry<OperandSourceK> kvc::nvptx::kInt8K{
     int8Type, /*takes=*/nullptr,
+    [](const Workload &) -> OperandCost {
+      return {.instructionsPerWord = kInstructionsPerWord};
+    },
     [](AttendKernel &a) -> std::unique_ptr<OperandSourceK> {
       return std::make_unique<Int8K>(a);
     }};
 const OperandEntry<OperandSourceV> kvc::nvptx::kInt8V{
     int8Type, /*takes=*/nullptr,
+    [](const Workload &workload) -> OperandCost {
+      // Probabilities of an f16 model are sums of two.
+      return {.productsPerTile = workload.dtype.isF16() ? 2.0 : 1.0,
+              .instructionsPerWord = kInstructionsPerWord};
+    },
     [](AttendKernel &a) -> std::unique_ptr<OperandSourceV> {
       return std::make_unique<Int8V>(a);
     }};

@@ -20,6 +20,9 @@ static constexpr int64_t kQueryParts = 3;
 /// not do for a row with an element that is a thousand times the others.
 static constexpr int64_t kQueryBits = 22;
 
+/// Channels for whose q in bytes there are registers.
+static constexpr int64_t kMaxChannels = 192;
+
 namespace {
 
 class Int8InBytesK : public OperandSourceK {
@@ -104,8 +107,16 @@ OperandSourceK::Query Int8InBytesK::query(Value row, Value threadInGroup) {
 
 const OperandEntry<OperandSourceK> kvc::nvptx::kInt8InBytesK{
     [](MLIRContext *context) -> Type { return IntegerType::get(context, 8); },
-    [](const AttendKernel &a) {
-      return a.schedule.queryBytes && !a.warpsSplitQ;
+    [](const Workload &workload, const WarpSchedule &schedule) {
+      return schedule.queryBytes && !schedule.warpsSplitQ &&
+             workload.k.dim <= kMaxChannels;
+    },
+    [](const Workload &) -> OperandCost {
+      // A product takes 32 channels. Sums become a score by four instructions.
+      return {.productsPerTile = kQueryParts / 2.0,
+              .wordsPerTile = 2,
+              .instructionsPerScore = 4,
+              .queryElementBytes = kQueryParts};
     },
     [](AttendKernel &a) -> std::unique_ptr<OperandSourceK> {
       return std::make_unique<Int8InBytesK>(a);

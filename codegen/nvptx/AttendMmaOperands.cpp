@@ -23,20 +23,23 @@ static SmallVector<const OperandEntry<Source> *> entries() {
 }
 
 template <class Source>
-static std::unique_ptr<Source> makeFirst(AttendKernel &a, Type code) {
+static const OperandEntry<Source> *
+findFirst(Type code, const Workload &workload, const WarpSchedule &schedule) {
   for (const OperandEntry<Source> *entry : entries<Source>())
     if (entry->code(code.getContext()) == code &&
-        (!entry->takes || entry->takes(a)))
-      return entry->make(a);
-  llvm_unreachable("legal() knows which codes have products");
+        (!entry->takes || entry->takes(workload, schedule)))
+      return entry;
+  return nullptr;
 }
 
-std::unique_ptr<OperandSourceK> kvc::nvptx::makeOperandK(AttendKernel &a) {
-  return makeFirst<OperandSourceK>(a, a.body.k.code());
+const OperandEntry<OperandSourceK> *
+kvc::nvptx::operandOfK(const Workload &workload, const WarpSchedule &schedule) {
+  return findFirst<OperandSourceK>(workload.k.codeType(), workload, schedule);
 }
 
-std::unique_ptr<OperandSourceV> kvc::nvptx::makeOperandV(AttendKernel &a) {
-  return makeFirst<OperandSourceV>(a, a.body.v.code());
+const OperandEntry<OperandSourceV> *
+kvc::nvptx::operandOfV(const Workload &workload, const WarpSchedule &schedule) {
+  return findFirst<OperandSourceV>(workload.v.codeType(), workload, schedule);
 }
 
 SmallVector<Type> kvc::nvptx::operandCodes(MLIRContext *context) {

@@ -154,11 +154,24 @@ protected:
   Kit &kit;
 };
 
-/// An operand source that there is. It stands beside its class.
+/// What sources differ by in a schedule's cost. By default, as codes of 16 bits
+/// that are operands as they are.
+struct OperandCost {
+  double productsPerTile = 1;      ///< of 16 x 16 codes with 8 rows
+  double wordsPerTile = 4;         ///< of 16 x 16 codes as products take them
+  double instructionsPerWord = 0;  ///< that make such a word of codes
+  double instructionsPerScore = 0; ///< more than any score takes
+  double queryElementBytes = 2;    ///< of q in registers
+};
+
+/// An operand source that there is. It stands beside its class. Schedules ask
+/// it as well, before there is a kernel.
 template <class Source> struct OperandEntry {
   mlir::Type (*code)(mlir::MLIRContext *context); ///< that it is for
-  /// Whether it is for this kernel of such codes. Null: for all.
-  bool (*takes)(const AttendKernel &a);
+  /// Whether it is for such codes in this workload and schedule. Null: always.
+  bool (*takes)(const Workload &workload, const WarpSchedule &schedule);
+  /// Null: as by default.
+  OperandCost (*cost)(const Workload &workload);
   std::unique_ptr<Source> (*make)(AttendKernel &a);
 };
 
@@ -166,10 +179,12 @@ template <class Source> struct OperandEntry {
   extern const OperandEntry<OperandSource##STREAM> k##NAME##STREAM;
 #include "codegen/nvptx/AttendMmaOperands.def"
 
-/// Of the first entry that is for a kernel. A legal schedule of tensor cores
-/// has one.
-std::unique_ptr<OperandSourceK> makeOperandK(AttendKernel &a);
-std::unique_ptr<OperandSourceV> makeOperandV(AttendKernel &a);
+/// The first entry that is for a kernel; null: none, of which no schedule of
+/// tensor cores is legal.
+const OperandEntry<OperandSourceK> *operandOfK(const Workload &workload,
+                                               const WarpSchedule &schedule);
+const OperandEntry<OperandSourceV> *operandOfV(const Workload &workload,
+                                               const WarpSchedule &schedule);
 /// Types of codes that have a source for K and one for V.
 llvm::SmallVector<mlir::Type> operandCodes(mlir::MLIRContext *context);
 

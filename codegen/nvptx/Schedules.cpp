@@ -1,7 +1,7 @@
 //===- Schedules.cpp - schedules of warps that share memory ---------------===//
 #include "codegen/nvptx/Schedules.h"
+#include "codegen/nvptx/AttendMmaOperands.h"
 #include "codegen/nvptx/Backend.h"
-#include "codegen/nvptx/Kernel.h"
 
 #include "llvm/Support/MathExtras.h"
 
@@ -36,15 +36,14 @@ SharedLayout::SharedLayout(const Workload &workload, const WarpSchedule &s)
     total += s.stages * kStageBarrierBytes;
 }
 
-/// Whether codes can be multiplied as they are, their scales left to scores and
-/// probabilities: one for each row at most.
+/// Whether codes can be multiplied as they are: whole bytes, their scales left
+/// to scores and probabilities, one for each row at most.
 static bool isMultipliedAsCodes(const StreamInfo &stream) {
   SmallVector<CodecPlane, 3> planes = stream.planes();
-  Type code = planes.front().type;
   bool rowScales =
       planes.size() == 1 ||
       (planes.size() == 2 && planes[1].tokens == 1 && planes[1].elements == 1);
-  return rowScales && (isa<FloatType>(code) || code.isInteger(8));
+  return rowScales && planes[0].type.getIntOrFloatBitWidth() % 8 == 0;
 }
 
 /// The streams as products find them in shared memory.
@@ -92,11 +91,9 @@ static bool hasDots(const Workload &workload) {
   return true;
 }
 
-/// Channels for whose q in bytes there are registers.
-static constexpr int64_t kBytesDim = 192;
-
+/// Whether K has a source of its own for `queryBytes`.
 static bool hasQueryBytes(const Workload &workload) {
-  return workload.k.codeType().isInteger(8) && workload.k.dim <= kBytesDim;
+  return operandOfK(workload, {.queryBytes = true}) != operandOfK(workload, {});
 }
 
 //===----------------------------------------------------------------------===//
@@ -257,10 +254,8 @@ Shape chooseShape(int64_t row, int64_t room, int64_t least, int64_t most) {
 /// Tokens of a step for whose scores registers suffice. Where all codes are
 /// bytes, the work that a step takes by itself is much of it all.
 int64_t mostTokens(const Workload &workload, bool dot, int64_t rows) {
-  auto isBytes = [&](const StreamInfo &stream) {
-    return stream.codeType().isInteger(8);
-  };
-  bool bytes = isBytes(workload.k) && isBytes(workload.v);
+  bool bytes = codeBytes(workload.k) == workload.k.dim &&
+               codeBytes(workload.v) == workload.v.dim;
   return dot && bytes && rows == 8 && maxDim(workload) <= 128 ? 64 : 32;
 }
 
@@ -337,6 +332,12 @@ WarpSchedule prefillSchedule(const Workload &workload) {
 // What a schedule costs
 //===----------------------------------------------------------------------===//
 
+/// What a source costs, if there is one.
+template <class Source>
+OperandCost operandCost(const OperandEntry<Source> *entry, const Workload &w) {
+  return entry && entry->cost ? entry->cost(w) : OperandCost();
+}
+
 /// Instructions of one warp for a step of `tokens`, copies left out, counted by
 /// products, operands and exponentials alone.
 double stepInstructions(const Workload &w, const WarpSchedule &s) {
@@ -348,35 +349,29 @@ double stepInstructions(const Workload &w, const WarpSchedule &s) {
     double dequantize = s.tokens * double(w.k.dim + w.v.dim) / lanes;
     return kFixed + k + v + 2 * dequantize + 12.0 * s.rows;
   }
-  bool bytesV = w.v.codeType().isInteger(8);
-  bool bytesK = w.k.codeType().isInteger(8);
-  bool fixed = s.queryBytes && !s.warpsSplitQ;
-  // Products are of 16 x 8 x 16, or of 32 channels in bytes, three for each.
   double rows = s.warpsSplitQ ? 16 : s.rows;
-  double tiles = rows / 8 * s.tokens / 16;
-  double k = tiles * (fixed ? 3 * w.k.dim / 32.0 : w.k.dim / 16.0);
-  double v = tiles * w.v.dim / 16.0;
-  if (bytesV && w.dtype.isF16()) // probabilities are sums of two
-    v *= 2;
-  // A load has four words; bytes become f16 by five instructions for two.
-  auto operand = [&](int64_t dim, bool bytes, bool asIs) {
-    double words = s.tokens * dim / 16.0 * (bytes && asIs ? 0.5 : 1) / 16 * 4;
-    return words / 4 + (bytes && !asIs ? 2.5 * words : 0);
+  // Of tiles of 16 tokens and 16 channels.
+  auto stream = [&](int64_t dim, const OperandCost &cost) {
+    double tiles = s.tokens * dim / 16.0 / 16;
+    double words = tiles * cost.wordsPerTile;
+    constexpr double kWordsPerLoad = 4;
+    return rows / 8 * tiles * cost.productsPerTile + words / kWordsPerLoad +
+           words * cost.instructionsPerWord;
   };
-  double operands =
-      operand(w.k.dim, bytesK, fixed) + operand(w.v.dim, bytesV, false);
-  double perScore = 6 + (isScaled(w) ? 3 : 0) + (fixed ? 4 : 0);
+  OperandCost k = operandCost(operandOfK(w, s), w),
+              v = operandCost(operandOfV(w, s), w);
+  double perScore = 6 + (isScaled(w) ? 3 : 0) + k.instructionsPerScore +
+                    v.instructionsPerScore;
   double scores = rows * s.tokens / kWarpLanes * perScore;
-  return kFixed + k + v + operands + scores;
+  return kFixed + stream(w.k.dim, k) + stream(w.v.dim, v) + scores;
 }
 
 /// Registers that a thread wants: accumulators, scores, q, and the rest.
 double wantedRegisters(const Workload &w, const WarpSchedule &s) {
   constexpr double kRest = 40;
   double lanes = kWarpLanes, rows = s.warpsSplitQ ? 16 : s.rows;
-  double q = s.dot ? rows * w.k.dim / 2 / lanes : 0;
-  if (s.queryBytes && !s.warpsSplitQ)
-    q *= 1.5;
+  double bytes = operandCost(operandOfK(w, s), w).queryElementBytes;
+  double q = s.dot ? rows * w.k.dim * bytes / 4 / lanes : 0;
   double o = rows * w.v.dim / lanes, scores = rows * s.tokens / lanes;
   return o + (s.dot ? scores : 2 * rows) + q + kRest;
 }

@@ -15,6 +15,10 @@ static bool isDot(const Operand &operand) {
          operand.target.hasDot(operand.code, operand.dtype);
 }
 
+static OperandCost cost(const Operand &) {
+  return {.f32PerProduct = 2, .instructionsPerOperand = 1};
+}
+
 namespace {
 
 class BF16Keys : public DirectPairKeys {
@@ -76,6 +80,6 @@ public:
 } // namespace
 
 const OperandSource<DirectKeys> kvc::cpu::directBF16Keys =
-    operandSource<DirectKeys, BF16Keys>();
+    operandSource<DirectKeys, BF16Keys>(cost);
 const OperandSource<DirectValues> kvc::cpu::directBF16Values =
-    operandSource<DirectValues, BF16Values>();
+    operandSource<DirectValues, BF16Values>(cost);

@@ -13,6 +13,11 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
 
+/// Integers are widened before they are converted.
+static OperandCost cost(const Operand &operand) {
+  return {.instructionsPerOperand = operand.code.isInteger(8) ? 3.0 : 2.0};
+}
+
 namespace {
 
 //===----------------------------------------------------------------------===//
@@ -201,9 +206,9 @@ SmallVector<Value> F32Values::addTokens(const TileRows &rows, Value block,
 } // namespace
 
 const OperandSource<DirectKeys> kvc::cpu::directF32Keys =
-    operandSource<DirectKeys, F32Keys>();
+    operandSource<DirectKeys, F32Keys>(cost);
 const OperandSource<DirectValues> kvc::cpu::directF32Values =
-    operandSource<DirectValues, F32Values>();
+    operandSource<DirectValues, F32Values>(cost);
 
 std::unique_ptr<DirectValues>
 kvc::cpu::makeMaskedValues(DirectBlocks &blocks, const DirectValues &like) {

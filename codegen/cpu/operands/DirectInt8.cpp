@@ -17,6 +17,10 @@ static bool isDot(const Operand &operand) {
          operand.target.hasDot(operand.code, operand.dtype);
 }
 
+static OperandCost cost(const Operand &) {
+  return {.f32PerProduct = 2, .instructionsPerOperand = 2};
+}
+
 static VectorType halvesType(Kit &kit, int64_t n) {
   return VectorType::get(n, kit.b.getI16Type());
 }
@@ -186,6 +190,6 @@ void Int8Values::endSums(Value block, ArrayRef<DirectStrip::Slot> slots,
 } // namespace
 
 const OperandSource<DirectKeys> kvc::cpu::directInt8Keys =
-    operandSource<DirectKeys, Int8Keys>();
+    operandSource<DirectKeys, Int8Keys>(cost);
 const OperandSource<DirectValues> kvc::cpu::directInt8Values =
-    operandSource<DirectValues, Int8Values>();
+    operandSource<DirectValues, Int8Values>(cost);

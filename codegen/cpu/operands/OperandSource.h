@@ -5,7 +5,8 @@
 // with what, how q or the probabilities are prepared for that, and in which
 // order elements come out. The loops (DirectMainloop, PackedMainloop) know no
 // type of codes. Each loop has a source for K and one for V, taken from a list
-// of OperandSources.def when the kernel is lowered.
+// of OperandSources.def when the kernel is lowered. Schedules ask the same
+// lists what a source will cost, before there is a kernel.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_CODEGEN_CPU_OPERANDS_OPERANDSOURCE_H
@@ -32,17 +33,33 @@ struct Operand {
   }
 };
 
+/// What sources differ by in a schedule's cost. By default, as f32.
+struct OperandCost {
+  /// How many products of f32 vectors one of this source's is worth.
+  double f32PerProduct = 1;
+  /// In the direct loop: instructions from codes in memory to the operand of
+  /// one product.
+  double instructionsPerOperand = 2;
+  /// Operands are in matrix registers, so that none is loaded as a vector.
+  bool inMatrixRegisters = false;
+};
+
 /// One source that a loop can take.
 template <class Source> struct OperandSource {
   /// Whether the source can multiply `operand`.
   bool (*fits)(const Operand &operand);
+  /// Of an operand that fits.
+  OperandCost (*cost)(const Operand &operand);
   std::unique_ptr<Source> (*make)(typename Source::Blocks &blocks);
 };
 
+inline OperandCost costAsF32(const Operand &) { return {}; }
+
 /// The registration of `T`, which has a static fits().
 template <class Source, class T>
-constexpr OperandSource<Source> operandSource() {
-  return {&T::fits,
+constexpr OperandSource<Source>
+operandSource(OperandCost (*cost)(const Operand &) = costAsF32) {
+  return {&T::fits, cost,
           [](typename Source::Blocks &blocks) -> std::unique_ptr<Source> {
             return std::make_unique<T>(blocks);
           }};
@@ -60,10 +77,8 @@ class PackedValues;
 #include "codegen/cpu/operands/OperandSources.def"
 
 /// The first source of a product's list that fits.
-std::unique_ptr<DirectKeys> chooseDirectKeys(DirectBlocks &blocks);
-std::unique_ptr<DirectValues> chooseDirectValues(DirectBlocks &blocks);
-std::unique_ptr<PackedKeys> choosePackedKeys(PackedBlocks &blocks);
-std::unique_ptr<PackedValues> choosePackedValues(PackedBlocks &blocks);
+template <class Source>
+const OperandSource<Source> &chooseSource(const Operand &operand);
 
 } // namespace kvc::cpu
 

@@ -27,6 +27,10 @@ static bool isMatrix(const Operand &operand) {
   return operand.dot && operand.target.hasMatrix(operand.code, operand.dtype);
 }
 
+static OperandCost cost(const Operand &) {
+  return {.f32PerProduct = 16, .inMatrixRegisters = true};
+}
+
 /// bf16 that a code is the sum of.
 static int64_t limbsOf(Type code) { return code.isF16() ? 2 : 1; }
 
@@ -388,6 +392,6 @@ void AmxValues::outputTiles(Value block, Value channel, int64_t columns) {
 } // namespace
 
 const OperandSource<PackedKeys> kvc::cpu::packedAmxKeys =
-    operandSource<PackedKeys, AmxKeys>();
+    operandSource<PackedKeys, AmxKeys>(cost);
 const OperandSource<PackedValues> kvc::cpu::packedAmxValues =
-    operandSource<PackedValues, AmxValues>();
+    operandSource<PackedValues, AmxValues>(cost);

@@ -17,6 +17,8 @@ static bool hasPairs(const Operand &operand) {
   return operand.dot && operand.target.hasDot(bf16, operand.dtype);
 }
 
+static OperandCost cost(const Operand &) { return {.f32PerProduct = 2}; }
+
 namespace {
 
 //===----------------------------------------------------------------------===//
@@ -107,8 +109,8 @@ public:
 } // namespace
 
 const OperandSource<PackedKeys> kvc::cpu::packedBF16Keys =
-    operandSource<PackedKeys, BF16Keys>();
+    operandSource<PackedKeys, BF16Keys>(cost);
 const OperandSource<PackedKeys> kvc::cpu::packedInt8Keys =
-    operandSource<PackedKeys, Int8Keys>();
+    operandSource<PackedKeys, Int8Keys>(cost);
 const OperandSource<PackedValues> kvc::cpu::packedBF16Values =
-    operandSource<PackedValues, BF16Values>();
+    operandSource<PackedValues, BF16Values>(cost);
