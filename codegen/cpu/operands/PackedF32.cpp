@@ -5,14 +5,6 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
 
-/// Int8 V of a model that has pairs counts as such, as K's does, though its
-/// products are of f32: too cheap, until a machine has been asked.
-static OperandCost costOfValues(const Operand &operand) {
-  bool asPairs = operand.dot && operand.code.isInteger(8) &&
-                 operand.target.hasDot(operand.dtype, operand.dtype);
-  return {.f32PerProduct = asPairs ? 2.0 : 1.0};
-}
-
 namespace {
 
 class F32Keys : public PackedVectorKeys {
@@ -109,4 +101,4 @@ Value F32Values::pack(const TileRows &rows) {
 const OperandSource<PackedKeys> kvc::cpu::packedF32Keys =
     operandSource<PackedKeys, F32Keys>();
 const OperandSource<PackedValues> kvc::cpu::packedF32Values =
-    operandSource<PackedValues, F32Values>(costOfValues);
+    operandSource<PackedValues, F32Values>();
