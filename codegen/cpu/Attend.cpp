@@ -180,9 +180,8 @@ chainMismatch(const tile::AttendGraph &graph) {
     bool scaled = false;
     for (Operation *op : chain) {
       auto scale = dyn_cast<tile::ScaleTokensOp>(op);
-      if (scale && (scaled || !scale.getScales().getDefiningOp<tile::LoadOp>()))
-        return tile::GraphMismatch{op, "a chain scales once, by scales as they "
-                                       "are loaded"};
+      if (scale && scaled)
+        return tile::GraphMismatch{op, "a chain scales once"};
       scaled |= bool(scale);
     }
   }

@@ -24,9 +24,7 @@ static tile::ScaleTokensOp firstScale(ArrayRef<Operation *> chain,
                              : dyn_cast<tile::ScaleTokensOp>(chain.front());
   if (!scale)
     return {};
-  bool takes = operand.isDecoded()
-                   ? bool(scale.getScales().getDefiningOp<tile::LoadOp>())
-                   : operand.hasScales(scale.getScales());
+  bool takes = operand.isDecoded() || operand.hasScales(scale.getScales());
   return takes ? scale : tile::ScaleTokensOp();
 }
 
@@ -88,12 +86,6 @@ FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
     body.scalesK = body.scalesV = {};
     body.scores.assign(scores.begin(), scores.end());
     body.probabilities = graph->probabilities;
-    for (Operation *op :
-         llvm::concat<Operation *>(body.scores, body.probabilities))
-      if (auto scale = dyn_cast<tile::ScaleTokensOp>(op);
-          scale && !scale.getScales().getDefiningOp<tile::LoadOp>())
-        return scale.emitError("the GPU targets multiply by scales of tokens "
-                               "as they are loaded");
   }
   body.isDecoded = body.k.isDecoded() || body.v.isDecoded();
   if (body.isDecoded) // then both are, for one loader brings both
@@ -138,6 +130,9 @@ void AttendKernel::remarkSlowPaths() {
   auto remark = [&] {
     return k.op.emitRemark("`") << k.op.getSymName() << "`: ";
   };
+  TargetAttr target = workload.target;
+  bool hasDot = target.hasDot(body.k.code(), k.dtype) &&
+                target.hasDot(body.v.code(), k.dtype);
   if (!pagesPerStep)
     remark() << "steps of " << tokens << " tokens straddle pages of "
              << k.cache.layout().getPageTokens()
@@ -149,6 +144,9 @@ void AttendKernel::remarkSlowPaths() {
   else if (body.unusual.op)
     remark() << "f32 multiply-adds, no tensor cores: in their loops "
              << body.unusual.why << " [R-NO-MMA]";
+  else if (!schedule.dot && hasDot)
+    remark() << "f32 multiply-adds, no tensor cores: the schedule is without "
+             << "`dot` [R-NO-MMA]";
   else if (!schedule.dot)
     remark() << "f32 multiply-adds, no tensor cores: they have no exact "
              << "product of K as " << body.k.code() << " and V as "

@@ -173,12 +173,14 @@ Values FmaMainloop::softmax(const Step &step, Values s,
       sum = kit.fadd(sum, kit.shflXor(sum, mask));
     l[r] = kit.fma(l[r], factor, sum);
     m[r] = largest;
-    Value weight = scaleV ? kit.fmul(mine, scaleV) : mine;
-    weight = a.applyChain(weight, chainP, scalesP, token, places[r]);
-    if (weight != mine) {
-      // What nobody sees may have any scale.
+    // What nobody sees may have any scale.
+    if (scaleV) {
       Value hidden = kit.fcmp(CmpFPredicate::OEQ, mine, kit.f32(0));
-      mine = kit.select(hidden, kit.f32(0), weight);
+      mine = kit.select(hidden, kit.f32(0), kit.fmul(mine, scaleV));
+    }
+    if (!chainP.empty()) {
+      Value weight = a.applyChain(mine, chainP, scalesP, token, places[r]);
+      mine = kit.select(seen, weight, kit.f32(0));
     }
     p.push_back(mine);
     factors.push_back(factor);

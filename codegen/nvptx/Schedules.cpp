@@ -158,7 +158,8 @@ static constexpr ScheduleRule<WarpSchedule> kRules[] = {
      },
      [](const Workload &w, const WarpSchedule &) {
        return w.isDecoded
-                  ? std::string("rows that are decoded")
+                  ? std::string("K and V that are decoded, or scaled by other "
+                                "than rows")
                   : "rows of " + std::to_string(codeBytes(w.k)) + " and " +
                         std::to_string(codeBytes(w.v)) + " bytes";
      }},

@@ -54,7 +54,7 @@ def Kvc_IntCodecAttr : Kvc_Codec<"IntCodec", "int"> {
 
     Codes of less than a byte are packed from the lowest bits of each byte on.
   }];
-  let parameters = (ins AttrParameter<"unsigned", "of a code: 1 to 8">:$bits,
+  let parameters = (ins AttrParameter<"unsigned", "of a code: 2 to 8">:$bits,
     AttrParameter<"::mlir::Type", "of a scale: f32 or f16">:$scale,
     OptionalParameter<"::mlir::Type", "of a zero: f32 or f16">:$zero,
     DefaultValuedParameter<"int64_t", "1", "of a box">:$tokens,

@@ -48,11 +48,13 @@ public:
     return op;
   }
   template <typename OpT> static std::string notMadeBy(Value value) {
-    std::string why =
-        ("expected an operand made by `" + OpT::getOperationName() + "`").str();
-    if (Operation *found = value.getDefiningOp())
-      why += (", found `" + found->getName().getStringRef() + "`").str();
-    return why;
+    return ("expected an operand made by `" + OpT::getOperationName() + "`" +
+            foundText(value.getDefiningOp()))
+        .str();
+  }
+  /// ", found `OP`"; null: "".
+  static std::string foundText(Operation *op) {
+    return op ? (", found `" + op->getName().getStringRef() + "`").str() : "";
   }
 
   void expect(bool holds, Operation *op, const Twine &what) {
@@ -87,9 +89,10 @@ public:
             loop.getResult(0)};
   }
 
+  void takeScales(ScaleTokensOp op, Value tokens);
   /// The element-wise ops between `from` and the operand `to` of `user`.
   SmallVector<Operation *> chain(Operation *user, Value to, Value from,
-                                 bool takesMaps);
+                                 Value tokens, bool takesMaps);
   StreamOperand operand(Operation *user, Value x, Value tokens);
 
   KernelOp kernel;
@@ -107,30 +110,6 @@ private:
 
 } // namespace
 
-SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
-                                            Value from, bool takesMaps) {
-  SmallVector<Operation *> ops;
-  while (to != from) {
-    Operation *op = to.getDefiningOp();
-    auto map = dyn_cast_if_present<MapOp>(op);
-    bool takesMap = map && map.getNumOperands() == 1 && takesMaps &&
-                    loops == Loops::OfElements;
-    if (!takesMap && !isa_and_nonnull<ScaleTokensOp, LogitsOp, MaskOp>(op)) {
-      fail(op ? op : user, "expected element-wise ops between `" +
-                               from.getDefiningOp()->getName().getStringRef() +
-                               "` and `" + user->getName().getStringRef() +
-                               "`");
-      return ops;
-    }
-    known.insert(op);
-    ops.push_back(op);
-    user = op;
-    to = op->getOperand(0);
-  }
-  std::reverse(ops.begin(), ops.end());
-  return ops;
-}
-
 static CacheType cacheOf(KernelOp kernel) {
   auto store = SymbolTable::lookupNearestSymbolFrom<StoreOp>(
       kernel, kernel.getStoreAttr());
@@ -140,6 +119,50 @@ static CacheType cacheOf(KernelOp kernel) {
 static StreamAttr streamOf(LoadOp load) {
   return cacheOf(load->getParentOfType<KernelOp>())
       .findStream(load.getStream());
+}
+
+/// Scales of any stream that has a row for each token.
+void GraphReader::takeScales(ScaleTokensOp op, Value tokens) {
+  Operation *made = op.getScales().getDefiningOp();
+  auto load = dyn_cast_or_null<LoadOp>(made);
+  if (!load)
+    return fail(op, "expected scales of tokens as they are loaded" +
+                        foundText(made));
+  expect(load.getTokens() == tokens, load,
+         "expected the tokens of the loop's round");
+  expect(streamOf(load).getTokens() == 1, load,
+         "expected a stream that has one row for each token");
+  known.insert(load);
+}
+
+SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
+                                            Value from, Value tokens,
+                                            bool takesMaps) {
+  SmallVector<Operation *> ops;
+  while (to != from) {
+    Operation *op = to.getDefiningOp();
+    auto map = dyn_cast_if_present<MapOp>(op);
+    bool takesMap = map && map.getNumOperands() == 1 && takesMaps &&
+                    loops == Loops::OfElements;
+    if (!takesMap && !isa_and_nonnull<ScaleTokensOp, LogitsOp, MaskOp>(op)) {
+      bool maps = takesMaps && loops == Loops::OfElements;
+      fail(op ? op : user,
+           "expected `tile.scale_tokens`, `tile.logits`, `tile.mask`" +
+               Twine(maps ? " or a `tile.map` of one operand" : "") +
+               " between `" + from.getDefiningOp()->getName().getStringRef() +
+               "` and `" + user->getName().getStringRef() + "`" +
+               foundText(op));
+      return ops;
+    }
+    known.insert(op);
+    if (auto scale = dyn_cast<ScaleTokensOp>(op))
+      takeScales(scale, tokens);
+    ops.push_back(op);
+    user = op;
+    to = op->getOperand(0);
+  }
+  std::reverse(ops.begin(), ops.end());
+  return ops;
 }
 
 /// Makes `operand` of `user` one of codes; the op that is in the way, if any.
@@ -202,7 +225,8 @@ StreamOperand GraphReader::operand(Operation *user, Value x, Value tokens) {
   Operation *made = operand.isDecoded() ? x.getDefiningOp() : operand.load;
   auto type = cast<RankedTensorType>(x.getType());
   expect(operand.dim() % 8 == 0 && operand.dim() <= 576, made,
-         "expected rows of a multiple of 8 elements, at most 576");
+         "expected rows of a multiple of 8 elements, at most 576; found " +
+             Twine(operand.dim()));
   int64_t wanted = kernel.getSchedule()->getTokens();
   expect(type.getDimSize(0) == wanted, made,
          "tiles are of " + Twine(wanted) +
@@ -266,12 +290,13 @@ static std::optional<AttendGraph> matchAttend(KernelOp kernel,
                 "expected the query that `tile.load_query` gives");
   graph.k = reader.operand(multiply, k, tokens);
   graph.scores = reader.chain(graph.softmax, graph.softmax.getScores(), product,
-                              /*takesMaps=*/true);
+                              tokens, /*takesMaps=*/true);
   reader.expect(graph.softmax.getState() == carried.state, graph.softmax,
                 "expected the state that the loop carries");
   // What is hidden weighs nothing, whatever a map would make of a 0.
   graph.probabilities = reader.chain(graph.accumulate, graph.accumulate.getP(),
-                                     graph.softmax.getP(), /*takesMaps=*/false);
+                                     graph.softmax.getP(), tokens,
+                                     /*takesMaps=*/false);
   graph.v = reader.operand(graph.accumulate, graph.accumulate.getV(), tokens);
   reader.expect(graph.accumulate.getState() == graph.softmax.getNext(),
                 graph.accumulate,
@@ -285,8 +310,10 @@ static std::optional<AttendGraph> matchAttend(KernelOp kernel,
   // the softmax, and tiles are skipped by the loop's read alone.
   auto mask =
       graph.scores.empty() ? MaskOp() : dyn_cast<MaskOp>(graph.scores.back());
-  reader.expect(bool(mask), graph.softmax,
-                "expected scores that come from a `tile.mask`");
+  reader.expect(
+      bool(mask), graph.softmax,
+      "expected scores that come from a `tile.mask`" +
+          GraphReader::foundText(graph.softmax.getScores().getDefiningOp()));
   if (mask)
     reader.expect(mask.getReadAttr() == graph.loop.getReadAttr(), mask,
                   "expected the loop's read");
@@ -335,8 +362,10 @@ static FailureOr<MergeGraph> readMerge(KernelOp kernel, Block &body) {
                 "expected to begin with `tile.softmax_init`");
   reader.expect(store.getState() == carried.result, store,
                 "expected the state that the loop ends with");
-  reader.expect(graph.dim() % 8 == 0 && graph.dim() <= 576, graph.init,
-                "expected rows of a multiple of 8 elements, at most 576");
+  reader.expect(
+      graph.dim() % 8 == 0 && graph.dim() <= 576, graph.init,
+      "expected rows of a multiple of 8 elements, at most 576; found " +
+          Twine(graph.dim()));
   reader.expectKnown(body);
   Block &round = loop.getBody().front();
   auto step = reader.only<MergeStepOp>(round);

@@ -363,3 +363,14 @@ LogicalResult StoreRowOutputOp::verify() {
     return emitOpError("expected [q head, d], found ") << getO().getType();
   return success();
 }
+
+LogicalResult StorePartialOp::verify() {
+  if (getLast().empty())
+    return success();
+  for (auto output : getLast().front().getOps<StoreOutputOp>())
+    if (output.getState().getType() != getState().getType())
+      return output.emitOpError("expected ")
+             << getState().getType() << ", as is stored of each split; found "
+             << output.getState().getType();
+  return success();
+}

@@ -231,7 +231,7 @@ def Tile_ConvertOp : Tile_Op<"convert", [Pure]> {
   let summary = "codes as f32, each exactly";
   let description = [{
     `%x = tile.convert %codes : tensor<16x64xi8> -> tensor<16x64xf32>`. Integers
-    of 1 to 8 bits have a sign unless it says `unsigned`; floats are f32, f16 or
+    of 2 to 8 bits have a sign unless it says `unsigned`; floats are f32, f16 or
     bf16.
   }];
   let arguments = (ins AnyRankedTensor:$codes, UnitAttr:$isUnsigned);
@@ -414,6 +414,7 @@ def Tile_StorePartialOp : Tile_Op<"store_partial",
   let arguments = (ins Tile_SoftmaxType:$state);
   let regions = (region MaxSizedRegion<1>:$last);
   let assemblyFormat = "$state (`last` $last^)? attr-dict `:` type($state)";
+  let hasVerifier = 1;
 }
 
 //===--- merge ------------------------------------------------------------===//

@@ -75,7 +75,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<toke
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-// expected-remark@+1 {{lowered op by op, every tile in memory: expected element-wise ops between `tile.dot` and `tile.mask`}}
+// expected-remark@+1 {{lowered op by op, every tile in memory: expected `tile.scale_tokens`, `tile.logits`, `tile.mask` between `tile.dot` and `tile.mask`, found `tile.map`}}
 tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
@@ -177,7 +177,7 @@ tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.core_schedule<token
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-// expected-remark@+1 {{lowered op by op, every tile in memory: a chain scales once, by scales as they are loaded}}
+// expected-remark@+1 {{lowered op by op, every tile in memory: a chain scales once}}
 tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.125 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>

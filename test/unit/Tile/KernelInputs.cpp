@@ -67,8 +67,9 @@ AttendInputs::AttendInputs(const Kernel &kernel, CacheType cache,
   Random random = kernel.random('B');
   drawLengths(kernel, schedules, random);
   place(kernel, cache, random);
-  for (llvm::StringRef stream : {kStreamK, kStreamV})
-    fill(kernel, stream, random);
+  for (StreamAttr stream : cache.getStreams())
+    kernel.isWritten ? fillBytes(kernel, stream.getName(), random)
+                     : fill(kernel, stream.getName(), random);
   std::vector<float> wide(cuQ.back() * kernel.qHeads() * kernel.dims[0]);
   for (float &x : wide)
     x = random.normal();
@@ -105,6 +106,30 @@ void AttendInputs::fill(const Kernel &kernel, llvm::StringRef name,
             row[at] = uint8_t(random.next());
       }
     }
+}
+
+/// The same of a stream of which only its planes are known: any codes, and
+/// parameters of both signs.
+void AttendInputs::fillBytes(const Kernel &kernel, llvm::StringRef name,
+                             Random &random) {
+  reference::HostStream stream(arena->cache(), name);
+  int64_t unit = arena->cache().outerTokens;
+  for (int64_t slot : slots)
+    for (int64_t head = 0; head < kernel.heads; ++head)
+      for (size_t plane = 0; plane < stream.planes(); ++plane) {
+        uint8_t *row = stream.row(plane, slot / unit, head, slot % unit);
+        int64_t bytes = stream.plane(plane).rowBytes;
+        mlir::Type element = stream.plane(plane).type;
+        char type = element.isF32()    ? 'f'
+                    : element.isF16()  ? 'h'
+                    : element.isBF16() ? 'b'
+                                       : 0;
+        for (int64_t at = 0; at < bytes; at += type ? widthOf(type) : 1)
+          if (type)
+            storeAs(type, row + at, (plane ? 0.05f : 1.f) * random.normal());
+          else
+            row[at] = uint8_t(random.next());
+      }
 }
 
 /// Lengths that stand at an edge of something, and any others.
@@ -191,8 +216,8 @@ void AttendInputs::hide(const Kernel &kernel) {
       for (int64_t head = 0; head < kernel.heads; ++head) {
         if (isSeen(kernel, b, t, head))
           continue;
-        for (llvm::StringRef kind : {kStreamK, kStreamV}) {
-          reference::HostStream stream(arena->cache(), kind);
+        for (StreamAttr kind : arena->cache().type.getStreams()) {
+          reference::HostStream stream(arena->cache(), kind.getName());
           for (size_t plane = 0; plane < stream.planes(); ++plane) {
             if (stream.plane(plane).tokens != 1) // others may be seen
               continue;

@@ -46,6 +46,7 @@ private:
                    Random &random);
   void place(const Kernel &kernel, CacheType cache, Random &random);
   void fill(const Kernel &kernel, llvm::StringRef name, Random &random);
+  void fillBytes(const Kernel &kernel, llvm::StringRef name, Random &random);
   bool isSeen(const Kernel &kernel, size_t b, int64_t token,
               int64_t head) const;
   void hide(const Kernel &kernel);

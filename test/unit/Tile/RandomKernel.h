@@ -117,6 +117,9 @@ inline unsigned indexOf(llvm::StringRef stream) { return stream == kStreamV; }
 
 struct Kernel {
   uint64_t seed = 0, index = 0;
+  /// The kernel is a file's: of what follows, there are the store's numbers,
+  /// the read and the dims of q and the output.
+  bool isWritten = false;
   Kind kind = Kind::Decode;
   char dtype = 'f';
 
