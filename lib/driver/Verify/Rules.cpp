@@ -366,7 +366,8 @@ void StoreCheck::checkContexts() {
 }
 
 /// The token that weighs most for the last query and the first q head of a kv
-/// head; -1: they see none.
+/// head, by K as the cache holds it: what was given may have another winner
+/// where logits are far apart. -1: they see none.
 int64_t StoreCheck::heaviest(const TestSequence &sequence, int64_t head) {
   int64_t dim = store.cache().getDimK(), best = -1;
   int64_t kvHead = store.problem.firstHead + head;
@@ -376,8 +377,10 @@ int64_t StoreCheck::heaviest(const TestSequence &sequence, int64_t head) {
   double most = -std::numeric_limits<double>::infinity();
   int64_t qHead = kvHead * store.problem.group;
   reference::QueryPlace place = sequence.place(sequence.queries - 1);
+  BatchImage image(store, {&sequence}, Placement());
+  std::vector<float> k(dim);
   reference::forEachSeen(store.problem, place, qHead, [&](int64_t t) {
-    const float *k = &sequence.k[(t * store.kvHeads() + kvHead) * dim];
+    image.dequantize(kStreamK, 0, head, t, k);
     double product = 0;
     for (int64_t j = 0; j < dim; ++j)
       product += double(q[j]) * k[j];
