@@ -3,8 +3,10 @@
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/JSON.h"
-#include "llvm/Support/SourceMgr.h"
+#include "llvm/Support/Unicode.h"
 #include "llvm/Support/WithColor.h"
+
+#include <cstdlib>
 
 using namespace kvc;
 using llvm::StringRef;
@@ -45,8 +47,9 @@ void Diagnostics::addSource(std::string file, std::string text) {
 // Text
 //===----------------------------------------------------------------------===//
 
-/// A longer line (a minified file) would drown its own caret.
-static constexpr size_t kLongestShownLine = 160;
+/// A longer line (a minified file) would drown its own caret: of such a line so
+/// much is shown, around the place, as a terminal has in one row.
+static constexpr size_t kLongestShownLine = 160, kExcerpt = 72;
 
 static std::string lineOf(StringRef text, uint32_t line) {
   for (; line > 1; --line)
@@ -59,19 +62,25 @@ static std::string lineOf(StringRef text, uint32_t line) {
   return content;
 }
 
-static llvm::SourceMgr::DiagKind kindOf(Severity severity) {
-  switch (severity) {
-  case Severity::Error:
-    return llvm::SourceMgr::DK_Error;
-  case Severity::Warning:
-    return llvm::SourceMgr::DK_Warning;
-  case Severity::Remark:
-    return llvm::SourceMgr::DK_Remark;
-  case Severity::Note:
-  case Severity::Help:
-    return llvm::SourceMgr::DK_Note;
-  }
-  llvm_unreachable("no such severity");
+/// Where the character begins that has the byte at `at`.
+static size_t characterAt(StringRef text, size_t at) {
+  while (at && at < text.size() && (text[at] & 0xc0) == 0x80)
+    --at;
+  return at;
+}
+
+/// Keeps of a long line what stands around the byte at `caret`, which moves
+/// along.
+static void cutAround(std::string &line, size_t &caret) {
+  if (line.size() <= kLongestShownLine)
+    return;
+  size_t begin = caret - std::min(caret, kExcerpt / 2);
+  begin = characterAt(line, std::min(begin, line.size() - kExcerpt));
+  size_t end = characterAt(line, begin + kExcerpt);
+  std::string before = begin ? "..." : "";
+  std::string after = end < line.size() ? "..." : "";
+  line = before + line.substr(begin, end - begin) + after;
+  caret = caret - begin + before.size();
 }
 
 static std::string place(const SourceLoc &loc) {
@@ -81,44 +90,85 @@ static std::string place(const SourceLoc &loc) {
          std::to_string(loc.column);
 }
 
-/// A line without a caret: notes, help, and what has no text to show.
-static void printPlain(llvm::raw_ostream &os, const Diagnostic &diagnostic,
-                       StringRef message, bool color) {
-  std::string where = place(diagnostic.loc);
+static llvm::HighlightColor colorOf(Severity severity) {
+  switch (severity) {
+  case Severity::Error:
+    return llvm::HighlightColor::Error;
+  case Severity::Warning:
+    return llvm::HighlightColor::Warning;
+  case Severity::Remark:
+    return llvm::HighlightColor::Remark;
+  case Severity::Note:
+  case Severity::Help:
+    return llvm::HighlightColor::Note;
+  }
+  llvm_unreachable("no such severity");
+}
+
+/// The line that says where, how bad and what.
+static void printHeader(llvm::raw_ostream &os, const SourceLoc &loc,
+                        Severity severity, StringRef message,
+                        llvm::ColorMode mode) {
+  std::string where = place(loc);
   if (!where.empty())
     os << where << ": ";
-  auto mode = color ? llvm::ColorMode::Auto : llvm::ColorMode::Disable;
-  auto highlight = diagnostic.severity == Severity::Error
-                       ? llvm::HighlightColor::Error
-                       : llvm::HighlightColor::Note;
-  llvm::WithColor(os, highlight, mode) << name(diagnostic.severity) << ": ";
+  llvm::WithColor(os, colorOf(severity), mode) << name(severity) << ": ";
   os << message << "\n";
+}
+
+/// The line, and below it a caret at the byte `caret`, with a tail for a value
+/// of `length` bytes. A caret stands under the column of its character, of
+/// which not all take one byte and one column.
+static void printLine(llvm::raw_ostream &os, StringRef line, size_t caret,
+                      size_t length, llvm::ColorMode mode) {
+  constexpr size_t tabStop = 8;
+  std::string shown, carets;
+  for (size_t at = 0, next; at < line.size(); at = next) {
+    next = at + 1;
+    while (next < line.size() && characterAt(line, next) == at)
+      ++next;
+    StringRef character = line.slice(at, next);
+    bool tab = character == "\t";
+    size_t columns = tab ? tabStop - carets.size() % tabStop
+                         : std::abs(llvm::sys::unicode::columnWidthUTF8(
+                               character)); // -1: it cannot be printed
+    shown += tab ? std::string(columns, ' ') : character.str();
+    if (at == caret)
+      carets += '^' + std::string(columns - std::min<size_t>(columns, 1), '~');
+    else
+      carets.append(columns, at > caret && at < caret + length ? '~' : ' ');
+  }
+  if (caret >= line.size())
+    carets += '^';
+  os << shown << "\n";
+  llvm::WithColor(os, llvm::raw_ostream::GREEN, /*Bold=*/true, /*BG=*/false,
+                  mode)
+      << StringRef(carets).rtrim(' ');
+  os << "\n";
 }
 
 static void printText(llvm::raw_ostream &os, const Diagnostic &diagnostic,
                       const std::string *source, bool color) {
-  const SourceLoc &loc = diagnostic.loc;
+  auto mode = color ? llvm::ColorMode::Auto : llvm::ColorMode::Disable;
+  SourceLoc loc = diagnostic.loc;
   std::string message = diagnostic.message;
   if (!diagnostic.code.empty())
     message += " [" + diagnostic.code + "]";
   std::string line = source && loc.line ? lineOf(*source, loc.line) : "";
-  bool shown = !line.empty() && line.size() <= kLongestShownLine &&
-               llvm::json::isUTF8(line);
-  if (!shown || !loc.column) {
-    printPlain(os, diagnostic, message, color);
-  } else {
-    llvm::SourceMgr manager;
-    // Of the end of a text that ends in carriage returns, which are not shown.
-    unsigned begin = std::min<size_t>(loc.column - 1, line.size());
-    llvm::SMDiagnostic whole(manager, llvm::SMLoc(), loc.file, loc.line, begin,
-                             kindOf(diagnostic.severity), message, line,
-                             {{begin, begin + std::max(loc.length, 1u)}});
-    manager.PrintMessage(os, whole, color);
+  bool shown = !line.empty() && loc.column && llvm::json::isUTF8(line);
+  // Of the end of a text that ends in carriage returns, which are not shown.
+  if (shown)
+    loc.column = std::min<size_t>(loc.column, line.size() + 1);
+  printHeader(os, loc, diagnostic.severity, message, mode);
+  if (shown) {
+    size_t caret = characterAt(line, loc.column - 1);
+    cutAround(line, caret);
+    printLine(os, line, caret, std::max(loc.length, 1u), mode);
   }
   if (!loc.pointer.empty())
     os << "  at " << loc.pointer << "\n";
   for (const Diagnostic &note : diagnostic.notes)
-    printPlain(os, note, note.message, color);
+    printHeader(os, note.loc, note.severity, note.message, mode);
 }
 
 //===----------------------------------------------------------------------===//

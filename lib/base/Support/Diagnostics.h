@@ -1,8 +1,8 @@
 //===- Diagnostics.h - messages for users -----------------------*- C++ -*-===//
 //
 // One record type for every error, warning, remark and note that a user sees,
-// and the two ways to print it: text with a caret (llvm::SourceMgr) and one
-// JSON object per line. Wording: lower case, no full stop, backticks for code,
+// and the two ways to print it: text with a caret and one JSON object
+// per line. Wording: lower case, no full stop, backticks for code,
 // what was expected and what was found, then what would be legal.
 //
 //===----------------------------------------------------------------------===//
@@ -19,13 +19,14 @@ class raw_ostream;
 
 namespace kvc {
 
-/// Where a value stands in a text. Lines and columns count from 1 (0: unknown);
-/// `pointer` is the RFC 6901 JSON pointer ("" is the whole document).
+/// Where a value stands in a text. Lines, and columns in bytes, count from 1
+/// (0: unknown); `pointer` is the RFC 6901 JSON pointer ("" is the whole
+/// document).
 struct SourceLoc {
   std::string file;
   uint32_t line = 0;
   uint32_t column = 0;
-  uint32_t length = 1; ///< characters of the value on its first line
+  uint32_t length = 1; ///< bytes of the value on its first line
   std::string pointer;
 };
 

@@ -96,12 +96,52 @@ TEST(Diagnostics, APlaceBeyondTheShownLineIsItsEnd) {
             "a.json:2:4: error: unexpected end [E-SYNTAX]\n  [\n   ^\n");
 }
 
-TEST(Diagnostics, ALongLineIsNotShown) {
+/// The lines below the message, of a value of three bytes.
+std::string below(const std::string &line, uint32_t column) {
   Diagnostics diagnostics;
-  diagnostics.addSource("a.json", std::string(5000, 'x'));
-  diagnostics.error("E-SYNTAX", {"a.json", 1, 4000, 1, ""}, "bad");
-  EXPECT_EQ(print(diagnostics, Diagnostics::Format::Text),
-            "a.json:1:4000: error: bad [E-SYNTAX]\n");
+  diagnostics.addSource("a.json", line);
+  diagnostics.error("E-SYNTAX", {"a.json", 1, column, 3, ""}, "bad");
+  std::string text = print(diagnostics, Diagnostics::Format::Text);
+  EXPECT_EQ(text.substr(0, text.find('\n')),
+            "a.json:1:" + std::to_string(column) + ": error: bad [E-SYNTAX]");
+  return text.substr(text.find('\n') + 1);
+}
+
+// A minified file has one line, and the place is told by what stands around it.
+TEST(Diagnostics, OfALongLineAnExcerptIsShown) {
+  std::string x36(36, 'x'), y33(33, 'y'), gap(36, ' ');
+  std::string line = std::string(2000, '-') + x36 + "NOW" + y33 + "-----";
+  EXPECT_EQ(below(line, 2037),
+            "..." + x36 + "NOW" + y33 + "...\n   " + gap + "^~~\n");
+  // At its ends, what is there is shown.
+  line = "NOW" + std::string(69, 'x') + std::string(2000, '-');
+  EXPECT_EQ(below(line, 1), line.substr(0, 72) + "...\n^~~\n");
+  line = std::string(2000, '-') + std::string(69, 'x') + "NOW";
+  EXPECT_EQ(below(line, 2070), "..." + line.substr(2000) + "\n   " +
+                                   std::string(69, ' ') + "^~~\n");
+  // A line of 160 is whole.
+  line = std::string(157, 'x') + "NOW";
+  EXPECT_EQ(below(line, 158), line + "\n" + std::string(157, ' ') + "^~~\n");
+}
+
+// An excerpt begins and ends with a whole character, wherever that is.
+TEST(Diagnostics, AnExcerptIsUtf8) {
+  for (uint32_t shift = 0; shift < 9; ++shift) {
+    std::string line(shift, '-');
+    for (int i = 0; i < 100; ++i)
+      line += "\u2212\u00e9";
+    for (uint32_t column = 1; column < 501; ++column)
+      EXPECT_TRUE(llvm::json::isUTF8(below(line, column))) << column;
+  }
+}
+
+// Columns are bytes; the caret stands below the character.
+TEST(Diagnostics, TheCaretStandsBelowItsCharacter) {
+  EXPECT_EQ(below("p \u2212 t", 3), "p \u2212 t\n  ^\n");
+  EXPECT_EQ(below("\u00e9\u2212 now", 7), "\u00e9\u2212 now\n   ^~~\n");
+  EXPECT_EQ(below("\u4e2d now", 5), "\u4e2d now\n   ^~~\n"); // two columns wide
+  EXPECT_EQ(below("e\u0301 now", 5), "e\u0301 now\n  ^~~\n"); // none wide
+  EXPECT_EQ(below("a\tnow", 3), "a       now\n        ^~~\n");
 }
 
 /// A stream that says it is a terminal.
