@@ -1,6 +1,8 @@
 //===- LocatedJson.cpp - the gate, and the tree of located values ---------===//
 #include "lib/base/Spec/LocatedJson.h"
 
+#include "lib/base/Support/Words.h"
+
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Support/JSON.h"
@@ -283,10 +285,28 @@ Node &Builder::add(Node::Kind kind, Span span) {
   return node;
 }
 
+/// What the parser does not know that others take for JSON; `at` is where it
+/// stopped.
+static std::string syntaxHelp(StringRef text, size_t at) {
+  StringRef before = text.take_front(at).rtrim(), rest = text.drop_front(at);
+  if ((rest.starts_with("}") || rest.starts_with("]")) && before.ends_with(","))
+    return "JSON has no trailing commas: leave out the one before " +
+           quote(rest.take_front(1));
+  if (rest.starts_with("/") || rest.starts_with("#"))
+    return "JSON has no comments";
+  if (rest.starts_with("'"))
+    return "strings and keys stand in double quotes";
+  for (auto [other, ours] :
+       {std::pair("True", "true"), {"False", "false"}, {"None", "null"}})
+    if (rest.starts_with(other))
+      return "use " + quote(ours);
+  return "";
+}
+
 bool Builder::parse_error(size_t position, const std::string &,
                           const nlohmann::detail::exception &error) {
   SourceLoc loc;
-  std::string code = "E-SYNTAX", message;
+  std::string code = "E-SYNTAX", message, help;
   if (error.id == 406) { // out_of_range: the number is beyond a double
     skipToToken();
     Span number = takeWord();
@@ -303,10 +323,13 @@ bool Builder::parse_error(size_t position, const std::string &,
     what = what.split("while parsing ").second.split("; last read").first;
     auto [where, reason] = what.split(" - ");
     message = ("syntax error in " + where + ": " + reason).str();
+    help = syntaxHelp(text, std::min<size_t>(offset, text.size()));
   }
   if (!containers.empty())
     loc.pointer = pointerTo(*containers.back().node);
-  diagnostics.error(code, loc, message);
+  Diagnostic &diagnostic = diagnostics.error(code, loc, message);
+  if (!help.empty())
+    diagnostic.notes.push_back({Severity::Help, "", loc, help, {}});
   return false;
 }
 

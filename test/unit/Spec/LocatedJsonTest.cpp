@@ -160,6 +160,31 @@ TEST(LocatedJson, DuplicateKeysAreReportedAndTheFirstStays) {
   EXPECT_EQ(document->root().find("a")->integer, 1);
 }
 
+TEST(LocatedJson, SyntaxErrorsSayWhatJsonLacks) {
+  std::string comma = "JSON has no trailing commas: leave out the one before ";
+  const std::pair<const char *, std::string> bads[] = {
+      {"{\"a\": 1,}", comma + "`}`"},
+      {"[1, 2 ,\n ]", comma + "`]`"},
+      {"{} // note", "JSON has no comments"},
+      {"{\n# note\n}", "JSON has no comments"},
+      {"[1, /* two */ 2]", "JSON has no comments"},
+      {"{'a': 1}", "strings and keys stand in double quotes"},
+      {"[True]", "use `true`"},
+      {"[1 2]", ""},
+      {"[", ""},
+  };
+  for (const auto &[text, help] : bads) {
+    Diagnostics diagnostics;
+    EXPECT_FALSE(Document::parse(text, "a.json", diagnostics));
+    ASSERT_EQ(diagnostics.all().size(), 1u) << text;
+    const Diagnostic &diagnostic = diagnostics.all().front();
+    ASSERT_EQ(diagnostic.notes.size(), help.empty() ? 0u : 1u) << text;
+    if (!help.empty()) {
+      EXPECT_EQ(diagnostic.notes[0].message, help);
+    }
+  }
+}
+
 TEST(LocatedJson, SyntaxErrorsSayWhatIsExpected) {
   Diagnostics diagnostics;
   EXPECT_FALSE(Document::parse("{\"a\": [1 2]}", "a.json", diagnostics));
