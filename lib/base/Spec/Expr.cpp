@@ -14,9 +14,6 @@ using llvm::StringRef;
 
 /// Deeper than any formula; keeps recursion off the stack's end.
 static constexpr unsigned kMaxDepth = 64;
-/// Values of constants that one expression may pick among: what compiles in
-/// seconds.
-static constexpr int64_t kMostByHead = 1024, kMostByPosition = 256;
 
 const char *spec::describe(ExprType type) {
   switch (type) {
@@ -38,29 +35,7 @@ SourceLoc ExprParser::place(Span span) {
   return loc;
 }
 
-ExprParser::Result ExprParser::unexpected(const char *expected) {
-  skipSpace();
-  std::string found = "the end of the expression";
-  Span span{uint32_t(at), uint32_t(at + 1)};
-  if (at < text.size()) {
-    while (span.end < text.size() && isWord(text[at]) && isWord(text[span.end]))
-      ++span.end;
-    found = quote(text.slice(span.begin, span.end));
-  }
-  Diagnostic &diagnostic = error(
-      "E-EXPR", span, std::string("expected ") + expected + ", found " + found);
-  StringRef rest = text.substr(at);
-  if (rest.starts_with("="))
-    Context::addHelp(diagnostic, "use `==` to compare");
-  else if (rest.starts_with("&") || rest.starts_with("|"))
-    Context::addHelp(diagnostic, "use `&&` or `||`");
-  for (auto [other, ours] : kOtherSpellings)
-    if (text.slice(span.begin, span.end) == other)
-      Context::addHelp(diagnostic, "use " + quote(ours));
-  return std::nullopt;
-}
-
-std::optional<Expr> ExprParser::parse(ExprType wanted) {
+std::optional<Expr> ExprParser::parse() {
   Result result = parseSelect();
   if (!result)
     return result;
@@ -114,10 +89,13 @@ ExprParser::Result ExprParser::parseBinary(unsigned level) {
   if (level == LevelUnary)
     return parseUnary();
   Result left = parseBinary(level + 1);
+  Span last = left ? left->span : Span();
   for (unsigned count = 0; left; ++count) {
     const Operator *op = peekOperator();
     if (!op || op->level != level)
       return left;
+    if (text.substr(at).starts_with("**"))
+      return power(last);
     Span symbol{uint32_t(at), uint32_t(at + op->text.size())};
     if (level == LevelCompare && count) {
       Context::addHelp(error("E-EXPR", symbol, "a comparison has two sides"),
@@ -128,6 +106,7 @@ ExprParser::Result ExprParser::parseBinary(unsigned level) {
     Result right = parseBinary(level + 1);
     if (!right)
       return right;
+    last = right->span;
     left = binary(op->op, std::move(*left), std::move(*right), symbol);
   }
   return left;
@@ -224,16 +203,17 @@ static bool isPosition(ExprOp op) {
          op == ExprOp::Context;
 }
 
+bool ExprParser::isKnown(ExprOp variable) const {
+  if (variable == ExprOp::Score)
+    return scope.score;
+  return scope.positions || !isPosition(variable);
+}
+
 ExprParser::Result ExprParser::parseVariable(StringRef word, size_t begin) {
   Expr variable;
   variable.span = {uint32_t(begin), uint32_t(at)};
-  SmallVector<StringRef> known;
   for (const Name &name : kVariables) {
-    if ((name.op == ExprOp::Score && !scope.score) ||
-        (isPosition(name.op) && !scope.positions))
-      continue;
-    known.push_back(name.name);
-    if (name.name != word)
+    if (name.name != word || !isKnown(name.op))
       continue;
     variable.op = name.op;
     if (name.op == ExprOp::Score)
@@ -241,45 +221,28 @@ ExprParser::Result ExprParser::parseVariable(StringRef word, size_t begin) {
     variable.type = ExprType::Int;
     return ranged(std::move(variable));
   }
-  for (const Constant &constant : scope.constants)
-    known.push_back(constant.name);
-  Diagnostic &diagnostic =
-      error("E-EXPR-NAME", variable.span,
-            "expected one of " + quoteAll(known) + ", found " + quote(word));
-  for (auto [other, ours] : kOtherSpellings)
-    if (word == other) {
-      Context::addHelp(diagnostic, "use " + quote(ours));
-      return std::nullopt;
-    }
-  for (const Function &function : kFunctions)
-    known.push_back(function.name);
-  if (StringRef near = nearestName(word, known); !near.empty())
-    Context::addHelp(diagnostic, "did you mean " + quote(near) + "?");
-  return std::nullopt;
+  return unknownName(word, variable.span);
 }
 
-static bool readsPosition(const Expr &expr) {
+bool spec::readsPosition(const Expr &expr) {
   return isPosition(expr.op) || llvm::any_of(expr.operands, readsPosition);
 }
 
 /// Counts the values that an index may pick: each is a comparison in the
 /// kernel, and by position one for every score.
-bool ExprParser::takeValues(const Expr &index) {
+bool ExprParser::takeValues(const Constant &constant, const Expr &index) {
   bool byPosition = readsPosition(index);
   int64_t &count = byPosition ? valuesByPosition : valuesByHead;
   int64_t most = byPosition ? kMostByPosition : kMostByHead;
   count += index.high - index.low + 1;
-  if (count <= most)
-    return true;
-  error("E-EXPR-RANGE", index.span,
-        "the values that an expression picks by " +
-            std::string(byPosition ? "position" : "head") + " are at most " +
-            std::to_string(most) + " in all, found " + std::to_string(count));
-  return false;
+  return count <= most || tooManyValues(constant, index, most, count);
 }
 
 ExprParser::Result ExprParser::parseConstant(const Constant &constant,
                                              size_t begin) {
+  // What is wrong with it has been said, and this would only follow from it.
+  if (constant.unread)
+    return std::nullopt;
   Expr element;
   element.op = ExprOp::Element;
   element.constant = constant.name;
@@ -296,33 +259,29 @@ ExprParser::Result ExprParser::parseConstant(const Constant &constant,
     Context::addNote(diagnostic, constant.loc, "the constant is here");
     return std::nullopt;
   }
+  skipSpace();
   if (constant.scalar)
-    return ranged(std::move(element));
+    return text.substr(at).starts_with("[") ? indexOfNumber(constant)
+                                            : ranged(std::move(element));
   if (!consume("["))
     return unexpected("`[` and an index, for the constant is a list");
+  ++indices;
   Result index = parseSelect();
+  --indices;
   if (!index)
     return index;
   if (!consume("]"))
     return unexpected("`]`");
   element.span.end = uint32_t(at);
-  int64_t size = int64_t(constant.size());
   if (index->type != ExprType::Int) {
     error("E-EXPR-TYPE", index->span,
           "an index is an integer, but " + described(*index));
     return std::nullopt;
   }
-  if (index->low < 0 || index->high >= size) {
-    Diagnostic &diagnostic = error(
-        "E-EXPR-RANGE", index->span,
-        "the index is " + std::to_string(index->low) + " to " +
-            std::to_string(index->high) + ", but " + quote(constant.name) +
-            " has " + std::to_string(size) + " values");
-    Context::addNote(diagnostic, constant.loc, "the constant is here");
-    return std::nullopt;
-  }
+  if (index->low < 0 || index->high >= int64_t(constant.size()))
+    return outOfRow(constant, *index);
   // What a call gives is loaded and not picked.
-  if (!constant.given && !takeValues(*index))
+  if (!constant.given && !takeValues(constant, *index))
     return std::nullopt;
   element.operands.push_back(std::move(*index));
   return ranged(std::move(element));
@@ -335,14 +294,15 @@ ExprParser::Result ExprParser::parseCall(const Function &function,
   SmallVector<Expr, 2> arguments;
   for (unsigned i = 0; i < function.arguments; ++i) {
     if (i && !consume(","))
-      return unexpected("`,` and another argument");
+      return unexpected("`,` and another argument, for " +
+                        quote(function.name) + " takes two");
     Result argument = parseSelect();
     if (!argument)
       return argument;
     arguments.push_back(std::move(*argument));
   }
   if (!consume(")"))
-    return unexpected("`)`");
+    return unclosed(function);
   Span whole{uint32_t(begin), uint32_t(at)};
   if (function.arguments == 2) {
     Result result = binary(function.op, std::move(arguments[0]),
@@ -365,9 +325,12 @@ bool spec::isExprName(StringRef name) {
 std::optional<Expr> spec::readExpr(Context &context, const Node &node,
                                    const ExprScope &scope, ExprType type) {
   if (node.kind != Node::Kind::String) {
-    context.error("E-TYPE", context.document.loc(node),
-                  "expected an expression in a string, found " +
-                      quote(context.document.text(node)));
+    StringRef found = context.document.text(node);
+    Diagnostic &diagnostic = context.error(
+        "E-TYPE", context.document.loc(node),
+        "expected an expression in a string, found " + quote(found));
+    if (node.kind != Node::Kind::Array && node.kind != Node::Kind::Object)
+      Context::addHelp(diagnostic, "write " + quote("\"" + found.str() + "\""));
     return std::nullopt;
   }
   if (context.document.text(node).contains('\\')) {
@@ -375,8 +338,8 @@ std::optional<Expr> spec::readExpr(Context &context, const Node &node,
                   "an expression has no escapes");
     return std::nullopt;
   }
-  ExprParser parser(context, node, scope);
-  std::optional<Expr> expr = parser.parse(type);
+  ExprParser parser(context, node, scope, type);
+  std::optional<Expr> expr = parser.parse();
   const Expr *real =
       expr && type == ExprType::Bool ? expr->findFloat() : nullptr;
   if (!real)

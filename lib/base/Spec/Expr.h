@@ -5,10 +5,14 @@
 // of one. It is parsed and checked in place, so that an error's caret stands
 // inside the JSON string.
 //
-//   select   a ? b : c                      or       a || b
-//   and      a && b                         compare  < <= > >= == !=
-//   sum      a + b, a - b                   product  a * b, a / b, a // n, a %
-//   n unary    -a, !a                         primary  1, 0.5, name, f(a), (a)
+//   select   a ? b : c
+//   or       a || b
+//   and      a && b
+//   compare  < <= > >= == !=
+//   sum      a + b, a - b
+//   product  a * b, a / b, a // n, a % n
+//   unary    -a, !a
+//   primary  1, 0.5, name, f(a), (a)
 //
 // Integers turn into floats where a float stands beside them; `/` is the
 // quotient of reals, `//` and `%` round towards minus infinity and take a
@@ -116,6 +120,7 @@ struct Constant {
   unsigned given = 0; ///< values that a call gives; 0: they are in the spec
   bool perSequence = false;        ///< it gives as many for each sequence
   ExprType type = ExprType::Float; ///< or Int, of 32 bits
+  bool unread = false; ///< it could not be read, which has been reported
 
   size_t size() const { return given ? given : values.size(); }
 };

@@ -1,7 +1,8 @@
 //===- ExprParser.h - how expressions are read ------------------*- C++ -*-===//
 //
 // Words, operators and the parser. Expr.cpp has the grammar, ExprTypes.cpp what
-// operands must be and what integers may be, ExprText.cpp the way back to text.
+// operands must be and what integers may be, ExprErrors.cpp what is said of
+// what does not fit, ExprText.cpp the way back to text.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_LIB_BASE_SPEC_EXPRPARSER_H
@@ -62,24 +63,24 @@ inline constexpr Operator kOperators[] = {
     {"*", ExprOp::Mul, LevelProduct}, {"//", ExprOp::FloorDiv, LevelProduct},
     {"/", ExprOp::Div, LevelProduct}, {"%", ExprOp::Mod, LevelProduct}};
 
-/// What others write, and what it is here.
-inline constexpr std::pair<llvm::StringRef, llvm::StringRef> kOtherSpellings[] =
-    {{"and", "&&"},       {"or", "||"},    {"not", "!"},    {"q_idx", "p"},
-     {"kv_idx", "t"},     {"q_pos", "p"},  {"score", "s"},  {"head", "h"},
-     {"kv_head", "g"},    {"q", "p"},      {"k", "t"},      {"maximum", "max"},
-     {"minimum", "min"},  {"fabs", "abs"}, {"expf", "exp"}, {"tanhf", "tanh"},
-     {"int", "//"},       {"floor", "//"}, {"pow", "exp2"}, {"context", "c"},
-     {"context_len", "c"}};
+/// Values of constants that one expression may pick among: what compiles in
+/// seconds.
+inline constexpr int64_t kMostByHead = 1024, kMostByPosition = 256;
+
+/// Whether its value differs from token to token, or from step to step.
+bool readsPosition(const Expr &expr);
 
 inline bool isWord(char c) { return llvm::isAlnum(c) || c == '_'; }
 
 /// Reads one expression by recursive descent; the first error ends it.
 class ExprParser {
 public:
-  ExprParser(Context &context, const Node &node, const ExprScope &scope)
-      : context(context), node(node), scope(scope), text(node.string) {}
+  ExprParser(Context &context, const Node &node, const ExprScope &scope,
+             ExprType wanted)
+      : context(context), node(node), scope(scope), wanted(wanted),
+        text(node.string) {}
 
-  std::optional<Expr> parse(ExprType wanted);
+  std::optional<Expr> parse();
   Diagnostic &error(const char *code, Span span, const std::string &message) {
     return context.error(code, place(span), message);
   }
@@ -100,12 +101,15 @@ private:
   Result parseCall(const Function &function, size_t begin);
   Result parseVariable(llvm::StringRef word, size_t begin);
   Result parseConstant(const Constant &constant, size_t begin);
-  bool takeValues(const Expr &index);
+  bool takeValues(const Constant &constant, const Expr &index);
+  /// Whether an expression of this scope has the variable.
+  bool isKnown(ExprOp variable) const;
 
   Result unary(ExprOp op, Expr operand, size_t begin);
   Result binary(ExprOp op, Expr left, Expr right, Span symbol);
   Result arithmetic(Expr made, Span symbol);
   Result roundedDivision(Expr made, Span symbol);
+  Result division(Expr made);
   Result compare(Expr made, Span symbol);
   Result select(Expr condition, Expr yes, Expr no);
   /// Makes the operands of one type: floats where one is a float.
@@ -128,14 +132,31 @@ private:
   }
   const Operator *peekOperator();
   Span here() { return {uint32_t(at), uint32_t(at + 1)}; }
-  Result unexpected(const char *expected);
+
+  // What does not fit: each reports it and fails.
+  Result unexpected(const std::string &expected);
+  Result power(Span base);
+  Result unclosed(const Function &function);
+  Result unknownName(llvm::StringRef word, Span span);
+  Result unknownFunction(llvm::StringRef word, Span span);
+  Result outOfRow(const Constant &constant, const Expr &index);
+  Result tooManyValues(const Constant &constant, const Expr &index,
+                       int64_t most, int64_t count);
+  Result indexOfNumber(const Constant &constant);
+  /// Says what to write in place of an integer of more than 32 bits.
+  void addBound(Diagnostic &diagnostic, ExprOp op);
+  Span symbolAt(size_t begin);
+  std::string declarationOf(llvm::StringRef word, bool indexed);
+  std::string boundedIndex(const Constant &constant, const Expr &index);
 
   Context &context;
   const Node &node;
   const ExprScope &scope;
+  ExprType wanted; ///< of the whole
   llvm::StringRef text;
   size_t at = 0;
   unsigned depth = 0;
+  unsigned indices = 0; ///< of constants, that enclose what is read
   int64_t valuesByHead = 0, valuesByPosition = 0; ///< of constants, so far
 };
 

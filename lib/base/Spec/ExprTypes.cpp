@@ -113,7 +113,32 @@ ExprParser::Result ExprParser::arithmetic(Expr made, Span symbol) {
     for (Expr &operand : made.operands)
       operand = toFloat(std::move(operand));
   }
+  if (made.op == ExprOp::Div)
+    return division(std::move(made));
   return ranged(std::move(made));
+}
+
+static bool isZero(const Expr &expr) {
+  if (expr.op == ExprOp::ToFloat)
+    return isZero(expr.operands.front());
+  if (expr.type == ExprType::Int)
+    return !expr.low && !expr.high;
+  return expr.isLiteral() && expr.number == 0;
+}
+
+/// By 0 nothing comes of it but infinity or NaN, the one or the other for each
+/// score. A number by 0 is infinity on purpose: there is no literal of it.
+ExprParser::Result ExprParser::division(Expr made) {
+  const Expr &dividend = made.operands.front(), &divisor = made.operands.back();
+  if (!isZero(divisor) || (dividend.isLiteral() && !isZero(dividend)))
+    return made;
+  StringRef found = text.slice(divisor.span.begin, divisor.span.end);
+  error("E-EXPR-RANGE", divisor.span,
+        divisor.isLiteral()
+            ? "expected a divisor other than 0, found " + quote(found)
+            : "expected a divisor other than 0, but " + quote(found) +
+                  " is always 0");
+  return std::nullopt;
 }
 
 /// A positive literal on the right has one meaning and costs no division.
@@ -229,8 +254,6 @@ ExprParser::Result ExprParser::ranged(Expr made) {
             quote(text.slice(made.span.begin, made.span.end)) + " may be " +
                 std::to_string(made.low) + " to " + std::to_string(made.high) +
                 ", more than an integer of 32 bits holds");
-  Context::addHelp(
-      diagnostic, "bound an operand, as in `2 * min(t, 4096)`, or make a float "
-                  "of it, as in `2.0 * t`");
+  addBound(diagnostic, made.op);
   return std::nullopt;
 }

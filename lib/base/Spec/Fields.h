@@ -27,6 +27,7 @@ public:
   /// hostile file cannot fill the memory with messages about itself.
   Diagnostic &error(const char *code, SourceLoc loc, std::string message);
   bool failed() const { return errors != 0; }
+  unsigned errorCount() const { return errors; }
 
   /// Whether the spec's version has what came with `since`; reports `what`,
   /// which stands at `loc`, if not.

@@ -28,7 +28,8 @@ public:
 private:
   SourceLoc at(const Node &node) { return context.document.loc(node); }
 
-  void readConstants(const Node &node, std::vector<Constant> &constants);
+  /// Fails if nothing is known of any constant.
+  bool readConstants(const Node &node, std::vector<Constant> &constants);
   void readConstant(const Node &node, Constant &constant);
   void readValues(const Node &node, Constant &constant);
   void readValue(const Node &node, Constant &constant);
@@ -87,16 +88,17 @@ void AttendReader::readConstant(const Node &node, Constant &constant) {
         readEnum(context, *per, kConstantOwners).value_or(0) == 1;
 }
 
-void AttendReader::readConstants(const Node &node,
+bool AttendReader::readConstants(const Node &node,
                                  std::vector<Constant> &constants) {
   if (node.kind != Node::Kind::Object) {
     Context::addHelp(context.error("E-TYPE", at(node),
                                    "`constants` is an object of names and "
                                    "values"),
                      "for example `{\"slope\": [0.5, 0.25]}`");
-    return;
+    return false;
   }
   for (const Node *child : node.children) {
+    unsigned errors = context.errorCount();
     Constant constant;
     constant.name = child->key;
     constant.loc = context.document.keyLoc(*child);
@@ -107,6 +109,7 @@ void AttendReader::readConstants(const Node &node,
                     "found " +
                         quote(constant.name));
     readConstant(*child, constant);
+    constant.unread = context.errorCount() != errors;
     constants.push_back(std::move(constant));
   }
   auto given = llvm::count_if(
@@ -116,6 +119,7 @@ void AttendReader::readConstants(const Node &node,
                   "expected at most " + std::to_string(kMostGiven) +
                       " constants that each call gives, found " +
                       std::to_string(given));
+  return true;
 }
 
 void AttendReader::read(const Node &node, Attend &attend) {
@@ -125,7 +129,8 @@ void AttendReader::read(const Node &node, Attend &attend) {
   if (const Node *causal = fields.find("causal"))
     attend.causal = readBoolean(context, *causal).value_or(true);
   if (const Node *constants = fields.find("constants"))
-    readConstants(*constants, attend.constants);
+    if (!readConstants(*constants, attend.constants))
+      return;
   ExprScope scope{/*score=*/true, /*positions=*/true, model.qHeads,
                   model.kvHeads, attend.constants};
   // Without the model's heads nothing can be said of an index.

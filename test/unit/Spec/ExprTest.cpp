@@ -12,6 +12,7 @@
 using namespace kvc;
 using namespace kvc::spec;
 using testing::HasSubstr;
+using testing::Not;
 
 namespace {
 
@@ -22,11 +23,15 @@ struct Reading {
   uint32_t column = 0; ///< of the first error, from the expression's first
 
   explicit Reading(const std::string &text, ExprType type = ExprType::Float,
-                   bool score = true) {
+                   bool score = true, bool positions = true) {
     Constant slopes{"slope", {0.5, 0.25, 0.125, 0.0625}, false, {}};
     Constant bias{"bias", {-1.5}, true, {}};
-    Constant constants[] = {slopes, bias};
-    ExprScope scope{score, true, 4, 2, constants};
+    Constant first{"first", {}, false, {}, 64, false, ExprType::Int};
+    Constant wide{"wide", std::vector<double>(1000, 1.0), false, {}};
+    Constant one{"one", {2}, false, {}};
+    Constant broken{"broken", {}, false, {}, 0, false, ExprType::Float, true};
+    Constant constants[] = {slopes, bias, first, wide, one, broken};
+    ExprScope scope{score, positions, 4, 2, constants};
     Diagnostics diagnostics;
     std::string json = "{\"e\": \"" + text + "\"}";
     diagnostics.addSource("a.json", json);
@@ -111,6 +116,79 @@ TEST(Expr, AnErrorStandsAtItsPlace) {
   expectError("s # 1", 2, "found `#`");
 }
 
+// A character that looks like an operator is shown whole, with its number, and
+// the caret stands below it.
+TEST(Expr, OtherCharactersAreWhole) {
+  Reading reading("p \u2212 t < 4", ExprType::Bool);
+  EXPECT_EQ(reading.messages,
+            "a.json:1:10: error: expected an operator or the end, found "
+            "`\u2212` (U+2212) [E-EXPR]\n"
+            "{\"e\": \"p \u2212 t < 4\"}\n"
+            "         ^\n"
+            "  at /e\n"
+            "a.json:1:10: help: use `-`\n");
+  expectError("p \u2013 t", 2, "(U+2013) [E-EXPR]");
+  expectError("p \u2013 t", 2, "use `-`");
+  expectError("s \u00d7 2", 2, "use `*`");
+  expectError("t \u2264 p ? s : s", 2, "use `<=`");
+  expectError("t \u2265 p ? s : s", 2, "use `>=`");
+  expectError("s + \u03b1", 4, "found `\u03b1` (U+03B1)");
+  expectError("s\u00a0+ 1", 1, "found `\u00a0` (U+00A0)");
+  expectError("s\u00a0+ 1", 1, "help: use a plain space");
+  expectError("s + \U0001d465", 4, "(U+1D465)");
+}
+
+// What others have an operator or a function for, and how it is written here.
+TEST(Expr, SaysHowItIsWrittenHere) {
+  expectError("s - 2**h", 5, "found `**`, which is none");
+  expectError("s - 2**h", 5, "use `exp2(h)`");
+  expectError("s - 2 ** -(h + 1)", 6, "use `exp2(-(h + 1))`");
+  expectError("3 * s**2 + 1", 5, "use `s * s`");
+  expectError("-(p - t)**3", 8, "use `(p - t) * (p - t) * (p - t)`");
+  expectError("slope[h]**h", 8, "use `exp2(h * log2(slope[h]))`");
+  expectError("s **", 2, "use `exp2(y * log2(x))`");
+  expectError("2**h < t", 1, "write the product out", ExprType::Bool);
+  for (const char *legal : {"s - exp2(h)", "s - exp2(-(h + 1))",
+                            "3 * s * s + 1", "exp2(h * log2(slope[h]))"})
+    EXPECT_TRUE(Reading(legal).expr) << legal;
+  expectError("s if t < 4 else 0", 2, "use `condition ? a : b`");
+  expectError("where(t < 4, s, 0)", 0, "use `condition ? a : b`");
+  expectError("max(s, 1, 2)", 8,
+              "expected `)`, for `max` takes two arguments, found `,`");
+  expectError("max(s, 1, 2)", 8, "for three write `max(a, max(b, c))`");
+  expectError("exp(s, 1)", 5, "`exp` takes one argument");
+  expectError("min(s)", 5, "another argument, for `min` takes two, found `)`");
+  expectError("s * bias[h]", 8,
+              "`bias` is one number and not a list, but has an index");
+  expectError("s * bias[h]", 8, "write `bias`, or make a list of it");
+}
+
+TEST(Expr, AnUnknownNameMayBeDeclared) {
+  expectError("s + cap", 4,
+              "declare it in `attend.constants`, as in `\"cap\": 0.5`");
+  expectError("s + scales[h]", 4, "as in `\"scales\": [0.5, 0.25]`");
+  std::string form = "as in `\"w\": {\"type\": \"int\", \"values\": [64]}`";
+  expectError("p - t < w", 8, form + ", and read `w[0]`", ExprType::Bool);
+  expectError("p - t < w[h]", 8, form + "\n", ExprType::Bool);
+  EXPECT_THAT(Reading("s + kv_idx").messages, Not(HasSubstr("declare")));
+  expectError("slop[h] + s", 0, "or declare it in `attend.constants`");
+  expectError("s + cos(h)", 4,
+              "expected a function, one of `abs`, `exp`, `exp2`, `log`, "
+              "`log2`, `tanh`, `sqrt`, `sigmoid`, `min`, `max` or `float`, "
+              "found `cos`");
+  expectError("tan(s)", 0, "did you mean `tanh`?");
+  EXPECT_THAT(Reading("s < 1", ExprType::Bool, /*score=*/false).messages,
+              HasSubstr("`s` is known in `logits` only"));
+  EXPECT_THAT(Reading("bias * t", ExprType::Float, false, false).messages,
+              HasSubstr("`t` is not known in `sink`"));
+}
+
+// What was said of the constant itself is enough.
+TEST(Expr, AConstantThatCouldNotBeReadIsNoSecondError) {
+  for (const char *text : {"s + broken", "s + broken[h]", "s + broken[t * 4]"})
+    EXPECT_EQ(Reading(text).messages, "") << text;
+}
+
 TEST(Expr, TypesAreHeld) {
   expectError("p < t", 0, "expected a float, but `p < t` is a boolean");
   expectError("s", 0, "expected a boolean", ExprType::Bool);
@@ -156,6 +234,82 @@ TEST(Expr, IntegersStayWithin32Bits) {
   const Expr &sum = reading.expr->operands[1].operands[0];
   EXPECT_EQ(sum.low, -1);
   EXPECT_EQ(sum.high, 6);
+}
+
+// A float would not decide what is visible: that help would lead to the next
+// error.
+TEST(Expr, AdvisesOnRangesWhatIsLegalThere) {
+  ExprType wanted = ExprType::Bool;
+  std::string bound = "help: bound an operand, as in `2 * min(t, 4096)`";
+  struct {
+    const char *text, *help, *legal;
+  } cases[] = {
+      {"t * 8 < p",
+       ", or divide the other side, as in `t <= p // 8` for `8 * t <= p`\n",
+       "t <= p // 8"},
+      {"2 * (p - t) < 10", ", or divide the other side", "p - t <= 9 // 2"},
+      {"p + t < 100",
+       ", or move a term to the other side, as in `p < 100 - t` for `p + t < "
+       "100`\n",
+       "p < 100 - t"},
+      {"t < first[0] + 1", ", or move a term", "t - 1 < first[0]"},
+      {"p - first[0] < 4",
+       ", or move a term to the other side, as in `p - 4 < first[0]` for `p - "
+       "first[0] < 4`\n",
+       "p - 4 < first[0]"},
+      {"-first[0] < t", "\n", "-max(first[0], -8192) < t"},
+      {"t < first[2 * p]", "\n", "t < first[min(2 * min(p, 4096), 63)]"},
+  };
+  for (auto [text, help, legal] : cases) {
+    EXPECT_THAT(Reading(text, wanted).messages, HasSubstr(bound + help))
+        << text;
+    EXPECT_TRUE(Reading(legal, wanted).expr) << legal;
+  }
+  EXPECT_TRUE(Reading("2 * min(t, 4096) < p", wanted).expr);
+  // Nor is one an index.
+  EXPECT_THAT(Reading("slope[2 * p]").messages, HasSubstr(bound + "\n"));
+}
+
+TEST(Expr, AnIndexIsAdvisedToStayInItsRow) {
+  ExprType wanted = ExprType::Bool;
+  struct {
+    const char *text, *help, *legal;
+    ExprType type = ExprType::Float;
+  } cases[] = {
+      {"t >= first[p]", "write `first[min(p, 63)]`", "t >= first[min(p, 63)]",
+       wanted},
+      {"t >= first[p - c - 1]", "write `first[max(0, min(p - c - 1, 63))]`",
+       "t >= first[max(0, min(p - c - 1, 63))]", wanted},
+      {"slope[h - 1]", "write `slope[max(h - 1, 0)]`", "slope[max(h - 1, 0)]"},
+      {"slope[4]", "write `slope[3]`: indices count from 0", "slope[3]"},
+      {"slope[-1]", "write `slope[0]`: indices count from 0", "slope[0]"},
+      {"one[t]", "write `one[0]`", "one[0]"},
+      {"one[h]", "give it 4 values, one per q head", "slope[h]"},
+      {"one[g]", "give it 2 values, one per kv head", "slope[g]"},
+      {"wide[t]",
+       "write `wide[min(t, 999)]`, and let each call give the values: "
+       "`\"wide\": {\"size\": 1000}`",
+       "float(first[min(t, 63)])"},
+      {"wide[t % 300]",
+       "let each call give the values: `\"wide\": {\"size\": 1000}`",
+       "wide[t % 200]"},
+      {"slope[abs(p - t) // 64 + abs(p - t) // 64 + 12345]",
+       "write `slope[min(i, 3)]`", "slope[min(t, 3)]"},
+  };
+  for (auto [text, help, legal, type] : cases) {
+    EXPECT_THAT(Reading(text, type).messages, HasSubstr(help)) << text;
+    EXPECT_TRUE(Reading(legal, type).expr) << legal;
+  }
+}
+
+TEST(Expr, NothingIsDividedByZero) {
+  expectError("s / 0", 4, "expected a divisor other than 0, found `0`");
+  expectError("p / 0.0", 4, "expected a divisor other than 0, found `0.0`");
+  expectError("s / (h // 4)", 4, "but `(h // 4)` is always 0");
+  expectError("0 / 0", 4, "expected a divisor other than 0");
+  // A number by 0 is the infinity that has no literal.
+  EXPECT_EQ(textOf("t < 4 ? s : -1 / 0"), "t < 4 ? s : -1.0 / 0.0");
+  EXPECT_EQ(textOf("s / (h // 2)"), "s / float(h // 2)");
 }
 
 TEST(Expr, PicksAmongSoManyValuesAndNoMore) {
