@@ -201,9 +201,13 @@ static std::string found(const Context &context, const Node &node) {
   return ", found " + quote(context.document.text(node));
 }
 
-static void wrongType(Context &context, const Node &node, std::string wanted) {
-  context.error("E-TYPE", context.document.loc(node),
-                "expected " + wanted + found(context, node));
+static void wrongType(Context &context, const Node &node, std::string wanted,
+                      StringRef example = "") {
+  Diagnostic &diagnostic =
+      context.error("E-TYPE", context.document.loc(node),
+                    "expected " + wanted + found(context, node));
+  if (!example.empty())
+    Context::addHelp(diagnostic, ("for example `" + example + "`").str());
 }
 
 static std::string range(const std::string &low, const std::string &high) {
@@ -329,13 +333,13 @@ std::optional<unsigned> spec::readEnum(Context &context, const Node &node,
 }
 
 std::optional<unsigned> spec::readKind(Context &context, const Node &node,
-                                       ArrayRef<Word> kinds,
+                                       ArrayRef<Word> kinds, StringRef example,
                                        ArrayRef<Word> later) {
   if (node.kind == Node::Kind::String)
     return readEnum(context, node, kinds, later);
   if (node.kind != Node::Kind::Object) {
     wrongType(context, node,
-              anyOf(context, kinds) + " or an object with `kind`");
+              anyOf(context, kinds) + " or an object with `kind`", example);
     return std::nullopt;
   }
   if (const Node *kind = node.find("kind"))
@@ -348,12 +352,16 @@ std::optional<unsigned> spec::readKind(Context &context, const Node &node,
 
 Fields::Fields(Context &context, const Node &node, ArrayRef<Word> known,
                Form form)
+    : Fields(context, node, known, form, "") {}
+
+Fields::Fields(Context &context, const Node &node, ArrayRef<Word> known,
+               Form form, StringRef example)
     : context(context), node(node),
       readable(
           node.kind == Node::Kind::Object ||
           (form == Form::ObjectOrKind && node.kind == Node::Kind::String)) {
   if (!readable)
-    wrongType(context, node, "an object");
+    wrongType(context, node, "an object", example);
   if (node.kind != Node::Kind::Object)
     return;
   for (const Node *member : node.children) {

@@ -61,9 +61,10 @@ std::optional<unsigned> readEnum(Context &context, const Node &node,
                                  llvm::ArrayRef<Word> names,
                                  llvm::ArrayRef<Word> later = {});
 /// The `kind` of an object, or a string that stands for an object with that
-/// kind and defaults; returns its index in `kinds`.
+/// kind and defaults; returns its index in `kinds`. `example` is such a value.
 std::optional<unsigned> readKind(Context &context, const Node &node,
                                  llvm::ArrayRef<Word> kinds,
+                                 llvm::StringRef example,
                                  llvm::ArrayRef<Word> later = {});
 
 /// One object whose keys are known.
@@ -78,12 +79,19 @@ public:
   /// the one that was probably meant, or all that are known.
   Fields(Context &context, const Node &node, llvm::ArrayRef<Word> known,
          Form form = Form::Object);
+  /// `example` is a legal object, for the report of another form.
+  Fields(Context &context, const Node &node, llvm::ArrayRef<Word> known,
+         llvm::StringRef example)
+      : Fields(context, node, known, Form::Object, example) {}
 
   const Node *find(llvm::StringRef key) const { return node.find(key); }
   /// As find, but reports a missing key; `example` shows a legal member.
   const Node *require(llvm::StringRef key, llvm::StringRef example);
 
 private:
+  Fields(Context &context, const Node &node, llvm::ArrayRef<Word> known,
+         Form form, llvm::StringRef example);
+
   Context &context;
   const Node &node;
   bool readable;

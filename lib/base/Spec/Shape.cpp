@@ -10,6 +10,7 @@
 
 using namespace kvc;
 using namespace kvc::spec;
+using llvm::StringLiteral;
 using llvm::StringRef;
 
 static constexpr Word kDTypes[] = {"f32", "f16", "bf16"};
@@ -33,6 +34,9 @@ static constexpr Word kModelKeys[] = {
     "dtype",  "softmax_scale", "logit_softcap"};
 static constexpr Word kStoreKeys[] = {
     "name", "scope", "streams", "layout", "reads", {"attend", Version::V0_2}};
+
+static constexpr StringLiteral kStoreExample =
+    R"({"name": "full", "scope": {"layers": [0, 16]}})";
 
 static constexpr unsigned kMaxLayers = 1024, kMaxHeads = 1024;
 static constexpr unsigned kMinDim = 8, kMaxDim = 576, kDimStep = 8;
@@ -121,7 +125,10 @@ void ShapeReader::readTop(const Node &root) {
   // First: which keys there are depends on it.
   if (const Node *version = root.find("kvc"))
     readVersion(*version);
-  Fields top(context, root, kTopKeys);
+  Fields top(context, root, kTopKeys,
+             ("{\"kvc\": \"" + kLanguageVersion +
+              "\", \"name\": \"my_cache\", \"model\": {...}}")
+                 .str());
   if (const Node *schema = top.find("$schema"))
     if (schema->kind != Node::Kind::String)
       context.error("E-TYPE", at(*schema), "expected a string");
@@ -159,7 +166,9 @@ void ShapeReader::readTop(const Node &root) {
 //===----------------------------------------------------------------------===//
 
 void ShapeReader::readModel(const Node &node) {
-  Fields fields(context, node, kModelKeys);
+  Fields fields(context, node, kModelKeys,
+                R"({"layers": 32, "q_heads": 32, "kv_heads": 8, )"
+                R"("head_dim": 128, "dtype": "bf16"})");
   model.loc = at(node);
   readInto(model.layers, fields.require("layers", "\"layers\": 32"), 1,
            kMaxLayers);
@@ -213,9 +222,12 @@ void ShapeReader::readHeadDim(const Node &node) {
 void ShapeReader::readStores(const Node &node) {
   size_t count = node.children.size();
   if (node.kind != Node::Kind::Array || count < 1 || count > kMaxStores) {
-    context.error("E-TYPE", at(node),
-                  "`stores` is an array of 1 to " + std::to_string(kMaxStores) +
-                      " objects");
+    Diagnostic &diagnostic =
+        context.error("E-TYPE", at(node),
+                      "`stores` is an array of 1 to " +
+                          std::to_string(kMaxStores) + " objects");
+    Context::addHelp(diagnostic,
+                     ("for example `[" + kStoreExample + "]`").str());
     return;
   }
   for (const Node *child : node.children)
@@ -223,7 +235,7 @@ void ShapeReader::readStores(const Node &node) {
 }
 
 void ShapeReader::readStore(const Node &node, Store &store) {
-  Fields fields(context, node, kStoreKeys);
+  Fields fields(context, node, kStoreKeys, kStoreExample);
   store.loc = store.scope.loc = at(node);
   if (const Node *name = fields.require("name", "\"name\": \"full\""))
     store.name = readName(context, *name).value_or("");
@@ -235,7 +247,7 @@ void ShapeReader::readStore(const Node &node, Store &store) {
 }
 
 void ShapeReader::readScope(const Node &node, Scope &scope) {
-  Fields fields(context, node, {"layers", "heads"});
+  Fields fields(context, node, {"layers", "heads"}, R"({"layers": [0, 16]})");
   scope.loc = at(node);
   if (const Node *layers = fields.find("layers"))
     readLayers(*layers, scope.layers);
@@ -365,6 +377,15 @@ bool ShapeReader::readRange(const Node &node, unsigned &begin, unsigned &end,
   return true;
 }
 
+/// A stream with the codec that a string in its place names.
+static std::string streamExample(const Node &node) {
+  std::string codec = "int8";
+  for (const Word &word : kCodecs)
+    if (node.kind == Node::Kind::String && word.text == node.string)
+      codec = node.string;
+  return "{\"codec\": \"" + codec + "\"}";
+}
+
 /// What both a store and the top level may say about caching.
 void ShapeReader::readCaching(const Fields &fields, Store &store) {
   store.k.dim = model.headDimK;
@@ -375,7 +396,9 @@ void ShapeReader::readCaching(const Fields &fields, Store &store) {
   }
   store.layout.loc = store.read.loc = store.loc;
   if (const Node *streams = fields.find("streams")) {
-    Fields both(context, *streams, {"k", "v"});
+    std::string one = streamExample(*streams);
+    Fields both(context, *streams, {"k", "v"},
+                "{\"k\": " + one + ", \"v\": " + one + "}");
     if (const Node *k = both.find("k"))
       readStream(*k, store.k);
     if (const Node *v = both.find("v"))
@@ -390,7 +413,7 @@ void ShapeReader::readCaching(const Fields &fields, Store &store) {
 }
 
 void ShapeReader::readStream(const Node &node, Stream &stream) {
-  Fields fields(context, node, {"codec"});
+  Fields fields(context, node, {"codec"}, streamExample(node));
   stream.loc = stream.codecLoc = at(node);
   if (const Node *codec = fields.find("codec")) {
     stream.codecLoc = at(*codec);
@@ -399,7 +422,8 @@ void ShapeReader::readStream(const Node &node, Stream &stream) {
 }
 
 void ShapeReader::readCodec(const Node &node, Codec &codec) {
-  std::optional<unsigned> kind = readKind(context, node, kCodecs, kLaterCodecs);
+  std::optional<unsigned> kind =
+      readKind(context, node, kCodecs, "\"int8\"", kLaterCodecs);
   if (!kind)
     return;
   if (kCodecs[*kind].text != "int8") {
@@ -417,7 +441,8 @@ void ShapeReader::readCodec(const Node &node, Codec &codec) {
 
 void ShapeReader::readLayout(const Node &node, Layout &layout) {
   layout.loc = at(node);
-  std::optional<unsigned> kind = readKind(context, node, kLayouts);
+  std::optional<unsigned> kind =
+      readKind(context, node, kLayouts, R"({"kind": "paged", "page": 16})");
   if (!kind)
     return;
   layout.paged = kLayouts[*kind].text == "paged";
@@ -433,7 +458,8 @@ void ShapeReader::readLayout(const Node &node, Layout &layout) {
 
 void ShapeReader::readRead(const Node &node, Read &read) {
   read.loc = at(node);
-  std::optional<unsigned> kind = readKind(context, node, kReads);
+  std::optional<unsigned> kind =
+      readKind(context, node, kReads, R"({"kind": "window", "recent": 4096})");
   if (!kind)
     return;
   if (kReads[*kind].text == "all") {

@@ -3,9 +3,12 @@
 #include "lib/base/Spec/Shape.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/Twine.h"
 
 using namespace kvc;
 using namespace kvc::spec;
+using llvm::StringRef;
 
 static constexpr Word kConstantTypes[] = {"float", "int"};
 static constexpr Word kConstantOwners[] = {"call", "sequence"};
@@ -122,10 +125,24 @@ bool AttendReader::readConstants(const Node &node,
   return true;
 }
 
+/// An object with the expression that a string in its place is, as what its
+/// operators make of it.
+static std::string exampleOf(StringRef text, StringRef expression) {
+  if (expression.empty() || text.size() > 60 ||
+      !llvm::all_of(text, llvm::isPrint))
+    return R"-({"logits": "50 * tanh(s / 50)"})-";
+  bool decides = expression.find_first_of("<>=!&|") != StringRef::npos &&
+                 !expression.contains('?');
+  return ("{\"" + llvm::Twine(decides ? "visible" : "logits") + "\": " + text +
+          "}")
+      .str();
+}
+
 void AttendReader::read(const Node &node, Attend &attend) {
   attend.loc = at(node);
   Fields fields(context, node,
-                {"causal", "constants", "logits", "visible", "sink"});
+                {"causal", "constants", "logits", "visible", "sink"},
+                exampleOf(context.document.text(node), node.string));
   if (const Node *causal = fields.find("causal"))
     attend.causal = readBoolean(context, *causal).value_or(true);
   if (const Node *constants = fields.find("constants"))
