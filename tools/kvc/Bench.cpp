@@ -138,6 +138,26 @@ static std::optional<Subject> openArtifact(const std::string &name,
   }
   Subject subject;
   subject.manifest = bundle->manifest();
+  auto entry = bundle->find("spec.json");
+  if (!entry) {
+    diagnostics.error("E-ARTIFACT", about(name),
+                      "the artifact holds no spec.json");
+    return std::nullopt;
+  }
+  auto spec =
+      spec::read({reinterpret_cast<const char *>(entry->data()), entry->size()},
+                 name, diagnostics);
+  if (!spec)
+    return std::nullopt;
+  auto nameOf = [](const auto &store) { return store.name; };
+  if (!llvm::equal(llvm::map_range(spec->stores, nameOf),
+                   llvm::map_range(subject.manifest.stores, nameOf))) {
+    diagnostics.error("E-ARTIFACT", about(name),
+                      "its spec.json has other stores than its manifest");
+    return std::nullopt;
+  }
+  subject.counter =
+      std::make_shared<cli::TokenCounter>(*spec, subject.manifest);
   subject.name = subject.manifest.specName;
   subject.artifact = std::move(bytes);
   return subject;
@@ -360,8 +380,11 @@ static int runBench() {
 
 const cli::Verb cli::benchVerb = {&command, runBench, R"(
 Without a spec, measures 32/8 heads of 128 as bf16, f16 and int8, contiguous and
-in pages of 256, 64 and 16. Rates count each cached byte once, scales included,
-and q and o; memory is cold.
+in pages of 256, 64 and 16. Rates count each cached byte that a query sees once,
+scales included, and q and o; memory is cold. What an expression `visible` hides
+does not count, though kernels skip it in whole tiles only: a tile that is seen
+in part is read as a whole, and so is one of which its bounds do not tell that it
+is hidden. Values that each call gives (`constants`) are 0.
 
 `of max` is the part of what the best memory reader (prefill: multiply unit) of
 this machine gives, with as many threads. Machines are shared: what memory gives

@@ -83,12 +83,13 @@ static size_t roundUp(size_t value, size_t unit) {
 }
 
 Case::Case(const kvc_program *program, const artifact::Manifest &manifest,
-           unsigned storeIndex, Op op, Shape shape)
+           const cli::TokenCounter &counter, unsigned storeIndex, Op op,
+           Shape shape)
     : program(program), manifest(manifest), store(manifest.stores[storeIndex]),
       storeIndex(storeIndex), op(op), shape(shape) {
   placePlanes();
   placeRows();
-  countWork();
+  countWork(counter);
 }
 
 /// Contiguous: plane after plane, each [sequence][its order]. Paged: pages as
@@ -154,13 +155,7 @@ void Case::placeRows() {
   constants.assign(store.constants.size(), zeros.data());
 }
 
-/// Tokens that a query at `position` sees.
-unsigned Case::visible(unsigned position) const {
-  unsigned all = store.causal ? position + 1 : shape.context;
-  return store.window ? std::min(all, store.sink + store.recent) : all;
-}
-
-void Case::countWork() {
+void Case::countWork(const cli::TokenCounter &counter) {
   const artifact::ModelInfo &model = manifest.model;
   const double heads = store.headEnd - store.headBegin;
   const double group = double(model.qHeads) / model.kvHeads;
@@ -174,18 +169,17 @@ void Case::countWork() {
     movedBytes = rows * heads * (rowBytes + dims * element);
     return;
   }
-  // Of one sequence: the sink, and all that the first query's window and later
-  // ones cover.
-  double tokens =
-      store.window
-          ? std::min(double(shape.context),
-                     double(store.sink) + store.recent + shape.queries - 1)
-          : shape.context;
-  movedBytes = shape.batch * tokens * heads * rowBytes +
-               rows * heads * group * dims * element;
-  for (unsigned i = 0; i < shape.queries; ++i)
-    flopCount += 2.0 * dims * heads * group * shape.batch *
-                 visible(shape.context - shape.queries + i);
+  reference::SeenTokens seen =
+      counter.of(storeIndex, shape.context, shape.queries);
+  const double cachedBytes = shape.batch * seen.cached * rowBytes;
+  movedBytes = cachedBytes + rows * heads * group * dims * element;
+  flopCount = 2.0 * dims * shape.batch * seen.scores;
+  if (2 * cachedBytes > double(placeBytes))
+    return;
+  uint32_t stride = 0;
+  for (const artifact::PlaneInfo &plane : store.planes)
+    stride = std::max(stride, plane.rowStride);
+  shiftStep = roundUp(size_t(seen.longest) * stride, 4096);
 }
 
 /// Looked at once: a kernel that returns at once is fast as well.
@@ -244,7 +238,10 @@ bool Case::attend() {
 }
 
 bool Case::call(Arena &arena) {
-  uint8_t *place = arena.next(placeBytes);
+  uint8_t *place = arena.next(placeBytes, shift);
+  if (place <= lastPlace)
+    shift = (shift + shiftStep) % placeBytes;
+  lastPlace = place;
   for (size_t i = 0; i < planes.size(); ++i)
     planes[i].base = place + offsets[i];
   if (op == Op::Append)

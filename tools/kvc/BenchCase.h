@@ -5,6 +5,7 @@
 #include "kvc/runtime.h"
 #include "lib/base/Artifact/Manifest.h"
 #include "tools/kvc/BenchMemory.h"
+#include "tools/kvc/TokenCounter.h"
 
 #include <memory>
 #include <string>
@@ -39,7 +40,7 @@ class Case {
 public:
   /// `store` indexes both the program's and the manifest's stores.
   Case(const kvc_program *program, const artifact::Manifest &manifest,
-       unsigned store, Op op, Shape shape);
+       const cli::TokenCounter &counter, unsigned store, Op op, Shape shape);
 
   /// Bytes of arena that one call needs.
   size_t footprint() const { return placeBytes; }
@@ -48,6 +49,8 @@ public:
   double bytes() const { return movedBytes; }
   /// Multiplications and additions of one call over visible tokens.
   double flops() const { return flopCount; }
+  /// False where the queries see no token: there is nothing to measure.
+  bool seesTokens() const { return op == Op::Append || flopCount > 0; }
 
   /// Makes one call; false if the runtime refused or the result is no number.
   bool call(Arena &arena);
@@ -55,8 +58,7 @@ public:
 private:
   void placePlanes();
   void placeRows();
-  void countWork();
-  unsigned visible(unsigned position) const;
+  void countWork(const cli::TokenCounter &counter);
   bool plausible() const;
   bool append() const;
   bool attend();
@@ -71,6 +73,12 @@ private:
   size_t placeBytes = 0;
   double movedBytes = 0, flopCount = 0;
   size_t pages = 0; ///< per sequence; 1 if contiguous
+  /// Of a call that leaves most of its place unread: how much further into the
+  /// places those of the next round through the arena begin, and how far they
+  /// do. What a call reads was otherwise read a round ago, and is little enough
+  /// to be still in a cache.
+  size_t shiftStep = 0, shift = 0;
+  const uint8_t *lastPlace = nullptr;
   std::vector<kvc_plane> planes;
   std::vector<size_t> offsets; ///< of their bases in a place
 

@@ -152,10 +152,10 @@ void Arena::fill() {
   });
 }
 
-uint8_t *Arena::next(size_t length) {
+uint8_t *Arena::next(size_t length, size_t shift) {
   size_t index = (cursor + length - 1) / length;
-  if (index >= places(length))
+  if (index >= (bytes - shift) / length)
     index = 0;
   cursor = (index + 1) * length;
-  return base + index * length;
+  return base + shift + index * length;
 }

@@ -73,8 +73,9 @@ public:
   /// False if the system had no such memory.
   bool valid() const { return base != nullptr; }
   size_t size() const { return bytes; }
-  /// The next `length` bytes, at a multiple of `length` from the start.
-  uint8_t *next(size_t length);
+  /// The next `length` bytes, at `shift` behind a multiple of `length` from the
+  /// start; `shift` is less than `length`, and both fit in the arena together.
+  uint8_t *next(size_t length, size_t shift = 0);
   /// How many such places there are, and which one `address` is.
   size_t places(size_t length) const { return bytes / length; }
   size_t place(const uint8_t *address, size_t length) const {

@@ -83,8 +83,15 @@ bool Runner::addRow(Subject &subject, unsigned store, Op op, unsigned context,
   row.page = info.page;
   row.threads = threads;
   row.shape = shape;
-  row.work =
-      std::make_unique<Case>(program.get(), subject.manifest, store, op, shape);
+  row.work = std::make_unique<Case>(program.get(), subject.manifest,
+                                    *subject.counter, store, op, shape);
+  if (!row.work->seesTokens()) {
+    error = "the queries of `" + row.spec + "` see none of " +
+            std::to_string(context) + " tokens";
+    if (!info.constants.empty())
+      error += " where each value that a call gives is 0";
+    return false;
+  }
   return true;
 }
 

@@ -6,6 +6,7 @@
 #include "lib/base/Support/Words.h"
 #include "lib/driver/Compiler/Remarks.h"
 #include "tools/kvc/Cli.h"
+#include "tools/kvc/TokenCounter.h"
 
 #include "llvm/Support/Format.h"
 #include "llvm/Support/JSON.h"
@@ -50,9 +51,14 @@ namespace {
 struct StoreCost {
   uint64_t tokenBytes = 0;     ///< of one token, all layers
   uint64_t bf16TokenBytes = 0; ///< the same with every element as bf16
-  uint64_t visible = 0;        ///< cached tokens that one new token sees
-  double stepBytes = 0; ///< cache that a decode step reads; beyond any integer
+  uint64_t visible = 0; ///< cached tokens that one new token sees, at the kv
+                        ///< head where it sees most
+  /// Cache that a decode step reads, beyond any integer. CPUs skip what an
+  /// expression hides, GPUs copy it.
+  double stepBytes = 0, gpuStepBytes = 0;
   double stepFlops = 0; ///< multiplies and adds of QK and PV
+  /// Why a step may see less than is counted; "": it sees as much.
+  std::string atMost;
 };
 
 struct Explanation {
@@ -61,13 +67,22 @@ struct Explanation {
   std::vector<Remark> remarks;
   std::vector<StoreCost> stores; ///< like spec.stores
   StoreCost total;
+  bool forCpus = false, forGpus = false; ///< there are kernels for some
 
   /// Milliseconds at the given rates; 0 where none is given.
   double memoryMs() const {
-    return bandwidth > 0 ? total.stepBytes / bandwidth / 1e6 : 0;
+    return bandwidth > 0 ? stepBytes(total) / bandwidth / 1e6 : 0;
   }
   double arithmeticMs() const {
     return tflops > 0 ? total.stepFlops / tflops / 1e9 : 0;
+  }
+  /// On CPUs, if there are kernels for some.
+  double stepBytes(const StoreCost &cost) const {
+    return forCpus ? cost.stepBytes : cost.gpuStepBytes;
+  }
+  bool isAtMost() const {
+    return llvm::any_of(
+        stores, [](const StoreCost &cost) { return !cost.atMost.empty(); });
   }
   /// What takes longer, if both are known.
   const char *bound() const {
@@ -79,8 +94,25 @@ struct Explanation {
 
 } // namespace
 
-static StoreCost costOf(const spec::Model &model, const spec::Store &store,
-                        const artifact::StoreInfo &info) {
+/// An expression is evaluated at each token, in some 50 ns.
+static constexpr double kMostPlaces = 0x1p26;
+
+/// Why a step of a store may see less than its read shows.
+static std::string whyAtMost(const TokenCounter &counter, size_t index,
+                             const spec::Store &store) {
+  std::string constants = constantsOfVisible(store);
+  if (!constants.empty())
+    return "what `visible` hides depends on " + constants +
+           ", which each call gives";
+  if (counter.placesOf(index, context, 1) > kMostPlaces)
+    return "what `visible` hides of so many tokens is not counted";
+  return "";
+}
+
+static StoreCost costOf(const Explanation &all, const TokenCounter &counter,
+                        size_t index) {
+  const spec::Store &store = all.spec.stores[index];
+  const artifact::StoreInfo &info = all.manifest.stores[index];
   StoreCost cost;
   uint64_t layers = store.scope.layers.size();
   uint64_t heads = store.scope.headEnd - store.scope.headBegin;
@@ -90,10 +122,19 @@ static StoreCost costOf(const spec::Model &model, const spec::Store &store,
   if (info.window)
     cost.visible =
         std::min<uint64_t>(context, uint64_t(info.sink) + info.recent);
-  double tokens = double(batch) * cost.visible;
-  cost.stepBytes = tokens * cost.tokenBytes;
-  cost.stepFlops = tokens * (layers * heads * model.group() * 2 *
-                             (store.k.dim + store.v.dim));
+  double tokens = double(batch) * double(cost.visible);
+  cost.gpuStepBytes = tokens * double(cost.tokenBytes);
+  double cached = tokens, scores = tokens * all.spec.model.group();
+  cost.atMost = whyAtMost(counter, index, store);
+  if (store.attend.visible && cost.atMost.empty()) {
+    reference::SeenTokens seen = counter.of(index, context, 1);
+    cost.visible = uint64_t(seen.longest);
+    cached = batch * seen.cached / double(heads);
+    scores = batch * seen.scores / double(heads);
+  }
+  cost.stepBytes = cached * double(cost.tokenBytes);
+  cost.stepFlops =
+      scores * double(layers * heads * 2 * (store.k.dim + store.v.dim));
   return cost;
 }
 
@@ -114,16 +155,19 @@ static std::optional<Explanation> explain(Diagnostics &diagnostics,
     return std::nullopt;
   }
   Explanation all{std::move(*spec), bundle->manifest(), {}, {}, {}};
+  for (const artifact::KernelInfo &kernel : all.manifest.kernels)
+    (kernel.device == "cpu" ? all.forCpus : all.forGpus) = true;
   if (auto remarks = bundle->find(kRemarksName))
     all.remarks = readRemarks(
         {reinterpret_cast<const char *>(remarks->data()), remarks->size()});
-  for (const auto &[store, info] :
-       llvm::zip(all.spec.stores, all.manifest.stores)) {
-    StoreCost cost =
-        all.stores.emplace_back(costOf(all.spec.model, store, info));
+  TokenCounter counter(all.spec, all.manifest);
+  for (size_t index = 0; index < all.spec.stores.size(); ++index) {
+    const StoreCost &cost =
+        all.stores.emplace_back(costOf(all, counter, index));
     all.total.tokenBytes += cost.tokenBytes;
     all.total.bf16TokenBytes += cost.bf16TokenBytes;
     all.total.stepBytes += cost.stepBytes;
+    all.total.gpuStepBytes += cost.gpuStepBytes;
     all.total.stepFlops += cost.stepFlops;
   }
   return all;
@@ -229,6 +273,30 @@ static void printKernels(llvm::raw_ostream &os, const Explanation &all) {
   table.print(os);
 }
 
+static void printStep(llvm::raw_ostream &os, const Explanation &all) {
+  const double bytes = all.stepBytes(all.total);
+  const char *most = all.isAtMost() ? "at most " : "";
+  os << "decode step of " << batch << " x 1 token at " << context
+     << " cached tokens: reads " << most << amount(bytes, "B") << ", computes "
+     << most << amount(all.total.stepFlops, "FLOP");
+  if (bytes > 0)
+    os << ", " << number("%.1f flop/B", all.total.stepFlops / bytes);
+  os << "\n";
+  for (const auto &[store, cost] : llvm::zip(all.spec.stores, all.stores)) {
+    if (!cost.atMost.empty())
+      os << "  " << store.name << ": at most, as " << cost.atMost << "\n";
+    else if (store.attend.visible)
+      os << "  " << store.name << ": the new token sees " << cost.visible
+         << " of them\n";
+  }
+  if (all.forGpus && all.total.gpuStepBytes > all.total.stepBytes) {
+    os << "  GPUs copy what `visible` hides, but do not multiply it";
+    if (all.forCpus)
+      os << ": they read " << most << amount(all.total.gpuStepBytes, "B");
+    os << "\n";
+  }
+}
+
 static std::string asText(const Explanation &all) {
   const spec::Model &model = all.spec.model;
   std::string text;
@@ -242,11 +310,7 @@ static std::string asText(const Explanation &all) {
   for (const Remark &remark : all.remarks)
     os << "\n  " << remark.message << " [" << remark.code << "]";
   os << (all.remarks.empty() ? "\n" : "\n\n");
-  os << "decode step of " << batch << " x 1 token at " << context
-     << " cached tokens: reads " << amount(all.total.stepBytes, "B")
-     << ", computes " << amount(all.total.stepFlops, "FLOP") << ", "
-     << number("%.1f flop/B", all.total.stepFlops / all.total.stepBytes)
-     << "\n";
+  printStep(os, all);
   if (bandwidth > 0)
     os << "memory takes " << number("%.3f ms", all.memoryMs()) << " at "
        << number("%g GB/s", bandwidth) << "\n";
@@ -280,7 +344,8 @@ static void jsonStores(llvm::json::OStream &os, const Explanation &all) {
           os.attribute("visible", visible->text());
         if (const auto &sink = store.attend.sink)
           os.attribute("sink", sink->text());
-        os.attribute("step_bytes", cost.stepBytes);
+        os.attribute("at_most", !cost.atMost.empty());
+        os.attribute("step_bytes", all.stepBytes(cost));
         os.attribute("step_flops", cost.stepFlops);
       });
   });
@@ -297,7 +362,10 @@ static std::string jsonText(const Explanation &all) {
     jsonStores(os, all);
     os.attribute("bytes_per_token", all.total.tokenBytes);
     os.attribute("bf16_bytes_per_token", all.total.bf16TokenBytes);
-    os.attribute("step_bytes", all.total.stepBytes);
+    os.attribute("at_most", all.isAtMost());
+    os.attribute("step_bytes", all.stepBytes(all.total));
+    if (all.forGpus)
+      os.attribute("gpu_step_bytes", all.total.gpuStepBytes);
     os.attribute("step_flops", all.total.stepFlops);
     if (bandwidth > 0) {
       os.attribute("bandwidth_gb_s", double(bandwidth));
@@ -352,7 +420,8 @@ static int runExplain() {
 }
 
 const Verb kvc::cli::explainVerb{&command, runExplain, R"(
-`kvc help schedule` says what the fields of a schedule mean.
+A step reads what its new tokens see. CPUs skip what an expression `visible`
+hides, GPUs copy it. `kvc help schedule` says what the fields of a schedule mean.
 
 EXAMPLE:
   kvc explain specs/examples/smollm2.json --context=32768 --bandwidth=20

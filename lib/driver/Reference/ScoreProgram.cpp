@@ -398,6 +398,16 @@ Number ScoreProgram::runSteps(std::vector<Number> &values, int64_t constantRow,
   return values[result];
 }
 
+/// A step that has fewer operands names the score, which is no head.
+bool ScoreProgram::dependsOnHeads() const {
+  return llvm::any_of(steps, [](const Step &step) {
+    return llvm::any_of(step.operands, [](unsigned operand) {
+      return operand == unsigned(ScoreInput::QueryHead) ||
+             operand == unsigned(ScoreInput::KvHead);
+    });
+  });
+}
+
 static constexpr auto kAsIs = [](Opcode, auto &) {};
 
 double ScoreProgram::logit(double score, const ScorePlace &place) const {

@@ -48,6 +48,8 @@ public:
                         std::shared_ptr<const GivenConstants> given = nullptr);
 
   bool isEmpty() const { return steps.empty(); }
+  /// Whether a step takes the q head or the kv head.
+  bool dependsOnHeads() const;
   /// The logit of `score` at `place`.
   double logit(double score, const ScorePlace &place) const;
   /// The same of a score that is off by up to `score.error`.
