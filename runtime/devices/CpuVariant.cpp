@@ -62,10 +62,11 @@ const Candidate *choose(const std::vector<Candidate> &list,
   if (reasons.empty())
     reasons = "there are no kernels for " +
               (level.empty() ? "CPUs" : "`" + level + "`");
+  std::string here =
+      level.empty() ? "this CPU" : "this CPU as an emulated `" + level + "`";
   if (!best)
-    status =
-        fail(KVC_UNSUPPORTED, 311, "no variant of `%s` runs on this CPU: %s",
-             manifest.specName.c_str(), reasons.c_str());
+    status = fail(KVC_UNSUPPORTED, 311, "no variant of `%s` runs on %s: %s",
+                  manifest.specName.c_str(), here.c_str(), reasons.c_str());
   return best;
 }
 

@@ -573,7 +573,10 @@ kvc_status GpuDevice::load(const Manifest &manifest,
     addReason(reasons, *candidate.first, "is refused: " + why);
     remarks += "`" + candidate.first->target + "` is refused: " + why + "\n";
   }
-  return fail(KVC_UNSUPPORTED, 331, "no variant of `%s` runs on this GPU: %s",
-              manifest.specName.c_str(),
+  std::string here = std::string_view(gpu->kind()) == "sim"
+                         ? "the emulated `" + gpu->name() + "`"
+                         : "this GPU";
+  return fail(KVC_UNSUPPORTED, 331, "no variant of `%s` runs on %s: %s",
+              manifest.specName.c_str(), here.c_str(),
               reasons.empty() ? "there are no kernels" : reasons.c_str());
 }

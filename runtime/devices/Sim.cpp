@@ -113,6 +113,11 @@ kvc_status SimDriver::launch(const GpuFunction &function, uint32_t grid,
   std::string finding;
   if (machine.launch(launch, finding))
     return ok();
+  // The usual cause is no fault of a kernel's.
+  if (finding.find("global memory") != finding.npos &&
+      finding.ends_with("out of bounds"))
+    finding += ": kernels may touch what their cache owns, and what "
+               "`kvc_sim_allow` was told of";
   return fail(KVC_DEVICE_ERROR, 441, "%s", finding.c_str());
 }
 
@@ -181,17 +186,57 @@ kvc_sim_counters SimDriver::counters() const {
   return to;
 }
 
-kvc_status kvc::rt::createSimDevice(const kvc_sim_options &options,
-                                    Device *&device) {
-  if (!options.target || !*options.target)
+/// Whether a name has the form of a level of x86-64. Which levels there are the
+/// compiler knows, and an artifact's manifest.
+static bool isLevel(std::string_view name) {
+  constexpr std::string_view kStart = "x86-64-";
+  return name.starts_with(kStart) && name.size() > kStart.size() &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") ==
+             name.npos;
+}
+
+/// The same of a GPU architecture: `sm_` and a number, perhaps with a letter.
+static bool isArchitecture(std::string_view name) {
+  if (!name.starts_with("sm_"))
+    return false;
+  name.remove_prefix(3);
+  size_t digits = name.find_first_not_of("0123456789");
+  return digits == name.npos ? !name.empty()
+                             : digits > 0 && digits + 1 == name.size() &&
+                                   name.back() >= 'a' && name.back() <= 'z';
+}
+
+static kvc_status checkTarget(const char *target) {
+  if (!target || !*target)
     return fail(KVC_INVALID_ARGUMENT, 211,
                 "`target`: expected the name of a GPU architecture or of a "
                 "level of x86-64, found none");
+  std::string_view name = target;
+  if (isLevel(name) || isArchitecture(name))
+    return ok();
+  std::string expected =
+      "a GPU architecture, as `sm_90`, or a level of x86-64, "
+      "as `x86-64-v4-amx`";
+  std::string found = "`" + std::string(name) + "`";
+  // What the compiler calls it.
+  std::string bare(name.starts_with("sim:") ? name.substr(4) : "");
+  if (isLevel(bare) || isArchitecture(bare)) {
+    expected = "a name without `sim:`";
+    found += ": write `" + bare + "`";
+  }
+  return fail(KVC_INVALID_ARGUMENT, 214, "`target`: expected %s, found %s",
+              expected.c_str(), found.c_str());
+}
+
+kvc_status kvc::rt::createSimDevice(const kvc_sim_options &options,
+                                    Device *&device) {
+  if (kvc_status s = checkTarget(options.target); !isOk(s))
+    return s;
   if (options.flags & ~uint32_t(KVC_SIM_COUNT))
     return fail(KVC_INVALID_ARGUMENT, 213,
                 "`flags`: expected KVC_SIM_COUNT or 0, found %u",
                 options.flags);
-  if (std::string_view(options.target).starts_with("x86-64")) {
+  if (isLevel(options.target)) {
     kvc_cpu_options cpu = {};
     cpu.size = sizeof(cpu);
     cpu.threads = options.threads;

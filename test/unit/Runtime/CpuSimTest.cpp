@@ -123,8 +123,17 @@ TEST(CpuSim, OnlyAmxIsEmulated) {
                 HasSubstr(std::string("`x86-64-tiles` lacks ") + feature));
   }
   EXPECT_EQ(load(createSim(), pack(fixtureManifest())), KVC_UNSUPPORTED);
-  EXPECT_STREQ(kvc_error_text(), "no variant of `fixture` runs on this CPU: "
-                                 "there are no kernels for `x86-64-tiles`");
+  EXPECT_STREQ(kvc_error_text(),
+               "no variant of `fixture` runs on this CPU as an emulated "
+               "`x86-64-tiles`: there are no kernels for `x86-64-tiles`");
+  kvc_sim_options options = {};
+  options.size = sizeof(options);
+  options.target = "sim:x86-64-tiles";
+  kvc_device *device = nullptr;
+  EXPECT_EQ(kvc_device_create_sim(&options, &device).code,
+            KVC_INVALID_ARGUMENT);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("write `x86-64-tiles`"));
+  EXPECT_EQ(device, nullptr);
 }
 
 // The CPU device takes what the CPU has.

@@ -15,6 +15,7 @@
 
 using namespace kvc;
 using namespace kvc::test;
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::StartsWith;
 
@@ -292,7 +293,9 @@ TEST(SimCache, RowsMustBeLent) {
       kvc_cache_append(run.cache, step, 0, k.values.data(), v.values.data())
           .code,
       KVC_DEVICE_ERROR);
-  EXPECT_THAT(kvc_error_text(), HasSubstr("out of bounds"));
+  EXPECT_THAT(kvc_error_text(),
+              EndsWith("out of bounds: kernels may touch what their cache "
+                       "owns, and what `kvc_sim_allow` was told of"));
   EXPECT_EQ(kvc_cache_commit(run.cache, step, nullptr).code, KVC_POISONED);
 }
 
@@ -487,10 +490,11 @@ TEST(Sim, OtherTargetsAreListed) {
   kvc_program *program = nullptr;
   EXPECT_EQ(kvc_program_load(device, bytes.data(), bytes.size(), &program).code,
             KVC_UNSUPPORTED);
-  EXPECT_STREQ(kvc_error_text(),
-               "no variant of `fixture` runs on this GPU: `sm_80` is not "
-               "`sm_89`; `sm_90a` is not `sm_89`; `generic` is for a device of "
-               "kind `cpu`; `sm_89` is for a device of kind `cuda`");
+  EXPECT_STREQ(
+      kvc_error_text(),
+      "no variant of `fixture` runs on the emulated `sm_89`: `sm_80` is "
+      "not `sm_89`; `sm_90a` is not `sm_89`; `generic` is for a device of "
+      "kind `cpu`; `sm_89` is for a device of kind `cuda`");
   kvc_device_release(device);
   device = createSim(simOptions("sm_90a"));
   ASSERT_EQ(kvc_program_load(device, bytes.data(), bytes.size(), &program).code,
@@ -554,6 +558,23 @@ TEST(Sim, WrongOptionsAreRefused) {
   EXPECT_THAT(kvc_error_text(), HasSubstr("`target`: expected the name"));
   options = simOptions("");
   EXPECT_EQ(create(), KVC_INVALID_ARGUMENT);
+  for (const char *wrong : {"banana", "sm_", "sm_90xx", "sm90", "sm_a", "SM_90",
+                            "x86-64", "x86-64-", "sim:", "sim:sim:"}) {
+    options = simOptions(wrong);
+    EXPECT_EQ(create(), KVC_INVALID_ARGUMENT) << wrong;
+    EXPECT_EQ(kvc_error_text(),
+              "`target`: expected a GPU architecture, as `sm_90`, or a level "
+              "of x86-64, as `x86-64-v4-amx`, found `" +
+                  std::string(wrong) + "`");
+  }
+  for (std::string right : {"sm_90", "sm_90a", "x86-64-v4-amx"}) {
+    std::string wrong = "sim:" + right;
+    options = simOptions(wrong.c_str());
+    EXPECT_EQ(create(), KVC_INVALID_ARGUMENT);
+    EXPECT_EQ(kvc_error_text(), "`target`: expected a name without `sim:`, "
+                                "found `" +
+                                    wrong + "`: write `" + right + "`");
+  }
   options = simOptions();
   options.flags = 6;
   EXPECT_EQ(create(), KVC_INVALID_ARGUMENT);
