@@ -68,6 +68,9 @@ static ArrayRef<ScheduleFieldInfo> infosOf(const WarpSchedule &) {
   return warpScheduleFields();
 }
 
+static StringRef machinesOf(const CoreSchedule &) { return "CPUs"; }
+static StringRef machinesOf(const WarpSchedule &) { return "GPUs"; }
+
 llvm::hash_code kvc::hash_value(const CoreSchedule &schedule) {
   return llvm::hash_combine_range(valuesOf(schedule));
 }
@@ -178,8 +181,8 @@ change(Attr attr, function_ref<InFlightDiagnostic()> emitError,
       SmallVector<StringRef> names;
       for (const ScheduleFieldInfo &i : infos)
         names.push_back(i.name);
-      emitError() << "#kvc." << Attr::getMnemonic() << " has no field `" << name
-                  << "`; it has "
+      emitError() << "a schedule for " << machinesOf(schedule)
+                  << " has no field `" << name << "`; it has "
                   << llvm::join(ArrayRef(names).drop_back(), ", ") << " and "
                   << names.back();
       return {};

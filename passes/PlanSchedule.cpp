@@ -43,7 +43,8 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     for (const Override &override : parsed)
       if (!override.used) {
         emitError(placeOf(override, module.getLoc()), "schedule override `")
-            << override.text << "` matches no kernel that has a schedule";
+            << override.text << "` matches no kernel that has a schedule"
+            << plannedNames();
         return signalPassFailure();
       }
   }
@@ -133,6 +134,7 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
 
   LogicalResult parseOverrides(ModuleOp module) {
     parsed.clear();
+    planned.clear();
     for (auto [index, text] : llvm::enumerate(overrides)) {
       if (text.empty())
         continue;
@@ -155,6 +157,21 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     return success();
   }
 
+  /// "; those are `a` and `b`", or nothing if none was planned.
+  std::string plannedNames() const {
+    constexpr size_t kMost = 8;
+    std::string text;
+    size_t shown = std::min(planned.size(), kMost);
+    for (size_t i = 0; i < shown; ++i)
+      text += (i == 0                    ? "; those are `"
+               : i + 1 == planned.size() ? " and `"
+                                         : ", `") +
+              planned[i] + "`";
+    if (shown < planned.size())
+      text += " and " + std::to_string(planned.size() - shown) + " more";
+    return text;
+  }
+
   /// The backend's choice with the overrides that name this kernel; null after
   /// an error. From then on the op is placed at the last of them.
   ScheduleAttrInterface chooseSchedule(AttendOp op, StringRef kernel,
@@ -166,7 +183,8 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
       op.emitError("no backend here plans for ") << workload.target;
       return {};
     }
-    ScheduleAttrInterface planned = scheduler.plan(workload, kind);
+    planned.push_back(kernel.str());
+    ScheduleAttrInterface choice = scheduler.plan(workload, kind);
     Location place = op.getLoc();
     SmallVector<FieldValue> fields;
     SmallVector<StringRef> texts;
@@ -180,10 +198,10 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
     }
     auto refuse = [&] {
       return emitError(op.getLoc())
-             << "schedule override `" << llvm::join(texts, "`, `") << "` of "
-             << planned << ": ";
+             << "schedule override `" << llvm::join(texts, "`, `") << "` of `"
+             << kernel << "`: ";
     };
-    ScheduleAttrInterface schedule = planned.with(refuse, fields);
+    ScheduleAttrInterface schedule = choice.with(refuse, fields);
     if (!schedule)
       return {};
     Legality legality = cast<SchedulerAttrInterface>(schedule).legal(workload);
@@ -204,6 +222,7 @@ struct PlanSchedule : kvc::impl::PlanScheduleBase<PlanSchedule> {
   }
 
   SmallVector<Override, 0> parsed;
+  SmallVector<std::string, 0> planned; ///< names of kernels
 };
 
 } // namespace

@@ -10,5 +10,5 @@ for name, error in (("CPU", cpu), ("GPU", gpu)):
     known = re.split(", | and ", re.search(r"it has (.*?) \[E-", error)[1])
     explained = re.findall(r"^  ([a-zA-Z]+) {2,}\S", sections[name], re.M)
     assert known == explained, (known, explained)
-words = re.search(r">: (.*?); found", rule)[1]
+words = re.search(r"`: (.*?); found", rule)[1]
 assert words in " ".join(sections["GPU"].split()), words

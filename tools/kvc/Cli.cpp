@@ -171,7 +171,7 @@ CompileFlags::options(Diagnostics &diagnostics) const {
     Diagnostic &error = diagnostics.error(
         "E-USAGE", std::move(loc),
         "expected --schedule=KERNEL.FIELD=VALUE with a whole number for VALUE, "
-        "found " +
+        "or for a flag true or false, found " +
             quote(schedule[i]));
     error.notes.push_back({Severity::Help,
                            "",

@@ -13,12 +13,12 @@ not printed has its default.
 overrides a field of the kernels whose names match KERNEL, a pattern with `*`
 and `?`; kernels are STORE.attend.decode (few new tokens a sequence) and
 STORE.attend.prefill (many). It may be repeated, and the later one wins. VALUE is
-a whole number; for a flag all but 0 is 1. A schedule that a target cannot run is
-an error [E-SCHEDULE], and so is a field that no target of the command has: CPUs
-and GPUs have fields of their own. `kvc verify` and `kvc bench` take the same
-flag: whatever it is set to, results stay right, and bench says whether they come
-sooner. `kvc inspect` shows the registers of a GPU's kernels, and how many CTAs
-then fit an SM.
+a whole number, or for a flag true or false. A schedule that a target cannot run
+is an error [E-SCHEDULE], and so is a field that no target of the command has:
+CPUs and GPUs have fields of their own. `kvc verify` and `kvc bench` take the
+same flag: whatever it is set to, results stay right, and bench says whether they
+come sooner. `kvc inspect` shows the registers of a GPU's kernels, and how many
+CTAs then fit an SM.
 
 )";
 

@@ -32,7 +32,8 @@ struct ScheduleOverride {
   int64_t value = 0;
   SourceLoc loc = {}; ///< where it was given, for messages
 };
-/// nullopt if `text` is not of that form.
+/// nullopt if `text` is not of that form; VALUE is a whole number, of a flag
+/// also `true` or `false`.
 std::optional<ScheduleOverride> parseOverride(const std::string &text);
 
 struct CompileOptions {

@@ -1,10 +1,14 @@
 //===- Locations.cpp - MLIR's diagnostics at JSON locations ---------------===//
 #include "lib/driver/Compiler/Locations.h"
+#include "dialect/Schedule.h"
+#include "lib/base/Support/Words.h"
 
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/Location.h"
 
 using namespace kvc;
+using llvm::ArrayRef;
+using llvm::SmallVector;
 using llvm::StringRef;
 
 SpecPlaces::SpecPlaces(const spec::Spec &spec,
@@ -82,6 +86,40 @@ DiagnosticBridge::DiagnosticBridge(mlir::MLIRContext &context,
     : places(places), diagnostics(diagnostics),
       handler(&context, [this](mlir::Diagnostic &d) { report(d); }) {}
 
+/// Fields of CPUs or of GPUs.
+static SmallVector<StringRef> namesOf(ArrayRef<ScheduleFieldInfo> fields) {
+  SmallVector<StringRef> names;
+  for (const ScheduleFieldInfo &field : fields)
+    names.push_back(field.name);
+  return names;
+}
+
+/// What may be meant by an override whose field or kernel there is not, as
+/// `message` says; "" if nothing is near.
+static std::string helpFor(const ScheduleOverride &entry, StringRef message) {
+  if (message.contains("matches no kernel")) {
+    StringRef last = StringRef(entry.kernel).rsplit('.').second;
+    StringRef near =
+        nearestName(last.empty() ? entry.kernel : last, {"decode", "prefill"});
+    return near.empty() ? ""
+                        : "did you mean " +
+                              quote("*." + near.str() + "." + entry.key + "=" +
+                                    std::to_string(entry.value)) +
+                              "?";
+  }
+  if (!message.contains("has no field"))
+    return "";
+  SmallVector<StringRef> cpus = namesOf(coreScheduleFields()),
+                         gpus = namesOf(warpScheduleFields());
+  for (const auto &[names, machines] :
+       {std::pair(cpus, "CPUs"), std::pair(gpus, "GPUs")})
+    if (llvm::is_contained(names, entry.key))
+      return quote(entry.key) + " is a field of schedules for " + machines;
+  bool isCpu = message.contains("schedule for CPUs");
+  StringRef near = nearestName(entry.key, isCpu ? cpus : gpus);
+  return near.empty() ? "" : "did you mean " + quote(near) + "?";
+}
+
 void DiagnosticBridge::report(mlir::Diagnostic &diagnostic) {
   Severity severity = severityOf(diagnostic.getSeverity());
   std::string message = diagnostic.str();
@@ -104,6 +142,9 @@ void DiagnosticBridge::report(mlir::Diagnostic &diagnostic) {
         known.loc.line == loc.line && known.loc.column == loc.column)
       return;
   Diagnostic &ours = diagnostics.report(severity, code, loc, message);
+  if (entry)
+    if (std::string help = helpFor(*entry, message); !help.empty())
+      ours.notes.push_back({Severity::Help, "", {}, help, {}});
   for (mlir::Diagnostic &note : diagnostic.getNotes())
     ours.notes.push_back(
         {Severity::Note, "", places.at(note.getLocation()), note.str(), {}});

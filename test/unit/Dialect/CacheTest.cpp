@@ -133,7 +133,7 @@ TEST_F(CacheTest, ScheduleWithOneFieldChanged) {
   EXPECT_FALSE(schedule.with(refuse, {{"row", 1}}));
   EXPECT_THAT(text, HasSubstr("has no field `row`; it has tokens, rows, keys"));
   EXPECT_FALSE(schedule.with(refuse, {{"warps", 2}}));
-  EXPECT_THAT(text, HasSubstr("#kvc.core_schedule has no field `warps`"));
+  EXPECT_THAT(text, HasSubstr("a schedule for CPUs has no field `warps`"));
 }
 
 /// Each field, changed alone, is in the text, in what getFields() says and in
