@@ -212,14 +212,17 @@ static bool checkRunsHere(llvm::StringRef target, const SourceLoc &loc,
         "E-NO-DEVICE", loc,
         "target `" + info.name + "` cannot run here: " + info.whyNot);
     std::string name = "sim:" + info.name;
-    for (const CpuTargetInfo &other : emulated)
-      if (other.name == name && other.whyNot.empty())
-        error.notes.push_back(
-            {Severity::Help,
-             "",
-             {},
-             "`--target=" + name + "` runs the same kernels in an emulator",
-             {}});
+    bool isEmulated = llvm::any_of(emulated, [&](const CpuTargetInfo &other) {
+      return other.name == name && other.whyNot.empty();
+    });
+    std::string help =
+        isEmulated
+            ? "`--target=" + name + "` runs the same kernels in an emulator"
+        : target.starts_with("sim:")
+            ? "only AMX is emulated, and the CPU must have all else; `kvc "
+              "targets` lists what runs here"
+            : "`kvc targets` lists what runs here";
+    error.notes.push_back({Severity::Help, "", {}, help, {}});
     return false;
   }
   return true;
@@ -270,10 +273,17 @@ bool kvc::cli::checkHasCpu(const artifact::Manifest &manifest,
   }
   SourceLoc loc;
   loc.file = nameOf(file);
-  diagnostics.error("E-USAGE", loc,
-                    "`kvc " + verb.str() +
-                        "` runs an artifact's kernels for CPUs, found only " +
-                        found);
+  Diagnostic &error = diagnostics.error(
+      "E-USAGE", loc,
+      "`kvc " + verb.str() +
+          "` runs an artifact's kernels for CPUs, found only " + found);
+  std::string help =
+      verb == "verify"
+          ? "`kvc inspect " + file.str() +
+                " --extract=spec.json -o SPEC` gives its spec, and `kvc verify "
+                "SPEC --target=sim:sm_90` emulates a GPU"
+          : "`kvc inspect` counts the instructions of GPU kernels";
+  error.notes.push_back({Severity::Help, "", {}, help, {}});
   return false;
 }
 
