@@ -8,6 +8,7 @@
 #include "llvm/Support/Format.h"
 #include "llvm/Support/FormatVariadic.h"
 
+#include <cmath>
 #include <cstring>
 
 using namespace kvc;
@@ -25,6 +26,8 @@ float verify::element(mlir::Type type, const uint8_t *bits, size_t at) {
 }
 
 std::string verify::number(double x) {
+  if (std::isnan(x)) // whatever its sign
+    return "NaN";
   std::string text;
   llvm::raw_string_ostream(text) << llvm::format("%.9g", x);
   return text;

@@ -452,9 +452,10 @@ void Oracle::judge(const Output &output, Report &report) const {
 
 std::string Oracle::vacuous() const {
   std::optional<double> first;
-  bool anyFinite = false;
+  bool anyFinite = false, allFinite = true;
   for (double x : ref.o.data) {
     anyFinite |= std::isfinite(x);
+    allFinite &= std::isfinite(x);
     if (x == 0 || !std::isfinite(x))
       continue;
     if (first && *first != x)
@@ -464,12 +465,15 @@ std::string Oracle::vacuous() const {
   if (first)
     return "the reference is " + number(*first) + " everywhere";
   // What calls give an expression may hide every token of a small batch.
-  if (store.hasVisible() && llvm::all_of(ref.largest.data, [](double logit) {
-        return logit == -kInf;
-      }))
+  if (allFinite && store.hasVisible() &&
+      llvm::all_of(ref.largest.data,
+                   [](double logit) { return logit == -kInf; }))
     return "";
-  return anyFinite ? "the reference is 0 everywhere"
-                   : "the reference is NaN or infinite everywhere";
+  if (allFinite)
+    return "the reference is 0 everywhere";
+  // Rows that see nothing are 0 whatever the logits.
+  return std::string("the reference is NaN or infinite ") +
+         (anyFinite ? "wherever it is not 0" : "everywhere");
 }
 
 double Oracle::quantisationLoss(Report &report) const {
