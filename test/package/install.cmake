@@ -24,6 +24,20 @@ foreach(file share/kvc/kvc.schema.json share/kvc/examples/smollm2.json
   endif()
 endforeach()
 run(${WORK}/prefix/bin/kvc check ${WORK}/prefix/share/kvc/examples/smollm2.json)
+# A page links to nothing that was left behind. Brackets are more than letters in
+# a list.
+file(READ ${WORK}/prefix/share/kvc/README.md page)
+string(REPLACE "](" "<link>" page "${page}")
+string(REGEX MATCHALL "<link>[^):#]+[)#]" links "${page}")
+if(NOT links)
+  message(FATAL_ERROR "no links in share/kvc/README.md")
+endif()
+foreach(link IN LISTS links)
+  string(REGEX REPLACE "<link>|[)#]" "" link "${link}")
+  if(NOT EXISTS "${WORK}/prefix/share/kvc/${link}")
+    message(FATAL_ERROR "share/kvc/README.md links to ${link}, which is not installed")
+  endif()
+endforeach()
 run(bash ${SOURCE}/completion.sh ${WORK}/prefix/share/bash-completion/completions/kvc)
 
 # pkg-config, in a prefix that was moved after the installation.
@@ -47,10 +61,11 @@ endforeach()
 file(RENAME ${WORK}/moved ${WORK}/prefix)
 
 # A machine that only runs artifacts installs the runtime alone: it is found,
-# and a request for the compiler is refused rather than met by half.
+# and a request for the compiler is refused rather than met by half, with what
+# would add it.
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/runtime-only
     --component runtime)
-foreach(component runtime compiler)
+foreach(component runtime compiler compilr)
   file(WRITE ${WORK}/find-${component}/CMakeLists.txt
     "cmake_minimum_required(VERSION 3.25)\nproject(find LANGUAGES C)\n"
     "find_package(kvc CONFIG REQUIRED COMPONENTS ${component})\n")
@@ -65,9 +80,22 @@ foreach(component runtime compiler)
     set(found FALSE)
   endif()
   if((component STREQUAL runtime AND NOT found)
-      OR (component STREQUAL compiler AND found))
+      OR (component MATCHES compil AND found))
     message(FATAL_ERROR "find_package of ${component} in an installation of "
       "the runtime alone: found is ${found}: ${errors}")
+  endif()
+  # CMake breaks lines where it likes to.
+  string(REGEX REPLACE "[ \n]+" " " errors "${errors}")
+  if(component STREQUAL compiler)
+    set(reason "Component `compiler` is not installed in ${WORK}/runtime-only. In a tree where kvc was built: cmake --install build --prefix ${WORK}/runtime-only --component compiler")
+  elseif(component STREQUAL compilr)
+    set(reason "There is no component `compilr`: use runtime or compiler")
+  else()
+    set(reason "")
+  endif()
+  string(FIND "${errors}" "${reason}" at)
+  if(at EQUAL -1)
+    message(FATAL_ERROR "expected \"${reason}\" in: ${errors}")
   endif()
 endforeach()
 

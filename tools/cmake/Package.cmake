@@ -31,8 +31,16 @@ foreach(component runtime compiler)
     COMPONENT ${component})
 endforeach()
 
+# The page of the language links to that of its promises, which is elsewhere in
+# the tree and beside it here.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS specs/README.md)
+file(READ specs/README.md kvc_page)
+string(REPLACE "../lib/driver/Verify/README.md" "results.md" kvc_page "${kvc_page}")
+file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/share/README.md "${kvc_page}")
+install(FILES lib/driver/Verify/README.md RENAME results.md
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/kvc COMPONENT compiler)
 # Examples name their schema as ../kvc.schema.json.
-install(FILES specs/kvc.schema.json specs/README.md
+install(FILES specs/kvc.schema.json ${CMAKE_CURRENT_BINARY_DIR}/share/README.md
   DESTINATION ${CMAKE_INSTALL_DATADIR}/kvc COMPONENT compiler)
 install(DIRECTORY specs/examples DESTINATION ${CMAKE_INSTALL_DATADIR}/kvc
   COMPONENT compiler FILES_MATCHING PATTERN "*.json")
