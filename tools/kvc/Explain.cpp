@@ -179,11 +179,16 @@ static std::optional<Explanation> explain(Diagnostics &diagnostics,
 
 static std::string codecName(const spec::Stream &stream) {
   std::string dim = std::to_string(stream.dim) + " x ";
-  if (const auto *stored = std::get_if<spec::FloatCodec>(&stream.codec))
-    return dim + spec::name(stored->type);
-  const auto &code = std::get<spec::IntCodec>(stream.codec);
-  return dim + "int" + std::to_string(code.bits) + " + " +
-         spec::name(code.scaleType);
+  return dim +
+         std::visit(llvm::makeVisitor(
+                        [](const spec::FloatCodec &stored) -> std::string {
+                          return spec::name(stored.type);
+                        },
+                        [](const spec::IntCodec &code) {
+                          return "int" + std::to_string(code.bits) + " + " +
+                                 spec::name(code.scaleType);
+                        }),
+                    stream.codec);
 }
 
 static std::string layoutName(const spec::Layout &layout) {

@@ -2,6 +2,8 @@
 #include "lib/base/Spec/Canonical.h"
 #include "lib/base/Spec/Reader.h"
 
+#include "llvm/ADT/STLExtras.h"
+
 #include <nlohmann/json.hpp>
 
 using namespace kvc;
@@ -9,11 +11,16 @@ using namespace kvc::spec;
 using nlohmann::json; // an object's keys are sorted
 
 static json toJson(const Codec &codec) {
-  if (const auto *stored = std::get_if<FloatCodec>(&codec))
-    return {{"kind", name(stored->type)}};
-  const auto &quantised = std::get<IntCodec>(codec);
-  return {{"kind", "int" + std::to_string(quantised.bits)},
-          {"scale", name(quantised.scaleType)}};
+  return std::visit(llvm::makeVisitor(
+                        [](const FloatCodec &stored) -> json {
+                          return {{"kind", name(stored.type)}};
+                        },
+                        [](const IntCodec &quantised) -> json {
+                          return {
+                              {"kind", "int" + std::to_string(quantised.bits)},
+                              {"scale", name(quantised.scaleType)}};
+                        }),
+                    codec);
 }
 
 static json toJson(const Layout &layout) {

@@ -1,16 +1,22 @@
 //===- Size.cpp - how many bytes a spec costs -----------------------------===//
 #include "lib/base/Spec/Size.h"
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace kvc;
 using namespace kvc::spec;
 
 RowBytes spec::rowBytes(const Stream &stream) {
-  if (const auto *stored = std::get_if<FloatCodec>(&stream.codec))
-    return {stream.dim * bytes(stored->type), 0};
-  const auto &quantised = std::get<IntCodec>(stream.codec);
-  return {stream.dim * quantised.bits / 8, bytes(quantised.scaleType)};
+  return std::visit(llvm::makeVisitor(
+                        [&](const FloatCodec &stored) -> RowBytes {
+                          return {stream.dim * bytes(stored.type), 0};
+                        },
+                        [&](const IntCodec &quantised) -> RowBytes {
+                          return {stream.dim * quantised.bits / 8,
+                                  bytes(quantised.scaleType)};
+                        }),
+                    stream.codec);
 }
 
 static uint64_t heads(const Store &store) {

@@ -54,11 +54,16 @@ Type Importer::floatType(spec::DType type) {
 }
 
 Attribute Importer::codec(const spec::Codec &codec) {
-  if (const auto *stored = std::get_if<spec::FloatCodec>(&codec))
-    return FloatCodecAttr::get(&context, floatType(stored->type));
-  const auto &quantised = std::get<spec::IntCodec>(codec);
-  return IntCodecAttr::get(&context, quantised.bits,
-                           floatType(quantised.scaleType));
+  return std::visit(
+      llvm::makeVisitor(
+          [&](const spec::FloatCodec &stored) -> Attribute {
+            return FloatCodecAttr::get(&context, floatType(stored.type));
+          },
+          [&](const spec::IntCodec &quantised) -> Attribute {
+            return IntCodecAttr::get(&context, quantised.bits,
+                                     floatType(quantised.scaleType));
+          }),
+      codec);
 }
 
 Attribute Importer::layout(const spec::Layout &layout) {
