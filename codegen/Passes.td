@@ -11,10 +11,10 @@ def LowerToCpu : Pass<"kvc-lower-to-cpu", "::mlir::ModuleOp"> {
     kernels have their code.
   }];
   let dependentDialects = [
-    "::mlir::arith::ArithDialect", "::mlir::cf::ControlFlowDialect",
-    "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
-    "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
-    "::mlir::vector::VectorDialect",
+    "::kvc::KvcDialect", "::mlir::arith::ArithDialect",
+    "::mlir::cf::ControlFlowDialect", "::mlir::func::FuncDialect",
+    "::mlir::LLVM::LLVMDialect", "::mlir::math::MathDialect",
+    "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect",
   ];
   let options = [
     Option<"target", "target", "std::string", "\"x86-64-v4\"",
@@ -29,10 +29,10 @@ def LowerToGpu : Pass<"kvc-lower-to-gpu", "::mlir::ModuleOp"> {
     has no op for are calls of functions named by lib/base/Simt/Ops.def.
   }];
   let dependentDialects = [
-    "::mlir::arith::ArithDialect", "::mlir::cf::ControlFlowDialect",
-    "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
-    "::mlir::math::MathDialect", "::mlir::scf::SCFDialect",
-    "::mlir::vector::VectorDialect",
+    "::kvc::KvcDialect", "::mlir::arith::ArithDialect",
+    "::mlir::cf::ControlFlowDialect", "::mlir::func::FuncDialect",
+    "::mlir::LLVM::LLVMDialect", "::mlir::math::MathDialect",
+    "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect",
   ];
   let options = [
     Option<"target", "target", "std::string", "\"sm_90\"",

@@ -75,8 +75,8 @@ public:
 
 private:
   void computeScores();
-  void noteErrors(int64_t r, double s, const ScorePlace &place);
-  void noteSinkError(int64_t r);
+  void keepErrors(int64_t r, int64_t t, double s, const ScorePlace &place);
+  void noteErrors(int64_t r, double sink);
   void softmax(int64_t r);
   void accumulate();
   void store(int64_t r, int64_t splitIdx);
@@ -101,6 +101,7 @@ private:
   llvm::SmallVector<Visible> visible;
   std::vector<double> queries, scores, sums, row;
   std::vector<char> isSeen;
+  std::vector<ScoreError> logitErrors; ///< of each score; only with `errors`
   llvm::SmallVector<double> largest, origin, total;
 };
 
@@ -113,6 +114,7 @@ void Attention::computeScores() {
         &queries[r * dimK]);
   scores.resize(rows * (tokens.end - tokens.begin));
   isSeen.resize(scores.size());
+  logitErrors.resize(errors ? scores.size() : 0);
   row.resize(dimK);
   any.forEach([&](int64_t t) {
     std::copy_n(sequence.k(t), dimK, row.data());
@@ -124,34 +126,58 @@ void Attention::computeScores() {
       double s = problem.scale * dot(&queries[r * dimK], row.data(), dimK);
       score(r, t) = problem.logits.logit(s, place);
       if (errors)
-        noteErrors(begin + r, s, place);
+        keepErrors(r, t, s, place);
     }
   });
 }
 
-/// Carries the errors of a score on to its logit, which is then made a power of
+/// How far a logit of this value and error may be off, once it is a power of
 /// two.
-void Attention::noteErrors(int64_t r, double s, const ScorePlace &place) {
-  int64_t row = sequence.queryRow(r), head = sequence.queryHead(r);
-  ScoreError of = errors(row, head);
-  size_t at = size_t(row * problem.qHeads + head);
-  auto note = [&](double error, double &largest) {
-    Approx logit = problem.logits.logit(Approx{s, error}, place);
-    largest =
-        std::fmax(largest, logit.error + 4 * 0x1p-24 * std::fabs(logit.value));
-  };
-  note(of.f32, result.f32Error.data[at]);
-  note(of.all, result.logitError.data[at]);
+static double errorOf(const Approx &logit) {
+  return logit.error + 4 * 0x1p-24 * std::fabs(logit.value);
 }
 
-void Attention::noteSinkError(int64_t r) {
-  int64_t row = sequence.queryRow(r), head = sequence.queryHead(r);
-  Approx sink = problem.sinks.approxSink(problem.place({}, head, 0));
-  double error = sink.error + 4 * 0x1p-24 * std::fabs(sink.value);
-  for (Tensor *errors : {&result.f32Error, &result.logitError}) {
-    double &largest = errors->data[size_t(row * problem.qHeads + head)];
-    largest = std::fmax(largest, error);
-  }
+/// Carries the errors of a score on to its logit.
+void Attention::keepErrors(int64_t r, int64_t t, double s,
+                           const ScorePlace &place) {
+  ScoreError of =
+      errors(sequence.queryRow(begin + r), sequence.queryHead(begin + r));
+  auto logit = [&](double error) {
+    return errorOf(problem.logits.logit(Approx{s, error}, place));
+  };
+  logitErrors[at(r, t)] = {logit(of.f32), logit(of.all)};
+}
+
+/// The largest error of a logit of row `r`, its sink among them. One that
+/// weighs nothing beside the others, its error included, moves nothing: -1e30
+/// says that there is no such logit, and is off by 1e22.
+void Attention::noteErrors(int64_t r, double sink) {
+  constexpr double kNothing = 110; // exp(-110) is less than f32 has
+  size_t at = size_t(sequence.queryRow(begin + r) * problem.qHeads +
+                     sequence.queryHead(begin + r));
+  auto forLogits = [&](auto fn) {
+    visible[r].forEach([&](int64_t t) {
+      if (seen(r, t))
+        fn(score(r, t), logitErrors[this->at(r, t)]);
+    });
+    if (sink == -kInf)
+      return;
+    double error = errorOf(problem.sinks.approxSink(
+        problem.place({}, sequence.queryHead(begin + r), 0)));
+    fn(sink, ScoreError{error, error});
+  };
+  double floor = -kInf;
+  forLogits([&](double value, const ScoreError &error) {
+    if (std::isfinite(value) && std::isfinite(error.all))
+      floor = std::fmax(floor, value - error.all);
+  });
+  forLogits([&](double value, const ScoreError &error) {
+    if (value == -kInf || value + error.all < floor - kNothing)
+      return;
+    double &f32 = result.f32Error.data[at], &all = result.logitError.data[at];
+    f32 = std::fmax(f32, error.f32);
+    all = std::fmax(all, error.all);
+  });
 }
 
 /// Turns the scores of a row into exp(s - origin) and sums them. A sink is
@@ -159,8 +185,8 @@ void Attention::noteSinkError(int64_t r) {
 void Attention::softmax(int64_t r) {
   bool hasSink = !problem.sinks.isEmpty() && !problem.splitTokens;
   double sink = hasSink ? problem.sinkOf(sequence.queryHead(begin + r)) : -kInf;
-  if (hasSink && errors)
-    noteSinkError(begin + r);
+  if (errors)
+    noteErrors(r, sink);
   largest[r] = -kInf;
   auto forSeen = [&](auto fn) {
     visible[r].forEach([&](int64_t t) {

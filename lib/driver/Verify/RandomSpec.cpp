@@ -251,8 +251,11 @@ std::string Generator::givenVisible(const spec::Model &model,
     add("prefix", 1, true);
     return "t <= p || t < prefix[0]";
   case 2: // where the document of a position begins
-    add("first", 100, true);
-    return "t >= first[min(p, 99)]";
+    add("first", 800, true);
+    // Of the second, a tile's positions span more values than bounds are
+    // searched in.
+    return calls.percent(70) ? "t >= first[min(p, 99)]"
+                             : "t >= first[8 * min(p, 99)]";
   case 3:
     add("document", 64, calls.percent(50));
     return "document[p % 64] == document[t % 64] || t == p";
@@ -289,6 +292,8 @@ std::optional<spec::Expr> Generator::parse(const std::string &text,
 std::string Generator::sink(const spec::Model &model, spec::Attend &attend) {
   if (sinks.percent(30))
     return std::to_string(sinks.range(-3, 7)) + " - 0.125 * h";
+  if (sinks.percent(15))
+    return "-1e30"; // none
   if (sinks.percent(20))
     return "g % 2 == 0 ? 0.5 : log(1.0 + h)";
   spec::Constant values{"sinks", {}, false, {}};

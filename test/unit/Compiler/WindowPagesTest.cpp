@@ -337,3 +337,38 @@ INSTANTIATE_TEST_SUITE_P(Targets, WindowPages,
                          testing::Values("x86-64-v3", "native",
                                          "sim:x86-64-v4-amx", "sim:sm_80",
                                          "sim:sm_90a"));
+
+// On a GPU one plan serves the stores that it cuts alike: a step of a window is
+// not that of another.
+TEST(PlanGroups, AreOfOneWindow) {
+  std::string stores;
+  const char *reads[] = {R"("all")",
+                         R"({"kind": "window", "recent": 100})",
+                         R"({"kind": "window", "recent": 400})",
+                         R"({"kind": "window", "sink": 4, "recent": 100})",
+                         R"({"kind": "window", "recent": 100})",
+                         R"("all")"};
+  for (size_t i = 0; i < std::size(reads); ++i)
+    stores += (i ? ", " : "") + std::string(R"({"name": "s)") +
+              std::to_string(i) + R"(", "scope": {"layers": [)" +
+              std::to_string(i) + ", " + std::to_string(i + 1) +
+              R"(]}, "layout": {"kind": "paged", "page": 16}, "reads": )" +
+              reads[i] + "}";
+  Diagnostics diagnostics;
+  CompileOptions options;
+  options.targets = {"sim:sm_80"};
+  auto compiled = compile(test::specOf(R"({"kvc": "0.1", "name": "windows",
+    "model": {"layers": 6, "q_heads": 4, "kv_heads": 2, "head_dim": 32,
+              "dtype": "f16"}, "stores": [)" +
+                                       stores + "]}"),
+                          options, diagnostics);
+  ASSERT_TRUE(compiled);
+  auto device = Device::sim("sm_80");
+  auto program =
+      Program::load(*device, std::as_bytes(std::span(compiled->artifact)));
+  ASSERT_TRUE(program) << program.status().text();
+  std::vector<uint32_t> groups;
+  for (uint32_t i = 0; i < program->storeCount(); ++i)
+    groups.push_back(program->store(i)->plan_group);
+  EXPECT_EQ(groups, (std::vector<uint32_t>{0, 1, 2, 3, 1, 0}));
+}
