@@ -52,6 +52,21 @@ kvc_status kvc_cache_arena_bytes(const kvc_program *program,
   return caught();
 }
 
+kvc_status kvc_cache_tokens_that_fit(const kvc_program *program,
+                                     const kvc_cache_options *options,
+                                     uint64_t *tokens) try {
+  if (!program)
+    return noHandle("program");
+  if (!tokens)
+    return noOutput("tokens");
+  kvc_cache_options known;
+  if (kvc_status s = readStruct(options, "kvc_cache_options", known); !isOk(s))
+    return s;
+  return tokensInArena(unwrap(program)->manifest(), known, *tokens);
+} catch (...) {
+  return caught();
+}
+
 void kvc_cache_destroy(kvc_cache *cache) {
   if (cache && !unwrap(cache)->isLeft())
     delete unwrap(cache);
@@ -75,6 +90,26 @@ kvc_status kvc_cache_release(kvc_cache *cache, kvc_seq seq) try {
   return caught();
 }
 
+kvc_status kvc_cache_fork(kvc_cache *cache, kvc_seq parent,
+                          kvc_seq *child) try {
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  if (!child)
+    return noOutput("child");
+  return unwrap(cache)->fork(parent, *child);
+} catch (...) {
+  return caught();
+}
+
+kvc_status kvc_cache_truncate(kvc_cache *cache, kvc_seq seq,
+                              uint32_t tokens) try {
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  return unwrap(cache)->truncate(seq, tokens);
+} catch (...) {
+  return caught();
+}
+
 kvc_status kvc_cache_length(const kvc_cache *cache, kvc_seq seq,
                             uint32_t *tokens) try {
   if (kvc_status s = checkHandle(cache); !isOk(s))
@@ -87,12 +122,12 @@ kvc_status kvc_cache_length(const kvc_cache *cache, kvc_seq seq,
 }
 
 kvc_status kvc_cache_reserve(kvc_cache *cache, const kvc_slot_request *requests,
-                             uint32_t count, kvc_step *step) try {
+                             uint32_t count, void *stream, kvc_step *step) try {
   if (kvc_status s = checkHandle(cache); !isOk(s))
     return s;
   if (!step)
     return noOutput("step");
-  return unwrap(cache)->reserve(requests, count, *step);
+  return unwrap(cache)->reserve(requests, count, stream, *step);
 } catch (...) {
   return caught();
 }
@@ -168,6 +203,29 @@ kvc_status kvc_cache_get_stats(const kvc_cache *cache,
   if (kvc_status s = checkHandle(cache); !isOk(s))
     return s;
   return writeStruct(unwrap(cache)->stats(), "kvc_cache_stats", stats);
+} catch (...) {
+  return caught();
+}
+
+kvc_status kvc_cache_get_seq_stats(const kvc_cache *cache, kvc_seq seq,
+                                   kvc_seq_stats *stats) try {
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  kvc_seq_stats out;
+  if (kvc_status s = unwrap(cache)->stats(seq, out); !isOk(s))
+    return s;
+  return writeStruct(out, "kvc_seq_stats", stats);
+} catch (...) {
+  return caught();
+}
+
+kvc_status kvc_cache_layer_bytes(const kvc_cache *cache, uint32_t layer,
+                                 uint64_t *bytes) try {
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  if (!bytes)
+    return noOutput("bytes");
+  return unwrap(cache)->layerBytes(layer, *bytes);
 } catch (...) {
   return caught();
 }

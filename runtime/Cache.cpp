@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 using namespace kvc;
 using namespace kvc::rt;
@@ -46,6 +47,8 @@ kvc_status Cache::create(Program &program, const kvc_cache_options &options,
 
 kvc_status Cache::init() {
   options.max_batch = std::min(options.max_batch, options.max_sequences);
+  options.max_rollback =
+      std::min(options.max_rollback, options.max_tokens_per_seq);
   if (kvc_status s = initStores(); !isOk(s))
     return s;
   if (!sequences.allocate(options.max_sequences) ||
@@ -238,111 +241,6 @@ kvc_status Cache::findIdle(kvc_step step) const {
 }
 
 //===----------------------------------------------------------------------===//
-// Sequences
-//===----------------------------------------------------------------------===//
-
-kvc_status Cache::open(kvc_seq &seq) {
-  Guard guard(shared(stateLock));
-  if (kvc_status s = usable(); !isOk(s))
-    return s;
-  if (freeSequenceCount == 0)
-    return fail(KVC_OUT_OF_SEQUENCES, 514, "all %u sequences are open",
-                options.max_sequences);
-  uint32_t slot = freeSequences[--freeSequenceCount];
-  sequences[slot].generation += 1;
-  seq = {slot, sequences[slot].generation};
-  return ok();
-}
-
-kvc_status Cache::release(kvc_seq seq) {
-  Guard guard(shared(stateLock));
-  if (kvc_status s = usable(); !isOk(s))
-    return s;
-  if (kvc_status s = find(seq); !isOk(s))
-    return s;
-  Sequence &sequence = sequences[seq.slot];
-  if (sequence.step)
-    return fail(KVC_BUSY, 515,
-                "sequence {%u, %u} is in an open step; commit or abandon it "
-                "first",
-                seq.slot, seq.generation);
-  empty(seq.slot);
-  sequence.length = 0;
-  sequence.generation += 1;
-  freeSequences[freeSequenceCount++] = seq.slot;
-  return usable();
-}
-
-kvc_status Cache::length(kvc_seq seq, uint32_t &tokens) const {
-  Guard guard(shared(stateLock));
-  if (kvc_status s = usable(); !isOk(s))
-    return s;
-  if (kvc_status s = find(seq); !isOk(s))
-    return s;
-  tokens = sequences[seq.slot].length;
-  return ok();
-}
-
-/// Zeroes a page or slot in every layer, if the cache does that.
-void Cache::scrub(const StoreLayout &store, uint32_t page) {
-  if (!(options.flags & KVC_SCRUB))
-    return;
-  for (uint32_t layer = 0; layer < store.layers(); ++layer)
-    if (kvc_status s = program->device().scrub(arena + store.offset +
-                                                   layer * store.layerBytes +
-                                                   page * store.pageBytes,
-                                               store.pageBytes, options.stream);
-        !isOk(s))
-      poison(s);
-}
-
-/// Frees a page of a sequence's table.
-void Cache::giveBack(Store &store, int32_t &entry) {
-  if (store.pool.give(entry))
-    scrub(store.layout, uint32_t(entry));
-  else
-    poison(fail(KVC_POISONED, 516,
-                "page %d of `%s` was given back but is not live", entry,
-                store.name()));
-  entry = kZeroPage;
-}
-
-/// Gives back the pages that `from` tokens need and `to` do not.
-void Cache::shrink(uint32_t sequence, uint32_t from, uint32_t to) {
-  for (Remembered &remembered : sequences[sequence].remembered)
-    remembered.intact = std::min(remembered.intact, to);
-  for (auto &store : stores) {
-    const StoreLayout &layout = store->layout;
-    if (!layout.paged())
-      continue;
-    int32_t *table = store->table(sequence);
-    PageRange gone = layout.unseen(sequences[sequence].length);
-    uint32_t keep = layout.pagesFor(to);
-    for (uint32_t i = layout.pagesFor(from); i > keep; --i)
-      if (!gone.holds(i - 1))
-        giveBack(*store, table[i - 1]);
-  }
-}
-
-/// Gives back all that a sequence holds.
-void Cache::empty(uint32_t sequence) {
-  shrink(sequence, sequences[sequence].tokens(), 0);
-  for (auto &store : stores)
-    if (!store->layout.paged())
-      scrub(store->layout, sequence);
-}
-
-/// Gives back the pages that nobody sees any more when a sequence of `from`
-/// committed tokens has `to`.
-void Cache::slide(uint32_t sequence, uint32_t from, uint32_t to) {
-  for (auto &store : stores) {
-    uint32_t end = store->layout.unseen(to).end;
-    for (uint32_t i = store->layout.unseen(from).end; i < end; ++i)
-      giveBack(*store, store->table(sequence)[i]);
-  }
-}
-
-//===----------------------------------------------------------------------===//
 // Steps
 //===----------------------------------------------------------------------===//
 
@@ -395,6 +293,69 @@ kvc_status Cache::checkRequests(const kvc_slot_request *requests,
   return status;
 }
 
+/// The page that the next token of a sequence goes to, if it holds tokens
+/// already; null if that begins a page.
+int32_t *Cache::openPage(const Store &store, uint32_t slot) const {
+  const StoreLayout &layout = store.layout;
+  uint32_t length = sequences[slot].length;
+  if (!layout.paged() || length % layout.pageTokens == 0)
+    return nullptr;
+  return store.table(slot) + length / layout.pageTokens;
+}
+
+/// Pages of copies that the requests' sequences write to instead of pages that
+/// others hold too. Of those that hold a page, the last to copy need not.
+uint64_t Cache::copiesFor(Store &store, const kvc_slot_request *requests,
+                          uint32_t count) const {
+  if (!store.pool.shared())
+    return 0;
+  for (uint32_t i = 0; i < count; ++i)
+    if (const int32_t *page = openPage(store, requests[i].seq.slot))
+      store.marks[size_t(*page)] = 0;
+  uint64_t copies = 0;
+  for (uint32_t i = 0; i < count; ++i)
+    if (const int32_t *page = openPage(store, requests[i].seq.slot))
+      copies += ++store.marks[size_t(*page)] < store.pool.holdersOf(*page);
+  return copies;
+}
+
+/// Gives a sequence that is about to write a copy of its last page in every
+/// store where others hold that too.
+kvc_status Cache::unshare(uint32_t slot, void *stream) {
+  for (auto &store : stores) {
+    int32_t *entry = openPage(*store, slot);
+    if (!entry || store->pool.holdersOf(*entry) == 1)
+      continue;
+    int32_t shared = *entry;
+    *entry = store->pool.take();
+    (void)store->pool.give(shared);
+    copied += 1;
+    Sequence &sequence = sequences[slot];
+    uint32_t pageTokens = store->layout.pageTokens;
+    uint32_t begin = sequence.length / pageTokens * pageTokens;
+    for (Remembered &remembered : sequence.remembered)
+      remembered.intact = std::min(remembered.intact, begin);
+    if (kvc_status s = copyPage(store->layout, shared, *entry, stream);
+        !isOk(s))
+      return s;
+  }
+  return ok();
+}
+
+/// In all layers.
+kvc_status Cache::copyPage(const StoreLayout &store, int32_t from, int32_t to,
+                           void *stream) {
+  for (uint32_t layer = 0; layer < store.layers(); ++layer) {
+    uint8_t *pages = arena + store.offset + layer * store.layerBytes;
+    if (kvc_status s = program->device().copy(
+            pages + uint64_t(to) * store.pageBytes,
+            pages + uint64_t(from) * store.pageBytes, store.pageBytes, stream);
+        !isOk(s))
+      return s;
+  }
+  return ok();
+}
+
 /// Whether every store has the pages for all of them.
 kvc_status Cache::checkPages(const kvc_slot_request *requests, uint32_t count) {
   for (auto &store : stores) {
@@ -406,6 +367,7 @@ kvc_status Cache::checkPages(const kvc_slot_request *requests, uint32_t count) {
       need += store->layout.pagesFor(length + requests[i].new_tokens) -
               store->layout.pagesFor(length);
     }
+    need += copiesFor(*store, requests, count);
     uint32_t free = store->pool.free();
     if (need <= free)
       continue;
@@ -423,8 +385,16 @@ kvc_status Cache::checkPages(const kvc_slot_request *requests, uint32_t count) {
   return ok();
 }
 
+/// Makes what is launched next, on `stream`, wait for what was before. The
+/// order is locked.
+kvc_status Cache::follow(void *stream) {
+  std::optional<void *> before = std::exchange(lastStream, stream);
+  return !before || *before == stream ? ok()
+                                      : program->device().wait(stream, *before);
+}
+
 kvc_status Cache::reserve(const kvc_slot_request *requests, uint32_t count,
-                          kvc_step &handle) {
+                          void *stream, kvc_step &handle) {
   Guard guard(shared(stateLock));
   if (kvc_status s = usable(); !isOk(s))
     return s;
@@ -442,20 +412,24 @@ kvc_status Cache::reserve(const kvc_slot_request *requests, uint32_t count,
   step.generation += 1;
   step.written = 0;
   step.batch = count;
+  step.stream = stream;
   for (uint32_t i = 0; i < count; ++i) {
     step.sequences[i] = requests[i].seq.slot;
     Sequence &sequence = sequences[requests[i].seq.slot];
     sequence.reserved = requests[i].new_tokens;
     sequence.step = index + 1;
   }
-  if (kvc_status s = fillStep(index); !isOk(s))
-    return poison(s);
+  Guard order(orderOfStreams());
+  kvc_status status = follow(stream);
+  if (isOk(status))
+    status = fillStep(index);
   // An emulator that is short of memory has it later, maybe: attend tries
   // again.
-  for (uint32_t plan = 0; plan < plans.size(); ++plan)
-    if (kvc_status s = makePlan(step, plan);
-        !isOk(s) && s.code != KVC_OUT_OF_MEMORY)
-      return poison(s);
+  for (uint32_t plan = 0; plan < plans.size() && isOk(status); ++plan)
+    if (kvc_status s = makePlan(step, plan); s.code != KVC_OUT_OF_MEMORY)
+      status = s;
+  if (!isOk(status))
+    return poison(status);
   handle = {index, step.generation};
   return ok();
 }
@@ -467,6 +441,8 @@ kvc_status Cache::fillStep(uint32_t index) {
   for (uint32_t row = 0; row < step.batch; ++row) {
     uint32_t slot = step.sequences[row];
     Sequence &sequence = sequences[slot];
+    if (kvc_status s = unshare(slot, step.stream); !isOk(s))
+      return s;
     Remembered &remembered = sequence.remembered[index];
     bool same = step.owners[row] == slot + 1 && remembered.row == row;
     step.cuQ[row] = int32_t(step.rows);
@@ -475,7 +451,7 @@ kvc_status Cache::fillStep(uint32_t index) {
     for (uint32_t store = 0; store < stores.size(); ++store)
       fillTable(step, store, row, kept);
     step.owners[row] = slot + 1;
-    remembered = {row, sequence.tokens(), sequence.length};
+    remembered = {row, sequence.tokens(), sequence.floor};
     step.rows += sequence.reserved;
     step.maxQueries = std::max(step.maxQueries, sequence.reserved);
   }
@@ -484,7 +460,7 @@ kvc_status Cache::fillStep(uint32_t index) {
     table.slots.change(0, step.rows);
   step.kvLen.change(0, step.batch);
   step.cuQ.change(0, step.batch + 1);
-  return step.memory.upload(options.stream);
+  return step.memory.upload(step.stream);
 }
 
 /// The table has what is `kept` of the sequence. Of a GPU's copy, only what
@@ -514,8 +490,8 @@ void Cache::fillTable(Step &step, uint32_t storeIndex, uint32_t row,
   uint32_t first = store.layout.pagesFor(kept.intact);
   std::copy(table + first, table + pages, entries + first);
   // Pages below that were given back since: they are somebody else's.
-  uint32_t gone = store.layout.unseen(kept.settled).end;
-  uint32_t goneEnd = std::min(first, store.layout.unseen(sequence.length).end);
+  uint32_t gone = store.layout.unseen(kept.floor).end;
+  uint32_t goneEnd = std::min(first, store.layout.unseen(sequence.floor).end);
   if (gone < goneEnd) {
     std::fill(entries + gone, entries + goneEnd, kZeroPage);
     to.table.change(size_t(row) * store.layout.tableWidth + gone,
@@ -548,9 +524,9 @@ template <class Kept> void Cache::end(Step &step, Kept kept) {
   for (uint32_t row = 0; row < step.batch; ++row) {
     uint32_t slot = step.sequences[row];
     Sequence &sequence = sequences[slot];
-    uint32_t before = sequence.length, after = before + kept(row);
+    uint32_t after = sequence.length + kept(row);
     shrink(slot, sequence.tokens(), after);
-    slide(slot, before, after);
+    slide(slot, after);
     sequence.length = after;
     sequence.reserved = 0;
     sequence.step = 0;

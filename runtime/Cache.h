@@ -1,8 +1,8 @@
 //===- Cache.h - sequences, steps and their pages ---------------*- C++ -*-===//
 //
-// A sequence owns its pages; a step owns nothing, it only marks its sequences,
-// whose new tokens commit makes theirs or gives back. Which pages a sequence
-// holds follows from its tokens, so there is no count to go wrong:
+// A sequence holds its pages; a step holds nothing, it only marks its
+// sequences, whose new tokens commit makes theirs or gives back. Which pages a
+// sequence holds follows from its tokens, so there is no count to go wrong:
 //
 //   committed tokens                     | reserved by its open step
 //   <- length -------------------------> | <- reserved ----------->
@@ -10,10 +10,14 @@
 //   pages
 //          pages given back (StoreLayout::unseen): their entries are page 0
 //
-// What no later query sees follows from the committed tokens alone, so that a
-// rejected draft needs nothing that is gone. Committed tokens have been written
-// in every layer: a step counts the layers that were, and neither attend nor
-// commit takes another.
+// What no later query sees follows from the committed tokens alone, less those
+// that may be truncated, so that a rejected draft needs nothing that is gone.
+// Committed tokens have been written in every layer: a step counts the layers
+// that were, and neither attend nor commit takes another.
+//
+// A fork holds the pages of its parent. Pages are written behind a sequence's
+// tokens only, so full ones never again: whoever writes to a page that is
+// partly filled and that others hold too gets a copy of it first.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_RUNTIME_CACHE_H
@@ -30,17 +34,20 @@
 namespace kvc::rt {
 
 /// What a step's tables still hold of a sequence that was in it: its first
-/// `intact` tokens' pages, less those unseen when it had `settled` ones, in row
+/// `intact` tokens' pages, less those that its `floor` made unseen, in row
 /// `row` if that is still the sequence's. Saves copying long tables for every
 /// step.
 struct Remembered {
-  uint32_t row = 0, intact = 0, settled = 0;
+  uint32_t row = 0, intact = 0, floor = 0;
 };
 
 struct Sequence {
   uint32_t generation = 0; ///< odd: open
   uint32_t length = 0;
   uint32_t reserved = 0;
+  /// It never has fewer tokens again, but none: windows have given back what no
+  /// query from there on sees.
+  uint32_t floor = 0;
   uint32_t step = 0; ///< 1 + index of the step that it is in; 0: none
   Remembered remembered[kMaxSteps];
 
@@ -58,6 +65,7 @@ struct StepTable {
 struct Step {
   uint32_t generation = 0; ///< odd: open
   uint32_t batch = 0, rows = 0;
+  void *stream = nullptr;        ///< of a GPU
   uint32_t running = 0;          ///< append and attend calls under way
   uint32_t written = 0;          ///< layers of which the rows are written
   HostArray<uint32_t> writtenIn; ///< [layers] the last generation in which a
@@ -106,9 +114,11 @@ public:
 
   kvc_status open(kvc_seq &seq);
   kvc_status release(kvc_seq seq);
+  kvc_status fork(kvc_seq parent, kvc_seq &child);
+  kvc_status truncate(kvc_seq seq, uint32_t tokens);
   kvc_status length(kvc_seq seq, uint32_t &tokens) const;
   kvc_status reserve(const kvc_slot_request *requests, uint32_t count,
-                     kvc_step &step);
+                     void *stream, kvc_step &step);
   kvc_status view(kvc_step step, uint32_t store, uint32_t layer,
                   kvc_batch_view &view) const;
   kvc_status append(kvc_step step, uint32_t layer, const void *k,
@@ -124,6 +134,8 @@ public:
   kvc_status commit(kvc_step step, const uint32_t *accepted);
   kvc_status abandon(kvc_step step);
   kvc_cache_stats stats() const;
+  kvc_status stats(kvc_seq seq, kvc_seq_stats &stats) const;
+  kvc_status layerBytes(uint32_t layer, uint64_t &bytes) const;
   kvc_status check(uint32_t level);
 
   /// Whether it was made before fork(), by the parent of this process.
@@ -144,7 +156,7 @@ private:
     HostArray<const void *> constants; ///< [layers][constants], null: not set
     PagePool pool;                     ///< paged
     HostArray<int32_t> tables;         ///< paged: [max_sequences][tableWidth]
-    HostArray<uint8_t> marks;          ///< paged: [pages], of check()
+    HostArray<uint32_t> marks;         ///< paged: [pages], of whoever counts
 
     const char *name() const { return layout.info->name.c_str(); }
     /// False if there is not enough memory.
@@ -155,6 +167,10 @@ private:
     }
     const kvc_plane *planesOf(uint32_t layer) const {
       return planes.data() + layer * layout.planeCount();
+    }
+    /// Pages, or slots of `sequences` open sequences, in use.
+    uint64_t used(uint32_t sequences) const {
+      return layout.paged() ? pool.live() : sequences;
     }
     int32_t *table(uint32_t sequence) const {
       return tables.data() + size_t(sequence) * layout.tableWidth;
@@ -177,14 +193,29 @@ private:
   std::mutex *shared(std::mutex &mutex) const {
     return options.flags & KVC_SINGLE_OWNER ? nullptr : &mutex;
   }
+  /// For what is launched beside kernels. On a CPU that is done when the call
+  /// returns, and need not wait for kernels under way.
+  std::mutex *orderOfStreams() {
+    return program->device().isGpu() ? shared(launchLock) : nullptr;
+  }
   kvc_status usable() const;
   kvc_status find(kvc_seq seq) const;
   kvc_status find(kvc_step step) const;
   kvc_status findIdle(kvc_step step) const;
+  kvc_status findIdle(kvc_seq seq) const;
+  kvc_status checkRoom() const;
   kvc_status checkRequests(const kvc_slot_request *requests, uint32_t count);
   kvc_status checkRequest(const kvc_slot_request &request, uint32_t index,
                           uint64_t &rows) const;
   kvc_status checkPages(const kvc_slot_request *requests, uint32_t count);
+  int32_t *openPage(const Store &store, uint32_t slot) const;
+  uint64_t copiesFor(Store &store, const kvc_slot_request *requests,
+                     uint32_t count) const;
+  kvc_status unshare(uint32_t slot, void *stream);
+  kvc_status copyPage(const StoreLayout &store, int32_t from, int32_t to,
+                      void *stream);
+  kvc_status copySlot(const StoreLayout &store, uint32_t from, uint32_t to,
+                      uint32_t tokens);
   kvc_status fillStep(uint32_t index);
   void fillTable(Step &step, uint32_t store, uint32_t row,
                  const Remembered &kept);
@@ -205,9 +236,10 @@ private:
   template <class Kept> void end(Step &step, Kept kept);
   void shrink(uint32_t sequence, uint32_t from, uint32_t to);
   void empty(uint32_t sequence);
-  void slide(uint32_t sequence, uint32_t from, uint32_t to);
+  void slide(uint32_t slot, uint32_t length);
   void giveBack(Store &store, int32_t &entry);
   void scrub(const StoreLayout &store, uint32_t page);
+  kvc_status follow(void *stream);
   kvc_status poison(const kvc_status &status);
 
   kvc_status audit(uint32_t level) const;
@@ -234,12 +266,16 @@ private:
   HostArray<uint32_t> freeSequences; ///< a stack
   uint32_t freeSequenceCount = 0;
   Step steps[kMaxSteps];
-  uint64_t refused = 0;
+  uint64_t refused = 0, copied = 0;
   /// The first cause; later calls repeat its text.
   kvc_status poisoned = {};
   char poisonText[512] = {};
   mutable std::mutex stateLock;
-  std::mutex workspaceLock;
+  /// Held while something is launched. All of it is in one order: steps share
+  /// the workspace, and pages go from one to the next.
+  std::mutex launchLock;
+  /// Of a GPU: what was launched last is on it, if anything was.
+  std::optional<void *> lastStream;
 };
 
 } // namespace kvc::rt

@@ -2,13 +2,14 @@
 //
 // What the numbers in brackets of the texts mean:
 //   [1] free pages + live pages = all pages, at every return
-//   [2] a page is live iff exactly one table of an open sequence holds it
+//   [2] a page has as many holders as tables of open sequences have it
 //   [3] a page is in the free list iff it is not live, and once
 //   [5] committed <= committed + reserved <= capacity
 //   [6] a step counts the layers that were written in it
 //   [7] a step's tables are those of its sequences
 //   [8] sentinels are in no table's used part and page 0 is zero
 //   [9] pages that no later query sees are given back
+//   [10] one sequence holds a page that a step writes to
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/Cache.h"
@@ -23,20 +24,61 @@ kvc_cache_stats Cache::stats() const {
   kvc_cache_stats stats = {};
   uint32_t open = options.max_sequences - freeSequenceCount;
   for (const auto &store : stores) {
-    uint64_t pages = open;
     if (store->layout.paged()) {
-      pages = store->pool.live();
       stats.pages_total += store->pool.total();
       stats.pages_free += store->pool.free();
       stats.pages_live += store->pool.live();
+      stats.pages_shared += store->pool.shared();
     }
-    stats.bytes += pages * store->layout.pageBytes * store->layout.layers();
+    stats.bytes +=
+        store->used(open) * store->layout.pageBytes * store->layout.layers();
   }
   stats.sequences = open;
   for (const Step &step : steps)
     stats.steps += step.isOpen();
   stats.refused = refused;
+  stats.pages_copied = copied;
   return stats;
+}
+
+kvc_status Cache::stats(kvc_seq seq, kvc_seq_stats &stats) const {
+  Guard guard(shared(stateLock));
+  if (kvc_status s = usable(); !isOk(s))
+    return s;
+  if (kvc_status s = find(seq); !isOk(s))
+    return s;
+  const Sequence &sequence = sequences[seq.slot];
+  stats = {};
+  stats.tokens = sequence.length;
+  stats.new_tokens = sequence.reserved;
+  for (const auto &store : stores) {
+    const StoreLayout &layout = store->layout;
+    uint64_t pages = 1;
+    if (layout.paged()) {
+      pages = layout.held(sequence.floor, sequence.tokens());
+      stats.pages += pages;
+      for (uint32_t i = 0; i < layout.pagesFor(sequence.tokens()); ++i)
+        stats.pages_shared +=
+            store->pool.holdersOf(store->table(seq.slot)[i]) > 1;
+    }
+    stats.bytes += pages * layout.pageBytes * layout.layers();
+  }
+  return ok();
+}
+
+kvc_status Cache::layerBytes(uint32_t layer, uint64_t &bytes) const {
+  Guard guard(shared(stateLock));
+  if (kvc_status s = usable(); !isOk(s))
+    return s;
+  if (kvc_status s = checkLayer(layer); !isOk(s))
+    return s;
+  bytes = 0;
+  for (LayerTable::Entry kept : program->layers().of(layer)) {
+    const Store &store = *stores[kept.store];
+    bytes += store.used(options.max_sequences - freeSequenceCount) *
+             store.layout.pageBytes;
+  }
+  return ok();
 }
 
 kvc_status Cache::check(uint32_t level) {
@@ -138,8 +180,11 @@ kvc_status Cache::auditStepTables(const Step &step) const {
 /// One sequence's table; marks its pages.
 kvc_status Cache::auditTable(const Store &store, uint32_t slot) const {
   const int32_t *table = store.table(slot);
-  uint32_t held = store.layout.pagesFor(sequences[slot].tokens());
-  PageRange unseen = store.layout.unseen(sequences[slot].length);
+  const Sequence &sequence = sequences[slot];
+  uint32_t held = store.layout.pagesFor(sequence.tokens());
+  uint32_t writes =
+      sequence.reserved ? sequence.length / store.layout.pageTokens : held;
+  PageRange unseen = store.layout.unseen(sequence.floor);
   for (uint32_t i = 0; i < store.layout.tableWidth; ++i) {
     const char *wrong = nullptr;
     if (i >= held)
@@ -150,8 +195,10 @@ kvc_status Cache::auditTable(const Store &store, uint32_t slot) const {
       wrong = "[8] a sentinel";
     else if (!store.pool.isLive(table[i]))
       wrong = "[2] not live";
-    else if (store.marks[table[i]]++)
-      wrong = "[2] held twice";
+    else if (++store.marks[table[i]] > store.pool.holdersOf(table[i]))
+      wrong = "[2] of more tables than it has holders";
+    else if (i >= writes && store.pool.holdersOf(table[i]) > 1)
+      wrong = "[10] written to while others hold it";
     if (wrong)
       return fail(KVC_POISONED, 568,
                   "`%s`: entry %u of sequence %u, page %d: %s", store.name(), i,
@@ -161,17 +208,25 @@ kvc_status Cache::auditTable(const Store &store, uint32_t slot) const {
 }
 
 kvc_status Cache::auditStore(const Store &store) const {
-  std::fill_n(store.marks.data(), store.marks.size(), uint8_t(0));
+  std::fill_n(store.marks.data(), store.marks.size(), 0u);
   uint64_t held = 0;
   for (uint32_t slot = 0; slot < options.max_sequences; ++slot) {
     const Sequence &sequence = sequences[slot];
-    held += store.layout.held(sequence.length, sequence.tokens());
+    held += store.layout.held(sequence.floor, sequence.tokens());
     if (kvc_status s = auditTable(store, slot); !isOk(s))
       return s;
   }
-  if (held != store.pool.live())
-    return fail(KVC_POISONED, 569, "[2] `%s`: %u pages are live, %llu are held",
-                store.name(), store.pool.live(), (unsigned long long)held);
+  uint64_t holders = 0, live = 0;
+  for (uint32_t page = kFirstPage; page < store.pool.pages(); ++page) {
+    holders += store.pool.holdersOf(int32_t(page));
+    live += store.pool.isLive(int32_t(page));
+  }
+  if (held != holders || live != store.pool.live())
+    return fail(KVC_POISONED, 569,
+                "[2] `%s`: %llu of %u live pages have %llu holders, and tables "
+                "hold %llu",
+                store.name(), (unsigned long long)live, store.pool.live(),
+                (unsigned long long)holders, (unsigned long long)held);
   for (uint32_t i = 0; i < store.pool.free(); ++i) {
     int32_t page = store.pool.freeList()[i];
     if (page < kFirstPage || uint32_t(page) >= store.pool.pages() ||
@@ -208,7 +263,7 @@ uint64_t Cache::digest() const {
   auto add = [&](uint64_t value) { hash = (hash ^ value) * 0x100000001b3; };
   for (uint32_t slot = 0; slot < options.max_sequences; ++slot) {
     const Sequence &s = sequences[slot];
-    for (uint32_t value : {s.generation, s.length, s.reserved, s.step})
+    for (uint32_t value : {s.generation, s.length, s.reserved, s.floor, s.step})
       add(value);
   }
   for (uint32_t i = 0; i < freeSequenceCount; ++i)

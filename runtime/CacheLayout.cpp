@@ -40,6 +40,13 @@ kvc_plane StoreLayout::planeOf(uint8_t *arena, uint32_t layer,
   return {base + planeOffset[plane], int64_t(pageBytes), headStride[plane]};
 }
 
+StoreLayout::Runs StoreLayout::runsOf(size_t plane, uint32_t tokens) const {
+  const artifact::PlaneInfo &is = info->planes[plane];
+  uint64_t rows = (uint64_t(tokens) + is.rowTokens - 1) / is.rowTokens;
+  bool hnd = info->order == "HND";
+  return {hnd ? info->headEnd - info->headBegin : 1, rows * is.rowStride};
+}
+
 /// All but the number of pages and the place in the arena.
 static StoreLayout describe(const artifact::StoreInfo &info,
                             const kvc_cache_options &options) {
@@ -91,10 +98,12 @@ static uint64_t mostPages(const StoreLayout &store,
   uint64_t whole = uint64_t(options.max_sequences) * store.tableWidth;
   if (!store.info->window)
     return whole;
-  // Of each sequence the sink, and a window that begins within a page; of the
-  // steps their new tokens, each sequence's from within a page.
+  // Of each sequence the sink, and a window that begins within a page, before
+  // the tokens that may be truncated; of the steps their new tokens, each
+  // sequence's from within a page.
   uint64_t page = store.pageTokens;
-  uint64_t recent = std::max<uint32_t>(store.info->recent, 1);
+  uint64_t recent = std::max<uint32_t>(store.info->recent, 1) +
+                    uint64_t(options.max_rollback);
   uint64_t window = (recent + 2 * page - 3) / page;
   uint64_t settled =
       options.max_sequences * (store.pagesFor(store.info->sink) + window);
@@ -180,6 +189,25 @@ kvc_status kvc::rt::arenaBytes(const artifact::Manifest &manifest,
                 "`tokens`: no arena can hold %llu tokens",
                 (unsigned long long)tokens);
   bytes = uint64_t(needed);
+  return ok();
+}
+
+kvc_status kvc::rt::tokensInArena(const artifact::Manifest &manifest,
+                                  const kvc_cache_options &options,
+                                  uint64_t &tokens) {
+  if (kvc_status s = checkBounds(manifest, options); !isOk(s))
+    return s;
+  uint64_t low = 0;
+  uint64_t high = uint64_t(options.max_sequences) * options.max_tokens_per_seq;
+  while (low < high) {
+    uint64_t middle = low + (high - low + 1) / 2, bytes = 0;
+    if (isOk(arenaBytes(manifest, options, middle, bytes)) &&
+        bytes <= options.arena_bytes)
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  tokens = low;
   return ok();
 }
 

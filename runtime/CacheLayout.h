@@ -55,12 +55,19 @@ struct StoreLayout {
   /// those between the sink and the window. Pages that tokens from `settled` on
   /// go to are never among them.
   PageRange unseen(uint32_t settled) const;
-  /// Pages that a sequence of `settled` committed and some more reserved
-  /// tokens, `tokens` in all, holds.
+  /// Pages that a sequence of `tokens` committed and reserved tokens holds, of
+  /// which none will be fewer than `settled`.
   uint32_t held(uint32_t settled, uint32_t tokens) const {
     return pagesFor(tokens) - unseen(settled).count();
   }
   size_t planeCount() const { return info->planes.size(); }
+  /// Where a contiguous slot has a plane's rows of so many tokens: a run from
+  /// each of the first heads' first row on.
+  struct Runs {
+    uint32_t count;
+    uint64_t bytes; ///< of each
+  };
+  Runs runsOf(size_t plane, uint32_t tokens) const;
   /// Plane `plane` of the `layer`-th of the store's layers.
   kvc_plane planeOf(uint8_t *arena, uint32_t layer, size_t plane) const;
 };
@@ -72,6 +79,11 @@ struct StoreLayout {
 kvc_status arenaBytes(const artifact::Manifest &manifest,
                       const kvc_cache_options &options, uint64_t tokens,
                       uint64_t &bytes);
+
+/// The most tokens for which arenaBytes() is at most `options.arena_bytes`, 0
+/// if there are none. KVC_INVALID_ARGUMENT if the options are out of range.
+kvc_status tokensInArena(const artifact::Manifest &manifest,
+                         const kvc_cache_options &options, uint64_t &tokens);
 
 /// Divides the arena. KVC_INVALID_ARGUMENT if it is too small for one page of
 /// each store beside the sentinels.

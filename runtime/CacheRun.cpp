@@ -123,10 +123,13 @@ kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
     args.slot = view.write_slot;
     args.slot_tokens = view.slot_tokens;
     args.page_count = view.page_count;
-    args.stream = options.stream;
+    args.stream = steps[handle.slot].stream;
     args.planes = view.planes;
     args.plane_count = view.plane_count;
-    status = program->append(kept.store, args);
+    Guard order(orderOfStreams());
+    status = follow(args.stream);
+    if (isOk(status))
+      status = program->append(kept.store, args);
     if (!isOk(status))
       break;
   }
@@ -159,7 +162,7 @@ kvc_attend_args Cache::planArgs(const Step &step, uint32_t plan) const {
   args.max_kv_len = options.max_tokens_per_seq;
   args.cu_q = step.cuQ.ofKernels();
   args.kv_len = step.kvLen.ofKernels();
-  args.stream = options.stream;
+  args.stream = step.stream;
   if (plans[plan].bytes)
     args.plan =
         planMemory + size_t(&step - steps) * stepPlanBytes + plans[plan].offset;
@@ -248,9 +251,11 @@ kvc_status Cache::attend(kvc_step handle, uint32_t layer, const void *q,
     args.constants = stores[kept.store]->constantsOf(kept.layer);
     args.constant_count =
         uint32_t(stores[kept.store]->layout.info->constants.size());
-    Guard guard(shared(workspaceLock));
+    Guard guard(shared(launchLock));
     uint32_t plan = stores[kept.store]->plan;
-    status = makePlan(steps[handle.slot], plan);
+    status = follow(args.stream);
+    if (isOk(status))
+      status = makePlan(steps[handle.slot], plan);
     if (isOk(status))
       status = program->attend(kept.store, args, plans[plan].bounds);
     if (isOk(status))

@@ -89,6 +89,12 @@ public:
   virtual void zero(void *memory, size_t bytes) = 0;
   /// The same in the order of the stream.
   virtual kvc_status scrub(void *memory, size_t bytes, void *stream) = 0;
+  /// Of a GPU: what is launched on `stream` from now on waits for what was
+  /// launched on `other`.
+  virtual kvc_status wait(void * /*stream*/, void * /*other*/) { return ok(); }
+  /// Copies within memory that kernels can reach, in the order of the stream.
+  virtual kvc_status copy(void *to, const void *from, size_t bytes,
+                          void *stream) = 0;
   /// Of a GPU: copies to its memory, in the order of the stream. The host's
   /// memory may be written again when it returns.
   virtual kvc_status upload(void *to, const void *from, size_t bytes,

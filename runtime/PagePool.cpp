@@ -4,7 +4,7 @@
 using namespace kvc::rt;
 
 bool PagePool::create(uint32_t pages) {
-  if (!stack.allocate(pages) || !states.allocate(pages))
+  if (!stack.allocate(pages) || !holders.allocate(pages))
     return false;
   pageCount = pages;
   // Taken from the back: ascending at first, which streams best.
@@ -15,16 +15,19 @@ bool PagePool::create(uint32_t pages) {
 
 int32_t PagePool::take() {
   int32_t page = stack[--freeCount];
-  states[page] = 1;
+  holders[size_t(page)] = 1;
   liveCount += 1;
   return page;
 }
 
-bool PagePool::give(int32_t page) {
+PagePool::Given PagePool::give(int32_t page) {
   if (!isLive(page))
-    return false;
-  states[page] = 0;
+    return Given::NotLive;
+  uint32_t left = --holders[size_t(page)];
+  sharedCount -= left == 1;
+  if (left)
+    return Given::Held;
   liveCount -= 1;
   stack[freeCount++] = page;
-  return true;
+  return Given::Freed;
 }

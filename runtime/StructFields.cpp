@@ -60,10 +60,12 @@ FIELDS(kvc_attend_args, FIELD(size), FIELD(batch), FIELD(q),
        FIELD(constant_count), FIELD(constants))
 FIELDS(kvc_cache_options, FIELD(size), FIELD(arena), FIELD(arena_bytes),
        FIELD(max_sequences), FIELD(max_batch), FIELD(max_step_tokens),
-       FIELD(max_tokens_per_seq), FIELD(flags), FIELD(stream))
+       FIELD(max_tokens_per_seq), FIELD(flags), FIELD(max_rollback))
 FIELDS(kvc_batch_view, FIELD(size), FIELD(batch), FIELD(rows), FIELD(cu_q),
        FIELD(kv_len), FIELD(table), FIELD(table_stride), FIELD(write_slot),
        FIELD(page_count), FIELD(slot_tokens), FIELD(plane_count), FIELD(planes))
 FIELDS(kvc_cache_stats, FIELD(size), FIELD(pages_total), FIELD(pages_free),
        FIELD(pages_live), FIELD(sequences), FIELD(steps), FIELD(bytes),
-       FIELD(refused))
+       FIELD(refused), FIELD(pages_shared), FIELD(pages_copied))
+FIELDS(kvc_seq_stats, FIELD(size), FIELD(tokens), FIELD(new_tokens),
+       FIELD(pages), FIELD(pages_shared), FIELD(bytes))

@@ -78,6 +78,10 @@ public:
     std::memcpy(to, from, bytes);
     return ok();
   }
+  kvc_status copy(void *to, const void *from, size_t bytes, void *) override {
+    std::memcpy(to, from, bytes);
+    return ok();
+  }
   kvc_status download(void *to, const void *from, size_t bytes) override {
     std::memcpy(to, from, bytes);
     return ok();

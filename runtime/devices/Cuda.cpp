@@ -105,6 +105,9 @@ public:
     clear(DevicePtr(memory), bytes);
   }
   kvc_status scrub(void *memory, size_t bytes, void *stream) override;
+  kvc_status wait(void *stream, void *other) override;
+  kvc_status copy(void *to, const void *from, size_t bytes,
+                  void *stream) override;
   kvc_status upload(void *to, const void *from, size_t bytes,
                     void *stream) override;
   kvc_status download(void *to, const void *from, size_t bytes) override;
@@ -118,6 +121,10 @@ private:
   /// For what is in no order with the caller's work: the legacy default stream
   /// would wait for all of it, and breaks captures under way.
   Handle own = nullptr;
+  /// Behind what a stream waits for. It is recorded again for the next that
+  /// waits, which changes nothing for those before.
+  Handle behind = nullptr;
+  std::mutex waiting;
   StagingRing staging;
 };
 
@@ -129,6 +136,8 @@ kvc_status CudaDriver::open() {
   Uncaptured uncaptured(cuda);
   if (Result r = cuda.cuStreamCreate(&own, kStreamNonBlocking))
     return cuda.notMade(r, "cuStreamCreate");
+  if (Result r = cuda.cuEventCreate(&behind, kEventNoTiming))
+    return cuda.notMade(r, "cuEventCreate");
   if (Result r = staging.open())
     return cuda.notMade(r, "pinned memory for copies");
   return ok();
@@ -140,6 +149,8 @@ CudaDriver::~CudaDriver() {
     Current current(cuda, gpu.context);
     Uncaptured uncaptured(cuda);
     staging.close();
+    if (behind)
+      cuda.cuEventDestroy_v2(behind);
     if (own)
       cuda.cuStreamDestroy_v2(own);
   }
@@ -251,6 +262,29 @@ kvc_status CudaDriver::scrub(void *memory, size_t bytes, void *stream) {
     return cuda.failed(current.result, "cuCtxPushCurrent");
   Result r = cuda.cuMemsetD8Async(DevicePtr(memory), 0, bytes, stream);
   return r ? cuda.failed(r, "cuMemsetD8Async") : ok();
+}
+
+kvc_status CudaDriver::wait(void *stream, void *other) {
+  const Driver &cuda = *gpu.cuda;
+  Current current(cuda, gpu.context);
+  if (current.result)
+    return cuda.failed(current.result, "cuCtxPushCurrent");
+  std::lock_guard guard(waiting);
+  if (Result r = cuda.cuEventRecord(behind, other))
+    return cuda.failed(r, "cuEventRecord");
+  Result r = cuda.cuStreamWaitEvent(stream, behind, 0);
+  return r ? cuda.failed(r, "cuStreamWaitEvent") : ok();
+}
+
+kvc_status CudaDriver::copy(void *to, const void *from, size_t bytes,
+                            void *stream) {
+  const Driver &cuda = *gpu.cuda;
+  Current current(cuda, gpu.context);
+  if (current.result)
+    return cuda.failed(current.result, "cuCtxPushCurrent");
+  Result r =
+      cuda.cuMemcpyDtoDAsync_v2(DevicePtr(to), DevicePtr(from), bytes, stream);
+  return r ? cuda.failed(r, "cuMemcpyDtoDAsync") : ok();
 }
 
 kvc_status CudaDriver::upload(void *to, const void *from, size_t bytes,

@@ -47,11 +47,13 @@ const Driver *Driver::open(kvc_status &status) {
     KVC_LOAD(cuMemHostAlloc);
     KVC_LOAD(cuMemFreeHost);
     KVC_LOAD(cuMemsetD8Async);
+    KVC_LOAD(cuMemcpyDtoDAsync_v2);
     KVC_LOAD(cuMemcpyHtoDAsync_v2);
     KVC_LOAD(cuMemcpyDtoHAsync_v2);
     KVC_LOAD(cuStreamCreate);
     KVC_LOAD(cuStreamDestroy_v2);
     KVC_LOAD(cuStreamSynchronize);
+    KVC_LOAD(cuStreamWaitEvent);
     KVC_LOAD(cuStreamIsCapturing);
     KVC_LOAD(cuThreadExchangeStreamCaptureMode);
     KVC_LOAD(cuEventCreate);

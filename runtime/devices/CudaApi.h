@@ -56,11 +56,13 @@ struct Driver {
   Result (*cuMemHostAlloc)(void **, size_t, unsigned);
   Result (*cuMemFreeHost)(void *);
   Result (*cuMemsetD8Async)(DevicePtr, unsigned char, size_t, Handle);
+  Result (*cuMemcpyDtoDAsync_v2)(DevicePtr, DevicePtr, size_t, Handle);
   Result (*cuMemcpyHtoDAsync_v2)(DevicePtr, const void *, size_t, Handle);
   Result (*cuMemcpyDtoHAsync_v2)(void *, DevicePtr, size_t, Handle);
   Result (*cuStreamCreate)(Handle *, unsigned);
   Result (*cuStreamDestroy_v2)(Handle);
   Result (*cuStreamSynchronize)(Handle);
+  Result (*cuStreamWaitEvent)(Handle, Handle, unsigned);
   Result (*cuStreamIsCapturing)(Handle, int *);
   Result (*cuThreadExchangeStreamCaptureMode)(int *);
   Result (*cuEventCreate)(Handle *, unsigned);

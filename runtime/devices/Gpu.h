@@ -88,6 +88,13 @@ public:
   kvc_status scrub(void *memory, size_t bytes, void *stream) override {
     return gpu->scrub(memory, bytes, stream);
   }
+  kvc_status wait(void *stream, void *other) override {
+    return gpu->wait(stream, other);
+  }
+  kvc_status copy(void *to, const void *from, size_t bytes,
+                  void *stream) override {
+    return gpu->copy(to, from, bytes, stream);
+  }
   kvc_status upload(void *to, const void *from, size_t bytes,
                     void *stream) override {
     return gpu->upload(to, from, bytes, stream);

@@ -62,6 +62,9 @@ public:
   virtual void zero(void *memory, size_t bytes) = 0;
   /// As of Device.
   virtual kvc_status scrub(void *memory, size_t bytes, void *stream) = 0;
+  virtual kvc_status wait(void * /*stream*/, void * /*other*/) { return ok(); }
+  virtual kvc_status copy(void *to, const void *from, size_t bytes,
+                          void *stream) = 0;
   virtual kvc_status upload(void *to, const void *from, size_t bytes,
                             void *stream) = 0;
   virtual kvc_status download(void *to, const void *from, size_t bytes) = 0;

@@ -142,6 +142,10 @@ void SimDriver::zero(void *memory, size_t bytes) {
   std::memset(memory, 0, bytes);
 }
 
+kvc_status SimDriver::copy(void *to, const void *from, size_t bytes, void *) {
+  std::memcpy(to, from, bytes);
+  return ok();
+}
 kvc_status SimDriver::upload(void *to, const void *from, size_t bytes, void *) {
   std::memcpy(to, from, bytes);
   return ok();

@@ -38,6 +38,8 @@ public:
     return ok();
   }
 
+  kvc_status copy(void *to, const void *from, size_t bytes,
+                  void *stream) override;
   kvc_status upload(void *to, const void *from, size_t bytes,
                     void *stream) override;
   kvc_status download(void *to, const void *from, size_t bytes) override;

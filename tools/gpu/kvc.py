@@ -77,7 +77,7 @@ FUNCTIONS = [
     ("kvc_cache_open", Status, [PTR, c.POINTER(Handle)]),
     ("kvc_cache_release", Status, [PTR, Handle]),
     ("kvc_cache_reserve", Status,
-     [PTR, c.POINTER(SlotRequest), U32, c.POINTER(Handle)]),
+     [PTR, c.POINTER(SlotRequest), U32, PTR, c.POINTER(Handle)]),
     ("kvc_cache_append", Status, [PTR, Handle, U32, PTR, PTR]),
     ("kvc_cache_attend", Status, [PTR, Handle, U32, PTR, PTR, PTR]),
     ("kvc_cache_commit", Status, [PTR, Handle, PTR]),
@@ -350,7 +350,7 @@ class Cache:
         """A step with room for [(sequence, new tokens)...]."""
         requests = (SlotRequest * len(wanted))(*wanted)
         step = Handle()
-        self.call("reserve", self.handle, requests, len(wanted),
+        self.call("reserve", self.handle, requests, len(wanted), None,
                   c.byref(step))
         return step
 

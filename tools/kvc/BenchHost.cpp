@@ -204,8 +204,8 @@ static std::optional<double> runSteps(kvc_cache *cache, unsigned sequences) {
   double start = now();
   for (unsigned i = 0; i < kSteps; ++i) {
     kvc_step step;
-    if (kvc_cache_reserve(cache, requests.data(), sequences, &step).code !=
-            KVC_OK ||
+    if (kvc_cache_reserve(cache, requests.data(), sequences, nullptr, &step)
+                .code != KVC_OK ||
         kvc_cache_mark_appended(cache, step, KVC_ALL_LAYERS).code != KVC_OK ||
         kvc_cache_commit(cache, step, nullptr).code != KVC_OK)
       return std::nullopt;

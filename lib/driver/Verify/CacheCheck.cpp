@@ -61,6 +61,7 @@ std::unique_ptr<ArenaCache> ArenaCache::create(const CompiledSpec &compiledSpec,
   options.max_batch = limits.sequences;
   options.max_step_tokens = limits.stepTokens;
   options.max_tokens_per_seq = limits.tokens;
+  options.max_rollback = limits.rollback;
   options.flags = random.percent(50) ? KVC_SINGLE_OWNER : 0;
   if (!ok(kvc_cache_create(compiledSpec.programs[device], &options,
                            &made->cache),
@@ -140,6 +141,7 @@ private:
   bool appendChunk(int64_t count);
   bool runSteps();
   bool openOne(size_t at);
+  bool forkOne(size_t from, size_t to);
   bool replaceOne();
   std::optional<Step> reserve();
   bool runLayers(const Step &step);
@@ -182,6 +184,7 @@ void CacheCheck::plan() {
   limits.tokens = std::clamp<int64_t>(most, 20, 150);
   limits.sequences = random.range(1, 3);
   limits.stepTokens = limits.sequences * limits.tokens;
+  limits.rollback = random.percent(50) ? random.range(1, 20) : 0;
   prefix = drawPrefix();
   if (!prefix)
     return;
@@ -222,8 +225,9 @@ int64_t CacheCheck::drawPrefix() {
 bool CacheCheck::appendChunk(int64_t count) {
   kvc_slot_request request{shadows[0].handle, uint32_t(count)};
   kvc_step step = {};
-  if (!ArenaCache::ok(kvc_cache_reserve(cache->cache, &request, 1, &step),
-                      "kvc_cache_reserve", report))
+  if (!ArenaCache::ok(
+          kvc_cache_reserve(cache->cache, &request, 1, nullptr, &step),
+          "kvc_cache_reserve", report))
     return false;
   for (auto [layer, to] : llvm::zip(layers, shadows[0].layers)) {
     std::vector<float> kRows = rows(count * model.kvHeads * model.headDimK),
@@ -261,14 +265,39 @@ bool CacheCheck::openOne(size_t at) {
                         "kvc_cache_open", report);
 }
 
+/// A sequence that begins with the tokens of another, less some of the last.
+bool CacheCheck::forkOne(size_t from, size_t to) {
+  Shadow &shadow = shadows[to];
+  shadow = shadows[from];
+  if (!ArenaCache::ok(
+          kvc_cache_fork(cache->cache, shadows[from].handle, &shadow.handle),
+          "kvc_cache_fork", report))
+    return false;
+  int64_t fewer =
+      random.range(0, std::min<int64_t>(limits.rollback, shadow.length));
+  kvc_status status = kvc_cache_truncate(cache->cache, shadow.handle,
+                                         uint32_t(shadow.length - fewer));
+  // The other one may be truncated already, as far as its windows allow.
+  if (status.code == KVC_INVALID_ARGUMENT)
+    return true;
+  shadow.length -= fewer;
+  for (Shadow::Layer &layer : shadow.layers) {
+    layer.k.resize(shadow.length * model.kvHeads * model.headDimK);
+    layer.v.resize(shadow.length * model.kvHeads * model.headDimV);
+  }
+  return ArenaCache::ok(status, "kvc_cache_truncate", report);
+}
+
 /// Ends a sequence; another takes its place, and in time its pages.
 bool CacheCheck::replaceOne() {
   size_t at = random.below(shadows.size());
   if (prefix && at == 0)
     return true;
-  return ArenaCache::ok(kvc_cache_release(cache->cache, shadows[at].handle),
-                        "kvc_cache_release", report) &&
-         openOne(at);
+  if (!ArenaCache::ok(kvc_cache_release(cache->cache, shadows[at].handle),
+                      "kvc_cache_release", report))
+    return false;
+  size_t from = random.below(shadows.size());
+  return from == at ? openOne(at) : forkOne(from, at);
 }
 
 std::optional<Step> CacheCheck::reserve() {
@@ -292,7 +321,7 @@ std::optional<Step> CacheCheck::reserve() {
   if (requests.empty())
     return std::nullopt;
   if (!ArenaCache::ok(kvc_cache_reserve(cache->cache, requests.data(),
-                                        requests.size(), &step.handle),
+                                        requests.size(), nullptr, &step.handle),
                       "kvc_cache_reserve", report))
     return std::nullopt;
   return step;

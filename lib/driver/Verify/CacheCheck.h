@@ -12,7 +12,8 @@ class ArenaCache {
 public:
   struct Limits {
     uint32_t sequences = 1, stepTokens = 1, tokens = 1; ///< tokens: of each
-    bool tight = false; ///< no pages beyond those, as they are many
+    bool tight = false;    ///< no pages beyond those, as they are many
+    uint32_t rollback = 0; ///< tokens that are there to be truncated
   };
   /// The cache of a compiled spec's program on `device`, with pages for all
   /// that `limits` allow; null, and "setup" reported, if it could not be made.

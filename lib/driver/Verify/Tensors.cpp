@@ -186,7 +186,7 @@ bool Replay::runStep(ArenaCache &arena, kvc_seq seq, int64_t first,
   kvc_cache *cache = arena.cache;
   kvc_slot_request request = {seq, uint32_t(count)};
   kvc_step handle = {};
-  if (!ArenaCache::ok(kvc_cache_reserve(cache, &request, 1, &handle),
+  if (!ArenaCache::ok(kvc_cache_reserve(cache, &request, 1, nullptr, &handle),
                       "kvc_cache_reserve", report))
     return false;
   for (auto [layer, output] : llvm::zip(layers, outputs)) {

@@ -2,7 +2,7 @@
  *
  * Loads a compiled artifact (.kvca) and runs its kernels, on the caller's own
  * buffers (kvc_append, kvc_attend) or through a cache that manages pages
- * (kvc_cache_*). Plain C, no LLVM, nothing else to include.
+ * (kvc_cache_*, in kvc/cache.h, which this includes). Plain C, no LLVM.
  *
  *   kvc_device *device;  kvc_program *program;  kvc_cache *cache;
  *   kvc_device_create_cpu(NULL, &device);
@@ -24,7 +24,7 @@
  *   Fields beyond the caller's size read as 0. A size that ends inside a field
  *   is KVC_INVALID_ARGUMENT.
  * - A kvc_append or kvc_attend without rows does nothing and needs no buffers;
- * a step of a cache has at least one.
+ *   a step of a cache has at least one.
  * - Handles do not survive fork(). In the child those of the parent can only be
  *   released (kvc_device_release, kvc_program_release, kvc_cache_destroy);
  *   every other call is KVC_STALE. The child makes its own, also while the
@@ -38,10 +38,10 @@
  *   model's softmax_scale.
  * - On a GPU, what holds rows, pages or a batch is device memory: every pointer
  *   in kvc_append_args and kvc_attend_args but `planes` and `constants` (what
- * that points at is), what kvc_cache_append and kvc_cache_attend take, what
- * kvc_cache_set_constants points at, the arena, and what kvc_cache_view gives.
- * Requests, accepted counts, options and results of other calls are host
- * memory.
+ *   that points at is), what kvc_cache_append and kvc_cache_attend take, what
+ *   kvc_cache_set_constants points at, the arena, and what kvc_cache_view
+ *   gives. Requests, accepted counts, options and results of other calls are
+ *   host memory.
  * - kvc_device and kvc_program may be used from any thread. A kvc_cache is
  *   locked inside, unless created with KVC_SINGLE_OWNER.
  * - After create, no call below allocates heap memory, but for load and create
@@ -66,7 +66,7 @@ extern "C" {
 
 /* Changes when a struct or a meaning changes; kvc_runtime_abi() returns the
  * library's. */
-#define KVC_RUNTIME_ABI 3
+#define KVC_RUNTIME_ABI 4
 KVC_API uint32_t kvc_runtime_abi(void);
 
 /*===--- status -----------------------------------------------------------===*/
@@ -437,164 +437,10 @@ KVC_API kvc_status kvc_attend_plan(const kvc_program *program, uint32_t store,
 KVC_API kvc_status kvc_attend(const kvc_program *program, uint32_t store,
                               const kvc_attend_args *args);
 
-/*===--- cache ------------------------------------------------------------===*/
-
-typedef struct kvc_cache kvc_cache;
-
-/* Values, not pointers: using a released one gives KVC_STALE. */
-typedef struct kvc_seq {
-  uint32_t slot, generation;
-} kvc_seq;
-typedef struct kvc_step {
-  uint32_t slot, generation;
-} kvc_step;
-
-enum {
-  KVC_SINGLE_OWNER = 1,
-  /* Zeroes pages and slots when they are given back, in all layers and in the
-   * order of the stream, before another sequence can have them: for sequences
-   * of users who must not see each other's bytes by any means. Costs a write of
-   * every byte. Destroying a cache in a lent arena zeroes what is still held.
-   */
-  KVC_SCRUB = 2
-};
-
-typedef struct kvc_cache_options {
-  size_t size;
-  void *arena;        /* 64-byte aligned memory of the caller, or null: own */
-  size_t arena_bytes; /* split over the stores in proportion to bytes/token;
-                         kvc_cache_arena_bytes says how many tokens take */
-  uint32_t max_sequences;
-  uint32_t max_batch;       /* sequences of one step */
-  uint32_t max_step_tokens; /* new tokens of one step */
-  uint32_t max_tokens_per_seq;
-  uint32_t flags; /* KVC_SINGLE_OWNER, KVC_SCRUB */
-  void *stream;   /* GPU: the CUstream that all its work is in the order of;
-                     null: the default stream */
-} kvc_cache_options;
-
-/* Creates a cache of `program` in the arena (of a GPU: in its memory). Page 0
- * of every paged store is a page of zeros that is never written, page 1 takes
- * writes that nobody reads.
- */
-KVC_API kvc_status kvc_cache_create(kvc_program *program,
-                                    const kvc_cache_options *options,
-                                    kvc_cache **cache);
-KVC_API void kvc_cache_destroy(kvc_cache *cache);
-
-/* The smallest arena_bytes with which a cache of these options holds `tokens`
- * cached tokens, new ones of open steps included, however its sequences share
- * them, and whatever steps are open (where a store has a window, fewer bytes
- * may do for some steps); sentinels and the part-filled last page of every
- * sequence are in it. A contiguous store has max_sequences slots of
- * max_tokens_per_seq whatever `tokens` is. options->arena and arena_bytes are
- * not read. Work memory, which a cache takes beside its arena, is not in it.
- * KVC_INVALID_ARGUMENT if tokens is 0 or more than max_sequences *
- * max_tokens_per_seq. */
-KVC_API kvc_status kvc_cache_arena_bytes(const kvc_program *program,
-                                         const kvc_cache_options *options,
-                                         uint64_t tokens, uint64_t *bytes);
-
-/* A new, empty sequence. */
-KVC_API kvc_status kvc_cache_open(kvc_cache *cache, kvc_seq *seq);
-/* Gives a sequence's pages back. KVC_BUSY while it is in an open step. */
-KVC_API kvc_status kvc_cache_release(kvc_cache *cache, kvc_seq seq);
-/* Committed tokens. */
-KVC_API kvc_status kvc_cache_length(const kvc_cache *cache, kvc_seq seq,
-                                    uint32_t *tokens);
-
-typedef struct kvc_slot_request {
-  kvc_seq seq;
-  uint32_t new_tokens; /* >= 1 */
-} kvc_slot_request;
-
-/* Opens a step: room for the new tokens of every sequence, all or nothing.
- * KVC_OUT_OF_PAGES if pages are short now, KVC_SEQUENCE_FULL if a sequence
- * would pass max_tokens_per_seq. On a GPU this copies tables to it and
- * plans the step's attends, so it has no place in a captured graph; append and
- * attend have. The step's rows are the
- * new tokens of its sequences, in the order of `requests`. A sequence is in one
- * step at a time; at most four steps are open at once. */
-KVC_API kvc_status kvc_cache_reserve(kvc_cache *cache,
-                                     const kvc_slot_request *requests,
-                                     uint32_t count, kvc_step *step);
-
-/* What a step's kernels read, per store, in the device's memory; fixed
- * addresses for the life of the cache, contents for the life of the step. For
- * engines that bring kernels of their own. */
-typedef struct kvc_batch_view {
-  size_t size;
-  uint32_t batch, rows;
-  const int32_t *cu_q;   /* [batch + 1] */
-  const int32_t *kv_len; /* [batch], new tokens included */
-  const int32_t *table;  /* as in kvc_attend_args; unused entries are 0, also
-                            those of pages that were given back because no
-                            query sees them any more */
-  int64_t table_stride;
-  const int64_t *write_slot; /* [rows] */
-  int64_t page_count, slot_tokens;
-  uint32_t plane_count;
-  const kvc_plane *planes; /* [plane_count] of the layer that was asked for, in
-                              host memory; live as long as the cache */
-} kvc_batch_view;
-KVC_API kvc_status kvc_cache_view(const kvc_cache *cache, kvc_step step,
-                                  uint32_t store, uint32_t layer,
-                                  kvc_batch_view *view);
-
-/* Encodes the step's rows of one layer into every store that covers it. May be
- * called again before the step ends, which writes the rows again. */
-KVC_API kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step,
-                                    uint32_t layer, const void *k,
-                                    const void *v);
-/* Says that the step's rows of a layer, or of KVC_ALL_LAYERS, are written by
- * other means than kvc_cache_append, in the order of the stream: by kernels of
- * the engine's own on a view, or by a graph that is replayed. */
-#define KVC_ALL_LAYERS UINT32_MAX
-KVC_API kvc_status kvc_cache_mark_appended(kvc_cache *cache, kvc_step step,
-                                           uint32_t layer);
-/* The constants of a store's expressions that calls give, for one of its layers
- * or KVC_ALL_LAYERS: [count] in the order of kvc_store_info. The array is
- * copied; the values stay the caller's, and are read by each attend that
- * follows: those of a sequence in the order of that step's sequences. */
-KVC_API kvc_status kvc_cache_set_constants(kvc_cache *cache, uint32_t store,
-                                           uint32_t layer,
-                                           const void *const *constants,
-                                           uint32_t count);
-/* Attends the step's rows over one layer. KVC_NOT_APPENDED if they are not
- * appended: their places hold what others left there. lse may be null.
- * Everything is dense: [rows][q_heads][dim]. A call that was captured in a
- * graph may be replayed for later steps in the same slot with the same batch
- * and rows, none of whose sequences has more new tokens than the longest of the
- * step that was captured. */
-KVC_API kvc_status kvc_cache_attend(kvc_cache *cache, kvc_step step,
-                                    uint32_t layer, const void *q, void *out,
-                                    float *lse);
-
-/* Ends the step: sequence i keeps its first accepted[i] new tokens (null: all).
- * KVC_NOT_APPENDED if a token is kept whose rows are not appended in every
- * layer. Pages that this leaves empty are free again, and under a window those
- * that no later query sees. */
-KVC_API kvc_status kvc_cache_commit(kvc_cache *cache, kvc_step step,
-                                    const uint32_t *accepted);
-/* Ends the step as if it had not been. */
-KVC_API kvc_status kvc_cache_abandon(kvc_cache *cache, kvc_step step);
-
-typedef struct kvc_cache_stats {
-  size_t size;
-  uint64_t pages_total, pages_free, pages_live; /* over all stores; sentinels
-                                                   not counted */
-  uint64_t sequences, steps;                    /* open ones */
-  uint64_t bytes;   /* of the arena in use as pages */
-  uint64_t refused; /* reserves that found no pages */
-} kvc_cache_stats;
-KVC_API kvc_status kvc_cache_get_stats(const kvc_cache *cache,
-                                       kvc_cache_stats *stats);
-/* Audits the invariants: 0 and 1 conservation of pages, O(stores); 2 every page
- * and table, which waits for a GPU. KVC_POISONED if one is broken. */
-KVC_API kvc_status kvc_cache_check(kvc_cache *cache, uint32_t level);
-
 #ifdef __cplusplus
 }
 #endif
+
+#include "cache.h"
 
 #endif /* KVC_RUNTIME_H */

@@ -227,6 +227,13 @@ public:
       return s;
     return bytes;
   }
+  /// The cached tokens for which options.arena_bytes suffice.
+  Result<uint64_t> tokensThatFit(const kvc_cache_options &options) const {
+    uint64_t tokens = 0;
+    if (Status s = kvc_cache_tokens_that_fit(get(), &options, &tokens); !s)
+      return s;
+    return tokens;
+  }
   kvc_program *get() const { return handle.get(); }
 
 private:
@@ -265,6 +272,16 @@ public:
       return s;
     return seq;
   }
+  /// With the tokens of `parent`, sharing its pages.
+  Result<kvc_seq> fork(kvc_seq parent) {
+    kvc_seq seq = {};
+    if (Status s = kvc_cache_fork(get(), parent, &seq); !s)
+      return s;
+    return seq;
+  }
+  Status truncate(kvc_seq seq, uint32_t tokens) {
+    return kvc_cache_truncate(get(), seq, tokens);
+  }
   Status release(kvc_seq seq) { return kvc_cache_release(get(), seq); }
   Result<uint32_t> length(kvc_seq seq) const {
     uint32_t tokens = 0;
@@ -272,10 +289,12 @@ public:
       return s;
     return tokens;
   }
-  Result<kvc_step> reserve(std::span<const kvc_slot_request> requests) {
+  /// `stream`: of a GPU, the step's.
+  Result<kvc_step> reserve(std::span<const kvc_slot_request> requests,
+                           void *stream = nullptr) {
     kvc_step step = {};
     if (Status s = kvc_cache_reserve(get(), requests.data(),
-                                     uint32_t(requests.size()), &step);
+                                     uint32_t(requests.size()), stream, &step);
         !s)
       return s;
     return step;
@@ -318,6 +337,19 @@ public:
     stats.size = sizeof(stats);
     kvc_cache_get_stats(get(), &stats);
     return stats;
+  }
+  Result<kvc_seq_stats> stats(kvc_seq seq) const {
+    kvc_seq_stats stats = {};
+    stats.size = sizeof(stats);
+    if (Status s = kvc_cache_get_seq_stats(get(), seq, &stats); !s)
+      return s;
+    return stats;
+  }
+  Result<uint64_t> layerBytes(uint32_t layer) const {
+    uint64_t bytes = 0;
+    if (Status s = kvc_cache_layer_bytes(get(), layer, &bytes); !s)
+      return s;
+    return bytes;
   }
   Status check(uint32_t level) { return kvc_cache_check(get(), level); }
   kvc_cache *get() const { return handle.get(); }

@@ -85,7 +85,8 @@ protected:
     kvc_slot_request request = {};
     request.seq = sequence;
     request.new_tokens = 1;
-    ASSERT_EQ(kvc_cache_reserve(cache, &request, 1, &step).code, KVC_OK);
+    ASSERT_EQ(kvc_cache_reserve(cache, &request, 1, nullptr, &step).code,
+              KVC_OK);
   }
   /// Appends a token whose V is `value`.
   void append(uint32_t layer, float value) {
@@ -169,7 +170,8 @@ TEST_P(Constants, OfASequenceAreInTheOrderOfTheStep) {
     allow(k), allow(v), allow(q), allow(out), allow(lse);
     for (size_t i = 0; i < v.size(); ++i)
       v[i] = float(1 + i / (kKvHeads * kDim) * 3 + drafted * 100);
-    ASSERT_EQ(kvc_cache_reserve(cache, requests, 2, &step).code, KVC_OK);
+    ASSERT_EQ(kvc_cache_reserve(cache, requests, 2, nullptr, &step).code,
+              KVC_OK);
     ASSERT_EQ(kvc_cache_append(cache, step, 0, k.data(), v.data()).code,
               KVC_OK);
     ASSERT_EQ(attend(0).code, KVC_OK) << kvc_error_text();

@@ -37,6 +37,8 @@ TEST(Allocation, NoneAfterCreate) {
   view.size = sizeof(view);
   kvc_cache_stats stats = {};
   stats.size = sizeof(stats);
+  kvc_seq_stats ofSequence = {};
+  ofSequence.size = sizeof(ofSequence);
   auto check = [&](kvc_status status) { failed += status.code != KVC_OK; };
   arm("");
   for (int round = 0; round < 200; ++round) {
@@ -46,7 +48,7 @@ TEST(Allocation, NoneAfterCreate) {
     check(kvc_cache_open(cache, &b));
     for (uint32_t n = 1; n < 8; ++n) {
       kvc_slot_request requests[] = {{a, n}, {b, 8 - n}};
-      check(kvc_cache_reserve(cache, requests, 2, &step));
+      check(kvc_cache_reserve(cache, requests, 2, nullptr, &step));
       for (uint32_t layer = 0; layer < 2; ++layer) {
         check(kvc_cache_view(cache, step, layer, layer, &view));
         check(kvc_cache_append(cache, step, layer, k.values.data(),
@@ -59,11 +61,20 @@ TEST(Allocation, NoneAfterCreate) {
                   : kvc_cache_abandon(cache, step));
       check(kvc_cache_length(cache, a, &tokens));
     }
+    kvc_seq child;
+    check(kvc_cache_fork(cache, a, &child));
+    kvc_slot_request forked = {child, 2};
+    check(kvc_cache_reserve(cache, &forked, 1, nullptr, &step));
+    check(kvc_cache_abandon(cache, step));
+    check(kvc_cache_truncate(cache, child, 0));
+    check(kvc_cache_release(cache, child));
     check(kvc_cache_get_stats(cache, &stats));
+    check(kvc_cache_get_seq_stats(cache, a, &ofSequence));
     check(kvc_cache_check(cache, 2));
     // Failures do not allocate either.
     kvc_slot_request tooLong = {a, 65};
-    refused += kvc_cache_reserve(cache, &tooLong, 1, &step).code != KVC_OK;
+    refused +=
+        kvc_cache_reserve(cache, &tooLong, 1, nullptr, &step).code != KVC_OK;
     check(kvc_cache_release(cache, a));
     check(kvc_cache_release(cache, b));
     refused += kvc_cache_release(cache, b).code != KVC_OK;

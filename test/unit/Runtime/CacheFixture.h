@@ -49,7 +49,7 @@ struct Caches : testing::Test {
   kvc_step reserve(std::vector<kvc_slot_request> requests) {
     kvc_step step = {};
     EXPECT_EQ(kvc_cache_reserve(cache, requests.data(),
-                                uint32_t(requests.size()), &step)
+                                uint32_t(requests.size()), nullptr, &step)
                   .code,
               KVC_OK)
         << kvc_error_text();

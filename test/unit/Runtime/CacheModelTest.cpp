@@ -1,8 +1,8 @@
 //===- CacheModelTest.cpp - random operations against a plain model -------===//
 //
-// The model predicts the status of every call, owns every page by name, and
-// says what a view must hold and what attention must find. The pool is small:
-// many reserves find no pages.
+// The model predicts the status of every call, knows every page's holders by
+// name, and says what a view must hold and what attention must find. The pool
+// is small: many reserves find no pages.
 //
 // With queries of zeros every visible token weighs the same, so that a head's
 // result is the mean of the V that its store shows. A token's V is a number of
@@ -30,16 +30,17 @@ uint32_t pagesFor(uint32_t store, uint32_t tokens) {
   return (tokens + kPage[store] - 1) / kPage[store];
 }
 
-/// Page `page` of `window` holds no token that a query from `settled` on sees.
-bool isUnseen(uint32_t store, uint32_t settled, uint32_t page) {
+/// Page `page` of `window` holds no token that a query from `position` on sees.
+bool isUnseen(uint32_t store, uint32_t position, uint32_t page) {
   constexpr uint32_t kSink = 3, kRecent = 6;
   return store == 1 && page * kPage[1] >= kSink &&
-         (page + 1) * kPage[1] + kRecent <= settled + 1;
+         (page + 1) * kPage[1] + kRecent <= position + 1;
 }
 
 struct ModelSequence {
   kvc_seq handle = {};
   uint32_t length = 0, reserved = 0;
+  uint32_t floor = 0; ///< what no query from there on sees is given back
   bool inStep = false;
   std::vector<int32_t> pages[2];  ///< 0: given back
   std::vector<double> v[kLayers]; ///< NaN: whatever was there
@@ -55,7 +56,8 @@ class Model {
 public:
   /// `runs`: kernels run, so what they find is checked.
   Model(uint32_t seed, Loaded &loaded, bool runs, uint32_t flags)
-      : random(seed), runs(runs), flags(flags) {
+      : random(seed), runs(runs), flags(flags),
+        rollback(seed % 3 ? seed % 3 * 4 : 0) {
     kvc_cache_options o = {};
     o.size = sizeof(o);
     o.max_sequences = kSequences;
@@ -63,6 +65,7 @@ public:
     o.max_step_tokens = kStepTokens;
     o.max_tokens_per_seq = kTokens;
     o.flags = flags;
+    o.max_rollback = rollback;
     o.arena_bytes = kSequences * kTokens * 96 + (kPages[0] + 2) * 768 +
                     (kPages[1] + 2) * 768;
     EXPECT_EQ(kvc_cache_create(loaded.program, &o, &cache).code, KVC_OK)
@@ -87,6 +90,7 @@ public:
   }
 
   uint64_t reserves = 0, refused = 0, failures = 0, compared = 0, unseen = 0;
+  uint64_t copies = 0, truncated = 0, untruncated = 0;
 
 private:
   uint64_t digest() {
@@ -106,7 +110,7 @@ private:
   }
 
   kvc_status operation() {
-    switch (pick(22)) {
+    switch (pick(25)) {
     case 0:
     case 1:
       return openOne();
@@ -135,6 +139,11 @@ private:
     case 19:
     case 20:
       return attendOne();
+    case 21:
+    case 22:
+      return forkOne();
+    case 23:
+      return truncateOne();
     default:
       return lengthOfOne();
     }
@@ -170,6 +179,60 @@ private:
     return status;
   }
 
+  kvc_status forkOne() {
+    kvc_seq handle = {};
+    if (open.empty() || pick(8) == 0) {
+      kvc_status status = kvc_cache_fork(cache, staleHandle(), &handle);
+      EXPECT_EQ(status.code, uint32_t(KVC_STALE));
+      return status;
+    }
+    const ModelSequence &parent = open[pickSequence()];
+    kvc_status status = kvc_cache_fork(cache, parent.handle, &handle);
+    uint32_t wanted = parent.inStep               ? KVC_BUSY
+                      : open.size() == kSequences ? KVC_OUT_OF_SEQUENCES
+                                                  : KVC_OK;
+    EXPECT_EQ(status.code, wanted) << kvc_error_text();
+    if (status.code != KVC_OK)
+      return status;
+    ModelSequence child = parent;
+    child.handle = handle;
+    for (uint32_t store : {0, 1})
+      for (int32_t page : child.pages[store])
+        if (page)
+          ++holders[store][page];
+    open[nextKey++] = child;
+    return status;
+  }
+
+  kvc_status truncateOne() {
+    if (open.empty() || pick(8) == 0) {
+      kvc_status status = kvc_cache_truncate(cache, staleHandle(), 0);
+      EXPECT_EQ(status.code, uint32_t(KVC_STALE));
+      return status;
+    }
+    ModelSequence &s = open[pickSequence()];
+    uint32_t tokens =
+        pick(3) ? s.length - std::min(s.length, pick(12)) : pick(s.length + 4);
+    bool legal = tokens <= s.length;
+    for (uint32_t p = 0; p < s.pages[1].size() && tokens; ++p)
+      legal &= s.pages[1][p] || isUnseen(1, tokens, p);
+    kvc_status status = kvc_cache_truncate(cache, s.handle, tokens);
+    EXPECT_EQ(status.code, uint32_t(s.inStep ? KVC_BUSY
+                                    : legal  ? KVC_OK
+                                             : KVC_INVALID_ARGUMENT))
+        << kvc_error_text();
+    if (status.code != KVC_OK) {
+      untruncated += !s.inStep && tokens <= s.length;
+      return status;
+    }
+    truncated += tokens < s.length;
+    s.length = tokens;
+    shrink(s, tokens);
+    if (!tokens)
+      s.floor = 0;
+    return status;
+  }
+
   kvc_status lengthOfOne() {
     uint32_t tokens = 0;
     if (open.empty() || pick(4) == 0) {
@@ -181,7 +244,27 @@ private:
     kvc_status status = kvc_cache_length(cache, s.handle, &tokens);
     EXPECT_EQ(status.code, uint32_t(KVC_OK));
     EXPECT_EQ(tokens, s.length);
+    kvc_seq_stats stats = {};
+    stats.size = sizeof(stats);
+    EXPECT_EQ(kvc_cache_get_seq_stats(cache, s.handle, &stats).code,
+              uint32_t(KVC_OK));
+    EXPECT_EQ(stats.tokens, s.length);
+    EXPECT_EQ(stats.new_tokens, s.reserved);
+    uint64_t pages = 0, shared = 0;
+    for (uint32_t store : {0, 1})
+      for (int32_t page : s.pages[store]) {
+        pages += page != 0;
+        shared += page && holders[store][page] > 1;
+      }
+    EXPECT_EQ(stats.pages, pages);
+    EXPECT_EQ(stats.pages_shared, shared);
     return status;
+  }
+
+  /// The page that the next token goes to, if it holds some.
+  static int32_t *openPage(ModelSequence &s, uint32_t store) {
+    return s.length % kPage[store] ? &s.pages[store][s.length / kPage[store]]
+                                   : nullptr;
   }
 
   /// What reserve must say.
@@ -189,6 +272,7 @@ private:
                    const std::vector<size_t> &keys) {
     uint32_t rows = 0, need[2] = {0, 0};
     std::vector<size_t> seen;
+    std::map<int32_t, uint32_t> left[2] = {holders[0], holders[1]};
     for (size_t i = 0; i < requests.size(); ++i) {
       if (keys[i] == SIZE_MAX)
         return KVC_STALE;
@@ -205,13 +289,19 @@ private:
       for (uint32_t store : {0, 1})
         need[store] +=
             pagesFor(store, s.length + n) - pagesFor(store, s.length);
+      for (uint32_t store : {0, 1})
+        if (const int32_t *page = openPage(open[keys[i]], store))
+          if (left[store][*page] > 1) {
+            --left[store][*page];
+            ++need[store];
+          }
     }
     if (requests.empty() || requests.size() > kBatch)
       return KVC_INVALID_ARGUMENT;
     if (steps.size() == kStepsOpen)
       return KVC_OUT_OF_SEQUENCES;
     for (uint32_t store : {0, 1})
-      if (need[store] > kPages[store] - owner[store].size())
+      if (need[store] > kPages[store] - holders[store].size())
         return KVC_OUT_OF_PAGES;
     return KVC_OK;
   }
@@ -235,8 +325,8 @@ private:
     }
     uint32_t wanted = predict(requests, keys);
     kvc_step handle = {};
-    kvc_status status = kvc_cache_reserve(cache, requests.data(),
-                                          uint32_t(requests.size()), &handle);
+    kvc_status status = kvc_cache_reserve(
+        cache, requests.data(), uint32_t(requests.size()), nullptr, &handle);
     EXPECT_EQ(status.code, wanted) << kvc_error_text();
     reserves += wanted == KVC_OK || wanted == KVC_OUT_OF_PAGES;
     refused += wanted == KVC_OUT_OF_PAGES;
@@ -252,8 +342,8 @@ private:
     return status;
   }
 
-  /// Reads a new step's tables: kept pages are as before, new ones are
-  /// nobody's.
+  /// Reads a new step's tables: kept pages are as before but for a shared one
+  /// that is written to, of which there is a copy; new ones are nobody's.
   void adopt(const ModelStep &step, uint32_t store) {
     kvc_batch_view view = {};
     view.size = sizeof(view);
@@ -270,14 +360,22 @@ private:
       std::vector<int32_t> &pages = s.pages[store];
       ASSERT_EQ(pages.size(), pagesFor(store, s.length));
       for (uint32_t p = 0; p < view.table_stride; ++p) {
-        if (p < pages.size()) {
-          ASSERT_EQ(pages[p] == 0, isUnseen(store, s.length, p));
+        if (p < pages.size() && &pages[p] == openPage(s, store) &&
+            holders[store][pages[p]] > 1) {
+          --holders[store][pages[p]];
+          ASSERT_GE(table[p], 2);
+          ASSERT_TRUE(holders[store].insert({table[p], 1}).second)
+              << "page " << table[p] << " is held";
+          pages[p] = table[p];
+          ++copies;
+        } else if (p < pages.size()) {
+          ASSERT_EQ(pages[p] == 0, isUnseen(store, s.floor, p));
           ASSERT_EQ(table[p], pages[p]) << "a live page moved";
         } else if (p < pagesFor(store, tokens)) {
           ASSERT_GE(table[p], 2);
           ASSERT_LT(table[p], view.page_count);
-          ASSERT_TRUE(owner[store].insert({table[p], step.sequences[i]}).second)
-              << "page " << table[p] << " has an owner";
+          ASSERT_TRUE(holders[store].insert({table[p], 1}).second)
+              << "page " << table[p] << " is held";
           pages.push_back(table[p]);
         } else {
           ASSERT_EQ(table[p], 0);
@@ -291,11 +389,15 @@ private:
     ASSERT_EQ(view.rows, uint32_t(row));
   }
 
+  void giveBack(uint32_t store, int32_t page) {
+    if (page && --holders[store][page] == 0)
+      holders[store].erase(page);
+  }
+
   void shrink(ModelSequence &s, uint32_t tokens) {
     for (uint32_t store : {0, 1})
       while (s.pages[store].size() > pagesFor(store, tokens)) {
-        if (int32_t page = s.pages[store].back())
-          owner[store].erase(page);
+        giveBack(store, s.pages[store].back());
         s.pages[store].pop_back();
       }
     for (auto &v : s.v)
@@ -304,10 +406,11 @@ private:
 
   /// Gives back what nobody sees.
   void slide(ModelSequence &s) {
+    s.floor = std::max(s.floor, s.length - std::min(s.length, rollback));
     for (uint32_t store : {0, 1})
       for (uint32_t p = 0; p < s.pages[store].size(); ++p)
-        if (s.pages[store][p] && isUnseen(store, s.length, p)) {
-          owner[store].erase(s.pages[store][p]);
+        if (s.pages[store][p] && isUnseen(store, s.floor, p)) {
+          giveBack(store, s.pages[store][p]);
           s.pages[store][p] = 0;
           ++unseen;
         }
@@ -486,7 +589,13 @@ private:
     kvc_cache_stats stats = {};
     stats.size = sizeof(stats);
     ASSERT_EQ(kvc_cache_get_stats(cache, &stats).code, KVC_OK);
-    ASSERT_EQ(stats.pages_live, owner[0].size() + owner[1].size());
+    ASSERT_EQ(stats.pages_live, holders[0].size() + holders[1].size());
+    ASSERT_EQ(stats.pages_copied, copies);
+    uint64_t shared = 0;
+    for (const auto &store : holders)
+      for (auto [page, count] : store)
+        shared += count > 1;
+    ASSERT_EQ(stats.pages_shared, shared);
     ASSERT_EQ(stats.pages_free + stats.pages_live, stats.pages_total);
     ASSERT_EQ(stats.pages_total, kPages[0] + kPages[1]);
     ASSERT_EQ(stats.sequences, open.size());
@@ -496,20 +605,21 @@ private:
 
   std::mt19937 random;
   const bool runs;
-  const uint32_t flags;
+  const uint32_t flags, rollback;
   kvc_cache *cache = nullptr;
   size_t nextKey = 0;
   std::map<size_t, ModelSequence> open;
   std::vector<kvc_seq> released;
   std::vector<ModelStep> steps;
   std::vector<kvc_step> ended;
-  std::map<int32_t, size_t> owner[2];
+  std::map<int32_t, uint32_t> holders[2]; ///< of live pages, how many
 };
 
 } // namespace
 
 TEST(CacheModel, AMillionRandomOperations) {
   uint64_t reserves = 0, refused = 0, failures = 0, compared = 0, unseen = 0;
+  uint64_t copies = 0, truncated = 0, untruncated = 0;
   for (uint32_t seed = 1; seed <= 4; ++seed) {
     SCOPED_TRACE(seed);
     Loaded loaded(1);
@@ -521,6 +631,9 @@ TEST(CacheModel, AMillionRandomOperations) {
     failures += model.failures;
     compared += model.compared;
     unseen += model.unseen;
+    copies += model.copies;
+    truncated += model.truncated;
+    untruncated += model.untruncated;
   }
   // The test means something only if the pool was often empty.
   EXPECT_GT(refused, reserves / 20);
@@ -528,6 +641,9 @@ TEST(CacheModel, AMillionRandomOperations) {
   EXPECT_GT(failures, 100000u);
   EXPECT_GT(compared, 100000u);
   EXPECT_GT(unseen, 10000u);
+  EXPECT_GT(copies, 10000u);
+  EXPECT_GT(truncated, 10000u);
+  EXPECT_GT(untruncated, 1000u);
   RecordProperty("reserves", std::to_string(reserves));
   RecordProperty("refused", std::to_string(refused));
 }
@@ -552,7 +668,7 @@ TEST(CacheModel, AGpusCopiesAreUpToDate) {
   Loaded loaded(fakeDevice(notes), packGpu(gpuManifest("cuda", {"sm_80"})));
   {
     Model model(9, loaded, /*runs=*/false, KVC_SCRUB);
-    model.run(80000);
+    model.run(90000);
     EXPECT_GT(model.reserves, 10000u);
     // One copy of each step that there was room for: all is close by here.
     EXPECT_LE(notes.uploads.size(), model.reserves);

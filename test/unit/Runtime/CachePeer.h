@@ -14,6 +14,9 @@ struct CacheTestPeer {
   static void holdTwice(Cache &cache, uint32_t from, uint32_t to) {
     cache.stores[0]->table(to)[0] = cache.stores[0]->table(from)[0];
   }
+  static void shareUnknown(Cache &cache, uint32_t sequence, uint32_t entry) {
+    cache.stores[0]->pool.share(cache.stores[0]->table(sequence)[entry]);
+  }
   static void writeZeroPage(Cache &cache) {
     cache.arena[cache.stores[0]->layout.offset] = 1;
   }

@@ -197,7 +197,7 @@ void runStep(kvc_cache *cache, const std::vector<Tracked *> &tracked,
     requests.push_back({tracked[i]->seq, tokens[i]});
   kvc_step step = {};
   kvc_status s = kvc_cache_reserve(cache, requests.data(),
-                                   uint32_t(requests.size()), &step);
+                                   uint32_t(requests.size()), nullptr, &step);
   ASSERT_EQ(s.code, KVC_OK) << kvc_error_text();
   for (uint32_t layer = 0; layer < kLayers; ++layer)
     ASSERT_NO_FATAL_FAILURE(

@@ -77,8 +77,8 @@ TEST_F(Caches, ArenaBytesAreEnoughAndNoMore) {
         auto requests =
             spreadThin(sequences, tokens, o.max_tokens_per_seq, page);
         kvc_step step;
-        kvc_status s = kvc_cache_reserve(cache, requests.data(),
-                                         uint32_t(requests.size()), &step);
+        kvc_status s = kvc_cache_reserve(
+            cache, requests.data(), uint32_t(requests.size()), nullptr, &step);
         if (s.code == KVC_OK)
           s = kvc_cache_abandon(cache, step);
         else
@@ -113,12 +113,12 @@ TEST_F(Caches, AFullSequenceHasACodeOfItsOwn) {
   ASSERT_EQ(commit(reserve({request})).code, KVC_OK);
   kvc_step step = {};
   request.new_tokens = 5;
-  EXPECT_EQ(kvc_cache_reserve(cache, &request, 1, &step).code,
+  EXPECT_EQ(kvc_cache_reserve(cache, &request, 1, nullptr, &step).code,
             KVC_SEQUENCE_FULL);
   EXPECT_THAT(kvc_error_text(), HasSubstr("60 of at most 64"));
   EXPECT_STREQ(kvc_code_name(KVC_SEQUENCE_FULL), "sequence full");
   request.new_tokens = 4;
-  EXPECT_EQ(kvc_cache_reserve(cache, &request, 1, &step).code, KVC_OK);
+  EXPECT_EQ(kvc_cache_reserve(cache, &request, 1, nullptr, &step).code, KVC_OK);
 }
 
 TEST_F(Caches, WrongOptionsAreRefused) {
@@ -196,14 +196,14 @@ TEST_F(Caches, OutOfPagesSaysHowManyAndChangesNothing) {
   kvc_seq a = open(), b = open();
   kvc_slot_request requests[] = {{a, 45}, {b, 40}};
   kvc_step step = {};
-  kvc_status s = kvc_cache_reserve(cache, requests, 2, &step);
+  kvc_status s = kvc_cache_reserve(cache, requests, 2, nullptr, &step);
   EXPECT_EQ(s.code, KVC_INVALID_ARGUMENT) << "85 tokens in a step of 60";
   requests[0].new_tokens = 44;
   EXPECT_EQ(commit(reserve({requests[0]})).code, KVC_OK);
   uint64_t before = inside(cache).digest();
   requests[0] = {a, 20};
   requests[1] = {b, 20};
-  s = kvc_cache_reserve(cache, requests, 2, &step);
+  s = kvc_cache_reserve(cache, requests, 2, nullptr, &step);
   EXPECT_EQ(s.code, KVC_OUT_OF_PAGES);
   EXPECT_EQ(s.need, 10u);
   EXPECT_EQ(s.have, 9u);
@@ -249,8 +249,8 @@ TEST_F(Caches, WrongRequestsChangeNothing) {
   uint64_t before = inside(cache).digest();
   for (auto &c : cases) {
     kvc_step step = {};
-    kvc_status s = kvc_cache_reserve(cache, c.requests.data(),
-                                     uint32_t(c.requests.size()), &step);
+    kvc_status s = kvc_cache_reserve(
+        cache, c.requests.data(), uint32_t(c.requests.size()), nullptr, &step);
     EXPECT_EQ(s.code, c.code) << kvc_error_text();
     EXPECT_EQ(inside(cache).digest(), before) << kvc_error_text();
   }
@@ -311,9 +311,14 @@ TEST_F(Caches, BrokenInvariantsPoison) {
     const char *text;
     void (*damage)(kvc::rt::Cache &);
   } cases[] = {
-      {"[2] `paged`: 4 pages are live, 3 are held", Peer::losePage},
-      {"`paged`: entry 0 of sequence 1, page 2: [2] held twice",
+      {"[2] `paged`: 4 of 4 live pages have 4 holders, and tables hold 3",
+       Peer::losePage},
+      {"`paged`: entry 0 of sequence 1, page 2: [2] of more tables than it has "
+       "holders",
        [](auto &c) { Peer::holdTwice(c, 0, 1); }},
+      {"`paged`: entry 1 of sequence 0, page 3: [10] written to while others "
+       "hold it",
+       [](auto &c) { Peer::shareUnknown(c, 0, 1); }},
       {"[8] `paged`: page 0 was written", Peer::writeZeroPage},
       {"[3] 2 open and 1 free sequences are not all 4", Peer::loseSequence},
       {"[6] step 0 has 0 layers written, but counts 1", Peer::countALayer},

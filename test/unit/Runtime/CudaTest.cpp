@@ -240,6 +240,36 @@ TEST_F(Cuda, CopiesAreInTheOrderOfTheStream) {
   char back[5] = {};
   EXPECT_EQ(device.download(back, memory + 8, 4).code, KVC_OK);
   EXPECT_STREQ(back, "abcd");
+  EXPECT_EQ(device.copy(memory + 16, memory + 8, 4, &stream).code, KVC_OK);
+  int elsewhere;
+  finishFake(&elsewhere);
+  EXPECT_NE(std::memcmp(memory + 16, "abcd", 4), 0) << "nobody waits";
+  finishFake(&stream);
+  EXPECT_EQ(std::memcmp(memory + 16, "abcd", 4), 0);
+  for (const char *function : {"cuMemcpyDtoDAsync", "cuCtxPushCurrent"}) {
+    failure(function, 2);
+    EXPECT_EQ(device.copy(memory, memory + 8, 2, nullptr).code,
+              KVC_DEVICE_ERROR);
+    EXPECT_EQ(kvc_error_text(),
+              function + std::string(": out of memory (CUDA error 2)"));
+  }
+  failure("", 0);
+  // What is behind on another stream waits, and only that.
+  ASSERT_EQ(device.upload(memory + 24, "efgh", 4, &stream).code, KVC_OK);
+  ASSERT_EQ(device.wait(&elsewhere, &stream).code, KVC_OK);
+  ASSERT_EQ(device.copy(memory + 32, memory + 24, 4, &elsewhere).code, KVC_OK);
+  ASSERT_EQ(device.upload(memory + 40, "ijkl", 4, &stream).code, KVC_OK);
+  finishFake(&elsewhere);
+  EXPECT_EQ(std::memcmp(memory + 32, "efgh", 4), 0);
+  EXPECT_NE(std::memcmp(memory + 40, "ijkl", 4), 0);
+  for (const char *function :
+       {"cuEventRecord", "cuStreamWaitEvent", "cuCtxPushCurrent"}) {
+    failure(function, 2);
+    EXPECT_EQ(device.wait(&elsewhere, &stream).code, KVC_DEVICE_ERROR);
+    EXPECT_EQ(kvc_error_text(),
+              function + std::string(": out of memory (CUDA error 2)"));
+  }
+  failure("", 0);
   for (const char *function :
        {"cuMemcpyHtoDAsync", "cuCtxPushCurrent", "cuStreamIsCapturing"}) {
     failure(function, 2);

@@ -70,6 +70,9 @@ struct Work {
   const uint8_t *from; ///< null: `value`
   uint8_t value;
   size_t bytes;
+  /// What another stream has to do before, up to a work; null: nothing.
+  const void *waited = nullptr;
+  size_t before = 0;
 };
 std::vector<Work> undone;
 size_t works = 0;
@@ -89,12 +92,20 @@ void perform(const Work &work) {
 
 /// Does what a stream, or all of them, has to do up to some work.
 void finish(const void *stream, bool all, size_t before = SIZE_MAX) {
-  std::erase_if(undone, [&](const Work &work) {
-    if ((!all && work.stream != stream) || work.number >= before)
-      return false;
-    perform(work);
-    return true;
-  });
+  for (size_t i = 0; i < undone.size();) {
+    Work work = undone[i];
+    if ((!all && work.stream != stream) || work.number >= before) {
+      ++i;
+      continue;
+    }
+    undone.erase(undone.begin() + long(i));
+    if (!work.waited) {
+      perform(work);
+      continue;
+    }
+    finish(work.waited, /*all=*/false, work.before);
+    i = 0;
+  }
 }
 
 /// At once where nothing is noted: no memory of this library's then.
@@ -478,6 +489,15 @@ KVC_FAKE CUresult cuEventRecord(CUevent event, CUstream stream) {
   return result(code);
 }
 
+KVC_FAKE CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned) {
+  int code = enter("cuStreamWaitEvent");
+  auto &of = *reinterpret_cast<Event *>(event);
+  if (code == Success && fake.noting)
+    undone.push_back(
+        {works++, stream, nullptr, nullptr, 0, 0, of.stream, of.before});
+  return result(code);
+}
+
 KVC_FAKE CUresult cuEventSynchronize(CUevent event) {
   int code = enter("cuEventSynchronize");
   auto &of = *reinterpret_cast<Event *>(event);
@@ -500,6 +520,15 @@ KVC_FAKE CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from,
   if (fake.noting)
     fake.copies.push_back(stream);
   return result(Success);
+}
+
+KVC_FAKE CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from,
+                                       size_t bytes, CUstream stream) {
+  int code = enter("cuMemcpyDtoDAsync");
+  if (code == Success)
+    add({works++, stream, reinterpret_cast<uint8_t *>(to),
+         reinterpret_cast<const uint8_t *>(from), 0, bytes});
+  return result(code);
 }
 
 KVC_FAKE CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes,

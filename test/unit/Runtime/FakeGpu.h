@@ -41,10 +41,12 @@ struct Notes {
   std::string foreign; ///< device whose kernels it has not
   std::string failing; ///< kernel that does not launch
   std::vector<Launched> launches;
-  std::map<uintptr_t, size_t> memories; ///< that were allocated
-  std::vector<void *> uploads;          ///< their streams
-  std::vector<void *> scrubs;           ///< their streams
-  size_t uploaded = 0;                  ///< bytes
+  std::map<uintptr_t, size_t> memories;         ///< that were allocated
+  std::vector<void *> uploads;                  ///< their streams
+  std::vector<void *> scrubs;                   ///< their streams
+  std::vector<void *> copies;                   ///< their streams
+  std::vector<std::pair<void *, void *>> waits; ///< of a stream for another
+  size_t uploaded = 0;                          ///< bytes
   bool uploadsFail = false;
 
   /// Whether [at, at + bytes) is within one of the memories.
@@ -134,6 +136,22 @@ public:
     EXPECT_TRUE(notes.holds(memory, bytes)) << "of " << bytes << " bytes";
     std::memset(memory, 0, bytes);
     notes.scrubs.push_back(stream);
+    return rt::ok();
+  }
+  kvc_status wait(void *stream, void *other) override {
+    if (notes.uploadsFail)
+      return rt::fail(KVC_DEVICE_ERROR, 6, "the streams do not wait");
+    notes.waits.push_back({stream, other});
+    return rt::ok();
+  }
+  kvc_status copy(void *to, const void *from, size_t bytes,
+                  void *stream) override {
+    if (notes.uploadsFail)
+      return rt::fail(KVC_DEVICE_ERROR, 5, "the copy failed");
+    EXPECT_TRUE(notes.holds(to, bytes)) << "of " << bytes << " bytes";
+    EXPECT_TRUE(notes.holds(from, bytes)) << "of " << bytes << " bytes";
+    std::memcpy(to, from, bytes);
+    notes.copies.push_back(stream);
     return rt::ok();
   }
   kvc_status upload(void *to, const void *from, size_t bytes,

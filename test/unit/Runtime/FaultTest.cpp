@@ -348,7 +348,8 @@ void Script::direct(uint32_t layer, Rows &q) {
 
 void Script::step(uint32_t n, uint32_t kept) {
   kvc_slot_request requests[] = {{sequences[0], n}, {sequences[1], 1}};
-  use("reserve", [&] { return kvc_cache_reserve(cache, requests, 2, &open); });
+  use("reserve",
+      [&] { return kvc_cache_reserve(cache, requests, 2, nullptr, &open); });
   Rows k = Rows::random(n + 1, kHeads, kDimK, seed++);
   Rows v = Rows::random(n + 1, kHeads, kDimV, seed++);
   Rows q = Rows::random(n + 1, kQueryHeads, kDimK, seed++);
@@ -398,6 +399,10 @@ void Script::run() {
       use("open", [&] { return kvc_cache_open(cache, &sequence); });
     for (auto [n, kept] : {std::pair{9u, 9u}, {1u, 1u}, {5u, 2u}, {3u, 0u}})
       step(n, kept);
+    kvc_seq child = {};
+    use("fork", [&] { return kvc_cache_fork(cache, sequences[0], &child); });
+    use("truncate", [&] { return kvc_cache_truncate(cache, child, 0); });
+    use("release", [&] { return kvc_cache_release(cache, child); });
     for (kvc_seq &sequence : sequences) {
       use("release", [&] { return kvc_cache_release(cache, sequence); });
       sequence = {};

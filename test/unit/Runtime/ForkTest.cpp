@@ -25,7 +25,7 @@ struct Running {
     o.flags = KVC_SCRUB;
     ok = kvc_cache_create(loaded.program, &o, &cache).code == KVC_OK &&
          kvc_cache_open(cache, &request.seq).code == KVC_OK &&
-         kvc_cache_reserve(cache, &request, 1, &step).code == KVC_OK &&
+         kvc_cache_reserve(cache, &request, 1, nullptr, &step).code == KVC_OK &&
          kvc_cache_append(cache, step, 0, k.values.data(), v.values.data())
                  .code == KVC_OK;
   }
@@ -89,7 +89,7 @@ int useInherited(Running &r) {
       kvc_cache_open(cache, &seq).code,
       kvc_cache_release(cache, seq).code,
       kvc_cache_length(cache, seq, &tokens).code,
-      kvc_cache_reserve(cache, &r.request, 1, &step).code,
+      kvc_cache_reserve(cache, &r.request, 1, nullptr, &step).code,
       kvc_cache_view(cache, step, 0, 0, &view).code,
       kvc_cache_commit(cache, step, nullptr).code,
       kvc_cache_abandon(cache, step).code,

@@ -20,7 +20,6 @@ protected:
     options.arena_bytes = 1 << 20;
     options.max_sequences = 4, options.max_batch = 2;
     options.max_step_tokens = 8, options.max_tokens_per_seq = 64;
-    options.stream = kStream;
     ASSERT_EQ(kvc_cache_create(loaded->program, &options, &cache).code, KVC_OK)
         << kvc_error_text();
     ASSERT_EQ(kvc_cache_open(cache, &seq).code, KVC_OK);
@@ -31,7 +30,7 @@ protected:
   }
   kvc_status reserve(uint32_t tokens) {
     kvc_slot_request request = {seq, tokens};
-    return kvc_cache_reserve(cache, &request, 1, &step);
+    return kvc_cache_reserve(cache, &request, 1, kStream, &step);
   }
 
   void *const kStream = fakeAddress<void>(0x5000);
@@ -155,6 +154,40 @@ TEST_F(GpuCache, APlanThatFailsPoisons) {
   EXPECT_EQ(reserve(1).code, KVC_POISONED);
 }
 
+// Steps have streams of their own, and what the cache launches is in one order:
+// they share pages and the workspace.
+TEST_F(GpuCache, AStreamWaitsForTheOneBefore) {
+  void *other = fakeAddress<void>(0x6000);
+  ASSERT_EQ(reserve(1).code, KVC_OK) << kvc_error_text();
+  EXPECT_TRUE(notes.waits.empty()) << "there is nothing to wait for";
+  kvc_step first = step, second;
+  kvc_seq another;
+  ASSERT_EQ(kvc_cache_open(cache, &another).code, KVC_OK);
+  kvc_slot_request request = {another, 1};
+  ASSERT_EQ(kvc_cache_reserve(cache, &request, 1, other, &second).code, KVC_OK);
+  std::vector<std::pair<void *, void *>> waits = {{other, kStream}};
+  EXPECT_EQ(notes.waits, waits);
+  auto *rows = fakeAddress<float>(0x7000);
+  notes.launches.clear();
+  ASSERT_EQ(kvc_cache_append(cache, second, 0, rows, rows).code, KVC_OK);
+  ASSERT_EQ(kvc_cache_append(cache, second, 1, rows, rows).code, KVC_OK);
+  EXPECT_EQ(notes.waits, waits);
+  ASSERT_EQ(kvc_cache_append(cache, first, 0, rows, rows).code, KVC_OK);
+  waits.push_back({kStream, other});
+  EXPECT_EQ(notes.waits, waits);
+  ASSERT_EQ(kvc_cache_attend(cache, second, 0, rows, rows, nullptr).code,
+            KVC_OK);
+  waits.push_back({other, kStream});
+  EXPECT_EQ(notes.waits, waits);
+  for (const auto &launch : notes.launches)
+    EXPECT_TRUE(launch.stream == other || launch.stream == kStream);
+  EXPECT_EQ(notes.launches.back().stream, other);
+  notes.uploadsFail = true;
+  EXPECT_EQ(kvc_cache_append(cache, first, 0, rows, rows).code,
+            KVC_DEVICE_ERROR);
+  EXPECT_EQ(kvc_cache_append(cache, first, 0, rows, rows).code, KVC_POISONED);
+}
+
 // One copy has all of it: offsets, lengths, slots and what is new of the
 // tables, as they are close to each other.
 TEST_F(GpuCache, AStepIsOneCopy) {
@@ -168,13 +201,33 @@ TEST_F(GpuCache, AStepIsOneCopy) {
   }
 }
 
+// A page of each paged store and layer, before the kernels that write to it.
+TEST_F(GpuCache, PagesAreCopiedInTheOrderOfItsStream) {
+  ASSERT_EQ(reserve(5).code, KVC_OK) << kvc_error_text();
+  ASSERT_EQ(kvc_cache_mark_appended(cache, step, KVC_ALL_LAYERS).code, KVC_OK);
+  ASSERT_EQ(kvc_cache_commit(cache, step, nullptr).code, KVC_OK);
+  kvc_seq child;
+  ASSERT_EQ(kvc_cache_fork(cache, seq, &child).code, KVC_OK);
+  size_t slot = notes.copies.size();
+  EXPECT_GT(slot, 0u) << "the contiguous store's tokens";
+  ASSERT_EQ(reserve(1).code, KVC_OK) << kvc_error_text();
+  EXPECT_EQ(notes.copies.size(), slot + 2);
+  for (void *stream : notes.copies)
+    EXPECT_EQ(stream, kStream);
+  ASSERT_EQ(kvc_cache_abandon(cache, step).code, KVC_OK);
+  ASSERT_EQ(kvc_cache_fork(cache, seq, &child).code, KVC_OK);
+  notes.uploadsFail = true;
+  EXPECT_EQ(reserve(1).code, KVC_DEVICE_ERROR);
+  EXPECT_THAT(kvc_error_text(), HasSubstr("the copy failed"));
+  EXPECT_EQ(kvc_cache_fork(cache, seq, &child).code, KVC_POISONED);
+}
+
 TEST_F(GpuCache, PagesAreScrubbedInTheOrderOfItsStream) {
   kvc_cache_options options = {};
   options.size = sizeof(options);
   options.arena_bytes = 1 << 20;
   options.max_sequences = 4, options.max_batch = 2;
   options.max_step_tokens = 8, options.max_tokens_per_seq = 64;
-  options.stream = kStream;
   kvc_cache_destroy(cache);
   for (uint32_t flags : {0, int(KVC_SCRUB)}) {
     options.flags = flags;
@@ -252,7 +305,8 @@ TEST_F(GpuCache, DecodesLaunchNoPrefill) {
       request.new_tokens = 1;
     }
     requests[7].new_tokens = longest;
-    EXPECT_EQ(kvc_cache_reserve(wide, requests.data(), 20, &step).code, KVC_OK)
+    EXPECT_EQ(kvc_cache_reserve(wide, requests.data(), 20, nullptr, &step).code,
+              KVC_OK)
         << kvc_error_text();
     auto *rows = fakeAddress<void>(0x7000);
     EXPECT_EQ(kvc_cache_mark_appended(wide, step, KVC_ALL_LAYERS).code, KVC_OK)

@@ -210,7 +210,7 @@ struct CacheRun {
 void CacheRun::step(uint32_t n, uint32_t kept, uint32_t seed) {
   kvc_slot_request request = {seq, n};
   kvc_step step = {};
-  ASSERT_EQ(kvc_cache_reserve(cache, &request, 1, &step).code, KVC_OK)
+  ASSERT_EQ(kvc_cache_reserve(cache, &request, 1, nullptr, &step).code, KVC_OK)
       << kvc_error_text();
   for (uint32_t layer = 0; layer < kLayers; ++layer) {
     Rows k = Rows::random(n, kHeads, kDimK, seed + 10 * layer);
@@ -287,7 +287,8 @@ TEST(SimCache, RowsMustBeLent) {
   CacheRun run(cacheOptions());
   kvc_slot_request request = {run.seq, 1};
   kvc_step step = {};
-  ASSERT_EQ(kvc_cache_reserve(run.cache, &request, 1, &step).code, KVC_OK);
+  ASSERT_EQ(kvc_cache_reserve(run.cache, &request, 1, nullptr, &step).code,
+            KVC_OK);
   Rows k(1, kHeads, kDimK), v(1, kHeads, kDimV);
   EXPECT_EQ(
       kvc_cache_append(run.cache, step, 0, k.values.data(), v.values.data())

@@ -61,6 +61,14 @@ TEST(Wrapper, RunsAStep) {
   EXPECT_TRUE(cache->commit(*step, accepted));
   EXPECT_EQ(*cache->length(sequence), 2u);
   EXPECT_EQ(cache->stats().pages_live, 2u);
+  auto child = cache->fork(sequence);
+  ASSERT_TRUE(child) << child.status().text();
+  EXPECT_EQ(cache->stats(*child)->pages_shared, 2u);
+  EXPECT_EQ(*cache->layerBytes(0), 4u * 192);
+  EXPECT_TRUE(cache->truncate(*child, 0));
+  EXPECT_EQ(*cache->length(*child), 0u);
+  EXPECT_TRUE(cache->release(*child));
+  EXPECT_GT(*program->tokensThatFit(options), 2u);
   EXPECT_TRUE(cache->check(2));
   EXPECT_TRUE(cache->release(sequence));
   auto stale = cache->length(sequence);
