@@ -148,7 +148,18 @@ kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step, uint32_t layer,
                             const void *k, const void *v) try {
   if (kvc_status s = checkHandle(cache); !isOk(s))
     return s;
-  return unwrap(cache)->append(step, layer, k, v);
+  return unwrap(cache)->append(step, layer, k, {}, v, {});
+} catch (...) {
+  return caught();
+}
+
+kvc_status kvc_cache_append_strided(kvc_cache *cache, kvc_step step,
+                                    uint32_t layer, const void *k,
+                                    kvc_stride k_stride, const void *v,
+                                    kvc_stride v_stride) try {
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  return unwrap(cache)->append(step, layer, k, k_stride, v, v_stride);
 } catch (...) {
   return caught();
 }
@@ -167,7 +178,20 @@ kvc_status kvc_cache_attend(kvc_cache *cache, kvc_step step, uint32_t layer,
                             const void *q, void *out, float *lse) try {
   if (kvc_status s = checkHandle(cache); !isOk(s))
     return s;
-  return unwrap(cache)->attend(step, layer, q, out, lse);
+  return unwrap(cache)->attend(step, layer, q, {}, out, {}, lse, {});
+} catch (...) {
+  return caught();
+}
+
+kvc_status kvc_cache_attend_strided(kvc_cache *cache, kvc_step step,
+                                    uint32_t layer, const void *q,
+                                    kvc_stride q_stride, void *out,
+                                    kvc_stride out_stride, float *lse,
+                                    kvc_stride lse_stride) try {
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  return unwrap(cache)->attend(step, layer, q, q_stride, out, out_stride, lse,
+                               lse_stride);
 } catch (...) {
   return caught();
 }

@@ -30,21 +30,48 @@ size_t kvc::rt::elementBytes(const ModelInfo &model) {
   return model.dtype == "f32" ? 4 : 2;
 }
 
-/// Rows of [heads][dim] elements: there, aligned, and not overlapping.
-static kvc_status checkRows(const char *name, const void *rows, int64_t stride,
-                            uint64_t heads, uint64_t dim, size_t element) {
-  if (!rows)
+namespace {
+/// An array of rows of heads, as a call gives it.
+struct RowArray {
+  const char *name;
+  const void *data;
+  int64_t rowStride, headStride;
+  uint64_t heads, dim;
+  size_t element;
+  bool optional = false;
+};
+} // namespace
+
+/// Whether it is there, aligned, and its `rows` rows do not overlap.
+static kvc_status checkRows(const RowArray &array, uint64_t rows) {
+  if (!array.data && array.optional)
+    return ok();
+  if (!array.data)
     return fail(KVC_INVALID_ARGUMENT, 111,
-                "`%s`: expected a buffer, found null", name);
-  if (uintptr_t(rows) % element || stride % int64_t(element))
+                "`%s`: expected a buffer, found null", array.name);
+  auto element = int64_t(array.element);
+  if (uintptr_t(array.data) % array.element || array.rowStride % element ||
+      array.headStride % element)
     return fail(KVC_INVALID_ARGUMENT, 112,
-                "`%s`: expected address and row stride to be multiples of %zu",
-                name, element);
-  if (stride < int64_t(heads * dim * element))
+                "`%s`: expected address and strides to be multiples of %zu",
+                array.name, array.element);
+  auto head = int64_t(array.dim * array.element);
+  // Kernels of GPUs multiply it as 32 bits.
+  if (array.headStride < head || array.headStride > INT32_MAX)
+    return fail(KVC_INVALID_ARGUMENT, 126,
+                "`%s_head_stride`: expected 0, or %lld to 2^31 - 1 bytes, "
+                "found %lld",
+                array.name, (long long)head, (long long)array.headStride);
+  // Heads lie within the stride of a row, or rows within that of a head.
+  using Wide = __int128;
+  Wide row = Wide(array.heads - 1) * array.headStride + head;
+  if (array.rowStride < row &&
+      (array.rowStride < head ||
+       Wide(rows - 1) * array.rowStride + head > array.headStride))
     return fail(KVC_INVALID_ARGUMENT, 113,
-                "`%s_row_stride`: expected at least %llu bytes, found %lld",
-                name, (unsigned long long)(heads * dim * element),
-                (long long)stride);
+                "`%s_row_stride`: expected at least %lld bytes, found %lld",
+                array.name, (long long)std::min<Wide>(row, INT64_MAX),
+                (long long)array.rowStride);
   return ok();
 }
 
@@ -111,19 +138,41 @@ static kvc_status checkSlotTokens(const StoreInfo &store, int64_t slotTokens) {
               store.name.c_str(), (long long)slotTokens);
 }
 
+/// Where heads of a row are dense.
+static void setDense(int64_t &headStride, uint32_t dim, size_t element) {
+  if (!headStride)
+    headStride = int64_t(dim * element);
+}
+
+kvc_append_args kvc::rt::withHeadStrides(const ModelInfo &model,
+                                         kvc_append_args args) {
+  size_t element = elementBytes(model);
+  setDense(args.k_head_stride, model.headDimK, element);
+  setDense(args.v_head_stride, model.headDimV, element);
+  return args;
+}
+
+kvc_attend_args kvc::rt::withHeadStrides(const ModelInfo &model,
+                                         kvc_attend_args args) {
+  size_t element = elementBytes(model);
+  setDense(args.q_head_stride, model.headDimK, element);
+  setDense(args.out_head_stride, model.headDimV, element);
+  setDense(args.lse_head_stride, 1, sizeof(float));
+  return args;
+}
+
 kvc_status kvc::rt::checkAppend(const ModelInfo &model, const StoreInfo &store,
                                 const kvc_append_args &args, bool ifHost) {
   if (args.rows > INT32_MAX)
     return fail(KVC_INVALID_ARGUMENT, 121, "`rows`: expected below 2^31");
   size_t element = elementBytes(model);
-  if (kvc_status s = checkRows("k", args.k, args.k_row_stride, model.kvHeads,
-                               model.headDimK, element);
-      !isOk(s))
-    return s;
-  if (kvc_status s = checkRows("v", args.v, args.v_row_stride, model.kvHeads,
-                               model.headDimV, element);
-      !isOk(s))
-    return s;
+  for (const RowArray &array :
+       {RowArray{"k", args.k, args.k_row_stride, args.k_head_stride,
+                 model.kvHeads, model.headDimK, element},
+        RowArray{"v", args.v, args.v_row_stride, args.v_head_stride,
+                 model.kvHeads, model.headDimV, element}})
+    if (kvc_status s = checkRows(array, args.rows); !isOk(s))
+      return s;
   if (kvc_status s = checkPlanes(store, args.planes, args.plane_count);
       !isOk(s))
     return s;
@@ -262,21 +311,18 @@ kvc_status kvc::rt::checkAttend(const ModelInfo &model, const StoreInfo &store,
   if (kvc_status s = checkBatch(store, args, ifHost); !isOk(s))
     return s;
   // A batch without rows, for which there may be no buffers.
-  if (ifHost ? args.cu_q[args.batch] == 0 : args.rows == 0)
+  uint32_t rows = ifHost ? uint32_t(args.cu_q[args.batch]) : args.rows;
+  if (rows == 0)
     return ok();
   size_t element = elementBytes(model);
-  if (kvc_status s = checkRows("q", args.q, args.q_row_stride, model.qHeads,
-                               model.headDimK, element);
-      !isOk(s))
-    return s;
-  if (kvc_status s = checkRows("out", args.out, args.out_row_stride,
-                               model.qHeads, model.headDimV, element);
-      !isOk(s))
-    return s;
-  if (args.lse)
-    if (kvc_status s = checkRows("lse", args.lse, args.lse_row_stride,
-                                 model.qHeads, 1, sizeof(float));
-        !isOk(s))
+  for (const RowArray &array :
+       {RowArray{"q", args.q, args.q_row_stride, args.q_head_stride,
+                 model.qHeads, model.headDimK, element},
+        RowArray{"out", args.out, args.out_row_stride, args.out_head_stride,
+                 model.qHeads, model.headDimV, element},
+        RowArray{"lse", args.lse, args.lse_row_stride, args.lse_head_stride,
+                 model.qHeads, 1, sizeof(float), /*optional=*/true}})
+    if (kvc_status s = checkRows(array, rows); !isOk(s))
       return s;
   if (kvc_status s = checkPlanes(store, args.planes, args.plane_count);
       !isOk(s))

@@ -56,6 +56,12 @@ kvc_status writeStruct(const T &from, const char *name, T *to) {
 /// Bytes of an element of the model's dtype.
 size_t elementBytes(const artifact::ModelInfo &model);
 
+/// With the strides of dense heads where a caller gives 0.
+kvc_append_args withHeadStrides(const artifact::ModelInfo &model,
+                                kvc_append_args args);
+kvc_attend_args withHeadStrides(const artifact::ModelInfo &model,
+                                kvc_attend_args args);
+
 /// Whether a kernel may be called with these; they touch nothing yet. Arrays
 /// are read only `ifHost`. Of a batch without rows no buffer is asked for.
 kvc_status checkAppend(const artifact::ModelInfo &model,

@@ -122,9 +122,10 @@ public:
   kvc_status view(kvc_step step, uint32_t store, uint32_t layer,
                   kvc_batch_view &view) const;
   kvc_status append(kvc_step step, uint32_t layer, const void *k,
-                    const void *v);
-  kvc_status attend(kvc_step step, uint32_t layer, const void *q, void *out,
-                    float *lse);
+                    kvc_stride kStride, const void *v, kvc_stride vStride);
+  kvc_status attend(kvc_step step, uint32_t layer, const void *q,
+                    kvc_stride qStride, void *out, kvc_stride outStride,
+                    float *lse, kvc_stride lseStride);
   /// Of a layer of the store, or KVC_ALL_LAYERS.
   kvc_status setConstants(uint32_t store, uint32_t layer,
                           const void *const *constants, uint32_t count);

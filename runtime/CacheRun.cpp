@@ -105,8 +105,14 @@ kvc_status Cache::markAppended(kvc_step handle, uint32_t layer) {
   return ok();
 }
 
+/// The stride of rows of `heads` heads; `given` if it is not 0.
+static int64_t rowStride(kvc_stride given, uint64_t heads, uint64_t headBytes) {
+  return given.row ? given.row : int64_t(heads * headBytes);
+}
+
 kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
-                         const void *v) {
+                         kvc_stride kStride, const void *v,
+                         kvc_stride vStride) {
   if (kvc_status s = begin(handle, layer, k && v, /*reads=*/false); !isOk(s))
     return s;
   const artifact::ModelInfo &model = program->manifest().model;
@@ -117,9 +123,13 @@ kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
     kvc_append_args args = {};
     args.rows = view.rows;
     args.k = k;
-    args.k_row_stride = int64_t(model.kvHeads * model.headDimK * element);
+    args.k_row_stride =
+        rowStride(kStride, model.kvHeads, model.headDimK * element);
+    args.k_head_stride = kStride.head;
     args.v = v;
-    args.v_row_stride = int64_t(model.kvHeads * model.headDimV * element);
+    args.v_row_stride =
+        rowStride(vStride, model.kvHeads, model.headDimV * element);
+    args.v_head_stride = vStride.head;
     args.slot = view.write_slot;
     args.slot_tokens = view.slot_tokens;
     args.page_count = view.page_count;
@@ -233,7 +243,8 @@ kvc_status Cache::checkConstantsOf(uint32_t layer) const {
 }
 
 kvc_status Cache::attend(kvc_step handle, uint32_t layer, const void *q,
-                         void *out, float *lse) {
+                         kvc_stride qStride, void *out, kvc_stride outStride,
+                         float *lse, kvc_stride lseStride) {
   if (kvc_status s = begin(handle, layer, q && out, /*reads=*/true); !isOk(s))
     return s;
   const artifact::ModelInfo &model = program->manifest().model;
@@ -243,11 +254,16 @@ kvc_status Cache::attend(kvc_step handle, uint32_t layer, const void *q,
     kvc_batch_view view = viewOf(steps[handle.slot], kept);
     kvc_attend_args args = attendArgs(steps[handle.slot], kept.store, view);
     args.q = q;
-    args.q_row_stride = int64_t(model.qHeads * model.headDimK * element);
+    args.q_row_stride =
+        rowStride(qStride, model.qHeads, model.headDimK * element);
+    args.q_head_stride = qStride.head;
     args.out = out;
-    args.out_row_stride = int64_t(model.qHeads * model.headDimV * element);
+    args.out_row_stride =
+        rowStride(outStride, model.qHeads, model.headDimV * element);
+    args.out_head_stride = outStride.head;
     args.lse = lse;
-    args.lse_row_stride = int64_t(model.qHeads * sizeof(float));
+    args.lse_row_stride = rowStride(lseStride, model.qHeads, sizeof(float));
+    args.lse_head_stride = lseStride.head;
     args.constants = stores[kept.store]->constantsOf(kept.layer);
     args.constant_count =
         uint32_t(stores[kept.store]->layout.info->constants.size());

@@ -15,18 +15,33 @@ WordSet kvc::rt::setOf(std::initializer_list<Word> words) {
 
 const WordSet &kvc::rt::appendWords() {
   static const WordSet words =
-      setOf({Word::Rows, Word::K, Word::KRowStride, Word::V, Word::VRowStride,
-             Word::Slot, Word::SlotTokens, Word::PlaneBase,
-             Word::PlanePageStride, Word::PlaneHeadStride});
+      setOf({Word::Rows, Word::K, Word::KRowStride, Word::KHeadStride, Word::V,
+             Word::VRowStride, Word::VHeadStride, Word::Slot, Word::SlotTokens,
+             Word::PlaneBase, Word::PlanePageStride, Word::PlaneHeadStride});
   return words;
 }
 
 const WordSet &kvc::rt::attendWords() {
-  static const WordSet words = setOf(
-      {Word::Q, Word::QRowStride, Word::Out, Word::OutRowStride, Word::Lse,
-       Word::LseRowStride, Word::Batch, Word::Rows, Word::CuQ, Word::KvLen,
-       Word::MaxKvLen, Word::Table, Word::TableStride, Word::PlaneBase,
-       Word::PlanePageStride, Word::PlaneHeadStride, Word::ConstantValues});
+  static const WordSet words = setOf({Word::Q,
+                                      Word::QRowStride,
+                                      Word::QHeadStride,
+                                      Word::Out,
+                                      Word::OutRowStride,
+                                      Word::OutHeadStride,
+                                      Word::Lse,
+                                      Word::LseRowStride,
+                                      Word::LseHeadStride,
+                                      Word::Batch,
+                                      Word::Rows,
+                                      Word::CuQ,
+                                      Word::KvLen,
+                                      Word::MaxKvLen,
+                                      Word::Table,
+                                      Word::TableStride,
+                                      Word::PlaneBase,
+                                      Word::PlanePageStride,
+                                      Word::PlaneHeadStride,
+                                      Word::ConstantValues});
   return words;
 }
 
@@ -43,8 +58,10 @@ Environment::Environment(const kvc_append_args &args, int64_t slotTokens)
   set(Word::Rows, args.rows);
   set(Word::K, args.k);
   set(Word::KRowStride, args.k_row_stride);
+  set(Word::KHeadStride, args.k_head_stride);
   set(Word::V, args.v);
   set(Word::VRowStride, args.v_row_stride);
+  set(Word::VHeadStride, args.v_head_stride);
   set(Word::Slot, args.slot);
   set(Word::SlotTokens, slotTokens);
   setPlanes(args.planes, args.plane_count);
@@ -53,10 +70,13 @@ Environment::Environment(const kvc_append_args &args, int64_t slotTokens)
 Environment::Environment(const kvc_attend_args &args) : Environment() {
   set(Word::Q, args.q);
   set(Word::QRowStride, args.q_row_stride);
+  set(Word::QHeadStride, args.q_head_stride);
   set(Word::Out, args.out);
   set(Word::OutRowStride, args.out_row_stride);
+  set(Word::OutHeadStride, args.out_head_stride);
   set(Word::Lse, args.lse);
   set(Word::LseRowStride, args.lse_row_stride);
+  set(Word::LseHeadStride, args.lse_head_stride);
   set(Word::Rows, args.rows);
   set(Word::Table, args.table);
   set(Word::TableStride, args.table_stride);

@@ -64,10 +64,11 @@ kvc_status Program::loadFile(Device &device, const char *path,
   return load(device, file->bytes(), program);
 }
 
-kvc_status Program::append(uint32_t store, const kvc_append_args &args) const
+kvc_status Program::append(uint32_t store, const kvc_append_args &given) const
     try {
-  if (args.rows == 0)
+  if (given.rows == 0)
     return ok();
+  kvc_append_args args = withHeadStrides(info.model, given);
   if (kvc_status s = checkAppend(info.model, info.stores[store], args,
                                  owner->readsHostMemory());
       !isOk(s))
@@ -77,10 +78,11 @@ kvc_status Program::append(uint32_t store, const kvc_append_args &args) const
   return caught();
 }
 
-kvc_status Program::attend(uint32_t store, const kvc_attend_args &args,
+kvc_status Program::attend(uint32_t store, const kvc_attend_args &given,
                            const AttendBounds &bounds) const try {
-  if (args.batch == 0)
+  if (given.batch == 0)
     return ok();
+  kvc_attend_args args = withHeadStrides(info.model, given);
   if (kvc_status s = checkAttend(info.model, info.stores[store], args,
                                  owner->readsHostMemory());
       !isOk(s))

@@ -52,12 +52,8 @@ void AppendKernel::emit(ArrayRef<tile::StoredRow> rows) {
 
 Value AppendKernel::source(StringRef stream, Value row, Value head) {
   bool isK = stream == kStreamK;
-  Value base = k.argPtr(isK ? Word::K : Word::V);
-  Value stride = k.argI64(isK ? Word::KRowStride : Word::VRowStride);
-  Value modelHead = kit.add(head, int64_t(k.store.getHeadBegin()));
-  int64_t dim = k.cache.stream(stream).dim;
-  return kit.at(kit.at(base, kit.mul(row, stride)),
-                kit.mul(modelHead, dim * k.dtypeBytes()));
+  return k.rowHead(isK ? kWordsOfK : kWordsOfV, row,
+                   kit.add(head, int64_t(k.store.getHeadBegin())));
 }
 
 Value AppendKernel::target(unsigned plane, Value head) {

@@ -132,12 +132,9 @@ Value AttendWorkTile::queryRow(Value row) {
   Value cu = kit.at(k.argPtr(Word::CuQ), kit.mul(sequence, 4));
   Value token =
       kit.add(kit.add(kit.loadI32(cu, 0), rowBegin), kit.div(row, group));
-  Value stride = k.argI64(Word::QRowStride);
-  Value q = k.argPtr(Word::Q);
   Value kvHead = kit.add(head, int64_t(k.store.getHeadBegin()));
   Value qHead = kit.add(kit.mul(kvHead, group), kit.rem(row, group));
-  return kit.at(kit.at(q, kit.mul(token, stride)),
-                kit.mul(qHead, dimK * k.dtypeBytes()));
+  return k.rowHead(kWordsOfQ, token, qHead);
 }
 
 Value AttendWorkTile::partialRow(Value row) {

@@ -80,6 +80,11 @@ Value Kernel::argI64(Word what, StringRef of) {
   return kit.loadI64(args, params.offsetOf(what, of));
 }
 
+Value Kernel::rowHead(const artifact::RowWords &words, Value row, Value head) {
+  Value at = kit.at(argPtr(words.base), kit.mul(row, argI64(words.rowStride)));
+  return kit.at(at, kit.mul(head, argI64(words.headStride)));
+}
+
 Value Kernel::planeBase(unsigned plane) {
   return argPtr(Word::PlaneBase, cache.planes()[plane].name());
 }

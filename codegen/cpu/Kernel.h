@@ -11,6 +11,11 @@
 
 namespace kvc::cpu {
 
+using artifact::kWordsOfK;
+using artifact::kWordsOfLse;
+using artifact::kWordsOfOut;
+using artifact::kWordsOfQ;
+using artifact::kWordsOfV;
 using artifact::Word;
 
 /// Consecutive channels that are converted at once.
@@ -97,6 +102,10 @@ public:
   /// A word of the parameter block, which has it from the first time on.
   mlir::Value argPtr(Word what, llvm::StringRef of = "");
   mlir::Value argI64(Word what, llvm::StringRef of = "");
+  /// The address of head `head` of the model in row `row` (i64) of one of the
+  /// caller's arrays.
+  mlir::Value rowHead(const artifact::RowWords &words, mlir::Value row,
+                      mlir::Value head);
   /// Those of plane `plane` of cache.planes().
   mlir::Value planeBase(unsigned plane);
   mlir::Value planePageStride(unsigned plane);

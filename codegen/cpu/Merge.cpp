@@ -136,18 +136,13 @@ void MergeKernel::storeLse(Value row, Value lse) {
   Value wanted =
       LLVM::ICmpOp::create(kit.b, kit.loc, LLVM::ICmpPredicate::ne, base, null);
   Value query = kit.add(kit.add(firstQuery, rowBegin), kit.div(row, group));
-  kit.when(wanted, [&] {
-    Value stride = k.argI64(Word::LseRowStride);
-    kit.store(lse, kit.at(kit.at(base, kit.mul(query, stride)),
-                          kit.mul(qHead(row), 4)));
-  });
+  kit.when(wanted,
+           [&] { kit.store(lse, k.rowHead(kWordsOfLse, query, qHead(row))); });
 }
 
 void MergeKernel::storeOutput(Value row, Value inverse, Value from) {
-  Value stride = k.argI64(Word::OutRowStride);
   Value query = kit.add(kit.add(firstQuery, rowBegin), kit.div(row, group));
-  Value out = kit.at(k.argPtr(Word::Out), kit.mul(query, stride));
-  out = kit.at(out, kit.mul(qHead(row), dim * k.dtypeBytes()));
+  Value out = k.rowHead(kWordsOfOut, query, qHead(row));
   kit.loop(0, dim, 8, [&](Value c) {
     Value x = kit.load(kit.vec(8), kit.at(from, kit.mul(c, 4)));
     x = kit.fmul(x, kit.splat(inverse, 8));

@@ -84,11 +84,8 @@ StreamRow AppendKernel::loadRow(tile::StoredRow stored, Value row) {
                    stored.quantize.getPlanes().size(),
                    dim / kChannels,
                    {}};
-  Value base = k.paramPtr(isK ? Word::K : Word::V);
-  Value stride = k.paramI64(isK ? Word::KRowStride : Word::VRowStride);
-  Value modelHead = kit.add(head, int64_t(k.store.getHeadBegin()));
-  Value from = kit.ptr(base, kit.mul(kit.extI64(row), stride));
-  from = kit.ptr(from, kit.mul(modelHead, dim * k.dtypeBytes()));
+  Value from = k.rowHead(isK ? kWordsOfK : kWordsOfV, kit.extI64(row),
+                         kit.add(head, int64_t(k.store.getHeadBegin())));
   for (int64_t i = 0; i * kWarpLanes < stream.chunks; ++i) {
     // A lane beyond the row reads its last chunk again, which changes no
     // maximum, and stores nothing.

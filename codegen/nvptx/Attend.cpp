@@ -316,12 +316,10 @@ Value AttendKernel::queryRow(Value row) {
   Value own =
       kit.min(kit.add(current.rowBegin, row), kit.add(current.rowEnd, -1));
   Value query = kit.extI64(kit.add(current.firstQuery, kit.div(own, group)));
-  Value base = k.paramPtr(Word::Q);
-  Value at = kit.ptr(base, kit.mul(query, k.paramI64(Word::QRowStride)));
   Value head =
       kit.add(kit.add(kit.mul(current.head, group), kit.rem(own, group)),
               k.firstQueryHead());
-  return kit.ptr(at, kit.mul(head, dimK * k.dtypeBytes()));
+  return k.rowHead(kWordsOfQ, query, head);
 }
 
 //===----------------------------------------------------------------------===//

@@ -76,11 +76,7 @@ void AttendKernel::mergeRow(Value row) {
 
   Value head = qHead(row), query = kit.extI64(outputRow(row));
   Value modelHead = kit.add(head, k.firstQueryHead());
-  auto rowOf = [&](Word base, Word stride, int64_t bytes) {
-    Value at = kit.ptr(k.paramPtr(base), kit.mul(query, k.paramI64(stride)));
-    return kit.ptr(at, kit.mul(modelHead, bytes));
-  };
-  Value out = rowOf(Word::Out, Word::OutRowStride, dimV * k.dtypeBytes());
+  Value out = k.rowHead(kWordsOfOut, query, modelHead);
   Value partialRow =
       k.partialRow(current.sequence, current.splitIdx, current.queries,
                    kit.div(kit.add(current.rowBegin, row), group), head);
@@ -113,7 +109,7 @@ void AttendKernel::mergeRow(Value row) {
           Value base = k.paramI64(Word::Lse);
           Value wanted = kit.cmp(CmpIPredicate::ne, base, kit.i64(0));
           kit.when(wanted, [&] {
-            kit.store(lse, rowOf(Word::Lse, Word::LseRowStride, 4), 4);
+            kit.store(lse, k.rowHead(kWordsOfLse, query, modelHead), 4);
           });
         },
         [&] {

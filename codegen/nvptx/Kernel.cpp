@@ -22,6 +22,14 @@ Value Kernel::paramAt(Word what, StringRef of) {
   return kit.ptr(params, block.offsetOf(what, of));
 }
 
+Value Kernel::rowHead(const artifact::RowWords &words, Value row, Value head) {
+  Value at =
+      kit.ptr(paramPtr(words.base), kit.mul(row, paramI64(words.rowStride)));
+  // One multiplication of 32 bits to 64: Arguments.cpp holds strides to that.
+  Value stride = kit.extI64(paramI32(words.headStride));
+  return kit.ptr(at, kit.mul(kit.extI64(head), stride));
+}
+
 Kernel::Plane Kernel::plane(unsigned index) {
   std::string name = cache.planes()[index].name();
   return {paramPtr(Word::PlaneBase, name),

@@ -19,6 +19,11 @@
 
 namespace kvc::nvptx {
 
+using artifact::kWordsOfK;
+using artifact::kWordsOfLse;
+using artifact::kWordsOfOut;
+using artifact::kWordsOfQ;
+using artifact::kWordsOfV;
 using artifact::Word;
 
 constexpr int64_t kWarpLanes = 32;
@@ -75,6 +80,11 @@ public:
   mlir::Value paramI64(Word what, llvm::StringRef of = "");
   /// A pointer to global memory.
   mlir::Value paramPtr(Word what, llvm::StringRef of = "");
+
+  /// The address of q head or kv head `head` (i32, of the model) in row `row`
+  /// (i64) of one of the caller's arrays.
+  mlir::Value rowHead(const artifact::RowWords &words, mlir::Value row,
+                      mlir::Value head);
 
   struct Plane {
     mlir::Value base, pageStride, headStride; ///< pointer, i64, i64

@@ -149,20 +149,14 @@ void RowMerge::storeLse(Value lse) {
   Value wanted = kit.cmp(arith::CmpIPredicate::ne, address, kit.i64(0));
   Value first = kit.cmp(arith::CmpIPredicate::eq, lane, kit.i32(0));
   kit.when(kit.and_(wanted, first), [&] {
-    Value stride = k.paramI64(Word::LseRowStride);
-    Value to =
-        kit.ptr(k.paramPtr(Word::Lse), kit.mul(kit.extI64(row.row), stride));
     Value qHead = kit.add(row.qHead, k.firstQueryHead());
-    kit.store(lse, kit.ptr(to, kit.mul(qHead, 4)), 4);
+    kit.store(lse, k.rowHead(kWordsOfLse, kit.extI64(row.row), qHead), 4);
   });
 }
 
 void RowMerge::storeOutput(ValueRange sums, Value inverse) {
-  Value stride = k.paramI64(Word::OutRowStride);
-  Value to =
-      kit.ptr(k.paramPtr(Word::Out), kit.mul(kit.extI64(row.row), stride));
   Value qHead = kit.add(row.qHead, k.firstQueryHead());
-  to = kit.ptr(to, kit.mul(qHead, dim * k.dtypeBytes()));
+  Value to = k.rowHead(kWordsOfOut, kit.extI64(row.row), qHead);
   for (int64_t block = 0; block < blocks; ++block) {
     Value x = kit.fmul(sums[block], kit.splat(inverse, kLaneChannels));
     Value first = channel(block);

@@ -136,10 +136,10 @@ kvc_status CudaDriver::open() {
   Uncaptured uncaptured(cuda);
   if (Result r = cuda.cuStreamCreate(&own, kStreamNonBlocking))
     return cuda.notMade(r, "cuStreamCreate");
-  if (Result r = cuda.cuEventCreate(&behind, kEventNoTiming))
-    return cuda.notMade(r, "cuEventCreate");
   if (Result r = staging.open())
     return cuda.notMade(r, "pinned memory for copies");
+  if (Result r = cuda.cuEventCreate(&behind, kEventNoTiming))
+    return cuda.notMade(r, "cuEventCreate");
   return ok();
 }
 

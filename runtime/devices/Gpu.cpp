@@ -183,13 +183,14 @@ kvc_status GpuModules::find(const KernelInfo &info, GpuFunction &function) {
 }
 
 /// Rows that kernels access 16 bytes at a time.
-kvc_status checkAligned(const char *field, const void *rows, int64_t stride) {
-  if (uintptr_t(rows) % 16 == 0 && stride % 16 == 0)
+kvc_status checkAligned(const char *field, const void *rows, int64_t rowStride,
+                        int64_t headStride) {
+  if (uintptr_t(rows) % 16 == 0 && rowStride % 16 == 0 && headStride % 16 == 0)
     return ok();
   return fail(KVC_INVALID_ARGUMENT, 411,
-              "`%s`: a GPU expects address and row stride to be multiples of "
-              "16, found %p and %lld",
-              field, rows, (long long)stride);
+              "`%s`: a GPU expects address, row stride and head stride to be "
+              "multiples of 16, found %p, %lld and %lld",
+              field, rows, (long long)rowStride, (long long)headStride);
 }
 
 kvc_status checkPlanes(const artifact::StoreInfo &store,
@@ -232,10 +233,12 @@ kvc_status GpuExecutable::launch(const GpuKernel &kernel, uint64_t grid,
 
 kvc_status GpuExecutable::append(uint32_t store, const kvc_append_args &args) {
   const GpuStore &s = stores[store];
-  if (kvc_status status = checkAligned("k", args.k, args.k_row_stride);
+  if (kvc_status status =
+          checkAligned("k", args.k, args.k_row_stride, args.k_head_stride);
       !isOk(status))
     return status;
-  if (kvc_status status = checkAligned("v", args.v, args.v_row_stride);
+  if (kvc_status status =
+          checkAligned("v", args.v, args.v_row_stride, args.v_head_stride);
       !isOk(status))
     return status;
   if (kvc_status status = checkPlanes(*s.info, args.planes); !isOk(status))
@@ -307,10 +310,12 @@ kvc_status GpuExecutable::attend(uint32_t store, const kvc_attend_args &args,
   GpuWorkspace workspace;
   if (kvc_status status = layOut(s, bounds, workspace); !isOk(status))
     return status;
-  if (kvc_status status = checkAligned("q", args.q, args.q_row_stride);
+  if (kvc_status status =
+          checkAligned("q", args.q, args.q_row_stride, args.q_head_stride);
       !isOk(status))
     return status;
-  if (kvc_status status = checkAligned("out", args.out, args.out_row_stride);
+  if (kvc_status status = checkAligned("out", args.out, args.out_row_stride,
+                                       args.out_head_stride);
       !isOk(status))
     return status;
   if (kvc_status status = checkPlanes(*s.info, args.planes); !isOk(status))

@@ -17,7 +17,7 @@
 
 #include "lib/base/Artifact/KernelAbi.h"
 
-#define KVC_GPU_ABI 2
+#define KVC_GPU_ABI 3
 
 /* What a CTA does at a time: rows [row_begin, row_end) of one sequence and kv
  * head against the cached tokens [begin, end). Row r is query token r / group

@@ -17,7 +17,7 @@
 
 #include <stdint.h>
 
-#define KVC_CPU_ABI 3
+#define KVC_CPU_ABI 4
 /* Most cached tokens of a sequence: kernels count in 32 bits, up to a tile
  * (256) beyond the last. */
 #define KVC_MAX_TOKENS (INT32_MAX - 256)

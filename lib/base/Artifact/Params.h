@@ -74,6 +74,22 @@ enum class Word : uint8_t {
 #include "lib/base/Artifact/Words.def"
 };
 
+/// Where an array of rows of heads is: address of (row, head) =
+///   base + row * rowStride + head * headStride
+struct RowWords {
+  Word base, rowStride, headStride;
+};
+inline constexpr RowWords kWordsOfQ = {Word::Q, Word::QRowStride,
+                                       Word::QHeadStride};
+inline constexpr RowWords kWordsOfOut = {Word::Out, Word::OutRowStride,
+                                         Word::OutHeadStride};
+inline constexpr RowWords kWordsOfLse = {Word::Lse, Word::LseRowStride,
+                                         Word::LseHeadStride};
+inline constexpr RowWords kWordsOfK = {Word::K, Word::KRowStride,
+                                       Word::KHeadStride};
+inline constexpr RowWords kWordsOfV = {Word::V, Word::VRowStride,
+                                       Word::VHeadStride};
+
 struct WordInfo {
   Word word;
   const char *name;

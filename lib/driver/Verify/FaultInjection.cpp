@@ -28,13 +28,12 @@ static int64_t withoutLastSplit(const CompiledStore &store,
 /// Turns every query token's heads by one.
 static void turnHeads(AttendMemory &memory) {
   const CompiledStore &store = memory.image.store;
-  int64_t head =
-      store.cache().getDimK() * store.problem.dtype.getIntOrFloatBitWidth() / 8;
-  for (int64_t row = 0; row < memory.image.rows(); ++row) {
-    uint8_t *first =
-        memory.q.data() + row * memory.qStride + store.firstQuery() * head;
-    std::rotate(first, first + head, first + store.queryHeads() * head);
-  }
+  const RowLayout &layout = memory.qLayout;
+  for (int64_t row = 0; row < memory.image.rows(); ++row)
+    for (int64_t head = 0; head + 1 < store.queryHeads(); ++head) {
+      auto *at = memory.q.data() + layout.at(row, store.firstQuery() + head);
+      std::swap_ranges(at, at + layout.headBytes, at + layout.headStride);
+    }
 }
 
 void verify::injectBeforeAttend(Fault fault, AttendMemory &memory) {
@@ -67,13 +66,12 @@ void verify::injectBeforeAttend(Fault fault, AttendMemory &memory) {
 template <typename Fn> static void forOutputs(AttendMemory &memory, Fn change) {
   const CompiledStore &store = memory.image.store;
   int64_t width = store.problem.dtype.getIntOrFloatBitWidth() / 8;
-  int64_t head = store.cache().getDimV() * width;
-  for (int64_t row = 0; row < memory.image.rows(); ++row) {
-    uint8_t *first =
-        memory.out.data() + row * memory.outStride + store.firstQuery() * head;
-    for (int64_t i = 0; i < store.queryHeads() * store.cache().getDimV(); ++i)
-      change(row, first + i * width);
-  }
+  for (int64_t row = 0; row < memory.image.rows(); ++row)
+    for (int64_t head = 0; head < store.queryHeads(); ++head) {
+      int64_t at = memory.outLayout.at(row, store.firstQuery() + head);
+      for (int64_t i = 0; i < store.cache().getDimV(); ++i)
+        change(row, memory.out.data() + at + i * width);
+    }
 }
 
 static void roundOutputs(AttendMemory &memory) {
@@ -126,13 +124,11 @@ static void leakTail(AttendMemory &memory) {
 
 static void widenLse(AttendMemory &memory) {
   const CompiledStore &store = memory.image.store;
-  for (int64_t row = 0; row < memory.image.rows(); ++row) {
-    auto *first =
-        reinterpret_cast<float *>(memory.lse.data() + row * memory.lseStride) +
-        store.firstQuery();
-    for (int64_t head = 0; head < store.queryHeads(); ++head)
-      first[head] *= float(M_LOG2E);
-  }
+  for (int64_t row = 0; row < memory.image.rows(); ++row)
+    for (int64_t head = 0; head < store.queryHeads(); ++head) {
+      int64_t at = memory.lseLayout.at(row, store.firstQuery() + head);
+      *reinterpret_cast<float *>(memory.lse.data() + at) *= float(M_LOG2E);
+    }
 }
 
 static void spoilEmpty(AttendMemory &memory) {
@@ -167,7 +163,7 @@ void verify::injectAfterAttend(Fault fault, AttendMemory &memory) {
                                              : void();
   case Fault::RowOverrun:
     if (memory.image.rows())
-      memory.out.data()[memory.image.rows() * memory.outStride] ^= 1;
+      memory.out.data()[memory.outLayout.bytes()] ^= 1;
     return;
   default:
     return;

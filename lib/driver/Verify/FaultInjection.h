@@ -7,6 +7,7 @@
 #define KVC_LIB_DRIVER_VERIFY_FAULTINJECTION_H
 
 #include "lib/driver/Verify/BatchImage.h"
+#include "lib/driver/Verify/RowLayout.h"
 
 namespace kvc::verify {
 
@@ -16,7 +17,7 @@ struct AttendMemory {
   std::vector<int32_t> kvLen, table;
   llvm::SmallVector<reference::HostPlane, 4> planes;
   Buffer &q, &out, &lse;
-  int64_t qStride, outStride, lseStride; ///< bytes
+  const RowLayout &qLayout, &outLayout, &lseLayout;
 };
 void injectBeforeAttend(Fault fault, AttendMemory &memory);
 void injectAfterAttend(Fault fault, AttendMemory &memory);

@@ -67,8 +67,7 @@ private:
   void prepare();
   kvc_status call(AttendMemory &memory);
   /// Whether bytes beside the rows of this store are as they were.
-  bool untouched(const Buffer &before, const Buffer &after, int64_t stride,
-                 int64_t first, int64_t bytes);
+  bool untouched(Buffer before, const Buffer &after, const RowLayout &layout);
   Output collect() const;
 
   const CompiledSpec &compiledSpec;
@@ -78,35 +77,35 @@ private:
   Random random;
   const int64_t dimK, dimV;
   Buffer q, out, lse, workspace;
-  int64_t qStride = 0, outStride = 0, lseStride = 0;
+  RowLayout qLayout, outLayout, lseLayout;
   size_t workspaceBytes = 0;
   int32_t longest = 1; ///< of the sequences, not below 1: a GPU needs a bound
 };
 
 void AttendCall::prepare() {
   int64_t heads = store.problem.qHeads;
-  auto pad = [&] {
-    return image.placement.scatter ? 16 * random.range(0, 4) : 0;
+  auto draw = [&](int64_t headBytes) {
+    return RowLayout::draw(image.rows(), heads, headBytes,
+                           image.placement.scatter, random);
   };
-  qStride = heads * dimK * width(dtype) + pad();
-  outStride = heads * dimV * width(dtype) + pad();
-  lseStride = heads * 4 + pad();
+  qLayout = draw(dimK * width(dtype));
+  outLayout = draw(dimV * width(dtype));
+  lseLayout = draw(4);
   mlir::Type f32 = mlir::Float32Type::get(dtype.getContext());
   auto poison = [&](Buffer &buffer, size_t bytes, mlir::Type type) {
     buffer.resize(bytes); // all have room, so that none is null
     fill(buffer.data(), bytes, type, image.placement.poison, random);
   };
-  poison(q, image.rows() * qStride + 64, dtype);
-  poison(out, image.rows() * outStride + 64, dtype);
-  poison(lse, image.rows() * lseStride + 64, f32);
+  poison(q, qLayout.bytes() + 64, dtype);
+  poison(out, outLayout.bytes() + 64, dtype);
+  poison(lse, lseLayout.bytes() + 64, f32);
   poison(workspace, workspaceBytes + 64, f32);
-  int64_t row = 0, rowBytes = store.queryHeads() * dimK;
+  int64_t row = 0, first = store.firstQuery();
   for (const TestSequence *sequence : image.sequences)
     for (int64_t i = 0; i < sequence->queries; ++i, ++row)
-      pack(dtype,
-           {&sequence->q[(i * heads + store.firstQuery()) * dimK],
-            size_t(rowBytes)},
-           q.data() + row * qStride + store.firstQuery() * dimK * width(dtype));
+      for (int64_t head = first; head < first + store.queryHeads(); ++head)
+        pack(dtype, {&sequence->q[(i * heads + head) * dimK], size_t(dimK)},
+             q.data() + qLayout.at(row, head));
 }
 
 kvc_status AttendCall::call(AttendMemory &memory) {
@@ -114,12 +113,15 @@ kvc_status AttendCall::call(AttendMemory &memory) {
   args.size = sizeof(args);
   args.batch = image.sequences.size();
   args.q = q.data();
-  args.q_row_stride = qStride;
+  args.q_row_stride = qLayout.rowStride;
+  args.q_head_stride = qLayout.givenHeadStride();
   args.out = out.data();
-  args.out_row_stride = outStride;
+  args.out_row_stride = outLayout.rowStride;
+  args.out_head_stride = outLayout.givenHeadStride();
   args.lse =
       image.placement.lse ? reinterpret_cast<float *>(lse.data()) : nullptr;
-  args.lse_row_stride = lseStride;
+  args.lse_row_stride = lseLayout.rowStride;
+  args.lse_head_stride = lseLayout.givenHeadStride();
   args.cu_q = image.cuQ.data();
   args.kv_len = memory.kvLen.data();
   args.table = memory.table.data();
@@ -158,38 +160,33 @@ kvc_status AttendCall::call(AttendMemory &memory) {
                     &args);
 }
 
-bool AttendCall::untouched(const Buffer &before, const Buffer &after,
-                           int64_t stride, int64_t first, int64_t bytes) {
-  int64_t at = 0;
-  for (int64_t row = 0; row < image.rows(); ++row) {
-    int64_t begin = row * stride + first;
-    if (std::memcmp(before.data() + at, after.data() + at, begin - at))
-      return false;
-    at = begin + bytes;
-  }
-  return !std::memcmp(before.data() + at, after.data() + at,
-                      before.size() - at);
+bool AttendCall::untouched(Buffer before, const Buffer &after,
+                           const RowLayout &layout) {
+  int64_t first = store.firstQuery();
+  for (int64_t row = 0; row < image.rows(); ++row)
+    for (int64_t head = first; head < first + store.queryHeads(); ++head)
+      std::memcpy(before.data() + layout.at(row, head),
+                  after.data() + layout.at(row, head), layout.headBytes);
+  return !std::memcmp(before.data(), after.data(), before.size());
 }
 
 Output AttendCall::collect() const {
   Output output;
   int64_t heads = store.queryHeads(), row = 0;
-  int64_t bytes = heads * dimV * width(dtype);
+  int64_t headBytes = dimV * width(dtype), first = store.firstQuery();
   for (const TestSequence *sequence : image.sequences) {
     SequenceOutput &to = output.emplace_back();
-    to.o.resize(sequence->queries * bytes);
+    to.o.resize(sequence->queries * heads * headBytes);
     if (image.placement.lse)
       to.lse.resize(sequence->queries * heads);
-    for (int64_t i = 0; i < sequence->queries; ++i, ++row) {
-      std::memcpy(&to.o[i * bytes],
-                  out.data() + row * outStride +
-                      store.firstQuery() * dimV * width(dtype),
-                  bytes);
-      if (image.placement.lse)
-        std::memcpy(&to.lse[i * heads],
-                    lse.data() + row * lseStride + store.firstQuery() * 4,
-                    heads * 4);
-    }
+    for (int64_t i = 0; i < sequence->queries; ++i, ++row)
+      for (int64_t head = 0; head < heads; ++head) {
+        std::memcpy(&to.o[(i * heads + head) * headBytes],
+                    out.data() + outLayout.at(row, first + head), headBytes);
+        if (image.placement.lse)
+          std::memcpy(&to.lse[i * heads + head],
+                      lse.data() + lseLayout.at(row, first + head), 4);
+      }
   }
   return output;
 }
@@ -207,8 +204,8 @@ std::optional<Output> AttendCall::run(Report &report) {
   prepare();
   Buffer outBefore = out, lseBefore = lse, arenaBefore = image.arena;
   AttendMemory memory{image,     image.kvLen, image.table, image.cache.planes,
-                      q,         out,         lse,         qStride,
-                      outStride, lseStride};
+                      q,         out,         lse,         qLayout,
+                      outLayout, lseLayout};
   injectBeforeAttend(compiledSpec.fault, memory);
   // A GPU is told how many rows there are, and refuses a call without any.
   if (image.rows() || !compiledSpec.emulators[0])
@@ -218,13 +215,12 @@ std::optional<Output> AttendCall::run(Report &report) {
                        std::string("kvc_attend: ") + kvc_error_text()),
            std::nullopt;
   injectAfterAttend(compiledSpec.fault, memory);
-  int64_t heads = store.queryHeads(), first = store.firstQuery();
-  if (!untouched(outBefore, out, outStride, first * dimV * width(dtype),
-                 heads * dimV * width(dtype)))
+  if (!untouched(outBefore, out, outLayout))
     report.fail("N8", "attend of store `" + store.spec->name +
                           "` wrote outside of its rows of out");
-  if (!untouched(lseBefore, lse, lseStride, first * 4,
-                 image.placement.lse ? heads * 4 : 0))
+  if (image.placement.lse
+          ? !untouched(lseBefore, lse, lseLayout)
+          : std::memcmp(lseBefore.data(), lse.data(), lse.size()))
     report.fail("N8", "attend of store `" + store.spec->name +
                           "` wrote outside of its rows of lse");
   if (std::memcmp(arenaBefore.data(), image.arena.data(), image.arena.size()))
@@ -270,16 +266,24 @@ private:
 
 kvc_status AppendCall::call(llvm::ArrayRef<Row> rows) {
   Buffer k, v;
-  int64_t kStride = elementsK * width(dtype) + 16 * random.range(0, 3);
-  int64_t vStride = elementsV * width(dtype) + 16 * random.range(0, 3);
-  k.resize(rows.size() * kStride + 64);
-  v.resize(rows.size() * vStride + 64);
+  int64_t heads = store.kvHeads(), dimK = elementsK / heads,
+          dimV = elementsV / heads;
+  RowLayout kLayout = RowLayout::draw(rows.size(), heads, dimK * width(dtype),
+                                      /*scatter=*/true, random);
+  RowLayout vLayout = RowLayout::draw(rows.size(), heads, dimV * width(dtype),
+                                      /*scatter=*/true, random);
+  k.resize(kLayout.bytes() + 64);
+  v.resize(vLayout.bytes() + 64);
   fill(k.data(), k.size(), dtype, image.placement.poison, random);
   fill(v.data(), v.size(), dtype, image.placement.poison, random);
   std::vector<int64_t> slots;
   for (auto [i, row] : llvm::enumerate(rows)) {
-    pack(dtype, {row.k, size_t(elementsK)}, k.data() + i * kStride);
-    pack(dtype, {row.v, size_t(elementsV)}, v.data() + i * vStride);
+    for (int64_t head = 0; head < heads; ++head) {
+      pack(dtype, {row.k + head * dimK, size_t(dimK)},
+           k.data() + kLayout.at(i, head));
+      pack(dtype, {row.v + head * dimV, size_t(dimV)},
+           v.data() + vLayout.at(i, head));
+    }
     slots.push_back(row.slot);
   }
   injectBeforeAppend(compiledSpec.fault, slots);
@@ -287,9 +291,11 @@ kvc_status AppendCall::call(llvm::ArrayRef<Row> rows) {
   args.size = sizeof(args);
   args.rows = rows.size();
   args.k = k.data();
-  args.k_row_stride = kStride;
+  args.k_row_stride = kLayout.rowStride;
+  args.k_head_stride = kLayout.givenHeadStride();
   args.v = v.data();
-  args.v_row_stride = vStride;
+  args.v_row_stride = vLayout.rowStride;
+  args.v_head_stride = vLayout.givenHeadStride();
   args.slot = slots.data();
   args.slot_tokens = image.cache.outerTokens;
   args.page_count = image.cache.outers;

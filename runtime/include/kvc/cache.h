@@ -147,6 +147,17 @@ KVC_API kvc_status kvc_cache_view(const kvc_cache *cache, kvc_step step,
 KVC_API kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step,
                                     uint32_t layer, const void *k,
                                     const void *v);
+/* From one row to the next and from one head to the next, in bytes; 0: dense,
+ * or for a row as many as its heads take. */
+typedef struct kvc_stride {
+  int64_t row, head;
+} kvc_stride;
+/* The same with rows and heads that are apart: of tensors [heads][tokens][dim],
+ * say. */
+KVC_API kvc_status kvc_cache_append_strided(kvc_cache *cache, kvc_step step,
+                                            uint32_t layer, const void *k,
+                                            kvc_stride k_stride, const void *v,
+                                            kvc_stride v_stride);
 /* Says that the step's rows of a layer, or of KVC_ALL_LAYERS, are written by
  * other means than kvc_cache_append, in the order of the stream: by kernels of
  * the engine's own on a view, or by a graph that is replayed. */
@@ -170,6 +181,11 @@ KVC_API kvc_status kvc_cache_set_constants(kvc_cache *cache, uint32_t store,
 KVC_API kvc_status kvc_cache_attend(kvc_cache *cache, kvc_step step,
                                     uint32_t layer, const void *q, void *out,
                                     float *lse);
+KVC_API kvc_status kvc_cache_attend_strided(kvc_cache *cache, kvc_step step,
+                                            uint32_t layer, const void *q,
+                                            kvc_stride q_stride, void *out,
+                                            kvc_stride out_stride, float *lse,
+                                            kvc_stride lse_stride);
 
 /* Ends the step: sequence i keeps its first accepted[i] new tokens (null: all).
  * KVC_NOT_APPENDED if a token is kept whose rows are not appended in every

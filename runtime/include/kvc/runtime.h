@@ -29,9 +29,10 @@
  *   released (kvc_device_release, kvc_program_release, kvc_cache_destroy);
  *   every other call is KVC_STALE. The child makes its own, also while the
  *   parent was in a call. What the parent had on a GPU is left as it is.
- * - Strides are in bytes. Rows of q, k, v and out are dense inside, that is
- *   [heads][dim] of the model's dtype with all heads of the model; a store
- *   touches its own only.
+ * - Strides are in bytes. Rows of q, k, v and out have all heads of the model,
+ *   [heads][dim] of its dtype; a store touches its own only. A head's elements
+ *   are dense. A head stride of 0 says that the heads of a row are, too;
+ *   otherwise it is below 2^31.
  * - Query head h reads kv head h / (q_heads / kv_heads).
  * - K comes as it is cached: a model that rotates positions (RoPE) rotates k
  *   and q before these calls. q comes unscaled: kernels multiply logits by the
@@ -175,7 +176,7 @@ typedef struct kvc_cuda_options {
  *
  * On a GPU every pointer of kvc_append_args and kvc_attend_args but `planes` is
  * device memory, the caller vouches for what it holds, and q, k, v and out have
- * addresses and row strides that are multiples of 16 bytes; those of a plane
+ * addresses and strides that are multiples of 16 bytes; those of a plane
  * are of the largest power of two up to 16 that divides a head's token.
  * kvc_append and kvc_attend launch on `stream` and return; they may be captured
  * in a CUDA graph, and replayed with other lengths within the bounds that they
@@ -336,9 +337,9 @@ typedef struct kvc_append_args {
   size_t size;
   uint32_t rows;
   const void *k; /* [rows][kv_heads][head_dim_k] */
-  int64_t k_row_stride;
+  int64_t k_row_stride, k_head_stride;
   const void *v; /* [rows][kv_heads][head_dim_v] */
-  int64_t v_row_stride;
+  int64_t v_row_stride, v_head_stride;
   const int64_t *slot;     /* [rows]: page * its tokens + token; < 0: skip */
   int64_t slot_tokens;     /* contiguous: capacity of a slot; paged: ignored */
   int64_t page_count;      /* pages must be below it; 0: the caller vouches */
@@ -356,11 +357,11 @@ typedef struct kvc_attend_args {
   size_t size;
   uint32_t batch;
   const void *q; /* [rows][q_heads][head_dim_k] */
-  int64_t q_row_stride;
+  int64_t q_row_stride, q_head_stride;
   void *out; /* [rows][q_heads][head_dim_v] */
-  int64_t out_row_stride;
+  int64_t out_row_stride, out_head_stride;
   float *lse; /* [rows][q_heads], natural log; may be null */
-  int64_t lse_row_stride;
+  int64_t lse_row_stride, lse_head_stride;
   const int32_t *cu_q;   /* [batch + 1] offsets into rows, from 0, ascending */
   const int32_t *kv_len; /* [batch] cached tokens, the queries' own included; 0
                             for padding rows, which give o = 0 and lse = -inf,

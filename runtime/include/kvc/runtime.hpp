@@ -310,6 +310,10 @@ public:
   Status append(kvc_step step, uint32_t layer, const void *k, const void *v) {
     return kvc_cache_append(get(), step, layer, k, v);
   }
+  Status append(kvc_step step, uint32_t layer, const void *k,
+                kvc_stride kStride, const void *v, kvc_stride vStride) {
+    return kvc_cache_append_strided(get(), step, layer, k, kStride, v, vStride);
+  }
   Status markAppended(kvc_step step, uint32_t layer = KVC_ALL_LAYERS) {
     return kvc_cache_mark_appended(get(), step, layer);
   }
@@ -321,6 +325,12 @@ public:
   Status attend(kvc_step step, uint32_t layer, const void *q, void *out,
                 float *lse = nullptr) {
     return kvc_cache_attend(get(), step, layer, q, out, lse);
+  }
+  Status attend(kvc_step step, uint32_t layer, const void *q,
+                kvc_stride qStride, void *out, kvc_stride outStride,
+                float *lse = nullptr, kvc_stride lseStride = {}) {
+    return kvc_cache_attend_strided(get(), step, layer, q, qStride, out,
+                                    outStride, lse, lseStride);
   }
   /// All new tokens are kept.
   Status commit(kvc_step step) {

@@ -107,7 +107,9 @@ void checkAppend(Random &random, const spec::Spec &spec, Compiled &compiled) {
                                       slots, expected.cache())));
   KernelWords words;
   words.set(Word::K, k.bytes.data()), words.set(Word::KRowStride, k.stride);
+  words.set(Word::KHeadStride, store.k.dim * spec::bytes(spec.model.dtype));
   words.set(Word::V, v.bytes.data()), words.set(Word::VRowStride, v.stride);
+  words.set(Word::VHeadStride, store.v.dim * spec::bytes(spec.model.dtype));
   words.set(Word::Slot, slots.data());
   words.set(Word::SlotTokens, capacity);
   words.setPlanes(actual.cache());
@@ -226,6 +228,8 @@ void checkMerge(Random &random, const spec::Spec &spec, Compiled &compiled) {
   words.set(Word::Out, out), words.set(Word::OutRowStride, stride);
   words.set(Word::Lse, wantLse ? lse.data() : nullptr);
   words.set(Word::LseRowStride, heads * 4);
+  words.set(Word::OutHeadStride, dim * element);
+  words.set(Word::LseHeadStride, 4);
   words.set(Word::CuQ, partials.cu.data());
   words.set(Word::SplitRow, partials.splitRow.data());
   words.set(Word::PartialO, partials.o);

@@ -311,10 +311,13 @@ std::string Subject::attend(const Image &image, Batch &batch, const Plan &plan,
   KernelWords words;
   words.set(Word::Q, batch.q.data()),
       words.set(Word::QRowStride, batch.qStride);
+  words.set(Word::QHeadStride, model.headDimK * element);
   words.set(Word::Out, out.data());
   words.set(Word::OutRowStride, heads * model.headDimV * element);
+  words.set(Word::OutHeadStride, model.headDimV * element);
   words.set(Word::Lse, attended.lse.data());
   words.set(Word::LseRowStride, heads * 4);
+  words.set(Word::LseHeadStride, 4);
   words.set(Word::CuQ, batch.cu.data());
   words.set(Word::KvLen, batch.kvLen.data());
   words.set(Word::Table, batch.table.data());
@@ -353,8 +356,12 @@ std::string Subject::append(const Image &image, Batch &batch,
   KernelWords words;
   words.set(Word::K, batch.modelK.data());
   words.set(Word::KRowStride, batch.kStride);
+  words.set(Word::KHeadStride,
+            spec.model.headDimK * spec::bytes(spec.model.dtype));
   words.set(Word::V, batch.modelV.data());
   words.set(Word::VRowStride, batch.vStride);
+  words.set(Word::VHeadStride,
+            spec.model.headDimV * spec::bytes(spec.model.dtype));
   // Not whole CTAs, and a row that goes nowhere.
   constexpr int64_t rows = 9;
   std::vector<int64_t> slots(batch.slots.begin(), batch.slots.begin() + rows);

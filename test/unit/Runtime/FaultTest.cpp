@@ -399,10 +399,10 @@ void Script::run() {
       use("open", [&] { return kvc_cache_open(cache, &sequence); });
     for (auto [n, kept] : {std::pair{9u, 9u}, {1u, 1u}, {5u, 2u}, {3u, 0u}})
       step(n, kept);
-    kvc_seq child = {};
+    use("release", [&] { return kvc_cache_release(cache, sequences[1]); });
+    kvc_seq &child = sequences[1];
     use("fork", [&] { return kvc_cache_fork(cache, sequences[0], &child); });
     use("truncate", [&] { return kvc_cache_truncate(cache, child, 0); });
-    use("release", [&] { return kvc_cache_release(cache, child); });
     for (kvc_seq &sequence : sequences) {
       use("release", [&] { return kvc_cache_release(cache, sequence); });
       sequence = {};

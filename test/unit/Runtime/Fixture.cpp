@@ -83,7 +83,8 @@ void kvc::test::listBlock(KernelInfo &info, uint32_t attends) {
     list.skip();
     list.add({Word::Rows});
     list.addPlanes();
-    list.add({Word::K, Word::KRowStride, Word::V, Word::VRowStride, Word::Slot,
+    list.add({Word::K, Word::KRowStride, Word::KHeadStride, Word::V,
+              Word::VRowStride, Word::VHeadStride, Word::Slot,
               Word::SlotTokens});
   } else if (info.kind == "plan") {
     list.add({Word::CuQ, Word::KvLen, Word::SplitRow, Word::Batch,
@@ -91,8 +92,9 @@ void kvc::test::listBlock(KernelInfo &info, uint32_t attends) {
     for (uint32_t i = 0; i < attends; ++i)
       list.addWork(artifact::attendName(i));
   } else {
-    list.add({Word::Q, Word::QRowStride, Word::Out, Word::OutRowStride,
-              Word::Lse, Word::LseRowStride, Word::CuQ, Word::KvLen,
+    list.add({Word::Q, Word::QRowStride, Word::QHeadStride, Word::Out,
+              Word::OutRowStride, Word::OutHeadStride, Word::Lse,
+              Word::LseRowStride, Word::LseHeadStride, Word::CuQ, Word::KvLen,
               Word::Table, Word::TableStride});
     if (info.device == "cpu")
       list.skip();

@@ -89,8 +89,8 @@ TEST(GpuPrograms, AnotherKernelAbiIsRefused) {
   artifact::Manifest manifest = cudaManifest();
   manifest.gpuAbi += 1;
   EXPECT_EQ(load(notes, manifest).code, KVC_UNSUPPORTED);
-  EXPECT_STREQ(kvc_error_text(), "the kernels of `fixture` have GPU ABI 3, "
-                                 "this runtime calls 2");
+  EXPECT_STREQ(kvc_error_text(), "the kernels of `fixture` have GPU ABI 4, "
+                                 "this runtime calls 3");
 }
 
 TEST(GpuPrograms, IncompleteVariantsAreRefused) {

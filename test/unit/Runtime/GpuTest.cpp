@@ -262,13 +262,18 @@ TEST_F(Launches, RowsAndPlanesMustBeAligned) {
   kvc_attend_args args = attendArgs();
   args.q = fakeAddress<void>(0x10004);
   expectRefused(attend(args),
-                "`q`: a GPU expects address and row stride to be multiples of "
-                "16, found 0x10004 and 128");
+                "`q`: a GPU expects address, row stride and head stride to be "
+                "multiples of 16, found 0x10004, 128 and 32");
   args = attendArgs();
   args.out_row_stride = 264;
   expectRefused(attend(args),
-                "`out`: a GPU expects address and row stride to be multiples "
-                "of 16, found 0x20000 and 264");
+                "`out`: a GPU expects address, row stride and head stride to be "
+                "multiples of 16, found 0x20000, 264 and 64");
+  args = attendArgs();
+  args.q_head_stride = 36, args.q_row_stride = 144;
+  expectRefused(attend(args),
+                "`q`: a GPU expects address, row stride and head stride to be "
+                "multiples of 16, found 0x10000, 144 and 36");
   args = attendArgs();
   planes[1].head_stride = 264;
   expectRefused(attend(args), "`planes[1]`: a GPU expects base and strides to "
@@ -276,13 +281,13 @@ TEST_F(Launches, RowsAndPlanesMustBeAligned) {
   kvc_append_args append = appendArgs();
   append.k = fakeAddress<void>(0x10008);
   expectRefused(this->append(append),
-                "`k`: a GPU expects address and row stride to be multiples of "
-                "16, found 0x10008 and 64");
+                "`k`: a GPU expects address, row stride and head stride to be "
+                "multiples of 16, found 0x10008, 64 and 32");
   append = appendArgs();
   append.v_row_stride = 132;
   expectRefused(this->append(append),
-                "`v`: a GPU expects address and row stride to be multiples of "
-                "16, found 0x20000 and 132");
+                "`v`: a GPU expects address, row stride and head stride to be "
+                "multiples of 16, found 0x20000, 132 and 64");
   append = appendArgs();
   planes[0].base = fakeAddress<void>(0x40008);
   expectRefused(this->append(append),

@@ -193,10 +193,23 @@ std::vector<WrongCase> wrongCases() {
   return {
       {"`q`: expected a buffer, found null",
        [](kvc_attend_args &a) { a.q = nullptr; }},
-      {"`q`: expected address and row stride to be multiples of 4",
+      {"`q`: expected address and strides to be multiples of 4",
        [](kvc_attend_args &a) { a.q_row_stride += 2; }},
       {"`out_row_stride`: expected at least 256 bytes, found 252",
        [](kvc_attend_args &a) { a.out_row_stride = 252; }},
+      {"`out_head_stride`: expected 0, or 64 to 2^31 - 1 bytes, found 32",
+       [](kvc_attend_args &a) { a.out_head_stride = 32; }},
+      {"`q_head_stride`: expected 0, or 32 to 2^31 - 1 bytes, found -32",
+       [](kvc_attend_args &a) { a.q_head_stride = -32; }},
+      {"`lse_head_stride`: expected 0, or 4 to 2^31 - 1 bytes, found "
+       "2147483648",
+       [](kvc_attend_args &a) { a.lse_head_stride = int64_t(1) << 31; }},
+      {"`out_row_stride`: expected at least 304 bytes, found 256",
+       [](kvc_attend_args &a) { a.out_head_stride = 80; }},
+      {"`out_row_stride`: expected at least 304 bytes, found 64",
+       [](kvc_attend_args &a) {
+         a.out_row_stride = 64, a.out_head_stride = 80;
+       }},
       {"`lse_row_stride`: expected at least 16 bytes, found 0",
        [](kvc_attend_args &a) { a.lse_row_stride = 0; }},
       {"`planes[1]` (v codes of `paged`): expected a base, found null",
@@ -242,7 +255,7 @@ std::vector<WrongCase> wrongCases() {
          wrongTable[4 * 25 + 4] = 64;
          a.table = wrongTable;
        }},
-      {"kvc_attend_args: expected `size` to be 200, found 0",
+      {"kvc_attend_args: expected `size` to be 224, found 0",
        [](kvc_attend_args &a) { a.size = 0; }},
   };
 }

@@ -132,7 +132,7 @@ TEST_F(Programs, AnotherKernelAbiIsRefused) {
   artifact::Manifest manifest = fixtureManifest();
   manifest.cpuAbi += 1;
   EXPECT_EQ(load(pack(manifest)).code, KVC_UNSUPPORTED);
-  EXPECT_THAT(kvc_error_text(), HasSubstr("CPU ABI 4, this runtime calls 3"));
+  EXPECT_THAT(kvc_error_text(), HasSubstr("CPU ABI 5, this runtime calls 4"));
 }
 
 TEST_F(Programs, IncompleteVariantsAreRefused) {

@@ -80,10 +80,10 @@ TEST(StructSizes, EndWhereAFieldDoes) {
   expectSizes<kvc_store_info>(
       {"kvc_store_info", 80, with(steps(8, 80, 8), {28, 36, 52, 68})});
   expectSizes<kvc_append_args>(
-      {"kvc_append_args", 96, with(steps(8, 96, 8), {12, 84})});
+      {"kvc_append_args", 112, with(steps(8, 112, 8), {12, 100})});
   expectSizes<kvc_attend_args>(
-      {"kvc_attend_args", 200,
-       with(steps(8, 200, 8), {12, 140, 156, 164, 188})});
+      {"kvc_attend_args", 224,
+       with(steps(8, 224, 8), {12, 164, 180, 188, 212})});
   expectSizes<kvc_cache_options>(
       {"kvc_cache_options", 48, {8, 16, 24, 28, 32, 36, 40, 44, 48}});
   expectSizes<kvc_batch_view>(

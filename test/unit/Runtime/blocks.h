@@ -18,11 +18,11 @@ typedef struct PlaneWords {
 /* attend and merge of a CPU, where work tiles have the split row */
 typedef struct AttendBlock {
   const void *q;
-  int64_t q_row_stride;
+  int64_t q_row_stride, q_head_stride;
   void *out;
-  int64_t out_row_stride;
+  int64_t out_row_stride, out_head_stride;
   float *lse;
-  int64_t lse_row_stride;
+  int64_t lse_row_stride, lse_head_stride;
   const int32_t *cu_q;
   const int32_t *kv_len;
   const int32_t *table;
@@ -39,9 +39,9 @@ typedef struct AppendBlock {
   int64_t rows;
   PlaneWords planes[2];
   const void *k;
-  int64_t k_row_stride;
+  int64_t k_row_stride, k_head_stride;
   const void *v;
-  int64_t v_row_stride;
+  int64_t v_row_stride, v_head_stride;
   const int64_t *slot;
   int64_t slot_tokens;
 } AppendBlock;

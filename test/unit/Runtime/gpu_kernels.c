@@ -174,8 +174,8 @@ static Row row_of(Thread *t, const AttendBlock *a, const KvcGpuWorkTile *tile,
 static double score(Thread *t, const AttendBlock *a, const KvcGpuWorkTile *tile,
                     const Store *s, const Row *row, int64_t token) {
   const float *q =
-      (const float *)((const char *)a->q + row->row * a->q_row_stride) +
-      row->q_head * DimK;
+      (const float *)((const char *)a->q + row->row * a->q_row_stride +
+                      row->q_head * a->q_head_stride);
   const float *k = cached(t, a, tile, s, 0, token);
   double sum = 0;
   for (int c = 0; c < DimK; ++c)
@@ -185,14 +185,15 @@ static double score(Thread *t, const AttendBlock *a, const KvcGpuWorkTile *tile,
 
 static void write_row(Thread *t, const AttendBlock *a, const Row *row,
                       const double *sum, double total, double largest) {
-  float *out = (float *)((char *)a->out + row->row * a->out_row_stride) +
-               row->q_head * DimV;
+  float *out = (float *)((char *)a->out + row->row * a->out_row_stride +
+                         row->q_head * a->out_head_stride);
   for (int c = 0; c < DimV; ++c)
     WRITE(&out[c], total > 0 ? (float)(sum[c] / total) : 0);
   if (!a->lse)
     return;
-  float *lse = (float *)((char *)a->lse + row->row * a->lse_row_stride);
-  WRITE(&lse[row->q_head],
+  float *lse = (float *)((char *)a->lse + row->row * a->lse_row_stride +
+                         row->q_head * a->lse_head_stride);
+  WRITE(lse,
         total > 0 ? (float)(largest + logarithm(total)) : -__builtin_inff());
 }
 
@@ -310,8 +311,9 @@ static void append(Thread *t, const AppendBlock *a, const Store *s) {
     int dim = plane ? DimV : DimK;
     const char *rows = plane ? a->v : a->k;
     int64_t stride = plane ? a->v_row_stride : a->k_row_stride;
-    const float *source =
-        (const float *)(rows + row * stride) + (s->head_begin + head) * dim;
+    int64_t head_stride = plane ? a->v_head_stride : a->k_head_stride;
+    const float *source = (const float *)(rows + row * stride +
+                                          (s->head_begin + head) * head_stride);
     float *target =
         (float *)(to->base + slot / a->slot_tokens * to->page_stride +
                   head * to->head_stride +

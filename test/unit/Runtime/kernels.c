@@ -50,8 +50,9 @@ static void attend_row(const AttendBlock *args, const KvcWorkTile *tile,
   int64_t position = args->kv_len[b] - n + query;
   const float *q =
       (const float *)((const char *)args->q +
-                      (args->cu_q[b] + query) * args->q_row_stride) +
-      ((s->head_begin + tile->head) * Group + g) * DimK;
+                      (args->cu_q[b] + query) * args->q_row_stride +
+                      ((s->head_begin + tile->head) * Group + g) *
+                          args->q_head_stride);
   double *sum = tile->scratch, total = 0, largest = 0;
   int any = 0;
   for (int64_t t = tile->begin; t < tile->end; ++t) {
@@ -94,8 +95,7 @@ static void merge_row(const AttendBlock *args, const KvcWorkTile *tile,
   double sum[DimV], total = 0;
   float largest = -__builtin_inff();
   for (int split_idx = 0; split_idx < tile->split_idx; ++split_idx) {
-    float lse =
-        args->partial_lse[split_row(tile, s, split_idx, query, g)];
+    float lse = args->partial_lse[split_row(tile, s, split_idx, query, g)];
     if (lse > largest)
       largest = lse;
   }
@@ -110,12 +110,13 @@ static void merge_row(const AttendBlock *args, const KvcWorkTile *tile,
     for (int c = 0; c < DimV; ++c)
       sum[c] += weight * args->partial_o[from * DimV + c];
   }
-  float *out =
-      (float *)((char *)args->out + at * args->out_row_stride) + q_head * DimV;
+  float *out = (float *)((char *)args->out + at * args->out_row_stride +
+                         q_head * args->out_head_stride);
   for (int c = 0; c < DimV; ++c)
     out[c] = total > 0 ? (float)(sum[c] / total) : 0;
   if (args->lse)
-    ((float *)((char *)args->lse + at * args->lse_row_stride))[q_head] =
+    *(float *)((char *)args->lse + at * args->lse_row_stride +
+               q_head * args->lse_head_stride) =
         total > 0 ? (float)(largest + logarithm(total)) : -__builtin_inff();
 }
 
@@ -140,8 +141,10 @@ static void append(const AppendBlock *args, const KvcWorkTile *tile,
         const float *from =
             (const float *)((const char *)(plane ? args->v : args->k) +
                             i * (plane ? args->v_row_stride
-                                       : args->k_row_stride)) +
-            (s->head_begin + head) * dim;
+                                       : args->k_row_stride) +
+                            (s->head_begin + head) *
+                                (plane ? args->v_head_stride
+                                       : args->k_head_stride));
         float *to =
             (float *)(p->base + page * p->page_stride + head * p->head_stride +
                       token * (plane ? s->stride_v : s->stride_k));

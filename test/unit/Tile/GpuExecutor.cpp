@@ -150,10 +150,13 @@ reference::AttendResult GpuExecutor::attend(const AttendInputs &inputs) {
   KernelWords words;
   words.set(Word::Q, inputs.q.bytes.data());
   words.set(Word::QRowStride, inputs.q.stride);
+  words.set(Word::QHeadStride, inputs.q.headStride);
   words.set(Word::Out, output.out.data());
   words.set(Word::OutRowStride, output.outStride);
+  words.set(Word::OutHeadStride, kernel.dims[1] * widthOf(kernel.dtype));
   words.set(Word::Lse, output.wantsLse ? output.lse.data() : nullptr);
   words.set(Word::LseRowStride, output.lseStride);
+  words.set(Word::LseHeadStride, 4);
   words.set(Word::CuQ, inputs.cuQ.data());
   words.set(Word::KvLen, inputs.kvLen.data());
   words.set(Word::Table, inputs.table.data());
@@ -190,8 +193,10 @@ reference::AttendResult GpuExecutor::merge(const MergeInputs &inputs) {
   KernelWords words;
   words.set(Word::Out, output.out.data());
   words.set(Word::OutRowStride, output.outStride);
+  words.set(Word::OutHeadStride, kernel.dims[1] * widthOf(kernel.dtype));
   words.set(Word::Lse, output.wantsLse ? output.lse.data() : nullptr);
   words.set(Word::LseRowStride, output.lseStride);
+  words.set(Word::LseHeadStride, 4);
   words.set(Word::CuQ, inputs.cuQ.data());
   words.set(Word::SplitRow, inputs.splitRow.data());
   words.set(Word::PartialO, inputs.o.data());
@@ -217,8 +222,10 @@ void GpuExecutor::append(const AppendInputs &inputs, reference::HostCache &to) {
   KernelWords words;
   words.set(Word::K, inputs.k.bytes.data());
   words.set(Word::KRowStride, inputs.k.stride);
+  words.set(Word::KHeadStride, inputs.k.headStride);
   words.set(Word::V, inputs.v.bytes.data());
   words.set(Word::VRowStride, inputs.v.stride);
+  words.set(Word::VHeadStride, inputs.v.headStride);
   words.set(Word::Slot, inputs.slots.data());
   words.set(Word::SlotTokens, to.outerTokens);
   words.setPlanes(to);

@@ -34,13 +34,14 @@ ModelRows fuzz::packRows(char dtype, int64_t rows, int64_t heads, int64_t dim,
   result.rows = rows, result.heads = heads, result.dim = dim;
   result.wide = std::move(wide);
   // GPUs want rows at multiples of 16 bytes.
-  result.stride = heads * dim * widthOf(dtype) + 16 * random.range(0, 2);
+  result.headStride = dim * widthOf(dtype) + 16 * random.range(0, 1);
+  result.stride = heads * result.headStride + 16 * random.range(0, 2);
   result.bytes = AlignedBytes(rows * result.stride, 0xff);
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t i = 0; i < heads * dim; ++i) {
       float &x = result.wide[row * heads * dim + i];
-      uint8_t *to =
-          result.bytes.data() + row * result.stride + i * widthOf(dtype);
+      uint8_t *to = result.bytes.data() + row * result.stride +
+                    i / dim * result.headStride + i % dim * widthOf(dtype);
       storeAs(dtype, to, x);
       x = loadAs(dtype, to);
     }

@@ -156,6 +156,8 @@ AttendResult OpByOp::execute(const Queries &q, const HostBatch &batch,
     words.set(Word::Q, q.bytes.data());
     words.set(Word::QRowStride,
               int64_t(q.bytes.size() / std::max<int64_t>(rows, 1)));
+    words.set(Word::QHeadStride, int64_t(q.bytes.size() * q.view.dim /
+                                         std::max<size_t>(q.wide.size(), 1)));
     words.set(Word::CuQ, batch.cuQ.data());
     words.set(Word::KvLen, batch.kvLen.data());
     words.set(Word::Table, batch.table.data());
