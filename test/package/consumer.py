@@ -9,46 +9,15 @@ program's own buffers, against plain loops. Standard library only.
 """
 import ctypes as c
 import math
+import os
 import random
 import sys
 
-KVC_OK, ABI = 0, 3
-
-
-def struct(name, fields):
-    return type(name, (c.Structure,), {"_fields_": fields})
-
-
-U32, U64, I64, SIZE, PTR, TEXT = (c.c_uint32, c.c_uint64, c.c_int64, c.c_size_t,
-                                  c.c_void_p, c.c_char_p)
-Status = struct("Status", [("code", U32), ("where", U32), ("need", U64),
-                           ("have", U64), ("have_later", U64)])
-ModelInfo = struct("ModelInfo", [
-    ("size", SIZE), ("layers", U32), ("q_heads", U32), ("kv_heads", U32),
-    ("head_dim_k", U32), ("head_dim_v", U32), ("dtype", TEXT),
-    ("softmax_scale", c.c_double)])
-PlaneInfo = struct("PlaneInfo", [
-    ("stream", TEXT), ("role", TEXT), ("type", TEXT), ("elements", U32),
-    ("row_tokens", U32),
-    ("row_stride", U32), ("head_stride", U32), ("page_offset", U64)])
-StoreInfo = struct("StoreInfo", [
-    ("size", SIZE), ("name", TEXT), ("layers", c.POINTER(U32)),
-    ("layer_count", U32), ("head_begin", U32), ("head_end", U32),
-    ("page_tokens", U32), ("page_bytes", U64), ("plane_count", U32),
-    ("plan_group", U32), ("planes", c.POINTER(PlaneInfo))])
-Plane = struct("Plane", [("base", PTR), ("page_stride", I64),
-                         ("head_stride", I64)])
-AppendArgs = struct("AppendArgs", [
-    ("size", SIZE), ("rows", U32), ("k", PTR), ("k_row_stride", I64),
-    ("v", PTR), ("v_row_stride", I64), ("slot", PTR), ("slot_tokens", I64),
-    ("page_count", I64), ("planes", PTR), ("plane_count", U32)])
-AttendArgs = struct("AttendArgs", [
-    ("size", SIZE), ("batch", U32), ("q", PTR), ("q_row_stride", I64),
-    ("out", PTR), ("out_row_stride", I64), ("lse", PTR),
-    ("lse_row_stride", I64), ("cu_q", PTR), ("kv_len", PTR), ("table", PTR),
-    ("table_stride", I64), ("page_count", I64), ("slot_tokens", I64),
-    ("workspace", PTR), ("workspace_bytes", SIZE),
-    ("planes", PTR), ("plane_count", U32)])
+# The package's declarations, which are made of the headers.
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                "../../runtime/python/kvc"))
+from _abi import (KVC_OK, KVC_RUNTIME_ABI, RUNTIME, AppendArgs, AttendArgs,
+                  ModelInfo, Plane, PlaneInfo, StoreInfo)
 
 KV_LEN = [21, 0, 9]
 CAPACITY = 32
@@ -59,22 +28,9 @@ def fail(message):
 
 
 def declare(library):
-    """Result and argument types of the functions used."""
+    """The library, each function with its types."""
     lib = c.CDLL(library)
-    for name, result, arguments in [
-            ("kvc_runtime_abi", U32, []),
-            ("kvc_error_text", TEXT, []),
-            ("kvc_device_create_cpu", Status, [PTR, c.POINTER(PTR)]),
-            ("kvc_device_release", None, [PTR]),
-            ("kvc_program_load_file", Status, [PTR, TEXT, c.POINTER(PTR)]),
-            ("kvc_program_release", None, [PTR]),
-            ("kvc_program_store_count", U32, [PTR]),
-            ("kvc_program_get_model", Status, [PTR, c.POINTER(ModelInfo)]),
-            ("kvc_program_get_store", Status, [PTR, U32, c.POINTER(StoreInfo)]),
-            ("kvc_append", Status, [PTR, U32, c.POINTER(AppendArgs)]),
-            ("kvc_attend_workspace", Status,
-             [PTR, U32, U32, U32, U32, c.POINTER(SIZE)]),
-            ("kvc_attend", Status, [PTR, U32, c.POINTER(AttendArgs)])]:
+    for name, result, arguments in RUNTIME:
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
     return lib
@@ -108,11 +64,13 @@ class Store:
             if page * self.page >= KV_LEN[b]:
                 order[i] = -1  # no token there: never read
         self.table = (c.c_int32 * self.page_count)(*order)
+        self.plane_info = (PlaneInfo * info.plane_count).from_address(
+            info.planes)
         self.planes = (Plane * info.plane_count)()
         self.memory = []
         pages = self.allocate(self.page_count * info.page_bytes)
         for i in range(info.plane_count):
-            self.place(self.planes[i], info.planes[i], pages)
+            self.place(self.planes[i], self.plane_info[i], pages)
 
     def allocate(self, size):
         self.memory.append(Memory(size))
@@ -140,7 +98,7 @@ class Store:
         page_id, inner = divmod(self.slot(sequence, token), self.page)
         scale, row = None, []
         for i in range(self.info.plane_count):
-            plane, at = self.info.planes[i], self.planes[i]
+            plane, at = self.plane_info[i], self.planes[i]
             if plane.stream.decode() != stream:
                 continue
             address = (at.base + page_id * at.page_stride +
@@ -168,7 +126,7 @@ def append(lib, program, index, store):
     sides = {"k": model.head_dim_k, "v": model.head_dim_v}
     data = {s: random_rows(len(tokens), model.kv_heads, d)
             for s, d in sides.items()}
-    slots = (I64 * len(tokens))(*(store.slot(b, t) for b, t in tokens))
+    slots = (c.c_int64 * len(tokens))(*(store.slot(b, t) for b, t in tokens))
     args = AppendArgs(
         size=c.sizeof(AppendArgs), rows=len(tokens), slot=c.addressof(slots),
         k=c.addressof(data["k"]), k_row_stride=4 * model.kv_heads * sides["k"],
@@ -208,7 +166,7 @@ def attend(lib, program, index, store):
     q = random_rows(batch, model.q_heads, model.head_dim_k)
     out = Memory(4 * batch * model.q_heads * model.head_dim_v)
     lse = Memory(4 * batch * model.q_heads)
-    size = SIZE()
+    size = c.c_size_t()
     must(lib, lib.kvc_attend_workspace(program, index, batch, batch, CAPACITY,
                                        c.byref(size)))
     workspace = Memory(size.value)
@@ -247,10 +205,10 @@ def check(store, b, head, q, out, lse):
 
 def main():
     lib = declare(sys.argv[1])
-    if lib.kvc_runtime_abi() != ABI:
+    if lib.kvc_runtime_abi() != KVC_RUNTIME_ABI:
         fail("another ABI")
     random.seed(1)
-    device, program = PTR(), PTR()
+    device, program = c.c_void_p(), c.c_void_p()
     must(lib, lib.kvc_device_create_cpu(None, c.byref(device)))
     must(lib, lib.kvc_program_load_file(device, sys.argv[2].encode(),
                                         c.byref(program)))
@@ -263,7 +221,7 @@ def main():
         info = StoreInfo(size=c.sizeof(StoreInfo))
         must(lib, lib.kvc_program_get_model(program, c.byref(model)))
         must(lib, lib.kvc_program_get_store(program, i, c.byref(info)))
-        layers += info.layers[:info.layer_count]
+        layers += (c.c_uint32 * info.layer_count).from_address(info.layers)
         store = Store(model, info)
         append(lib, program, i, store)
         attend(lib, program, i, store)

@@ -11,77 +11,19 @@ which is the device's and needs nothing but the driver. Standard library only.
 """
 import ctypes as c
 import json
+import os
+import sys
 import zipfile
 
-ABI = 3
+# The package's declarations, which are made of the headers.
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                "../../runtime/python/kvc"))
+from _abi import (KVC_RUNTIME_ABI, RUNTIME, AppendArgs, AttendArgs,
+                  CacheOptions, CudaOptions, Plane, Seq, SimOptions,
+                  SlotRequest, Step)
 
-U32, U64, I32, I64, SIZE, PTR, TEXT = (
-    c.c_uint32, c.c_uint64, c.c_int32, c.c_int64, c.c_size_t, c.c_void_p,
-    c.c_char_p)
-
-
-def struct(name, fields):
-    return type(name, (c.Structure,), {"_fields_": fields})
-
-
-Status = struct("Status", [("code", U32), ("where", U32), ("need", U64),
-                           ("have", U64), ("have_later", U64)])
-CudaOptions = struct("CudaOptions", [("size", SIZE), ("ordinal", I32),
-                                     ("context", PTR)])
-SimOptions = struct("SimOptions", [("size", SIZE), ("target", TEXT),
-                                   ("seed", U64), ("flags", U32)])
-Plane = struct("Plane", [("base", PTR), ("page_stride", I64),
-                         ("head_stride", I64)])
-AppendArgs = struct("AppendArgs", [
-    ("size", SIZE), ("rows", U32), ("k", PTR), ("k_row_stride", I64),
-    ("v", PTR), ("v_row_stride", I64), ("slot", PTR), ("slot_tokens", I64),
-    ("page_count", I64), ("planes", PTR), ("plane_count", U32),
-    ("stream", PTR)])
-AttendArgs = struct("AttendArgs", [
-    ("size", SIZE), ("batch", U32), ("q", PTR), ("q_row_stride", I64),
-    ("out", PTR), ("out_row_stride", I64), ("lse", PTR),
-    ("lse_row_stride", I64), ("cu_q", PTR), ("kv_len", PTR), ("table", PTR),
-    ("table_stride", I64), ("page_count", I64), ("slot_tokens", I64),
-    ("workspace", PTR), ("workspace_bytes", SIZE),
-    ("planes", PTR), ("plane_count", U32), ("stream", PTR), ("rows", U32),
-    ("max_queries", U32), ("max_kv_len", U32), ("max_kv_tokens", U64),
-    ("plan", PTR)])
-
-CacheOptions = struct("CacheOptions", [
-    ("size", SIZE), ("arena", PTR), ("arena_bytes", SIZE),
-    ("max_sequences", U32), ("max_batch", U32), ("max_step_tokens", U32),
-    ("max_tokens_per_seq", U32), ("flags", U32), ("stream", PTR)])
-Handle = struct("Handle", [("slot", U32), ("generation", U32)])
-SlotRequest = struct("SlotRequest", [("seq", Handle), ("new_tokens", U32)])
-
-FUNCTIONS = [
-    ("kvc_runtime_abi", U32, []),
-    ("kvc_error_text", TEXT, []),
-    ("kvc_device_create_cpu", Status, [PTR, c.POINTER(PTR)]),
-    ("kvc_device_create_cuda", Status, [PTR, c.POINTER(PTR)]),
-    ("kvc_device_create_sim", Status, [PTR, c.POINTER(PTR)]),
-    ("kvc_device_release", None, [PTR]),
-    ("kvc_sim_allow", Status, [PTR, PTR, SIZE, c.c_int]),
-    ("kvc_sim_forget", Status, [PTR, PTR]),
-    ("kvc_program_load_file", Status, [PTR, TEXT, c.POINTER(PTR)]),
-    ("kvc_program_release", None, [PTR]),
-    ("kvc_program_target", TEXT, [PTR]),
-    ("kvc_program_remarks", TEXT, [PTR]),
-    ("kvc_append", Status, [PTR, U32, c.POINTER(AppendArgs)]),
-    ("kvc_attend_workspace", Status,
-     [PTR, U32, U32, U32, U32, c.POINTER(SIZE)]),
-    ("kvc_attend", Status, [PTR, U32, c.POINTER(AttendArgs)]),
-    ("kvc_cache_create", Status,
-     [PTR, c.POINTER(CacheOptions), c.POINTER(PTR)]),
-    ("kvc_cache_destroy", None, [PTR]),
-    ("kvc_cache_open", Status, [PTR, c.POINTER(Handle)]),
-    ("kvc_cache_release", Status, [PTR, Handle]),
-    ("kvc_cache_reserve", Status,
-     [PTR, c.POINTER(SlotRequest), U32, PTR, c.POINTER(Handle)]),
-    ("kvc_cache_append", Status, [PTR, Handle, U32, PTR, PTR]),
-    ("kvc_cache_attend", Status, [PTR, Handle, U32, PTR, PTR, PTR]),
-    ("kvc_cache_commit", Status, [PTR, Handle, PTR]),
-    ("kvc_cache_check", Status, [PTR, U32])]
+U32, U64, SIZE, PTR, TEXT = (c.c_uint32, c.c_uint64, c.c_size_t, c.c_void_p,
+                             c.c_char_p)
 
 
 class Error(Exception):
@@ -91,12 +33,13 @@ class Error(Exception):
 class Library:
     def __init__(self, path):
         self.lib = c.CDLL(str(path))
-        for name, result, arguments in FUNCTIONS:
+        for name, result, arguments in RUNTIME:
             function = getattr(self.lib, name)
             function.restype, function.argtypes = result, arguments
         abi = self.lib.kvc_runtime_abi()
-        if abi != ABI:
-            raise Error(f"{path}: expected runtime ABI {ABI}, found {abi}")
+        if abi != KVC_RUNTIME_ABI:
+            raise Error(f"{path}: expected runtime ABI "
+                        f"{KVC_RUNTIME_ABI}, found {abi}")
 
     def must(self, status):
         if status.code:
@@ -339,7 +282,7 @@ class Cache:
             *arguments))
 
     def open(self):
-        sequence = Handle()
+        sequence = Seq()
         self.call("open", self.handle, c.byref(sequence))
         return sequence
 
@@ -349,7 +292,7 @@ class Cache:
     def reserve(self, wanted):
         """A step with room for [(sequence, new tokens)...]."""
         requests = (SlotRequest * len(wanted))(*wanted)
-        step = Handle()
+        step = Step()
         self.call("reserve", self.handle, requests, len(wanted), None,
                   c.byref(step))
         return step

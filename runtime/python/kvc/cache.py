@@ -1,0 +1,382 @@
+"""Cache: sequences whose pages kvc manages, and steps of attention over them."""
+
+import ctypes as c
+import os
+
+from . import _abi
+from ._arrays import empty_like, view
+from ._library import check, runtime
+from .errors import InvalidArgument
+from .program import _vector, constant_addresses
+
+ALL_LAYERS = _abi.KVC_ALL_LAYERS
+
+
+def options_of(program, tokens, sequences=1, tokens_per_sequence=None,
+               batch=None, step_tokens=None, rollback=0, scrub=False,
+               single_owner=False):
+    """The kvc_cache_options of Cache's arguments, but for the arena."""
+    options = _abi.CacheOptions(size=c.sizeof(_abi.CacheOptions))
+    options.max_sequences = sequences
+    options.max_tokens_per_seq = tokens_per_sequence or tokens
+    options.max_batch = batch or sequences
+    options.max_step_tokens = step_tokens or min(
+        options.max_batch * options.max_tokens_per_seq, 1 << 16)
+    options.max_rollback = rollback
+    options.flags = (_abi.KVC_SCRUB if scrub else 0) | (
+        _abi.KVC_SINGLE_OWNER if single_owner else 0)
+    return options
+
+
+class _Owner:
+    """The C handle of a cache, null once it is destroyed. Sequences and steps
+    hold it too, so that whatever the collector ends first, nobody calls a
+    cache that is gone."""
+
+    __slots__ = ("handle", "program", "arena")
+
+    def __init__(self, handle, program, arena):
+        self.handle, self.program, self.arena = handle, program, arena
+
+    def close(self):
+        handle, self.handle = self.handle, None
+        if handle:
+            runtime.kvc_cache_destroy(handle)
+
+    __del__ = close
+
+
+class Cache:
+    """Pages for `tokens` cached tokens, however `sequences` sequences share
+    them.
+
+    tokens_per_sequence  of the longest, by default all
+    batch, step_tokens   sequences and new tokens of one step at most; by
+                         default all sequences, and 65,536 tokens or what they
+                         can have
+    rollback             committed tokens that Sequence.truncate can take back
+                         where a store has a window; elsewhere any number
+    arena                memory for the pages, 64-byte aligned: a writable
+                         array of at least Program.bytes_for() bytes, on the
+                         program's device. By default the cache has its own.
+    scrub                zero pages before another sequence can have them
+
+    Any thread may call it. After fork() a child makes its own.
+    """
+
+    def __init__(self, program, tokens, sequences=1, *, arena=None, **limits):
+        self.program = program
+        self._options = options = options_of(program, tokens, sequences,
+                                             **limits)
+        size = c.c_uint64()
+        check(runtime.kvc_cache_arena_bytes(
+            program._handle, c.byref(options), tokens, c.byref(size)))
+        options.arena_bytes = size.value
+        self._held = {}
+        if arena is not None:
+            it = view(arena)
+            options.arena = it.address
+            options.arena_bytes = _span(it)
+        handle = c.c_void_p()
+        check(runtime.kvc_cache_create(program._handle, c.byref(options),
+                                       c.byref(handle)))
+        self._owner = _Owner(handle, program, arena)
+        model = program.model
+        self._k = ("k", model.kv_heads, model.head_dim_k)
+        self._v = ("v", model.kv_heads, model.head_dim_v)
+        self._q = ("q", model.q_heads, model.head_dim_k)
+        self._out = ("out", model.q_heads, model.head_dim_v)
+
+    def close(self):
+        """Frees the pages now; the cache and its sequences are of no use
+        then."""
+        self._owner.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def open(self):
+        """A new, empty Sequence."""
+        seq = _abi.Seq()
+        check(runtime.kvc_cache_open(self._owner.handle, c.byref(seq)))
+        return Sequence(self, seq)
+
+    def step(self, requests, stream=None):
+        """Opens a Step: room for the new tokens of every sequence, all or
+        nothing; `with` commits it, or abandons it on an exception.
+
+        requests  {sequence: new tokens}, or such pairs; rows of the step are
+                  in their order
+        stream    of a GPU: a CUstream that the step's work is in the order of
+
+        Raises OutOfPages, SequenceFull, Busy for a sequence in another step.
+        """
+        pairs = list(requests.items() if hasattr(requests, "items")
+                     else requests)
+        array = (_abi.SlotRequest * max(len(pairs), 1))(
+            *((seq._handle, tokens) for seq, tokens in pairs))
+        handle = _abi.Step()
+        check(runtime.kvc_cache_reserve(self._owner.handle, array, len(pairs),
+                                        stream, c.byref(handle)))
+        return Step(self, handle, pairs)
+
+    def set_constants(self, store, constants, layer=ALL_LAYERS):
+        """The constants of a store's expressions that calls give: arrays in the
+        order of Store.constants, or a dict by name. They are read by each
+        attend that follows, and kept alive by the cache."""
+        store = self.program.store(store)
+        addresses = constant_addresses(store, constants,
+                                       self._options.max_batch)
+        check(runtime.kvc_cache_set_constants(
+            self._owner.handle, store.index, layer, addresses,
+            len(store.constants)))
+        self._held[store.index, layer] = constants
+
+    def stats(self):
+        """Counts of pages, sequences, steps and bytes, by name; see
+        kvc_cache_stats."""
+        stats = _abi.CacheStats(size=c.sizeof(_abi.CacheStats))
+        check(runtime.kvc_cache_get_stats(self._owner.handle, c.byref(stats)))
+        return _fields(stats)
+
+    def layer_bytes(self, layer):
+        """Bytes in use as pages of one layer."""
+        size = c.c_uint64()
+        check(runtime.kvc_cache_layer_bytes(self._owner.handle, layer,
+                                            c.byref(size)))
+        return size.value
+
+    def check(self, level=2):
+        """Audits the invariants; raises Poisoned with the first that broke."""
+        check(runtime.kvc_cache_check(self._owner.handle, level))
+
+    def __repr__(self):
+        if not self._owner.handle:
+            return "<kvc.Cache, closed>"
+        return f"<kvc.Cache of {self.program.name!r}: {self.stats()}>"
+
+
+def _span(it):
+    size = 1
+    for extent in it.shape:
+        size *= extent
+    element = int(it.dtype.lstrip("abcdefghijklmnopqrstuvwxyz")) // 8
+    if it.readonly:
+        raise ValueError("arena: expected memory that can be written")
+    return size * element
+
+
+def _fields(struct):
+    return {name: getattr(struct, name) for name, _ in struct._fields_
+            if name != "size"}
+
+
+class Sequence:
+    """Cached tokens in their order. len() counts the committed ones.
+
+    It gives its pages back by release(), at the end of a `with`, or when
+    nothing refers to it any more.
+    """
+
+    def __init__(self, cache, handle):
+        self.cache, self._handle, self._pid = cache, handle, os.getpid()
+        self._owner = cache._owner
+
+    def __len__(self):
+        tokens = c.c_uint32()
+        check(runtime.kvc_cache_length(self._owner.handle, self._handle,
+                                       c.byref(tokens)))
+        return tokens.value
+
+    def __bool__(self):
+        return True
+
+    def fork(self):
+        """A new Sequence with these tokens. The two share pages; one that is
+        partly filled is copied once one of them writes to it."""
+        child = _abi.Seq()
+        check(runtime.kvc_cache_fork(self._owner.handle, self._handle,
+                                     c.byref(child)))
+        return Sequence(self.cache, child)
+
+    def truncate(self, tokens):
+        """Keeps the first `tokens` tokens. Under a window at most the cache's
+        `rollback` fewer than it ever had, or none."""
+        if tokens < 0:
+            raise InvalidArgument(f"tokens: expected at least 0, found "
+                                  f"{tokens}")
+        check(runtime.kvc_cache_truncate(self._owner.handle, self._handle,
+                                         tokens))
+
+    def stats(self):
+        """{"tokens", "new_tokens", "pages", "pages_shared", "bytes"}."""
+        stats = _abi.SeqStats(size=c.sizeof(_abi.SeqStats))
+        check(runtime.kvc_cache_get_seq_stats(
+            self._owner.handle, self._handle, c.byref(stats)))
+        return _fields(stats)
+
+    def release(self):
+        """Gives the pages back that no fork holds. Busy while it is in an open
+        step."""
+        check(runtime.kvc_cache_release(self._owner.handle, self._handle))
+        self._pid = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.release()
+
+    def __del__(self):
+        # In a step it is the step's to keep, and in a child of fork() the
+        # parent's.
+        if getattr(self, "_pid", None) == os.getpid() and self._owner.handle:
+            runtime.kvc_cache_release(self._owner.handle, self._handle)
+
+    def __repr__(self):
+        return f"<kvc.Sequence {self._handle.slot}.{self._handle.generation}>"
+
+
+class Step:
+    """New tokens of some sequences: append a layer's K and V, attend over it,
+    for every layer; then commit.
+
+        with cache.step({a: 1, b: 1}) as step:
+            for layer in range(layers):
+                step.append(layer, k, v)
+                out = step.attend(layer, q)
+
+    Rows are the new tokens of the sequences, one sequence after the other, in
+    the order of the request; `rows` is their number.
+    """
+
+    def __init__(self, cache, handle, pairs):
+        self.cache, self._handle, self._is_open = cache, handle, True
+        self._owner = cache._owner
+        self.requests = pairs
+        self.rows = sum(tokens for _, tokens in pairs)
+        self._accepted = None
+
+    def rows_of(self, sequence):
+        """The slice of the step's rows that are a sequence's."""
+        begin = 0
+        for each, tokens in self.requests:
+            if each is sequence:
+                return slice(begin, begin + tokens)
+            begin += tokens
+        raise KeyError(f"{sequence!r} is not in this step")
+
+    def append(self, layer, k, v):
+        """Encodes the rows of one layer: k and v are [rows, kv_heads, head_dim]
+        of the model's dtype, with any strides between rows and heads."""
+        rows_of = self.cache.program._rows
+        k, k_row, k_head, _ = rows_of(self.cache._k[0], k, *self.cache._k[1:],
+                                      self.rows)
+        v, v_row, v_head, _ = rows_of(self.cache._v[0], v, *self.cache._v[1:],
+                                      self.rows)
+        check(runtime.kvc_cache_append_strided(
+            self._owner.handle, self._handle, layer, k,
+            _abi.Stride(k_row, k_head), v, _abi.Stride(v_row, v_head)))
+
+    def attend(self, layer, q, out=None, lse=None):
+        """Attention of the rows over one layer, their own tokens included;
+        returns `out`, [rows, q_heads, head_dim].
+
+        q    [rows, q_heads, head_dim] of the model's dtype, unscaled
+        lse  f32 [rows, q_heads] that gets the log-sum-exp, or None
+        """
+        cache, model = self.cache, self.cache.program.model
+        rows_of = cache.program._rows
+        if out is None:
+            out = empty_like(q, (self.rows, model.q_heads, model.head_dim_v),
+                             model.dtype)
+        address, q_row, q_head, _ = rows_of(cache._q[0], q, *cache._q[1:],
+                                            self.rows)
+        to, out_row, out_head, _ = rows_of(cache._out[0], out, *cache._out[1:],
+                                           self.rows, writes=True)
+        if lse is not None:
+            lse = _vector("lse", lse, "f32", self.rows * model.q_heads,
+                          writes=True)
+        check(runtime.kvc_cache_attend_strided(
+            cache._owner.handle, self._handle, layer, address,
+            _abi.Stride(q_row, q_head), to, _abi.Stride(out_row, out_head),
+            lse, _abi.Stride(0, 0)))
+        return out
+
+    def mark_appended(self, layer=ALL_LAYERS):
+        """Says that the rows of a layer, or of all, were written by other
+        means: kernels of your own on view(), or a graph that is replayed."""
+        check(runtime.kvc_cache_mark_appended(self._owner.handle, self._handle,
+                                              layer))
+
+    def view(self, store, layer):
+        """What kernels read of this step, as addresses: kvc_batch_view."""
+        found = _abi.BatchView(size=c.sizeof(_abi.BatchView))
+        check(runtime.kvc_cache_view(
+            self._owner.handle, self._handle,
+            self.cache.program.store(store).index, layer, c.byref(found)))
+        return found
+
+    def accept(self, counts):
+        """How many of its new tokens each sequence keeps at commit: {sequence:
+        count} or one count a request; by default all."""
+        if hasattr(counts, "items"):
+            known = {id(seq) for seq, _ in self.requests}
+            for seq in counts:
+                if id(seq) not in known:
+                    raise KeyError(f"{seq!r} is not in this step")
+            by_id = {id(seq): count for seq, count in counts.items()}
+            counts = [by_id.get(id(seq), tokens)
+                      for seq, tokens in self.requests]
+        counts = list(counts)
+        if len(counts) != len(self.requests):
+            raise ValueError(f"counts: expected {len(self.requests)}, found "
+                             f"{len(counts)}")
+        self._accepted = counts
+
+    def commit(self):
+        """Ends the step; its tokens, or those that accept() named, are
+        cached."""
+        accepted = None
+        if self._accepted is not None:
+            accepted = (c.c_uint32 * len(self._accepted))(*self._accepted)
+        check(runtime.kvc_cache_commit(self._owner.handle, self._handle,
+                                       accepted))
+        self._is_open = False
+
+    def abandon(self):
+        """Ends the step as if it had not been."""
+        check(runtime.kvc_cache_abandon(self._owner.handle, self._handle))
+        self._is_open = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if not self._is_open:
+            return
+        if kind is not None:
+            self.abandon()
+            return
+        try:
+            self.commit()
+        except BaseException:
+            # What cannot be committed would be open for ever.
+            if self._is_open:
+                self._give_up()
+            raise
+
+    def _give_up(self):
+        runtime.kvc_cache_abandon(self._owner.handle, self._handle)
+        self._is_open = False
+
+    def __del__(self):
+        if getattr(self, "_is_open", False) and self._owner.handle:
+            self._give_up()
+
+    def __repr__(self):
+        return (f"<kvc.Step of {len(self.requests)} sequences, {self.rows} "
+                f"rows{'' if self._is_open else ', ended'}>")

@@ -1,0 +1,119 @@
+"""compile(): a spec to an artifact. Needs libkvc-compiler (kvc[compiler])."""
+
+import ctypes as c
+import json
+import os
+from pathlib import Path
+
+from . import _abi
+from ._library import compiler
+from .errors import Diagnostic, SpecError
+
+_FIELDS = ("severity", "code", "message", "file", "line", "column", "pointer",
+           "fix", "notes")
+
+
+class Artifact:
+    """A compiled cache: the bytes of a .kvca file.
+
+    `name` is the spec's, `remarks` are Diagnostics of what was folded and of
+    slower paths. It is machine code: load only what you would run.
+    """
+
+    def __init__(self, data, spec=None, remarks=()):
+        self.data = bytes(data)
+        self.spec = spec
+        self.remarks = list(remarks)
+
+    def save(self, path):
+        """Writes the file as a whole: readers see it complete or not at all."""
+        path = Path(path)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(self.data)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def open(cls, path):
+        """The artifact of a file."""
+        return cls(Path(path).read_bytes())
+
+    def __len__(self):
+        return len(self.data)
+
+    def __repr__(self):
+        return f"kvc.Artifact({len(self.data)} bytes)"
+
+
+def _text_of(spec):
+    """The JSON text of a spec, and the name that messages give it."""
+    if isinstance(spec, dict):
+        return json.dumps(spec, indent=2).encode(), "<dict>"
+    if isinstance(spec, str) and spec.lstrip()[:1] == "{":
+        return spec.encode(), "<str>"
+    if isinstance(spec, (str, os.PathLike)):
+        return Path(spec).read_bytes(), os.fspath(spec)
+    raise TypeError("spec: expected a dict, JSON text or a path, found "
+                    f"{type(spec).__name__}")
+
+
+def _strings(values, what):
+    if isinstance(values, str):
+        values = (values,)
+    values = [str(value).encode() for value in values]
+    return (c.c_char_p * max(len(values), 1))(*values), len(values)
+
+
+def diagnostics(text):
+    """The Diagnostics of one JSON object a line."""
+    found = []
+    for line in text.splitlines():
+        if line.strip():
+            read = json.loads(line)
+            found.append(Diagnostic(**{field: read[field] for field in _FIELDS
+                                       if read.get(field) is not None}))
+    return found
+
+
+def compile(spec, targets=("native",), schedule=(), cache=True):
+    """Compiles a spec and returns its Artifact.
+
+    spec      a dict, JSON text, or the path of a file
+    targets   "native", "x86-64-v3", "sm_90", "sim:sm_90", ...; one artifact
+              holds all of them, and a device takes the best that it can run
+    schedule  "KERNEL.FIELD=VALUE" each, KERNEL a glob (`kvc help schedule`)
+    cache     whether to look into the kernel cache under $KVC_CACHE_DIR and
+              store there
+
+    Raises SpecError with the place of every fault, and ImportError where the
+    compiler is not installed.
+    """
+    text, name = _text_of(spec)
+    options = _abi.CompileOptions(size=c.sizeof(_abi.CompileOptions))
+    options.name = name.encode()
+    target_array, options.target_count = _strings(targets, "targets")
+    schedule_array, options.schedule_count = _strings(schedule, "schedule")
+    options.targets = c.cast(target_array, c.c_void_p)
+    options.schedule = c.cast(schedule_array, c.c_void_p)
+    options.use_cache = bool(cache)
+    artifact, size = c.c_void_p(), c.c_size_t()
+    messages, length = c.c_void_p(), c.c_size_t()
+    code = compiler.kvc_compile(
+        text, len(text), c.byref(options), c.byref(artifact), c.byref(size),
+        c.byref(messages), c.byref(length))
+    try:
+        said = diagnostics(c.string_at(messages, length.value).decode()
+                           if messages else "")
+        if code == _abi.KVC_COMPILE_OK:
+            return Artifact(c.string_at(artifact, size.value),
+                            text.decode(), said)
+    finally:
+        compiler.kvc_compile_free(artifact)
+        compiler.kvc_compile_free(messages)
+    if code == _abi.KVC_COMPILE_FAILED:
+        raise SpecError(said)
+    raise RuntimeError("kvc is at fault: " +
+                       ("; ".join(str(each) for each in said) or
+                        f"kvc_compile returned {code}"))

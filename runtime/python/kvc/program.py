@@ -1,0 +1,448 @@
+"""load(): an artifact to a Program, and its kernels on your own pages."""
+
+import ctypes as c
+import os
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from . import _abi
+from ._arrays import empty_like, view
+from ._library import check, runtime
+from .compiler import Artifact
+from .errors import InvalidArgument
+
+#: What 16-bit floats may come as, where a library has no such type.
+_BITS = {"f16": ("f16", "u16", "i16"), "bf16": ("bf16", "u16", "i16"),
+         "f32": ("f32",)}
+
+
+class Model(NamedTuple):
+    """The model that a cache is for. Rows of K and V are [kv_heads, head_dim],
+    of Q and the output [q_heads, head_dim], of `dtype`."""
+
+    layers: int
+    q_heads: int
+    kv_heads: int
+    head_dim_k: int
+    head_dim_v: int
+    dtype: str
+    softmax_scale: float
+
+
+class PlaneInfo(NamedTuple):
+    """An array of a store's pages; strides and offset in bytes."""
+
+    stream: str
+    role: str
+    type: str
+    elements: int
+    row_tokens: int
+    row_stride: int
+    head_stride: int
+    page_offset: int
+
+
+class ConstantInfo(NamedTuple):
+    """A constant of a store's expressions that each call gives: `size` values,
+    or as many for each sequence."""
+
+    name: str
+    size: int
+    type: str
+    per_sequence: bool
+
+
+class Store(NamedTuple):
+    """Layers that are kept alike. `page_tokens` is 0 if it is contiguous,
+    `page_bytes` are those of one layer."""
+
+    name: str
+    index: int
+    layers: tuple
+    head_begin: int
+    head_end: int
+    page_tokens: int
+    page_bytes: int
+    plan_group: int
+    planes: tuple
+    constants: tuple
+
+
+class Plane(NamedTuple):
+    """Where a plane of one layer is: (page, head, row) at base +
+    page * page_stride + head * head_stride + row * PlaneInfo.row_stride."""
+
+    base: int
+    page_stride: int
+    head_stride: int
+
+
+class Device:
+    """A CPU ("cpu", "cpu:4" with four threads), a GPU ("cuda", "cuda:1") or an
+    emulator ("sim:sm_90", "sim:x86-64-v4-amx")."""
+
+    def __init__(self, name="cpu"):
+        self.name, self._handle = name, None
+        handle = c.c_void_p()
+        kind, _, rest = name.partition(":")
+        if kind == "cpu" and (rest.isdecimal() or not rest):
+            options = _abi.CpuOptions(size=c.sizeof(_abi.CpuOptions),
+                                      threads=int(rest or 0))
+            check(runtime.kvc_device_create_cpu(c.byref(options),
+                                                c.byref(handle)))
+        elif kind == "cuda" and (rest.isdecimal() or not rest):
+            options = _abi.CudaOptions(size=c.sizeof(_abi.CudaOptions),
+                                       ordinal=int(rest or 0))
+            check(runtime.kvc_device_create_cuda(c.byref(options),
+                                                 c.byref(handle)))
+        elif kind == "sim" and rest:
+            options = _abi.SimOptions(size=c.sizeof(_abi.SimOptions),
+                                      target=rest.encode())
+            check(runtime.kvc_device_create_sim(c.byref(options),
+                                                c.byref(handle)))
+        else:
+            raise ValueError('device: expected "cpu", "cpu:THREADS", "cuda", '
+                             f'"cuda:N" or "sim:TARGET", found {name!r}')
+        self._handle = handle
+        self.is_cpu = kind == "cpu" or rest.startswith("x86-64")
+
+    @property
+    def is_sim(self):
+        """Whether arrays must be lent to it: an emulated GPU's kernels touch
+        nothing else."""
+        return self.name.startswith("sim:") and not self.is_cpu
+
+    def __del__(self):
+        if getattr(self, "_handle", None):
+            runtime.kvc_device_release(self._handle)
+            self._handle = None
+
+    def __repr__(self):
+        return f"kvc.Device({self.name!r})"
+
+
+_devices, _devices_lock = {}, threading.Lock()
+
+
+def _device(name):
+    """One device a process and name: programs share its threads. A child of
+    fork() makes its own."""
+    if isinstance(name, Device):
+        return name
+    key = (os.getpid(), name)
+    with _devices_lock:
+        if key not in _devices:
+            _devices[key] = Device(name)
+        return _devices[key]
+
+
+def load(artifact, device="cpu"):
+    """A Program of an Artifact, the bytes of one, or the path of a file.
+
+    Raises Unsupported if no variant runs on the device, Corrupt for a damaged
+    artifact. An artifact is machine code: load only what you would run.
+    """
+    device = _device(device)
+    handle = c.c_void_p()
+    if isinstance(artifact, (str, os.PathLike)):
+        path = os.fsencode(artifact)
+        check(runtime.kvc_program_load_file(device._handle, path,
+                                            c.byref(handle)))
+    else:
+        data = artifact.data if isinstance(artifact, Artifact) else artifact
+        data = bytes(data)
+        check(runtime.kvc_program_load(device._handle, data, len(data),
+                                       c.byref(handle)))
+    return Program(handle, device)
+
+
+class Program:
+    """Kernels of one artifact, loaded on one device.
+
+    A Cache manages pages by itself. An engine that has pages calls append() and
+    attend() with its block tables; see planes().
+    """
+
+    def __init__(self, handle, device):
+        self._handle, self.device = handle, device
+        info = _abi.ModelInfo(size=c.sizeof(_abi.ModelInfo))
+        check(runtime.kvc_program_get_model(handle, c.byref(info)))
+        self.model = Model(info.layers, info.q_heads, info.kv_heads,
+                           info.head_dim_k, info.head_dim_v,
+                           info.dtype.decode(), info.softmax_scale)
+        self.name = runtime.kvc_program_name(handle).decode()
+        self.target = runtime.kvc_program_target(handle).decode()
+        self.remarks = runtime.kvc_program_remarks(handle).decode()
+        count = runtime.kvc_program_store_count(handle)
+        self.stores = tuple(self._store(i) for i in range(count))
+
+    def _store(self, index):
+        info = _abi.StoreInfo(size=c.sizeof(_abi.StoreInfo))
+        check(runtime.kvc_program_get_store(self._handle, index,
+                                            c.byref(info)))
+        layers = (c.c_uint32 * info.layer_count).from_address(info.layers)
+        planes = (_abi.PlaneInfo * info.plane_count).from_address(info.planes)
+        constants = ()
+        if info.constant_count:
+            constants = (_abi.ConstantInfo *
+                         info.constant_count).from_address(info.constants)
+        return Store(
+            info.name.decode(), index, tuple(layers), info.head_begin,
+            info.head_end, info.page_tokens, info.page_bytes, info.plan_group,
+            tuple(PlaneInfo(p.stream.decode(), p.role.decode(),
+                            p.type.decode(), p.elements, p.row_tokens,
+                            p.row_stride, p.head_stride, p.page_offset)
+                  for p in planes),
+            tuple(ConstantInfo(k.name.decode(), k.size, k.type.decode(),
+                               bool(k.per_sequence)) for k in constants))
+
+    def __del__(self):
+        if getattr(self, "_handle", None):
+            runtime.kvc_program_release(self._handle)
+            self._handle = None
+
+    def __repr__(self):
+        return (f"<kvc.Program {self.name!r}: {self.target}, "
+                f"{len(self.stores)} stores, {self.model.layers} layers>")
+
+    def store(self, name_or_index):
+        """The Store of that name or index."""
+        for store in self.stores:
+            if name_or_index in (store.name, store.index, store):
+                return store
+        names = ", ".join(store.name for store in self.stores)
+        raise KeyError(f"no store {name_or_index!r}, there are: {names}")
+
+    # --- rows ---------------------------------------------------------------
+
+    def _rows(self, name, array, heads, dim, rows=None, writes=False):
+        """(address, row stride, head stride, rows) of an array [rows, heads,
+        dim] of the model's dtype. Whatever is copied is an error."""
+        it = view(array)
+        if it.dtype not in _BITS[self.model.dtype]:
+            raise TypeError(f"{name}: expected {self.model.dtype}, the model's "
+                            f"dtype, found {it.dtype}")
+        shape = it.shape
+        if len(shape) == 2 and shape[1] == heads * dim:
+            head_stride = dim * it.strides[1]
+            shape = (shape[0], heads, dim)
+            strides = (it.strides[0], head_stride, it.strides[1])
+        else:
+            strides = it.strides
+        if len(shape) != 3 or shape[1:] != (heads, dim) or \
+                rows not in (None, shape[0]):
+            wanted = "rows" if rows is None else rows
+            raise ValueError(f"{name}: expected [{wanted}, {heads}, {dim}], "
+                             f"found {list(it.shape)}")
+        element = 4 if self.model.dtype == "f32" else 2
+        if dim > 1 and strides[2] != element:
+            raise ValueError(f"{name}: expected the elements of a head side by "
+                             f"side, found a stride of {strides[2]} bytes")
+        if self.device.is_cpu != (it.device == "cpu") and \
+                not self.device.is_sim:
+            raise ValueError(f"{name}: expected an array on "
+                             f"{self.device.name}, found one on {it.device}")
+        if writes and it.readonly:
+            raise ValueError(f"{name}: expected an array that can be written")
+        # A stride of one row or head says nothing.
+        row = strides[0] if shape[0] > 1 else heads * max(
+            strides[1], dim * element)
+        head = strides[1] if shape[1] > 1 else dim * element
+        return it.address, row, head, shape[0]
+
+    def bytes_for(self, tokens, sequences=1, **limits):
+        """Bytes of an arena in which `tokens` cached tokens have pages however
+        `sequences` sequences share them. `limits` as of Cache."""
+        from .cache import options_of
+        options, size = options_of(self, tokens, sequences, **limits), \
+            c.c_uint64()
+        check(runtime.kvc_cache_arena_bytes(
+            self._handle, c.byref(options), tokens, c.byref(size)))
+        return size.value
+
+    def tokens_in(self, size, sequences=1, tokens_per_sequence=None, **limits):
+        """The most cached tokens for which an arena of `size` bytes is
+        enough."""
+        from .cache import options_of
+        longest = tokens_per_sequence or 1 << 20
+        options = options_of(self, longest * sequences, sequences,
+                             tokens_per_sequence=longest, **limits)
+        options.arena_bytes, tokens = size, c.c_uint64()
+        check(runtime.kvc_cache_tokens_that_fit(
+            self._handle, c.byref(options), c.byref(tokens)))
+        return tokens.value
+
+    # --- kernels on the caller's pages ----------------------------------------
+
+    def planes(self, store, pool):
+        """The Planes of a pool [pages, page_bytes] of one layer, laid out as
+        a Cache's: each page has all planes at PlaneInfo.page_offset."""
+        store, it = self.store(store), view(pool)
+        if not store.page_tokens:
+            raise ValueError(f"store {store.name!r} is contiguous: give Planes")
+        if len(it.shape) != 2 or it.shape[1] * _size(it.dtype) < \
+                store.page_bytes:
+            raise ValueError(f"pool: expected [pages, {store.page_bytes}] "
+                             f"bytes, found {list(it.shape)} of {it.dtype}")
+        return tuple(Plane(it.address + plane.page_offset, it.strides[0],
+                           plane.head_stride) for plane in store.planes)
+
+    def _planes(self, store, planes):
+        if not isinstance(planes, (tuple, list)):
+            planes = self.planes(store, planes)
+        if len(planes) != len(store.planes):
+            raise ValueError(f"planes: expected {len(store.planes)} of store "
+                             f"{store.name!r}, found {len(planes)}")
+        return (_abi.Plane * len(planes))(*(tuple(each) for each in planes))
+
+    def append(self, store, k, v, slots, planes, *, page_count=0,
+               slot_tokens=0, stream=None):
+        """Encodes rows of K and V into your own pages.
+
+        k, v    [rows, kv_heads, head_dim] of the model's dtype, any strides
+                between rows and heads
+        slots   i64 [rows]: page * page_tokens + token; negative: skipped
+        planes  of one layer: a pool [pages, page_bytes], or Planes
+
+        On a GPU all of them are its memory, and `stream` is a CUstream.
+        """
+        store, model = self.store(store), self.model
+        args = _abi.AppendArgs(size=c.sizeof(_abi.AppendArgs))
+        args.k, args.k_row_stride, args.k_head_stride, args.rows = self._rows(
+            "k", k, model.kv_heads, model.head_dim_k)
+        args.v, args.v_row_stride, args.v_head_stride, _ = self._rows(
+            "v", v, model.kv_heads, model.head_dim_v, args.rows)
+        args.slot = _vector("slots", slots, "i64", args.rows)
+        held = self._planes(store, planes)
+        args.planes, args.plane_count = c.addressof(held), len(held)
+        args.page_count, args.slot_tokens = page_count, slot_tokens
+        args.stream = stream
+        check(runtime.kvc_append(self._handle, store.index, c.byref(args)))
+
+    def attend(self, store, q, cu_q, kv_len, table, planes, *, out=None,
+               lse=None, constants=(), workspace=None, page_count=0,
+               slot_tokens=0, max_queries=0, max_kv_len=0, max_kv_tokens=0,
+               stream=None):
+        """Attention of a ragged batch over your own pages; returns `out`.
+
+        q       [rows, q_heads, head_dim] of the model's dtype
+        cu_q    i32 [batch + 1]: offsets of the sequences' rows, from 0
+        kv_len  i32 [batch]: cached tokens, the queries' own included
+        table   i32 [batch, pages]: page ids; contiguous: [batch] slots
+        planes  of one layer: a pool [pages, page_bytes], or Planes
+        lse     f32 [rows, q_heads] that gets the log-sum-exp, or None
+        constants  arrays in the order of Store.constants
+
+        On a GPU all of them are its memory; max_kv_len bounds what kv_len
+        holds, and `workspace` is asked for (attend_workspace).
+        """
+        store, model = self.store(store), self.model
+        args = _abi.AttendArgs(size=c.sizeof(_abi.AttendArgs))
+        args.q, args.q_row_stride, args.q_head_stride, args.rows = self._rows(
+            "q", q, model.q_heads, model.head_dim_k)
+        if out is None:
+            out = empty_like(q, (args.rows, model.q_heads, model.head_dim_v),
+                             model.dtype)
+        args.out, args.out_row_stride, args.out_head_stride, _ = self._rows(
+            "out", out, model.q_heads, model.head_dim_v, args.rows,
+            writes=True)
+        if lse is not None:
+            args.lse = _vector("lse", lse, "f32", args.rows * model.q_heads,
+                               writes=True)
+            args.lse_row_stride = 4 * model.q_heads
+        args.batch = view(kv_len).shape[0]
+        args.cu_q = _vector("cu_q", cu_q, "i32", args.batch + 1)
+        args.kv_len = _vector("kv_len", kv_len, "i32", args.batch)
+        args.table, args.table_stride = _table(table, args.batch)
+        held = self._planes(store, planes)
+        args.planes, args.plane_count = c.addressof(held), len(held)
+        args.page_count, args.slot_tokens = page_count, slot_tokens
+        given = constant_addresses(store, constants, args.batch)
+        args.constants = c.addressof(given) if constants else None
+        args.constant_count = len(constants)
+        args.max_queries, args.stream = max_queries or args.rows, stream
+        args.max_kv_len = max_kv_len or (
+            _largest(kv_len) if self.device.is_cpu else 0)
+        args.max_kv_tokens = max_kv_tokens
+        if workspace is None:
+            workspace = self._own_workspace(store, args)
+        it = view(workspace)
+        args.workspace = (it.address + 63) // 64 * 64
+        args.workspace_bytes = it.shape[0] * _size(it.dtype) - (
+            args.workspace - it.address)
+        check(runtime.kvc_attend(self._handle, store.index, c.byref(args)))
+        return out
+
+    def attend_workspace(self, store, batch, rows, kv_len):
+        """Bytes of workspace for a call of at most so many sequences, rows and
+        cached tokens of a sequence; 64 more let it begin anywhere."""
+        size = c.c_size_t()
+        check(runtime.kvc_attend_workspace(
+            self._handle, self.store(store).index, batch, rows, kv_len,
+            c.byref(size)))
+        return size.value
+
+    def _own_workspace(self, store, args):
+        if not self.device.is_cpu:
+            raise InvalidArgument(
+                "workspace: expected memory of the GPU, see attend_workspace()")
+        size = self.attend_workspace(store, args.batch, args.rows,
+                                     args.max_kv_len)
+        return bytearray(size + 64)
+
+
+def _size(dtype):
+    return int(dtype.lstrip("abcdefghijklmnopqrstuvwxyz")) // 8
+
+
+def _vector(name, array, dtype, count, writes=False):
+    """The address of a dense array of so many elements."""
+    it = view(array)
+    elements = 1
+    for extent in it.shape:
+        elements *= extent
+    if it.dtype != dtype or elements < count:
+        raise ValueError(f"{name}: expected {count} of {dtype}, found "
+                         f"{list(it.shape)} of {it.dtype}")
+    if elements > 1 and it.strides and it.strides[-1] != _size(dtype):
+        raise ValueError(f"{name}: expected a dense array")
+    if writes and it.readonly:
+        raise ValueError(f"{name}: expected an array that can be written")
+    return it.address
+
+
+def _table(table, batch):
+    it = view(table)
+    if it.dtype != "i32" or len(it.shape) not in (1, 2) or \
+            it.shape[0] < batch or (
+                len(it.shape) == 2 and it.shape[1] > 1 and it.strides[1] != 4):
+        raise ValueError(f"table: expected i32 [{batch}, pages], dense in a "
+                         f"row, found {list(it.shape)} of {it.dtype}")
+    return it.address, it.strides[0] // 4
+
+
+def _largest(lengths):
+    """Of an array in the host's memory."""
+    it = view(lengths)
+    return max((c.c_int32 * it.shape[0]).from_address(it.address), default=0)
+
+
+def constant_addresses(store, constants, batch):
+    """The addresses of a store's constants, each checked, for the C ABI."""
+    if isinstance(constants, dict):
+        names = [each.name for each in store.constants]
+        unknown = set(constants) - set(names)
+        if unknown:
+            raise KeyError(f"constants: store {store.name!r} has {names}, not "
+                           f"{sorted(unknown)}")
+        constants = [constants[name] for name in names if name in constants]
+    if len(constants) != len(store.constants):
+        raise ValueError(
+            f"constants: expected {[each.name for each in store.constants]} of "
+            f"store {store.name!r}, found {len(constants)}")
+    addresses = (c.c_void_p * max(len(constants), 1))()
+    for i, (info, array) in enumerate(zip(store.constants, constants)):
+        count = info.size * (batch if info.per_sequence else 1)
+        addresses[i] = _vector(info.name, array, info.type, count)
+    return addresses
