@@ -12,6 +12,7 @@ kvc_fuzz_objects(spec_objects
   ${PROJECT_SOURCE_DIR}/lib/base/Spec/Canonical.cpp
   ${PROJECT_SOURCE_DIR}/lib/base/Spec/Check.cpp
   ${PROJECT_SOURCE_DIR}/lib/base/Spec/Expr.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/ExprErrors.cpp
   ${PROJECT_SOURCE_DIR}/lib/base/Spec/ExprText.cpp
   ${PROJECT_SOURCE_DIR}/lib/base/Spec/ExprTypes.cpp
   ${PROJECT_SOURCE_DIR}/lib/base/Spec/Fields.cpp

@@ -17,8 +17,10 @@ STACK = re.compile(
 # Bytes of stack and spills of a kernel, at most. 16 rows of 256 channels fill
 # the registers of a prefill with accumulators and q alone: with tiles of 16
 # tokens, two stages or fewer warps it spills as much. A prefill that looks at
-# each block of a chunk has two words too many on sm_89.
-ALLOWED = {"gemma2-9b.json": 40, "llama4-scout.json": 8, "prefix-lm.json": 16}
+# each block of a chunk has two words too many on sm_89, and so has one with a
+# mask of drafts on sm_100.
+ALLOWED = {"gemma2-9b.json": 48, "llama4-scout.json": 16,
+           "prefix-lm.json": 24, "tree.json": 16}
 
 
 def complaints(log, allowed=0):
