@@ -266,9 +266,10 @@ TEST_F(Launches, RowsAndPlanesMustBeAligned) {
                 "multiples of 16, found 0x10004, 128 and 32");
   args = attendArgs();
   args.out_row_stride = 264;
-  expectRefused(attend(args),
-                "`out`: a GPU expects address, row stride and head stride to be "
-                "multiples of 16, found 0x20000, 264 and 64");
+  expectRefused(
+      attend(args),
+      "`out`: a GPU expects address, row stride and head stride to be "
+      "multiples of 16, found 0x20000, 264 and 64");
   args = attendArgs();
   args.q_head_stride = 36, args.q_row_stride = 144;
   expectRefused(attend(args),

@@ -11,8 +11,8 @@ namespace kvc::fuzz {
 
 using test::AlignedBytes;
 
-/// Rows [rows][heads][dim] of the model's type; rows, or heads as well, are some
-/// bytes apart.
+/// Rows [rows][heads][dim] of the model's type; rows, or heads as well, are
+/// some bytes apart.
 struct ModelRows {
   int64_t rows = 0, heads = 0, dim = 0, stride = 0, headStride = 0;
   std::vector<float> wide;
