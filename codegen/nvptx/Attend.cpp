@@ -159,7 +159,7 @@ void AttendKernel::emit(LaunchInfo &launch) {
            : schedule.bulk ? makeBulkCopyLoader(*this)
                            : makeCpAsyncLoader(*this);
   smemPipeline = k.shared.reserve(layout.smemPipelines * smemPipelineBytes);
-  lastCtaFlag = k.shared.reserve(kLastCtaBytes);
+  workTileWords = k.shared.reserve(kWorkTileBytes);
   mainloop->plan();
   loader->plan();
   assert(k.shared.bytes() == layout.total && "legal() knows what fits");
@@ -212,6 +212,7 @@ void AttendKernel::forWorkTiles(Value count, ValueRange init,
 
 Values AttendKernel::emitWorkTile(Value index, ValueRange carried) {
   loadWorkTile(index);
+  storeWorkTile();
   planTiles();
   Values next = loader->emitWorkTile(carried, [&] {
     zeroPadding();
@@ -224,6 +225,7 @@ Values AttendKernel::emitWorkTile(Value index, ValueRange carried) {
                        {smemPipelineBase, statBytes});
   });
   barrier();
+  reloadWorkTile();
   mergeWarpStates();
   combineSplits();
   // The next work tile's tokens take the place of the results.
@@ -305,6 +307,29 @@ void AttendKernel::loadWorkTile(Value index) {
     origin.push_back(at);
     pageStride.push_back(plane.pageStride);
   }
+}
+
+/// What the end of a work tile reads of it, but for what barriers depend on.
+static std::array<Value *, 8> endWords(WorkTile &tile) {
+  return {&tile.index,    &tile.sequence, &tile.head,    &tile.splitIdx,
+          &tile.rowBegin, &tile.rowEnd,   &tile.queries, &tile.firstQuery};
+}
+
+/// Registers are scarce in the loop over steps, which reads none of these: they
+/// wait in shared memory.
+void AttendKernel::storeWorkTile() {
+  kit.when(kit.cmp(CmpIPredicate::eq, thread, kit.i32(0)), [&] {
+    for (auto [i, word] : llvm::enumerate(endWords(current)))
+      kit.storeShared(*word, k.at(workTileWords + 4 * int64_t(i)));
+  });
+}
+
+void AttendKernel::reloadWorkTile() {
+  auto words = endWords(current);
+  Value which = kit.rem(lane, words.size());
+  Value own = kit.loadShared(kit.i32(), k.at(workTileWords, kit.mul(which, 4)));
+  for (auto [i, word] : llvm::enumerate(words))
+    *word = kit.op1(Ptx::ShflIdx, {own, kit.i32(int64_t(i))});
 }
 
 Value AttendKernel::position(Value row) {

@@ -326,6 +326,8 @@ private:
                     Kit::CarryBody body);
   Values emitWorkTile(mlir::Value index, mlir::ValueRange carried);
   void loadWorkTile(mlir::Value index);
+  void storeWorkTile();
+  void reloadWorkTile();
   void planTiles();
   Values runSteps();
   Values emitSteps(mlir::ValueRange init);
@@ -379,7 +381,7 @@ private:
   std::unique_ptr<Mainloop> mainloop;
   std::unique_ptr<KvLoader> loader;
   WorkTile current;
-  int64_t lastCtaFlag; ///< in shared memory
+  int64_t workTileWords; ///< in shared memory
   // Of the work tile.
   llvm::SmallVector<mlir::Value, 4> origin, pageStride;
   mlir::Value table;

@@ -136,10 +136,10 @@ void AttendKernel::combineSplits() {
       Value isLast =
           kit.cmp(CmpIPredicate::eq, kit.add(before, 1), current.numSplits);
       kit.when(isLast, [&] { kit.store(kit.i32(0), counter, 4); });
-      kit.storeShared(before, k.at(lastCtaFlag));
+      kit.storeShared(before, k.at(workTileWords + kLastCtaWord));
     });
     barrier();
-    Value before = kit.loadShared(kit.i32(), k.at(lastCtaFlag));
+    Value before = kit.loadShared(kit.i32(), k.at(workTileWords + kLastCtaWord));
     Value last =
         kit.cmp(CmpIPredicate::eq, kit.add(before, 1), current.numSplits);
     // Every lane read the same word, which the compiler cannot know.

@@ -30,9 +30,31 @@ private:
   }
 
   SmallVector<Fragment> operandsP(const Values &p, int64_t part);
+  Shared smemQueryOf(int64_t kStep);
+  Values queryOfStep(int64_t kStep);
 };
 
 } // namespace
+
+/// Where a lane keeps its words of a k-step: nobody else reads them.
+Shared MmaNoSwapAB::smemQueryOf(int64_t kStep) {
+  constexpr int64_t kLaneBytes = 16, kStepBytes = kWarpLanes * kLaneBytes;
+  Value own = kit.add(kit.mul(a.warp, kSteps * kStepBytes),
+                      kit.mul(a.lane, kLaneBytes));
+  return {kit.add(a.smemPipelineBase, own),
+          a.layout.smemQuery + kStep * kStepBytes};
+}
+
+/// [4].
+Values MmaNoSwapAB::queryOfStep(int64_t kStep) {
+  if (!a.schedule.queryShared)
+    return Values(ArrayRef(q).slice(kStep * 4, 4));
+  Value words = kit.loadShared(kit.vec(4, kit.i32()), smemQueryOf(kStep));
+  Values list;
+  for (int64_t i = 0; i < 4; ++i)
+    list.push_back(kit.extract(words, i));
+  return list;
+}
 
 /// [kSteps][4].
 void MmaNoSwapAB::loadQuery() {
@@ -41,6 +63,12 @@ void MmaNoSwapAB::loadQuery() {
     rowFactor = {upper.factor, lower.factor};
   for (auto [x, y] : llvm::zip(upper.words, lower.words))
     q.append({x, y});
+  if (!a.schedule.queryShared)
+    return;
+  for (int64_t kStep = 0; kStep < kSteps; ++kStep)
+    kit.storeShared(kit.concat(ArrayRef(q).slice(kStep * 4, 4)),
+                    smemQueryOf(kStep));
+  q.clear();
 }
 
 Values MmaNoSwapAB::scores(const Step &step) {
@@ -48,17 +76,20 @@ Values MmaNoSwapAB::scores(const Step &step) {
   Values s(rowSlots * tokenSlots, operandK->zero());
   int64_t perLoad = operandK->kStepsOf(kLoadBytesInN),
           atATime = operandK->tilesAtATime();
-  for (int64_t load = 0; load * perLoad < kSteps; ++load)
+  for (int64_t load = 0; load * perLoad < kSteps; ++load) {
+    SmallVector<Values, 2> x;
+    for (int64_t i = load * perLoad; i < std::min((load + 1) * perLoad, kSteps);
+         ++i)
+      x.push_back(queryOfStep(i));
     for (int64_t tile = 0; tile < tokenSlots / 2; ++tile) {
       if (atATime && tile % atATime == 0)
         kit.op(Ptx::WarpSync, {}); // no load moves up across it
       Values y = operandK->loadInN(step, tile, load);
-      for (int64_t i = 0; i < perLoad && load * perLoad + i < kSteps; ++i)
-        multiply(operandK->product(0),
-                 ArrayRef(q).slice((load * perLoad + i) * 4, 4),
-                 ArrayRef(y).slice(2 * i, 2),
+      for (auto [i, words] : llvm::enumerate(x))
+        multiply(operandK->product(0), words, ArrayRef(y).slice(2 * i, 2),
                  MutableArrayRef(s).slice(atToken(0, 2 * tile), 4));
     }
+  }
   return operandK->joined(s);
 }
 

@@ -21,15 +21,23 @@ static int64_t strideOf(const StreamInfo &stream) {
   return llvm::alignTo(codeBytes(stream), 32) + 16;
 }
 
+/// Of q in shared memory: 16-bit floats, whole products.
+static int64_t queryBytes(const Workload &workload, const WarpSchedule &s) {
+  return s.queryShared ? s.rows * llvm::alignTo(workload.k.dim, 16) * 2 : 0;
+}
+
 SharedLayout::SharedLayout(const Workload &workload, const WarpSchedule &s)
     : strideK(strideOf(workload.k)), strideV(strideOf(workload.v)),
       sumStride(workload.v.dim * 4 + (s.warpsSplitQ ? 32 : 16)),
       statBytes(llvm::alignTo(s.rows * 8, 16)),
       stageBytes(s.tokens * (strideK + strideV)),
-      smemPipelineBytes(llvm::alignTo(
-          std::max(s.stages * stageBytes, statBytes + s.rows * sumStride), 16)),
+      smemQuery(s.stages * stageBytes),
+      smemPipelineBytes(
+          llvm::alignTo(std::max(smemQuery + queryBytes(workload, s),
+                                 statBytes + s.rows * sumStride),
+                        16)),
       smemPipelines(s.warpsSplitQ ? 1 : s.warps) {
-  total = smemPipelines * smemPipelineBytes + kLastCtaBytes;
+  total = smemPipelines * smemPipelineBytes + kWorkTileBytes;
   if (!s.dot) // q as f32, and probabilities
     total += s.rows * workload.k.dim * 4 + s.warps * s.rows * s.tokens * 4;
   if (s.bulk)
@@ -142,6 +150,10 @@ static constexpr ScheduleRule<WarpSchedule> kRules[] = {
      [](const Workload &w, const WarpSchedule &) {
        return codesOf(w) + ", " + std::to_string(w.k.dim) + " channels of K";
      }},
+    {"`queryShared` is for `warpsSplitQ`",
+     [](const Workload &, const WarpSchedule &s) {
+       return !s.queryShared || s.warpsSplitQ;
+     }},
     {"`bulk` is for targets that have bulk copies, sm_90 and later",
      [](const Workload &w, const WarpSchedule &s) {
        return !s.bulk || w.target.getBulk();
@@ -221,6 +233,9 @@ constexpr int64_t kWorkTilesAtATime = 2;
 constexpr int64_t kBytesAhead = 49152;
 /// Channels of which 16 rows' accumulators and operands fit into registers.
 constexpr int64_t kMaxRowsDim = 256;
+/// Channels of 16 rows' accumulators and of q, together, that leave registers
+/// for the rest of the loop.
+constexpr int64_t kRegisterChannels = 384;
 /// Shared memory for other things than cached tokens.
 constexpr int64_t kOtherShared = 16384;
 
@@ -306,13 +321,21 @@ WarpSchedule byRows(const Workload &workload, int64_t queries) {
     warps /= 2;
   while (tokens > 16 && 2 * step > room)
     tokens /= 2, step /= 2;
-  return {.tokens = tokens,
-          .rows = 16 * warps,
-          .queries = queries,
-          .dot = true,
-          .warps = warps,
-          .stages = chooseStages(step, room),
-          .warpsSplitQ = true};
+  WarpSchedule schedule{.tokens = tokens,
+                        .rows = 16 * warps,
+                        .queries = queries,
+                        .dot = true,
+                        .warps = warps,
+                        .stages = chooseStages(step, room),
+                        .warpsSplitQ = true};
+  if (workload.k.dim + workload.v.dim <= kRegisterChannels)
+    return schedule;
+  WarpSchedule shared = schedule;
+  shared.queryShared = true;
+  shared.stages = chooseStages(step, room - queryBytes(workload, shared));
+  return SharedLayout(workload, shared).total <= workload.target.getShared()
+             ? shared
+             : schedule;
 }
 
 WarpSchedule decodeSchedule(const Workload &workload) {
@@ -364,6 +387,8 @@ double stepInstructions(const Workload &w, const WarpSchedule &s) {
   double perScore = 6 + (isScaled(w) ? 3 : 0) + k.instructionsPerScore +
                     v.instructionsPerScore;
   double scores = rows * s.tokens / kWarpLanes * perScore;
+  if (s.queryShared)
+    scores += w.k.dim / 16.0; // loads of q
   return kFixed + stream(w.k.dim, k) + stream(w.v.dim, v) + scores;
 }
 
@@ -372,7 +397,8 @@ double wantedRegisters(const Workload &w, const WarpSchedule &s) {
   constexpr double kRest = 40;
   double lanes = kWarpLanes, rows = s.warpsSplitQ ? 16 : s.rows;
   double bytes = operandCost(operandOfK(w, s), w).queryElementBytes;
-  double q = s.dot ? rows * w.k.dim * bytes / 4 / lanes : 0;
+  bool hasQuery = s.dot && !s.queryShared;
+  double q = hasQuery ? rows * w.k.dim * bytes / 4 / lanes : 0;
   double o = rows * w.v.dim / lanes, scores = rows * s.tokens / lanes;
   return o + (s.dot ? scores : 2 * rows) + q + kRest;
 }
@@ -466,6 +492,8 @@ struct Scheduler
     }
     if (hasQueryBytes(w))
       fields.push_back(worthTrying(s, "queryBytes", {0, 1}));
+    if (hasDots(w) && !decode)
+      fields.push_back(worthTrying(s, "queryShared", {0, 1}));
     if (w.target.getBulk() && !w.isDecoded)
       fields.push_back(worthTrying(s, "bulk", {0, 1}));
     return fields;

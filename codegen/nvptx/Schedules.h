@@ -20,7 +20,8 @@ llvm::SmallVector<llvm::StringRef> scheduleRules();
 
 /// The flag by which a CTA knows that it is a row block's last, and the two
 /// mbarriers of a stage.
-inline constexpr int64_t kLastCtaBytes = 16, kStageBarrierBytes = 16;
+inline constexpr int64_t kWorkTileBytes = 48, kLastCtaWord = 32,
+                         kStageBarrierBytes = 16;
 
 /// What of a CTA's shared memory follows from the schedule. All in bytes.
 struct SharedLayout {
@@ -30,7 +31,8 @@ struct SharedLayout {
   int64_t sumStride; ///< between rows of sums: their lanes in other banks
   int64_t statBytes; ///< of the m and l of all rows
   int64_t stageBytes;
-  int64_t smemPipelineBytes; ///< of one: its stages, later results
+  int64_t smemQuery; ///< in a pipeline: where q is that is in no register
+  int64_t smemPipelineBytes; ///< of one: its stages and q, later results
   int64_t smemPipelines;     ///< how many there are
   int64_t total;             ///< with all that a mainloop and a loader want
 };

@@ -81,8 +81,6 @@ const EquivalentMutant kEquivalentMutants[] = {
     // Items of one query token, of one page for all warps.
     {"Fma", "NoRowClamp_*", "an item has all its rows"},
     {"Fma", "NoUpperClamp_1", "the first steps of all warps are in one page"},
-    {"Fma", "NoBarSync_Attend_2",
-     "the barrier behind the next item's query stands before any copy"},
     {"Fma", "NoWarpSync_AttendFma_1",
      "the step began with one, after the last read of probabilities"},
     {"Fma", "NoWarpSync_AttendFma_3",

@@ -173,6 +173,7 @@ void Trial::build() {
                       : warpFields.warpsSplitQ ? "in M"
                                                : "in N") +
                      (warpFields.queryBytes ? ", q in bytes" : "") +
+                     (warpFields.queryShared ? ", q in shared memory" : "") +
                      (warpFields.bulk ? ", bulk copies" : ""));
   }
   instances.push_back(instance(core, onCore, /*gpu=*/false));
