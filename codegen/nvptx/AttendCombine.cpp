@@ -136,10 +136,11 @@ void AttendKernel::combineSplits() {
       Value isLast =
           kit.cmp(CmpIPredicate::eq, kit.add(before, 1), current.numSplits);
       kit.when(isLast, [&] { kit.store(kit.i32(0), counter, 4); });
-      kit.storeShared(before, k.at(workTileWords + kLastCtaWord));
+      kit.storeShared(before, k.at(workTileWords + kLastCtaFlag));
     });
     barrier();
-    Value before = kit.loadShared(kit.i32(), k.at(workTileWords + kLastCtaWord));
+    Value before =
+        kit.loadShared(kit.i32(), k.at(workTileWords + kLastCtaFlag));
     Value last =
         kit.cmp(CmpIPredicate::eq, kit.add(before, 1), current.numSplits);
     // Every lane read the same word, which the compiler cannot know.
