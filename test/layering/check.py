@@ -23,10 +23,14 @@ MAY_INCLUDE = {
     "lib/driver/Compiler": ["lib/base/Support", "lib/base/Spec",
                             "lib/base/Artifact", "lib/base/Simt", "dialect",
                             "lib/driver/Import", "passes", "codegen"],
+    "lib/driver/Explain": ["lib/base/Support", "lib/base/Spec",
+                           "lib/base/Artifact", "dialect",
+                           "lib/driver/Import", "lib/driver/Reference",
+                           "lib/driver/Compiler"],
     "lib/driver/Jit": ["lib/base/Artifact", "runtime"],
     "lib/driver/CAPI": ["lib/base/Support", "lib/base/Spec",
                         "lib/base/Artifact", "lib/driver/Compiler",
-                        "lib/driver/Jit"],
+                        "lib/driver/Explain", "lib/driver/Jit"],
     "runtime": ["lib/base/Artifact", "lib/base/Simt", "lib/base/Amx"],
 }
 BELOW = list(MAY_INCLUDE)

@@ -156,8 +156,7 @@ static std::optional<Subject> openArtifact(const std::string &name,
                       "its spec.json has other stores than its manifest");
     return std::nullopt;
   }
-  subject.counter =
-      std::make_shared<cli::TokenCounter>(*spec, subject.manifest);
+  subject.counter = std::make_shared<TokenCounter>(*spec, subject.manifest);
   subject.name = subject.manifest.specName;
   subject.artifact = std::move(bytes);
   return subject;

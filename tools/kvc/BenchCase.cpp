@@ -83,8 +83,7 @@ static size_t roundUp(size_t value, size_t unit) {
 }
 
 Case::Case(const kvc_program *program, const artifact::Manifest &manifest,
-           const cli::TokenCounter &counter, unsigned storeIndex, Op op,
-           Shape shape)
+           const TokenCounter &counter, unsigned storeIndex, Op op, Shape shape)
     : program(program), manifest(manifest), store(manifest.stores[storeIndex]),
       storeIndex(storeIndex), op(op), shape(shape) {
   placePlanes();
@@ -155,7 +154,7 @@ void Case::placeRows() {
   constants.assign(store.constants.size(), zeros.data());
 }
 
-void Case::countWork(const cli::TokenCounter &counter) {
+void Case::countWork(const TokenCounter &counter) {
   const artifact::ModelInfo &model = manifest.model;
   const double heads = store.headEnd - store.headBegin;
   const double group = double(model.qHeads) / model.kvHeads;

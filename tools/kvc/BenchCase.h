@@ -4,8 +4,8 @@
 
 #include "kvc/runtime.h"
 #include "lib/base/Artifact/Manifest.h"
+#include "lib/driver/Explain/TokenCounter.h"
 #include "tools/kvc/BenchMemory.h"
-#include "tools/kvc/TokenCounter.h"
 
 #include <memory>
 #include <string>
@@ -40,7 +40,7 @@ class Case {
 public:
   /// `store` indexes both the program's and the manifest's stores.
   Case(const kvc_program *program, const artifact::Manifest &manifest,
-       const cli::TokenCounter &counter, unsigned store, Op op, Shape shape);
+       const TokenCounter &counter, unsigned store, Op op, Shape shape);
 
   /// Bytes of arena that one call needs.
   size_t footprint() const { return placeBytes; }
@@ -58,7 +58,7 @@ public:
 private:
   void placePlanes();
   void placeRows();
-  void countWork(const cli::TokenCounter &counter);
+  void countWork(const TokenCounter &counter);
   bool plausible() const;
   bool append() const;
   bool attend();

@@ -12,8 +12,8 @@ struct Subject {
   std::string name; ///< the spec's
   std::vector<uint8_t> artifact;
   artifact::Manifest manifest;
-  std::shared_ptr<const cli::TokenCounter> counter; ///< of its spec
-  const kvc_code_loader *loader = nullptr;          ///< null: the runtime's
+  std::shared_ptr<const TokenCounter> counter; ///< of its spec
+  const kvc_code_loader *loader = nullptr;     ///< null: the runtime's
   std::map<unsigned, Program> programs;
 };
 

@@ -4,10 +4,12 @@
 #include "lib/base/Spec/Reader.h"
 #include "lib/base/Support/Version.h"
 #include "lib/driver/Compiler/Compiler.h"
+#include "lib/driver/Explain/Explain.h"
 #include "lib/driver/Jit/OrcLoader.h"
 
 #include "llvm/Support/raw_ostream.h"
 
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -65,20 +67,6 @@ static bool isComplete(const kvc_compile_options &options) {
          allThere(options.schedule, options.schedule_count);
 }
 
-static std::vector<uint8_t> run(const char *spec, size_t bytes,
-                                const kvc_compile_options &given,
-                                Diagnostics &diagnostics) {
-  CompileOptions options = translate(given, diagnostics);
-  auto read = spec::read({spec, bytes}, given.name ? given.name : "<spec>",
-                         diagnostics);
-  if (!read || diagnostics.hasErrors())
-    return {};
-  auto output = compile(*read, options, diagnostics);
-  if (!output)
-    return {};
-  return std::move(output->artifact);
-}
-
 static uint32_t codeOf(const Diagnostics &diagnostics) {
   for (const Diagnostic &diagnostic : diagnostics.all())
     if (diagnostic.code == "E-INTERNAL")
@@ -86,47 +74,131 @@ static uint32_t codeOf(const Diagnostics &diagnostics) {
   return diagnostics.hasErrors() ? KVC_COMPILE_FAILED : KVC_COMPILE_OK;
 }
 
-/// Whether a caller's struct ends where a field does: half a pointer is none.
-static bool endsAtAField(size_t size) {
-  size_t last = offsetof(kvc_compile_options, use_cache);
-  return size >= sizeof(size_t) &&
-         (size <= last ? size % sizeof(void *) == 0
-                       : size >= last + sizeof(uint32_t));
+/// Where the fields of a struct end. A caller's may end at each of them, and
+/// anywhere behind the last: half a pointer is none.
+template <class Options> static std::vector<size_t> fieldEnds();
+template <> std::vector<size_t> fieldEnds<kvc_compile_options>() {
+  return {offsetof(kvc_compile_options, name),
+          offsetof(kvc_compile_options, targets),
+          offsetof(kvc_compile_options, target_count),
+          offsetof(kvc_compile_options, schedule),
+          offsetof(kvc_compile_options, schedule_count),
+          offsetof(kvc_compile_options, use_cache),
+          offsetof(kvc_compile_options, use_cache) + sizeof(uint32_t)};
+}
+template <> std::vector<size_t> fieldEnds<kvc_explain_options>() {
+  return {offsetof(kvc_explain_options, context),
+          offsetof(kvc_explain_options, batch),
+          offsetof(kvc_explain_options, bandwidth_gb_s),
+          offsetof(kvc_explain_options, tflop_s),
+          offsetof(kvc_explain_options, tflop_s) + sizeof(double)};
+}
+
+/// The caller's fields, and zeros beyond them. Nothing if one is cut in two.
+template <class Options>
+static std::optional<Options> read(const Options *options) {
+  Options given = {};
+  if (!options)
+    return given;
+  auto ends = fieldEnds<Options>();
+  if (options->size < ends.back() && !llvm::is_contained(ends, options->size))
+    return std::nullopt;
+  std::memcpy(&given, options, std::min(options->size, sizeof(given)));
+  return given;
+}
+
+namespace {
+/// Where a function's result goes; either pointer may be null.
+struct Output {
+  Output(void **pointer, size_t *size) : pointer(pointer), size(size) {
+    set(nullptr, 0);
+  }
+  void set(void *bytes, size_t count) {
+    if (pointer)
+      *pointer = bytes;
+    if (size)
+      *size = count;
+  }
+  /// False if memory has run out.
+  bool copy(llvm::StringRef bytes) {
+    void *copied = pointer ? copyOut(bytes.data(), bytes.size()) : nullptr;
+    bool failed = pointer && !copied;
+    set(copied, failed ? 0 : bytes.size());
+    return !failed;
+  }
+
+  void **pointer;
+  size_t *size;
+};
+} // namespace
+
+using Make = llvm::function_ref<std::optional<std::string>(
+    const spec::Spec &, const CompileOptions &, Diagnostics &)>;
+
+/// What `make` makes of a spec, and the messages.
+static uint32_t run(const char *text, size_t bytes,
+                    const kvc_compile_options &given, Output result,
+                    Output messages, Make make) {
+  Diagnostics diagnostics;
+  CompileOptions options = translate(given, diagnostics);
+  auto spec = spec::read({text, bytes}, given.name ? given.name : "<spec>",
+                         diagnostics);
+  std::optional<std::string> made;
+  if (spec && !diagnostics.hasErrors())
+    made = make(*spec, options, diagnostics);
+  uint32_t code = codeOf(diagnostics);
+  if (code == KVC_COMPILE_OK && !(made && result.copy(*made)))
+    code = KVC_COMPILE_FAILED;
+  std::string said;
+  llvm::raw_string_ostream os(said);
+  diagnostics.print(os, Diagnostics::Format::Json);
+  messages.copy(said);
+  return code;
 }
 
 uint32_t kvc_compile(const char *spec, size_t spec_bytes,
                      const kvc_compile_options *options, void **artifact,
                      size_t *artifact_bytes, void **messages,
                      size_t *message_bytes) {
-  if (artifact)
-    *artifact = nullptr;
-  if (artifact_bytes)
-    *artifact_bytes = 0;
-  if (messages)
-    *messages = nullptr;
-  if (message_bytes)
-    *message_bytes = 0;
-  kvc_compile_options given = {};
-  if (options && !endsAtAField(options->size))
+  Output result(artifact, artifact_bytes), said(messages, message_bytes);
+  auto given = read(options);
+  if (!given || !spec || !artifact || !artifact_bytes || !isComplete(*given))
     return KVC_COMPILE_INVALID_ARGUMENT;
-  if (options)
-    std::memcpy(&given, options, std::min(options->size, sizeof(given)));
-  if (!spec || !artifact || !artifact_bytes || !isComplete(given))
-    return KVC_COMPILE_INVALID_ARGUMENT;
+  return run(spec, spec_bytes, *given, result, said,
+             [](const spec::Spec &spec, const CompileOptions &options,
+                Diagnostics &diagnostics) -> std::optional<std::string> {
+               auto output = compile(spec, options, diagnostics);
+               if (!output)
+                 return std::nullopt;
+               return std::string(output->artifact.begin(),
+                                  output->artifact.end());
+             });
+}
 
-  Diagnostics diagnostics;
-  std::vector<uint8_t> bytes = run(spec, spec_bytes, given, diagnostics);
-  uint32_t code = codeOf(diagnostics);
-  if (code == KVC_COMPILE_OK) {
-    *artifact = copyOut(bytes.data(), bytes.size());
-    *artifact_bytes = *artifact ? bytes.size() : 0;
-  }
-  std::string text;
-  llvm::raw_string_ostream os(text);
-  diagnostics.print(os, Diagnostics::Format::Json);
-  if (messages)
-    *messages = copyOut(text.data(), text.size());
-  if (message_bytes)
-    *message_bytes = text.size();
-  return code == KVC_COMPILE_OK && !*artifact ? KVC_COMPILE_FAILED : code;
+uint32_t kvc_explain(const char *spec, size_t spec_bytes,
+                     const kvc_compile_options *options,
+                     const kvc_explain_options *explain_options, void **json,
+                     size_t *json_bytes, void **messages,
+                     size_t *message_bytes) {
+  Output result(json, json_bytes), said(messages, message_bytes);
+  auto given = read(options);
+  auto wanted = read(explain_options);
+  auto isRate = [](double rate) { return std::isfinite(rate) && rate >= 0; };
+  if (!given || !wanted || !spec || !json || !json_bytes ||
+      !isComplete(*given) || !isRate(wanted->bandwidth_gb_s) ||
+      !isRate(wanted->tflop_s))
+    return KVC_COMPILE_INVALID_ARGUMENT;
+  DecodeStep step;
+  if (wanted->context)
+    step.context = wanted->context;
+  if (wanted->batch)
+    step.batch = wanted->batch;
+  step.bandwidth = wanted->bandwidth_gb_s;
+  step.tflops = wanted->tflop_s;
+  return run(spec, spec_bytes, *given, result, said,
+             [&](const spec::Spec &spec, const CompileOptions &options,
+                 Diagnostics &diagnostics) -> std::optional<std::string> {
+               auto all = explain(spec, options, step, diagnostics);
+               return all ? std::optional(toJson(*all)) : std::nullopt;
+             });
 }

@@ -228,6 +228,14 @@ class CompileOptions(c.Structure):
     ]
 
 
+class ExplainOptions(c.Structure):
+    _fields_ = [
+        ("size", c.c_size_t), ("context", c.c_uint32),
+        ("batch", c.c_uint32), ("bandwidth_gb_s", c.c_double),
+        ("tflop_s", c.c_double)
+    ]
+
+
 RUNTIME = [
     ("kvc_runtime_abi", c.c_uint32, [
     ]),
@@ -383,6 +391,10 @@ COMPILER = [
     ("kvc_compile", c.c_uint32, [
         c.c_char_p, c.c_size_t, c.c_void_p, c.c_void_p, c.c_void_p,
         c.c_void_p, c.c_void_p
+    ]),
+    ("kvc_explain", c.c_uint32, [
+        c.c_char_p, c.c_size_t, c.c_void_p, c.c_void_p, c.c_void_p,
+        c.c_void_p, c.c_void_p, c.c_void_p
     ]),
     ("kvc_compile_free", None, [
         c.c_void_p

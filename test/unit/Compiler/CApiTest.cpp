@@ -4,10 +4,12 @@
 #include "lib/base/Artifact/Bundle.h"
 
 #include "llvm/Object/ELFObjectFile.h"
+#include "llvm/Support/JSON.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 
 using testing::HasSubstr;
@@ -150,6 +152,89 @@ TEST(CompilerCApi, RefusesMissingArguments) {
   kvc_compile_free(nullptr);
 }
 
+namespace {
+struct Explained {
+  void *json = nullptr, *messages = nullptr;
+  size_t jsonBytes = 1, messageBytes = 1;
+  uint32_t code;
+
+  Explained(const std::string &spec, const kvc_compile_options *options,
+            const kvc_explain_options *step)
+      : code(kvc_explain(spec.data(), spec.size(), options, step, &json,
+                         &jsonBytes, &messages, &messageBytes)) {}
+  ~Explained() {
+    kvc_compile_free(json);
+    kvc_compile_free(messages);
+  }
+  llvm::json::Object object() const {
+    auto value = llvm::json::parse({static_cast<char *>(json), jsonBytes});
+    if (!value) {
+      ADD_FAILURE() << llvm::toString(value.takeError());
+      return {};
+    }
+    return *value->getAsObject();
+  }
+};
+} // namespace
+
+TEST(CompilerCApi, Explains) {
+  // int8 and its f32 scale, bf16; of 32 channels.
+  const int64_t bytesPerToken = 36 + 64;
+  Explained plain(kSpec, nullptr, nullptr);
+  ASSERT_EQ(plain.code, uint32_t(KVC_COMPILE_OK));
+  llvm::json::Object object = plain.object();
+  EXPECT_EQ(object.getInteger("bytes_per_token"), bytesPerToken);
+  EXPECT_EQ(object.getInteger("context"), 8192);
+  EXPECT_EQ(object.getNumber("step_bytes"), 8192.0 * bytesPerToken);
+  EXPECT_FALSE(object.getArray("kernels")->empty());
+  EXPECT_EQ(object.get("bound"), nullptr);
+
+  kvc_explain_options step = {};
+  step.size = sizeof(step);
+  step.context = 100, step.batch = 3;
+  step.bandwidth_gb_s = 0.001, step.tflop_s = 1;
+  object = Explained(kSpec, nullptr, &step).object();
+  EXPECT_EQ(object.getNumber("step_bytes"), 300.0 * bytesPerToken);
+  EXPECT_EQ(object.getNumber("memory_ms"), 300.0 * bytesPerToken / 1e3);
+  EXPECT_EQ(object.getString("bound"), "memory");
+  // An older caller has no rates.
+  step.size = offsetof(kvc_explain_options, bandwidth_gb_s);
+  object = Explained(kSpec, nullptr, &step).object();
+  EXPECT_EQ(object.getInteger("context"), 100);
+  EXPECT_EQ(object.get("memory_ms"), nullptr);
+}
+
+TEST(CompilerCApi, ExplainRefuses) {
+  for (size_t size = 0; size <= sizeof(kvc_explain_options); ++size) {
+    kvc_explain_options step = {};
+    step.size = size;
+    // Two fields of 4 bytes, then two of 8.
+    bool legal =
+        size == 8 || size == 12 || size == 16 || size == 24 || size == 32;
+    Explained explained("{", nullptr, &step);
+    EXPECT_EQ(explained.code, uint32_t(legal ? KVC_COMPILE_FAILED
+                                             : KVC_COMPILE_INVALID_ARGUMENT))
+        << size;
+    EXPECT_EQ(explained.json, nullptr);
+    EXPECT_EQ(explained.jsonBytes, 0u);
+  }
+  for (double rate : {-1.0, double(NAN), double(INFINITY)}) {
+    kvc_explain_options step = {};
+    step.size = sizeof(step);
+    step.bandwidth_gb_s = rate;
+    EXPECT_EQ(Explained(kSpec, nullptr, &step).code,
+              uint32_t(KVC_COMPILE_INVALID_ARGUMENT));
+    step.bandwidth_gb_s = 0, step.tflop_s = rate;
+    EXPECT_EQ(Explained(kSpec, nullptr, &step).code,
+              uint32_t(KVC_COMPILE_INVALID_ARGUMENT));
+  }
+  size_t bytes = 1;
+  EXPECT_EQ(kvc_explain(kSpec.data(), kSpec.size(), nullptr, nullptr, nullptr,
+                        &bytes, nullptr, nullptr),
+            uint32_t(KVC_COMPILE_INVALID_ARGUMENT));
+  EXPECT_EQ(bytes, 0u);
+}
+
 TEST(CompilerCApi, GivesALoader) {
   EXPECT_NE(kvc_orc_code_loader(0), nullptr);
   EXPECT_EQ(kvc_orc_code_loader(0), kvc_orc_code_loader(0));
@@ -174,5 +259,5 @@ TEST(CompilerCApi, ExportsNothingElse) {
     EXPECT_THAT(name->str(), StartsWith("kvc_"));
     ++exported;
   }
-  EXPECT_EQ(exported, 5u);
+  EXPECT_EQ(exported, 6u);
 }

@@ -88,7 +88,28 @@ KVC_API uint32_t kvc_compile(const char *spec, size_t spec_bytes,
                              void **artifact, size_t *artifact_bytes,
                              void **messages, size_t *message_bytes);
 
-/* Frees what kvc_compile gave; null is fine. */
+/* A decode step: one new token of each sequence. Set `size` to
+ * sizeof(kvc_explain_options); zeros are the defaults. */
+typedef struct kvc_explain_options {
+  size_t size;
+  uint32_t context;      /* cached tokens per sequence; 0: 8192 */
+  uint32_t batch;        /* sequences; 0: 1 */
+  double bandwidth_gb_s; /* of memory; 0: not known */
+  double tflop_s;        /* arithmetic; 0: not known */
+} kvc_explain_options;
+
+/* Compiles, and says what the spec costs: bytes per token, what a decode step
+ * reads and computes, the kernels with their schedules, and the remarks. On
+ * KVC_COMPILE_OK `*json` holds the object that `kvc explain --json` prints,
+ * followed by a null that `*json_bytes` does not count. `explain` may be null;
+ * rates must be finite and not negative. The rest is as of kvc_compile. */
+KVC_API uint32_t kvc_explain(const char *spec, size_t spec_bytes,
+                             const kvc_compile_options *options,
+                             const kvc_explain_options *explain, void **json,
+                             size_t *json_bytes, void **messages,
+                             size_t *message_bytes);
+
+/* Frees what kvc_compile or kvc_explain gave; null is fine. */
 KVC_API void kvc_compile_free(void *pointer);
 
 /* Also tells perf: what is loaded is written to jit-PID.dump, in a new folder

@@ -1,6 +1,6 @@
 //===- TokenCounter.h - what the steps of a spec see ------------*- C++ -*-===//
-#ifndef KVC_TOOLS_KVC_TOKENCOUNTER_H
-#define KVC_TOOLS_KVC_TOKENCOUNTER_H
+#ifndef KVC_LIB_DRIVER_EXPLAIN_TOKENCOUNTER_H
+#define KVC_LIB_DRIVER_EXPLAIN_TOKENCOUNTER_H
 
 #include "lib/base/Artifact/Manifest.h"
 #include "lib/base/Spec/Spec.h"
@@ -10,7 +10,7 @@
 
 #include <memory>
 
-namespace kvc::cli {
+namespace kvc {
 
 /// Counts what the stores of a compiled spec show to their queries. Constants
 /// that each call gives are 0.
@@ -38,6 +38,6 @@ private:
 /// each once, as "`prefix`, `tree`"; "" if there are none.
 std::string constantsOfVisible(const spec::Store &store);
 
-} // namespace kvc::cli
+} // namespace kvc
 
-#endif // KVC_TOOLS_KVC_TOKENCOUNTER_H
+#endif // KVC_LIB_DRIVER_EXPLAIN_TOKENCOUNTER_H

@@ -1,12 +1,11 @@
 //===- TokenCounter.cpp - what the steps of a spec see --------------------===//
-#include "tools/kvc/TokenCounter.h"
+#include "lib/driver/Explain/TokenCounter.h"
 
 #include "lib/driver/Import/SpecToKvc.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
 using namespace kvc;
-using namespace kvc::cli;
 
 static std::shared_ptr<const reference::GivenConstants>
 zeros(const spec::Attend &attend) {
@@ -42,7 +41,7 @@ static void collect(const spec::Expr &expr, std::vector<std::string> &names) {
     collect(operand, names);
 }
 
-std::string kvc::cli::constantsOfVisible(const spec::Store &store) {
+std::string kvc::constantsOfVisible(const spec::Store &store) {
   std::vector<std::string> names;
   if (store.attend.visible)
     collect(*store.attend.visible, names);
