@@ -195,7 +195,7 @@ class Caches(unittest.TestCase):
         a = run.open()
         run.step({a: 9})
         run.cache.close()
-        with self.assertRaises(kvc.InvalidArgument):
+        with self.assertRaises(kvc.Stale):
             run.cache.stats()
         with self.assertRaises(kvc.InvalidArgument):
             kvc.Cache(program, 64, arena=memoryview(memory)[skip + 1:])
