@@ -14,7 +14,7 @@ from pathlib import Path
 
 import kvc
 import test_cache
-from plain import Rows
+from plain import Plain, Rows, check_rows
 from test_cache import DIM, KV_HEADS, LAYERS, PAGE, Q_HEADS, SPEC, Runner
 
 try:
@@ -826,6 +826,54 @@ class OwnPages(Misuse):
                      "constants")
 
 
+class Constants(Misuse):
+    """What a spec's expressions are given by calls."""
+
+    def setUp(self):
+        super().setUp()
+        self.sinks = kvc.Cache(kvc.load(kvc.compile(dict(
+            SPEC, kvc="0.2", attend={"constants": {"sinks": {"size": Q_HEADS}},
+                                     "sink": "sinks[h]"}))), 64)
+
+    def out(self):
+        """What a step of one row gives, and the plain copy of it."""
+        k, v, q = (Rows(1, heads, DIM, heads) for heads in
+                   (KV_HEADS, KV_HEADS, Q_HEADS))
+        out, plain = Rows(1, Q_HEADS, DIM), Plain(self.program.model)
+        plain.append(k, v, range(1))
+        with self.sinks.open() as b, self.sinks.step({b: 1}) as step:
+            try:
+                step.append(0, k.view(), v.view())
+                step.attend(0, q.view(), out=out.view())
+            finally:
+                step.abandon()
+        return plain, q, out
+
+    def test_constants(self):
+        give = self.sinks.set_constants
+        self.refused(kvc.InvalidArgument, self.out, "constants", "not set")
+        for constants in ((), [array.array("f", [0])] * 2, {}):
+            self.refused(ValueError, lambda: give("main", constants),
+                         "constants: expected ['sinks']")
+        self.refused(KeyError, lambda: give("main", {"snks": 1}), "snks")
+        self.refused(ValueError, lambda: give("main", [array.array("f", [0])]),
+                     f"sinks: expected {Q_HEADS} of f32", "found [1]")
+        self.refused(TypeError, lambda: give("main", [None]),
+                     "sinks: expected an array")
+        self.refused(TypeError, lambda: give("main", None),
+                     "constants: expected")
+        values = array.array("f", [-1e30] * Q_HEADS)
+        self.refused(kvc.InvalidArgument,
+                     lambda: give("main", [values], layer=LAYERS), "layer")
+        give("main", {"sinks": values})
+        plain, q, out = self.out()
+        check_rows(self, [plain], [1], q, out)
+        # The address is what the cache keeps.
+        self.refused(BufferError, lambda: values.extend([0] * 1000))
+        values[:] = array.array("f", [1e30] * Q_HEADS)
+        self.assertEqual(max(map(abs, self.out()[2].values)), 0)
+
+
 class Errors(unittest.TestCase):
     def test_classes_have_the_names_of_their_codes(self):
         from kvc import _abi, errors
@@ -840,6 +888,14 @@ class Errors(unittest.TestCase):
         unknown = name_of(max(errors.BY_CODE) + 1)
         self.assertEqual(unknown, name_of(_abi.KVC_ALL_LAYERS))
         self.assertNotIn(unknown, map(name_of, errors.BY_CODE))
+
+    def test_versions(self):
+        from kvc import _abi
+        from kvc._library import compiler, runtime
+        self.assertEqual(runtime.kvc_runtime_abi(), _abi.KVC_RUNTIME_ABI)
+        self.assertEqual(compiler.kvc_compiler_abi(), _abi.KVC_COMPILER_ABI)
+        self.assertTrue(kvc.compiler.version().startswith(
+            f"kvc {kvc.__version__}, LLVM "))
 
     def test_errors_go_between_processes(self):
         error = kvc.OutOfPages("text", 1, 2, 3, 4)

@@ -183,6 +183,19 @@ def is_dense(it):
     return True
 
 
+def extent_of(it):
+    """(first, end) of the addresses that hold a View's elements."""
+    first, end = it.address, it.address + size_of(it.dtype)
+    for count, stride in zip(it.shape, it.strides):
+        if count == 0:
+            return it.address, it.address
+        if stride < 0:
+            first += (count - 1) * stride
+        else:
+            end += (count - 1) * stride
+    return first, end
+
+
 def pinned(array):
     """What keeps an array's memory where it is: a bytearray, or an array.array,
     moves when it grows, unless somebody has a view of it."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import _abi
-from ._arrays import elements, empty_like, is_dense, size_of, view
+from ._arrays import (elements, empty_like, extent_of, is_dense, size_of,
+                      view)
 from ._library import check, runtime
 from ._scalars import MOST_64, c_string, integer
 from .compiler import Artifact
@@ -120,6 +121,27 @@ class Device:
         """Whether arrays must be lent to it: an emulated GPU's kernels touch
         nothing else."""
         return self.name.startswith("sim:") and not self.is_cpu
+
+    def allow(self, array, writable=True):
+        """Lends an array to an emulated GPU, on which whatever is not lent is
+        out of bounds once anything is. A Cache lends its own pages."""
+        it = view(array)
+        if writable and it.readonly:
+            raise ValueError("array: expected one that can be written")
+        begin, end = extent_of(it)
+        check(runtime.kvc_sim_allow(self._handle, begin, end - begin, writable))
+
+    def forget(self, array):
+        """Takes an array back that allow() lent."""
+        check(runtime.kvc_sim_forget(self._handle, extent_of(view(array))[0]))
+
+    def counters(self):
+        """What the kernels of an emulator did, by name; see
+        kvc_sim_counters."""
+        counters = _abi.SimCounters(size=c.sizeof(_abi.SimCounters))
+        check(runtime.kvc_sim_get_counters(self._handle, c.byref(counters)))
+        return {name: getattr(counters, name)
+                for name, _ in counters._fields_ if name != "size"}
 
     def __del__(self):
         if getattr(self, "_handle", None):
@@ -419,13 +441,25 @@ class Program:
         check(runtime.kvc_attend(self._handle, store.index, c.byref(args)))
         return out
 
-    def attend_workspace(self, store, batch, rows, kv_len):
+    def attend_workspace(self, store, batch, rows, kv_len, *, max_queries=0,
+                         max_kv_tokens=0):
         """Bytes of workspace for a call of at most so many sequences, rows and
-        cached tokens of a sequence; 64 more let it begin anywhere."""
-        size = c.c_size_t()
-        check(runtime.kvc_attend_workspace(
-            self._handle, self.store(store).index, integer("batch", batch),
-            integer("rows", rows), integer("kv_len", kv_len), c.byref(size)))
+        cached tokens of a sequence; 64 more let it begin anywhere. On a GPU the
+        bounds that attend() takes make it smaller."""
+        store, size = self.store(store).index, c.c_size_t()
+        batch, rows = integer("batch", batch), integer("rows", rows)
+        kv_len = integer("kv_len", kv_len)
+        if not max_queries and not max_kv_tokens:
+            check(runtime.kvc_attend_workspace(self._handle, store, batch, rows,
+                                               kv_len, c.byref(size)))
+            return size.value
+        args = _abi.AttendArgs(size=c.sizeof(_abi.AttendArgs))
+        args.batch, args.rows, args.max_kv_len = batch, rows, kv_len
+        args.max_queries = integer("max_queries", max_queries)
+        args.max_kv_tokens = integer("max_kv_tokens", max_kv_tokens,
+                                     most=MOST_64)
+        check(runtime.kvc_attend_workspace_of(self._handle, store,
+                                              c.byref(args), c.byref(size)))
         return size.value
 
     def _own_workspace(self, store, args):
@@ -515,6 +549,9 @@ def constant_addresses(store, constants, batch, memory=None):
             raise KeyError(f"constants: store {store.name!r} has {names}, not "
                            f"{sorted(unknown)}")
         constants = [constants[name] for name in names if name in constants]
+    if not isinstance(constants, (tuple, list)):
+        raise TypeError("constants: expected a dict or a list of arrays, found "
+                        f"{type(constants).__name__}")
     if len(constants) != len(store.constants):
         raise ValueError(
             f"constants: expected {[each.name for each in store.constants]} of "
