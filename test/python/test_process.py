@@ -42,7 +42,9 @@ def python(code, *arguments, **environment):
     """Runs code in a process of its own, which can import the tests."""
     return subprocess.run(
         [sys.executable, "-c", PATH + code, *arguments], timeout=60, text=True,
-        capture_output=True, env=dict(os.environ, **environment))
+        capture_output=True, env=dict(
+            os.environ, PYTHONWARNINGS="ignore::DeprecationWarning",
+            **environment))  # 3.12 warns of fork() beside threads
 
 
 def resident():
@@ -62,21 +64,24 @@ class Leaks(unittest.TestCase):
     MIB = 1 << 20
 
     def grown(self, make, count):
-        """Bytes that the process grew by in the last nine tenths."""
+        """Bytes that the process grew by in the best of three thirds: a leak is
+        in all of them, what an allocator takes at once in one."""
         for _ in range(count // 10):
             make()
         gc.collect()
-        before, files_and_threads = resident(), held()
-        for _ in range(count - count // 10):
-            make()
-        gc.collect()
+        files_and_threads, sizes = held(), [resident()]
+        for _ in range(3):
+            for _ in range(count // 3):
+                make()
+            gc.collect()
+            sizes.append(resident())
         self.assertEqual(held(), files_and_threads)
-        return resident() - before
+        return min(after - before for before, after in zip(sizes, sizes[1:]))
 
     def check(self, make, count, library, free):
-        self.assertLess(self.grown(make, count), 4 * self.MIB)
+        self.assertLess(self.grown(make, count), self.MIB)
         with replaced(library, free, lambda *_: None):
-            self.assertGreater(self.grown(make, count), 4 * self.MIB)
+            self.assertGreater(self.grown(make, count), self.MIB)
 
     def a_cache(self):
         cache = new_cache(tokens=64, sequences=4)
@@ -99,11 +104,11 @@ class Leaks(unittest.TestCase):
                           stats["pages_live"]), (2, 0, 2))
 
     def test_ten_thousand_caches(self):
-        self.assertLess(self.grown(self.a_cache, 10000), 4 * self.MIB)
+        self.assertLess(self.grown(self.a_cache, 10000), self.MIB)
 
     def test_a_leak_of_caches_is_seen(self):
         with replaced(runtime, "kvc_cache_destroy", lambda *_: None):
-            self.assertGreater(self.grown(self.a_cache, 1000), 4 * self.MIB)
+            self.assertGreater(self.grown(self.a_cache, 1000), self.MIB)
 
     def test_sequences_and_steps_of_one_cache(self):
         cache = new_cache()
@@ -151,7 +156,7 @@ class Leaks(unittest.TestCase):
         def make():
             with contextlib.suppress(kvc.SpecError):
                 kvc.compile(dict(SPEC, model={}))
-        self.assertLess(self.grown(make, 1000), 2 * self.MIB)
+        self.assertLess(self.grown(make, 1000), self.MIB)
 
     def test_calls(self):
         cache = new_cache()
@@ -204,7 +209,7 @@ class Threads(unittest.TestCase):
 
     def test_another_thread_runs_in_an_attend(self):
         rows = 1 << 10
-        while self.ticks_in_attend(rows) < 5 and rows < 1 << 15:
+        while self.ticks_in_attend(rows) < 50 and rows < 1 << 15:
             rows *= 2
         self.assertLess(rows, 1 << 15)
         # The same call by a function that keeps the lock.
@@ -212,7 +217,7 @@ class Threads(unittest.TestCase):
         free = runtime.kvc_cache_attend_strided
         keeping.restype, keeping.argtypes = free.restype, free.argtypes
         with replaced(runtime, "kvc_cache_attend_strided", keeping):
-            self.assertLess(self.ticks_in_attend(rows), 5)
+            self.assertLess(self.ticks_in_attend(rows), 25)
 
     def test_a_cache_is_not_closed_under_a_kernel(self):
         rows = 1 << 12
