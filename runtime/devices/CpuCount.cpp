@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <dirent.h>
+#include <dlfcn.h>
+#include <link.h>
 #include <memory>
 #include <sched.h>
 #include <sstream>
@@ -49,6 +52,13 @@ CpuList kvc::rt::parseCpuList(const std::string &text) {
   return cpus;
 }
 
+static CpuList unionOf(const CpuList &a, const CpuList &b) {
+  CpuList all;
+  std::set_union(a.begin(), a.end(), b.begin(), b.end(),
+                 std::back_inserter(all));
+  return all;
+}
+
 /// Adds what a thread may run on.
 static void addThread(const std::string &status, CpuList &cpus) {
   const std::string key = "\nCpus_allowed_list:";
@@ -57,10 +67,50 @@ static void addThread(const std::string &status, CpuList &cpus) {
     return;
   at += key.size();
   CpuList more = parseCpuList(status.substr(at, status.find('\n', at) - at));
-  CpuList all;
-  std::set_union(cpus.begin(), cpus.end(), more.begin(), more.end(),
-                 std::back_inserter(all));
-  cpus = std::move(all);
+  cpus = unionOf(cpus, more);
+}
+
+/// Adds the name of a loaded library that is an OpenMP runtime: GCC's, which
+/// packages rename to libgomp-24e2ab19.so, LLVM's or Intel's.
+static int addOpenMp(dl_phdr_info *info, size_t, void *names) {
+  const char *slash = std::strrchr(info->dlpi_name, '/');
+  const char *base = slash ? slash + 1 : info->dlpi_name;
+  for (const char *prefix : {"libgomp", "libomp", "libiomp"})
+    if (std::strncmp(base, prefix, std::strlen(prefix)) == 0)
+      static_cast<std::vector<std::string> *>(names)->push_back(
+          info->dlpi_name);
+  return 0;
+}
+
+/// The CPUs that OpenMP runtimes of this process bind threads to. Under
+/// OMP_PROC_BIND one binds the thread that loads it to a single place, and has
+/// no threads in the others before the first parallel region.
+static CpuList openMpCpus() {
+  std::vector<std::string> names;
+  dl_iterate_phdr(addOpenMp, &names);
+  CpuList cpus;
+  for (const std::string &name : names) {
+    void *library = dlopen(name.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+    if (!library)
+      continue;
+    auto places =
+        reinterpret_cast<int (*)()>(dlsym(library, "omp_get_num_places"));
+    auto procs = reinterpret_cast<int (*)(int)>(
+        dlsym(library, "omp_get_place_num_procs"));
+    auto ids = reinterpret_cast<void (*)(int, int *)>(
+        dlsym(library, "omp_get_place_proc_ids"));
+    int count = places && procs && ids ? places() : 0;
+    for (int place = 0; place < count; ++place) {
+      std::vector<int> found(size_t(std::max(procs(place), 0)));
+      if (!found.empty())
+        ids(place, found.data());
+      cpus.insert(cpus.end(), found.begin(), found.end());
+    }
+    dlclose(library);
+  }
+  std::sort(cpus.begin(), cpus.end());
+  cpus.erase(std::unique(cpus.begin(), cpus.end()), cpus.end());
+  return cpus;
 }
 
 CpuList kvc::rt::processCpus(const std::string &root) {
@@ -82,7 +132,15 @@ CpuList kvc::rt::processCpus(const std::string &root) {
     if (cpus.size() == online.size())
       break; // mostly the first thread already
   }
-  return online.empty() ? allowed : cpus;
+  if (online.empty())
+    return allowed;
+  if (root.empty() && cpus.size() < online.size()) {
+    allowed = unionOf(allowed, openMpCpus());
+    cpus.clear();
+    std::set_intersection(allowed.begin(), allowed.end(), online.begin(),
+                          online.end(), std::back_inserter(cpus));
+  }
+  return cpus;
 }
 
 CpuList kvc::rt::callerCpus() {

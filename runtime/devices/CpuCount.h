@@ -22,8 +22,8 @@ using CpuList = std::vector<uint32_t>;
 /// "0-3,8": what the kernel writes for a set of CPUs. Empty if it is none.
 CpuList parseCpuList(const std::string &text);
 
-/// CPUs that are online and that some thread of this process may run on; empty
-/// if /proc does not say.
+/// CPUs that are online and that some thread of this process may run on, or
+/// that an OpenMP runtime will make threads for; empty if /proc does not say.
 CpuList processCpus(const std::string &root = "");
 
 /// CPUs that the calling thread may run on, however many there are.

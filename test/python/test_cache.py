@@ -195,7 +195,7 @@ class Caches(unittest.TestCase):
         a = run.open()
         run.step({a: 9})
         run.cache.close()
-        with self.assertRaises(kvc.InvalidArgument):
+        with self.assertRaises(kvc.Stale):
             run.cache.stats()
         with self.assertRaises(kvc.InvalidArgument):
             kvc.Cache(program, 64, arena=memoryview(memory)[skip + 1:])
@@ -327,25 +327,6 @@ sys.exit(os.waitstatus_to_exitcode(status))
         done = subprocess.run([sys.executable, "-c", code, __file__],
                               timeout=60, capture_output=True, text=True)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-
-
-class Leaks(unittest.TestCase):
-    def test_ten_thousand_caches(self):
-        def memory():
-            with open("/proc/self/statm", encoding="ascii") as file:
-                return int(file.read().split()[1]) * 4096
-
-        def make(count):
-            for _ in range(count):
-                cache = new_cache(tokens=64, sequences=2)
-                a = cache.open()
-                with cache.step({a: 3}) as step:
-                    step.mark_appended()
-                a.fork()
-        make(1000)
-        before = memory()
-        make(9000)
-        self.assertLess(memory() - before, 1 << 22)
 
 
 if __name__ == "__main__":

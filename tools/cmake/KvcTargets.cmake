@@ -1,7 +1,10 @@
 # How every target of kvc is compiled: warnings are errors, the root is the
 # include directory, no exceptions (LLVM has none), but in what the runtime links.
 
-set(KVC_WARNINGS -Wall -Wextra -Werror)
+set(KVC_WARNINGS -Wall -Wextra)
+if(KVC_WERROR)
+  list(APPEND KVC_WARNINGS -Werror)
+endif()
 
 function(kvc_compile_options name)
   target_compile_options(${name} PRIVATE ${KVC_WARNINGS})
@@ -33,6 +36,10 @@ function(kvc_add_runtime_library name)
   kvc_add_library(${name} ${ARGN})
   target_compile_options(${name} PRIVATE -fexceptions -ffunction-sections -fdata-sections)
 endfunction()
+
+if(NOT KVC_BUILD_COMPILER)
+  return()
+endif()
 
 # LLVM's support library only (file access, hashing, caret printing).
 function(kvc_add_llvm_library name)

@@ -15,7 +15,11 @@ write_basic_package_version_file(kvcConfigVersion.cmake
 file(RELATIVE_PATH kvc_pc_prefix
   ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 
-foreach(component runtime compiler)
+set(kvc_components runtime)
+if(KVC_BUILD_COMPILER)
+  list(APPEND kvc_components compiler)
+endif()
+foreach(component ${kvc_components})
   install(EXPORT kvc-${component}-targets NAMESPACE kvc:: DESTINATION ${kvc_package}
     COMPONENT ${component})
   configure_file(${CMAKE_CURRENT_LIST_DIR}/kvc-${component}.pc.in
@@ -30,6 +34,10 @@ foreach(component runtime compiler)
   install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR}
     COMPONENT ${component})
 endforeach()
+
+if(NOT KVC_BUILD_COMPILER)
+  return()
+endif()
 
 # The page of the language links to that of its promises, which is elsewhere in
 # the tree and beside it here.

@@ -54,7 +54,9 @@ def _of_torch(array):
 def _of_interface(array):
     it = array.__array_interface__
     typestr = it["typestr"]
-    kind, size = _KINDS.get(typestr[1]), int(typestr[2:])
+    # Objects have no size, and dates more than one.
+    kind, size = _KINDS.get(typestr[1]), typestr[2:]
+    size = int(size) if size.isdecimal() else 0
     if kind is None or typestr[0] == ">":
         # bfloat16 of ml_dtypes is an opaque type of two bytes.
         name = str(getattr(array, "dtype", typestr))
@@ -126,7 +128,7 @@ def _of_buffer(array):
     buffer = _Buffer()
     _get_buffer(array, c.byref(buffer), _STRIDED_RO)
     try:
-        letter = (buffer.format or b"B").decode().lstrip("@=<")
+        letter = (buffer.format or b"B").decode().lstrip("@=<") or "?"
         dtype = _FORMATS.get(letter, letter)
         if dtype[0] in "iu":
             dtype = f"{dtype[0]}{8 * buffer.itemsize}"
@@ -138,7 +140,7 @@ def _of_buffer(array):
         _release_buffer(c.byref(buffer))
 
 
-def view(array):
+def view(array, name="array"):
     """The View of any array. TypeError if it is none."""
     if hasattr(array, "data_ptr") and hasattr(array, "element_size"):
         return _of_torch(array)
@@ -150,8 +152,57 @@ def view(array):
         return _of_buffer(array)
     except (TypeError, BufferError) as error:
         raise TypeError(
-            "expected an array (PyTorch, numpy, DLPack or the buffer "
+            f"{name}: expected an array (PyTorch, numpy, DLPack or the buffer "
             f"protocol), found {type(array).__name__}") from error
+
+
+def elements(it):
+    """How many elements a View has."""
+    count = 1
+    for extent in it.shape:
+        count *= extent
+    return count
+
+
+def size_of(dtype):
+    """Bytes of an element, by the dtype's name in a View."""
+    bits = dtype.lstrip("abcdefghijklmnopqrstuvwxyz")
+    if not bits.isdecimal() or int(bits) % 8 or int(bits) == 0:
+        raise TypeError(f"expected elements that are numbers, found {dtype!r}")
+    return int(bits) // 8
+
+
+def is_dense(it):
+    """Whether the elements lie side by side, in the order of their indices."""
+    size = size_of(it.dtype)
+    for extent, stride in zip(reversed(it.shape), reversed(it.strides)):
+        # A stride of one element says nothing.
+        if extent > 1 and stride != size:
+            return False
+        size *= extent
+    return True
+
+
+def extent_of(it):
+    """(first, end) of the addresses that hold a View's elements."""
+    first, end = it.address, it.address + size_of(it.dtype)
+    for count, stride in zip(it.shape, it.strides):
+        if count == 0:
+            return it.address, it.address
+        if stride < 0:
+            first += (count - 1) * stride
+        else:
+            end += (count - 1) * stride
+    return first, end
+
+
+def pinned(array):
+    """What keeps an array's memory where it is: a bytearray, or an array.array,
+    moves when it grows, unless somebody has a view of it."""
+    try:
+        return array, memoryview(array)
+    except (TypeError, ValueError, BufferError):
+        return array, None
 
 
 def empty_like(array, shape, dtype):

@@ -17,7 +17,7 @@ class LibraryNotFound(ImportError):
 
 def _places(name):
     folder = os.environ.get(VARIABLE)
-    folders = [Path(folder)] if folder else [_HERE]
+    folders = [Path(folder), _HERE] if folder else [_HERE]
     try:
         from kvc_compiler import LIBRARY_DIR  # of the distribution kvc-compiler
         folders.append(Path(LIBRARY_DIR))
@@ -64,7 +64,8 @@ runtime = _Lazy(
     f"set {VARIABLE} to the folder that has it")
 compiler = _Lazy(
     "libkvc-compiler.so", "kvc_compiler_abi", _abi.KVC_COMPILER_ABI,
-    _abi.COMPILER, "install kvc[compiler], or load a compiled artifact")
+    _abi.COMPILER, "pip install 'kvc[compiler]' adds it; "
+    "a compiled artifact is loaded without")
 
 
 def check(status):

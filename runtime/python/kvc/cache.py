@@ -4,10 +4,11 @@ import ctypes as c
 import os
 
 from . import _abi
-from ._arrays import empty_like, view
+from ._arrays import empty_like, pinned
 from ._library import check, runtime
-from .errors import InvalidArgument
-from .program import _vector, constant_addresses
+from ._scalars import MOST_32, MOST_64, integer
+from .errors import Busy, Error, InvalidArgument, Stale
+from .program import _vector, constant_addresses, writable_bytes
 
 ALL_LAYERS = _abi.KVC_ALL_LAYERS
 
@@ -17,31 +18,49 @@ def options_of(program, tokens, sequences=1, tokens_per_sequence=None,
                single_owner=False):
     """The kvc_cache_options of Cache's arguments, but for the arena."""
     options = _abi.CacheOptions(size=c.sizeof(_abi.CacheOptions))
-    options.max_sequences = sequences
-    options.max_tokens_per_seq = tokens_per_sequence or tokens
-    options.max_batch = batch or sequences
-    options.max_step_tokens = step_tokens or min(
-        options.max_batch * options.max_tokens_per_seq, 1 << 16)
-    options.max_rollback = rollback
+    options.max_sequences = integer("sequences", sequences)
+    options.max_tokens_per_seq = min(tokens, MOST_32) \
+        if tokens_per_sequence is None else \
+        integer("tokens_per_sequence", tokens_per_sequence)
+    options.max_batch = options.max_sequences if batch is None else \
+        integer("batch", batch)
+    options.max_step_tokens = min(
+        options.max_batch * options.max_tokens_per_seq, 1 << 16) \
+        if step_tokens is None else integer("step_tokens", step_tokens)
+    options.max_rollback = integer("rollback", rollback)
     options.flags = (_abi.KVC_SCRUB if scrub else 0) | (
         _abi.KVC_SINGLE_OWNER if single_owner else 0)
     return options
 
 
 class _Owner:
-    """The C handle of a cache, null once it is destroyed. Sequences and steps
-    hold it too, so that whatever the collector ends first, nobody calls a
-    cache that is gone."""
+    """The C handle of a cache, no attribute once it is destroyed. Sequences and
+    steps hold it too, so that whatever the collector ends first, nobody calls a
+    cache that is gone. `steps` are the handles of open steps by their value."""
 
-    __slots__ = ("handle", "program", "arena")
+    __slots__ = ("handle", "program", "arena", "steps", "is_open")
 
     def __init__(self, handle, program, arena):
         self.handle, self.program, self.arena = handle, program, arena
+        self.steps, self.is_open = {}, True
+
+    def __getattr__(self, name):
+        if name == "handle":
+            raise Stale("cache: expected an open one, found one that was "
+                        "closed")
+        raise AttributeError(name)
 
     def close(self):
-        handle, self.handle = self.handle, None
-        if handle:
-            runtime.kvc_cache_destroy(handle)
+        if not self.is_open:
+            return
+        for step in list(self.steps.values()):
+            status = runtime.kvc_cache_abandon(self.handle, step)
+            if status.code == Busy.code:
+                check(status)
+        self.is_open, handle = False, self.handle
+        del self.handle
+        runtime.kvc_cache_destroy(handle)
+        self.arena = None
 
     __del__ = close
 
@@ -66,6 +85,7 @@ class Cache:
 
     def __init__(self, program, tokens, sequences=1, *, arena=None, **limits):
         self.program = program
+        tokens = integer("tokens", tokens, most=MOST_64)
         self._options = options = options_of(program, tokens, sequences,
                                              **limits)
         size = c.c_uint64()
@@ -74,22 +94,24 @@ class Cache:
         options.arena_bytes = size.value
         self._held = {}
         if arena is not None:
-            it = view(arena)
-            options.arena = it.address
-            options.arena_bytes = _span(it)
+            arena = pinned(arena)
+            options.arena, options.arena_bytes = writable_bytes(
+                "arena", arena[0], program.device.memory)
         handle = c.c_void_p()
         check(runtime.kvc_cache_create(program._handle, c.byref(options),
                                        c.byref(handle)))
         self._owner = _Owner(handle, program, arena)
         model = program.model
+        self._layers = model.layers
         self._k = ("k", model.kv_heads, model.head_dim_k)
         self._v = ("v", model.kv_heads, model.head_dim_v)
         self._q = ("q", model.q_heads, model.head_dim_k)
         self._out = ("out", model.q_heads, model.head_dim_v)
 
     def close(self):
-        """Frees the pages now; the cache and its sequences are of no use
-        then."""
+        """Frees the pages now, and ends open steps; the cache, its sequences
+        and its steps are Stale then. Busy while another thread is in a call of
+        a step; no other call may be under way."""
         self._owner.close()
 
     def __enter__(self):
@@ -114,14 +136,33 @@ class Cache:
 
         Raises OutOfPages, SequenceFull, Busy for a sequence in another step.
         """
-        pairs = list(requests.items() if hasattr(requests, "items")
-                     else requests)
+        try:
+            pairs = [(seq, tokens) for seq, tokens in (
+                requests.items() if hasattr(requests, "items") else requests)]
+        except (TypeError, ValueError):
+            raise TypeError("requests: expected {sequence: new tokens}, found "
+                            f"{requests!r}") from None
         array = (_abi.SlotRequest * max(len(pairs), 1))(
-            *((seq._handle, tokens) for seq, tokens in pairs))
+            *(self._request(*pair) for pair in pairs))
         handle = _abi.Step()
         check(runtime.kvc_cache_reserve(self._owner.handle, array, len(pairs),
                                         stream, c.byref(handle)))
         return Step(self, handle, pairs)
+
+    def _request(self, sequence, tokens):
+        if not isinstance(sequence, Sequence):
+            raise TypeError(f"requests: expected a Sequence, found "
+                            f"{sequence!r}")
+        # Another cache's handle may name a sequence here, too.
+        if sequence._owner is not self._owner:
+            raise InvalidArgument("requests: expected sequences of this cache, "
+                                  f"found {sequence!r} of another")
+        return sequence._handle, integer("new tokens", tokens)
+
+    def _layer(self, layer):
+        if layer == ALL_LAYERS:
+            return layer
+        return integer("layer", layer, most=self._layers - 1)
 
     def set_constants(self, store, constants, layer=ALL_LAYERS):
         """The constants of a store's expressions that calls give: arrays in the
@@ -129,11 +170,14 @@ class Cache:
         attend that follows, and kept alive by the cache."""
         store = self.program.store(store)
         addresses = constant_addresses(store, constants,
-                                       self._options.max_batch)
+                                       self._options.max_batch,
+                                       self.program.device.memory)
         check(runtime.kvc_cache_set_constants(
-            self._owner.handle, store.index, layer, addresses,
+            self._owner.handle, store.index, self._layer(layer), addresses,
             len(store.constants)))
-        self._held[store.index, layer] = constants
+        arrays = constants.values() if isinstance(constants, dict) else \
+            constants
+        self._held[store.index, layer] = [pinned(each) for each in arrays]
 
     def stats(self):
         """Counts of pages, sequences, steps and bytes, by name; see
@@ -145,28 +189,21 @@ class Cache:
     def layer_bytes(self, layer):
         """Bytes in use as pages of one layer."""
         size = c.c_uint64()
-        check(runtime.kvc_cache_layer_bytes(self._owner.handle, layer,
-                                            c.byref(size)))
+        check(runtime.kvc_cache_layer_bytes(
+            self._owner.handle,
+            integer("layer", layer, most=self._layers - 1), c.byref(size)))
         return size.value
 
     def check(self, level=2):
         """Audits the invariants; raises Poisoned with the first that broke."""
-        check(runtime.kvc_cache_check(self._owner.handle, level))
+        check(runtime.kvc_cache_check(self._owner.handle,
+                                      integer("level", level)))
 
     def __repr__(self):
-        if not self._owner.handle:
+        try:
+            return f"<kvc.Cache of {self.program.name!r}: {self.stats()}>"
+        except Stale:
             return "<kvc.Cache, closed>"
-        return f"<kvc.Cache of {self.program.name!r}: {self.stats()}>"
-
-
-def _span(it):
-    size = 1
-    for extent in it.shape:
-        size *= extent
-    element = int(it.dtype.lstrip("abcdefghijklmnopqrstuvwxyz")) // 8
-    if it.readonly:
-        raise ValueError("arena: expected memory that can be written")
-    return size * element
 
 
 def _fields(struct):
@@ -205,11 +242,8 @@ class Sequence:
     def truncate(self, tokens):
         """Keeps the first `tokens` tokens. Under a window at most the cache's
         `rollback` fewer than it ever had, or none."""
-        if tokens < 0:
-            raise InvalidArgument(f"tokens: expected at least 0, found "
-                                  f"{tokens}")
         check(runtime.kvc_cache_truncate(self._owner.handle, self._handle,
-                                         tokens))
+                                         integer("tokens", tokens)))
 
     def stats(self):
         """{"tokens", "new_tokens", "pages", "pages_shared", "bytes"}."""
@@ -227,13 +261,21 @@ class Sequence:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
-        self.release()
+    def __exit__(self, kind, error, trace):
+        if self._pid is None:
+            return
+        try:
+            self.release()
+        except Error:
+            # An exception that is on its way says more than that its step is
+            # still open.
+            if kind is None:
+                raise
 
     def __del__(self):
         # In a step it is the step's to keep, and in a child of fork() the
         # parent's.
-        if getattr(self, "_pid", None) == os.getpid() and self._owner.handle:
+        if getattr(self, "_pid", None) == os.getpid() and self._owner.is_open:
             runtime.kvc_cache_release(self._owner.handle, self._handle)
 
     def __repr__(self):
@@ -259,6 +301,8 @@ class Step:
         self.requests = pairs
         self.rows = sum(tokens for _, tokens in pairs)
         self._accepted = None
+        self._key = handle.slot, handle.generation
+        self._owner.steps[self._key] = handle
 
     def rows_of(self, sequence):
         """The slice of the step's rows that are a sequence's."""
@@ -272,6 +316,7 @@ class Step:
     def append(self, layer, k, v):
         """Encodes the rows of one layer: k and v are [rows, kv_heads, head_dim]
         of the model's dtype, with any strides between rows and heads."""
+        layer = integer("layer", layer, most=self.cache._layers - 1)
         rows_of = self.cache.program._rows
         k, k_row, k_head, _ = rows_of(self.cache._k[0], k, *self.cache._k[1:],
                                       self.rows)
@@ -289,6 +334,7 @@ class Step:
         lse  f32 [rows, q_heads] that gets the log-sum-exp, or None
         """
         cache, model = self.cache, self.cache.program.model
+        layer = integer("layer", layer, most=cache._layers - 1)
         rows_of = cache.program._rows
         if out is None:
             out = empty_like(q, (self.rows, model.q_heads, model.head_dim_v),
@@ -299,7 +345,7 @@ class Step:
                                            self.rows, writes=True)
         if lse is not None:
             lse = _vector("lse", lse, "f32", self.rows * model.q_heads,
-                          writes=True)
+                          writes=True, memory=cache.program.device.memory)
         check(runtime.kvc_cache_attend_strided(
             cache._owner.handle, self._handle, layer, address,
             _abi.Stride(q_row, q_head), to, _abi.Stride(out_row, out_head),
@@ -310,14 +356,16 @@ class Step:
         """Says that the rows of a layer, or of all, were written by other
         means: kernels of your own on view(), or a graph that is replayed."""
         check(runtime.kvc_cache_mark_appended(self._owner.handle, self._handle,
-                                              layer))
+                                              self.cache._layer(layer)))
 
     def view(self, store, layer):
         """What kernels read of this step, as addresses: kvc_batch_view."""
         found = _abi.BatchView(size=c.sizeof(_abi.BatchView))
         check(runtime.kvc_cache_view(
             self._owner.handle, self._handle,
-            self.cache.program.store(store).index, layer, c.byref(found)))
+            self.cache.program.store(store).index,
+            integer("layer", layer, most=self.cache._layers - 1),
+            c.byref(found)))
         return found
 
     def accept(self, counts):
@@ -331,11 +379,17 @@ class Step:
             by_id = {id(seq): count for seq, count in counts.items()}
             counts = [by_id.get(id(seq), tokens)
                       for seq, tokens in self.requests]
-        counts = list(counts)
+        try:
+            counts = list(counts)
+        except TypeError:
+            raise TypeError("counts: expected one a request, found "
+                            f"{counts!r}") from None
         if len(counts) != len(self.requests):
             raise ValueError(f"counts: expected {len(self.requests)}, found "
                              f"{len(counts)}")
-        self._accepted = counts
+        self._accepted = [
+            integer("counts", count, most=tokens)
+            for count, (_, tokens) in zip(counts, self.requests)]
 
     def commit(self):
         """Ends the step; its tokens, or those that accept() named, are
@@ -345,12 +399,16 @@ class Step:
             accepted = (c.c_uint32 * len(self._accepted))(*self._accepted)
         check(runtime.kvc_cache_commit(self._owner.handle, self._handle,
                                        accepted))
-        self._is_open = False
+        self._end()
 
     def abandon(self):
         """Ends the step as if it had not been."""
         check(runtime.kvc_cache_abandon(self._owner.handle, self._handle))
+        self._end()
+
+    def _end(self):
         self._is_open = False
+        self._owner.steps.pop(self._key, None)
 
     def __enter__(self):
         return self
@@ -359,7 +417,8 @@ class Step:
         if not self._is_open:
             return
         if kind is not None:
-            self.abandon()
+            # The exception that is on its way says more than one of here.
+            self._give_up()
             return
         try:
             self.commit()
@@ -370,11 +429,14 @@ class Step:
             raise
 
     def _give_up(self):
-        runtime.kvc_cache_abandon(self._owner.handle, self._handle)
-        self._is_open = False
+        if self._owner.is_open:
+            status = runtime.kvc_cache_abandon(self._owner.handle, self._handle)
+            if status.code == Busy.code:
+                return  # in another thread's call; the collector tries again
+        self._end()
 
     def __del__(self):
-        if getattr(self, "_is_open", False) and self._owner.handle:
+        if getattr(self, "_is_open", False):
             self._give_up()
 
     def __repr__(self):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import _abi
 from ._library import compiler
+from ._scalars import c_string
 from .errors import Diagnostic, SpecError
 
 _FIELDS = ("severity", "code", "message", "file", "line", "column", "pointer",
@@ -21,7 +22,11 @@ class Artifact:
     """
 
     def __init__(self, data, spec=None, remarks=()):
-        self.data = bytes(data)
+        try:
+            self.data = bytes(memoryview(data))
+        except TypeError:
+            raise TypeError("data: expected the bytes of an artifact, found "
+                            f"{type(data).__name__}") from None
         self.spec = spec
         self.remarks = list(remarks)
 
@@ -54,7 +59,7 @@ def _text_of(spec):
     if isinstance(spec, str) and spec.lstrip()[:1] == "{":
         return spec.encode(), "<str>"
     if isinstance(spec, (str, os.PathLike)):
-        return Path(spec).read_bytes(), os.fspath(spec)
+        return Path(spec).read_bytes(), os.fsdecode(spec)
     raise TypeError("spec: expected a dict, JSON text or a path, found "
                     f"{type(spec).__name__}")
 
@@ -62,7 +67,15 @@ def _text_of(spec):
 def _strings(values, what):
     if isinstance(values, str):
         values = (values,)
-    values = [str(value).encode() for value in values]
+    try:
+        values = list(values)
+    except TypeError:
+        raise TypeError(f"{what}: expected strings, found "
+                        f"{values!r}") from None
+    for value in values:
+        if not isinstance(value, str):
+            raise TypeError(f"{what}: expected strings, found {value!r}")
+    values = [c_string(what, value) for value in values]
     return (c.c_char_p * max(len(values), 1))(*values), len(values)
 
 
@@ -75,6 +88,11 @@ def diagnostics(text):
             found.append(Diagnostic(**{field: read[field] for field in _FIELDS
                                        if read.get(field) is not None}))
     return found
+
+
+def version():
+    """"kvc 0.1.0, LLVM 22.1.8"."""
+    return compiler.kvc_compiler_version().decode()
 
 
 def compile(spec, targets=("native",), schedule=(), cache=True):
@@ -92,7 +110,7 @@ def compile(spec, targets=("native",), schedule=(), cache=True):
     """
     text, name = _text_of(spec)
     options = _abi.CompileOptions(size=c.sizeof(_abi.CompileOptions))
-    options.name = name.encode()
+    options.name = name.encode("utf-8", "replace")
     target_array, options.target_count = _strings(targets, "targets")
     schedule_array, options.schedule_count = _strings(schedule, "schedule")
     options.targets = c.cast(target_array, c.c_void_p)
@@ -104,11 +122,11 @@ def compile(spec, targets=("native",), schedule=(), cache=True):
         text, len(text), c.byref(options), c.byref(artifact), c.byref(size),
         c.byref(messages), c.byref(length))
     try:
-        said = diagnostics(c.string_at(messages, length.value).decode()
-                           if messages else "")
+        said = diagnostics(c.string_at(messages, length.value).decode(
+            "utf-8", "replace") if messages else "")
         if code == _abi.KVC_COMPILE_OK:
             return Artifact(c.string_at(artifact, size.value),
-                            text.decode(), said)
+                            text.decode("utf-8", "replace"), said)
     finally:
         compiler.kvc_compile_free(artifact)
         compiler.kvc_compile_free(messages)

@@ -139,3 +139,6 @@ class SpecError(ValueError):
     def __init__(self, diagnostics):
         self.diagnostics = list(diagnostics)
         super().__init__("\n".join(str(each) for each in self.diagnostics))
+
+    def __reduce__(self):
+        return SpecError, (self.diagnostics,)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import _abi
-from ._arrays import empty_like, view
+from ._arrays import (elements, empty_like, extent_of, is_dense, size_of,
+                      view)
 from ._library import check, runtime
+from ._scalars import MOST_64, c_string, integer
 from .compiler import Artifact
 from .errors import InvalidArgument
 
@@ -84,21 +86,26 @@ class Device:
 
     def __init__(self, name="cpu"):
         self.name, self._handle = name, None
+        if not isinstance(name, str):
+            raise TypeError(f"device: expected its name, as \"cpu\", found "
+                            f"{name!r}")
         handle = c.c_void_p()
         kind, _, rest = name.partition(":")
         if kind == "cpu" and (rest.isdecimal() or not rest):
             options = _abi.CpuOptions(size=c.sizeof(_abi.CpuOptions),
-                                      threads=int(rest or 0))
+                                      threads=integer("threads",
+                                                      int(rest or 0)))
             check(runtime.kvc_device_create_cpu(c.byref(options),
                                                 c.byref(handle)))
         elif kind == "cuda" and (rest.isdecimal() or not rest):
             options = _abi.CudaOptions(size=c.sizeof(_abi.CudaOptions),
-                                       ordinal=int(rest or 0))
+                                       ordinal=integer("device", int(rest or 0),
+                                                       most=(1 << 31) - 1))
             check(runtime.kvc_device_create_cuda(c.byref(options),
                                                  c.byref(handle)))
         elif kind == "sim" and rest:
             options = _abi.SimOptions(size=c.sizeof(_abi.SimOptions),
-                                      target=rest.encode())
+                                      target=c_string("device", rest))
             check(runtime.kvc_device_create_sim(c.byref(options),
                                                 c.byref(handle)))
         else:
@@ -106,12 +113,35 @@ class Device:
                              f'"cuda:N" or "sim:TARGET", found {name!r}')
         self._handle = handle
         self.is_cpu = kind == "cpu" or rest.startswith("x86-64")
+        #: Where arrays must be, as View.device names it.
+        self.memory = f"cuda:{int(rest or 0)}" if kind == "cuda" else "cpu"
 
     @property
     def is_sim(self):
         """Whether arrays must be lent to it: an emulated GPU's kernels touch
         nothing else."""
         return self.name.startswith("sim:") and not self.is_cpu
+
+    def allow(self, array, writable=True):
+        """Lends an array to an emulated GPU, on which whatever is not lent is
+        out of bounds once anything is. A Cache lends its own pages."""
+        it = view(array)
+        if writable and it.readonly:
+            raise ValueError("array: expected one that can be written")
+        begin, end = extent_of(it)
+        check(runtime.kvc_sim_allow(self._handle, begin, end - begin, writable))
+
+    def forget(self, array):
+        """Takes an array back that allow() lent."""
+        check(runtime.kvc_sim_forget(self._handle, extent_of(view(array))[0]))
+
+    def counters(self):
+        """What the kernels of an emulator did, by name; see
+        kvc_sim_counters."""
+        counters = _abi.SimCounters(size=c.sizeof(_abi.SimCounters))
+        check(runtime.kvc_sim_get_counters(self._handle, c.byref(counters)))
+        return {name: getattr(counters, name)
+                for name, _ in counters._fields_ if name != "size"}
 
     def __del__(self):
         if getattr(self, "_handle", None):
@@ -146,12 +176,17 @@ def load(artifact, device="cpu"):
     device = _device(device)
     handle = c.c_void_p()
     if isinstance(artifact, (str, os.PathLike)):
-        path = os.fsencode(artifact)
+        path = c_string("artifact", os.fsencode(artifact))
         check(runtime.kvc_program_load_file(device._handle, path,
                                             c.byref(handle)))
     else:
         data = artifact.data if isinstance(artifact, Artifact) else artifact
-        data = bytes(data)
+        try:
+            data = data if isinstance(data, bytes) else bytes(memoryview(data))
+        except TypeError:
+            raise TypeError("artifact: expected an Artifact, the bytes of one "
+                            "or a path, found "
+                            f"{type(artifact).__name__}") from None
         check(runtime.kvc_program_load(device._handle, data, len(data),
                                        c.byref(handle)))
     return Program(handle, device)
@@ -219,7 +254,7 @@ class Program:
     def _rows(self, name, array, heads, dim, rows=None, writes=False):
         """(address, row stride, head stride, rows) of an array [rows, heads,
         dim] of the model's dtype. Whatever is copied is an error."""
-        it = view(array)
+        it = view(array, name)
         if it.dtype not in _BITS[self.model.dtype]:
             raise TypeError(f"{name}: expected {self.model.dtype}, the model's "
                             f"dtype, found {it.dtype}")
@@ -239,22 +274,26 @@ class Program:
         if dim > 1 and strides[2] != element:
             raise ValueError(f"{name}: expected the elements of a head side by "
                              f"side, found a stride of {strides[2]} bytes")
-        if self.device.is_cpu != (it.device == "cpu") and \
-                not self.device.is_sim:
-            raise ValueError(f"{name}: expected an array on "
-                             f"{self.device.name}, found one on {it.device}")
+        if it.device != self.device.memory:
+            raise _elsewhere(name, it, self.device.memory)
         if writes and it.readonly:
             raise ValueError(f"{name}: expected an array that can be written")
         # A stride of one row or head says nothing.
         row = strides[0] if shape[0] > 1 else heads * max(
             strides[1], dim * element)
         head = strides[1] if shape[1] > 1 else dim * element
+        # To the C ABI a stride of 0 means dense, to arrays the same row again.
+        if not row or not head:
+            raise ValueError(f"{name}: expected rows and heads that are "
+                             "memory of their own, found strides of "
+                             f"{list(it.strides)} bytes")
         return it.address, row, head, shape[0]
 
     def bytes_for(self, tokens, sequences=1, **limits):
         """Bytes of an arena in which `tokens` cached tokens have pages however
         `sequences` sequences share them. `limits` as of Cache."""
         from .cache import options_of
+        tokens = integer("tokens", tokens, most=MOST_64)
         options, size = options_of(self, tokens, sequences, **limits), \
             c.c_uint64()
         check(runtime.kvc_cache_arena_bytes(
@@ -265,6 +304,8 @@ class Program:
         """The most cached tokens for which an arena of `size` bytes is
         enough."""
         from .cache import options_of
+        size = integer("size", size, most=MOST_64)
+        sequences = integer("sequences", sequences)
         longest = tokens_per_sequence or 1 << 20
         options = options_of(self, longest * sequences, sequences,
                              tokens_per_sequence=longest, **limits)
@@ -278,23 +319,42 @@ class Program:
     def planes(self, store, pool):
         """The Planes of a pool [pages, page_bytes] of one layer, laid out as
         a Cache's: each page has all planes at PlaneInfo.page_offset."""
-        store, it = self.store(store), view(pool)
+        return self._planes(self.store(store), pool)[1]
+
+    def _planes_of_pool(self, store, pool, writes):
+        it = view(pool, "pool")
         if not store.page_tokens:
             raise ValueError(f"store {store.name!r} is contiguous: give Planes")
-        if len(it.shape) != 2 or it.shape[1] * _size(it.dtype) < \
-                store.page_bytes:
-            raise ValueError(f"pool: expected [pages, {store.page_bytes}] "
-                             f"bytes, found {list(it.shape)} of {it.dtype}")
-        return tuple(Plane(it.address + plane.page_offset, it.strides[0],
-                           plane.head_stride) for plane in store.planes)
+        if it.device != self.device.memory:
+            raise _elsewhere("pool", it, self.device.memory)
+        element = size_of(it.dtype)
+        if len(it.shape) != 2 or it.shape[1] * element < store.page_bytes or \
+                it.strides[1] != element or \
+                (it.shape[0] > 1 and abs(it.strides[0]) < store.page_bytes):
+            raise ValueError(
+                f"pool: expected [pages, {store.page_bytes}] bytes, dense in a "
+                f"page, found {list(it.shape)} of {it.dtype} with strides of "
+                f"{list(it.strides)} bytes")
+        if writes and it.readonly:
+            raise ValueError("pool: expected an array that can be written")
+        return it.shape[0], tuple(
+            Plane(it.address + plane.page_offset, it.strides[0],
+                  plane.head_stride) for plane in store.planes)
 
-    def _planes(self, store, planes):
+    def _planes(self, store, planes, page_count=0, writes=False):
+        """(page count, Planes) of a pool, whose pages are counted, or of
+        Planes, whose caller may know."""
+        page_count = integer("page_count", page_count, most=(1 << 63) - 1)
         if not isinstance(planes, (tuple, list)):
-            planes = self.planes(store, planes)
+            pages, planes = self._planes_of_pool(store, planes, writes)
+            if page_count > pages:
+                raise ValueError(f"page_count: expected at most the pool's "
+                                 f"{pages}, found {page_count}")
+            page_count = page_count or pages
         if len(planes) != len(store.planes):
             raise ValueError(f"planes: expected {len(store.planes)} of store "
                              f"{store.name!r}, found {len(planes)}")
-        return (_abi.Plane * len(planes))(*(tuple(each) for each in planes))
+        return page_count, planes
 
     def append(self, store, k, v, slots, planes, *, page_count=0,
                slot_tokens=0, stream=None):
@@ -313,10 +373,12 @@ class Program:
             "k", k, model.kv_heads, model.head_dim_k)
         args.v, args.v_row_stride, args.v_head_stride, _ = self._rows(
             "v", v, model.kv_heads, model.head_dim_v, args.rows)
-        args.slot = _vector("slots", slots, "i64", args.rows)
-        held = self._planes(store, planes)
+        args.slot = _vector("slots", slots, "i64", args.rows,
+                            memory=self.device.memory)
+        args.page_count, planes = self._planes(store, planes, page_count, True)
+        held = (_abi.Plane * len(planes))(*(tuple(each) for each in planes))
         args.planes, args.plane_count = c.addressof(held), len(held)
-        args.page_count, args.slot_tokens = page_count, slot_tokens
+        args.slot_tokens = integer("slot_tokens", slot_tokens)
         args.stream = stream
         check(runtime.kvc_append(self._handle, store.index, c.byref(args)))
 
@@ -337,7 +399,7 @@ class Program:
         On a GPU all of them are its memory; max_kv_len bounds what kv_len
         holds, and `workspace` is asked for (attend_workspace).
         """
-        store, model = self.store(store), self.model
+        store, model, memory = self.store(store), self.model, self.device.memory
         args = _abi.AttendArgs(size=c.sizeof(_abi.AttendArgs))
         args.q, args.q_row_stride, args.q_head_stride, args.rows = self._rows(
             "q", q, model.q_heads, model.head_dim_k)
@@ -349,38 +411,55 @@ class Program:
             writes=True)
         if lse is not None:
             args.lse = _vector("lse", lse, "f32", args.rows * model.q_heads,
-                               writes=True)
+                               writes=True, memory=memory)
             args.lse_row_stride = 4 * model.q_heads
-        args.batch = view(kv_len).shape[0]
-        args.cu_q = _vector("cu_q", cu_q, "i32", args.batch + 1)
-        args.kv_len = _vector("kv_len", kv_len, "i32", args.batch)
-        args.table, args.table_stride = _table(table, args.batch)
-        held = self._planes(store, planes)
+        args.batch = _batch(kv_len)
+        args.cu_q = _vector("cu_q", cu_q, "i32", args.batch + 1, memory=memory)
+        args.kv_len = _vector("kv_len", kv_len, "i32", args.batch,
+                              memory=memory)
+        args.table, args.table_stride = _table(table, args.batch, memory)
+        if memory == "cpu":
+            _check_offsets(args)
+        args.page_count, planes = self._planes(store, planes, page_count)
+        held = (_abi.Plane * len(planes))(*(tuple(each) for each in planes))
         args.planes, args.plane_count = c.addressof(held), len(held)
-        args.page_count, args.slot_tokens = page_count, slot_tokens
-        given = constant_addresses(store, constants, args.batch)
+        args.slot_tokens = integer("slot_tokens", slot_tokens)
+        given = constant_addresses(store, constants, args.batch, memory)
         args.constants = c.addressof(given) if constants else None
         args.constant_count = len(constants)
-        args.max_queries, args.stream = max_queries or args.rows, stream
-        args.max_kv_len = max_kv_len or (
+        args.max_queries = integer("max_queries", max_queries) or args.rows
+        args.stream = stream
+        args.max_kv_len = integer("max_kv_len", max_kv_len) or (
             _largest(kv_len) if self.device.is_cpu else 0)
-        args.max_kv_tokens = max_kv_tokens
+        args.max_kv_tokens = integer("max_kv_tokens", max_kv_tokens,
+                                     most=MOST_64)
         if workspace is None:
             workspace = self._own_workspace(store, args)
-        it = view(workspace)
-        args.workspace = (it.address + 63) // 64 * 64
-        args.workspace_bytes = it.shape[0] * _size(it.dtype) - (
-            args.workspace - it.address)
+        begin, size = writable_bytes("workspace", workspace, memory)
+        args.workspace = (begin + 63) // 64 * 64
+        args.workspace_bytes = max(0, begin + size - args.workspace)
         check(runtime.kvc_attend(self._handle, store.index, c.byref(args)))
         return out
 
-    def attend_workspace(self, store, batch, rows, kv_len):
+    def attend_workspace(self, store, batch, rows, kv_len, *, max_queries=0,
+                         max_kv_tokens=0):
         """Bytes of workspace for a call of at most so many sequences, rows and
-        cached tokens of a sequence; 64 more let it begin anywhere."""
-        size = c.c_size_t()
-        check(runtime.kvc_attend_workspace(
-            self._handle, self.store(store).index, batch, rows, kv_len,
-            c.byref(size)))
+        cached tokens of a sequence; 64 more let it begin anywhere. On a GPU the
+        bounds that attend() takes make it smaller."""
+        store, size = self.store(store).index, c.c_size_t()
+        batch, rows = integer("batch", batch), integer("rows", rows)
+        kv_len = integer("kv_len", kv_len)
+        if not max_queries and not max_kv_tokens:
+            check(runtime.kvc_attend_workspace(self._handle, store, batch, rows,
+                                               kv_len, c.byref(size)))
+            return size.value
+        args = _abi.AttendArgs(size=c.sizeof(_abi.AttendArgs))
+        args.batch, args.rows, args.max_kv_len = batch, rows, kv_len
+        args.max_queries = integer("max_queries", max_queries)
+        args.max_kv_tokens = integer("max_kv_tokens", max_kv_tokens,
+                                     most=MOST_64)
+        check(runtime.kvc_attend_workspace_of(self._handle, store,
+                                              c.byref(args), c.byref(size)))
         return size.value
 
     def _own_workspace(self, store, args):
@@ -392,34 +471,67 @@ class Program:
         return bytearray(size + 64)
 
 
-def _size(dtype):
-    return int(dtype.lstrip("abcdefghijklmnopqrstuvwxyz")) // 8
+def _elsewhere(name, it, memory):
+    return ValueError(f"{name}: expected an array on {memory}, found one on "
+                      f"{it.device}")
 
 
-def _vector(name, array, dtype, count, writes=False):
+def _vector(name, array, dtype, count, writes=False, memory=None):
     """The address of a dense array of so many elements."""
-    it = view(array)
-    elements = 1
-    for extent in it.shape:
-        elements *= extent
-    if it.dtype != dtype or elements < count:
+    it = view(array, name)
+    if it.dtype != dtype or elements(it) < count:
         raise ValueError(f"{name}: expected {count} of {dtype}, found "
                          f"{list(it.shape)} of {it.dtype}")
-    if elements > 1 and it.strides and it.strides[-1] != _size(dtype):
-        raise ValueError(f"{name}: expected a dense array")
+    if not is_dense(it):
+        raise ValueError(f"{name}: expected a dense array, found strides of "
+                         f"{list(it.strides)} bytes")
+    if memory not in (None, it.device):
+        raise _elsewhere(name, it, memory)
     if writes and it.readonly:
         raise ValueError(f"{name}: expected an array that can be written")
     return it.address
 
 
-def _table(table, batch):
-    it = view(table)
+def writable_bytes(name, array, memory):
+    """(address, bytes) of a dense array that is memory to be written."""
+    it = view(array, name)
+    if it.device != memory:
+        raise _elsewhere(name, it, memory)
+    if it.readonly:
+        raise ValueError(f"{name}: expected memory that can be written")
+    if not is_dense(it):
+        raise ValueError(f"{name}: expected a dense array, found strides of "
+                         f"{list(it.strides)} bytes")
+    return it.address, elements(it) * size_of(it.dtype)
+
+
+def _batch(kv_len):
+    it = view(kv_len, "kv_len")
+    if len(it.shape) != 1:
+        raise ValueError(f"kv_len: expected [batch], found {list(it.shape)}")
+    return it.shape[0]
+
+
+def _table(table, batch, memory):
+    it = view(table, "table")
     if it.dtype != "i32" or len(it.shape) not in (1, 2) or \
             it.shape[0] < batch or (
                 len(it.shape) == 2 and it.shape[1] > 1 and it.strides[1] != 4):
         raise ValueError(f"table: expected i32 [{batch}, pages], dense in a "
                          f"row, found {list(it.shape)} of {it.dtype}")
-    return it.address, it.strides[0] // 4
+    if it.device != memory:
+        raise _elsewhere("table", it, memory)
+    width = it.shape[1] if len(it.shape) == 2 else 1
+    # A stride of one row says nothing.
+    return it.address, it.strides[0] // 4 if it.shape[0] > 1 else width
+
+
+def _check_offsets(args):
+    """That the offsets, which the host can read, end within q."""
+    end = c.c_int32.from_address(args.cu_q + 4 * args.batch).value
+    if end > args.rows:
+        raise ValueError(f"cu_q: expected offsets up to the {args.rows} rows "
+                         f"of q, found {end}")
 
 
 def _largest(lengths):
@@ -428,7 +540,7 @@ def _largest(lengths):
     return max((c.c_int32 * it.shape[0]).from_address(it.address), default=0)
 
 
-def constant_addresses(store, constants, batch):
+def constant_addresses(store, constants, batch, memory=None):
     """The addresses of a store's constants, each checked, for the C ABI."""
     if isinstance(constants, dict):
         names = [each.name for each in store.constants]
@@ -437,6 +549,9 @@ def constant_addresses(store, constants, batch):
             raise KeyError(f"constants: store {store.name!r} has {names}, not "
                            f"{sorted(unknown)}")
         constants = [constants[name] for name in names if name in constants]
+    if not isinstance(constants, (tuple, list)):
+        raise TypeError("constants: expected a dict or a list of arrays, found "
+                        f"{type(constants).__name__}")
     if len(constants) != len(store.constants):
         raise ValueError(
             f"constants: expected {[each.name for each in store.constants]} of "
@@ -444,5 +559,6 @@ def constant_addresses(store, constants, batch):
     addresses = (c.c_void_p * max(len(constants), 1))()
     for i, (info, array) in enumerate(zip(store.constants, constants)):
         count = info.size * (batch if info.per_sequence else 1)
-        addresses[i] = _vector(info.name, array, info.type, count)
+        addresses[i] = _vector(info.name, array, info.type, count,
+                               memory=memory)
     return addresses

@@ -4,6 +4,8 @@
 #include "test/unit/Runtime/Fixture.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <dlfcn.h>
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
@@ -143,6 +145,26 @@ TEST(CpuCount, QuotasInContainers) {
 
 TEST(CpuCount, NothingReadableIsTheCallersMask) {
   EXPECT_EQ(defaultThreads("/nowhere"), callerCpus().size());
+}
+
+// GCC's OpenMP binds the thread that loads it, before any other is made.
+TEST(CpuCount, OpenMpThatHasNoThreadsYet) {
+  CpuList cpus = processCpus();
+  if (cpus.size() < 2)
+    GTEST_SKIP() << "needs two CPUs";
+  // In a process of its own: what is bound and loaded stays so.
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  auto bound = [&cpus] {
+    setenv("OMP_PROC_BIND", "true", 1);
+    if (!dlopen("libgomp.so.1", RTLD_NOW | RTLD_LOCAL))
+      std::exit(2);
+    std::exit(callerCpus().size() == 1 && processCpus() == cpus ? 0 : 1);
+  };
+  if (void *library = dlopen("libgomp.so.1", RTLD_NOW | RTLD_NOLOAD)) {
+    dlclose(library);
+    GTEST_SKIP() << "OpenMP is loaded already";
+  }
+  EXPECT_EXIT(bound(), testing::ExitedWithCode(0), "");
 }
 
 // A caller that OpenMP has pinned gets as many threads as any other, and they
