@@ -1,8 +1,10 @@
 """The package on the CPU, with arrays of the standard library alone."""
 
 import array
+import copy
 import ctypes
 import gc
+import math
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import unittest
 from pathlib import Path
 
 import kvc
-from plain import Plain, Rows, check_rows
+from plain import Plain, Rows, Strided, check_rows
 
 LAYERS, Q_HEADS, KV_HEADS, DIM, PAGE = 2, 4, 2, 16, 4
 SPEC = {
@@ -170,6 +172,30 @@ class Caches(unittest.TestCase):
         a.release()
         with self.assertRaises(kvc.Stale):
             len(a)
+
+    def test_temporaries_live_as_long_as_the_call(self):
+        class Temporary:
+            """Rows that are gone, and not only free, once nobody has them."""
+
+            def __init__(self, rows):
+                self.rows = rows
+                self.__array_interface__ = Strided(rows).__array_interface__
+
+            def __del__(self):
+                for i in range(len(self.rows.values)):
+                    self.rows.values[i] = math.nan
+
+        cache, plain = new_cache(), Plain(program.model)
+        k, v, q = Rows(3, KV_HEADS, DIM, 1), Rows(3, KV_HEADS, DIM, 2), \
+            Rows(3, Q_HEADS, DIM, 3)
+        plain.append(k, v, range(3))
+        out = Rows(3, Q_HEADS, DIM)
+        with cache.step({cache.open(): 3}) as step:
+            step.append(0, Temporary(copy.deepcopy(k)),
+                        Temporary(copy.deepcopy(v)))
+            step.attend(0, Temporary(copy.deepcopy(q)), out=out.view())
+            check_rows(self, [plain], [3], q, out)
+            step.mark_appended()
 
     def test_layers_stats_and_sizes(self):
         size = program.bytes_for(100, sequences=2)

@@ -106,6 +106,8 @@ class Device:
                              f'"cuda:N" or "sim:TARGET", found {name!r}')
         self._handle = handle
         self.is_cpu = kind == "cpu" or rest.startswith("x86-64")
+        #: Where arrays for it are, as View.device has it.
+        self.place = f"cuda:{int(rest or 0)}" if kind == "cuda" else "cpu"
 
     @property
     def is_sim(self):
@@ -239,8 +241,7 @@ class Program:
         if dim > 1 and strides[2] != element:
             raise ValueError(f"{name}: expected the elements of a head side by "
                              f"side, found a stride of {strides[2]} bytes")
-        if self.device.is_cpu != (it.device == "cpu") and \
-                not self.device.is_sim:
+        if it.device != self.device.place:
             raise ValueError(f"{name}: expected an array on "
                              f"{self.device.name}, found one on {it.device}")
         if writes and it.readonly:
