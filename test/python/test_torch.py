@@ -1,14 +1,15 @@
-"""Tensors of PyTorch, on the CPU."""
+"""Tensors and operators of PyTorch, compiled and not, on the CPU."""
 
 import contextlib
+import gc
+import shutil
 import time
 import unittest
 
 import torch
 
 import kvc
-import kvc.cache
-import kvc.program
+import kvc.torch
 from kvc import _abi, _arrays
 from kvc._library import runtime
 
@@ -162,6 +163,219 @@ class Tensors(unittest.TestCase):
                 step.mark_appended()
             sequence.truncate(0)
         self.assertLessEqual(len(cache._k.known), cache._k._MOST)
+
+
+class Model(torch.nn.Module):
+    """Attention layers with residuals, by operators."""
+
+    def __init__(self, is_fused):
+        super().__init__()
+        torch.manual_seed(0)
+        width, self.is_fused = Q_HEADS * DIM, is_fused
+        self.qkv = torch.nn.ModuleList(
+            torch.nn.Linear(width, (Q_HEADS + 2 * KV_HEADS) * DIM)
+            for _ in range(LAYERS))
+
+    def project(self, layer, x):
+        qkv = self.qkv[layer](x).unflatten(-1, (-1, DIM))
+        return qkv.split([Q_HEADS, KV_HEADS, KV_HEADS], 1)
+
+    def forward(self, x, handle):
+        for layer in range(LAYERS):
+            q, k, v = self.project(layer, x)
+            if self.is_fused:
+                out = kvc.torch.append_attend(handle, layer, q, k, v)
+            else:
+                kvc.torch.append(handle, layer, k, v)
+                out = kvc.torch.attend(handle, layer, q)
+            x = x + out.flatten(1)
+        return x
+
+    def reference(self, x):
+        for layer in range(LAYERS):
+            x = x + attention(*self.project(layer, x))[0].flatten(1)
+        return x
+
+
+class Operators(unittest.TestCase):
+    def setUp(self):
+        self.cache = kvc.Cache(program, 256, 4)
+        torch._dynamo.reset()
+
+    def run_model(self, model, forward, counts=(7, 1, 1, 3)):
+        x = torch.randn(sum(counts), Q_HEADS * DIM,
+                        generator=torch.Generator().manual_seed(5))
+        sequence, found, begin = self.cache.open(), [], 0
+        with torch.no_grad():
+            wanted = model.reference(x)
+            for count in counts:
+                with kvc.torch.step(self.cache, {sequence: count}) as step:
+                    found.append(forward(x[begin:begin + count],
+                                         kvc.torch.handle(step)))
+                begin += count
+        torch.testing.assert_close(torch.cat(found), wanted, rtol=1e-4,
+                                   atol=1e-4)
+
+    def test_eager(self):
+        for is_fused in (False, True):
+            model = Model(is_fused)
+            self.run_model(model, model)
+
+    def test_a_step_does_without_a_handle(self):
+        model = Model(True)
+        x = torch.randn(2, Q_HEADS * DIM)
+        with torch.no_grad(), kvc.torch.step(
+                self.cache, {self.cache.open(): 2}) as step:
+            found = model(x, step)
+            again = model(x, kvc.torch.handle(step))
+            self.assertTrue(torch.equal(found, again))
+            q = rows(2, Q_HEADS)
+            for each in (step, kvc.torch.handle(step)):
+                out, lse = kvc.torch.attend_lse(each, 0, q)
+                self.assertTrue(torch.equal(out, kvc.torch.attend(each, 0, q)))
+                self.assertEqual(lse.shape, (2, Q_HEADS))
+
+    def test_compiled_as_a_whole(self):
+        for backend in ("eager", "aot_eager"):
+            for is_fused in (False, True):
+                torch._dynamo.reset()
+                model = Model(is_fused)
+                compiled = torch.compile(model, backend=backend,
+                                         fullgraph=True)
+                self.run_model(model, compiled)
+
+    def test_the_next_step_compiles_nothing(self):
+        graphs = []
+
+        def backend(graph, inputs):
+            graphs.append(graph)
+            return graph.forward
+        model = Model(False)
+        compiled = torch.compile(model, backend=backend, fullgraph=True,
+                                 dynamic=False)
+        self.run_model(model, compiled, (2, 2, 2, 2, 2))
+        self.assertEqual(len(graphs), 1)
+
+    def test_appends_are_kept_and_in_order(self):
+        """What nobody reads is not dropped, and what was appended between two
+        attends is not attended by the first."""
+        def forward(handle, q, k, v, other):
+            kvc.torch.append(handle, 0, k, v)
+            first = kvc.torch.attend(handle, 0, q)
+            kvc.torch.append(handle, 0, other, other)
+            second = kvc.torch.attend(handle, 0, q)
+            kvc.torch.append(handle, 1, k, v)
+            return first - 1, second
+
+        q, k, v, other = rows(3, Q_HEADS), rows(3), rows(3, seed=1), rows(
+            3, seed=2)
+        backends = [None, "aot_eager"]
+        if shutil.which("c++"):
+            backends.append("inductor")
+        for backend in backends:
+            call = forward if backend is None else torch.compile(
+                forward, backend=backend, fullgraph=True)
+            with kvc.torch.step(self.cache, {self.cache.open(): 3}) as step:
+                # A commit without the last append would raise.
+                first, second = call(kvc.torch.handle(step), q, k, v, other)
+            wanted = attention(q, k, v)[0] - 1, attention(q, other, other)[0]
+            torch.testing.assert_close((first, second), wanted, rtol=1e-4,
+                                       atol=1e-4)
+
+    def test_operators_are_what_they_declare(self):
+        with kvc.torch.step(self.cache, {self.cache.open(): 3}) as step:
+            handle = kvc.torch.handle(step)
+            q, k = rows(3, Q_HEADS), rows(3)
+            for op, arguments in (
+                    ("append", (handle, 0, k, k)),
+                    ("attend", (handle, 0, q)),
+                    ("attend_lse", (handle, 0, q)),
+                    ("append_attend", (handle, 1, q, k, k))):
+                torch.library.opcheck(getattr(torch.ops.kvc, op).default,
+                                      arguments)
+
+    def test_errors_are_kvcs(self):
+        q, k = rows(3, Q_HEADS), rows(3)
+
+        def attend(handle, q):
+            return kvc.torch.attend(handle, 0, q)
+        step = kvc.torch.step(self.cache, {self.cache.open(): 3})
+        handle = kvc.torch.handle(step)
+        for call in (attend, torch.compile(attend, backend="aot_eager")):
+            with self.assertRaises(kvc.NotAppended):
+                call(handle, q)
+        with self.assertRaises(ValueError):
+            kvc.torch.append(handle, 0, k[0], k[0])
+        with self.assertRaises(TypeError):
+            kvc.torch.append(handle, 0, k.double(), k)
+        with self.assertRaises(kvc.InvalidArgument):
+            kvc.torch.append(handle, LAYERS, k, k)
+        with self.assertRaises(ValueError):
+            torch.ops.kvc.attend(handle, 0, q, DIM + 8)
+        with self.assertRaises(TypeError):
+            kvc.torch.handle(self.cache)
+        step.abandon()
+        with self.assertRaises(kvc.Stale):
+            kvc.torch.append(handle, 0, k, k)
+        del step
+        gc.collect()
+        with self.assertRaises(kvc.Stale):
+            kvc.torch.append(handle, 0, k, k)
+
+    def test_a_handle_is_reused(self):
+        sequence = self.cache.open()
+        handle = None
+        for _ in range(3):
+            with kvc.torch.step(self.cache, {sequence: 1}) as step:
+                again = kvc.torch.handle(step, out=handle)
+                self.assertTrue(handle is None or again is handle)
+                handle = again
+                for layer in range(LAYERS):
+                    kvc.torch.append(handle, layer, rows(1), rows(1))
+        self.assertEqual(len(sequence), 3)
+
+    def test_gradients_are_refused(self):
+        q, k = rows(3, Q_HEADS).requires_grad_(), rows(3)
+        with kvc.torch.step(self.cache, {self.cache.open(): 3}) as step:
+            for each in (step, kvc.torch.handle(step)):
+                kvc.torch.append(each, 0, k, k)
+                with self.assertRaises(NotImplementedError):
+                    kvc.torch.attend(each, 0, q)
+                with torch.no_grad():
+                    kvc.torch.attend(each, 0, q)
+            step.mark_appended()
+
+
+class Pages(unittest.TestCase):
+    """Engines with pages of their own."""
+
+    def test_a_compiled_engine(self):
+        store, pages = program.stores[0], 12
+        pool = torch.zeros(pages, store.page_bytes, dtype=torch.uint8)
+        table = torch.tensor([[5, 3, 0], [7, 2, 9]], dtype=torch.int32)
+        lengths = [7, 10]
+
+        def forward(q, k, v, slots, cu_q, kv_len, table, pool):
+            kvc.torch.pages_append(program, 0, k, v, slots, pool)
+            return kvc.torch.pages_attend(program, 0, q, cu_q, kv_len, table,
+                                          pool)
+        k, v = rows(17), rows(17, seed=1)
+        q = rows(17, Q_HEADS)
+        slots = torch.tensor([table[i, t // PAGE] * PAGE + t % PAGE
+                              for i, n in enumerate(lengths) for t in range(n)]).long()
+        arguments = (q, k, v, slots, torch.tensor([0, 7, 17]).int(),
+                     torch.tensor(lengths).int(), table, pool)
+        wanted = torch.cat([attention(q[:7], k[:7], v[:7])[0],
+                            attention(q[7:], k[7:], v[7:])[0]])
+        for call in (forward, torch.compile(forward, backend="aot_eager",
+                                            fullgraph=True)):
+            pool.zero_()
+            torch.testing.assert_close(call(*arguments), wanted, rtol=1e-4,
+                                       atol=1e-4)
+            self.assertTrue(pool.any())
+        slots += pages * PAGE
+        with self.assertRaises(kvc.InvalidArgument):
+            forward(*arguments)
 
 
 class Overhead(unittest.TestCase):
