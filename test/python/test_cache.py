@@ -287,6 +287,9 @@ class Compiling(unittest.TestCase):
             self.assertEqual(path.read_bytes(), artifact.data)
             self.assertEqual(os.listdir(folder), ["small.kvca"])
             self.assertEqual(kvc.load(path).name, "small")
+            self.assertEqual(kvc.load(path).spec["name"], "small")
+            self.assertEqual(kvc.load(artifact).spec["model"]["layers"],
+                             LAYERS)
             self.assertEqual(kvc.load(path.read_bytes()).name, "small")
             spec = Path(folder) / "small.json"
             spec.write_text(artifact.spec)

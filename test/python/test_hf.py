@@ -287,6 +287,19 @@ class Generation(Test):
         wanted, _ = generate(model, "eager", *more)
         self.assertEqual(found.tolist(), wanted.tolist())
 
+    def test_sinks_may_change(self):
+        model = copy.deepcopy(model_of("GptOss"))
+        ids, mask = prompt(1, 8)
+        _, cache = logits(model, "kvc", ids, mask, (8,))
+        for change in (lambda x: x.add_(3), lambda x: x.set_(x - 5)):
+            with torch.no_grad():
+                for layer in model.model.layers:
+                    change(layer.self_attn.sinks)
+            wanted, _ = logits(model, "eager", ids, mask, (8,))
+            cache.reset()
+            found, _ = logits(model, "kvc", ids, mask, (8,), cache)
+            self.assert_near(found, wanted)
+
     def test_padding_on_the_right(self):
         model = model_of("Llama")
         ids, mask = prompt(2, 12)
@@ -320,6 +333,18 @@ class Generation(Test):
 
 
 class Compiled(Test):
+    def test_the_operator_is_what_it_declares(self):
+        # Else a compiler may merge two forwards, or drop one.
+        schema = torch.ops.kvc.hf_attend.default._schema
+        self.assertTrue(schema.arguments[0].alias_info.is_write)
+        model = model_of("Llama")
+        cache = cache_of(model, "kvc", max_sequences=2)
+        q, k = torch.randn(2, 4, 3, 16), torch.randn(2, 2, 3, 16)
+        found = torch.library.opcheck(
+            torch.ops.kvc.hf_attend.default,
+            (cache._handle, 0, q, k, k, None, None))
+        self.assertEqual(set(found.values()), {"SUCCESS"})
+
     def test_a_model_as_a_whole(self):
         """One graph of prompts, one of decoding, and none for a second
         cache."""
@@ -579,12 +604,14 @@ class Misuse(Test):
     def test_layers_out_of_order(self):
         cache = cache_of(self.model, "kvc")
         layers = self.model.model.layers
-        layers[0], layers[1] = layers[1], layers[0]
-        try:
-            with self.assertRaisesRegex(RuntimeError, "layer 1 attends"):
-                self.run_kvc(cache=cache)
-        finally:
-            layers[0], layers[1] = layers[1], layers[0]
+        for one, other in (0, 1), (1, 2):
+            layers[one], layers[other] = layers[other], layers[one]
+            try:
+                with self.assertRaisesRegex(RuntimeError,
+                                            f"layer {other} attends"):
+                    self.run_kvc(cache=cache)
+            finally:
+                layers[one], layers[other] = layers[other], layers[one]
         self.run_kvc(cache=cache)
 
     def test_room(self):

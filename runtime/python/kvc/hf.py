@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import json
 import math
 import os
 import weakref
@@ -38,7 +37,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 from transformers.masking_utils import AttentionMaskInterface
 
 from .cache import Cache as PageCache
-from .compiler import Artifact, _text_of, compile as compile_spec
+from .compiler import Artifact, compile as compile_spec
 from .errors import InvalidArgument, OutOfSequences
 from .program import Device, Program, load
 
@@ -278,7 +277,8 @@ class _Pool:
 
     def bind_sinks(self, layer, sinks):
         """Gives a layer its learned logits, unless it has them."""
-        seen = (sinks.data_ptr(), sinks._version)
+        version = None if sinks.is_inference() else sinks._version
+        seen = (sinks.data_ptr(), version)
         if self.sinks.get(layer) == seen:
             return
         for store in self.program.stores:
@@ -411,7 +411,10 @@ class KvcCache(Cache):
                    that is larger.
     rollback       committed tokens that crop() can take back where a layer has
                    a window, by default 128; elsewhere any number
+    step_tokens    new tokens of a forward at most, over all rows; by default
+                   65,536, or what the rows can have if that is fewer
     device         "cpu", "cuda:0", a torch.device or a kvc.Device
+    schedule       as kvc.compile() has it
 
     The memory of pages is touched when they are first written. Beams and
     copy.deepcopy() share pages until they write. One cache serves one forward
@@ -421,8 +424,8 @@ class KvcCache(Cache):
     def __init__(self, what, config, *, max_tokens=None,
                  max_sequences=None, rollback=None, step_tokens=None,
                  device="cpu", schedule=(), _is_derived=False):
-        program, spec = _program_of(what, device, schedule)
-        facts = _facts_of(spec) if spec else None
+        program = _program_of(what, device, schedule)
+        facts = _facts_of(program.spec) if program.spec else None
         config = _text_config(config)
         _check_config(program, config)
         if max_tokens is None:
@@ -741,24 +744,16 @@ def _rows(x):
 
 
 def _program_of(what, device, schedule):
-    """(Program, spec or None) of whatever a KvcCache is made from."""
+    """The Program of whatever a KvcCache is made from."""
     if isinstance(what, Program):
-        return what, None
+        return what
     device = device if isinstance(device, Device) else str(device)
-    if isinstance(what, (str, os.PathLike)) and \
-            os.fspath(what).endswith(".kvca"):
-        return load(what, device), None
-    spec = None
-    if isinstance(what, Artifact):
-        artifact = what
-        if artifact.spec:
-            spec = json.loads(artifact.spec)
-    else:
-        text, _ = _text_of(what)
-        artifact = compile_spec(what, targets=[_target_of(device)],
-                                schedule=schedule)
-        spec = json.loads(text)
-    return load(artifact, device), spec
+    is_file = isinstance(what, (str, os.PathLike)) and \
+        os.fspath(what).endswith(".kvca")
+    if not is_file and not isinstance(what, Artifact):
+        what = compile_spec(what, targets=[_target_of(device)],
+                            schedule=schedule)
+    return load(what, device)
 
 
 def _target_of(device):
