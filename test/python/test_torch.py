@@ -350,6 +350,19 @@ class Operators(unittest.TestCase):
                     kvc.torch.attend(each, 0, q)
                 with torch.no_grad():
                     kvc.torch.attend(each, 0, q)
+            handle = kvc.torch.handle(step)
+            with self.assertRaises(NotImplementedError):
+                torch.ops.kvc.attend(handle, 0, q)
+            # In a graph it is what the parameters make it.
+            model = Model(True)
+            for backend in ("eager", "aot_eager"):
+                torch._dynamo.reset()
+                compiled = torch.compile(model, backend=backend)
+                x = torch.randn(3, Q_HEADS * DIM)
+                with self.assertRaises(NotImplementedError):
+                    compiled(x, handle)
+                with torch.no_grad():
+                    compiled(x, handle)
             step.mark_appended()
 
 
@@ -386,32 +399,33 @@ class Pages(unittest.TestCase):
 
 
 class Overhead(unittest.TestCase):
-    def test_microseconds_of_a_call(self):
-        """Far from what an idle machine needs, for tests run beside others;
-        what a full look at each tensor costs is beyond it."""
+    def test_what_a_call_costs(self):
+        """Against the bare call by ctypes, on this machine and at this moment:
+        2.5 times as much where it was written, and 7 with a full look at each
+        tensor."""
         cache = kvc.Cache(program, 64)
         step = cache.step({cache.open(): 1})
         k, q = rows(1), rows(1, Q_HEADS)
         out, dense = torch.empty_like(q), _abi.Stride(0, 0)
-        at = k.data_ptr()
+        k_at, q_at, out_at = k.data_ptr(), q.data_ptr(), out.data_ptr()
         handle, number = cache._owner.handle, step._handle
 
         def best(call):
             times = []
-            for _ in range(200):
+            for _ in range(300):
                 begin = time.perf_counter()
                 for _ in range(20):
                     call()
-                times.append((time.perf_counter() - begin) / 20)
-            return min(times) * 1e6
+                times.append(time.perf_counter() - begin)
+            return min(times)
         step.append(0, k, k)
         bare = best(lambda: runtime.kvc_cache_append_strided(
-            handle, number, 0, at, dense, at, dense))
-        self.assertLess(best(lambda: step.append(0, k, k)) - bare, 5)
+            handle, number, 0, k_at, dense, k_at, dense))
+        self.assertLess(best(lambda: step.append(0, k, k)), 4.5 * bare)
         bare = best(lambda: runtime.kvc_cache_attend_strided(
-            handle, number, 0, q.data_ptr(), dense, out.data_ptr(), dense,
-            None, dense))
-        self.assertLess(best(lambda: step.attend(0, q)) - bare, 5)
+            handle, number, 0, q_at, dense, out_at, dense, None, dense))
+        self.assertLess(best(lambda: step.attend(0, q)), 4.5 * bare)
+        step.abandon()
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ NAME = "kvc"
 _DTYPES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
 #: Tokens of a sequence where neither the caller nor the model says how many.
 _MAX_TOKENS = 8192
+#: New tokens of a forward by default, if the rows can have so many.
+_STEP_TOKENS = 1 << 16
 #: Tokens that crop() can take back under a window by default.
 _ROLLBACK = 128
 #: Arguments of attention functions that change the result, and that kernels
@@ -248,9 +250,12 @@ class _Pool:
 
     def _create(self, batch, sequences):
         self.sinks.clear()
+        limits, tokens = dict(self.limits), batch * self.max_tokens
+        if limits["step_tokens"] is None:
+            limits["step_tokens"] = min(tokens, _STEP_TOKENS)
         self.pages = PageCache(
-            self.program, batch * self.max_tokens, sequences,
-            tokens_per_sequence=self.max_tokens, **self.limits)
+            self.program, tokens, sequences,
+            tokens_per_sequence=self.max_tokens, **limits)
         self.batch = batch
 
     def reserve(self, batch):
@@ -784,6 +789,7 @@ _library.define("hf_attend(Tensor(a!) handle, int layer, Tensor q, Tensor k, "
                 "Tensor v, Tensor? mask, Tensor? sinks) -> Tensor")
 
 
+@torch.compiler.disable
 def _hf_attend(handle, layer, q, k, v, mask, sinks):
     owner = _owners.get(handle.item())
     if owner is None:
