@@ -1,8 +1,10 @@
 """The package on the CPU, with arrays of the standard library alone."""
 
 import array
+import copy
 import ctypes
 import gc
+import math
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import unittest
 from pathlib import Path
 
 import kvc
-from plain import Plain, Rows, check_rows
+from plain import Plain, Rows, Strided, check_rows
 
 LAYERS, Q_HEADS, KV_HEADS, DIM, PAGE = 2, 4, 2, 16, 4
 SPEC = {
@@ -171,6 +173,30 @@ class Caches(unittest.TestCase):
         with self.assertRaises(kvc.Stale):
             len(a)
 
+    def test_temporaries_live_as_long_as_the_call(self):
+        class Temporary:
+            """Rows that are gone, and not only free, once nobody has them."""
+
+            def __init__(self, rows):
+                self.rows = rows
+                self.__array_interface__ = Strided(rows).__array_interface__
+
+            def __del__(self):
+                for i in range(len(self.rows.values)):
+                    self.rows.values[i] = math.nan
+
+        cache, plain = new_cache(), Plain(program.model)
+        k, v, q = Rows(3, KV_HEADS, DIM, 1), Rows(3, KV_HEADS, DIM, 2), \
+            Rows(3, Q_HEADS, DIM, 3)
+        plain.append(k, v, range(3))
+        out = Rows(3, Q_HEADS, DIM)
+        with cache.step({cache.open(): 3}) as step:
+            step.append(0, Temporary(copy.deepcopy(k)),
+                        Temporary(copy.deepcopy(v)))
+            step.attend(0, Temporary(copy.deepcopy(q)), out=out.view())
+            check_rows(self, [plain], [3], q, out)
+            step.mark_appended()
+
     def test_layers_stats_and_sizes(self):
         size = program.bytes_for(100, sequences=2)
         self.assertGreaterEqual(program.tokens_in(size, sequences=2,
@@ -261,6 +287,9 @@ class Compiling(unittest.TestCase):
             self.assertEqual(path.read_bytes(), artifact.data)
             self.assertEqual(os.listdir(folder), ["small.kvca"])
             self.assertEqual(kvc.load(path).name, "small")
+            self.assertEqual(kvc.load(path).spec["name"], "small")
+            self.assertEqual(kvc.load(artifact).spec["model"]["layers"],
+                             LAYERS)
             self.assertEqual(kvc.load(path.read_bytes()).name, "small")
             spec = Path(folder) / "small.json"
             spec.write_text(artifact.spec)
@@ -271,6 +300,24 @@ class Compiling(unittest.TestCase):
         self.assertEqual(loaded.stores[0].page_tokens, PAGE)
         self.assertEqual([p.role for p in loaded.stores[0].planes],
                          ["codes", "codes"])
+
+    def test_explains_what_a_spec_costs(self):
+        found = kvc.explain(SPEC, context=100, batch=3, bandwidth=0.001,
+                            tflops=1)
+        per_token = found["bytes_per_token"]
+        self.assertEqual(per_token, sum(
+            store["bytes_per_token"] for store in found["stores"]))
+        self.assertEqual(found["step_bytes"], 300 * per_token)
+        self.assertAlmostEqual(found["memory_ms"], 0.3 * per_token)
+        self.assertEqual(found["bound"], "memory")
+        self.assertTrue(found["kernels"])
+        self.assertEqual(kvc.explain(SPEC)["context"], 8192)
+        for wrong in ({"context": 0}, {"batch": -1}, {"bandwidth": 0},
+                      {"tflops": float("nan")}):
+            with self.assertRaises(kvc.InvalidArgument):
+                kvc.explain(SPEC, **wrong)
+        with self.assertRaises(kvc.SpecError):
+            kvc.explain({"kvc": "0.1"})
 
     def test_faults_have_places(self):
         spec = dict(SPEC, streams={"k": {"codec": "int3"},

@@ -8,9 +8,9 @@ endif()
 find_library(KVC_ZLIB NAMES z libz.so.1 REQUIRED)
 find_library(KVC_ZSTD NAMES zstd libzstd.so.1 REQUIRED)
 
-set(kvc_parts KvcVerify KvcReference KvcCompiler KvcJit KvcImport KvcCpu KvcNvptx
-  KvcCodegenCommon KvcPasses KvcDialect KvcSpec KvcSupport KvcArtifact KvcSimt
-  KvcAmx)
+set(kvc_parts KvcVerify KvcExplain KvcReference KvcCompiler KvcJit KvcImport
+  KvcCpu KvcNvptx KvcCodegenCommon KvcPasses KvcDialect KvcSpec KvcSupport
+  KvcArtifact KvcSimt KvcAmx)
 list(TRANSFORM kvc_parts REPLACE "(.+)" "$<TARGET_FILE:\\1>" OUTPUT_VARIABLE kvc_files)
 
 # The files rather than the targets, which would bring the shared LLVM.

@@ -16,7 +16,7 @@ none is copied. Errors are classes: kvc.OutOfPages, kvc.SpecError, ...
 """
 
 from .cache import ALL_LAYERS, Cache, Sequence, Step
-from .compiler import Artifact, compile
+from .compiler import Artifact, compile, explain
 from .errors import (Busy, Corrupt, DeviceError, Diagnostic, Error,
                      InvalidArgument, IoError, NotAppended, OutOfMemory,
                      OutOfPages, OutOfSequences, Poisoned, SequenceFull,
@@ -30,4 +30,5 @@ __all__ = [
     "DeviceError", "Diagnostic", "Error", "InvalidArgument", "IoError",
     "Model", "NotAppended", "OutOfMemory", "OutOfPages", "OutOfSequences",
     "Plane", "Poisoned", "Program", "Sequence", "SequenceFull", "SpecError",
-    "Stale", "Step", "Store", "Unsupported", "WouldBlock", "compile", "load"]
+    "Stale", "Step", "Store", "Unsupported", "WouldBlock", "compile", "explain",
+    "load"]

@@ -22,6 +22,10 @@ class View(NamedTuple):
     readonly: bool = False
 
 
+#: The exact types of tensors that were seen: what a call knows of one's dtype,
+#: device, shape and strides holds for any other that has the same.
+TENSORS = set()
+
 _TORCH = {}
 _KINDS = {"f": "f", "i": "i", "u": "u"}
 _FORMATS = {"e": "f16", "f": "f32", "d": "f64", "b": "i8", "B": "u8",
@@ -43,6 +47,9 @@ def _torch_dtype(dtype):
 
 
 def _of_torch(array):
+    kind = type(array)
+    if kind.__module__ == "torch" or kind.__module__ == "torch.nn.parameter":
+        TENSORS.add(kind)
     size = array.element_size()
     device = array.device
     return View(array.data_ptr(), tuple(array.shape),

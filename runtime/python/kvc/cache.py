@@ -4,7 +4,7 @@ import ctypes as c
 import os
 
 from . import _abi
-from ._arrays import empty_like, pinned
+from ._arrays import TENSORS, empty_like, pinned, view
 from ._library import check, runtime
 from ._scalars import MOST_32, MOST_64, integer
 from .errors import Busy, Error, InvalidArgument, Stale
@@ -65,6 +65,45 @@ class _Owner:
     __del__ = close
 
 
+class _Rows:
+    """What is known of arrays [rows, heads, dim] that were given as one
+    argument. A tensor like one that was checked before is not checked again:
+    of a step's few microseconds, checks in Python would be most."""
+
+    __slots__ = ("program", "name", "heads", "dim", "known")
+    _MOST = 256  # prompts have a length each
+
+    def __init__(self, program, name, heads, dim):
+        self.program, self.name = program, name
+        self.heads, self.dim = heads, dim
+        self.known = {}
+
+    def of(self, array, rows, writes=False):
+        """(address, kvc_stride, whether it is a tensor of the model's own
+        dtype). The address is good as long as the caller has the array."""
+        if type(array) in TENSORS:
+            key = (array.dtype, array.device, array.shape, array.stride())
+            found = self.known.get(key)
+            if found is not None and found[0] == rows:
+                return array.data_ptr(), found[1], True
+        else:
+            key = None
+        address, row, head, _ = self.program._rows(
+            self.name, array, self.heads, self.dim, rows, writes)
+        stride = _abi.Stride(row, head)
+        # Tensors that stand for bits of another dtype are not like others.
+        if key is None or view(array).dtype != self.program.model.dtype:
+            return address, stride, False
+        if len(self.known) >= self._MOST:
+            self.known.clear()
+        self.known[key] = (rows, stride)
+        return address, stride, True
+
+
+#: Says that rows and heads are dense.
+_DENSE = _abi.Stride(0, 0)
+
+
 class Cache:
     """Pages for `tokens` cached tokens, however `sequences` sequences share
     them.
@@ -103,10 +142,10 @@ class Cache:
         self._owner = _Owner(handle, program, arena)
         model = program.model
         self._layers = model.layers
-        self._k = ("k", model.kv_heads, model.head_dim_k)
-        self._v = ("v", model.kv_heads, model.head_dim_v)
-        self._q = ("q", model.q_heads, model.head_dim_k)
-        self._out = ("out", model.q_heads, model.head_dim_v)
+        self._k = _Rows(program, "k", model.kv_heads, model.head_dim_k)
+        self._v = _Rows(program, "v", model.kv_heads, model.head_dim_v)
+        self._q = _Rows(program, "q", model.q_heads, model.head_dim_k)
+        self._out = _Rows(program, "out", model.q_heads, model.head_dim_v)
 
     def close(self):
         """Frees the pages now, and ends open steps; the cache, its sequences
@@ -147,7 +186,7 @@ class Cache:
         handle = _abi.Step()
         check(runtime.kvc_cache_reserve(self._owner.handle, array, len(pairs),
                                         stream, c.byref(handle)))
-        return Step(self, handle, pairs)
+        return Step(self, handle, pairs, stream)
 
     def _request(self, sequence, tokens):
         if not isinstance(sequence, Sequence):
@@ -292,13 +331,14 @@ class Step:
                 out = step.attend(layer, q)
 
     Rows are the new tokens of the sequences, one sequence after the other, in
-    the order of the request; `rows` is their number.
+    the order of the request; `rows` is their number, and `stream` what the
+    step was opened with.
     """
 
-    def __init__(self, cache, handle, pairs):
+    def __init__(self, cache, handle, pairs, stream=None):
         self.cache, self._handle, self._is_open = cache, handle, True
         self._owner = cache._owner
-        self.requests = pairs
+        self.requests, self.stream = pairs, stream
         self.rows = sum(tokens for _, tokens in pairs)
         self._accepted = None
         self._key = handle.slot, handle.generation
@@ -316,15 +356,16 @@ class Step:
     def append(self, layer, k, v):
         """Encodes the rows of one layer: k and v are [rows, kv_heads, head_dim]
         of the model's dtype, with any strides between rows and heads."""
-        layer = integer("layer", layer, most=self.cache._layers - 1)
-        rows_of = self.cache.program._rows
-        k, k_row, k_head, _ = rows_of(self.cache._k[0], k, *self.cache._k[1:],
-                                      self.rows)
-        v, v_row, v_head, _ = rows_of(self.cache._v[0], v, *self.cache._v[1:],
-                                      self.rows)
-        check(runtime.kvc_cache_append_strided(
-            self._owner.handle, self._handle, layer, k,
-            _abi.Stride(k_row, k_head), v, _abi.Stride(v_row, v_head)))
+        cache = self.cache
+        if type(layer) is not int or not 0 <= layer < cache._layers:
+            layer = integer("layer", layer, most=cache._layers - 1)
+        k_at, k_stride, _ = cache._k.of(k, self.rows)
+        v_at, v_stride, _ = cache._v.of(v, self.rows)
+        status = runtime.kvc_cache_append_strided(
+            self._owner.handle, self._handle, layer, k_at, k_stride, v_at,
+            v_stride)
+        if status.code:
+            check(status)
 
     def attend(self, layer, q, out=None, lse=None):
         """Attention of the rows over one layer, their own tokens included;
@@ -333,23 +374,32 @@ class Step:
         q    [rows, q_heads, head_dim] of the model's dtype, unscaled
         lse  f32 [rows, q_heads] that gets the log-sum-exp, or None
         """
-        cache, model = self.cache, self.cache.program.model
-        layer = integer("layer", layer, most=cache._layers - 1)
-        rows_of = cache.program._rows
+        cache, rows, lse_at = self.cache, self.rows, None
+        if type(layer) is not int or not 0 <= layer < cache._layers:
+            layer = integer("layer", layer, most=cache._layers - 1)
+        q_at, q_stride, is_tensor = cache._q.of(q, rows)
         if out is None:
-            out = empty_like(q, (self.rows, model.q_heads, model.head_dim_v),
-                             model.dtype)
-        address, q_row, q_head, _ = rows_of(cache._q[0], q, *cache._q[1:],
-                                            self.rows)
-        to, out_row, out_head, _ = rows_of(cache._out[0], out, *cache._out[1:],
-                                           self.rows, writes=True)
+            to = cache._out
+            shape = (rows, to.heads, to.dim)
+            if is_tensor:
+                out = q.new_empty(shape)
+            else:
+                out = empty_like(q, shape, cache.program.model.dtype)
+            if is_tensor or type(out) in TENSORS:
+                out_at, out_stride = out.data_ptr(), _DENSE
+            else:
+                out_at, out_stride, _ = to.of(out, rows, writes=True)
+        else:
+            out_at, out_stride, _ = cache._out.of(out, rows, writes=True)
         if lse is not None:
-            lse = _vector("lse", lse, "f32", self.rows * model.q_heads,
-                          writes=True, memory=cache.program.device.memory)
-        check(runtime.kvc_cache_attend_strided(
-            cache._owner.handle, self._handle, layer, address,
-            _abi.Stride(q_row, q_head), to, _abi.Stride(out_row, out_head),
-            lse, _abi.Stride(0, 0)))
+            lse_at = _vector("lse", lse, "f32", rows * cache._q.heads,
+                             writes=True,
+                             memory=cache.program.device.memory)
+        status = runtime.kvc_cache_attend_strided(
+            self._owner.handle, self._handle, layer, q_at, q_stride, out_at,
+            out_stride, lse_at, _DENSE)
+        if status.code:
+            check(status)
         return out
 
     def mark_appended(self, layer=ALL_LAYERS):

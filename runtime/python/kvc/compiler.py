@@ -2,13 +2,14 @@
 
 import ctypes as c
 import json
+import math
 import os
 from pathlib import Path
 
 from . import _abi
 from ._library import compiler
-from ._scalars import c_string
-from .errors import Diagnostic, SpecError
+from ._scalars import c_string, integer
+from .errors import Diagnostic, InvalidArgument, SpecError
 
 _FIELDS = ("severity", "code", "message", "file", "line", "column", "pointer",
            "fix", "notes")
@@ -95,6 +96,38 @@ def version():
     return compiler.kvc_compiler_version().decode()
 
 
+def _run(function, spec, targets, schedule, cache, *more):
+    """(result, text of the spec, Diagnostics) of a function of the compiler
+    that takes a spec."""
+    text, name = _text_of(spec)
+    options = _abi.CompileOptions(size=c.sizeof(_abi.CompileOptions))
+    options.name = name.encode("utf-8", "replace")
+    target_array, options.target_count = _strings(targets, "targets")
+    schedule_array, options.schedule_count = _strings(schedule, "schedule")
+    options.targets = c.cast(target_array, c.c_void_p)
+    options.schedule = c.cast(schedule_array, c.c_void_p)
+    options.use_cache = bool(cache)
+    result, size = c.c_void_p(), c.c_size_t()
+    messages, length = c.c_void_p(), c.c_size_t()
+    code = function(
+        text, len(text), c.byref(options), *more, c.byref(result),
+        c.byref(size), c.byref(messages), c.byref(length))
+    try:
+        said = diagnostics(c.string_at(messages, length.value).decode(
+            "utf-8", "replace") if messages else "")
+        if code == _abi.KVC_COMPILE_OK:
+            return (c.string_at(result, size.value),
+                    text.decode("utf-8", "replace"), said)
+    finally:
+        compiler.kvc_compile_free(result)
+        compiler.kvc_compile_free(messages)
+    if code == _abi.KVC_COMPILE_FAILED:
+        raise SpecError(said)
+    raise RuntimeError("kvc is at fault: " +
+                       ("; ".join(str(each) for each in said) or
+                        f"the compiler returned {code}"))
+
+
 def compile(spec, targets=("native",), schedule=(), cache=True):
     """Compiles a spec and returns its Artifact.
 
@@ -108,30 +141,27 @@ def compile(spec, targets=("native",), schedule=(), cache=True):
     Raises SpecError with the place of every fault, and ImportError where the
     compiler is not installed.
     """
-    text, name = _text_of(spec)
-    options = _abi.CompileOptions(size=c.sizeof(_abi.CompileOptions))
-    options.name = name.encode("utf-8", "replace")
-    target_array, options.target_count = _strings(targets, "targets")
-    schedule_array, options.schedule_count = _strings(schedule, "schedule")
-    options.targets = c.cast(target_array, c.c_void_p)
-    options.schedule = c.cast(schedule_array, c.c_void_p)
-    options.use_cache = bool(cache)
-    artifact, size = c.c_void_p(), c.c_size_t()
-    messages, length = c.c_void_p(), c.c_size_t()
-    code = compiler.kvc_compile(
-        text, len(text), c.byref(options), c.byref(artifact), c.byref(size),
-        c.byref(messages), c.byref(length))
-    try:
-        said = diagnostics(c.string_at(messages, length.value).decode(
-            "utf-8", "replace") if messages else "")
-        if code == _abi.KVC_COMPILE_OK:
-            return Artifact(c.string_at(artifact, size.value),
-                            text.decode("utf-8", "replace"), said)
-    finally:
-        compiler.kvc_compile_free(artifact)
-        compiler.kvc_compile_free(messages)
-    if code == _abi.KVC_COMPILE_FAILED:
-        raise SpecError(said)
-    raise RuntimeError("kvc is at fault: " +
-                       ("; ".join(str(each) for each in said) or
-                        f"kvc_compile returned {code}"))
+    return Artifact(*_run(compiler.kvc_compile, spec, targets, schedule, cache))
+
+
+def explain(spec, targets=("native",), schedule=(), cache=True, *,
+            context=8192, batch=1, bandwidth=None, tflops=None):
+    """What a spec costs, as `kvc explain --json` prints it: a dict of bytes per
+    token, what a decode step of `batch` sequences with `context` cached tokens
+    each reads and computes, kernels with their schedules, and remarks.
+
+    bandwidth  of memory in GB/s, for the step's time
+    tflops     TFLOP/s, for which of the two bounds it
+
+    The rest, and what is raised, is as of compile().
+    """
+    step = _abi.ExplainOptions(size=c.sizeof(_abi.ExplainOptions))
+    step.context = integer("context", context, 1)
+    step.batch = integer("batch", batch, 1)
+    for name, rate in (("bandwidth", bandwidth), ("tflops", tflops)):
+        if rate is not None and not (math.isfinite(rate) and rate > 0):
+            raise InvalidArgument(f"{name}: expected a finite number above 0, "
+                                  f"found {rate}")
+    step.bandwidth_gb_s, step.tflop_s = bandwidth or 0, tflops or 0
+    return json.loads(_run(compiler.kvc_explain, spec, targets, schedule,
+                           cache, c.byref(step))[0])

@@ -1,8 +1,11 @@
 """load(): an artifact to a Program, and its kernels on your own pages."""
 
 import ctypes as c
+import io
+import json
 import os
 import threading
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -179,6 +182,7 @@ def load(artifact, device="cpu"):
         path = c_string("artifact", os.fsencode(artifact))
         check(runtime.kvc_program_load_file(device._handle, path,
                                             c.byref(handle)))
+        file = path
     else:
         data = artifact.data if isinstance(artifact, Artifact) else artifact
         try:
@@ -189,18 +193,30 @@ def load(artifact, device="cpu"):
                             f"{type(artifact).__name__}") from None
         check(runtime.kvc_program_load(device._handle, data, len(data),
                                        c.byref(handle)))
-    return Program(handle, device)
+        file = io.BytesIO(data)
+    return Program(handle, device, _spec_in(file))
+
+
+def _spec_in(file):
+    """The spec that an artifact keeps of what it was compiled from, or None."""
+    try:
+        with zipfile.ZipFile(os.fsdecode(file) if isinstance(file, bytes)
+                             else file) as archive:
+            return json.loads(archive.read("spec.json"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
 
 
 class Program:
     """Kernels of one artifact, loaded on one device.
 
     A Cache manages pages by itself. An engine that has pages calls append() and
-    attend() with its block tables; see planes().
+    attend() with its block tables; see planes(). `spec` is what it was compiled
+    from, a dict, if the artifact has it.
     """
 
-    def __init__(self, handle, device):
-        self._handle, self.device = handle, device
+    def __init__(self, handle, device, spec=None):
+        self._handle, self.device, self.spec = handle, device, spec
         info = _abi.ModelInfo(size=c.sizeof(_abi.ModelInfo))
         check(runtime.kvc_program_get_model(handle, c.byref(info)))
         self.model = Model(info.layers, info.q_heads, info.kv_heads,
