@@ -96,7 +96,7 @@ class Cache:
         if arena is not None:
             arena = pinned(arena)
             options.arena, options.arena_bytes = writable_bytes(
-                "arena", arena[0], program.device.memory)
+                "arena", arena[0], program.device.place)
         handle = c.c_void_p()
         check(runtime.kvc_cache_create(program._handle, c.byref(options),
                                        c.byref(handle)))
@@ -171,7 +171,7 @@ class Cache:
         store = self.program.store(store)
         addresses = constant_addresses(store, constants,
                                        self._options.max_batch,
-                                       self.program.device.memory)
+                                       self.program.device.place)
         check(runtime.kvc_cache_set_constants(
             self._owner.handle, store.index, self._layer(layer), addresses,
             len(store.constants)))
@@ -345,7 +345,7 @@ class Step:
                                            self.rows, writes=True)
         if lse is not None:
             lse = _vector("lse", lse, "f32", self.rows * model.q_heads,
-                          writes=True, memory=cache.program.device.memory)
+                          writes=True, memory=cache.program.device.place)
         check(runtime.kvc_cache_attend_strided(
             cache._owner.handle, self._handle, layer, address,
             _abi.Stride(q_row, q_head), to, _abi.Stride(out_row, out_head),
