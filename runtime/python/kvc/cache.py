@@ -135,7 +135,7 @@ class Cache:
         if arena is not None:
             arena = pinned(arena)
             options.arena, options.arena_bytes = writable_bytes(
-                "arena", arena[0], program.device.memory)
+                "arena", arena[0], program.device.place)
         handle = c.c_void_p()
         check(runtime.kvc_cache_create(program._handle, c.byref(options),
                                        c.byref(handle)))
@@ -210,7 +210,7 @@ class Cache:
         store = self.program.store(store)
         addresses = constant_addresses(store, constants,
                                        self._options.max_batch,
-                                       self.program.device.memory)
+                                       self.program.device.place)
         check(runtime.kvc_cache_set_constants(
             self._owner.handle, store.index, self._layer(layer), addresses,
             len(store.constants)))
@@ -394,7 +394,7 @@ class Step:
         if lse is not None:
             lse_at = _vector("lse", lse, "f32", rows * cache._q.heads,
                              writes=True,
-                             memory=cache.program.device.memory)
+                             memory=cache.program.device.place)
         status = runtime.kvc_cache_attend_strided(
             self._owner.handle, self._handle, layer, q_at, q_stride, out_at,
             out_stride, lse_at, _DENSE)

@@ -116,8 +116,8 @@ class Device:
                              f'"cuda:N" or "sim:TARGET", found {name!r}')
         self._handle = handle
         self.is_cpu = kind == "cpu" or rest.startswith("x86-64")
-        #: Where arrays must be, as View.device names it.
-        self.memory = f"cuda:{int(rest or 0)}" if kind == "cuda" else "cpu"
+        #: Where arrays for it are, as View.device has it.
+        self.place = f"cuda:{int(rest or 0)}" if kind == "cuda" else "cpu"
 
     @property
     def is_sim(self):
@@ -290,8 +290,8 @@ class Program:
         if dim > 1 and strides[2] != element:
             raise ValueError(f"{name}: expected the elements of a head side by "
                              f"side, found a stride of {strides[2]} bytes")
-        if it.device != self.device.memory:
-            raise _elsewhere(name, it, self.device.memory)
+        if it.device != self.device.place:
+            raise _elsewhere(name, it, self.device.place)
         if writes and it.readonly:
             raise ValueError(f"{name}: expected an array that can be written")
         # A stride of one row or head says nothing.
@@ -341,8 +341,8 @@ class Program:
         it = view(pool, "pool")
         if not store.page_tokens:
             raise ValueError(f"store {store.name!r} is contiguous: give Planes")
-        if it.device != self.device.memory:
-            raise _elsewhere("pool", it, self.device.memory)
+        if it.device != self.device.place:
+            raise _elsewhere("pool", it, self.device.place)
         element = size_of(it.dtype)
         if len(it.shape) != 2 or it.shape[1] * element < store.page_bytes or \
                 it.strides[1] != element or \
@@ -390,7 +390,7 @@ class Program:
         args.v, args.v_row_stride, args.v_head_stride, _ = self._rows(
             "v", v, model.kv_heads, model.head_dim_v, args.rows)
         args.slot = _vector("slots", slots, "i64", args.rows,
-                            memory=self.device.memory)
+                            memory=self.device.place)
         args.page_count, planes = self._planes(store, planes, page_count, True)
         held = (_abi.Plane * len(planes))(*(tuple(each) for each in planes))
         args.planes, args.plane_count = c.addressof(held), len(held)
@@ -415,7 +415,7 @@ class Program:
         On a GPU all of them are its memory; max_kv_len bounds what kv_len
         holds, and `workspace` is asked for (attend_workspace).
         """
-        store, model, memory = self.store(store), self.model, self.device.memory
+        store, model, memory = self.store(store), self.model, self.device.place
         args = _abi.AttendArgs(size=c.sizeof(_abi.AttendArgs))
         args.q, args.q_row_stride, args.q_head_stride, args.rows = self._rows(
             "q", q, model.q_heads, model.head_dim_k)

@@ -53,7 +53,7 @@ _library = torch.library.Library("kvc", "FRAGMENT")
 def step(cache: Cache, requests) -> Step:
     """Cache.step() in torch's current stream: `with` commits it, or abandons it
     on an exception."""
-    return cache.step(requests, _stream_of(cache.program.device.memory))
+    return cache.step(requests, _stream_of(cache.program.device.place))
 
 
 def handle(step: Step, out: torch.Tensor | None = None) -> torch.Tensor:
