@@ -1,9 +1,13 @@
 """compile(): a spec to an artifact. Needs libkvc-compiler (kvc[compiler])."""
 
+from __future__ import annotations
+
 import ctypes as c
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from . import _abi
 from ._library import compiler
@@ -20,12 +24,13 @@ class Artifact:
     slower paths. It is machine code: load only what you would run.
     """
 
-    def __init__(self, data, spec=None, remarks=()):
+    def __init__(self, data: bytes, spec: str | None = None,
+                 remarks: Iterable[Diagnostic] = ()):
         self.data = bytes(data)
         self.spec = spec
         self.remarks = list(remarks)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes the file as a whole: readers see it complete or not at all."""
         path = Path(path)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -36,11 +41,11 @@ class Artifact:
             part.unlink(missing_ok=True)
 
     @classmethod
-    def open(cls, path):
+    def open(cls, path: str | os.PathLike) -> Artifact:
         """The artifact of a file."""
         return cls(Path(path).read_bytes())
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.data)
 
     def __repr__(self):
@@ -77,7 +82,9 @@ def diagnostics(text):
     return found
 
 
-def compile(spec, targets=("native",), schedule=(), cache=True):
+def compile(spec: dict[str, Any] | str | os.PathLike,
+            targets: str | Iterable[str] = ("native",),
+            schedule: str | Iterable[str] = (), cache: bool = True) -> Artifact:
     """Compiles a spec and returns its Artifact.
 
     spec      a dict, JSON text, or the path of a file
