@@ -1,14 +1,19 @@
 """Cache: sequences whose pages kvc manages, and steps of attention over them."""
 
+from __future__ import annotations
+
 import ctypes as c
 import os
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from . import _abi
 from ._arrays import TENSORS, empty_like, pinned, view
 from ._library import check, runtime
 from ._scalars import MOST_32, MOST_64, integer
 from .errors import Busy, Error, InvalidArgument, Stale
-from .program import _vector, constant_addresses, writable_bytes
+from .program import (Array, Program, Store, _vector, constant_addresses,
+                      writable_bytes)
 
 ALL_LAYERS = _abi.KVC_ALL_LAYERS
 
@@ -122,7 +127,8 @@ class Cache:
     Any thread may call it. After fork() a child makes its own.
     """
 
-    def __init__(self, program, tokens, sequences=1, *, arena=None, **limits):
+    def __init__(self, program: Program, tokens: int, sequences: int = 1, *,
+                 arena: Array | None = None, **limits: Any):
         self.program = program
         tokens = integer("tokens", tokens, most=MOST_64)
         self._options = options = options_of(program, tokens, sequences,
@@ -147,7 +153,7 @@ class Cache:
         self._q = _Rows(program, "q", model.q_heads, model.head_dim_k)
         self._out = _Rows(program, "out", model.q_heads, model.head_dim_v)
 
-    def close(self):
+    def close(self) -> None:
         """Frees the pages now, and ends open steps; the cache, its sequences
         and its steps are Stale then. Busy while another thread is in a call of
         a step; no other call may be under way."""
@@ -159,13 +165,15 @@ class Cache:
     def __exit__(self, *exception):
         self.close()
 
-    def open(self):
+    def open(self) -> Sequence:
         """A new, empty Sequence."""
         seq = _abi.Seq()
         check(runtime.kvc_cache_open(self._owner.handle, c.byref(seq)))
         return Sequence(self, seq)
 
-    def step(self, requests, stream=None):
+    def step(self, requests: Mapping[Sequence, int] |
+             Iterable[tuple[Sequence, int]],
+             stream: int | None = None) -> Step:
         """Opens a Step: room for the new tokens of every sequence, all or
         nothing; `with` commits it, or abandons it on an exception.
 
@@ -203,7 +211,9 @@ class Cache:
             return layer
         return integer("layer", layer, most=self._layers - 1)
 
-    def set_constants(self, store, constants, layer=ALL_LAYERS):
+    def set_constants(self, store: Store | str | int,
+                      constants: Mapping[str, Array] | list[Array],
+                      layer: int = ALL_LAYERS) -> None:
         """The constants of a store's expressions that calls give: arrays in the
         order of Store.constants, or a dict by name. They are read by each
         attend that follows, and kept alive by the cache."""
@@ -218,14 +228,14 @@ class Cache:
             constants
         self._held[store.index, layer] = [pinned(each) for each in arrays]
 
-    def stats(self):
+    def stats(self) -> dict[str, int]:
         """Counts of pages, sequences, steps and bytes, by name; see
         kvc_cache_stats."""
         stats = _abi.CacheStats(size=c.sizeof(_abi.CacheStats))
         check(runtime.kvc_cache_get_stats(self._owner.handle, c.byref(stats)))
         return _fields(stats)
 
-    def layer_bytes(self, layer):
+    def layer_bytes(self, layer: int) -> int:
         """Bytes in use as pages of one layer."""
         size = c.c_uint64()
         check(runtime.kvc_cache_layer_bytes(
@@ -233,7 +243,7 @@ class Cache:
             integer("layer", layer, most=self._layers - 1), c.byref(size)))
         return size.value
 
-    def check(self, level=2):
+    def check(self, level: int = 2) -> None:
         """Audits the invariants; raises Poisoned with the first that broke."""
         check(runtime.kvc_cache_check(self._owner.handle,
                                       integer("level", level)))
@@ -261,7 +271,7 @@ class Sequence:
         self.cache, self._handle, self._pid = cache, handle, os.getpid()
         self._owner = cache._owner
 
-    def __len__(self):
+    def __len__(self) -> int:
         tokens = c.c_uint32()
         check(runtime.kvc_cache_length(self._owner.handle, self._handle,
                                        c.byref(tokens)))
@@ -270,7 +280,7 @@ class Sequence:
     def __bool__(self):
         return True
 
-    def fork(self):
+    def fork(self) -> Sequence:
         """A new Sequence with these tokens. The two share pages; one that is
         partly filled is copied once one of them writes to it."""
         child = _abi.Seq()
@@ -278,20 +288,20 @@ class Sequence:
                                      c.byref(child)))
         return Sequence(self.cache, child)
 
-    def truncate(self, tokens):
+    def truncate(self, tokens: int) -> None:
         """Keeps the first `tokens` tokens. Under a window at most the cache's
         `rollback` fewer than it ever had, or none."""
         check(runtime.kvc_cache_truncate(self._owner.handle, self._handle,
                                          integer("tokens", tokens)))
 
-    def stats(self):
+    def stats(self) -> dict[str, int]:
         """{"tokens", "new_tokens", "pages", "pages_shared", "bytes"}."""
         stats = _abi.SeqStats(size=c.sizeof(_abi.SeqStats))
         check(runtime.kvc_cache_get_seq_stats(
             self._owner.handle, self._handle, c.byref(stats)))
         return _fields(stats)
 
-    def release(self):
+    def release(self) -> None:
         """Gives the pages back that no fork holds. Busy while it is in an open
         step."""
         check(runtime.kvc_cache_release(self._owner.handle, self._handle))
@@ -344,7 +354,7 @@ class Step:
         self._key = handle.slot, handle.generation
         self._owner.steps[self._key] = handle
 
-    def rows_of(self, sequence):
+    def rows_of(self, sequence: Sequence) -> slice:
         """The slice of the step's rows that are a sequence's."""
         begin = 0
         for each, tokens in self.requests:
@@ -353,7 +363,7 @@ class Step:
             begin += tokens
         raise KeyError(f"{sequence!r} is not in this step")
 
-    def append(self, layer, k, v):
+    def append(self, layer: int, k: Array, v: Array) -> None:
         """Encodes the rows of one layer: k and v are [rows, kv_heads, head_dim]
         of the model's dtype, with any strides between rows and heads."""
         cache = self.cache
@@ -367,7 +377,8 @@ class Step:
         if status.code:
             check(status)
 
-    def attend(self, layer, q, out=None, lse=None):
+    def attend(self, layer: int, q: Array, out: Array | None = None,
+               lse: Array | None = None) -> Array:
         """Attention of the rows over one layer, their own tokens included;
         returns `out`, [rows, q_heads, head_dim].
 
@@ -402,13 +413,13 @@ class Step:
             check(status)
         return out
 
-    def mark_appended(self, layer=ALL_LAYERS):
+    def mark_appended(self, layer: int = ALL_LAYERS) -> None:
         """Says that the rows of a layer, or of all, were written by other
         means: kernels of your own on view(), or a graph that is replayed."""
         check(runtime.kvc_cache_mark_appended(self._owner.handle, self._handle,
                                               self.cache._layer(layer)))
 
-    def view(self, store, layer):
+    def view(self, store: Store | str | int, layer: int) -> _abi.BatchView:
         """What kernels read of this step, as addresses: kvc_batch_view."""
         found = _abi.BatchView(size=c.sizeof(_abi.BatchView))
         check(runtime.kvc_cache_view(
@@ -418,7 +429,7 @@ class Step:
             c.byref(found)))
         return found
 
-    def accept(self, counts):
+    def accept(self, counts: Mapping[Sequence, int] | Iterable[int]) -> None:
         """How many of its new tokens each sequence keeps at commit: {sequence:
         count} or one count a request; by default all."""
         if hasattr(counts, "items"):
@@ -441,7 +452,7 @@ class Step:
             integer("counts", count, most=tokens)
             for count, (_, tokens) in zip(counts, self.requests)]
 
-    def commit(self):
+    def commit(self) -> None:
         """Ends the step; its tokens, or those that accept() named, are
         cached."""
         accepted = None
@@ -451,7 +462,7 @@ class Step:
                                        accepted))
         self._end()
 
-    def abandon(self):
+    def abandon(self) -> None:
         """Ends the step as if it had not been."""
         check(runtime.kvc_cache_abandon(self._owner.handle, self._handle))
         self._end()

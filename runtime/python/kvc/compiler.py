@@ -1,10 +1,14 @@
 """compile(): a spec to an artifact. Needs libkvc-compiler (kvc[compiler])."""
 
+from __future__ import annotations
+
 import ctypes as c
 import json
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from . import _abi
 from ._library import compiler
@@ -22,7 +26,8 @@ class Artifact:
     slower paths. It is machine code: load only what you would run.
     """
 
-    def __init__(self, data, spec=None, remarks=()):
+    def __init__(self, data: bytes, spec: str | None = None,
+                 remarks: Iterable[Diagnostic] = ()):
         try:
             self.data = bytes(memoryview(data))
         except TypeError:
@@ -31,7 +36,7 @@ class Artifact:
         self.spec = spec
         self.remarks = list(remarks)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes the file as a whole: readers see it complete or not at all."""
         path = Path(path)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -42,11 +47,11 @@ class Artifact:
             part.unlink(missing_ok=True)
 
     @classmethod
-    def open(cls, path):
+    def open(cls, path: str | os.PathLike) -> Artifact:
         """The artifact of a file."""
         return cls(Path(path).read_bytes())
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.data)
 
     def __repr__(self):
@@ -91,7 +96,7 @@ def diagnostics(text):
     return found
 
 
-def version():
+def version() -> str:
     """"kvc 0.1.0, LLVM 22.1.8"."""
     return compiler.kvc_compiler_version().decode()
 
@@ -128,7 +133,9 @@ def _run(function, spec, targets, schedule, cache, *more):
                         f"the compiler returned {code}"))
 
 
-def compile(spec, targets=("native",), schedule=(), cache=True):
+def compile(spec: dict[str, Any] | str | os.PathLike,
+            targets: str | Iterable[str] = ("native",),
+            schedule: str | Iterable[str] = (), cache: bool = True) -> Artifact:
     """Compiles a spec and returns its Artifact.
 
     spec      a dict, JSON text, or the path of a file
@@ -144,8 +151,11 @@ def compile(spec, targets=("native",), schedule=(), cache=True):
     return Artifact(*_run(compiler.kvc_compile, spec, targets, schedule, cache))
 
 
-def explain(spec, targets=("native",), schedule=(), cache=True, *,
-            context=8192, batch=1, bandwidth=None, tflops=None):
+def explain(spec: dict[str, Any] | str | os.PathLike,
+            targets: str | Iterable[str] = ("native",),
+            schedule: str | Iterable[str] = (), cache: bool = True, *,
+            context: int = 8192, batch: int = 1, bandwidth: float | None = None,
+            tflops: float | None = None) -> dict[str, Any]:
     """What a spec costs, as `kvc explain --json` prints it: a dict of bytes per
     token, what a decode step of `batch` sequences with `context` cached tokens
     each reads and computes, kernels with their schedules, and remarks.

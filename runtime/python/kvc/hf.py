@@ -32,7 +32,7 @@ import os
 import weakref
 
 import torch
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedConfig
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 from transformers.masking_utils import AttentionMaskInterface
 
@@ -139,8 +139,10 @@ def _scale(config, head_dim):
     return getattr(config, "attention_multiplier", None) or head_dim ** -0.5
 
 
-def spec_of(config, k=None, v=None, dtype=None, page=16, sinks=None,
-            name="hf") -> dict:
+def spec_of(config: PreTrainedConfig, k: str | dict | None = None,
+            v: str | dict | None = None,
+            dtype: torch.dtype | str | None = None, page: int = 16,
+            sinks: bool | None = None, name: str = "hf") -> dict:
     """The spec of a model's cache, from its config.
 
     k, v   codecs, "f32", "f16", "bf16", "int8" or as the spec language has
@@ -426,9 +428,12 @@ class KvcCache(Cache):
     at a time.
     """
 
-    def __init__(self, what, config, *, max_tokens=None,
-                 max_sequences=None, rollback=None, step_tokens=None,
-                 device="cpu", schedule=(), _is_derived=False):
+    def __init__(self, what: dict | str | os.PathLike | Artifact | Program,
+                 config: PreTrainedConfig, *, max_tokens: int | None = None,
+                 max_sequences: int | None = None, rollback: int | None = None,
+                 step_tokens: int | None = None,
+                 device: str | torch.device | Device = "cpu", schedule=(),
+                 _is_derived: bool = False):
         program = _program_of(what, device, schedule)
         facts = _facts_of(program.spec) if program.spec else None
         config = _text_config(config)
@@ -457,8 +462,10 @@ class KvcCache(Cache):
             KvcLayer(self, i, facts[i].window is not None) for i in layers])
 
     @classmethod
-    def from_config(cls, config, k=None, v=None, dtype=None, *, page=16,
-                    sinks=None, **options) -> "KvcCache":
+    def from_config(cls, config: PreTrainedConfig,
+                    k: str | dict | None = None, v: str | dict | None = None,
+                    dtype: torch.dtype | str | None = None, *, page: int = 16,
+                    sinks: bool | None = None, **options) -> KvcCache:
         """A cache for a model: spec_of(config, k, v, dtype, page, sinks), and
         the options of KvcCache. Raises ValueError for a model whose attention
         its config does not tell."""
@@ -489,7 +496,7 @@ class KvcCache(Cache):
             sequence.release()
         self._sequences, self._length, self._mask = [], 0, None
 
-    def crop(self, tokens_to_remove):
+    def crop(self, tokens_to_remove: int) -> None:
         """Takes the last -tokens_to_remove tokens of every row back, of which a
         window allows `rollback`.
 
@@ -517,12 +524,12 @@ class KvcCache(Cache):
         self._length = kept
         self._keep_mask(None if self._mask is None else self._mask[:, :kept])
 
-    def reorder_cache(self, beam_idx):
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """Row i becomes what row beam_idx[i] was. Rows that are taken twice
         share their pages."""
         self.batch_select_indices(beam_idx)
 
-    def batch_select_indices(self, indices):
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keeps the rows `indices`, which may name a row twice, or are a
         boolean per row."""
         self._abandon()
@@ -550,7 +557,7 @@ class KvcCache(Cache):
         if self._mask is not None:
             self._keep_mask(self._mask[rows])
 
-    def batch_repeat_interleave(self, repeats):
+    def batch_repeat_interleave(self, repeats: int) -> None:
         """Each row `repeats` times, side by side; they share their pages."""
         self.batch_select_indices(
             torch.arange(len(self._sequences)).repeat_interleave(repeats))
@@ -578,7 +585,7 @@ class KvcCache(Cache):
         see kvc.Cache.stats()."""
         return {} if self._pool.pages is None else self._pool.pages.stats()
 
-    def fork(self) -> "KvcCache":
+    def fork(self) -> KvcCache:
         """A cache with these tokens, on the same pages until one of the two
         writes; as copy.deepcopy() does."""
         self._abandon()
@@ -847,9 +854,12 @@ def _check_layer(layer, module, scaling, softcap, window, has_sinks):
             f"spec {'none' if has_sinks else 'has'}: give sinks={has_sinks}")
 
 
-def attention(module, query, key, value, attention_mask, scaling=None,
-              dropout=0.0, sliding_window=None, softcap=None, s_aux=None,
-              is_causal=None, **kwargs):
+def attention(module: torch.nn.Module, query: torch.Tensor, key: _Held,
+              value: _Held, attention_mask: torch.Tensor | None,
+              scaling: float | None = None, dropout: float = 0.0,
+              sliding_window: int | None = None, softcap: float | None = None,
+              s_aux: torch.Tensor | None = None, is_causal: bool | None = None,
+              **kwargs) -> tuple[torch.Tensor, None]:
     """The attention function "kvc": appends K and V of the new tokens to a
     KvcCache and attends over it.
 
@@ -900,7 +910,8 @@ def attention(module, query, key, value, attention_mask, scaling=None,
     return out, None
 
 
-def mask(*args, attention_mask=None, allow_is_causal_skip=True, **kwargs):
+def mask(*args, attention_mask: torch.Tensor | None = None,
+         allow_is_causal_skip: bool = True, **kwargs) -> torch.Tensor | None:
     """The mask function "kvc": which tokens are real, [batch, cached and new
     tokens], or None. What a query sees beyond that is in the spec."""
     if not allow_is_causal_skip:

@@ -1,5 +1,7 @@
 """load(): an artifact to a Program, and its kernels on your own pages."""
 
+from __future__ import annotations
+
 import ctypes as c
 import io
 import json
@@ -7,7 +9,7 @@ import os
 import threading
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import _abi
 from ._arrays import (elements, empty_like, extent_of, is_dense, size_of,
@@ -16,6 +18,9 @@ from ._library import check, runtime
 from ._scalars import MOST_64, c_string, integer
 from .compiler import Artifact
 from .errors import InvalidArgument
+
+#: PyTorch's, numpy's, or any with DLPack or the buffer protocol.
+Array = Any
 
 #: What 16-bit floats may come as, where a library has no such type.
 _BITS = {"f16": ("f16", "u16", "i16"), "bf16": ("bf16", "u16", "i16"),
@@ -87,7 +92,7 @@ class Device:
     """A CPU ("cpu", "cpu:4" with four threads), a GPU ("cuda", "cuda:1") or an
     emulator ("sim:sm_90", "sim:x86-64-v4-amx")."""
 
-    def __init__(self, name="cpu"):
+    def __init__(self, name: str = "cpu"):
         self.name, self._handle = name, None
         if not isinstance(name, str):
             raise TypeError(f"device: expected its name, as \"cpu\", found "
@@ -120,7 +125,7 @@ class Device:
         self.place = f"cuda:{int(rest or 0)}" if kind == "cuda" else "cpu"
 
     @property
-    def is_sim(self):
+    def is_sim(self) -> bool:
         """Whether arrays must be lent to it: an emulated GPU's kernels touch
         nothing else."""
         return self.name.startswith("sim:") and not self.is_cpu
@@ -170,7 +175,8 @@ def _device(name):
         return _devices[key]
 
 
-def load(artifact, device="cpu"):
+def load(artifact: Artifact | bytes | str | os.PathLike,
+         device: str | Device = "cpu") -> Program:
     """A Program of an Artifact, the bytes of one, or the path of a file.
 
     Raises Unsupported if no variant runs on the device, Corrupt for a damaged
@@ -257,7 +263,7 @@ class Program:
         return (f"<kvc.Program {self.name!r}: {self.target}, "
                 f"{len(self.stores)} stores, {self.model.layers} layers>")
 
-    def store(self, name_or_index):
+    def store(self, name_or_index: Store | str | int) -> Store:
         """The Store of that name or index."""
         for store in self.stores:
             if name_or_index in (store.name, store.index, store):
@@ -305,7 +311,8 @@ class Program:
                              f"{list(it.strides)} bytes")
         return it.address, row, head, shape[0]
 
-    def bytes_for(self, tokens, sequences=1, **limits):
+    def bytes_for(self, tokens: int, sequences: int = 1,
+                  **limits: Any) -> int:
         """Bytes of an arena in which `tokens` cached tokens have pages however
         `sequences` sequences share them. `limits` as of Cache."""
         from .cache import options_of
@@ -316,7 +323,9 @@ class Program:
             self._handle, c.byref(options), tokens, c.byref(size)))
         return size.value
 
-    def tokens_in(self, size, sequences=1, tokens_per_sequence=None, **limits):
+    def tokens_in(self, size: int, sequences: int = 1,
+                  tokens_per_sequence: int | None = None,
+                  **limits: Any) -> int:
         """The most cached tokens for which an arena of `size` bytes is
         enough."""
         from .cache import options_of
@@ -332,7 +341,8 @@ class Program:
 
     # --- kernels on the caller's pages ----------------------------------------
 
-    def planes(self, store, pool):
+    def planes(self, store: Store | str | int,
+               pool: Array) -> tuple[Plane, ...]:
         """The Planes of a pool [pages, page_bytes] of one layer, laid out as
         a Cache's: each page has all planes at PlaneInfo.page_offset."""
         return self._planes(self.store(store), pool)[1]
@@ -372,8 +382,9 @@ class Program:
                              f"{store.name!r}, found {len(planes)}")
         return page_count, planes
 
-    def append(self, store, k, v, slots, planes, *, page_count=0,
-               slot_tokens=0, stream=None):
+    def append(self, store: Store | str | int, k: Array, v: Array, slots: Array,
+               planes: Array | tuple[Plane, ...], *, page_count: int = 0,
+               slot_tokens: int = 0, stream: int | None = None) -> None:
         """Encodes rows of K and V into your own pages.
 
         k, v    [rows, kv_heads, head_dim] of the model's dtype, any strides
@@ -398,10 +409,13 @@ class Program:
         args.stream = stream
         check(runtime.kvc_append(self._handle, store.index, c.byref(args)))
 
-    def attend(self, store, q, cu_q, kv_len, table, planes, *, out=None,
-               lse=None, constants=(), workspace=None, page_count=0,
-               slot_tokens=0, max_queries=0, max_kv_len=0, max_kv_tokens=0,
-               stream=None):
+    def attend(self, store: Store | str | int, q: Array, cu_q: Array,
+               kv_len: Array, table: Array, planes: Array | tuple[Plane, ...], *,
+               out: Array | None = None, lse: Array | None = None,
+               constants: Any = (), workspace: Array | None = None,
+               page_count: int = 0, slot_tokens: int = 0, max_queries: int = 0,
+               max_kv_len: int = 0, max_kv_tokens: int = 0,
+               stream: int | None = None) -> Array:
         """Attention of a ragged batch over your own pages; returns `out`.
 
         q       [rows, q_heads, head_dim] of the model's dtype
@@ -457,8 +471,9 @@ class Program:
         check(runtime.kvc_attend(self._handle, store.index, c.byref(args)))
         return out
 
-    def attend_workspace(self, store, batch, rows, kv_len, *, max_queries=0,
-                         max_kv_tokens=0):
+    def attend_workspace(self, store: Store | str | int, batch: int, rows: int,
+                         kv_len: int, *, max_queries: int = 0,
+                         max_kv_tokens: int = 0) -> int:
         """Bytes of workspace for a call of at most so many sequences, rows and
         cached tokens of a sequence; 64 more let it begin anywhere. On a GPU the
         bounds that attend() takes make it smaller."""
