@@ -71,6 +71,7 @@ PREFILL = [
     {},
     {"prefill.tokens": 64, "prefill.stages": 2},
     {"prefill.tokens": 32, "prefill.stages": 3},
+    {"prefill.queryShared": 1},
     {"prefill.rows": 64, "prefill.warps": 4, "prefill.tokens": 64,
      "prefill.stages": 2},
     {"prefill.rows": 64, "prefill.warps": 4, "prefill.tokens": 32,

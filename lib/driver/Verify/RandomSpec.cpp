@@ -418,6 +418,7 @@ static void drawSharedTokens(Random &random, const spec::Spec &spec, Set set) {
   if (tokens * warps * stages * most > kRoom)
     warps = 1;
   set("*.prefill", "warpsSplitQ", 0);
+  set("*.prefill", "queryShared", 0);
   set("*.prefill", "tokens", tokens);
   set("*.prefill", "warps", warps);
   set("*.prefill", "stages", stages);
