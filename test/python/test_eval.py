@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 import unittest
@@ -22,6 +23,13 @@ import kvc
 from kvc.eval import CannotJudge, judge, specs_of
 from kvc.eval import cli, metrics, run, table
 from kvc.hf import KvcCache, spec_of
+
+try:
+    import altair  # noqa: F401
+    import vl_convert
+    from kvc.eval import report
+except ImportError:
+    report = None
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -528,6 +536,99 @@ class Command(Test):
         self.assertEqual(code, 0)
         for each in range(6):
             self.assertRegex(out, rf"(?m)^  {each}  ")
+
+
+@unittest.skipIf(report is None, "needs altair and vl-convert")
+class Report(Test):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        test = cls("run_both")
+        spec = test.spec_file(window_spec(cls.model, name="a.window"))
+        cls.results = []
+        for specs in ((spec,), ()):
+            code, out, err = test.command(
+                "--codec", "int8", "f32", "--json", "-",
+                *(("--spec", *specs) if specs else ()))
+            if code:
+                raise AssertionError(err)
+            cls.results.append(json.loads(out))
+
+    def run_both(self):
+        pass
+
+    def test_needs_nothing_else(self):
+        out = self.folder / "out.html"
+        code, _, err = self.command("--codec", "int8", "--html", out)
+        self.assertEqual(code, 0, err)
+        text = out.read_text()
+        outside = re.sub(r"(?s)<script[^>]*>.*?</script>", "<script/>", text)
+        self.assertEqual(text.count("<script"), text.count("</script>"))
+        self.assertNotRegex(outside, r"https?:|src=|href=|@import|url\(")
+        self.assertNotRegex(text, r"<script[^>]+src=")
+        self.assertIn("vegaEmbed", text)
+        # No chart reads from an address.
+        for script in re.findall(r"vegaEmbed\('#\w+', (.*)\);", text):
+            self.assertNotIn("http", script)
+        self.assertGreater(len(text), 500_000)
+
+    def test_every_spec_is_in_every_chart(self):
+        with_window, _ = self.results
+        names = {each["name"] for each in with_window["specs"]}
+        charts = report.specs_of_charts(with_window)
+        self.assertEqual([each[0] for each in charts],
+                         ["codecs", "memory", "roofline", "kept"])
+        for ident, _, _, chart in charts:
+            with self.subTest(ident):
+                self.assertEqual(
+                    {row["spec"] for row in _rows_of(chart)
+                     if "spec" in row}, names)
+                vl_convert.vegalite_to_svg(chart, vl_version=_version())
+
+    def test_what_has_no_data_has_no_chart(self):
+        _, without = self.results
+        self.assertEqual([each[0] for each in report.specs_of_charts(without)],
+                         ["codecs", "memory", "roofline"])
+        prefill = copy.deepcopy(without)
+        for each in prefill["specs"]:
+            del each["decode"]
+        self.assertEqual([each[0] for each in report.specs_of_charts(prefill)],
+                         ["codecs", "memory"])
+
+    def test_what_failed_is_in_the_table_alone(self):
+        broken = copy.deepcopy(self.results[1])
+        broken["specs"][0] = {
+            "name": "<b>", "source": "x", "dtype": "f32",
+            "error": "not a number", "prefill": {"error": "not a number"}}
+        text = report.page(broken)
+        self.assertIn("<td>&lt;b&gt;</td>", text)
+        self.assertNotIn("<b>", text)
+        broken["specs"] = broken["specs"][:1]
+        self.assertEqual(report.specs_of_charts(broken), [])
+
+    def test_the_figures_are_in_the_page(self):
+        text = report.page(self.results[0])
+        (found,) = re.findall(
+            r'(?s)<script type="application/json" id="figures">(.*?)</script>',
+            text)
+        self.assertEqual(json.loads(found), self.results[0])
+
+
+def _rows_of(chart):
+    """All inline data of a chart, wherever it stands."""
+    if isinstance(chart, dict):
+        for key, value in chart.items():
+            if key == "values" and isinstance(value, list):
+                yield from (row for row in value if isinstance(row, dict))
+            else:
+                yield from _rows_of(value)
+    elif isinstance(chart, list):
+        for each in chart:
+            yield from _rows_of(each)
+
+
+def _version():
+    return ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 
 
 if __name__ == "__main__":
