@@ -1,0 +1,184 @@
+"""The specs that are judged: files, folders of them, and codecs by name."""
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import kvc
+from kvc.hf import spec_of
+
+from .errors import SpecRefused, Usage
+
+#: What of a spec's model section must be the model's.
+_FIELDS = ("layers", "q_heads", "kv_heads", "head_dim", "softmax_scale",
+           "logit_softcap")
+#: The dtype of the model that judges.
+_DTYPE = "f32"
+
+
+class Entry(NamedTuple):
+    """A spec to judge: what it is called, the file or codecs it is from, the
+    dtype that it was written for, and its Program over f32."""
+
+    name: str
+    source: str
+    dtype: str
+    program: Any
+
+
+class _OtherModel(SpecRefused):
+    """The spec is for a model with other layers or heads."""
+
+
+def specs_of(config, paths=(), codecs=(), device="cpu"):
+    """([Entry], notes) of a model's config.
+
+    paths   files; of a folder, all *.json that are specs for this model, the
+            others are named in the notes
+    codecs  "int8", or "k=bf16,v=int8": every token of every layer
+
+    Raises SpecRefused with every fault of every spec.
+    """
+    wanted = _wanted(config)
+    entries, notes, faults = [], [], []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise Usage(f"--spec: {path} is not there")
+        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not files:
+            raise Usage(f"--spec: no *.json in {path}")
+        others = []
+        for file in files:
+            try:
+                entries.append(_entry(file, str(file), wanted, device))
+            except _OtherModel as refused:
+                if path.is_dir():
+                    others.append(file.name)
+                else:
+                    faults.append(str(refused))
+            except SpecRefused as refused:
+                faults.append(str(refused))
+        if others:
+            notes.append(f"{path}: left out, as they are for other models: "
+                         f"{', '.join(others)}")
+    for codec in codecs:
+        try:
+            entries.append(_entry(_of_codec(config, codec),
+                                  f"--codec {codec}", wanted, device))
+        except SpecRefused as refused:
+            faults.append(str(refused))
+    if faults:
+        raise SpecRefused("\n".join(faults))
+    if not entries:
+        raise Usage("nothing to judge: give --spec FILE, or --codec NAME"
+                    + "".join(f"\n  {note}" for note in notes))
+    return _named_apart(entries), notes
+
+
+def _wanted(config):
+    """The model section of a spec for this model, None where its config does
+    not tell."""
+    try:
+        return spec_of(config, dtype=_DTYPE)["model"]
+    except ValueError:
+        return None
+
+
+def _of_codec(config, text):
+    """The spec of "int8" or "k=bf16,v=int8"."""
+    streams = {}
+    for part in text.split(","):
+        stream, equals, codec = part.partition("=")
+        if not equals:
+            stream, codec = "kv", part
+        if stream not in ("k", "v", "kv") or not codec:
+            raise Usage(f"--codec: expected NAME or k=NAME,v=NAME, found "
+                        f"{text!r}")
+        streams.update(dict.fromkeys(stream, codec))
+    k, v = (streams.get(each, _DTYPE) for each in "kv")
+    try:
+        return spec_of(config, k, v, _DTYPE,
+                       name=k if k == v else f"k-{k}.v-{v}")
+    except ValueError as error:
+        raise SpecRefused(f"--codec {text}: {error}") from error
+
+
+def _entry(what, source, wanted, device):
+    try:
+        program = kvc.load(kvc.compile(what), device)
+    except kvc.SpecError as error:
+        hint = ""
+        if wanted and any(each.pointer.startswith("/model") or
+                          '"model"' in each.message or
+                          "`model`" in each.message
+                          for each in error.diagnostics):
+            hint = _legal(wanted)
+        raise SpecRefused(f"{source}: it does not compile\n{error}{hint}"
+                          ) from error
+    except OSError as error:
+        raise Usage(f"--spec: {source}: {error}") from error
+    if wanted:
+        _check_model(source, program, wanted)
+    dtype = program.model.dtype
+    if dtype != _DTYPE:
+        program = kvc.load(kvc.compile(over_f32(program.spec)), device)
+    return Entry(program.name, source, dtype, program)
+
+
+def _legal(wanted):
+    return f'\n  help: for this model, "model": {json.dumps(wanted)}'
+
+
+def _check_model(source, program, wanted):
+    model = program.model
+    found = {"layers": model.layers, "q_heads": model.q_heads,
+             "kv_heads": model.kv_heads, "head_dim": model.head_dim_k,
+             "softmax_scale": model.softmax_scale,
+             "logit_softcap": program.spec["model"].get("logit_softcap")}
+    if model.head_dim_v != model.head_dim_k:
+        found["head_dim"] = (model.head_dim_k, model.head_dim_v)
+    differ = [f"{name} {found[name]}, expected {wanted.get(name)}"
+              for name in _FIELDS if not _same(found[name], wanted.get(name))]
+    has_logits = any("logits" in store.get("attend", {}) for store in
+                     program.spec.get("stores", [program.spec]))
+    if has_logits:  # an expression may be the softcap
+        differ = [each for each in differ if "logit_softcap" not in each]
+    if differ:
+        raise _OtherModel(f"{source}: it is for another model: "
+                          f"{'; '.join(differ)}{_legal(wanted)}")
+
+
+def _same(a, b):
+    if isinstance(a, float) and isinstance(b, (int, float)):
+        return math.isclose(a, b, rel_tol=1e-6)
+    return a == b
+
+
+def over_f32(spec):
+    """The spec for a model whose K, V and Q are f32, with the codecs that it
+    has. A model that rounds its own K and V would hide what the codec does."""
+    spec = copy.deepcopy(spec)
+    dtype = spec["model"]["dtype"]
+    for store in spec.get("stores", [spec]):
+        streams = store.setdefault("streams", {})
+        for name in "kv":
+            streams.setdefault(name, {}).setdefault("codec", dtype)
+    spec["model"]["dtype"] = _DTYPE
+    return spec
+
+
+def _named_apart(entries):
+    """With names of their own: a page and a table know specs by them."""
+    taken, found = set(), []
+    for entry in entries:
+        name = entry.name
+        if name in taken:
+            name = f"{entry.name} ({Path(entry.source).stem})"
+        number = 2
+        while name in taken:
+            name, number = f"{entry.name} #{number}", number + 1
+        taken.add(name)
+        found.append(entry._replace(name=name))
+    return found
