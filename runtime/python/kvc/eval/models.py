@@ -94,8 +94,10 @@ def _smollm2():
         "smollm2-" + hashlib.sha256(key.encode()).hexdigest()[:12])
     if folder.exists():
         return folder
-    if importlib.util.find_spec("gguf") is None:
-        raise Missing("smollm2: its weights are a GGUF: pip install gguf")
+    for needed in ("gguf", "accelerate"):  # of transformers, for a GGUF
+        if importlib.util.find_spec(needed) is None:
+            raise Missing("smollm2: its weights are a GGUF: pip install "
+                          f"{needed}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
     try:
