@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import kvc
 from kvc.eval import CannotJudge, judge, specs_of
-from kvc.eval import cli, metrics, run, table
+from kvc.eval import cli, metrics, run, speed, table
 from kvc.hf import KvcCache, spec_of
 
 try:
@@ -296,6 +296,20 @@ class Figures(Test):
         self.judged("f32", recall=0)
         self.assertEqual(self.model.config._attn_implementation, "sdpa")
 
+    def test_an_error_stays(self):
+        """Of outputs that are numbers again later, nothing is told."""
+        seen = []
+
+        def check(logits, begin):
+            seen.append(begin)
+            if begin == CHUNK and seen.count(begin) == 2:  # after the model's
+                raise CannotJudge("once")
+        with mock.patch.object(run, "check_finite", check):
+            _, found = self.judged("f16", "bf16", modes=("prefill",))
+        self.assertEqual(found["f16"]["prefill"], {"error": "once"})
+        self.assertEqual(found["f16"]["error"], "once")
+        self.assertIn("recall", found["bf16"])
+
     def test_a_model_that_is_kvcs_already(self):
         self.model.set_attn_implementation("kvc")
         self.addCleanup(self.model.set_attn_implementation, "sdpa")
@@ -427,6 +441,10 @@ class Command(Test):
         # The spec of the file gives the same figures again.
         self.assertEqual(found["specs"][0]["spec"]["name"], "forgets")
 
+    def test_what_json_has_no_number_for(self):
+        self.assertEqual(cli.finite({"a": [math.inf, 1.5], "b": math.nan}),
+                         {"a": [None, 1.5], "b": None})
+
     def test_the_same_again(self):
         def figures():
             code, out, err = self.command("--codec", "int8", "--json", "-")
@@ -536,6 +554,31 @@ class Command(Test):
         self.assertEqual(code, 0)
         for each in range(6):
             self.assertRegex(out, rf"(?m)^  {each}  ")
+
+
+class Speed(Test):
+    def test_figures(self):
+        (entry,) = self.entries("bf16")
+        found = speed.measure(self.model, entry, context=64, short=32,
+                              rounds=3, steps=2)
+        for name in ("decode", "attention"):
+            self.assertGreater(found[name]["kvc"], 0)
+            self.assertGreater(found[name]["torch"], 0)
+        self.assertGreater(found["layer_seconds"], 0)
+
+    def test_sides_take_turns(self):
+        turns = iter([1.0, 2.0, 9.0, 9.0, 1.0, 4.0])
+        found = speed._compared(3, lambda: next(turns), lambda: next(turns))
+        self.assertEqual(found, {"kvc": 1.0, "torch": 4.0, "ratio": 2.0})
+
+    def test_command(self):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            code = speed.main(["--model", str(self.folder / "tiny"),
+                               "--context", "64", "--short", "32", "--rounds",
+                               "2", "--codec", "int8"])
+        self.assertEqual(code, 0)
+        self.assertRegex(out.getvalue(), r"int8\n  decode .* times\n")
 
 
 @unittest.skipIf(report is None, "needs altair and vl-convert")
