@@ -1,4 +1,4 @@
-"""`python -m kvc.eval` on tiny random models: its figures against their formulas,
+"""`python -m kvc.eval` on tiny random models: figures against their formulas,
 its files, and every way to be told that there is no judgement."""
 
 import contextlib
@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import kvc
 from kvc.eval import CannotJudge, judge, specs_of
-from kvc.eval import cli, metrics, run, speed, table
+from kvc.eval import cli, metrics, models as subject, run, speed, table
 from kvc.hf import KvcCache, spec_of
 
 try:
@@ -252,10 +252,11 @@ class Figures(Test):
             ((LAYERS - 1) * pages + 1) / (LAYERS * pages))
 
     def test_bytes(self):
-        _, found = self.judged("f32", "int8", "k=int8,v=bf16",
-                               tokens=4 * PAGE, recall=0)
+        reference, found = self.judged("f32", "int8", "k=int8,v=bf16",
+                                       tokens=4 * PAGE, recall=0)
         heads = LAYERS * KV_HEADS
         self.assertEqual(found["f32"]["bytes_per_token"], heads * 8 * DIM)
+        self.assertEqual(reference["bytes_per_token"], heads * 8 * DIM)
         self.assertEqual(found["int8"]["bytes_per_token"],
                          heads * 2 * (DIM + 4))
         mixed = found["k-int8.v-bf16"]
@@ -554,6 +555,58 @@ class Command(Test):
         self.assertEqual(code, 0)
         for each in range(6):
             self.assertRegex(out, rf"(?m)^  {each}  ")
+
+
+class Conversion(Test):
+    """Of the model in a GGUF, of which the converter is not the concern."""
+
+    def setUp(self):
+        held = tempfile.TemporaryDirectory(dir=self.folder)
+        self.addCleanup(held.cleanup)
+        self.cache = Path(held.name)
+        (self.cache / "some.gguf").write_text("")
+        self.calls = []
+        for each in (
+                mock.patch.dict(os.environ, {"SMOLLM2_DIR": held.name,
+                                             "XDG_CACHE_HOME": held.name}),
+                mock.patch("importlib.util.find_spec", lambda name: True)):
+            each.start()
+            self.addCleanup(each.stop)
+
+    def convert(self, do):
+        def convert(file, folder):
+            self.calls.append(file.name)
+            (folder / "config.json").write_text("mine")
+            do(subject.cache_folder())
+        with mock.patch.object(subject, "_convert", convert):
+            return subject._smollm2()
+
+    def test_once(self):
+        folder = self.convert(lambda base: None)
+        self.assertEqual((folder / "config.json").read_text(), "mine")
+        self.assertEqual(self.convert(lambda base: None), folder)
+        self.assertEqual(self.calls, ["some.gguf"])
+        self.assertEqual(list(folder.parent.iterdir()), [folder])
+
+    def test_somebody_was_first(self):
+        name = self.convert(lambda base: None).name
+        base = subject.cache_folder()
+        (base / name / "config.json").unlink()
+        (base / name).rmdir()
+
+        def theirs(base):
+            (base / name).mkdir()
+            (base / name / "config.json").write_text("theirs")
+        folder = self.convert(theirs)
+        self.assertEqual((folder / "config.json").read_text(), "theirs")
+        self.assertEqual(list(base.iterdir()), [folder])
+
+    def test_it_fails(self):
+        def fail(base):
+            raise OSError("full")
+        with self.assertRaisesRegex(OSError, "full"):
+            self.convert(fail)
+        self.assertEqual(list(subject.cache_folder().iterdir()), [])
 
 
 class Speed(Test):

@@ -78,8 +78,8 @@ def _codecs(result, judged):
                  alt.Tooltip("speed:Q", format=".1f", title="tokens/s")])
     modes = sorted({row["mode"] for row in rows})
     return ("codecs", "What a spec costs and saves",
-            "Lower is nearer to the model's own output, left is smaller, larger "
-            f"is faster ({' and '.join(modes)}).",
+            "Lower is nearer to the model's own output, left is smaller, and "
+            f"larger is faster ({' and '.join(modes)}).",
             dots.properties(width=_WIDTH, height=_HEIGHT))
 
 
@@ -92,7 +92,7 @@ def _round_marks(most):
     return [part * i for i in range(1, int(most / part) + 1)][-3:]
 
 
-# --- where the bytes are --------------------------------------------------------
+# --- where the bytes are ------------------------------------------------------
 
 def _memory(result, judged):
     rows = [{"spec": each["name"], "layer": layer["layer"], "plane": plane,
@@ -123,11 +123,11 @@ def _memory(result, judged):
                           labelFontSize=11)), spacing=14)
     return ("memory", "Where the bytes are",
             "Pages of each layer that the pool had in use at the end, for each "
-            "token that was read. What lies under a window is given back.",
+            "token that was read. What has left a window is given back.",
             chart)
 
 
-# --- reading against time -------------------------------------------------------
+# --- reading against time -----------------------------------------------------
 
 def _roofline(result, judged):
     rows = [{"spec": each["name"], "context": step["context"],
@@ -164,14 +164,14 @@ def _roofline(result, judged):
         color="#444", align="right", dx=-22, dy=-8, fontSize=11,
         text=f"memory read at {bandwidth / 1e9:.1f} GB/s").encode(x=x, y=y)
     return ("roofline", "Reading the cache against time",
-            "Append and attend of all layers, median of a chunk's steps. On the "
-            "dashed line a step takes as long as reading its bytes once; below "
-            "it, they were in a cache of the processor.",
+            "Append and attend of all layers, median of a chunk's steps. On "
+            "the dashed line a step takes as long as reading its bytes once; "
+            "below it, they were in a cache of the processor.",
             (paths + dots + line + name).properties(
                 width=_WIDTH, height=_HEIGHT))
 
 
-# --- what is forgotten ------------------------------------------------------------
+# --- what is forgotten --------------------------------------------------------
 
 def _kept(result, judged):
     """For specs that forget tokens; none does, no chart."""

@@ -36,7 +36,7 @@ def check_finite(logits, begin):
 
 
 def perplexity(nll):
-    """Of negative log-likelihoods in nats; infinite beyond what a float holds."""
+    """Of negative log-likelihoods in nats; infinite where no float holds it."""
     mean = float(nll.mean())
     return math.exp(mean) if mean < 709 else math.inf
 

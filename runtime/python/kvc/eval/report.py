@@ -1,4 +1,4 @@
-"""page(): a result as one HTML file that needs nothing else, not even a network.
+"""page(): a result as one HTML file that needs nothing else, nor a network.
 Needs altair and vl-convert (kvc[report])."""
 
 import html
@@ -25,6 +25,10 @@ th { border-bottom: 1px solid #999; font-weight: 600; }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
 .vega-embed { width: 100%; }
 """
+_NOTE = """B/token: bytes of the pool in use at the end, for each token read. KL:
+divergence of the next token's distribution from that of the model with its own
+f32 cache, in nats. Recall: perplexity of the beginning of a context, told again
+at its end. tokens/s: of the median forward."""
 _EMBED = {"mode": "vega-lite", "renderer": "svg", "actions": {
     "export": True, "source": False, "compiled": False, "editor": False}}
 
@@ -55,11 +59,7 @@ def page(result):
         "<h1>What a cache does to a model</h1>",
         f'<p class="about">{_text(title(result))}<br>{_about(result)}</p>',
         _table(result),
-        '<p class="note">B/token: bytes of the pool in use at the end, for each '
-        "token read. KL: divergence of the next token's distribution from that "
-        "of the model with its own f32 cache, in nats. Recall: perplexity of "
-        "the beginning of a context, told again at its end. tokens/s: of the "
-        "median forward.</p>"]
+        f'<p class="note">{_NOTE}</p>']
     for ident, name, caption, spec in charts:
         parts += [f"<h2>{_text(name)}</h2>", f"<p>{_text(caption)}</p>",
                   f'<div class="scroll"><div id="{ident}"></div></div>',
@@ -87,7 +87,7 @@ def _table(result):
 
 
 def _bundle():
-    """Vega, Vega-Lite and Vega-Embed, of the Vega-Lite that altair writes for."""
+    """Vega, Vega-Embed, and the Vega-Lite that altair writes for."""
     version = ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
     if version in vl_convert.get_vegalite_versions():
         return vl_convert.javascript_bundle(vl_version=version)

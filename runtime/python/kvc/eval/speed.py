@@ -11,8 +11,9 @@ Three ratios, of which the first is what a user sees:
   layer      append and attend of one token in one layer at a short context,
              through PyTorch, in us
 
-The two sides take turns, and medians are compared: what else a machine does slows
-both. Cached rows are random: how long a step takes does not depend on them.
+The two sides take turns, and medians are compared: what else a machine does
+slows both. Cached rows are random: how long a step takes does not depend on
+them.
 """
 
 import argparse
