@@ -460,6 +460,8 @@ class Specs(Test):
                 ("GptOss", lambda s: s["stores"][1].pop("attend"), "sinks"),
                 ("Llama", lambda s: s["model"].update(kv_heads=4),
                  "2 kv_heads"),
+                ("Llama", lambda s: s["model"].update(head_dim=64),
+                 "head_dim"),
                 ("Llama", lambda s: s["model"].update(
                     layers=2) or s["stores"][0].pop("scope"), "3 layers")):
             with self.assertRaisesRegex(ValueError, reason):

@@ -784,6 +784,10 @@ def _check_config(program, config):
         if found != wanted:
             raise ValueError(f"{program.name}: the model has {wanted} {what}, "
                              f"the spec {found}")
+    head_dim = getattr(config, "head_dim", None)
+    if head_dim and head_dim != model.head_dim_k:
+        raise ValueError(f"{program.name}: the model's head_dim is {head_dim}, "
+                         f"the spec's {model.head_dim_k}")
 
 
 # --- the operator -----------------------------------------------------------
