@@ -310,7 +310,8 @@ void AttendKernel::loadWorkTile(Value index) {
 }
 
 /// What the end of a work tile reads of it, but for what barriers depend on.
-static std::array<Value *, 8> endWords(WorkTile &tile) {
+/// The flag stands behind them.
+static std::array<Value *, kLastCtaFlag / 4> endWords(WorkTile &tile) {
   return {&tile.index,    &tile.sequence, &tile.head,    &tile.splitIdx,
           &tile.rowBegin, &tile.rowEnd,   &tile.queries, &tile.firstQuery};
 }

@@ -187,7 +187,8 @@ static constexpr ScheduleRule<WarpSchedule> kRules[] = {
        return std::to_string(allWarps(s) * kWarpLanes) + " threads";
      }},
     {"a CTA has the shared memory for `stages` of `tokens` (without "
-     "`warpsSplitQ` of each of `warps`), or for the results of `rows`",
+     "`warpsSplitQ` of each of `warps`) and q if `queryShared`, or for the "
+     "results of `rows`",
      [](const Workload &w, const WarpSchedule &s) {
        return SharedLayout(w, s).total <= w.target.getShared();
      },

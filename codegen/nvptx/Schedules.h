@@ -18,8 +18,8 @@ CheckedSchedule checkSchedule(const Workload &workload,
 /// The rules that all schedules keep, as text.
 llvm::SmallVector<llvm::StringRef> scheduleRules();
 
-/// What the end of a work tile reads of it, and in there the flag by which a CTA
-/// knows that it is a row block's last; the two mbarriers of a stage.
+/// What the end of a work tile reads of it, and in there the flag by which a
+/// CTA knows that it is a row block's last; the two mbarriers of a stage.
 inline constexpr int64_t kWorkTileBytes = 48, kLastCtaFlag = 32,
                          kStageBarrierBytes = 16;
 
