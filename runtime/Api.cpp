@@ -282,7 +282,19 @@ kvc_status kvc_append(const kvc_program *program, uint32_t store,
   kvc_append_args known;
   if (kvc_status s = readStruct(args, "kvc_append_args", known); !isOk(s))
     return s;
-  return unwrap(program)->append(store, known);
+  return unwrap(program)->move(store, RowCall(known));
+} catch (...) {
+  return caught();
+}
+
+kvc_status kvc_gather(const kvc_program *program, uint32_t store,
+                      const kvc_gather_args *args) try {
+  if (kvc_status s = checkStore(program, store); !isOk(s))
+    return s;
+  kvc_gather_args known;
+  if (kvc_status s = readStruct(args, "kvc_gather_args", known); !isOk(s))
+    return s;
+  return unwrap(program)->move(store, RowCall(known));
 } catch (...) {
   return caught();
 }

@@ -121,6 +121,18 @@ kvc_status kvc_cache_length(const kvc_cache *cache, kvc_seq seq,
   return caught();
 }
 
+kvc_status kvc_cache_read(kvc_cache *cache, kvc_seq seq, uint32_t layer,
+                          uint32_t begin, uint32_t count, void *k,
+                          kvc_stride k_stride, void *v, kvc_stride v_stride,
+                          void *stream) try {
+  if (kvc_status s = checkHandle(cache); !isOk(s))
+    return s;
+  return unwrap(cache)->read(seq, layer, begin, count, k, k_stride, v, v_stride,
+                             stream);
+} catch (...) {
+  return caught();
+}
+
 kvc_status kvc_cache_reserve(kvc_cache *cache, const kvc_slot_request *requests,
                              uint32_t count, void *stream, kvc_step *step) try {
   if (kvc_status s = checkHandle(cache); !isOk(s))

@@ -144,12 +144,11 @@ static void setDense(int64_t &headStride, uint32_t dim, size_t element) {
     headStride = int64_t(dim * element);
 }
 
-kvc_append_args kvc::rt::withHeadStrides(const ModelInfo &model,
-                                         kvc_append_args args) {
+RowCall kvc::rt::withHeadStrides(const ModelInfo &model, RowCall call) {
   size_t element = elementBytes(model);
-  setDense(args.k_head_stride, model.headDimK, element);
-  setDense(args.v_head_stride, model.headDimV, element);
-  return args;
+  setDense(call.kHeadStride, model.headDimK, element);
+  setDense(call.vHeadStride, model.headDimV, element);
+  return call;
 }
 
 kvc_attend_args kvc::rt::withHeadStrides(const ModelInfo &model,
@@ -161,39 +160,49 @@ kvc_attend_args kvc::rt::withHeadStrides(const ModelInfo &model,
   return args;
 }
 
-kvc_status kvc::rt::checkAppend(const ModelInfo &model, const StoreInfo &store,
-                                const kvc_append_args &args, bool ifHost) {
-  if (args.rows > INT32_MAX)
+kvc_status kvc::rt::checkRowBuffers(const ModelInfo &model,
+                                    const RowCall &call) {
+  if (call.rows > INT32_MAX)
     return fail(KVC_INVALID_ARGUMENT, 121, "`rows`: expected below 2^31");
+  bool gathers = call.kernel == RowKernel::Gather;
+  if (gathers && !call.k && !call.v)
+    return fail(KVC_INVALID_ARGUMENT, 127,
+                "`k` and `v`: expected at least one buffer, found null");
   size_t element = elementBytes(model);
   for (const RowArray &array :
-       {RowArray{"k", args.k, args.k_row_stride, args.k_head_stride,
-                 model.kvHeads, model.headDimK, element},
-        RowArray{"v", args.v, args.v_row_stride, args.v_head_stride,
-                 model.kvHeads, model.headDimV, element}})
-    if (kvc_status s = checkRows(array, args.rows); !isOk(s))
+       {RowArray{"k", call.k, call.kRowStride, call.kHeadStride, model.kvHeads,
+                 model.headDimK, element, /*optional=*/gathers},
+        RowArray{"v", call.v, call.vRowStride, call.vHeadStride, model.kvHeads,
+                 model.headDimV, element, /*optional=*/gathers}})
+    if (kvc_status s = checkRows(array, call.rows); !isOk(s))
       return s;
-  if (kvc_status s = checkPlanes(store, args.planes, args.plane_count);
-      !isOk(s))
+  return ok();
+}
+
+kvc_status kvc::rt::checkRowCall(const ModelInfo &model, const StoreInfo &store,
+                                 const RowCall &call, bool ifHost) {
+  if (kvc_status s = checkRowBuffers(model, call); !isOk(s))
     return s;
-  if (kvc_status s = checkSlotTokens(store, args.slot_tokens); !isOk(s))
+  if (kvc_status s = checkPlanes(store, call.planes, call.planeCount); !isOk(s))
     return s;
-  if (!args.slot)
+  if (kvc_status s = checkSlotTokens(store, call.slotTokens); !isOk(s))
+    return s;
+  if (!call.slot)
     return fail(KVC_INVALID_ARGUMENT, 122,
                 "`slot`: expected an array, found null");
-  if (args.page_count < 0)
+  if (call.pageCount < 0)
     return fail(KVC_INVALID_ARGUMENT, 123,
                 "`page_count`: expected 0 or more, found %lld",
-                (long long)args.page_count);
-  if (args.page_count == 0 || !ifHost)
+                (long long)call.pageCount);
+  if (call.pageCount == 0 || !ifHost)
     return ok();
-  int64_t tokens = store.paged ? store.page : args.slot_tokens;
-  for (uint32_t row = 0; row < args.rows; ++row)
-    if (args.slot[row] >= 0 && args.slot[row] / tokens >= args.page_count)
+  int64_t tokens = store.paged ? store.page : call.slotTokens;
+  for (uint32_t row = 0; row < call.rows; ++row)
+    if (call.slot[row] >= 0 && call.slot[row] / tokens >= call.pageCount)
       return fail(KVC_INVALID_ARGUMENT, 124,
                   "`slot[%u]`: expected below %lld * %lld, found %lld", row,
-                  (long long)args.page_count, (long long)tokens,
-                  (long long)args.slot[row]);
+                  (long long)call.pageCount, (long long)tokens,
+                  (long long)call.slot[row]);
   return ok();
 }
 

@@ -3,7 +3,7 @@
 #define KVC_RUNTIME_ARGUMENTS_H
 
 #include "lib/base/Artifact/Manifest.h"
-#include "runtime/Status.h"
+#include "runtime/Device.h"
 #include "runtime/StructFields.h"
 
 #include <algorithm>
@@ -57,20 +57,22 @@ kvc_status writeStruct(const T &from, const char *name, T *to) {
 size_t elementBytes(const artifact::ModelInfo &model);
 
 /// With the strides of dense heads where a caller gives 0.
-kvc_append_args withHeadStrides(const artifact::ModelInfo &model,
-                                kvc_append_args args);
+RowCall withHeadStrides(const artifact::ModelInfo &model, RowCall call);
 kvc_attend_args withHeadStrides(const artifact::ModelInfo &model,
                                 kvc_attend_args args);
 
 /// Whether a kernel may be called with these; they touch nothing yet. Arrays
 /// are read only `ifHost`. Of a batch without rows no buffer is asked for.
-kvc_status checkAppend(const artifact::ModelInfo &model,
-                       const artifact::StoreInfo &store,
-                       const kvc_append_args &args, bool ifHost);
-/// Whether a plan may be made of these.
+kvc_status checkRowCall(const artifact::ModelInfo &model,
+                        const artifact::StoreInfo &store, const RowCall &call,
+                        bool ifHost);
+/// Of those only rows, k and v.
+kvc_status checkRowBuffers(const artifact::ModelInfo &model,
+                           const RowCall &call);
 /// Those of a store: as many, and none null.
 kvc_status checkConstants(const artifact::StoreInfo &store,
                           const void *const *constants, uint32_t count);
+/// Whether a plan may be made of these.
 kvc_status checkPlan(const kvc_attend_args &args);
 /// All but the size of the workspace, which the device knows.
 kvc_status checkAttend(const artifact::ModelInfo &model,

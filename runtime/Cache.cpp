@@ -59,6 +59,10 @@ kvc_status Cache::init() {
   for (Step &step : steps)
     if (!initStep(step))
       return noMemory("`max_batch` tables of `max_tokens_per_seq`");
+  readSlots.reserve(readMemory,
+                    std::min(kReadRows, options.max_tokens_per_seq));
+  if (!readMemory.allocate(program->device(), 1))
+    return noMemory("the slots of a read");
   if (kvc_status s = initPlans(); !isOk(s))
     return s;
   if (!ownsArena) {
@@ -252,6 +256,8 @@ kvc_status Cache::checkRequest(const kvc_slot_request &request, uint32_t index,
   if (sequence.step)
     return fail(KVC_BUSY, 521, "`requests[%u]`: sequence {%u, %u} is in a step",
                 index, request.seq.slot, request.seq.generation);
+  if (kvc_status s = checkUnread(request.seq.slot); !isOk(s))
+    return s;
   uint64_t room = options.max_tokens_per_seq - sequence.length;
   if (request.new_tokens < 1)
     return fail(KVC_INVALID_ARGUMENT, 522,
@@ -542,6 +548,9 @@ kvc_status Cache::commit(kvc_step handle, const uint32_t *accepted) {
   if (kvc_status s = findIdle(handle); !isOk(s))
     return s;
   Step &step = steps[handle.slot];
+  for (uint32_t row = 0; row < step.batch; ++row)
+    if (kvc_status s = checkUnread(step.sequences[row]); !isOk(s))
+      return s;
   bool keeps = !accepted;
   for (uint32_t row = 0; accepted && row < step.batch; ++row) {
     uint32_t reserved = sequences[step.sequences[row]].reserved;

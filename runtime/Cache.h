@@ -48,12 +48,16 @@ struct Sequence {
   /// It never has fewer tokens again, but none: windows have given back what no
   /// query from there on sees.
   uint32_t floor = 0;
-  uint32_t step = 0; ///< 1 + index of the step that it is in; 0: none
+  uint32_t step = 0;    ///< 1 + index of the step that it is in; 0: none
+  uint32_t readers = 0; ///< reads under way
   Remembered remembered[kMaxSteps];
 
   bool isOpen() const { return generation & 1; }
   uint32_t tokens() const { return length + reserved; }
 };
+
+/// Rows of a launch of a read.
+inline constexpr uint32_t kReadRows = 1024;
 
 /// What a step's kernels read of one store.
 struct StepTable {
@@ -117,6 +121,9 @@ public:
   kvc_status fork(kvc_seq parent, kvc_seq &child);
   kvc_status truncate(kvc_seq seq, uint32_t tokens);
   kvc_status length(kvc_seq seq, uint32_t &tokens) const;
+  kvc_status read(kvc_seq seq, uint32_t layer, uint32_t begin, uint32_t count,
+                  void *k, kvc_stride kStride, void *v, kvc_stride vStride,
+                  void *stream);
   kvc_status reserve(const kvc_slot_request *requests, uint32_t count,
                      void *stream, kvc_step &step);
   kvc_status view(kvc_step step, uint32_t store, uint32_t layer,
@@ -204,6 +211,7 @@ private:
   kvc_status find(kvc_step step) const;
   kvc_status findIdle(kvc_step step) const;
   kvc_status findIdle(kvc_seq seq) const;
+  kvc_status checkUnread(uint32_t slot) const;
   kvc_status checkRoom() const;
   kvc_status checkRequests(const kvc_slot_request *requests, uint32_t count);
   kvc_status checkRequest(const kvc_slot_request &request, uint32_t index,
@@ -226,6 +234,16 @@ private:
   void finish(kvc_step step, const kvc_status &status,
               std::optional<uint32_t> wrote = std::nullopt);
   kvc_batch_view viewOf(const Step &step, LayerTable::Entry kept) const;
+  /// A call with these buffers and strides; and what of it is a store's.
+  RowCall callOf(RowKernel kernel, const void *k, kvc_stride kStride,
+                 const void *v, kvc_stride vStride) const;
+  RowCall over(RowCall call, LayerTable::Entry kept) const;
+  kvc_status checkThere(const Sequence &sequence, uint32_t layer,
+                        uint32_t begin, uint32_t count) const;
+  kvc_status beginRead(kvc_seq seq, uint32_t layer, uint32_t begin,
+                       const RowCall &whole);
+  kvc_status readRows(uint32_t slot, uint32_t store, uint32_t first,
+                      const RowCall &call);
   /// What all attends of a store stay within.
   AttendBounds boundsOf(uint32_t store) const;
   kvc_status initPlans();
@@ -267,13 +285,15 @@ private:
   HostArray<uint32_t> freeSequences; ///< a stack
   uint32_t freeSequenceCount = 0;
   Step steps[kMaxSteps];
+  KernelMemory readMemory; ///< guarded by `launchLock`
+  KernelArray<int64_t> readSlots;
   uint64_t refused = 0, copied = 0;
   /// The first cause; later calls repeat its text.
   kvc_status poisoned = {};
   char poisonText[512] = {};
   mutable std::mutex stateLock;
   /// Held while something is launched. All of it is in one order: steps share
-  /// the workspace, and pages go from one to the next.
+  /// the workspace, reads their slots, and pages go from one to the next.
   std::mutex launchLock;
   /// Of a GPU: what was launched last is on it, if anything was.
   std::optional<void *> lastStream;

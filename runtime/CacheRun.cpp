@@ -110,36 +110,47 @@ static int64_t rowStride(kvc_stride given, uint64_t heads, uint64_t headBytes) {
   return given.row ? given.row : int64_t(heads * headBytes);
 }
 
+RowCall Cache::callOf(RowKernel kernel, const void *k, kvc_stride kStride,
+                      const void *v, kvc_stride vStride) const {
+  const artifact::ModelInfo &model = program->manifest().model;
+  size_t element = elementBytes(model);
+  RowCall call;
+  call.kernel = kernel;
+  call.k = k;
+  call.kRowStride = rowStride(kStride, model.kvHeads, model.headDimK * element);
+  call.kHeadStride = kStride.head;
+  call.v = v;
+  call.vRowStride = rowStride(vStride, model.kvHeads, model.headDimV * element);
+  call.vHeadStride = vStride.head;
+  return call;
+}
+
+RowCall Cache::over(RowCall call, LayerTable::Entry kept) const {
+  const StoreLayout &layout = stores[kept.store]->layout;
+  call.slotTokens = layout.pageTokens;
+  call.pageCount = layout.pages;
+  call.planes = stores[kept.store]->planesOf(kept.layer);
+  call.planeCount = uint32_t(layout.planeCount());
+  return call;
+}
+
 kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
                          kvc_stride kStride, const void *v,
                          kvc_stride vStride) {
   if (kvc_status s = begin(handle, layer, k && v, /*reads=*/false); !isOk(s))
     return s;
-  const artifact::ModelInfo &model = program->manifest().model;
-  size_t element = elementBytes(model);
+  const Step &step = steps[handle.slot];
+  RowCall whole = callOf(RowKernel::Append, k, kStride, v, vStride);
+  whole.rows = step.rows;
+  whole.stream = step.stream;
   kvc_status status = ok();
   for (LayerTable::Entry kept : program->layers().of(layer)) {
-    kvc_batch_view view = viewOf(steps[handle.slot], kept);
-    kvc_append_args args = {};
-    args.rows = view.rows;
-    args.k = k;
-    args.k_row_stride =
-        rowStride(kStride, model.kvHeads, model.headDimK * element);
-    args.k_head_stride = kStride.head;
-    args.v = v;
-    args.v_row_stride =
-        rowStride(vStride, model.kvHeads, model.headDimV * element);
-    args.v_head_stride = vStride.head;
-    args.slot = view.write_slot;
-    args.slot_tokens = view.slot_tokens;
-    args.page_count = view.page_count;
-    args.stream = steps[handle.slot].stream;
-    args.planes = view.planes;
-    args.plane_count = view.plane_count;
+    RowCall call = over(whole, kept);
+    call.slot = step.tables[kept.store].slots.ofKernels();
     Guard order(orderOfStreams());
-    status = follow(args.stream);
+    status = follow(call.stream);
     if (isOk(status))
-      status = program->append(kept.store, args);
+      status = program->move(kept.store, call);
     if (!isOk(status))
       break;
   }

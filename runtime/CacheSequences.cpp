@@ -87,6 +87,8 @@ kvc_status Cache::truncate(kvc_seq seq, uint32_t tokens) {
   Guard guard(shared(stateLock));
   if (kvc_status s = findIdle(seq); !isOk(s))
     return s;
+  if (kvc_status s = checkUnread(seq.slot); !isOk(s))
+    return s;
   Sequence &sequence = sequences[seq.slot];
   if (tokens > sequence.length)
     return fail(KVC_INVALID_ARGUMENT, 517,
@@ -125,9 +127,19 @@ kvc_status Cache::findIdle(kvc_seq seq) const {
   return ok();
 }
 
+/// The pages of a sequence that is read must stay what they are.
+kvc_status Cache::checkUnread(uint32_t slot) const {
+  if (!sequences[slot].readers)
+    return ok();
+  return fail(KVC_BUSY, 519, "sequence {%u, %u} is being read", slot,
+              sequences[slot].generation);
+}
+
 kvc_status Cache::release(kvc_seq seq) {
   Guard guard(shared(stateLock));
   if (kvc_status s = findIdle(seq); !isOk(s))
+    return s;
+  if (kvc_status s = checkUnread(seq.slot); !isOk(s))
     return s;
   Sequence &sequence = sequences[seq.slot];
   empty(seq.slot);

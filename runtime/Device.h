@@ -26,6 +26,49 @@ struct AttendBounds {
   static AttendBounds of(const kvc_attend_args &args);
 };
 
+/// Kernels that are given rows of K and V and a slot for each.
+enum class RowKernel : uint8_t {
+  Append, ///< encodes the rows into the slots
+  Gather, ///< decodes the slots into the rows
+};
+
+/// What one of them is called with.
+struct RowCall {
+  RowKernel kernel = RowKernel::Append;
+  uint32_t rows = 0;
+  const void *k = nullptr; ///< of gather to be written, and null: not wanted
+  int64_t kRowStride = 0, kHeadStride = 0;
+  const void *v = nullptr; ///< likewise
+  int64_t vRowStride = 0, vHeadStride = 0;
+  const int64_t *slot = nullptr;
+  int64_t slotTokens = 0, pageCount = 0;
+  const kvc_plane *planes = nullptr;
+  uint32_t planeCount = 0;
+  void *stream = nullptr;
+
+  RowCall() = default;
+  explicit RowCall(const kvc_append_args &args)
+      : RowCall(RowKernel::Append, args) {}
+  explicit RowCall(const kvc_gather_args &args)
+      : RowCall(RowKernel::Gather, args) {}
+
+  /// Its kind, as manifests have it.
+  const char *kind() const {
+    return kernel == RowKernel::Append ? "append" : "gather";
+  }
+
+private:
+  template <class Args>
+  RowCall(RowKernel kernel, const Args &args)
+      : kernel(kernel), rows(args.rows), k(args.k),
+        kRowStride(args.k_row_stride), kHeadStride(args.k_head_stride),
+        v(args.v), vRowStride(args.v_row_stride),
+        vHeadStride(args.v_head_stride), slot(args.slot),
+        slotTokens(args.slot_tokens), pageCount(args.page_count),
+        planes(args.planes), planeCount(args.plane_count), stream(args.stream) {
+  }
+};
+
 /// The kernels of one program, loaded on one device. Stores are indices into
 /// the manifest's. Arguments were checked by the caller (Arguments.h). Calls
 /// are safe from any thread.
@@ -37,7 +80,10 @@ public:
   /// What a user should know of how the kernels were loaded, in lines; "" if
   /// nothing.
   virtual const char *remarks() const { return ""; }
-  virtual kvc_status append(uint32_t store, const kvc_append_args &args) = 0;
+  virtual kvc_status move(uint32_t store, const RowCall &call) = 0;
+  /// Whether the store can be gathered from: artifacts of earlier compilers
+  /// have no kernel for it.
+  virtual bool gathers(uint32_t store) const = 0;
   /// Bytes that suffice for any attend() within these bounds that makes its own
   /// plan; where it is given one, planBytes() less. SIZE_MAX: none do.
   virtual size_t attendWorkspace(uint32_t store,

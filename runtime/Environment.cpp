@@ -13,7 +13,7 @@ WordSet kvc::rt::setOf(std::initializer_list<Word> words) {
   return set;
 }
 
-const WordSet &kvc::rt::appendWords() {
+const WordSet &kvc::rt::rowWords() {
   static const WordSet words =
       setOf({Word::Rows, Word::K, Word::KRowStride, Word::KHeadStride, Word::V,
              Word::VRowStride, Word::VHeadStride, Word::Slot, Word::SlotTokens,
@@ -53,18 +53,18 @@ void Environment::setPlanes(const kvc_plane *planes, uint32_t count) {
   }
 }
 
-Environment::Environment(const kvc_append_args &args, int64_t slotTokens)
+Environment::Environment(const RowCall &call, int64_t slotTokens)
     : Environment() {
-  set(Word::Rows, args.rows);
-  set(Word::K, args.k);
-  set(Word::KRowStride, args.k_row_stride);
-  set(Word::KHeadStride, args.k_head_stride);
-  set(Word::V, args.v);
-  set(Word::VRowStride, args.v_row_stride);
-  set(Word::VHeadStride, args.v_head_stride);
-  set(Word::Slot, args.slot);
+  set(Word::Rows, call.rows);
+  set(Word::K, call.k);
+  set(Word::KRowStride, call.kRowStride);
+  set(Word::KHeadStride, call.kHeadStride);
+  set(Word::V, call.v);
+  set(Word::VRowStride, call.vRowStride);
+  set(Word::VHeadStride, call.vHeadStride);
+  set(Word::Slot, call.slot);
   set(Word::SlotTokens, slotTokens);
-  setPlanes(args.planes, args.plane_count);
+  setPlanes(call.planes, call.planeCount);
 }
 
 Environment::Environment(const kvc_attend_args &args) : Environment() {

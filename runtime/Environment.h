@@ -16,7 +16,7 @@
 #define KVC_RUNTIME_ENVIRONMENT_H
 
 #include "lib/base/Artifact/Manifest.h"
-#include "runtime/Status.h"
+#include "runtime/Device.h"
 
 #include <array>
 #include <bitset>
@@ -30,7 +30,7 @@ using artifact::Word;
 using WordSet = std::bitset<artifact::kWordCount>;
 WordSet setOf(std::initializer_list<Word> words);
 /// What Environment's constructors set.
-const WordSet &appendWords();
+const WordSet &rowWords();
 const WordSet &attendWords();
 
 /// Where the words of an environment are.
@@ -63,7 +63,7 @@ inline constexpr WordPlaces kWordPlaces;
 class Environment {
 public:
   /// Of checked arguments. Whoever launches sets the rest.
-  Environment(const kvc_append_args &args, int64_t slotTokens);
+  Environment(const RowCall &call, int64_t slotTokens);
   explicit Environment(const kvc_attend_args &args);
   /// Of these only batch, cu_q, kv_len and max_kv_len.
   static Environment ofBatch(const kvc_attend_args &args);

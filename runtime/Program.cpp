@@ -64,16 +64,27 @@ kvc_status Program::loadFile(Device &device, const char *path,
   return load(device, file->bytes(), program);
 }
 
-kvc_status Program::append(uint32_t store, const kvc_append_args &given) const
-    try {
+kvc_status Program::checkGathers(uint32_t store) const {
+  if (kernels->gathers(store))
+    return ok();
+  return fail(KVC_UNSUPPORTED, 303,
+              "`%s` has no gather kernel for `%s`: the artifact is of an "
+              "earlier version; compile its spec again",
+              info.stores[store].name.c_str(), kernels->target().c_str());
+}
+
+kvc_status Program::move(uint32_t store, const RowCall &given) const try {
+  if (given.kernel == RowKernel::Gather)
+    if (kvc_status s = checkGathers(store); !isOk(s))
+      return s;
   if (given.rows == 0)
     return ok();
-  kvc_append_args args = withHeadStrides(info.model, given);
-  if (kvc_status s = checkAppend(info.model, info.stores[store], args,
-                                 owner->readsHostMemory());
+  RowCall call = withHeadStrides(info.model, given);
+  if (kvc_status s = checkRowCall(info.model, info.stores[store], call,
+                                  owner->readsHostMemory());
       !isOk(s))
     return s;
-  return kernels->append(store, args);
+  return kernels->move(store, call);
 } catch (...) {
   return caught();
 }

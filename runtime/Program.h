@@ -31,13 +31,15 @@ public:
   const LayerTable &layers() const { return table; }
   uint32_t stores() const { return uint32_t(info.stores.size()); }
 
-  /// The checked forms of kvc_append and kvc_attend; `store` < stores(). They
-  /// throw nothing.
-  kvc_status append(uint32_t store, const kvc_append_args &args) const;
+  /// The checked forms of kvc_append, kvc_gather and kvc_attend; `store` <
+  /// stores(). They throw nothing.
+  kvc_status move(uint32_t store, const RowCall &call) const;
   kvc_status attend(uint32_t store, const kvc_attend_args &args,
                     const AttendBounds &bounds) const;
   kvc_status plan(uint32_t store, const kvc_attend_args &args,
                   const AttendBounds &bounds) const;
+  /// KVC_UNSUPPORTED if the artifact cannot be gathered from `store`.
+  kvc_status checkGathers(uint32_t store) const;
 
 private:
   Program(Device &device, const artifact::Manifest &manifest)

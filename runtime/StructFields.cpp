@@ -51,6 +51,10 @@ FIELDS(kvc_append_args, FIELD(size), FIELD(rows), FIELD(k), FIELD(k_row_stride),
        FIELD(k_head_stride), FIELD(v), FIELD(v_row_stride),
        FIELD(v_head_stride), FIELD(slot), FIELD(slot_tokens), FIELD(page_count),
        FIELD(planes), FIELD(plane_count), FIELD(stream))
+FIELDS(kvc_gather_args, FIELD(size), FIELD(rows), FIELD(k), FIELD(k_row_stride),
+       FIELD(k_head_stride), FIELD(v), FIELD(v_row_stride),
+       FIELD(v_head_stride), FIELD(slot), FIELD(slot_tokens), FIELD(page_count),
+       FIELD(planes), FIELD(plane_count), FIELD(stream))
 FIELDS(kvc_attend_args, FIELD(size), FIELD(batch), FIELD(q),
        FIELD(q_row_stride), FIELD(q_head_stride), FIELD(out),
        FIELD(out_row_stride), FIELD(out_head_stride), FIELD(lse),

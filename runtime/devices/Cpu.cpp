@@ -22,9 +22,9 @@ using namespace kvc::rt;
 namespace {
 
 constexpr uint32_t kMaxWorkers = 8192;
-/// Rows of one work tile of append: some 100 KB of a usual model, and a decode
-/// step of a few sequences stays on the calling thread.
-constexpr uint32_t kAppendRows = 16;
+/// Rows of one work tile of append and gather: some 100 KB of a usual model,
+/// and a decode step of a few sequences stays on the calling thread.
+constexpr uint32_t kTileRows = 16;
 /// Workers' scratch does not share cache lines, nor lines fetched in pairs.
 constexpr size_t kScratchGap = 128;
 
@@ -109,10 +109,11 @@ struct Job {
       : store(&store), workers(device.workers()), emulates(device.emulates()) {}
 
   const CpuStore *store;
-  /// Of the attend kernels in their order, then of merge; or of append.
+  /// Of the attend kernels in their order, then of merge; or of append or
+  /// gather.
   const uint64_t *const *blocks = nullptr;
   const Wave *wave = nullptr;
-  uint32_t rows = 0; ///< append
+  const RowCall *call = nullptr; ///< append, gather
   uint8_t *scratch = nullptr;
   size_t scratchStride = 0;
   uint32_t workers;
@@ -179,47 +180,49 @@ void mergeTask(void *arg, uint32_t index, uint32_t worker) noexcept {
   job.end("merge");
 }
 
-void appendTask(void *arg, uint32_t index, uint32_t worker) noexcept {
+void rowTask(void *arg, uint32_t index, uint32_t worker) noexcept {
   auto &job = *static_cast<Job *>(arg);
   KvcWorkTile workTile = {};
   if (!job.begin(worker, workTile))
     return;
   FloatMode mode;
-  workTile.begin = int32_t(index * kAppendRows);
-  workTile.end =
-      int32_t(std::min(job.rows - index * kAppendRows, kAppendRows)) +
-      workTile.begin;
-  job.store->append.function(*job.blocks, &workTile);
-  job.end("append");
+  uint32_t begin = index * kTileRows;
+  workTile.begin = int32_t(begin);
+  workTile.end = int32_t(begin + std::min(job.call->rows - begin, kTileRows));
+  job.store->of(job.call->kernel).function(*job.blocks, &workTile);
+  job.end(job.call->kind());
 }
 
 class CpuExecutable : public Executable {
 public:
   explicit CpuExecutable(CpuDevice &device) : device(device) {}
   ~CpuExecutable() override {
-    if (appendScratch)
-      device.deallocate(appendScratch, appendScratchBytes);
+    if (rowScratch)
+      device.deallocate(rowScratch, rowScratchBytes);
   }
 
   /// Takes the variant and prepares what runs need.
   kvc_status init(CpuVariant &&loaded) {
     variant = std::move(loaded);
-    size_t append = 0;
+    size_t most = 0;
     for (const CpuStore &store : variant.stores)
-      append = std::max(append, store.appendScratch);
-    appendStride = stride(append);
-    appendScratchBytes = appendStride * device.workers();
-    if (appendScratchBytes == 0)
+      most = std::max(most, store.rowScratch);
+    rowStride = stride(most);
+    rowScratchBytes = rowStride * device.workers();
+    if (rowScratchBytes == 0)
       return ok();
-    appendScratch = device.allocate(appendScratchBytes);
-    return appendScratch
+    rowScratch = device.allocate(rowScratchBytes);
+    return rowScratch
                ? ok()
                : fail(KVC_OUT_OF_MEMORY, 402,
-                      "no memory for %zu bytes of scratch", appendScratchBytes);
+                      "no memory for %zu bytes of scratch", rowScratchBytes);
   }
 
   const std::string &target() const override { return variant.target; }
-  kvc_status append(uint32_t store, const kvc_append_args &args) override;
+  kvc_status move(uint32_t store, const RowCall &call) override;
+  bool gathers(uint32_t store) const override {
+    return variant.stores[store].gather.function;
+  }
   size_t attendWorkspace(uint32_t store,
                          const AttendBounds &bounds) const override {
     const CpuStore &s = variant.stores[store];
@@ -241,23 +244,23 @@ private:
 
   CpuDevice &device; ///< the program keeps it alive
   CpuVariant variant;
-  void *appendScratch = nullptr;
-  size_t appendStride = 0, appendScratchBytes = 0;
+  void *rowScratch = nullptr;
+  size_t rowStride = 0, rowScratchBytes = 0;
 };
 
-kvc_status CpuExecutable::append(uint32_t store, const kvc_append_args &args) {
+kvc_status CpuExecutable::move(uint32_t store, const RowCall &call) {
   const CpuStore &s = variant.stores[store];
-  Environment words(args, s.pageTokens ? s.pageTokens : args.slot_tokens);
+  Environment words(call, s.pageTokens ? s.pageTokens : call.slotTokens);
   uint64_t block[artifact::kMaxParamBytes / artifact::kWordBytes];
-  s.append.block.gather(words, block);
+  s.of(call.kernel).block.gather(words, block);
   const uint64_t *blocks = block;
   std::lock_guard guard(device.lock);
   Job job(device, s);
   job.blocks = &blocks;
-  job.rows = args.rows;
-  job.scratch = static_cast<uint8_t *>(appendScratch);
-  job.scratchStride = appendStride;
-  device.run((args.rows + kAppendRows - 1) / kAppendRows, appendTask, &job);
+  job.call = &call;
+  job.scratch = static_cast<uint8_t *>(rowScratch);
+  job.scratchStride = rowStride;
+  device.run((call.rows + kTileRows - 1) / kTileRows, rowTask, &job);
   return job.status();
 }
 

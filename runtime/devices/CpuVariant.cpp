@@ -127,8 +127,8 @@ kvc_status Loader::symbol(const KernelInfo &kernel, CpuKernel &function) {
 }
 
 kvc_status Loader::load(const KernelInfo &kernel) {
-  if (kernel.kind != "append" && kernel.kind != "merge" &&
-      kernel.kind != "attend")
+  bool moves = kernel.kind == "append" || kernel.kind == "gather";
+  if (!moves && kernel.kind != "merge" && kernel.kind != "attend")
     return ok();
   CpuKernel function;
   if (kvc_status s = symbol(kernel, function); !isOk(s))
@@ -140,18 +140,17 @@ kvc_status Loader::load(const KernelInfo &kernel) {
   if (index == manifest.stores.size())
     return fail(KVC_CORRUPT, 324, "`%s`: there is no store `%s`",
                 kernel.name.c_str(), kernel.store.c_str());
-  bool appends = kernel.kind == "append";
   if (kvc_status s = KernelBlock::resolve(kernel, manifest.stores[index],
-                                          appends ? appendWords() : waveWords(),
+                                          moves ? rowWords() : waveWords(),
                                           /*attend=*/0, function.block);
       !isOk(s))
     return s;
   CpuStore &store = variant.stores[index];
-  store.blockBytes += appends ? 0 : align(function.block.bytes());
-  size_t &scratch = appends ? store.appendScratch : store.attendScratch;
+  store.blockBytes += moves ? 0 : align(function.block.bytes());
+  size_t &scratch = moves ? store.rowScratch : store.attendScratch;
   scratch = std::max<size_t>(scratch, kernel.scratchBytes);
-  if (appends) {
-    store.append = function;
+  if (moves) {
+    (kernel.kind == "append" ? store.append : store.gather) = function;
   } else if (kernel.kind == "merge") {
     store.merge = function;
   } else {

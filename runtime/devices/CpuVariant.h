@@ -18,12 +18,16 @@ struct CpuKernel {
 /// The kernels of one store.
 struct CpuStore {
   AttendShape shape;
-  std::vector<CpuKernel> attend; ///< one per shape.variants
-  CpuKernel merge, append;
-  size_t attendScratch = 0; ///< bytes per worker, attend and merge
-  size_t appendScratch = 0;
+  std::vector<CpuKernel> attend;   ///< one per shape.variants
+  CpuKernel merge, append, gather; ///< gather: null if there is none
+  size_t attendScratch = 0;        ///< bytes per worker, attend and merge
+  size_t rowScratch = 0;           ///< append and gather
   size_t blockBytes = 0;   ///< of the blocks of attend kernels and merge
   uint32_t pageTokens = 0; ///< 0: contiguous
+
+  const CpuKernel &of(RowKernel kernel) const {
+    return kernel == RowKernel::Append ? append : gather;
+  }
 };
 
 struct CpuVariant {

@@ -129,7 +129,10 @@ public:
 
   const std::string &target() const override { return name; }
   const char *remarks() const override { return said.c_str(); }
-  kvc_status append(uint32_t store, const kvc_append_args &args) override;
+  kvc_status move(uint32_t store, const RowCall &call) override;
+  bool gathers(uint32_t store) const override {
+    return stores[store].gather.function.handle;
+  }
   size_t attendWorkspace(uint32_t store,
                          const AttendBounds &bounds) const override {
     GpuWorkspace workspace;
@@ -182,10 +185,11 @@ kvc_status GpuModules::find(const KernelInfo &info, GpuFunction &function) {
   return modules[index]->find(info, function);
 }
 
-/// Rows that kernels access 16 bytes at a time.
+/// Rows that kernels access 16 bytes at a time; null are none.
 kvc_status checkAligned(const char *field, const void *rows, int64_t rowStride,
                         int64_t headStride) {
-  if (uintptr_t(rows) % 16 == 0 && rowStride % 16 == 0 && headStride % 16 == 0)
+  if (!rows || (uintptr_t(rows) % 16 == 0 && rowStride % 16 == 0 &&
+                headStride % 16 == 0))
     return ok();
   return fail(KVC_INVALID_ARGUMENT, 411,
               "`%s`: a GPU expects address, row stride and head stride to be "
@@ -231,28 +235,29 @@ kvc_status GpuExecutable::launch(const GpuKernel &kernel, uint64_t grid,
                        kernel.block.bytes(), stream);
 }
 
-kvc_status GpuExecutable::append(uint32_t store, const kvc_append_args &args) {
+kvc_status GpuExecutable::move(uint32_t store, const RowCall &call) {
   const GpuStore &s = stores[store];
+  const GpuKernel &kernel = s.of(call.kernel);
   if (kvc_status status =
-          checkAligned("k", args.k, args.k_row_stride, args.k_head_stride);
+          checkAligned("k", call.k, call.kRowStride, call.kHeadStride);
       !isOk(status))
     return status;
   if (kvc_status status =
-          checkAligned("v", args.v, args.v_row_stride, args.v_head_stride);
+          checkAligned("v", call.v, call.vRowStride, call.vHeadStride);
       !isOk(status))
     return status;
-  if (kvc_status status = checkPlanes(*s.info, args.planes); !isOk(status))
+  if (kvc_status status = checkPlanes(*s.info, call.planes); !isOk(status))
     return status;
-  uint64_t warps = uint64_t(args.rows) * s.shape.kvHeads;
-  uint64_t perCta = s.append.function.info->threads / 32;
+  uint64_t warps = uint64_t(call.rows) * s.shape.kvHeads;
+  uint64_t perCta = kernel.function.info->threads / 32;
   uint64_t grid = (warps + perCta - 1) / perCta;
   if (grid > INT32_MAX)
     return fail(KVC_INVALID_ARGUMENT, 413,
                 "`rows`: expected rows times kv heads below 2^31, found %u "
                 "rows",
-                args.rows);
-  Environment words(args, s.pageTokens ? s.pageTokens : args.slot_tokens);
-  return launch(s.append, grid, words, args.stream);
+                call.rows);
+  Environment words(call, s.pageTokens ? s.pageTokens : call.slotTokens);
+  return launch(kernel, grid, words, call.stream);
 }
 
 /// Bounds that kernels can count within, and what is where within them.
@@ -428,6 +433,8 @@ kvc_status place(const Manifest &manifest, const KernelInfo &kernel,
   GpuStore &store = stores[index];
   if (kernel.kind == "append") {
     store.append.function = function;
+  } else if (kernel.kind == "gather") {
+    store.gather.function = function;
   } else if (kernel.kind == "plan") {
     store.plan.function = function;
   } else if (kernel.kind == "attend") {
@@ -496,7 +503,9 @@ kvc_status resolve(std::vector<GpuStore> &stores) {
       return KernelBlock::resolve(*kernel.function.info, *store.info, given,
                                   attend, kernel.block);
     };
-    kvc_status status = find(store.append, appendWords(), 0);
+    kvc_status status = find(store.append, rowWords(), 0);
+    if (isOk(status) && store.gather.function.handle)
+      status = find(store.gather, rowWords(), 0);
     if (isOk(status))
       status = find(store.plan, planWords(), 0);
     for (uint32_t v = 0; v < store.attend.size() && isOk(status); ++v)
@@ -534,8 +543,8 @@ kvc_status loadTarget(GpuDriver &driver, const Manifest &manifest,
   for (const KernelInfo &kernel : manifest.kernels) {
     // What is never launched need not be there.
     if (!isOf(kernel, first) ||
-        (kernel.kind != "append" && kernel.kind != "plan" &&
-         kernel.kind != "attend"))
+        (kernel.kind != "append" && kernel.kind != "gather" &&
+         kernel.kind != "plan" && kernel.kind != "attend"))
       continue;
     GpuFunction function;
     if (kvc_status s = modules.find(kernel, function); !isOk(s))

@@ -25,11 +25,15 @@ struct GpuKernel {
 struct GpuStore {
   const artifact::StoreInfo *info = nullptr;
   AttendShape shape;
-  std::vector<GpuKernel> attend; ///< one per shape.variants
-  GpuKernel plan, append;
-  uint32_t planGroup = 0;  ///< the first store that cuts batches alike
-  uint32_t pageTokens = 0; ///< 0: contiguous
-  uint32_t group = 1;      ///< q heads of a kv head
+  std::vector<GpuKernel> attend;  ///< one per shape.variants
+  GpuKernel plan, append, gather; ///< gather: null if there is none
+  uint32_t planGroup = 0;         ///< the first store that cuts batches alike
+  uint32_t pageTokens = 0;        ///< 0: contiguous
+  uint32_t group = 1;             ///< q heads of a kv head
+
+  const GpuKernel &of(RowKernel kernel) const {
+    return kernel == RowKernel::Append ? append : gather;
+  }
 };
 
 /// Where things are in the workspace, as offsets from its first byte.

@@ -48,6 +48,9 @@ typedef struct KvcGpuWorkTile {
  * append: warp w of the grid encodes row w / kv heads of the batch for kv head
  * w % kv heads (of the store), K and V.
  *
+ * gather, which a store may lack: warp w decodes row w / kv heads for kv head
+ * w % kv heads into k and v, as a CPU's does (KernelAbi.h).
+ *
  * merge, for engines with splits of their own: warp w of the grid combines the
  * num_splits splits of row w / q heads (of the store) of q and q head
  * w % q heads.

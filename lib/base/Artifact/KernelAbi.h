@@ -26,8 +26,9 @@
 typedef struct KvcWorkTile {
   int32_t sequence;  /* of the batch */
   int32_t head;      /* kv head, from the store's first (attend, merge) */
-  int32_t begin;     /* attend: first token of the split; append: first row */
-  int32_t end;       /* attend: end of the split; append: end row */
+  int32_t begin;     /* attend: first token of the split; append, gather: first
+                        row */
+  int32_t end;       /* attend: end of the split; append, gather: end row */
   int32_t split_idx; /* attend: index of this split among the sequence's active
                         ones; merge: how many there are */
   int32_t row_begin; /* attend: first query token of the sequence that this work
@@ -50,6 +51,11 @@ typedef struct KvcWorkTile {
  * split, and writes out and lse.
  * append: encodes rows [begin, end) of k and v into the cache for all kv heads
  * of the store.
+ * gather, which a store may lack: the other way. For each row of [begin, end)
+ * with a slot and all kv heads of the store, writes to k and v what the cache's
+ * codes there decode to, in the model's dtype, computed in f32 and rounded
+ * once. Where k or v is null nothing is written; rows without a slot and heads
+ * of other stores stay as they are. Rows may share a slot.
  */
 
 #endif /* KVC_LIB_BASE_ARTIFACT_KERNELABI_H */

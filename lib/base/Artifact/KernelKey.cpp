@@ -71,7 +71,8 @@ static JsonValue storeOf(const StoreInfo &store) {
 /// Whether what a query sees, and what becomes of a score, is nothing to a
 /// kernel. A merge has the sink, which the text of `attend` says.
 static bool ignoresAttend(const KernelInfo &kernel, bool hasSink) {
-  return kernel.kind == "append" || (kernel.kind == "merge" && !hasSink);
+  return kernel.kind == "append" || kernel.kind == "gather" ||
+         (kernel.kind == "merge" && !hasSink);
 }
 
 static std::string textOf(const KernelInfo &kernel) {

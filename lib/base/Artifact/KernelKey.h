@@ -8,10 +8,9 @@
 //
 // A key holds every field of the kernel, its store and its model, but those
 // that code cannot depend on: names, entries, layers, the registers that the
-// assembler reports, and of kernels that append and merge the window and the
-// expressions, which are the business of those that attend (a sink is that of
-// merges, too). A field that is added to the manifest is
-// in the key.
+// assembler reports, and of kernels that append, gather and merge the window
+// and the expressions, which are the business of those that attend (a sink is
+// that of merges, too). A field that is added to the manifest is in the key.
 //
 // Two kernels with one key are the same kernel, so stores that are alike share
 // its code.

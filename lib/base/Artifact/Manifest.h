@@ -70,8 +70,8 @@ struct StoreInfo {
 
 struct KernelInfo {
   std::string name; ///< "full.attend.decode"
-  /// "attend", "merge", "append", "plan", or another, which no runtime of this
-  /// version launches.
+  /// "attend", "merge", "append", "plan", "gather", which artifacts of earlier
+  /// compilers lack, or another, which no runtime of this version launches.
   std::string kind;
   std::string store;  ///< StoreInfo::name
   std::string target; ///< "x86-64-v3", "sm_90", ...

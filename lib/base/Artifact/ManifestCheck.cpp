@@ -203,7 +203,7 @@ static std::string checkScopes(const Manifest &manifest) {
 /// Kinds that some device launches; of others nothing is known but their form.
 static bool isLaunched(const std::string &kind) {
   return kind == "attend" || kind == "merge" || kind == "append" ||
-         kind == "plan";
+         kind == "plan" || kind == "gather";
 }
 
 namespace {

@@ -98,6 +98,30 @@ KVC_API kvc_status kvc_cache_release(kvc_cache *cache, kvc_seq seq);
 KVC_API kvc_status kvc_cache_length(const kvc_cache *cache, kvc_seq seq,
                                     uint32_t *tokens);
 
+/* From one row to the next and from one head to the next, in bytes; 0: dense,
+ * or for a row as many as its heads take. */
+typedef struct kvc_stride {
+  int64_t row, head;
+} kvc_stride;
+/* Writes the K and V of committed tokens [begin, begin + count) of one layer,
+ * as they are cached: [count][kv_heads][head_dim] of the model's dtype, decoded
+ * by all stores that cover the layer. k or v may be null: not wanted. The
+ * sequence may be in an open step; steps that are opened meanwhile with it, its
+ * release, truncation and commits are KVC_BUSY until this returns.
+ *
+ * KVC_INVALID_ARGUMENT for tokens beyond the committed ones, and for those
+ * whose pages a window gave back: kvc_error_text() says which are there.
+ * KVC_UNSUPPORTED as of kvc_gather.
+ *
+ * On a GPU it launches on `stream`, a CUstream, after all that the cache has
+ * launched before, and returns; null is the default stream. The stream must
+ * live until the cache launches on another, or its end. It copies slots to the
+ * GPU, so it has no place in a captured graph. */
+KVC_API kvc_status kvc_cache_read(kvc_cache *cache, kvc_seq seq, uint32_t layer,
+                                  uint32_t begin, uint32_t count, void *k,
+                                  kvc_stride k_stride, void *v,
+                                  kvc_stride v_stride, void *stream);
+
 typedef struct kvc_slot_request {
   kvc_seq seq;
   uint32_t new_tokens; /* >= 1 */
@@ -147,11 +171,6 @@ KVC_API kvc_status kvc_cache_view(const kvc_cache *cache, kvc_step step,
 KVC_API kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step,
                                     uint32_t layer, const void *k,
                                     const void *v);
-/* From one row to the next and from one head to the next, in bytes; 0: dense,
- * or for a row as many as its heads take. */
-typedef struct kvc_stride {
-  int64_t row, head;
-} kvc_stride;
 /* The same with rows and heads that are apart: of tensors [heads][tokens][dim],
  * say. */
 KVC_API kvc_status kvc_cache_append_strided(kvc_cache *cache, kvc_step step,

@@ -1,7 +1,7 @@
 /*===- kvc/runtime.h - C ABI of the kvc runtime ------------------*- C -*-===//
  *
  * Loads a compiled artifact (.kvca) and runs its kernels, on the caller's own
- * buffers (kvc_append, kvc_attend) or through a cache that manages pages
+ * buffers (kvc_append, kvc_attend, ...) or through a cache that manages pages
  * (kvc_cache_*, in kvc/cache.h, which this includes). Plain C, no LLVM.
  *
  *   kvc_device *device;  kvc_program *program;  kvc_cache *cache;
@@ -18,13 +18,14 @@
  *   KVC_DEVICE_ERROR and KVC_POISONED leaves all state as it was before the
  *   call. kvc_error_text() explains the last failure on this thread.
  * - Running out of memory is KVC_OUT_OF_MEMORY, never the end of the process:
- *   the call may be made again. An emulator needs memory in append and attend
- *   too, which may then have written some of the rows they were to write.
+ *   the call may be made again. An emulator needs memory in append, gather and
+ *   attend too, which may then have written some of the rows they were to
+ *   write.
  * - Structs that may grow start with `size`; set it to sizeof(the struct).
  *   Fields beyond the caller's size read as 0. A size that ends inside a field
  *   is KVC_INVALID_ARGUMENT.
- * - A kvc_append or kvc_attend without rows does nothing and needs no buffers;
- *   a step of a cache has at least one.
+ * - A kvc_append, kvc_gather or kvc_attend without rows does nothing and needs
+ *   no buffers; a step of a cache has at least one.
  * - Handles do not survive fork(). In the child those of the parent can only be
  *   released (kvc_device_release, kvc_program_release, kvc_cache_destroy);
  *   every other call is KVC_STALE. The child makes its own, also while the
@@ -38,11 +39,11 @@
  *   and q before these calls. q comes unscaled: kernels multiply logits by the
  *   model's softmax_scale.
  * - On a GPU, what holds rows, pages or a batch is device memory: every pointer
- *   in kvc_append_args and kvc_attend_args but `planes` and `constants` (what
- *   that points at is), what kvc_cache_append and kvc_cache_attend take, what
- *   kvc_cache_set_constants points at, the arena, and what kvc_cache_view
- *   gives. Requests, accepted counts, options and results of other calls are
- *   host memory.
+ *   in kvc_append_args, kvc_gather_args and kvc_attend_args but `planes` and
+ *   `constants` (what that points at is), what kvc_cache_append,
+ *   kvc_cache_attend and kvc_cache_read take, what kvc_cache_set_constants
+ *   points at, the arena, and what kvc_cache_view gives. Requests, accepted
+ *   counts, options and results of other calls are host memory.
  * - kvc_device and kvc_program may be used from any thread. A kvc_cache is
  *   locked inside, unless created with KVC_SINGLE_OWNER.
  * - After create, no call below allocates heap memory, but for load and create
@@ -80,10 +81,11 @@ typedef enum kvc_code {
   KVC_OUT_OF_SEQUENCES = 3, /* the table of sequences or steps is full */
   KVC_STALE = 4,            /* the handle names something released, or made
                                before fork() */
-  KVC_BUSY = 5,             /* the sequence is in an open step, or an append or
-                               attend of the step is under way */
+  KVC_BUSY = 5,             /* the sequence is in an open step or being read, or
+                               an append or attend of the step is under way */
   KVC_INVALID_ARGUMENT = 6,
-  KVC_UNSUPPORTED = 7,   /* no variant of the artifact runs here */
+  KVC_UNSUPPORTED = 7,   /* no variant of the artifact runs here, or it has no
+                            kernel for this */
   KVC_OUT_OF_MEMORY = 8, /* the host, or the device, has no more memory or
                             threads to give now */
   KVC_IO_ERROR = 9,      /* a file could not be read */
@@ -174,13 +176,13 @@ typedef struct kvc_cuda_options {
  * CUDA is needed otherwise. Null options are all defaults. KVC_DEVICE_ERROR if
  * there is no driver or no such GPU.
  *
- * On a GPU every pointer of kvc_append_args and kvc_attend_args but `planes` is
- * device memory, the caller vouches for what it holds, and q, k, v and out have
- * addresses and strides that are multiples of 16 bytes; those of a plane
- * are of the largest power of two up to 16 that divides a head's token.
- * kvc_append and kvc_attend launch on `stream` and return; they may be captured
- * in a CUDA graph, and replayed with other lengths within the bounds that they
- * were given.
+ * On a GPU every pointer of kvc_append_args, kvc_gather_args and
+ * kvc_attend_args but `planes` is device memory, the caller vouches for what it
+ * holds, and q, k, v and out have addresses and strides that are multiples of
+ * 16 bytes; those of a plane are of the largest power of two up to 16 that
+ * divides a head's token. kvc_append, kvc_gather and kvc_attend launch on
+ * `stream` and return; they may be captured in a CUDA graph, and replayed with
+ * other lengths within the bounds that they were given.
  */
 KVC_API kvc_status kvc_device_create_cuda(const kvc_cuda_options *options,
                                           kvc_device **device);
@@ -352,6 +354,29 @@ typedef struct kvc_append_args {
  * to different slots. */
 KVC_API kvc_status kvc_append(const kvc_program *program, uint32_t store,
                               const kvc_append_args *args);
+
+typedef struct kvc_gather_args {
+  size_t size;
+  uint32_t rows;
+  void *k; /* [rows][kv_heads][head_dim_k]; null: not wanted */
+  int64_t k_row_stride, k_head_stride;
+  void *v; /* [rows][kv_heads][head_dim_v]; null: not wanted */
+  int64_t v_row_stride, v_head_stride;
+  const int64_t *slot;     /* [rows]: page * its tokens + token; < 0: skip */
+  int64_t slot_tokens;     /* contiguous: capacity of a slot; paged: ignored */
+  int64_t page_count;      /* pages must be below it; 0: the caller vouches */
+  const kvc_plane *planes; /* [plane_count] in the order of kvc_store_info */
+  uint32_t plane_count;
+  void *stream; /* GPU: a CUstream, null: the default stream */
+} kvc_gather_args;
+
+/* The other way: writes to rows of K and V, or to one of them, what `store`
+ * decodes in their slots, in the model's dtype. Rows of negative slots and
+ * heads of other stores stay as they are. Several rows may be of one slot.
+ * KVC_UNSUPPORTED if the artifact is of a version that had no kernels for
+ * this: kvc_error_text() names the store. */
+KVC_API kvc_status kvc_gather(const kvc_program *program, uint32_t store,
+                              const kvc_gather_args *args);
 
 typedef struct kvc_attend_args {
   size_t size;

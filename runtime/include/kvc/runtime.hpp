@@ -188,6 +188,9 @@ public:
   Status append(uint32_t store, const kvc_append_args &args) const {
     return kvc_append(get(), store, &args);
   }
+  Status gather(uint32_t store, const kvc_gather_args &args) const {
+    return kvc_gather(get(), store, &args);
+  }
   Result<size_t> attendWorkspace(uint32_t store, uint32_t batch, uint32_t rows,
                                  uint32_t kvLen) const {
     size_t bytes = 0;
@@ -288,6 +291,17 @@ public:
     if (Status s = kvc_cache_length(get(), seq, &tokens); !s)
       return s;
     return tokens;
+  }
+  /// Committed tokens of one layer; k or v may be null. `stream`: of a GPU.
+  Status read(kvc_seq seq, uint32_t layer, uint32_t begin, uint32_t count,
+              void *k, void *v, void *stream = nullptr) {
+    return read(seq, layer, begin, count, k, {}, v, {}, stream);
+  }
+  Status read(kvc_seq seq, uint32_t layer, uint32_t begin, uint32_t count,
+              void *k, kvc_stride kStride, void *v, kvc_stride vStride,
+              void *stream = nullptr) {
+    return kvc_cache_read(get(), seq, layer, begin, count, k, kStride, v,
+                          vStride, stream);
   }
   /// `stream`: of a GPU, the step's.
   Result<kvc_step> reserve(std::span<const kvc_slot_request> requests,

@@ -139,6 +139,18 @@ class AppendArgs(c.Structure):
     ]
 
 
+class GatherArgs(c.Structure):
+    _fields_ = [
+        ("size", c.c_size_t), ("rows", c.c_uint32), ("k", c.c_void_p),
+        ("k_row_stride", c.c_int64), ("k_head_stride", c.c_int64),
+        ("v", c.c_void_p), ("v_row_stride", c.c_int64),
+        ("v_head_stride", c.c_int64), ("slot", c.c_void_p),
+        ("slot_tokens", c.c_int64), ("page_count", c.c_int64),
+        ("planes", c.c_void_p), ("plane_count", c.c_uint32),
+        ("stream", c.c_void_p)
+    ]
+
+
 class AttendArgs(c.Structure):
     _fields_ = [
         ("size", c.c_size_t), ("batch", c.c_uint32), ("q", c.c_void_p),
@@ -180,6 +192,12 @@ class CacheOptions(c.Structure):
     ]
 
 
+class Stride(c.Structure):
+    _fields_ = [
+        ("row", c.c_int64), ("head", c.c_int64)
+    ]
+
+
 class SlotRequest(c.Structure):
     _fields_ = [
         ("seq", Seq), ("new_tokens", c.c_uint32)
@@ -193,12 +211,6 @@ class BatchView(c.Structure):
         ("table_stride", c.c_int64), ("write_slot", c.c_void_p),
         ("page_count", c.c_int64), ("slot_tokens", c.c_int64),
         ("plane_count", c.c_uint32), ("planes", c.c_void_p)
-    ]
-
-
-class Stride(c.Structure):
-    _fields_ = [
-        ("row", c.c_int64), ("head", c.c_int64)
     ]
 
 
@@ -295,6 +307,9 @@ RUNTIME = [
     ("kvc_append", Status, [
         c.c_void_p, c.c_uint32, c.c_void_p
     ]),
+    ("kvc_gather", Status, [
+        c.c_void_p, c.c_uint32, c.c_void_p
+    ]),
     ("kvc_attend_workspace", Status, [
         c.c_void_p, c.c_uint32, c.c_uint32, c.c_uint32, c.c_uint32,
         c.c_void_p
@@ -337,6 +352,10 @@ RUNTIME = [
     ]),
     ("kvc_cache_length", Status, [
         c.c_void_p, Seq, c.c_void_p
+    ]),
+    ("kvc_cache_read", Status, [
+        c.c_void_p, Seq, c.c_uint32, c.c_uint32, c.c_uint32, c.c_void_p,
+        Stride, c.c_void_p, Stride, c.c_void_p
     ]),
     ("kvc_cache_reserve", Status, [
         c.c_void_p, c.c_void_p, c.c_uint32, c.c_void_p, c.c_void_p

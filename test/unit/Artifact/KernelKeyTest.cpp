@@ -226,12 +226,15 @@ TEST(KernelKey, LayersAndNamesMayChangeTogether) {
   EXPECT_TRUE(read(write(manifest), error)) << error;
 }
 
-// What a query sees is nothing to kernels that append or merge.
-TEST(KernelKey, OfAppendAndMergeHasNoWindow) {
-  Manifest manifest = sampleManifest(), other = manifest;
+// What a query sees is nothing to kernels that append, gather or merge.
+TEST(KernelKey, OfAppendGatherAndMergeHasNoWindow) {
+  Manifest manifest = sampleManifest();
+  manifest.kernels.insert(manifest.kernels.begin(), manifest.kernels[0]);
+  manifest.kernels[0].kind = "gather";
+  Manifest other = manifest;
   other.stores[0].window = false;
   KernelKeys keys(manifest), others(other);
-  for (size_t i = 0; i < 4; ++i) {
+  for (size_t i = 0; i < 5; ++i) {
     const KernelInfo &kernel = manifest.kernels[i];
     EXPECT_EQ(keys.of(kernel) == others.of(kernel), kernel.kind != "attend")
         << kernel.name;

@@ -301,6 +301,25 @@ TEST(Manifest, KindsAreOpen) {
             "/kernels/9/params/1/offset: ");
 }
 
+// Artifacts of earlier compilers have none.
+TEST(Manifest, AStoreMayHaveAGather) {
+  Manifest manifest = sampleManifest();
+  KernelInfo &kernel = manifest.kernels.emplace_back(manifest.kernels[0]);
+  kernel.kind = "gather", kernel.name = "window.gather";
+  bindSymbols(manifest);
+  std::string error;
+  EXPECT_EQ(read(write(manifest), error), manifest) << error;
+  manifest.kernels.push_back(manifest.kernels.back());
+  manifest.kernels.back().name += ".again";
+  EXPECT_EQ(errorOf(write(manifest)).substr(0, 29),
+            "/kernels/9: a second gather k");
+  manifest.kernels.pop_back();
+  manifest.kernels.back().params[0].what = "scores";
+  bindSymbols(manifest);
+  EXPECT_EQ(errorOf(write(manifest)).substr(0, 34),
+            "/kernels/8/params/0/what: expected");
+}
+
 TEST(Manifest, AStoreHasFewAttendKernels) {
   Manifest manifest = sampleManifest();
   for (uint32_t i = 0; i < kMaxAttends; ++i) {

@@ -60,6 +60,8 @@ TEST(Allocation, NoneAfterCreate) {
       check(n % 3 ? kvc_cache_commit(cache, step, accepted)
                   : kvc_cache_abandon(cache, step));
       check(kvc_cache_length(cache, a, &tokens));
+      check(kvc_cache_read(cache, a, 1, 0, tokens, k.values.data(), {},
+                           v.values.data(), {}, nullptr));
     }
     kvc_seq child;
     check(kvc_cache_fork(cache, a, &child));
@@ -106,6 +108,14 @@ TEST(Allocation, NoneOfKernelsOnAGpu) {
   kvc_plane planes[] = {{memory, 0, 0}, {memory, 0, 0}};
   append.planes = planes;
   append.plane_count = 2;
+  kvc_gather_args gather = {};
+  gather.size = sizeof(gather);
+  gather.rows = 9;
+  gather.k = memory;
+  gather.k_row_stride = 64;
+  gather.slot = append.slot;
+  gather.planes = planes;
+  gather.plane_count = 2;
   kvc_attend_args attend = {};
   attend.size = sizeof(attend);
   attend.batch = 3;
@@ -123,6 +133,7 @@ TEST(Allocation, NoneOfKernelsOnAGpu) {
   arm("");
   for (int round = 0; round < 10; ++round) {
     failed += kvc_append(loaded.program, kPaged, &append).code != KVC_OK;
+    failed += kvc_gather(loaded.program, kPaged, &gather).code != KVC_OK;
     failed += kvc_attend(loaded.program, kPaged, &attend).code != KVC_OK;
   }
   attend.workspace_bytes = 0;

@@ -13,6 +13,7 @@
 #include "test/unit/Runtime/FakeGpu.h"
 #include "test/unit/Runtime/GpuFixture.h"
 
+#include <cmath>
 #include <gtest/gtest.h>
 #include <map>
 #include <random>
@@ -90,7 +91,8 @@ public:
   }
 
   uint64_t reserves = 0, refused = 0, failures = 0, compared = 0, unseen = 0;
-  uint64_t copies = 0, truncated = 0, untruncated = 0;
+  uint64_t copies = 0, truncated = 0, untruncated = 0, reads = 0, rowsRead = 0,
+           gone = 0;
 
 private:
   uint64_t digest() {
@@ -110,7 +112,7 @@ private:
   }
 
   kvc_status operation() {
-    switch (pick(25)) {
+    switch (pick(27)) {
     case 0:
     case 1:
       return openOne();
@@ -144,6 +146,9 @@ private:
       return forkOne();
     case 23:
       return truncateOne();
+    case 24:
+    case 25:
+      return readOne();
     default:
       return lengthOfOne();
     }
@@ -258,6 +263,40 @@ private:
       }
     EXPECT_EQ(stats.pages, pages);
     EXPECT_EQ(stats.pages_shared, shared);
+    return status;
+  }
+
+  /// Reads some tokens of a sequence, in a step or not.
+  kvc_status readOne() {
+    bool stale = open.empty() || pick(8) == 0;
+    const ModelSequence s = stale ? ModelSequence() : open[pickSequence()];
+    uint32_t layer = pick(pick(20) ? kLayers : kLayers + 1);
+    uint32_t begin = pick(s.length + 1), left = s.length - begin;
+    uint32_t count = pick(8) ? pick(left + 1) : pick(kTokens);
+    Rows k(count, kHeads, kDimK), v(count, kHeads, kDimV);
+    kvc_status status = kvc_cache_read(
+        cache, stale ? staleHandle() : s.handle, layer, begin, count,
+        pick(2) ? k.values.data() : nullptr, {}, v.values.data(), {}, nullptr);
+    if (stale) {
+      EXPECT_EQ(status.code, uint32_t(KVC_STALE));
+      return status;
+    }
+    bool legal = layer < kLayers && begin + count <= s.length;
+    for (uint32_t t = begin; t < begin + count && layer == 1 && legal; ++t)
+      legal &= s.pages[1][t / kPage[1]] != 0;
+    EXPECT_EQ(status.code, uint32_t(legal ? KVC_OK : KVC_INVALID_ARGUMENT))
+        << kvc_error_text();
+    for (uint32_t i = 0; i < count && legal && runs; ++i) {
+      double wanted = s.v[layer][begin + i];
+      if (std::isnan(wanted))
+        continue;
+      for (int c = 0; c < v.width; ++c)
+        EXPECT_EQ(v.row(i)[c], wanted) << "layer " << layer << ", token "
+                                       << begin + i << ", element " << c;
+      ++rowsRead;
+    }
+    reads += legal && count;
+    gone += !legal && layer == 1 && begin + count <= s.length;
     return status;
   }
 
@@ -619,7 +658,7 @@ private:
 
 TEST(CacheModel, AMillionRandomOperations) {
   uint64_t reserves = 0, refused = 0, failures = 0, compared = 0, unseen = 0;
-  uint64_t copies = 0, truncated = 0, untruncated = 0;
+  uint64_t copies = 0, truncated = 0, untruncated = 0, read = 0, gone = 0;
   for (uint32_t seed = 1; seed <= 4; ++seed) {
     SCOPED_TRACE(seed);
     Loaded loaded(1);
@@ -634,6 +673,8 @@ TEST(CacheModel, AMillionRandomOperations) {
     copies += model.copies;
     truncated += model.truncated;
     untruncated += model.untruncated;
+    read += model.rowsRead;
+    gone += model.gone;
   }
   // The test means something only if the pool was often empty.
   EXPECT_GT(refused, reserves / 20);
@@ -644,6 +685,8 @@ TEST(CacheModel, AMillionRandomOperations) {
   EXPECT_GT(copies, 10000u);
   EXPECT_GT(truncated, 10000u);
   EXPECT_GT(untruncated, 1000u);
+  EXPECT_GT(read, 100000u);
+  EXPECT_GT(gone, 1000u);
   RecordProperty("reserves", std::to_string(reserves));
   RecordProperty("refused", std::to_string(refused));
 }
@@ -670,8 +713,9 @@ TEST(CacheModel, AGpusCopiesAreUpToDate) {
     Model model(9, loaded, /*runs=*/false, KVC_SCRUB);
     model.run(90000);
     EXPECT_GT(model.reserves, 10000u);
-    // One copy of each step that there was room for: all is close by here.
-    EXPECT_LE(notes.uploads.size(), model.reserves);
+    // One copy of each step that there was room for: all is close by here. And
+    // one for each store of a layer that is read.
+    EXPECT_LE(notes.uploads.size(), model.reserves + 2 * model.reads);
   }
   EXPECT_TRUE(notes.memories.empty());
 }

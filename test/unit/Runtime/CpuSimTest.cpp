@@ -65,6 +65,21 @@ kvc_status append(Loaded &loaded, Buffers &buffers, uint32_t rows) {
   return kvc_append(loaded.program, kPaged, &args);
 }
 
+/// Gathers them again.
+kvc_status gather(Loaded &loaded, Buffers &buffers, uint32_t rows) {
+  Rows k(rows, kHeads, kDimK);
+  std::vector<int64_t> slots(rows);
+  kvc_gather_args args = {};
+  args.size = sizeof(args);
+  args.rows = rows;
+  args.k = k.values.data();
+  args.k_row_stride = k.stride();
+  args.slot = slots.data();
+  args.planes = buffers.planes;
+  args.plane_count = 2;
+  return kvc_gather(loaded.program, kPaged, &args);
+}
+
 } // namespace
 
 TEST(CpuSim, KernelsRunOnAllThreads) {
@@ -92,11 +107,14 @@ TEST(CpuSim, FindingsAreDeviceErrors) {
   constexpr const char *kFinding = ": tiles are configured at the end of the "
                                    "kernel: expected a tilerelease";
   for (uint32_t threads : {1, 3})
-    for (std::string kind : {"append", "attend", "merge"}) {
+    for (std::string kind : {"append", "gather", "attend", "merge"}) {
       Loaded loaded(createSim(threads), artifactWith("tiles_kept_" + kind));
       Buffers buffers(loaded, kPaged);
       kvc_status status = append(loaded, buffers, 100);
-      if (kind != "append") {
+      if (kind == "gather") {
+        ASSERT_EQ(status.code, KVC_OK) << kvc_error_text();
+        status = gather(loaded, buffers, 100);
+      } else if (kind != "append") {
         ASSERT_EQ(status.code, KVC_OK) << kvc_error_text();
         Batch batch(buffers, 1);
         addMixed(batch);

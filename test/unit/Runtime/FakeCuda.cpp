@@ -180,8 +180,9 @@ int checkImage(const std::string &image) {
 size_t paramBytes(const std::string &function) {
   if (function.find("_plan_") != function.npos)
     return sizeof(PlanBlock);
-  if (function.find("_append_") != function.npos)
-    return sizeof(AppendBlock);
+  if (function.find("_append_") != function.npos ||
+      function.find("_gather_") != function.npos)
+    return sizeof(RowBlock);
   return sizeof(GpuAttendBlock);
 }
 

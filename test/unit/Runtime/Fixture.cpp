@@ -79,7 +79,7 @@ private:
 
 void kvc::test::listBlock(KernelInfo &info, uint32_t attends) {
   BlockList list(info);
-  if (info.kind == "append") {
+  if (info.kind == "append" || info.kind == "gather") {
     list.skip();
     list.add({Word::Rows});
     list.addPlanes();
@@ -144,7 +144,7 @@ artifact::Manifest kvc::test::fixtureManifest() {
                kernel("window", "attend", ".decode", 1, 2, 4),
                kernel("flat", "attend", ".decode", 1, 4, 0)};
   for (const char *store : {"paged", "window", "flat"})
-    for (const char *kind : {"merge", "append"})
+    for (const char *kind : {"merge", "append", "gather"})
       m.kernels.push_back(kernel(store, kind));
   return m;
 }

@@ -76,6 +76,8 @@ int useInherited(Running &r) {
   stats.size = sizeof(stats);
   kvc_append_args append = {};
   append.size = sizeof(append);
+  kvc_gather_args gather = {};
+  gather.size = sizeof(gather);
   kvc_attend_args attend = {};
   attend.size = sizeof(attend);
   kvc_program *program = nullptr;
@@ -89,6 +91,7 @@ int useInherited(Running &r) {
       kvc_cache_open(cache, &seq).code,
       kvc_cache_release(cache, seq).code,
       kvc_cache_length(cache, seq, &tokens).code,
+      kvc_cache_read(cache, seq, 0, 0, 1, row, {}, row, {}, nullptr).code,
       kvc_cache_reserve(cache, &r.request, 1, nullptr, &step).code,
       kvc_cache_view(cache, step, 0, 0, &view).code,
       kvc_cache_commit(cache, step, nullptr).code,
@@ -97,6 +100,7 @@ int useInherited(Running &r) {
       kvc_cache_check(cache, 2).code,
       kvc_cache_create(r.loaded.program, &options, &other).code,
       kvc_append(r.loaded.program, 0, &append).code,
+      kvc_gather(r.loaded.program, 0, &gather).code,
       kvc_attend(r.loaded.program, 0, &attend).code,
       kvc_program_load(r.loaded.device, row, 4, &program).code,
       kvc_program_load_file(r.loaded.device, "x", &program).code,

@@ -70,7 +70,7 @@ TEST_F(GpuCache, StepsRunInTheOrderOfItsStream) {
     EXPECT_EQ(stream, kStream);
   // Behind the plans of three stores.
   ASSERT_EQ(notes.launches[3].kernel, "paged.append");
-  auto append = notes.launches[3].as<AppendBlock>();
+  auto append = notes.launches[3].as<RowBlock>();
   EXPECT_EQ(append.slot, view.write_slot);
 }
 

@@ -38,9 +38,10 @@ static KernelInfo kernel(const char *store, const char *symbol,
   info.target = target;
   info.device = device;
   info.symbol = std::string(store) + "_" + symbol;
-  info.threads = info.kind == "append" ? 64 : 32;
+  bool moves = info.kind == "append" || info.kind == "gather";
+  info.threads = moves ? 64 : 32;
   // As the compiler has it: attend kernels apart from the small ones.
-  bool small = info.kind == "plan" || info.kind == "append";
+  bool small = info.kind == "plan" || moves;
   std::string entry = device + "/" + target + (small ? ".1" : ".0");
   info.blob = entry + (device == "cuda" ? ".cubin" : ".o");
   (device == "cuda" ? info.ptx : info.sites) =
@@ -64,7 +65,7 @@ void kvc::test::addGpuTarget(artifact::Manifest &manifest,
     manifest.kernels.push_back(info);
   }
   for (const char *store : {"paged", "window", "flat"})
-    for (const char *kind : {"plan", "append"}) {
+    for (const char *kind : {"plan", "append", "gather"}) {
       KernelInfo info = kernel(store, kind, device, target);
       listBlock(info, std::string(store) == "paged" ? 2 : 1);
       manifest.kernels.push_back(info);

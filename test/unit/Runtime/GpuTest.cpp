@@ -14,7 +14,7 @@ TEST_F(Launches, AppendIsOneWarpPerRowAndHead) {
   const Launched &launch = notes.launches[0];
   EXPECT_EQ(launch.grid, 5u); // 5 rows, 2 heads, 2 warps a CTA
   EXPECT_EQ(launch.stream, args.stream);
-  auto params = launch.as<AppendBlock>();
+  auto params = launch.as<RowBlock>();
   EXPECT_EQ(params.rows, 5);
   EXPECT_EQ(params.k, args.k);
   EXPECT_EQ(params.k_row_stride, 64);
@@ -33,7 +33,7 @@ TEST_F(Launches, AppendRoundsUpAndTakesTheCallersCapacity) {
   ASSERT_EQ(append(args, kFlat).code, KVC_OK) << kvc_error_text();
   ASSERT_THAT(names(), ElementsAre("flat.append"));
   EXPECT_EQ(notes.launches[0].grid, 3u); // 5 rows, 1 head
-  auto params = notes.launches[0].as<AppendBlock>();
+  auto params = notes.launches[0].as<RowBlock>();
   EXPECT_EQ(params.slot_tokens, 96);
 }
 
@@ -254,7 +254,7 @@ TEST_F(Launches, AppendRowsMustBeCountable) {
   args.rows = INT32_MAX;
   ASSERT_EQ(append(args).code, KVC_OK) << kvc_error_text();
   EXPECT_EQ(notes.launches[0].grid, uint32_t(INT32_MAX));
-  EXPECT_EQ(notes.launches[0].as<AppendBlock>().rows, INT32_MAX);
+  EXPECT_EQ(notes.launches[0].as<RowBlock>().rows, INT32_MAX);
 }
 
 // Vectors of 16 bytes must not straddle.

@@ -194,6 +194,7 @@ TEST_F(Programs, NullsAreRefused) {
             KVC_INVALID_ARGUMENT);
   EXPECT_EQ(kvc_program_get_model(nullptr, nullptr).code, KVC_INVALID_ARGUMENT);
   EXPECT_EQ(kvc_append(nullptr, 0, nullptr).code, KVC_INVALID_ARGUMENT);
+  EXPECT_EQ(kvc_gather(nullptr, 0, nullptr).code, KVC_INVALID_ARGUMENT);
   EXPECT_EQ(kvc_attend(nullptr, 0, nullptr).code, KVC_INVALID_ARGUMENT);
   kvc_program_release(nullptr);
   kvc_device_release(nullptr);

@@ -81,6 +81,8 @@ TEST(StructSizes, EndWhereAFieldDoes) {
       {"kvc_store_info", 80, with(steps(8, 80, 8), {28, 36, 52, 68})});
   expectSizes<kvc_append_args>(
       {"kvc_append_args", 112, with(steps(8, 112, 8), {12, 100})});
+  expectSizes<kvc_gather_args>(
+      {"kvc_gather_args", 112, with(steps(8, 112, 8), {12, 100})});
   expectSizes<kvc_attend_args>(
       {"kvc_attend_args", 224,
        with(steps(8, 224, 8), {12, 164, 180, 188, 212})});

@@ -60,6 +60,12 @@ TEST(Wrapper, RunsAStep) {
   std::array<uint32_t, 1> accepted = {2};
   EXPECT_TRUE(cache->commit(*step, accepted));
   EXPECT_EQ(*cache->length(sequence), 2u);
+  std::vector<float> readK(2 * 16), readV(2 * 32);
+  EXPECT_TRUE(cache->read(sequence, 1, 0, 2, readK.data(), readV.data()));
+  EXPECT_EQ(readK, std::vector<float>(2 * 16, 1));
+  EXPECT_EQ(readV, std::vector<float>(2 * 32, 2));
+  EXPECT_EQ(cache->read(sequence, 1, 2, 1, readK.data(), nullptr).code(),
+            KVC_INVALID_ARGUMENT);
   EXPECT_EQ(cache->stats().pages_live, 2u);
   auto child = cache->fork(sequence);
   ASSERT_TRUE(child) << child.status().text();
@@ -102,6 +108,11 @@ TEST(Wrapper, RunsKernelsOnTheCallersBuffers) {
   EXPECT_TRUE(program->append(0, append)) << "no rows";
   append.rows = 1;
   EXPECT_EQ(program->append(0, append).code(), KVC_INVALID_ARGUMENT);
+  kvc_gather_args gather = {};
+  gather.size = sizeof(gather);
+  EXPECT_TRUE(program->gather(0, gather)) << "no rows";
+  gather.rows = 1;
+  EXPECT_EQ(program->gather(0, gather).code(), KVC_INVALID_ARGUMENT);
   kvc_attend_args attend = {};
   EXPECT_EQ(program->attend(0, attend).code(), KVC_INVALID_ARGUMENT);
   EXPECT_FALSE(kvc::Program::loadFile(*device, "/no/such/file"));

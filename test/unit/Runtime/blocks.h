@@ -33,18 +33,18 @@ typedef struct AttendBlock {
   PlaneWords planes[2];
 } AttendBlock;
 
-/* append of any device */
-typedef struct AppendBlock {
+/* append and gather of any device */
+typedef struct RowBlock {
   int64_t nothing; /* a word that the manifest does not list */
   int64_t rows;
   PlaneWords planes[2];
-  const void *k;
+  void *k; /* gather writes it */
   int64_t k_row_stride, k_head_stride;
-  const void *v;
+  void *v;
   int64_t v_row_stride, v_head_stride;
   const int64_t *slot;
   int64_t slot_tokens;
-} AppendBlock;
+} RowBlock;
 
 typedef struct WorkWords {
   KvcGpuWorkTile *work_tiles;

@@ -294,10 +294,10 @@ static void attend(Thread *t, const GpuAttendBlock *p, const Store *s,
   }
 }
 
-/*===--- append -----------------------------------------------------------===*/
+/*===--- append, gather ---------------------------------------------------===*/
 
 /* Two warps a CTA; the last may be one too many. */
-static void append(Thread *t, const AppendBlock *a, const Store *s) {
+static void move(Thread *t, const RowBlock *a, const Store *s, int gathers) {
   int thread = where(t, KVC_OP_TidX);
   int64_t warp = (int64_t)where(t, KVC_OP_CtaidX) * 2 + thread / Lanes;
   int64_t row = warp / s->heads, head = warp % s->heads;
@@ -309,15 +309,19 @@ static void append(Thread *t, const AppendBlock *a, const Store *s) {
   for (int plane = 0; plane < 2; ++plane) {
     const PlaneWords *to = &a->planes[plane];
     int dim = plane ? DimV : DimK;
-    const char *rows = plane ? a->v : a->k;
+    char *rows = plane ? a->v : a->k;
+    if (!rows)
+      continue;
     int64_t stride = plane ? a->v_row_stride : a->k_row_stride;
     int64_t head_stride = plane ? a->v_head_stride : a->k_head_stride;
-    const float *source = (const float *)(rows + row * stride +
-                                          (s->head_begin + head) * head_stride);
-    float *target =
+    float *given =
+        (float *)(rows + row * stride + (s->head_begin + head) * head_stride);
+    float *cached =
         (float *)(to->base + slot / a->slot_tokens * to->page_stride +
                   head * to->head_stride +
                   slot % a->slot_tokens * (plane ? s->stride_v : s->stride_k));
+    const float *source = gathers ? cached : given;
+    float *target = gathers ? given : cached;
     for (int c = thread % Lanes; c < dim; c += Lanes)
       WRITE(&target[c], READ(&source[c]));
   }
@@ -329,7 +333,10 @@ static void append(Thread *t, const AppendBlock *a, const Store *s) {
   static const Store name = {__VA_ARGS__};                                     \
   void name##_plan(Thread *t, const void *params) { plan(t, params, &name); }  \
   void name##_append(Thread *t, const void *params) {                          \
-    append(t, params, &name);                                                  \
+    move(t, params, &name, 0);                                                 \
+  }                                                                            \
+  void name##_gather(Thread *t, const void *params) {                          \
+    move(t, params, &name, 1);                                                 \
   }
 #define ATTEND(name, variant_index)                                            \
   void name##_attend##variant_index(Thread *t, const void *params) {           \

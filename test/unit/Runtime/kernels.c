@@ -127,8 +127,9 @@ static void merge(const AttendBlock *args, const KvcWorkTile *tile,
       merge_row(args, tile, s, query, g);
 }
 
-static void append(const AppendBlock *args, const KvcWorkTile *tile,
-                   const Store *s) {
+/* Append, or gather: the other way. */
+static void move(const RowBlock *args, const KvcWorkTile *tile, const Store *s,
+                 int gathers) {
   for (int64_t i = tile->begin; i < tile->end; ++i) {
     if (args->slot[i] < 0)
       continue;
@@ -138,18 +139,19 @@ static void append(const AppendBlock *args, const KvcWorkTile *tile,
       for (int head = 0; head < s->heads; ++head) {
         const PlaneWords *p = &args->planes[plane];
         int dim = plane ? DimV : DimK;
-        const float *from =
-            (const float *)((const char *)(plane ? args->v : args->k) +
-                            i * (plane ? args->v_row_stride
-                                       : args->k_row_stride) +
-                            (s->head_begin + head) *
-                                (plane ? args->v_head_stride
-                                       : args->k_head_stride));
-        float *to =
+        char *rows = plane ? args->v : args->k;
+        if (!rows)
+          continue;
+        float *row =
+            (float *)(rows +
+                      i * (plane ? args->v_row_stride : args->k_row_stride) +
+                      (s->head_begin + head) *
+                          (plane ? args->v_head_stride : args->k_head_stride));
+        float *cached =
             (float *)(p->base + page * p->page_stride + head * p->head_stride +
                       token * (plane ? s->stride_v : s->stride_k));
         for (int c = 0; c < dim; ++c)
-          to[c] = from[c];
+          *(gathers ? &row[c] : &cached[c]) = gathers ? cached[c] : row[c];
       }
   }
 }
@@ -163,9 +165,13 @@ static void append(const AppendBlock *args, const KvcWorkTile *tile,
     Store store = {__VA_ARGS__};                                               \
     merge(args, tile, &store);                                                 \
   }                                                                            \
-  void name##_append(const AppendBlock *args, const KvcWorkTile *tile) {       \
+  void name##_append(const RowBlock *args, const KvcWorkTile *tile) {          \
     Store store = {__VA_ARGS__};                                               \
-    append(args, tile, &store);                                                \
+    move(args, tile, &store, 0);                                               \
+  }                                                                            \
+  void name##_gather(const RowBlock *args, const KvcWorkTile *tile) {          \
+    Store store = {__VA_ARGS__};                                               \
+    move(args, tile, &store, 1);                                               \
   }
 
 /* heads, first head, page, strides of K and V, sink, recent */
@@ -188,7 +194,7 @@ static void multiply_tiles(void) {
                    :
                    : "m"(config));
 }
-void tiles_append(const AppendBlock *args, const KvcWorkTile *tile) {
+void tiles_append(const RowBlock *args, const KvcWorkTile *tile) {
   multiply_tiles();
   __asm__ volatile("tilerelease");
   paged_append(args, tile);
@@ -199,6 +205,7 @@ void tiles_append(const AppendBlock *args, const KvcWorkTile *tile) {
     multiply_tiles();                                                          \
     paged_##kind(args, tile);                                                  \
   }
-TILES_KEPT(append, AppendBlock)
+TILES_KEPT(append, RowBlock)
+TILES_KEPT(gather, RowBlock)
 TILES_KEPT(attend, AttendBlock)
 TILES_KEPT(merge, AttendBlock)
