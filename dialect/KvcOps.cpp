@@ -133,16 +133,25 @@ static Type elementType(Value value) {
   return cast<RankedTensorType>(value.getType()).getElementType();
 }
 
-LogicalResult AppendOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  auto cache = cast<CacheType>(getCache().getType());
-  auto store = lookupStore(*this, getStoreAttr(), symbols, cache);
+/// Rows of K and V at the model's kv heads, as an op is given or gives them.
+template <typename OpT>
+static LogicalResult verifyRows(OpT op, SymbolTableCollection &symbols) {
+  auto cache = cast<CacheType>(op.getCache().getType());
+  auto store = lookupStore(op, op.getStoreAttr(), symbols, cache);
   if (failed(store))
     return failure();
   int64_t rows = ShapedType::kDynamic, heads = store->getKvHeads();
-  if (failed(checkTensor(*this, "k", getK(), {rows, heads, cache.getDimK()})))
+  if (failed(checkTensor(op, "k", op.getK(), {rows, heads, cache.getDimK()})))
     return failure();
-  return checkTensor(*this, "v", getV(), {rows, heads, cache.getDimV()},
-                     elementType(getK()));
+  return checkTensor(op, "v", op.getV(), {rows, heads, cache.getDimV()},
+                     elementType(op.getK()));
+}
+
+LogicalResult AppendOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return verifyRows(*this, symbols);
+}
+LogicalResult GatherOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return verifyRows(*this, symbols);
 }
 
 LogicalResult AttendOp::verify() {

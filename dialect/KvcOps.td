@@ -67,6 +67,27 @@ def Kvc_AppendOp : Kvc_Op<"append", [Kvc_StoreUser]> {
   }];
 }
 
+def Kvc_GatherOp : Kvc_Op<"gather", [Kvc_StoreUser]> {
+  let summary = "decodes rows of K and V from a cache";
+  let description = [{
+    ```mlir
+    %k, %v = kvc.gather @main, %slot from %cache
+      : tensor<?xi64>, !cache -> tensor<?x3x64xbf16>, tensor<?x3x64xbf16>
+    ```
+    The inverse of `kvc.append`, up to what its codec loses: row i of `k` and `v`
+    is what the codes at `slot[i]` stand for, as f32 and then as the model's dtype,
+    at the kv heads of the store. Only these are computed, and of a row whose slot
+    is negative none.
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$store, 1DTensorOf<[I64]>:$slot,
+    Kvc_CacheType:$cache);
+  let results = (outs AnyRankedTensor:$k, AnyRankedTensor:$v);
+  let assemblyFormat = [{
+    $store `,` $slot `from` $cache attr-dict
+    `:` type($slot) `,` type($cache) `->` type($k) `,` type($v)
+  }];
+}
+
 def Kvc_AttendOp : Kvc_Op<"attend",
     [IsolatedFromAbove, Kvc_StoreUser, Kvc_HasScoreRegions]> {
   let summary = "softmax attention of a ragged batch of query tokens over a cache";

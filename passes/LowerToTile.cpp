@@ -35,6 +35,7 @@ public:
   void attend(StringRef name, AttendOp op);
   void merge(StringRef name, MergeOp op);
   void append(StringRef name, AppendOp op);
+  void gather(StringRef name, GatherOp op);
 
 private:
   RankedTensorType tensor(ArrayRef<int64_t> shape, Type element) {
@@ -69,8 +70,9 @@ private:
     StreamInfo info = cache.stream(stream);
     SmallVector<Type> types;
     for (const CodecPlane &plane : info.planes())
-      types.push_back(
-          tensor({count / plane.tokens, plane.elements}, plane.type));
+      types.push_back(tensor(
+          {int64_t(llvm::divideCeil(count, plane.tokens)), plane.elements},
+          plane.type));
     auto load = tile::LoadOp::create(b, loc, types, tokens, stream);
     return info.codec.buildDequantize(b, loc, load.getPlanes());
   }
@@ -164,6 +166,19 @@ void KernelBuilder::append(StringRef name, AppendOp op) {
   tile::YieldOp::create(b, loc, ValueRange());
 }
 
+void KernelBuilder::gather(StringRef name, GatherOp op) {
+  OpBuilder::InsertionGuard guard(b);
+  Type dtype = cast<RankedTensorType>(op.getK().getType()).getElementType();
+  open(name, "gather", dtype);
+  auto loop = openLoop<tile::ForRowsOp>({tile::TokensType::get(b.getContext())},
+                                        TypeRange(), ValueRange());
+  Value row = loop.getBody().getArgument(0);
+  for (StringRef stream : {kStreamK, kStreamV})
+    tile::StoreDecodedOp::create(b, loc, row, stream,
+                                 loadTile(row, stream, /*count=*/1));
+  tile::YieldOp::create(b, loc, ValueRange());
+}
+
 struct LowerToTile : kvc::impl::LowerToTileBase<LowerToTile> {
   void runOnOperation() override {
     for (auto function :
@@ -176,7 +191,7 @@ struct LowerToTile : kvc::impl::LowerToTileBase<LowerToTile> {
   LogicalResult lower(func::FuncOp function) {
     OpBuilder b(function);
     Operation *op = getOnlyOp(function);
-    if (!isa_and_nonnull<AppendOp, AttendOp, MergeOp>(op))
+    if (!isa_and_nonnull<AppendOp, GatherOp, AttendOp, MergeOp>(op))
       return function.emitError("expected one kvc op and a return");
     auto name = op->getAttrOfType<FlatSymbolRefAttr>("store");
     auto store = SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, name);
@@ -189,6 +204,8 @@ struct LowerToTile : kvc::impl::LowerToTileBase<LowerToTile> {
       kernels.attend(symbol, attend);
     } else if (auto merge = dyn_cast<MergeOp>(op)) {
       kernels.merge(symbol, merge);
+    } else if (auto gather = dyn_cast<GatherOp>(op)) {
+      kernels.gather(symbol, gather);
     } else {
       kernels.append(symbol, cast<AppendOp>(op));
     }

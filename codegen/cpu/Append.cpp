@@ -1,10 +1,7 @@
 //===- Append.cpp - rows quantized into the cache -------------------------===//
-#include "codegen/cpu/Kernel.h"
+#include "codegen/cpu/Rows.h"
 
 #include "dialect/tile/Graph.h"
-#include "lib/base/Artifact/KernelAbi.h"
-
-#include <cstddef>
 
 using namespace mlir;
 using namespace kvc;
@@ -15,53 +12,14 @@ namespace {
 class AppendKernel {
 public:
   explicit AppendKernel(Kernel &k) : k(k), kit(k.kit) {}
-  void emit(ArrayRef<tile::StoredRow> rows);
+  void emitRow(tile::StoredRow stored, const SlotRow &slot);
 
 private:
-  void emitRow(tile::StoredRow stored, Value row, Value head);
-  Value source(StringRef stream, Value row, Value head);
-  Value target(unsigned plane, Value head);
   Value absmax(Value from, int64_t dim);
 
   Kernel &k;
   Kit &kit;
-  Value outer, token;
 };
-
-void AppendKernel::emit(ArrayRef<tile::StoredRow> rows) {
-  Value begin = k.workTileField(offsetof(KvcWorkTile, begin));
-  Value end = k.workTileField(offsetof(KvcWorkTile, end));
-  Value slots = k.argPtr(Word::Slot);
-  int64_t page = k.cache.layout().getPageTokens();
-  Value slotTokens = page ? kit.i64(page) : k.argI64(Word::SlotTokens);
-  kit.loop(begin, end, 1, [&](Value row) {
-    Value slot = kit.loadI64(kit.at(slots, kit.mul(row, 8)), 0);
-    Value wanted = kit.cmp(arith::CmpIPredicate::sge, slot, kit.i64(0));
-    kit.when(wanted, [&] {
-      outer = page ? kit.div(slot, page)
-                   : arith::DivUIOp::create(kit.b, kit.loc, slot, slotTokens)
-                         .getResult();
-      token = kit.sub(slot, kit.mul(outer, slotTokens));
-      kit.loop(0, k.cache.getHeads(), 1, [&](Value head) {
-        for (const tile::StoredRow &stored : rows)
-          emitRow(stored, row, head);
-      });
-    });
-  });
-}
-
-Value AppendKernel::source(StringRef stream, Value row, Value head) {
-  bool isK = stream == kStreamK;
-  return k.rowHead(isK ? kWordsOfK : kWordsOfV, row,
-                   kit.add(head, int64_t(k.store.getHeadBegin())));
-}
-
-Value AppendKernel::target(unsigned plane, Value head) {
-  Value at =
-      kit.at(k.planeBase(plane), kit.mul(outer, k.planePageStride(plane)));
-  at = kit.at(at, kit.mul(head, k.planeHeadStride(plane)));
-  return kit.at(at, kit.mul(token, k.cache.planes()[plane].rowStride));
-}
 
 /// Largest |x| of a row; NaN elements do not count.
 Value AppendKernel::absmax(Value from, int64_t dim) {
@@ -81,19 +39,20 @@ Value AppendKernel::absmax(Value from, int64_t dim) {
   return kit.extract(kit.fold(most, 1, larger), 0);
 }
 
-void AppendKernel::emitRow(tile::StoredRow stored, Value row, Value head) {
+void AppendKernel::emitRow(tile::StoredRow stored, const SlotRow &slot) {
   auto codec = cast<CodecAttrInterface>(stored.quantize.getCodecAttr());
   StringRef stream = stored.store.getStream();
   int64_t dim = k.cache.stream(stream).dim;
-  Value from = source(stored.load.getName(), row, head);
+  bool isK = stored.load.getName() == kStreamK;
+  Value from = slot.modelRow(isK ? kWordsOfK : kWordsOfV);
   Value factor;
   unsigned codes = k.cache.planeIndex(stream);
   if (stored.quantize.getPlanes().size() > 1) {
     QuantizeScale scale = codec.emitScale(kit.b, kit.loc, absmax(from, dim));
-    kit.store(scale.stored, target(codes + 1, head));
+    kit.store(scale.stored, slot.address(codes + 1));
     factor = scale.factor;
   }
-  Value to = target(codes, head);
+  Value to = slot.address(codes);
   int64_t codeBytes = k.cache.planes()[codes].type.getIntOrFloatBitWidth() / 8;
   kit.loop(0, dim, 8, [&](Value c) {
     Value x =
@@ -109,6 +68,9 @@ LogicalResult kvc::cpu::emitAppend(Kernel &kernel) {
   auto rows = tile::storedRows(kernel.op);
   if (failed(rows))
     return failure();
-  AppendKernel(kernel).emit(*rows);
+  forSlots(kernel, [&](const SlotRow &slot) {
+    for (const tile::StoredRow &stored : *rows)
+      AppendKernel(kernel).emitRow(stored, slot);
+  });
   return success();
 }

@@ -120,6 +120,7 @@ mlir::LogicalResult emitAttend(Kernel &kernel);
 mlir::LogicalResult emitOpByOp(Kernel &kernel, const tile::GraphMismatch &why);
 mlir::LogicalResult emitMerge(Kernel &kernel);
 mlir::LogicalResult emitAppend(Kernel &kernel);
+mlir::LogicalResult emitGather(Kernel &kernel);
 
 } // namespace kvc::cpu
 

@@ -156,6 +156,10 @@ Value Kit::loadI64(Value base, int64_t bytes) {
 Value Kit::loadPtr(Value base, int64_t bytes) {
   return load(ptr(), at(base, bytes), 8);
 }
+Value Kit::isNotNull(Value address) {
+  Value null = LLVM::ZeroOp::create(b, loc, ptr());
+  return LLVM::ICmpOp::create(b, loc, LLVM::ICmpPredicate::ne, address, null);
+}
 void Kit::prefetch(Value address, int64_t level) {
   LLVM::Prefetch::create(b, loc, address, /*rw=*/0, /*hint=*/4 - level,
                          /*cache=*/1);

@@ -82,6 +82,7 @@ public:
   mlir::Value loadI32(mlir::Value base, int64_t bytes);
   mlir::Value loadI64(mlir::Value base, int64_t bytes);
   mlir::Value loadPtr(mlir::Value base, int64_t bytes);
+  mlir::Value isNotNull(mlir::Value address);
   /// Asks for the line in the caches from `level` on, 1 or 2.
   void prefetch(mlir::Value address, int64_t level);
 

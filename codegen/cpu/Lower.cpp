@@ -55,9 +55,11 @@ static LogicalResult lowerKernel(tile::KernelOp op, const CpuTarget &target,
   kernel.workTile = function.getArgument(1);
   kernel.scratchBase =
       kit.loadPtr(kernel.workTile, offsetof(KvcWorkTile, scratch));
-  LogicalResult result = op.getKind() == "attend"  ? emitAttend(kernel)
-                         : op.getKind() == "merge" ? emitMerge(kernel)
-                                                   : emitAppend(kernel);
+  StringRef kind = op.getKind();
+  LogicalResult result = kind == "attend"   ? emitAttend(kernel)
+                         : kind == "merge"  ? emitMerge(kernel)
+                         : kind == "gather" ? emitGather(kernel)
+                                            : emitAppend(kernel);
   if (failed(result))
     return failure();
   func::ReturnOp::create(b, loc);

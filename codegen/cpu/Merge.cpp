@@ -132,11 +132,8 @@ void MergeKernel::emitRow(Value row) {
 
 void MergeKernel::storeLse(Value row, Value lse) {
   Value base = k.argPtr(Word::Lse);
-  Value null = LLVM::ZeroOp::create(kit.b, kit.loc, kit.ptr());
-  Value wanted =
-      LLVM::ICmpOp::create(kit.b, kit.loc, LLVM::ICmpPredicate::ne, base, null);
   Value query = kit.add(kit.add(firstQuery, rowBegin), kit.div(row, group));
-  kit.when(wanted,
+  kit.when(kit.isNotNull(base),
            [&] { kit.store(lse, k.rowHead(kWordsOfLse, query, qHead(row))); });
 }
 

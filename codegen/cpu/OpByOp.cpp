@@ -1,5 +1,6 @@
 //===- OpByOp.cpp - attend kernels without a loop: frame, what is read ----===//
 #include "codegen/cpu/OpByOp.h"
+#include "codegen/cpu/RowDecoder.h"
 
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -277,34 +278,10 @@ void OpByOpKernel::convert(const PlaneRows &from, const ScratchTile &to,
 void OpByOpKernel::convertPacked(Value codes, Value row, const ScratchTile &to,
                                  Type code, bool isUnsigned) {
   int64_t bits = code.getIntOrFloatBitWidth();
-  Type i32 = kit.b.getI32Type();
-  auto word = [&](int64_t value) {
-    return arith::ConstantOp::create(kit.b, kit.loc,
-                                     kit.b.getI32IntegerAttr(int32_t(value)));
-  };
   auto group = [&](Value from, Value column, int64_t count) {
-    SmallVector<Value> bytes;
-    for (int64_t byte = 0; byte * 8 < count * bits; ++byte)
-      bytes.push_back(arith::ExtUIOp::create(
-          kit.b, kit.loc, i32,
-          kit.load(kit.b.getI8Type(), kit.at(from, byte), 1)));
-    for (int64_t i = 0; i < count; ++i) {
-      int64_t bit = i * bits, last = bit + bits;
-      Value x = bytes[bit / 8];
-      if (last > bit / 8 * 8 + 8)
-        x = arith::OrIOp::create(
-            kit.b, kit.loc, x,
-            arith::ShLIOp::create(kit.b, kit.loc, bytes[bit / 8 + 1], word(8)));
-      // To the top of the word and down again: the sign comes along.
-      x = arith::ShLIOp::create(kit.b, kit.loc, x, word(32 - bits - bit % 8));
-      x = isUnsigned
-              ? arith::ShRUIOp::create(kit.b, kit.loc, x, word(32 - bits))
-                    .getResult()
-              : arith::ShRSIOp::create(kit.b, kit.loc, x, word(32 - bits))
-                    .getResult();
-      Value f = arith::SIToFPOp::create(kit.b, kit.loc, kit.f32(), x);
-      kit.store(f, address(to, row, kit.add(column, i)));
-    }
+    auto unpacked = unpackCodes(kit, code, isUnsigned, from, count);
+    for (auto [i, x] : llvm::enumerate(unpacked))
+      kit.store(x, address(to, row, kit.add(column, int64_t(i))));
   };
   int64_t whole = to.columns / 8 * 8;
   kit.loop(0, whole, 8, [&](Value column) {

@@ -151,6 +151,7 @@ struct PlanVariant {
 mlir::LogicalResult emitAttend(Kernel &kernel, LaunchInfo &launch);
 mlir::LogicalResult emitMerge(Kernel &kernel, LaunchInfo &launch);
 mlir::LogicalResult emitAppend(Kernel &kernel, LaunchInfo &launch);
+mlir::LogicalResult emitGather(Kernel &kernel, LaunchInfo &launch);
 /// `variants` by minQueries, ascending, at most artifact::kMaxAttends.
 void emitPlan(Kernel &kernel, llvm::ArrayRef<PlanVariant> variants,
               LaunchInfo &launch);

@@ -71,9 +71,10 @@ static LogicalResult lowerKernel(tile::KernelOp op, const SmTarget &target,
   Kit kit(b, loc);
   Kernel kernel(op, store, target, kit, function.getArgument(0));
   LaunchInfo launch;
-  LogicalResult result = kind == "attend"  ? emitAttend(kernel, launch)
-                         : kind == "merge" ? emitMerge(kernel, launch)
-                                           : emitAppend(kernel, launch);
+  LogicalResult result = kind == "attend"   ? emitAttend(kernel, launch)
+                         : kind == "merge"  ? emitMerge(kernel, launch)
+                         : kind == "gather" ? emitGather(kernel, launch)
+                                            : emitAppend(kernel, launch);
   if (failed(result) ||
       failed(finish(op, function, kernel, op.getSymName(), launch, launches)))
     return failure();

@@ -94,6 +94,7 @@ public:
   SmallVector<Operation *> chain(Operation *user, Value to, Value from,
                                  Value tokens, bool takesMaps);
   StreamOperand operand(Operation *user, Value x, Value tokens);
+  void takeDecoded(Operation *user, Value x, Value tokens);
 
   KernelOp kernel;
   const Loops loops;
@@ -103,7 +104,6 @@ public:
 private:
   GraphMismatch takeCodes(Operation *user, Value tokens,
                           StreamOperand &operand);
-  void takeDecoded(Operation *user, Value x, Value tokens);
 
   llvm::DenseSet<Operation *> known;
 };
@@ -393,20 +393,29 @@ FailureOr<MergeGraph> MergeGraph::of(KernelOp kernel, StorePartialOp store) {
   return readMerge(kernel, store.getLast().front());
 }
 
+/// The round of the one loop over rows that a kernel is; null after an error.
+static Block *roundOfRows(KernelOp kernel, GraphReader &reader) {
+  Block &body = kernel.getBody().front();
+  auto loop = reader.only<ForRowsOp>(body);
+  if (!loop)
+    return nullptr;
+  reader.expectKnown(body);
+  reader.expect(loop.getInits().empty(), loop,
+                "no backend lowers rows with a state yet");
+  Block &round = loop.getBody().front();
+  reader.note(round.getTerminator());
+  return reader.failed ? nullptr : &round;
+}
+
 FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
   GraphReader reader(kernel);
   auto refuse = [&] {
     return reader.mismatch.op->emitError(reader.mismatch.why);
   };
-  Block &body = kernel.getBody().front();
-  auto loop = reader.only<ForRowsOp>(body);
-  if (!loop)
+  Block *rounds = roundOfRows(kernel, reader);
+  if (!rounds)
     return refuse();
-  reader.expectKnown(body);
-  if (!loop.getInits().empty())
-    return loop.emitError("no backend lowers rows with a state yet");
-  Block &round = loop.getBody().front();
-  reader.note(round.getTerminator());
+  Block &round = *rounds;
   SmallVector<StoredRow, 2> rows;
   for (auto store : round.getOps<StoreRowOp>()) {
     reader.note(store);
@@ -440,8 +449,50 @@ FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
   return rows;
 }
 
+/// The row that `store` stores of the cache's token `token`.
+static DecodedRow takeRow(StoreDecodedOp store, Value token,
+                          GraphReader &reader) {
+  DecodedRow row = {store};
+  StringRef name = store.getName();
+  reader.note(store);
+  reader.takeDecoded(store, store.getX(), token);
+  reader.expect(store.getRow() == token, store,
+                "expected the row of the loop's round");
+  reader.expect(name == kStreamK || name == kStreamV, store,
+                "gather gives rows `k` and `v`, found others");
+  StreamAttr stream = cacheOf(reader.kernel).findStream(name);
+  if (!stream) {
+    reader.fail(store, "expected a cache with a stream `" + name + "`");
+    return row;
+  }
+  reader.expect(row.dim() % 8 == 0, store,
+                "expected a row of a multiple of 8 elements, found " +
+                    Twine(row.dim()));
+  return row;
+}
+
+FailureOr<SmallVector<DecodedRow, 2>> tile::decodedRows(KernelOp kernel) {
+  GraphReader reader(kernel);
+  SmallVector<DecodedRow, 2> rows;
+  if (Block *round = roundOfRows(kernel, reader)) {
+    for (auto store : round->getOps<StoreDecodedOp>())
+      rows.push_back(takeRow(store, round->getArgument(0), reader));
+    for (auto load : round->getOps<LoadOp>())
+      reader.expect(streamOf(load).getTokens() != 0, load,
+                    "expected a stream that has rows of tokens");
+    round->walk([&](kvc::ConstantOp constant) {
+      reader.fail(constant, "gather is given no constants");
+    });
+    reader.expectKnown(*round);
+  }
+  if (reader.failed)
+    return reader.mismatch.op->emitError(reader.mismatch.why);
+  return rows;
+}
+
 LogicalResult tile::checkLowered(KernelOp kernel) {
-  if (!llvm::is_contained({"attend", "merge", "append"}, kernel.getKind()))
+  if (!llvm::is_contained({"attend", "merge", "append", "gather"},
+                          kernel.getKind()))
     return kernel.emitError("no backend lowers kernels of kind \"")
            << kernel.getKind() << "\" yet";
   return success();

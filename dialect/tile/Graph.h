@@ -118,6 +118,21 @@ struct StoredRow {
 /// The rows that an append kernel stores, in order.
 mlir::FailureOr<llvm::SmallVector<StoredRow, 2>> storedRows(KernelOp kernel);
 
+/// A row on its way out of the cache: of what is loaded, element-wise ops make
+/// what is stored.
+struct DecodedRow {
+  StoreDecodedOp store;
+
+  mlir::Value x() const { return StoreDecodedOp(store).getX(); }
+  /// Channels of the row.
+  int64_t dim() const {
+    return mlir::cast<mlir::RankedTensorType>(x().getType()).getDimSize(1);
+  }
+};
+
+/// The rows that a gather kernel stores, in order.
+mlir::FailureOr<llvm::SmallVector<DecodedRow, 2>> decodedRows(KernelOp kernel);
+
 /// Fails, with an error on the kernel, if it is of a kind that backends do not
 /// lower yet.
 mlir::LogicalResult checkLowered(KernelOp kernel);

@@ -117,8 +117,13 @@ static RankedTensorType tensor(Value value) {
   return cast<RankedTensorType>(value.getType());
 }
 
+/// Whether `op` is in a kernel whose loads are of one token.
+static bool isInGather(Operation *op) {
+  return op->getParentOfType<KernelOp>().getKind() == "gather";
+}
+
 /// Checks what goes to or from a stream: of each plane its rows for `tokens`
-/// tokens, or where that is none, one row.
+/// tokens, or where that is none, one row. One token of a box has the box's.
 static LogicalResult checkPlanes(Operation *op, StreamInfo stream,
                                  ValueRange planes,
                                  std::optional<int64_t> tokens) {
@@ -128,14 +133,15 @@ static LogicalResult checkPlanes(Operation *op, StreamInfo stream,
     return op->emitOpError("`")
            << name << "` has " << wanted.size()
            << " planes in the store's cache, found " << planes.size();
+  bool ofOneToken = tokens && isInGather(op);
   for (auto [plane, value] : llvm::zip_equal(wanted, planes)) {
-    if (tokens && *tokens % plane.tokens)
+    if (tokens && !ofOneToken && *tokens % plane.tokens)
       return op->emitOpError("a row of the ")
              << plane.role << " of `" << name << "` is for " << plane.tokens
              << " tokens, which must divide those of the tile, " << *tokens;
     SmallVector<int64_t> shape;
     if (tokens)
-      shape.push_back(*tokens / plane.tokens);
+      shape.push_back(ofOneToken ? 1 : *tokens / plane.tokens);
     shape.push_back(plane.elements);
     auto type = RankedTensorType::get(shape, plane.type);
     if (value.getType() != type)
@@ -214,6 +220,12 @@ LogicalResult KernelOp::verifySymbolUses(SymbolTableCollection &symbols) {
         return op->emitOpError("x must be ")
                << stream.getDim() << " elements, as in the store's cache; "
                << "found " << row.getX().getType();
+    if (auto decoded = dyn_cast<StoreDecodedOp>(op))
+      if (StreamAttr stream = cache.findStream(decoded.getName());
+          stream && tensor(decoded.getX()).getDimSize(1) != stream.getDim())
+        return op->emitOpError("x must be [1, ")
+               << stream.getDim() << "], as in the store's cache; found "
+               << decoded.getX().getType();
     auto name = op->getAttrOfType<StringAttr>("stream");
     if (!name)
       return WalkResult::advance();

@@ -210,12 +210,18 @@ LogicalResult AccumulateOp::verify() {
 // Append
 //===----------------------------------------------------------------------===//
 
+/// Rows of a call have names as parameters have.
+static LogicalResult verifyRowsName(Operation *op, StringRef name) {
+  if (!name.empty() &&
+      llvm::all_of(name, [](char c) { return llvm::isAlnum(c) || c == '_'; }))
+    return success();
+  return op->emitOpError("expected the name of rows as a word, found `")
+         << name << "`";
+}
+
 LogicalResult LoadRowOp::verify() {
-  if (getName().empty() || !llvm::all_of(getName(), [](char c) {
-        return llvm::isAlnum(c) || c == '_';
-      }))
-    return emitOpError("expected the name of rows as a word, found `")
-           << getName() << "`";
+  if (failed(verifyRowsName(*this, getName())))
+    return failure();
   RankedTensorType x = tensor(getX());
   if (x.getRank() < 1 || x.getRank() > 2 ||
       ShapedType::isDynamic(x.getShape().back()))
@@ -249,6 +255,19 @@ LogicalResult QuantizeOp::verify() {
 
 LogicalResult StoreRowOp::verify() {
   return verifyPlanes(*this, getPlanes(), 1);
+}
+
+//===----------------------------------------------------------------------===//
+// Gather
+//===----------------------------------------------------------------------===//
+
+LogicalResult StoreDecodedOp::verify() {
+  if (failed(verifyRowsName(*this, getName())))
+    return failure();
+  RankedTensorType x = tensor(getX());
+  if (x.getRank() != 2 || x.getDimSize(0) != 1 || x.isDynamicDim(1))
+    return emitOpError("expected [1, d], found ") << x;
+  return success();
 }
 
 //===----------------------------------------------------------------------===//

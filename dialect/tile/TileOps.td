@@ -28,12 +28,13 @@ def Tile_Dialect : Dialect {
     | attend | query tokens of one sequence and kv head, over one split of its cached tokens | `load_query`, `softmax_init`, `for_tokens` { `load`, `convert`, `scale`, `offset`, `dot`, `scale_tokens`, `logits`, `mask`, `softmax_step`, `accumulate`, `yield` }, `store_partial` |
     | merge | query tokens of one sequence and kv head, over all splits | `softmax_init`, `for_splits` { `merge_step`, `yield` }, `store_output` |
     | append | new rows, at all kv heads of the store | `for_rows` { `load_row`, `quantize`, `store_row`, `yield` } |
+    | gather | rows of the cache, at all kv heads of the store | `for_rows` { `load`, `convert`, `scale`, `offset`, `store_decoded`, `yield` } |
 
     In attend kernels CPUs lower any order of these ops, and `slice`, `map`,
     `contract` and `reduce` between them; GPUs any order of what makes K and V of
     loaded planes and scores of products, with `map` there and `contract` in place
-    of `dot`. A kernel of any other kind, and all other
-    ops, have their meaning and no backend yet: spaces (`span`, `listed`), several
+    of `dot`. Gather kernels take `slice` and `map`, too. A kernel of any other kind,
+    and all other ops, have their meaning and no backend yet: spaces (`span`, `listed`), several
     states, token results (`store_tokens`), selection (`topk_step`, `store_list`),
     eviction (`move_tokens`) and recurrence (`load_state`, `outer`, `store_state`).
     Their work tile is one sequence and kv head.
@@ -53,8 +54,8 @@ class Tile_Type<string name, string mnem> : TypeDef<Tile_Dialect, name> {
 def Tile_TokensType : Tile_Type<"Tokens", "tokens"> {
   let summary = "the tokens of one tile: which they are and where they stand";
   let description = [{
-    What a round of `tile.for_tokens` is for. In an append kernel, the one row at
-    one kv head that a round of `tile.for_rows` is for.
+    What a round of `tile.for_tokens` is for. In append and gather kernels, the one
+    row at one kv head that a round of `tile.for_rows` is for.
   }];
 }
 
@@ -94,9 +95,9 @@ def Tile_KernelOp : Tile_Op<"kernel",
      DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "one kernel of a store";
   let description = [{
-    `kind` says when it runs: "attend", "merge" and "append" are called, and
-    what others there are is a store's business. Whose loops go over tokens has
-    a schedule; for merges and appends there is nothing to choose. One call
+    `kind` says when it runs: "attend", "merge", "append" and "gather" are called,
+    and what others there are is a store's business. Whose loops go over tokens has
+    a schedule; for the others there is nothing to choose. One call
     handles one work tile (lib/base/Artifact/KernelAbi.h). The rows that it
     loads and stores are those of the store's cache type; `dtype` is the
     model's, of q, k and v as they are given and of the output.
@@ -209,6 +210,8 @@ def Tile_LoadOp : Tile_Op<"load",
     Of each plane of the stream, in the order of its codec, the rows that have the
     tokens of the tile: codes [t, d], and for boxes of n tokens by m channels
     [t / n, d / m]. Rows of tokens that no row of the work tile sees are undefined.
+    In a gather kernel the tile is the one token at the row's slot, of which each
+    plane has one row: that of its box.
 
     ```mlir
     %codes, %scales = tile.load k %tile : tensor<16x64xi8>, tensor<16x1xf16>
@@ -466,8 +469,8 @@ def Tile_StoreOutputOp : Tile_Op<"store_output"> {
 def Tile_ForRowsOp : Tile_LoopOp<"for_rows", [HasParent<"KernelOp">]> {
   let summary = "runs the body for every row of the work tile, in order";
   let description = [{
-    In an append kernel every (row, kv head), but for rows whose slot is negative;
-    elsewhere every query token of the sequence.
+    In append and gather kernels every (row, kv head), but for rows whose slot is
+    negative; elsewhere every query token of the sequence.
 
     ```mlir
     tile.for_rows {
@@ -524,6 +527,22 @@ def Tile_StoreRowOp : Tile_Op<"store_row"> {
     Variadic<AnyRankedTensor>:$planes);
   let assemblyFormat = [{
     custom<StreamName>($stream) $row `,` $planes attr-dict `:` type($planes)
+  }];
+  let hasVerifier = 1;
+}
+
+//===--- gather -----------------------------------------------------------===//
+
+def Tile_StoreDecodedOp : Tile_Op<"store_decoded"> {
+  let summary = "writes the row that the call wants as `name`, in the model's dtype";
+  let description = [{
+    `tile.store_decoded k %row, %x : tensor<1x64xf32>`: rows `k` or `v` of the call,
+    at the kv head. A call may want one of them alone.
+  }];
+  let arguments = (ins Tile_TokensType:$row, StrAttr:$name,
+    RankedTensorOf<[F32]>:$x);
+  let assemblyFormat = [{
+    custom<StreamName>($name) $row `,` $x attr-dict `:` type($x)
   }];
   let hasVerifier = 1;
 }

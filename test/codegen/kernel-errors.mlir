@@ -79,3 +79,71 @@ tile.kernel @s.append "append" of @s dtype bf16 {
     tile.yield
   }
 }
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.gather "gather" of @s dtype bf16 {
+  tile.for_rows {
+  ^bb0(%t: !tile.tokens):
+    %kc = tile.load k %t : tensor<1x64xbf16>
+    %k = tile.convert %kc : tensor<1x64xbf16> -> tensor<1x64xf32>
+    tile.store_decoded k %t, %k : tensor<1x64xf32>
+    // expected-error@+1 {{gather gives rows `k` and `v`, found others}}
+    tile.store_decoded w %t, %k : tensor<1x64xf32>
+    tile.yield
+  }
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.gather "gather" of @s dtype bf16 {
+  tile.for_rows {
+  ^bb0(%t: !tile.tokens):
+    // expected-error@+1 {{expected an operand that element-wise ops make of loaded rows}}
+    %x = tile.load_row w %t : tensor<1x64xf32>
+    tile.store_decoded k %t, %x : tensor<1x64xf32>
+    tile.yield
+  }
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.gather "gather" of @s dtype bf16 {
+  tile.for_rows {
+  ^bb0(%t: !tile.tokens):
+    // expected-error@+1 {{`tile.load` has no part in what the gather kernel stores}}
+    %vc = tile.load v %t : tensor<1x64xbf16>
+    %kc = tile.load k %t : tensor<1x64xbf16>
+    %k = tile.convert %kc : tensor<1x64xbf16> -> tensor<1x64xf32>
+    tile.store_decoded k %t, %k : tensor<1x64xf32>
+    tile.yield
+  }
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.gather "gather" of @s dtype bf16 {
+  tile.for_rows {
+  ^bb0(%t: !tile.tokens):
+    %kc = tile.load k %t : tensor<1x64xbf16>
+    %k = tile.convert %kc : tensor<1x64xbf16> -> tensor<1x64xf32>
+    %x = tile.map %k {
+    ^bb0(%y: f32):
+      %zero = arith.constant 0 : i32
+      // expected-error@+1 {{gather is given no constants}}
+      %c = kvc.constant "gain"[%zero] of 5 : f32
+      %z = arith.mulf %y, %c : f32
+      kvc.yield %z : f32
+    } : tensor<1x64xf32> -> tensor<1x64xf32>
+    tile.store_decoded k %t, %x : tensor<1x64xf32>
+    tile.yield
+  }
+}

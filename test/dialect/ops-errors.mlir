@@ -574,3 +574,39 @@ func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #k
   } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
   return
 }
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%slot: tensor<?xi64>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{no store named @fool}}
+  %k, %v = kvc.gather @fool, %slot from %cache : tensor<?xi64>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x3x64xbf16>, tensor<?x3x32xbf16>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%slot: tensor<?xi64>, %cache: !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{cache type differs from that of store @full}}
+  %k, %v = kvc.gather @full, %slot from %cache : tensor<?xi64>, !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x3x64xbf16>, tensor<?x3x32xbf16>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%slot: tensor<?xi64>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{k must be 'tensor<?x3x64xf32>' or the same in f16 or bf16, found 'tensor<?x2x64xbf16>'}}
+  %k, %v = kvc.gather @full, %slot from %cache : tensor<?xi64>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x2x64xbf16>, tensor<?x3x32xbf16>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%slot: tensor<?xi64>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>) {
+  // expected-error@+1 {{v must be 'tensor<?x3x32xbf16>', found 'tensor<?x3x32xf16>'}}
+  %k, %v = kvc.gather @full, %slot from %cache : tensor<?xi64>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x3x64xbf16>, tensor<?x3x32xf16>
+  return
+}

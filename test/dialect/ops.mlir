@@ -41,6 +41,14 @@ func.func @append(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x64xbf16>, %slot: tenso
   return
 }
 
+// CHECK-LABEL: func.func @gather(
+// CHECK-SAME: %[[SLOT:.*]]: tensor<?xi64>, %[[CACHE:.*]]: !kvc.cache<
+func.func @gather(%slot: tensor<?xi64>, %cache: !bf16) -> (tensor<?x3x64xbf16>, tensor<?x3x64xbf16>) {
+  // CHECK: kvc.gather @full, %[[SLOT]] from %[[CACHE]] : tensor<?xi64>, <heads = 3{{.*}} -> tensor<?x3x64xbf16>, tensor<?x3x64xbf16>
+  %k, %v = kvc.gather @full, %slot from %cache : tensor<?xi64>, !bf16 -> tensor<?x3x64xbf16>, tensor<?x3x64xbf16>
+  return %k, %v : tensor<?x3x64xbf16>, tensor<?x3x64xbf16>
+}
+
 // CHECK-LABEL: func.func @attend(
 // CHECK-SAME: %[[Q:.*]]: tensor<?x9x64xbf16>, %[[CACHE:.*]]: !kvc.cache<{{.*}}>, %[[BATCH:.*]]: !kvc.batch)
 func.func @attend(%q: tensor<?x9x64xbf16>, %cache: !bf16, %batch: !kvc.batch) -> (tensor<?x9x64xbf16>, tensor<?x9xf32>) {

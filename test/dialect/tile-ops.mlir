@@ -85,6 +85,24 @@ tile.kernel @s.merge "merge" of @s dtype bf16 {
   tile.store_output %end : !tile.softmax<32>
 }
 
+// CHECK-LABEL: tile.kernel @s.gather "gather" of @s dtype f32
+tile.kernel @s.gather "gather" of @s dtype f32 {
+  // CHECK-NEXT: tile.for_rows {
+  tile.for_rows {
+  // CHECK-NEXT: ^bb0(%[[ROW:.*]]: !tile.tokens):
+  ^bb0(%row: !tile.tokens):
+    // CHECK-NEXT: %[[C:.*]], %[[S:.*]] = tile.load k %[[ROW]] : tensor<1x64xi8>, tensor<1x1xf16>
+    %c, %s = tile.load k %row : tensor<1x64xi8>, tensor<1x1xf16>
+    // CHECK-NEXT: %[[X:.*]] = tile.convert %[[C]]
+    %x = tile.convert %c : tensor<1x64xi8> -> tensor<1x64xf32>
+    // CHECK-NEXT: %[[Y:.*]] = tile.scale %[[X]] by %[[S]]
+    %y = tile.scale %x by %s : tensor<1x64xf32>, tensor<1x1xf16>
+    // CHECK-NEXT: tile.store_decoded k %[[ROW]], %[[Y]] : tensor<1x64xf32>
+    tile.store_decoded k %row, %y : tensor<1x64xf32>
+    tile.yield
+  }
+}
+
 // CHECK-LABEL: tile.kernel @s.append "append" of @s dtype f32
 tile.kernel @s.append "append" of @s dtype f32 {
   // CHECK-NEXT: tile.for_rows {

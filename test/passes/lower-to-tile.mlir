@@ -20,6 +20,22 @@ func.func @s.append(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x32xbf16>, %slot: ten
   return
 }
 
+// CHECK-LABEL: tile.kernel @s.gather "gather" of @s dtype bf16
+// CHECK-NEXT: tile.for_rows {
+// CHECK-NEXT: ^bb0(%[[ROW:.*]]: !tile.tokens):
+// CHECK-NEXT: %[[KC:.*]], %[[KS:.*]] = tile.load k %[[ROW]] : tensor<1x64xi8>, tensor<1x1xf32>
+// CHECK-NEXT: %[[KX:.*]] = tile.convert %[[KC]] : tensor<1x64xi8> -> tensor<1x64xf32>
+// CHECK-NEXT: %[[K:.*]] = tile.scale %[[KX]] by %[[KS]] : tensor<1x64xf32>, tensor<1x1xf32>
+// CHECK-NEXT: tile.store_decoded k %[[ROW]], %[[K]] : tensor<1x64xf32>
+// CHECK-NEXT: %[[VC:.*]] = tile.load v %[[ROW]] : tensor<1x32xf16>
+// CHECK-NEXT: %[[V:.*]] = tile.convert %[[VC]] : tensor<1x32xf16> -> tensor<1x32xf32>
+// CHECK-NEXT: tile.store_decoded v %[[ROW]], %[[V]] : tensor<1x32xf32>
+// CHECK-NEXT: tile.yield
+func.func @s.gather(%slot: tensor<?xi64>, %cache: !cache) -> (tensor<?x3x64xbf16>, tensor<?x3x32xbf16>) {
+  %k, %v = kvc.gather @s, %slot from %cache : tensor<?xi64>, !cache -> tensor<?x3x64xbf16>, tensor<?x3x32xbf16>
+  return %k, %v : tensor<?x3x64xbf16>, tensor<?x3x32xbf16>
+}
+
 // The softmax scale and log2(e) go into the query: 0.125 * 1.4427 = 0.18034. A
 // codec's scale is still multiplied per element.
 // CHECK-LABEL: tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 32, rows = 3, split = 2048>)

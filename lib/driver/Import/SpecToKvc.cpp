@@ -34,6 +34,7 @@ private:
   func::FuncOp function(Location loc, const std::string &name,
                         TypeRange arguments, TypeRange results);
   void importAppend(const spec::Store &store, CacheType cache);
+  void importGather(const spec::Store &store, CacheType cache);
   void importAttend(const spec::Store &store, CacheType cache);
 
   OpBuilder &b;
@@ -121,6 +122,19 @@ void Importer::importAppend(const spec::Store &store, CacheType cache) {
   func::ReturnOp::create(b, loc);
 }
 
+void Importer::importGather(const spec::Store &store, CacheType cache) {
+  OpBuilder::InsertionGuard guard(b);
+  Location loc = location(context, store.loc);
+  Type dtype = floatType(model.dtype);
+  Type k = rows({model.kvHeads, store.k.dim}, dtype);
+  Type v = rows({model.kvHeads, store.v.dim}, dtype);
+  auto op = function(loc, store.name + ".gather",
+                     {rows({}, b.getI64Type()), cache}, {k, v});
+  auto gather = GatherOp::create(b, loc, k, v, store.name, op.getArgument(0),
+                                 op.getArgument(1));
+  func::ReturnOp::create(b, loc, gather.getResults());
+}
+
 void Importer::importAttend(const spec::Store &store, CacheType cache) {
   OpBuilder::InsertionGuard guard(b);
   Location loc = location(context, store.loc);
@@ -183,6 +197,7 @@ void Importer::importStore(const spec::Store &store) {
   if (!given.empty())
     op->setAttr(kConstantsAttr, b.getDictionaryAttr(given));
   importAppend(store, cache);
+  importGather(store, cache);
   importAttend(store, cache);
 }
 

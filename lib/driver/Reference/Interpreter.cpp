@@ -24,18 +24,56 @@ static void appendStream(const HostStream &stream, int64_t firstHead,
   }
 }
 
-llvm::Error reference::append(int64_t firstHead, Rows k, Rows v, Slots slot,
-                              HostCache &cache) {
+static llvm::Error checkSlots(Slots slot, const HostCache &cache) {
   for (auto [i, at] : llvm::enumerate(slot))
     if (at >= cache.outers * cache.outerTokens)
       return llvm::createStringError(
-          llvm::formatv("row {0} goes to slot {1}, the cache has {2}", i, at,
+          llvm::formatv("row {0} is at slot {1}, the cache has {2}", i, at,
                         cache.outers * cache.outerTokens)
               .str());
+  return llvm::Error::success();
+}
+
+llvm::Error reference::append(int64_t firstHead, Rows k, Rows v, Slots slot,
+                              HostCache &cache) {
+  if (llvm::Error error = checkSlots(slot, cache))
+    return error;
   int64_t heads = cache.type.getHeads();
   appendStream({cache, kStreamK}, firstHead, heads, k, slot, cache.outerTokens);
   appendStream({cache, kStreamV}, firstHead, heads, v, slot, cache.outerTokens);
   return llvm::Error::success();
+}
+
+//===----------------------------------------------------------------------===//
+// gather
+//===----------------------------------------------------------------------===//
+
+static Tensor gatherStream(const HostStream &stream, int64_t firstHead,
+                           int64_t kvHeads, Slots slot,
+                           const HostCache &cache) {
+  Tensor rows({int64_t(slot.size()), kvHeads, stream.dim()}, 0);
+  std::vector<float> row(stream.dim());
+  for (auto [i, at] : llvm::enumerate(slot)) {
+    if (at < 0)
+      continue;
+    for (int64_t head = 0; head < cache.type.getHeads(); ++head) {
+      stream.dequantize(at / cache.outerTokens, head, at % cache.outerTokens,
+                        row);
+      llvm::copy(
+          row,
+          &rows.data[(int64_t(i) * kvHeads + firstHead + head) * stream.dim()]);
+    }
+  }
+  return rows;
+}
+
+llvm::Expected<Gathered> reference::gather(int64_t firstHead, int64_t kvHeads,
+                                           Slots slot, const HostCache &cache) {
+  if (llvm::Error error = checkSlots(slot, cache))
+    return std::move(error);
+  return Gathered{
+      gatherStream({cache, kStreamK}, firstHead, kvHeads, slot, cache),
+      gatherStream({cache, kStreamV}, firstHead, kvHeads, slot, cache)};
 }
 
 //===----------------------------------------------------------------------===//
@@ -84,6 +122,7 @@ public:
 
 private:
   LogicalResult run(AppendOp op);
+  LogicalResult run(GatherOp op);
   LogicalResult run(AttendOp op);
   LogicalResult run(MergeOp op);
   LogicalResult run(func::ReturnOp op);
@@ -124,7 +163,7 @@ LogicalResult Frame::run(Block &block) {
   for (Operation &op : block) {
     LogicalResult result =
         llvm::TypeSwitch<Operation *, LogicalResult>(&op)
-            .Case<AppendOp, AttendOp, MergeOp, func::ReturnOp>(
+            .Case<AppendOp, GatherOp, AttendOp, MergeOp, func::ReturnOp>(
                 [&](auto op) { return run(op); })
             .Default([](Operation *op) {
               return op->emitOpError("has no meaning to the interpreter");
@@ -148,6 +187,19 @@ LogicalResult Frame::run(AppendOp op) {
   HostCache *cache = *get<HostCache *>(op, op.getCache());
   if (llvm::Error error = append(store.getHeadBegin(), *k, *v, *slot, *cache))
     return op.emitOpError() << llvm::toString(std::move(error));
+  return success();
+}
+
+LogicalResult Frame::run(GatherOp op) {
+  auto store =
+      SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
+  const Slots *slot = get<Slots>(op, op.getSlot());
+  const HostCache *cache = *get<HostCache *>(op, op.getCache());
+  auto rows = gather(store.getHeadBegin(), store.getKvHeads(), *slot, *cache);
+  if (!rows)
+    return op.emitOpError() << llvm::toString(rows.takeError());
+  set(op.getK(), std::move(rows->k));
+  set(op.getV(), std::move(rows->v));
   return success();
 }
 

@@ -48,6 +48,17 @@ private:
 llvm::Error append(int64_t firstHead, Rows k, Rows v, Slots slot,
                    HostCache &cache);
 
+/// Decoded rows [rows, kv heads of the model, dim], as f32 before they are
+/// rounded to the model's dtype. What is not computed is 0: other stores' heads
+/// and rows of negative slots.
+struct Gathered {
+  Tensor k, v;
+};
+/// Decodes the token at each slot for all kv heads of the store, as append()
+/// encodes. `kvHeads` are the model's. Fails if a slot is not in the cache.
+llvm::Expected<Gathered> gather(int64_t firstHead, int64_t kvHeads, Slots slot,
+                                const HostCache &cache);
+
 } // namespace kvc::reference
 
 #endif // KVC_LIB_DRIVER_REFERENCE_INTERPRETER_H

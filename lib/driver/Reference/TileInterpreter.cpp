@@ -171,6 +171,24 @@ FailureOr<AttendResult> TileInterpreter::merge(const Tensor &partialO,
   return result;
 }
 
+/// Runs a kernel of rows for each row that has a slot, at each kv head.
+static LogicalResult runRows(tile::KernelOp op, StoreOp store, Slots slot,
+                             WorkTile &workTile) {
+  for (auto [row, at] : llvm::enumerate(slot)) {
+    if (at < 0)
+      continue;
+    workTile.row = row;
+    workTile.slot = at;
+    for (workTile.head = 0; workTile.head < workTile.cache->type.getHeads();
+         ++workTile.head) {
+      workTile.modelHead = store.getHeadBegin() + workTile.head;
+      if (failed(TileRun(op, workTile).run(op.getBody().front())))
+        return failure();
+    }
+  }
+  return success();
+}
+
 LogicalResult TileInterpreter::append(Rows k, Rows v, Slots slot,
                                       HostCache &cache) const {
   tile::KernelOp op = kernel;
@@ -182,17 +200,24 @@ LogicalResult TileInterpreter::append(Rows k, Rows v, Slots slot,
   inputs.rows["v"] = v;
   workTile.inputs = &inputs;
   workTile.cache = &cache;
-  for (auto [row, at] : llvm::enumerate(slot)) {
-    if (at < 0)
-      continue;
-    workTile.row = row;
-    workTile.slot = at;
-    for (workTile.head = 0; workTile.head < cache.type.getHeads();
-         ++workTile.head) {
-      workTile.modelHead = store.getHeadBegin() + workTile.head;
-      if (failed(TileRun(op, workTile).run(op.getBody().front())))
-        return failure();
-    }
-  }
-  return success();
+  return runRows(op, store, slot, workTile);
+}
+
+FailureOr<Gathered> TileInterpreter::gather(Slots slot,
+                                            const HostCache &cache) const {
+  tile::KernelOp op = kernel;
+  auto store =
+      SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
+  llvm::StringMap<Tensor> decoded;
+  for (StringRef name : {kStreamK, kStreamV})
+    if (StreamAttr stream = cache.type.findStream(name))
+      decoded[name] = Tensor(
+          {int64_t(slot.size()), int64_t(store.getKvHeads()), stream.getDim()},
+          0);
+  WorkTile workTile;
+  workTile.cache = &cache;
+  workTile.decoded = &decoded;
+  if (failed(runRows(op, store, slot, workTile)))
+    return failure();
+  return Gathered{std::move(decoded[kStreamK]), std::move(decoded[kStreamV])};
 }

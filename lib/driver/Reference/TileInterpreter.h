@@ -68,6 +68,8 @@ public:
   /// An append kernel on rows whose slots are in the cache.
   mlir::LogicalResult append(Rows k, Rows v, Slots slot,
                              HostCache &cache) const;
+  /// A gather kernel on slots that are in the cache.
+  mlir::FailureOr<Gathered> gather(Slots slot, const HostCache &cache) const;
 
 private:
   tile::KernelOp kernel;

@@ -183,14 +183,18 @@ LogicalResult TileRun::run(tile::ForRowsOp op) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult TileRun::run(tile::LoadOp op) {
-  if (failed(expectSequence(op)))
+  bool isGather = workTile.decoded;
+  if (!isGather && failed(expectSequence(op)))
     return failure();
   HostStream stream(*workTile.cache, op.getStream());
   const Tokens &tokens = get<Tokens>(op.getTokens());
-  std::vector<bool> wanted = reached(tokens, *workTile.problem);
+  std::vector<bool> wanted =
+      isGather ? tokens.present : reached(tokens, *workTile.problem);
   for (auto [plane, value] : llvm::enumerate(op.getPlanes())) {
     Bytes rows(tensor(value));
     int64_t each = stream.plane(plane).tokens;
+    if (isGather && each)
+      each = 1; // one token of a box has the box's row
     if (!each || rows.rows() * each != tokens.size())
       return op.emitOpError("loads ")
              << rows.rows() << " rows of " << each << " tokens each for "
@@ -308,16 +312,28 @@ LogicalResult TileRun::run(tile::QuantizeOp op) {
 }
 
 LogicalResult TileRun::run(tile::StoreRowOp op) {
-  if (workTile.slot < 0)
+  if (workTile.slot < 0 || workTile.decoded)
     return op.emitOpError("needs the work tile of an append kernel");
   HostStream stream(*workTile.cache, op.getStream());
-  int64_t tokens = workTile.cache->outerTokens;
   for (auto [plane, value] : llvm::enumerate(op.getPlanes())) {
     const Bytes &row = get<Bytes>(value);
-    std::memcpy(stream.row(plane, workTile.slot / tokens, workTile.head,
-                           workTile.slot % tokens),
-                row.row(0), row.rowBytes);
+    std::memcpy(workTile.slotRow(stream, plane), row.row(0), row.rowBytes);
   }
+  return success();
+}
+
+LogicalResult TileRun::run(tile::StoreDecodedOp op) {
+  if (!workTile.decoded)
+    return op.emitOpError("needs the work tile of a gather kernel");
+  auto to = workTile.decoded->find(op.getName());
+  const Matrix &x = get<Matrix>(op.getX());
+  if (to == workTile.decoded->end() || to->second.shape.back() != x.columns)
+    return op.emitOpError("finds no rows `")
+           << op.getName() << "` of " << x.columns << " elements";
+  int64_t heads = to->second.shape[1];
+  llvm::copy(x.data,
+             &to->second.data[(workTile.row * heads + workTile.modelHead) *
+                              x.columns]);
   return success();
 }
 

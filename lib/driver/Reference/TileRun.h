@@ -126,10 +126,16 @@ struct WorkTile {
     return batch
         ->table[sequence * batch->tableStride + token / cache->outerTokens];
   }
-  /// The row of a plane that has it.
+  /// The row of a plane that has it; the token of a gather is at its slot.
   uint8_t *cachedRow(const HostStream &stream, size_t plane,
                      int64_t token) const {
-    return stream.row(plane, outer(token), head, token % cache->outerTokens);
+    return decoded ? slotRow(stream, plane)
+                   : stream.row(plane, outer(token), head,
+                                token % cache->outerTokens);
+  }
+  uint8_t *slotRow(const HostStream &stream, size_t plane) const {
+    return stream.row(plane, slot / cache->outerTokens, head,
+                      slot % cache->outerTokens);
   }
   /// Where what kernels of a sequence and kv head hand on has its entry.
   size_t sequenceHead() const {
@@ -144,8 +150,9 @@ struct WorkTile {
   /// Q and kv head of a row; positions are of no account.
   std::function<ScorePlace(int64_t row)> headOf;
 
-  // Append: the row at hand.
+  // Append and gather: the row at hand.
   int64_t row = 0, modelHead = 0, slot = -1;
+  llvm::StringMap<Tensor> *decoded = nullptr; ///< gather: what it stores
 
   // What attend and merge store.
   using Store =
@@ -168,11 +175,12 @@ private:
   X(LoadOp)                                                                    \
   X(ConvertOp)                                                                 \
   X(ScaleOp)                                                                   \
-  X(OffsetOp) X(DotOp) X(ScaleTokensOp) X(LogitsOp) X(MaskOp) X(SoftmaxStepOp) \
+  X(OffsetOp)                                                                  \
+  X(DotOp) X(ScaleTokensOp) X(LogitsOp) X(MaskOp) X(SoftmaxStepOp)             \
       X(AccumulateOp) X(StorePartialOp) X(ForSplitsOp) X(MergeStepOp)          \
           X(StoreOutputOp) X(ForRowsOp) X(LoadRowOp) X(QuantizeOp)             \
-              X(StoreRowOp) X(SpanOp) X(ListedOp) X(SliceOp) X(MapOp)          \
-                  X(ContractOp) X(ReduceOp) X(OuterOp) X(LoadLseOp)            \
+              X(StoreRowOp) X(StoreDecodedOp) X(SpanOp) X(ListedOp) X(SliceOp) \
+                  X(MapOp) X(ContractOp) X(ReduceOp) X(OuterOp) X(LoadLseOp)   \
                       X(StoreTokensOp) X(TopKInitOp) X(TopKStepOp)             \
                           X(StoreListOp) X(MoveTokensOp) X(LoadStateOp)        \
                               X(StoreStateOp) X(StoreRowOutputOp)

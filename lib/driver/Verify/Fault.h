@@ -43,6 +43,9 @@ namespace kvc::verify {
   KVC_FAULT(CodeBit, "code-bit", "rounds one code of a row wrong")             \
   KVC_FAULT(WrongSlot, "wrong-slot", "appends a row one slot too far")         \
   KVC_FAULT(SkippedRow, "skipped-row", "writes rows with a negative slot")     \
+  KVC_FAULT(GatherSlot, "gather-slot", "decodes the token before one's own")   \
+  KVC_FAULT(GatherBit, "gather-bit", "rounds one decoded element wrong")       \
+  KVC_FAULT(GatherOverrun, "gather-overrun", "writes beyond the rows of k")    \
   KVC_FAULT(LostRow, "lost-row", "forgets the last row of a step")             \
   KVC_FAULT(LostCommit, "lost-commit", "keeps one token less than accepted")
 

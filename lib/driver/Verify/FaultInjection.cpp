@@ -186,3 +186,20 @@ void verify::injectAfterAppend(Fault fault, BatchImage &image) {
     if (int64_t length = image.sequences[b]->length)
       *image.row(0, b, 0, length - 1) ^= 1;
 }
+
+void verify::injectBeforeGather(Fault fault, const BatchImage &image,
+                                std::vector<int64_t> &slots) {
+  if (fault != Fault::GatherSlot)
+    return;
+  for (int64_t &slot : slots)
+    if (slot % image.cache.outerTokens > 0)
+      return void(--slot);
+}
+
+void verify::injectAfterGather(Fault fault, Buffer &rows,
+                               const RowLayout &layout) {
+  if (fault == Fault::GatherBit && layout.bytes())
+    rows.data()[layout.bytes() / 2] ^= 1;
+  if (fault == Fault::GatherOverrun)
+    rows.data()[layout.bytes()] ^= 1;
+}

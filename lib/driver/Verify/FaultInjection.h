@@ -25,6 +25,11 @@ void injectAfterAttend(Fault fault, AttendMemory &memory);
 void injectBeforeAppend(Fault fault, std::vector<int64_t> &slots);
 void injectAfterAppend(Fault fault, BatchImage &image);
 
+void injectBeforeGather(Fault fault, const BatchImage &image,
+                        std::vector<int64_t> &slots);
+/// Of K.
+void injectAfterGather(Fault fault, Buffer &rows, const RowLayout &layout);
+
 } // namespace kvc::verify
 
 #endif // KVC_LIB_DRIVER_VERIFY_FAULTINJECTION_H

@@ -33,9 +33,7 @@ std::string verify::number(double x) {
   return text;
 }
 
-/// What a call that failed breaks: a device that fails is an emulator that
-/// found something.
-static const char *ruleOf(const kvc_status &status) {
+const char *verify::ruleOf(const kvc_status &status) {
   return status.code == KVC_DEVICE_ERROR ? "SIM" : "setup";
 }
 
@@ -43,9 +41,8 @@ static int64_t width(mlir::Type type) {
   return type.getIntOrFloatBitWidth() / 8;
 }
 
-/// As the runtime is given them.
-static llvm::SmallVector<kvc_plane, 4>
-planesOf(llvm::ArrayRef<reference::HostPlane> planes) {
+llvm::SmallVector<kvc_plane, 4>
+verify::planesOf(llvm::ArrayRef<reference::HostPlane> planes) {
   return llvm::map_to_vector<4>(planes, [](const reference::HostPlane &plane) {
     return kvc_plane{plane.base, plane.pageStride, plane.headStride};
   });

@@ -26,6 +26,13 @@ std::optional<Output> attend(const CompiledSpec &compiledSpec,
 bool append(const CompiledSpec &compiledSpec, BatchImage &image,
             Report &report);
 
+/// What a call that failed breaks: a device that fails is an emulator that
+/// found something.
+const char *ruleOf(const kvc_status &status);
+/// As the runtime is given them.
+llvm::SmallVector<kvc_plane, 4>
+planesOf(llvm::ArrayRef<reference::HostPlane> planes);
+
 /// Whether two outputs of a sequence are the same bits; otherwise reports the
 /// first difference under `rule`, which `context` describes.
 bool sameBits(const CompiledStore &store, const SequenceOutput &expected,

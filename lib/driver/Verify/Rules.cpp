@@ -1,6 +1,7 @@
 //===- Rules.cpp - the numerics contract, rule by rule --------------------===//
 #include "lib/driver/Verify/Rules.h"
 #include "lib/driver/Verify/BoundCheck.h"
+#include "lib/driver/Verify/Gather.h"
 #include "lib/driver/Verify/Oracle.h"
 
 #include "lib/driver/Reference/Sequence.h"
@@ -40,6 +41,7 @@ public:
 
 private:
   void checkAppend();
+  void checkGathered();
   bool checkReference();
   void checkRunToRun();
   void checkPoison();
@@ -490,6 +492,14 @@ void StoreCheck::checkExact() {
   }
 }
 
+/// N15, on bytes of all tokens.
+void StoreCheck::checkGathered() {
+  Placement placement = place(Poison::Random, random.percent(50));
+  placement.rows = Placement::Rows::All;
+  BatchImage image(store, all, placement);
+  checkGather(compiledSpec, image, report);
+}
+
 Report StoreCheck::run() {
   checkAppend();
   if (!checkReference())
@@ -498,7 +508,8 @@ Report StoreCheck::run() {
        {&StoreCheck::checkExact, &StoreCheck::checkRunToRun,
         &StoreCheck::checkPoison, &StoreCheck::checkContainment,
         &StoreCheck::checkBadQuery, &StoreCheck::checkInfiniteKey,
-        &StoreCheck::checkContexts, &StoreCheck::checkNotVacuous})
+        &StoreCheck::checkContexts, &StoreCheck::checkNotVacuous,
+        &StoreCheck::checkGathered})
     if (!report.full())
       (this->*rule)();
   return report;

@@ -11,7 +11,7 @@ namespace kvc::verify {
 /// them, called on the harness's own buffers: N1, N2, N4, N6 and N7 against
 /// the reference, N3 append's bytes, N5 exact addresses, N8 poison, N9
 /// containment, N10 run to run, N11 batch contexts, N14 that all of this could
-/// fail.
+/// fail, N15 what gather decodes.
 Report checkStore(const CompiledSpec &compiledSpec, const CompiledStore &store,
                   uint64_t seed, uint64_t index);
 

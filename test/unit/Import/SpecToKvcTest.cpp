@@ -63,6 +63,10 @@ const char *const expected =
     kvc.append @full, %arg0, %arg1 at %arg2 into %arg3 : tensor<?x3x64xbf16>, tensor<?x3x32xbf16>, tensor<?xi64>, SHORT
     return
   }
+  func.func @full.gather(%arg0: tensor<?xi64>, %arg1: FULL) -> (tensor<?x3x64xbf16>, tensor<?x3x32xbf16>) {
+    %k, %v = kvc.gather @full, %arg0 from %arg1 : tensor<?xi64>, SHORT -> tensor<?x3x64xbf16>, tensor<?x3x32xbf16>
+    return %k, %v : tensor<?x3x64xbf16>, tensor<?x3x32xbf16>
+  }
   func.func @full.attend(%arg0: tensor<?x9x64xbf16>, %arg1: FULL, %arg2: !kvc.batch) -> (tensor<?x9x32xbf16>, tensor<?x9xf32>) {
     %o, %lse = kvc.attend @full, %arg0, %arg1, %arg2 scale 1.250000e-01 : tensor<?x9x64xbf16>, SHORT -> tensor<?x9x32xbf16>, tensor<?x9xf32>
     return %o, %lse : tensor<?x9x32xbf16>, tensor<?x9xf32>
@@ -92,8 +96,9 @@ TEST_F(Import, TwoStores) {
   std::vector<std::string> names;
   for (mlir::Operation &op : *module->getBody())
     names.push_back(mlir::SymbolTable::getSymbolName(&op).str());
-  EXPECT_THAT(names, ElementsAre("full", "full.append", "full.attend", "window",
-                                 "window.append", "window.attend"));
+  EXPECT_THAT(names, ElementsAre("full", "full.append", "full.gather",
+                                 "full.attend", "window", "window.append",
+                                 "window.gather", "window.attend"));
 }
 
 TEST_F(Import, SoftcapDtypesAndOrders) {
@@ -135,7 +140,7 @@ TEST_F(Import, EveryOpPointsAtItsStore) {
       ++ops;
     });
   }
-  EXPECT_EQ(ops, 2 * 7); // store, 2 functions, 2 verbs, 2 returns
+  EXPECT_EQ(ops, 2 * 10); // store, 3 functions, 3 verbs, 3 returns
 }
 
 } // namespace

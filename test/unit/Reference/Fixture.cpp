@@ -101,6 +101,10 @@ func.func @append(%k: !k, %v: !v, %slot: tensor<?xi64>, %cache: !cache) {{
   kvc.append @s, %k, %v at %slot into %cache : !k, !v, tensor<?xi64>, !cache
   return
 }
+func.func @gather(%slot: tensor<?xi64>, %cache: !cache) -> (!k, !v) {{
+  %k, %v = kvc.gather @s, %slot from %cache : tensor<?xi64>, !cache -> !k, !v
+  return %k, %v : !k, !v
+}
 func.func @attend(%q: !q, %cache: !cache, %batch: !kvc.batch) -> (!o, !lse) {{
   %o, %lse = kvc.attend @s, %q, %cache, %batch scale {11:E} {12} {14} : !q, !cache -> !o, !lse
   return %o, %lse : !o, !lse
@@ -189,6 +193,11 @@ AttendResult Scene::attend(llvm::StringRef function) {
   result.o = std::get<Tensor>(results[0]);
   result.lse = std::get<Tensor>(results[1]);
   return result;
+}
+
+Gathered Scene::gather(Slots slots) {
+  auto results = run("gather", {slots, &arena->cache()});
+  return {std::get<Tensor>(results[0]), std::get<Tensor>(results[1])};
 }
 
 AttendResult Scene::naive() const {

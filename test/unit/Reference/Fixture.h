@@ -46,8 +46,9 @@ double alibi(double s, int64_t p, int64_t t, int64_t h);
 std::string chunksRegion();
 bool inChunk(int64_t p, int64_t t, int64_t h);
 
-/// A module with append, attend, attend in splits and merge of one store @s,
-/// and a cache that holds random tokens on scattered pages.
+/// A module with append, gather, attend, attend in splits and merge of one
+/// store
+/// @s, and a cache that holds random tokens on scattered pages.
 class Scene {
 public:
   explicit Scene(const Shape &shape, uint8_t fill = 0);
@@ -56,6 +57,7 @@ public:
   llvm::SmallVector<HostValue> run(llvm::StringRef function,
                                    llvm::ArrayRef<HostValue> arguments);
   AttendResult attend(llvm::StringRef function = "attend");
+  Gathered gather(Slots slots);
   /// Straight from the formula, over the rows as the model gave them.
   AttendResult naive() const;
 
@@ -87,6 +89,14 @@ private:
   void parse();
   void placeTokens(std::mt19937 &random);
 };
+
+/// Both K and V, bit by bit.
+inline void expectSame(const Gathered &got, const Gathered &want) {
+  for (auto part : {&Gathered::k, &Gathered::v}) {
+    ASSERT_EQ((got.*part).shape, (want.*part).shape);
+    ASSERT_EQ((got.*part).data, (want.*part).data);
+  }
+}
 
 /// Both o and lse, element by element; NaN equals NaN.
 inline void expectNear(const AttendResult &got, const AttendResult &want,

@@ -125,7 +125,7 @@ TEST_F(Reject, SlotsOutsideOfTheCacheBeforeAnythingIsWritten) {
   std::vector<int64_t> slots(scene.slots.size(), 0);
   slots.back() = cache().outers * 4;
   EXPECT_THAT(run("append", {scene.k(), scene.v(), Slots(slots), &cache()}),
-              HasSubstr(llvm::formatv("row 13 goes to slot {0}, the cache has "
+              HasSubstr(llvm::formatv("row 13 is at slot {0}, the cache has "
                                       "{0}",
                                       cache().outers * 4)
                             .str()));
@@ -133,6 +133,33 @@ TEST_F(Reject, SlotsOutsideOfTheCacheBeforeAnythingIsWritten) {
   slots.pop_back();
   EXPECT_THAT(run("append", {scene.k(), scene.v(), Slots(slots), &cache()}),
               HasSubstr("has 14 rows of k, 14 of v and 13 slots"));
+}
+
+TEST_F(Reject, GatheredSlotsOutsideOfTheCache) {
+  int64_t tokens = cache().outers * 4;
+  std::vector<int64_t> slots = {0, -1, tokens - 1, tokens, INT64_MAX};
+  EXPECT_THAT(
+      run("gather", {Slots(slots), &cache()}),
+      HasSubstr(llvm::formatv("row 3 is at slot {0}, the cache has {0}", tokens)
+                    .str()));
+  auto result = reference::gather(0, 3, slots, cache());
+  ASSERT_FALSE(bool(result));
+  EXPECT_THAT(llvm::toString(result.takeError()), HasSubstr("row 3 is at"));
+}
+
+TEST_F(Reject, GatherOfOtherArguments) {
+  std::vector<int64_t> slots = {0};
+  EXPECT_THAT(run("gather", {Slots(slots)}),
+              HasSubstr("takes 2 arguments, got 1"));
+  EXPECT_THAT(run("gather", {scene.k(), &cache()}),
+              HasSubstr("argument 0 is not a 'tensor<?xi64>'"));
+  EXPECT_THAT(run("gather", {Slots(slots), &batch}),
+              HasSubstr("argument 1 is not a '!kvc.cache<"));
+  Shape shape;
+  shape.codecV = "#kvc.float<bf16>";
+  Scene other(shape);
+  EXPECT_THAT(run("gather", {Slots(slots), &other.arena->cache()}),
+              HasSubstr("argument 1 is not a '!kvc.cache<"));
 }
 
 TEST_F(Reject, PartialsThatDoNotBelongTogether) {

@@ -16,11 +16,14 @@ namespace {
 class TileScene {
 public:
   /// Tiles of `tokens`, splits of `shape.splitTokens`.
-  TileScene(const Shape &shape, int64_t tokens) : scene(shape) {
+  TileScene(const Shape &shape, int64_t tokens, bool appends = true)
+      : scene(shape) {
     scene.context.loadDialect<tile::TileDialect>();
     module = scene.module->clone();
     for (const char *name : {"attend", "attend_and_merge"})
       module->lookupSymbol<mlir::func::FuncOp>(name).erase();
+    if (!appends)
+      module->lookupSymbol<mlir::func::FuncOp>("append").erase();
     auto schedule = CoreScheduleAttr::get(
         &scene.context, {.tokens = tokens, .split = shape.splitTokens});
     module->walk([&](AttendOp op) { op.setScheduleAttr(schedule); });
@@ -64,6 +67,20 @@ void expectSame(const Shape &shape, int64_t tokens, double tolerance = 1e-11) {
   ASSERT_TRUE(mlir::succeeded(tiles.kernel("append").append(
       scene.k(), scene.v(), scene.slots, arena.cache())));
   EXPECT_EQ(arena.bytes(), scene.arena->bytes());
+
+  // In another order, with tokens that are asked for twice or not at all.
+  std::vector<int64_t> slots(scene.slots.rbegin(), scene.slots.rend());
+  slots.insert(slots.begin() + 1, {-1, slots.back(), -77});
+  auto gathered = tiles.kernel("gather").gather(slots, cache);
+  ASSERT_TRUE(mlir::succeeded(gathered));
+  Gathered rows = scene.gather(slots);
+  for (auto part : {&Gathered::k, &Gathered::v}) {
+    const Tensor &x = (*gathered).*part, &y = rows.*part;
+    ASSERT_EQ(x.shape, y.shape);
+    // What the kvc level gives is rounded to f32.
+    for (auto [a, b] : llvm::zip_equal(x.data, y.data))
+      ASSERT_NEAR(a, b, 1e-6 * std::fabs(b));
+  }
 }
 
 TEST(Tile, MeansWhatKvcMeans) { expectSame({.splitTokens = 4}, 2); }
@@ -170,8 +187,9 @@ TEST(Tile, ScalesOfAnotherStreamShow) {
   tiles.run(createFoldScales());
   tile::ScaleTokensOp last;
   tile::LoadOp first;
-  tiles.module->walk([&](tile::ScaleTokensOp op) { last = op; });
-  tiles.module->walk([&](tile::LoadOp op) { first = first ? first : op; });
+  auto attend = tiles.module->lookupSymbol<tile::KernelOp>("attend_splits");
+  attend.walk([&](tile::ScaleTokensOp op) { last = op; });
+  attend.walk([&](tile::LoadOp op) { first = first ? first : op; });
   last->setOperand(1, first.getPlanes()[1]);
   ASSERT_TRUE(mlir::succeeded(mlir::verify(*tiles.module)));
   AttendResult got = tiles.partials();
@@ -190,6 +208,60 @@ TEST(Tile, RefusesOpsOfOtherKernels) {
   EXPECT_TRUE(mlir::failed(tiles.kernel("append").attend(
       tiles.scene.q(), tiles.scene.arena->cache(), tiles.scene.batch())));
   EXPECT_THAT(error, testing::HasSubstr("finds no rows `k`"));
+  HostCache &cache = tiles.scene.arena->cache();
+  Slots slots(tiles.scene.slots);
+  EXPECT_TRUE(mlir::failed(tiles.kernel("append").gather(slots, cache)));
+  EXPECT_TRUE(mlir::failed(tiles.kernel("gather").append(
+      tiles.scene.k(), tiles.scene.v(), slots, cache)));
+  EXPECT_THAT(error, testing::HasSubstr("needs the work tile"));
+}
+
+// One kind's work tile may have what another kind's op asks for.
+TEST(Tile, GatherStoresNothingInTheCache) {
+  TileScene tiles({.splitTokens = 4}, 2);
+  auto append = tiles.module->lookupSymbol<tile::KernelOp>("append");
+  auto gather = tiles.module->lookupSymbol<tile::KernelOp>("gather");
+  auto loop = *gather.getOps<tile::ForRowsOp>().begin();
+  tile::StoreRowOp store;
+  append.walk([&](tile::StoreRowOp op) { store = op; });
+  tile::LoadOp load;
+  gather.walk([&](tile::LoadOp op) { load = op; });
+  ASSERT_EQ(load.getStream(), store.getStream());
+  mlir::OpBuilder b(loop.getBody().front().getTerminator());
+  tile::StoreRowOp::create(b, load.getLoc(), loop.getBody().getArgument(0),
+                           load.getStream(), load.getPlanes());
+  std::string error;
+  mlir::ScopedDiagnosticHandler handler(
+      &tiles.scene.context,
+      [&](mlir::Diagnostic &diagnostic) { error = diagnostic.str(); });
+  EXPECT_TRUE(mlir::failed(tiles.kernel("gather").gather(
+      tiles.scene.slots, tiles.scene.arena->cache())));
+  EXPECT_THAT(error, testing::HasSubstr("needs the work tile of an append"));
+}
+
+TEST(Tile, GathersBoxesOfTokens) {
+  Shape shape;
+  shape.codecK = "#kvc.int<3, scale = f32 zero = f16 tokens = 2 channels = 8>";
+  shape.codecV = "#kvc.int<5, scale = f16 tokens = 4>";
+  shape.lengths = {0}, shape.queries = {0}; // appends are of single tokens
+  shape.splitTokens = 4;
+  TileScene tiles(shape, 4, /*appends=*/false);
+  HostCache &cache = tiles.scene.arena->cache();
+  auto bytes = tiles.scene.arena->bytes();
+  for (auto [i, byte] : llvm::enumerate(bytes))
+    byte = uint8_t(i * 7 % 61); // a scale or zero of any sort, but finite
+  std::vector<int64_t> slots = {9, 2, -1, 3, 0, 17, 2};
+  auto rows = tiles.kernel("gather").gather(slots, cache);
+  ASSERT_TRUE(mlir::succeeded(rows));
+  Gathered want = tiles.scene.gather(slots);
+  double largest = 0;
+  for (auto part : {&Gathered::k, &Gathered::v})
+    for (auto [a, b] :
+         llvm::zip_equal(((*rows).*part).data, (want.*part).data)) {
+      ASSERT_NEAR(a, b, 1e-6 * std::fabs(b) + 1e-30);
+      largest = std::max(largest, std::fabs(b));
+    }
+  EXPECT_GT(largest, 0);
 }
 
 } // namespace

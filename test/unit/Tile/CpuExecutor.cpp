@@ -23,8 +23,10 @@ public:
   reference::AttendResult attend(const AttendInputs &inputs) override;
   reference::AttendResult merge(const MergeInputs &inputs) override;
   void append(const AppendInputs &inputs, reference::HostCache &to) override;
+  reference::AttendResult gather(const GatherInputs &inputs) override;
 
 private:
+  void callRows(const KernelWords &words, int64_t rows);
   void call(const KernelWords &words, KvcWorkTile tile);
   void attendSequence(const AttendInputs &inputs, size_t b,
                       const KernelWords &words);
@@ -179,8 +181,27 @@ void CpuExecutor::append(const AppendInputs &inputs, reference::HostCache &to) {
   words.set(Word::Slot, inputs.slots.data());
   words.set(Word::SlotTokens, to.outerTokens);
   words.setPlanes(to);
+  callRows(words, inputs.slots.size());
+}
+
+reference::AttendResult CpuExecutor::gather(const GatherInputs &inputs) {
+  std::vector<GatherOutput> outputs = makeGatherOutputs(inputs.slots.size());
+  KernelWords words;
+  words.set(Word::K, addressOf(outputs[0]));
+  words.set(Word::KRowStride, outputs[0].stride);
+  words.set(Word::KHeadStride, outputs[0].headStride);
+  words.set(Word::V, addressOf(outputs[1]));
+  words.set(Word::VRowStride, outputs[1].stride);
+  words.set(Word::VHeadStride, outputs[1].headStride);
+  words.set(Word::Slot, inputs.slots.data());
+  words.set(Word::SlotTokens, inputs.arena->cache().outerTokens);
+  words.setPlanes(inputs.arena->cache());
+  callRows(words, inputs.slots.size());
+  return takeGathered(outputs, inputs);
+}
+
+void CpuExecutor::callRows(const KernelWords &words, int64_t rows) {
   KvcWorkTile tile = {};
-  int64_t rows = inputs.slots.size();
   // Two work tiles: where one ends, the other begins.
   for (int64_t begin : {int64_t(0), rows / 2}) {
     tile.begin = int32_t(begin);

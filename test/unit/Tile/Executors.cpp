@@ -78,3 +78,53 @@ reference::AttendResult Executor::take(const Output &output, int64_t rows) {
     result.lse.data.clear();
   return result;
 }
+
+std::vector<Executor::GatherOutput>
+Executor::makeGatherOutputs(int64_t rows) const {
+  Random random = kernel.random('O');
+  std::vector<GatherOutput> outputs;
+  for (llvm::StringRef name : {kStreamK, kStreamV}) {
+    GatherOutput output{name, AlignedBytes(), 0, 0};
+    // GPUs want rows at multiples of 16 bytes.
+    output.headStride =
+        kernel.dim(name) * widthOf(kernel.dtype) + 16 * random.range(0, 1);
+    output.stride =
+        kernel.kvHeads * output.headStride + 16 * random.range(0, 2);
+    output.bytes = AlignedBytes(rows * output.stride);
+    outputs.push_back(std::move(output));
+  }
+  return outputs;
+}
+
+reference::AttendResult
+Executor::takeGathered(const std::vector<GatherOutput> &outputs,
+                       const GatherInputs &inputs) {
+  std::vector<double> elements;
+  for (const GatherOutput &output : outputs) {
+    int64_t width = widthOf(kernel.dtype), dim = kernel.dim(output.rows);
+    if (!output.bytes.ends())
+      blame("wrote behind the rows that it gathers");
+    for (auto [i, slot] : llvm::enumerate(inputs.slots)) {
+      const uint8_t *row = output.bytes.data() + int64_t(i) * output.stride;
+      int64_t end = 0; // of what was stored or looked at
+      for (int64_t head = 0; head < kernel.kvHeads; ++head) {
+        int64_t at = head * output.headStride;
+        bool stores = slot >= 0 && kernel.gathers(output.rows) &&
+                      head >= kernel.firstHead &&
+                      head < kernel.firstHead + kernel.heads;
+        for (int64_t c = 0; c < dim; ++c)
+          elements.push_back(stores ? loadAs(kernel.dtype, row + at + c * width)
+                                    : 0);
+        if (!untouched(row, end, stores ? at : at + dim * width))
+          blame("wrote beside the rows that it gathers");
+        end = at + dim * width;
+      }
+      if (!untouched(row, end, output.stride))
+        blame("wrote beside the rows that it gathers");
+    }
+  }
+  reference::AttendResult result;
+  result.o = reference::Tensor({int64_t(elements.size())}, 0);
+  result.o.data = std::move(elements);
+  return result;
+}

@@ -39,6 +39,9 @@ public:
   /// Of a merge kernel: [rows, q heads of the store].
   virtual reference::AttendResult merge(const MergeInputs &inputs) = 0;
   virtual void append(const AppendInputs &inputs, reference::HostCache &to) = 0;
+  /// Of a gather kernel: all elements of K, then of V, at all kv heads of the
+  /// model; 0 where it has nothing to store.
+  virtual reference::AttendResult gather(const GatherInputs &inputs) = 0;
 
 protected:
   explicit Executor(const Kernel &kernel) : kernel(kernel) {}
@@ -58,6 +61,20 @@ protected:
   };
   Output makeOutput(int64_t rows) const;
   reference::AttendResult take(const Output &output, int64_t rows);
+
+  /// Rows of K or V at all kv heads of the model, some bytes apart.
+  struct GatherOutput {
+    llvm::StringRef rows;
+    AlignedBytes bytes;
+    int64_t stride, headStride;
+  };
+  std::vector<GatherOutput> makeGatherOutputs(int64_t rows) const;
+  /// Null where the call does not want the rows.
+  void *addressOf(GatherOutput &output) const {
+    return kernel.wants(output.rows) ? output.bytes.data() : nullptr;
+  }
+  reference::AttendResult takeGathered(const std::vector<GatherOutput> &outputs,
+                                       const GatherInputs &inputs);
 
   const Kernel &kernel;
 };

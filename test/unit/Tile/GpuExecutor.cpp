@@ -23,6 +23,7 @@ public:
   reference::AttendResult attend(const AttendInputs &inputs) override;
   reference::AttendResult merge(const MergeInputs &inputs) override;
   void append(const AppendInputs &inputs, reference::HostCache &to) override;
+  reference::AttendResult gather(const GatherInputs &inputs) override;
 
 private:
   struct Planned {
@@ -242,6 +243,33 @@ void GpuExecutor::append(const AppendInputs &inputs, reference::HostCache &to) {
   int64_t warps = launches.lookup(name).threads / 32;
   launch(name, machine, words,
          llvm::divideCeil(rows * kernel.heads, warps) + random.range(0, 2));
+}
+
+reference::AttendResult GpuExecutor::gather(const GatherInputs &inputs) {
+  int64_t rows = inputs.slots.size();
+  std::vector<GatherOutput> outputs = makeGatherOutputs(rows);
+  KernelWords words;
+  words.set(Word::K, addressOf(outputs[0]));
+  words.set(Word::KRowStride, outputs[0].stride);
+  words.set(Word::KHeadStride, outputs[0].headStride);
+  words.set(Word::V, addressOf(outputs[1]));
+  words.set(Word::VRowStride, outputs[1].stride);
+  words.set(Word::VHeadStride, outputs[1].headStride);
+  words.set(Word::Slot, inputs.slots.data());
+  words.set(Word::SlotTokens, inputs.arena->cache().outerTokens);
+  words.setPlanes(inputs.arena->cache());
+  words.set(Word::Rows, rows);
+  simt::Machine machine(random.next());
+  allow(machine, inputs.slots, false);
+  auto cache = inputs.arena->bytes();
+  machine.allow(cache.data(), cache.size(), false);
+  for (GatherOutput &output : outputs)
+    if (addressOf(output))
+      allow(machine, output.bytes, true);
+  int64_t warps = launches.lookup(name).threads / 32;
+  launch(name, machine, words,
+         llvm::divideCeil(rows * kernel.heads, warps) + random.range(0, 2));
+  return takeGathered(outputs, inputs);
 }
 
 std::unique_ptr<Executor> fuzz::makeGpuExecutor(const Kernel &kernel,

@@ -268,3 +268,101 @@ ExpectedRow fuzz::mergedRow(const Kernel &kernel, const MergeInputs &inputs,
          kernel.numSplits, FLT_MIN * most * kernel.numSplits, sizes);
   return result;
 }
+
+//===----------------------------------------------------------------------===//
+// Gather
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// The number that f32 arithmetic nearly gives.
+struct Rounded {
+  double value = 0, error = 0;
+
+  static Rounded of(double value, double error) {
+    return {value, error + kUnit * std::fabs(value) + FLT_MIN};
+  }
+  Rounded operator+(Rounded y) const {
+    return of(value + y.value, error + y.error);
+  }
+  Rounded operator*(Rounded y) const {
+    return of(value * y.value, error * std::fabs(y.value) +
+                                   (std::fabs(value) + error) * y.error);
+  }
+};
+
+} // namespace
+
+/// Element `index` of the row of a plane that has the slot.
+static double elementOf(const reference::HostStream &stream, unsigned plane,
+                        char type, int64_t slot, int64_t unit, int64_t head,
+                        int64_t index) {
+  const uint8_t *row = stream.row(plane, slot / unit, head, slot % unit);
+  return loadAs(type, row + index * widthOf(type));
+}
+
+/// An element before anything is made of it but what its codec says: code,
+/// and that times a scale plus a zero.
+static std::pair<double, Rounded>
+dequantized(const Kernel &kernel, const reference::HostCache &cache,
+            llvm::StringRef name, int64_t slot, int64_t head, int64_t c) {
+  reference::HostStream stream(cache, name);
+  const Codec &codec = kernel.codec(name);
+  int64_t unit = cache.outerTokens;
+  if (!codec.boxes && !codec.integer) {
+    double x = elementOf(stream, 0, codec.type, slot, unit, head, c);
+    return {x, {x, 0}};
+  }
+  Boxes boxes = codec.boxes.value_or(Boxes{8, codec.type, 0, 1, 0});
+  int64_t box = boxes.channels ? c / boxes.channels : 0;
+  double code = unpackCode(stream.row(0, slot / unit, head, slot % unit), c,
+                           boxes.bits, /*isSigned=*/!boxes.zero);
+  Rounded scale{elementOf(stream, 1, boxes.scale, slot, unit, head, box), 0};
+  if (kernel.choice[GatheredOps] == gathered::MapOfScales)
+    scale = Rounded{std::fabs(scale.value), 0} + Rounded{0.0625, 0};
+  Rounded x = Rounded{code, 0} * scale;
+  if (boxes.zero)
+    x = x + Rounded{elementOf(stream, 2, boxes.zero, slot, unit, head, box), 0};
+  return {code, x};
+}
+
+Expected fuzz::gatheredElement(const Kernel &kernel, const GatherInputs &inputs,
+                               const GatheredRow &row, int64_t slot,
+                               int64_t head, int64_t c, Precision precision) {
+  auto at = [&](int64_t channel) {
+    return dequantized(kernel, inputs.arena->cache(), row.from, slot, head,
+                       row.first + channel);
+  };
+  auto [code, x] = at(c);
+  int64_t dim = kernel.dim(row.to);
+  switch (kernel.choice[GatheredOps]) {
+  case gathered::Map:
+    if (x.value < -0.5) // NaN stays
+      x.value = -0.5;
+    x = x * Rounded{1.5, 0} + Rounded{0.125, 0};
+    // As lib/driver/Reference/ScoreProgram.cpp has functions.
+    x = Rounded::of(std::tanh(x.value), x.error);
+    x.error += kDoubt * 8 * kUnit * std::fabs(x.value);
+    break;
+  case gathered::MapOfTwo:
+    x = x + Rounded{-0.25 * code, 0};
+    break;
+  case gathered::MapOfColumn:
+    x = x * Rounded{0.5, 0} + at(row.column).second;
+    break;
+  case gathered::CodesAsScales:
+    x = x * Rounded{at(dim - dim / row.channels + c / row.channels).first, 0};
+    break;
+  default:
+    break;
+  }
+  if (!std::isfinite(x.value))
+    return {x.value, 0};
+  if (precision == Precision::Float64)
+    return {x.value, 0x1p-20 * x.error};
+  // To the nearest of the model's numbers; f32 is that already.
+  double rounds = kernel.dtype == 'f'
+                      ? 0
+                      : ulp(kernel.dtype, std::fabs(x.value) + x.error) / 2;
+  return {x.value, 1.001 * x.error + rounds};
+}

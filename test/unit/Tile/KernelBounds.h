@@ -81,6 +81,13 @@ private:
   std::vector<reference::ScoreProgram> programs; ///< of the scores' chain
 };
 
+/// Channel `c` of row `row` of a gather at slot `slot` and kv head `head` of
+/// the store. |x - ref| <= what each op rounds, in f32, and then the model's
+/// type once.
+Expected gatheredElement(const Kernel &kernel, const GatherInputs &inputs,
+                         const GatheredRow &row, int64_t slot, int64_t head,
+                         int64_t c, Precision precision);
+
 /// A row of a merge; `row` of the partial results' [splits][rows].
 ExpectedRow mergedRow(const Kernel &kernel, const MergeInputs &inputs,
                       int64_t row, Precision precision);

@@ -59,6 +59,31 @@ static std::vector<float> drawRows(int64_t count, int64_t dim, Random &random) {
   return wide;
 }
 
+/// f, h or b as floatType() has it; 0: codes.
+static char letterOf(mlir::Type type) {
+  return type.isF32() ? 'f' : type.isF16() ? 'h' : type.isBF16() ? 'b' : 0;
+}
+
+/// Rows of a stream of which only its planes are known: any codes, and
+/// parameters of both signs.
+static void fillBytes(reference::HostCache &cache, llvm::StringRef name,
+                      llvm::ArrayRef<int64_t> slots, Random &random) {
+  reference::HostStream stream(cache, name);
+  int64_t unit = cache.outerTokens;
+  for (int64_t slot : slots)
+    for (int64_t head = 0; head < cache.type.getHeads(); ++head)
+      for (size_t plane = 0; plane < stream.planes(); ++plane) {
+        uint8_t *row = stream.row(plane, slot / unit, head, slot % unit);
+        int64_t bytes = stream.plane(plane).rowBytes;
+        char type = letterOf(stream.plane(plane).type);
+        for (int64_t at = 0; at < bytes; at += type ? widthOf(type) : 1)
+          if (type)
+            storeAs(type, row + at, (plane ? 0.05f : 1.f) * random.normal());
+          else
+            row[at] = uint8_t(random.next());
+      }
+}
+
 //===----------------------------------------------------------------------===//
 // Attend
 //===----------------------------------------------------------------------===//
@@ -69,8 +94,9 @@ AttendInputs::AttendInputs(const Kernel &kernel, CacheType cache,
   drawLengths(kernel, schedules, random);
   place(kernel, cache, random);
   for (StreamAttr stream : cache.getStreams())
-    kernel.isWritten ? fillBytes(kernel, stream.getName(), random)
-                     : fill(kernel, stream.getName(), random);
+    kernel.isWritten
+        ? fillBytes(arena->cache(), stream.getName(), slots, random)
+        : fill(kernel, stream.getName(), random);
   std::vector<float> wide(cuQ.back() * kernel.qHeads() * kernel.dims[0]);
   for (float &x : wide)
     x = random.normal();
@@ -107,30 +133,6 @@ void AttendInputs::fill(const Kernel &kernel, llvm::StringRef name,
             row[at] = uint8_t(random.next());
       }
     }
-}
-
-/// The same of a stream of which only its planes are known: any codes, and
-/// parameters of both signs.
-void AttendInputs::fillBytes(const Kernel &kernel, llvm::StringRef name,
-                             Random &random) {
-  reference::HostStream stream(arena->cache(), name);
-  int64_t unit = arena->cache().outerTokens;
-  for (int64_t slot : slots)
-    for (int64_t head = 0; head < kernel.heads; ++head)
-      for (size_t plane = 0; plane < stream.planes(); ++plane) {
-        uint8_t *row = stream.row(plane, slot / unit, head, slot % unit);
-        int64_t bytes = stream.plane(plane).rowBytes;
-        mlir::Type element = stream.plane(plane).type;
-        char type = element.isF32()    ? 'f'
-                    : element.isF16()  ? 'h'
-                    : element.isBF16() ? 'b'
-                                       : 0;
-        for (int64_t at = 0; at < bytes; at += type ? widthOf(type) : 1)
-          if (type)
-            storeAs(type, row + at, (plane ? 0.05f : 1.f) * random.normal());
-          else
-            row[at] = uint8_t(random.next());
-      }
 }
 
 /// Lengths that stand at an edge of something, and any others.
@@ -231,7 +233,7 @@ void AttendInputs::hide(const Kernel &kernel) {
 }
 
 //===----------------------------------------------------------------------===//
-// Append and merge
+// Append, gather and merge
 //===----------------------------------------------------------------------===//
 
 AppendInputs::AppendInputs(const Kernel &kernel, CacheType cache)
@@ -269,6 +271,44 @@ AppendInputs::AppendInputs(const Kernel &kernel, CacheType cache)
 
 reference::HostArena AppendInputs::makeArena() const {
   return {cache, outers, outerTokens, AlignedBytes::kPattern};
+}
+
+/// An element that is no number, or 0 with a sign, in some rows of floats.
+static void addOddFloats(reference::HostCache &cache, llvm::StringRef name,
+                         llvm::ArrayRef<int64_t> slots, Random &random) {
+  reference::HostStream stream(cache, name);
+  char type = letterOf(stream.plane(0).type);
+  if (!type)
+    return;
+  for (int64_t slot : slots)
+    if (random.percent(10))
+      storeAs(
+          type,
+          stream.row(0, slot / cache.outerTokens, 0, slot % cache.outerTokens) +
+              random.below(stream.dim()) * widthOf(type),
+          random.pick({INFINITY, -INFINITY, NAN, -0.f}));
+}
+
+GatherInputs::GatherInputs(const Kernel &kernel, CacheType cache) {
+  Random random = kernel.random('B');
+  int64_t unit = kernel.page ? kernel.page : random.range(3, 40);
+  int64_t rows = random.range(1, 20), outers = random.range(1, 4);
+  // What nobody asks for is NaN.
+  arena = std::make_unique<reference::HostArena>(cache, outers, unit, 0xff);
+  std::vector<int64_t> places(outers * unit), filled;
+  std::iota(places.begin(), places.end(), 0);
+  random.shuffle(places);
+  for (int64_t row = 0; row < rows; ++row) {
+    int64_t place = places[row % places.size()];
+    if (!filled.empty() && random.percent(15))
+      place = filled[random.below(filled.size())];
+    filled.push_back(place);
+    slots.push_back(random.percent(15) ? -random.range(1, 1000) : place);
+  }
+  for (StreamAttr stream : cache.getStreams()) {
+    fillBytes(arena->cache(), stream.getName(), filled, random);
+    addOddFloats(arena->cache(), stream.getName(), filled, random);
+  }
 }
 
 MergeInputs::MergeInputs(const Kernel &kernel) {

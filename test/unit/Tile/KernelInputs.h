@@ -47,7 +47,6 @@ private:
                    Random &random);
   void place(const Kernel &kernel, CacheType cache, Random &random);
   void fill(const Kernel &kernel, llvm::StringRef name, Random &random);
-  void fillBytes(const Kernel &kernel, llvm::StringRef name, Random &random);
   bool isSeen(const Kernel &kernel, size_t b, int64_t token,
               int64_t head) const;
   void hide(const Kernel &kernel);
@@ -62,6 +61,14 @@ struct AppendInputs {
   CacheType cache;
   int64_t outers, outerTokens;
   ModelRows k, v;
+  std::vector<int64_t> slots;
+};
+
+/// Slots of a cache in which no more than these have rows.
+struct GatherInputs {
+  GatherInputs(const Kernel &kernel, CacheType cache);
+
+  std::unique_ptr<reference::HostArena> arena;
   std::vector<int64_t> slots;
 };
 

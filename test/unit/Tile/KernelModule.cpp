@@ -29,7 +29,8 @@ private:
   void attendRound(Value q, Value tile, Value state, int64_t tokens);
   void merge();
   void emitSink(Region &region);
-  void append();
+  void rows();
+  void append(Value row);
   void appendRow(Value row, StringRef from, StringRef to);
 
   RankedTensorType tensor(ArrayRef<int64_t> shape, Type element) {
@@ -64,9 +65,10 @@ private:
 } // namespace
 
 void KernelBuilder::build(ScheduleAttrInterface schedule) {
-  const char *kind = kernel.isAttend()            ? "attend"
-                     : kernel.kind == Kind::Merge ? "merge"
-                                                  : "append";
+  const char *kind = kernel.isAttend()             ? "attend"
+                     : kernel.kind == Kind::Merge  ? "merge"
+                     : kernel.kind == Kind::Gather ? "gather"
+                                                   : "append";
   auto op =
       tile::KernelOp::create(b, loc, "s.kernel", store.getSymName(), kind,
                              floatType(b.getContext(), kernel.dtype), schedule);
@@ -76,7 +78,7 @@ void KernelBuilder::build(ScheduleAttrInterface schedule) {
   else if (kernel.kind == Kind::Merge)
     merge();
   else
-    append();
+    rows();
 }
 
 KernelBuilder::Tile KernelBuilder::load(Value tile, StringRef stream,
@@ -258,11 +260,19 @@ void KernelBuilder::merge() {
   tile::StoreOutputOp::create(b, loc, loop.getResult(0));
 }
 
-void KernelBuilder::append() {
+void KernelBuilder::rows() {
   OpBuilder::InsertionGuard guard(b);
   auto loop = openLoop<tile::ForRowsOp>({tile::TokensType::get(b.getContext())},
                                         TypeRange(), ValueRange());
   Value row = loop.getBody().getArgument(0);
+  if (kernel.kind == Kind::Gather)
+    buildGathered(kernel, b, cache, row);
+  else
+    append(row);
+  tile::YieldOp::create(b, loc, ValueRange());
+}
+
+void KernelBuilder::append(Value row) {
   unsigned which = kernel.choice[StoredRows];
   if (which == stored::Exchanged) {
     appendRow(row, kStreamV, kStreamK);
@@ -275,7 +285,6 @@ void KernelBuilder::append() {
     appendRow(row, kStreamV, kStreamV);
   if (which == stored::VThenK)
     appendRow(row, kStreamK, kStreamK);
-  tile::YieldOp::create(b, loc, ValueRange());
 }
 
 void KernelBuilder::appendRow(Value row, StringRef from, StringRef to) {
@@ -336,8 +345,12 @@ OwningOpRef<ModuleOp> fuzz::buildModule(const fuzz::Kernel &kernel,
     return StreamAttr::get(context, name, kernel.dim(name),
                            kernel.codec(name).attribute(context));
   };
-  auto cache = CacheType::get(context, kernel.heads,
-                              {stream(kStreamK), stream(kStreamV)}, layout);
+  SmallVector<StreamAttr> streams = {stream(kStreamK), stream(kStreamV)};
+  if (kernel.wide)
+    streams.push_back(StreamAttr::get(context, kStreamWide, kernel.wide->dim,
+                                      kernel.wide->codec.attribute(context),
+                                      kernel.wide->tokens));
+  auto cache = CacheType::get(context, kernel.heads, streams, layout);
   auto store =
       StoreOp::create(b, b.getUnknownLoc(), "s", ArrayRef<int64_t>{0},
                       kernel.firstHead, kernel.firstHead + kernel.heads,
@@ -349,6 +362,10 @@ OwningOpRef<ModuleOp> fuzz::buildModule(const fuzz::Kernel &kernel,
     module->walk([&](tile::ForTokensOp loop) {
       reorder(loop.getBody().front(), random);
     });
+  if (kernel.kind == Kind::Gather &&
+      kernel.choice[GatheredLoads] == gathered::Anywhere)
+    module->walk(
+        [&](tile::ForRowsOp loop) { reorder(loop.getBody().front(), random); });
   return module;
 }
 
@@ -500,10 +517,28 @@ static bool alterSink(tile::KernelOp kernel) {
 }
 
 static bool loseRow(tile::KernelOp kernel) {
-  auto op = first<tile::StoreRowOp>(kernel);
+  Operation *op = first<tile::StoreRowOp>(kernel);
+  if (!op)
+    op = first<tile::StoreDecodedOp>(kernel);
   if (!op)
     return false;
-  op.erase();
+  op->erase();
+  return true;
+}
+
+/// Of those that give what they are given, none is missed.
+static bool loseMap(tile::KernelOp kernel) {
+  auto op = first<tile::MapOp>(kernel);
+  return op && op.getBody().front().getOperations().size() > 1 &&
+         removeFrom<tile::MapOp>(kernel);
+}
+
+static bool moveSlice(tile::KernelOp kernel) {
+  auto op = first<tile::SliceOp>(kernel);
+  if (!op || op.getBegin() == 0)
+    return false;
+  op.setBegin(op.getBegin() - 1);
+  op.setEnd(op.getEnd() - 1);
   return true;
 }
 
@@ -533,6 +568,10 @@ ArrayRef<Plant> fuzz::plants() {
       {"rows of the other stream", exchangeStreams<LoadOp>},
       {"new rows of the other stream", exchangeStreams<tile::LoadRowOp>},
       {"a row that is not stored", loseRow},
+      {"no scale of boxes", removeFrom<tile::ScaleOp>},
+      {"no offset of boxes", removeFrom<tile::OffsetOp>},
+      {"no map", loseMap},
+      {"a slice of other channels", moveSlice},
       {"every split merged twice", mergeTwice},
       {"no sink", loseSink},
       {"other numbers in a sink", alterSink},

@@ -21,6 +21,10 @@ mlir::OwningOpRef<mlir::ModuleOp> buildModule(const Kernel &kernel,
                                               TargetAttr target,
                                               ScheduleAttrInterface schedule);
 
+/// What a gather kernel does with the row `token`.
+void buildGathered(const Kernel &kernel, mlir::OpBuilder &b, CacheType cache,
+                   mlir::Value token);
+
 tile::KernelOp kernelOf(mlir::ModuleOp module);
 StoreOp storeOf(mlir::ModuleOp module);
 

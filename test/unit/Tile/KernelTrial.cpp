@@ -98,6 +98,11 @@ private:
                        Precision precision) const;
   Verdict compareAppend(const AttendResult &found,
                         const AttendResult &wanted) const;
+  Expected gathered(llvm::StringRef name, int64_t slot, int64_t head, int64_t c,
+                    Precision precision) const;
+  AttendResult gatheredByFormula() const;
+  Verdict compareGather(const AttendResult &found, const AttendResult &wanted,
+                        Precision precision) const;
   /// What an executor found, against what the interpreter did.
   Verdict judge(const Instance &instance, const AttendResult &found,
                 const Attended &wanted) const;
@@ -118,6 +123,7 @@ private:
   std::unique_ptr<AttendInputs> attends;
   std::unique_ptr<Formula> formula;
   std::unique_ptr<AppendInputs> appends;
+  std::unique_ptr<GatherInputs> gathers;
   std::unique_ptr<MergeInputs> merges;
   Outcome outcome;
 };
@@ -185,6 +191,8 @@ void Trial::build() {
     formula = std::make_unique<Formula>(kernel, *attends);
   } else if (kernel.kind == Kind::Append) {
     appends = std::make_unique<AppendInputs>(kernel, cache);
+  } else if (kernel.kind == Kind::Gather) {
+    gathers = std::make_unique<GatherInputs>(kernel, cache);
   } else {
     merges = std::make_unique<MergeInputs>(kernel);
   }
@@ -230,6 +238,21 @@ static AttendResult resultOf(reference::HostArena &arena) {
   return result;
 }
 
+/// Rows of a gather, of which the call wants some.
+static AttendResult resultOf(const Kernel &kernel,
+                             const reference::Gathered &rows) {
+  AttendResult result;
+  auto add = [&](llvm::StringRef name, const reference::Tensor &x) {
+    if (kernel.wants(name))
+      llvm::append_range(result.o.data, x.data);
+    else
+      result.o.data.resize(result.o.data.size() + x.data.size());
+  };
+  add(kStreamK, rows.k);
+  add(kStreamV, rows.v);
+  return result;
+}
+
 std::optional<Attended> Trial::interpret(mlir::ModuleOp module) {
   reference::TileInterpreter interpreter(kernelOf(module));
   if (kernel.isAttend()) {
@@ -243,6 +266,12 @@ std::optional<Attended> Trial::interpret(mlir::ModuleOp module) {
       return std::nullopt;
     return Attended{std::move(*result), {}};
   }
+  if (kernel.kind == Kind::Gather) {
+    auto rows = interpreter.gather(gathers->slots, gathers->arena->cache());
+    if (failed(rows))
+      return std::nullopt;
+    return Attended{resultOf(kernel, *rows), {}};
+  }
   reference::HostArena arena = appends->makeArena();
   if (failed(interpreter.append(appends->k.view(), appends->v.view(),
                                 appends->slots, arena.cache())))
@@ -255,6 +284,8 @@ AttendResult Trial::execute(Executor &executor) {
     return executor.attend(*attends);
   if (kernel.kind == Kind::Merge)
     return executor.merge(*merges);
+  if (kernel.kind == Kind::Gather)
+    return executor.gather(*gathers);
   reference::HostArena arena = appends->makeArena();
   executor.append(*appends, arena.cache());
   return resultOf(arena);
@@ -329,10 +360,44 @@ Verdict Trial::compareAppend(const AttendResult &found,
   return verdict;
 }
 
+/// An element of a call's rows `name`; 0 where nothing is stored.
+Expected Trial::gathered(llvm::StringRef name, int64_t slot, int64_t head,
+                         int64_t c, Precision precision) const {
+  int64_t own = head - kernel.firstHead; // of the store
+  if (!kernel.gathers(name) || slot < 0 || own < 0 || own >= kernel.heads)
+    return {};
+  auto row = llvm::find_if(
+      kernel.gathered, [&](const GatheredRow &row) { return row.to == name; });
+  return gatheredElement(kernel, *gathers, *row, slot, own, c, precision);
+}
+
+Verdict Trial::compareGather(const AttendResult &found,
+                             const AttendResult &wanted,
+                             Precision precision) const {
+  Verdict verdict;
+  size_t at = 0;
+  for (llvm::StringRef name : {kStreamK, kStreamV}) {
+    for (auto [i, slot] : llvm::enumerate(gathers->slots))
+      for (int64_t head = 0; head < kernel.kvHeads; ++head)
+        for (int64_t c = 0; c < kernel.dim(name); ++c, ++at) {
+          double bound = gathered(name, slot, head, c, precision).bound;
+          verdict.judge(found.o.data[at], wanted.o.data[at], bound, [&] {
+            return llvm::formatv("{0} of row {1} (slot {2}), kv head {3}, "
+                                 "element {4}",
+                                 name, i, slot, head, c)
+                .str();
+          });
+        }
+  }
+  return verdict;
+}
+
 Verdict Trial::compare(const AttendResult &found, const AttendResult &wanted,
                        Precision precision, int64_t split) const {
   if (kernel.kind == Kind::Append)
     return compareAppend(found, wanted);
+  if (kernel.kind == Kind::Gather)
+    return compareGather(found, wanted, precision);
   if (kernel.kind == Kind::Merge)
     return compareMerge(found, wanted, precision);
   return compareAttend(found, wanted, precision, split);
@@ -360,8 +425,25 @@ Verdict Trial::judge(const Instance &instance, const AttendResult &found,
 // The trial
 //===----------------------------------------------------------------------===//
 
+AttendResult Trial::gatheredByFormula() const {
+  AttendResult result;
+  for (llvm::StringRef name : {kStreamK, kStreamV})
+    for (int64_t slot : gathers->slots)
+      for (int64_t head = 0; head < kernel.kvHeads; ++head)
+        for (int64_t c = 0; c < kernel.dim(name); ++c)
+          result.o.data.push_back(
+              gathered(name, slot, head, c, Precision::Float64).value);
+  return result;
+}
+
 /// The bounds are as good as the formula that they come from.
 void Trial::checkFormula(const Instance &instance, const Attended &result) {
+  if (kernel.kind == Kind::Gather) {
+    Verdict verdict =
+        compareGather(gatheredByFormula(), result, Precision::Float64);
+    if (!verdict.disagreement.empty())
+      fail(instance, "formula against interpreter: " + verdict.disagreement);
+  }
   if (!kernel.isAttend())
     return;
   checkWhole(instance, reference::merge(result.o, result.lse), /*sink=*/false);

@@ -20,6 +20,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Verifier.h"
+#include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "gmock/gmock.h"
@@ -137,6 +138,8 @@ public:
 
   std::vector<double> run(tile::KernelOp kernel) {
     reference::TileInterpreter interpreter(kernel);
+    if (kernel.getKind() == "gather")
+      return gather(interpreter);
     if (kernel.getKind() == "append") {
       int64_t kvHeads = store.getQHeads() / store.getGroup();
       reference::HostArena to(cache, 10);
@@ -168,6 +171,16 @@ public:
   }
 
 private:
+  std::vector<double> gather(const reference::TileInterpreter &interpreter) {
+    auto rows = interpreter.gather(slots, arena.cache());
+    EXPECT_TRUE(succeeded(rows));
+    if (failed(rows))
+      return {};
+    std::vector<double> numbers = std::move(rows->k.data);
+    llvm::append_range(numbers, rows->v.data);
+    return numbers;
+  }
+
   static constexpr int64_t kTokens = 150, kQueries = 3;
   static constexpr int32_t kCuQ[] = {0, kQueries}, kLengths[] = {kTokens};
 
@@ -337,6 +350,47 @@ TEST_F(OpMutation, IsRefusedOrOtherCode) {
   printf("%zu mutations refused, %zu give other code\n", refused, changed);
   EXPECT_GT(refused, 100u);
   EXPECT_GT(changed, 100u);
+}
+
+// Rows that no spec gathers: of boxes with zeros, and a part of another
+// stream's.
+TEST_F(OpMutation, OfGatheredRows) {
+  constexpr const char *kText = R"(
+    !c = !kvc.cache<heads = 2,
+      k = 64 by #kvc.int<3, scale = f32 zero = f32 tokens = 1 channels = 8>,
+      v = 40 by #kvc.int<4, scale = f16 tokens = 1 channels = 20>,
+      layout = #kvc.paged<16, HND>>
+    kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 8 read(#kvc.read_all) : !c
+    tile.kernel @s.gather "gather" of @s dtype bf16 {
+      tile.for_rows {
+      ^bb0(%t: !tile.tokens):
+        %kc, %ks, %kz = tile.load k %t : tensor<1x64xi3>, tensor<1x8xf32>, tensor<1x8xf32>
+        %kx = tile.convert %kc unsigned : tensor<1x64xi3> -> tensor<1x64xf32>
+        %ky = tile.scale %kx by %ks : tensor<1x64xf32>, tensor<1x8xf32>
+        %k = tile.offset %ky by %kz : tensor<1x64xf32>, tensor<1x8xf32>
+        tile.store_decoded k %t, %k : tensor<1x64xf32>
+        %part = tile.slice %k[13 to 53] : tensor<1x64xf32> -> tensor<1x40xf32>
+        %vc, %vs = tile.load v %t : tensor<1x40xi4>, tensor<1x2xf16>
+        %vx = tile.convert %vc : tensor<1x40xi4> -> tensor<1x40xf32>
+        %vy = tile.scale %vx by %vs : tensor<1x40xf32>, tensor<1x2xf16>
+        %v = tile.map %vy, %part {
+        ^bb0(%x: f32, %y: f32):
+          %z = arith.subf %x, %y : f32
+          kvc.yield %z : f32
+        } : tensor<1x40xf32>, tensor<1x40xf32> -> tensor<1x40xf32>
+        tile.store_decoded v %t, %v : tensor<1x40xf32>
+        tile.yield
+      }
+    })";
+  OwningOpRef<ModuleOp> module = parseSourceString<ModuleOp>(kText, &context);
+  ASSERT_TRUE(module);
+  for (const Target &target : {cpuTarget("x86-64-v3"), gpuTarget("sm_80")}) {
+    (*module)->setAttr("kvc.target", target.facts(&context));
+    mutateKernel(*module, "s.gather", target);
+  }
+  printf("%zu mutations refused, %zu give other code\n", refused, changed);
+  EXPECT_GT(refused, 20u);
+  EXPECT_GT(changed, 20u);
 }
 
 } // namespace

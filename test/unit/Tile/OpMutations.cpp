@@ -87,7 +87,9 @@ static void noteAttributes(Operation *op, std::vector<Mutation> &mutations) {
     if (auto number = dyn_cast<FloatAttr>(value)) {
       double x = number.getValueAsDouble();
       set(name, FloatAttr::get(number.getType(), x != 0 ? x * 1.25 : 1));
-    } else if (name == "stream") {
+    } else if (name == "stream" ||
+               (name == "name" &&
+                isa<tile::LoadRowOp, tile::StoreDecodedOp>(op))) {
       bool isK = cast<StringAttr>(value).getValue() == kStreamK;
       set(name, StringAttr::get(context, isK ? kStreamV : kStreamK));
     } else if (auto read = dyn_cast<ReadAttrInterface>(value)) {
@@ -226,7 +228,8 @@ std::vector<Mutation> test::mutationsOf(Operation *op) {
                                  result.replaceAllUsesWith(operand);
                            op->erase();
                          }});
-  if (!isa<tile::StoreRowOp>(op)) // stores the same again
+  // Others store the same again.
+  if (!isa<tile::StoreRowOp, tile::StoreDecodedOp>(op))
     mutations.push_back(
         {"twice", [](Operation *op) {
            Operation *copy = op->clone();

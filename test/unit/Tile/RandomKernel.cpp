@@ -16,7 +16,7 @@ using namespace kvc::fuzz;
 static const std::vector<AxisInfo> &axes() {
   static const std::vector<AxisInfo> all = {
       {"scales of keys",
-       false,
+       AxisInfo::Attend,
        {{"none", 40},
         {"in the dequantize", 30},
         {"on scores", 24},
@@ -25,7 +25,7 @@ static const std::vector<AxisInfo> &axes() {
         {"of the other stream", 1},
         {"twice", 1}}},
       {"scales of values",
-       false,
+       AxisInfo::Attend,
        {{"none", 40},
         {"in the dequantize", 30},
         {"on probabilities", 25},
@@ -34,7 +34,7 @@ static const std::vector<AxisInfo> &axes() {
         {"of the other stream", 2},
         {"twice", 1}}},
       {"logits",
-       false,
+       AxisInfo::Attend,
        {{"none", 40},
         {"a softcap", 14},
         {"two softcaps", 2},
@@ -50,7 +50,7 @@ static const std::vector<AxisInfo> &axes() {
         {"a graph without it", 2},
         {"two regions", 2}}},
       {"visible",
-       false,
+       AxisInfo::Attend,
        {{"all", 50},
         {"a window", 7},
         {"chunks", 7},
@@ -60,26 +60,28 @@ static const std::vector<AxisInfo> &axes() {
         {"a choice", 5},
         {"a graph of integers", 6},
         {"a graph of booleans", 6}}},
-      {"mask", false, {{"last", 99}, {"before the rest", 1, true}}},
+      {"mask", AxisInfo::Attend, {{"last", 99}, {"before the rest", 1, true}}},
       {"streams",
-       false,
+       AxisInfo::Attend,
        {{"K and V", 93},
         {"exchanged", 3},
         {"K for both", 2},
         {"V for both", 2}}},
       {"query scale",
-       false,
+       AxisInfo::Attend,
        {{"usual", 60},
         {"sharp", 22},
         {"tiny", 8},
         {"negative", 8},
         {"zero", 2}}},
-      {"log2(e)", false, {{"as a softmax has it", 90}, {"the other way", 10}}},
+      {"log2(e)",
+       AxisInfo::Attend,
+       {{"as a softmax has it", 90}, {"the other way", 10}}},
       {"order of ops",
-       false,
+       AxisInfo::Attend,
        {{"where they are used", 50}, {"first of all", 20}, {"anywhere", 30}}},
       {"detour",
-       false,
+       AxisInfo::Attend,
        {{"none", 80},
         {"a map of scores", 5},
         {"a slice of keys", 5},
@@ -90,12 +92,38 @@ static const std::vector<AxisInfo> &axes() {
         {"boxes of values", 4},
         {"boxes of both", 4}}},
       {"stored rows",
-       true,
+       AxisInfo::Append,
        {{"K, V", 40},
         {"V, K", 20},
         {"K alone", 15},
         {"V alone", 15},
         {"exchanged", 10}}},
+      {"gathered rows",
+       AxisInfo::Gather,
+       {{"K, V", 20},
+        {"V, K", 10},
+        {"K alone", 8},
+        {"V alone", 8},
+        {"exchanged", 10},
+        {"K for both", 15},
+        {"V for both", 10},
+        {"of a wider stream", 25}}},
+      {"ops of gathered rows",
+       AxisInfo::Gather,
+       {{"the codec's", 20},
+        {"slices", 15},
+        {"codes sliced", 15},
+        {"a map", 10},
+        {"a map of two", 10},
+        {"a map of a column", 10},
+        {"a map of scales", 10},
+        {"codes as scales", 10}}},
+      {"loads of gathered rows",
+       AxisInfo::Gather,
+       {{"where they are used", 30}, {"once for all", 30}, {"anywhere", 40}}},
+      {"wanted rows",
+       AxisInfo::Gather,
+       {{"K and V", 70}, {"V alone", 15}, {"K alone", 15}}},
   };
   return all;
 }
@@ -118,11 +146,11 @@ static unsigned drawValue(Axis axis, Random &random) {
 static constexpr uint64_t kTurns = 4;
 
 /// The value that kernel number `turn` of those that have one must have.
-static std::pair<Axis, unsigned> pinned(bool append, uint64_t turn) {
+static std::pair<Axis, unsigned> pinned(AxisInfo::Group group, uint64_t turn) {
   std::vector<std::pair<Axis, unsigned>> all;
   for (unsigned axis = 0; axis < kAxes; ++axis)
     for (auto [i, value] : llvm::enumerate(axisInfo(Axis(axis)).values))
-      if (axisInfo(Axis(axis)).append == append && value.weight)
+      if (axisInfo(Axis(axis)).group == group && value.weight)
         all.push_back({Axis(axis), unsigned(i)});
   return all[turn % all.size()];
 }
@@ -170,15 +198,14 @@ static int64_t drawDim(Random &random) {
   return 8 * random.range(17, 72);
 }
 
-static Codec drawCodec(bool integer, Random &random) {
+Codec fuzz::drawCodec(bool integer, Random &random) {
   Codec codec;
   codec.integer = integer;
   codec.type = integer ? random.pick({'f', 'h'}) : random.pick({'f', 'h', 'b'});
   return codec;
 }
 
-/// Codes of rows of `dim` elements.
-static Codec drawBoxes(int64_t dim, Random &random) {
+Codec fuzz::drawBoxes(int64_t dim, Random &random) {
   Boxes boxes;
   boxes.zero = random.pick({'\0', '\0', 'f', 'h'});
   boxes.bits = unsigned(random.range(boxes.zero ? 1 : 2, 8));
@@ -390,7 +417,7 @@ static void drawAttend(Kernel &kernel, Random &random, uint64_t turn) {
     kernel.choice[axis] = drawValue(Axis(axis), random);
   Axis fixed = kAxes;
   if (turn % kTurns) {
-    auto [axis, value] = pinned(/*append=*/false, turn - turn / kTurns - 1);
+    auto [axis, value] = pinned(AxisInfo::Attend, turn - turn / kTurns - 1);
     kernel.choice[fixed = axis] = value;
   }
   settle(kernel, fixed);
@@ -405,10 +432,26 @@ static void drawAppend(Kernel &kernel, Random &random, uint64_t turn) {
   for (Codec &codec : kernel.codecs)
     codec = drawCodec(random.percent(60), random);
   kernel.choice[StoredRows] =
-      turn % kTurns ? pinned(/*append=*/true, turn - turn / kTurns - 1).second
+      turn % kTurns ? pinned(AxisInfo::Append, turn - turn / kTurns - 1).second
                     : drawValue(StoredRows, random);
   if (kernel.choice[StoredRows] == stored::Exchanged)
     kernel.dims[1] = kernel.dims[0];
+}
+
+/// Of these kernels all but the first of some have the next value of every
+/// axis: there are too few of them for one at a time. Each time round, other
+/// values meet.
+static void drawGatherChoices(Kernel &kernel, Random &random, uint64_t turn) {
+  uint64_t next = turn - turn / kTurns - 1;
+  uint64_t round = next / axisInfo(GatheredRows).values.size();
+  for (unsigned axis = GatheredRows; axis < kAxes; ++axis)
+    kernel.choice[axis] =
+        turn % kTurns ? unsigned((next + (axis - GatheredRows) * round) %
+                                 axisInfo(Axis(axis)).values.size())
+                      : drawValue(Axis(axis), random);
+  // Most calls want all: what they do not is not compared.
+  if (turn % kTurns && next % 2)
+    kernel.choice[GatheredWanted] = gathered::Both;
 }
 
 Kernel fuzz::drawKernel(uint64_t seed, uint64_t index) {
@@ -419,8 +462,8 @@ Kernel fuzz::drawKernel(uint64_t seed, uint64_t index) {
                    sinks.range(0, 8) / 16.};
   Random random = kernel.random('K');
   drawStore(kernel, random);
-  // Of ten, eight attend: their bodies vary most.
-  constexpr uint64_t kOf = 10, kAttends = 8;
+  // Of eleven, eight attend: their bodies vary most.
+  constexpr uint64_t kOf = 11, kAttends = 8;
   uint64_t round = index / kOf, place = index % kOf;
   if (place < kAttends) {
     kernel.kind = place % 4 < 2 ? Kind::Decode : Kind::Prefill;
@@ -428,6 +471,10 @@ Kernel fuzz::drawKernel(uint64_t seed, uint64_t index) {
   } else if (place == kAttends) {
     kernel.kind = Kind::Append;
     drawAppend(kernel, random, round);
+  } else if (place == kAttends + 1) {
+    kernel.kind = Kind::Gather;
+    drawGatherChoices(kernel, random, round);
+    drawGather(kernel, random);
   } else {
     kernel.kind = Kind::Merge;
     for (Codec &codec : kernel.codecs)
@@ -438,16 +485,16 @@ Kernel fuzz::drawKernel(uint64_t seed, uint64_t index) {
 }
 
 std::vector<std::string> Kernel::traits() const {
-  static constexpr const char *kKinds[] = {"decode", "prefill", "merge",
-                                           "append"};
   std::vector<std::string> list;
   auto add = [&](const char *name, std::string value) {
     list.push_back(std::string(name) + ": " + std::move(value));
   };
-  add("kind", kKinds[unsigned(kind)]);
+  add("kind", kindName().str());
   add("model", nameOf(dtype));
   add("K", codecs[0].str());
   add("V", codecs[1].str());
+  if (wide)
+    add("W", wide->codec.str());
   add("dims", dims[0] == dims[1] ? "equal" : "differ");
   add("layout", (page ? page == 1     ? "pages of 1, "
                         : page == 256 ? "pages of 256, "
@@ -456,7 +503,10 @@ std::vector<std::string> Kernel::traits() const {
                     std::string(nhd ? "NHD" : "HND"));
   for (unsigned axis = 0; axis < kAxes; ++axis) {
     const AxisInfo &info = axisInfo(Axis(axis));
-    if (info.append ? kind == Kind::Append : isAttend())
+    bool has = info.group == AxisInfo::Append   ? kind == Kind::Append
+               : info.group == AxisInfo::Gather ? kind == Kind::Gather
+                                                : isAttend();
+    if (has)
       add(info.name, info.values[choice[axis]].name);
   }
   if (isAttend())

@@ -17,7 +17,10 @@
 
 namespace kvc::fuzz {
 
-enum class Kind : uint8_t { Decode, Prefill, Merge, Append };
+enum class Kind : uint8_t { Decode, Prefill, Merge, Append, Gather };
+
+inline constexpr llvm::StringLiteral kKindNames[] = {
+    "decode", "prefill", "merge", "append", "gather"};
 
 /// In what bodies differ. Each has the values that axisInfo() names; a body has
 /// one of each.
@@ -35,6 +38,11 @@ enum Axis : unsigned {
   Detour,  ///< ops and codes that no loop was written for
   // append
   StoredRows,
+  // gather
+  GatheredRows,   ///< which, and of which stream
+  GatheredOps,    ///< what makes them beside the codec's
+  GatheredLoads,  ///< where they stand, and whether rows share them
+  GatheredWanted, ///< by the call
   kAxes
 };
 
@@ -74,6 +82,30 @@ enum : unsigned {
 namespace stored {
 enum : unsigned { KThenV, VThenK, OnlyK, OnlyV, Exchanged };
 }
+namespace gathered {
+enum : unsigned {
+  KThenV,
+  VThenK,
+  OnlyK,
+  OnlyV,
+  Exchanged,
+  KForBoth,
+  VForBoth,
+  WideForBoth ///< parts of the rows of a third stream
+};
+enum : unsigned {
+  None,
+  Slices,
+  CodesSliced, ///< before they are scaled, and scales with them
+  Map,
+  MapOfTwo,
+  MapOfColumn, ///< of a row and one of its elements
+  MapOfScales,
+  CodesAsScales ///< the last codes of the row, of boxes of its channels
+};
+enum : unsigned { AsUsed, Shared, Anywhere };
+enum : unsigned { Both, NoK, NoV };
+} // namespace gathered
 
 struct AxisInfo {
   struct Value {
@@ -81,8 +113,9 @@ struct AxisInfo {
     unsigned weight;      ///< how likely, among the axis' values
     bool refused = false; ///< by all backends
   };
+  enum Group : uint8_t { Attend, Append, Gather };
   const char *name;
-  bool append; ///< of append kernels, not of attend
+  Group group; ///< the kernels that have it
   std::vector<Value> values;
 };
 const AxisInfo &axisInfo(Axis axis);
@@ -111,6 +144,21 @@ struct Codec {
 };
 /// f32, f16 or bf16 for f, h or b.
 mlir::Type floatType(mlir::MLIRContext *context, char type);
+
+/// The third stream of some gather kernels.
+inline constexpr llvm::StringLiteral kStreamWide = "w";
+struct WideStream {
+  int64_t dim, tokens; ///< tokens: that a row stands for
+  Codec codec;
+};
+
+/// A row that a gather kernel stores: channels of a stream's row.
+struct GatheredRow {
+  llvm::StringRef to, from;
+  int64_t first = 0;
+  int64_t column = 0;   ///< that each is added to, if one is
+  int64_t channels = 1; ///< of boxes that codes are the scales of
+};
 
 /// Of k and v, as arrays of two have them.
 inline unsigned indexOf(llvm::StringRef stream) { return stream == kStreamV; }
@@ -144,6 +192,10 @@ struct Kernel {
   int64_t firstValue = 0; ///< channel of its stream's rows that is V's first
   std::vector<ChainStep> scores, probabilities;
 
+  // A gather.
+  std::optional<WideStream> wide;
+  std::vector<GatheredRow> gathered; ///< in the order of their stores
+
   int64_t numSplits = 1; ///< of a merge
   /// Of who merges: base + perQHead * (q head) - perKvHead * (kv head).
   struct Sink {
@@ -157,21 +209,40 @@ struct Kernel {
   bool isAttend() const {
     return kind == Kind::Decode || kind == Kind::Prefill;
   }
+  llvm::StringRef kindName() const { return kKindNames[unsigned(kind)]; }
   int64_t qHeads() const { return kvHeads * group; }
-  int64_t dim(llvm::StringRef stream) const { return dims[indexOf(stream)]; }
+  int64_t dim(llvm::StringRef stream) const {
+    return stream == kStreamWide ? wide->dim : dims[indexOf(stream)];
+  }
   const Codec &codec(llvm::StringRef stream) const {
-    return codecs[indexOf(stream)];
+    return stream == kStreamWide ? wide->codec : codecs[indexOf(stream)];
   }
   bool hasBoxes() const { return codecs[0].boxes || codecs[1].boxes; }
   /// Tiles and pages are multiples of it.
   int64_t boxTokens() const {
     int64_t tokens = 1;
-    for (const Codec &codec : codecs)
+    auto add = [&](const Codec &codec) {
       tokens = std::max(tokens, codec.boxes ? codec.boxes->tokens : 1);
+    };
+    llvm::for_each(codecs, add);
+    if (wide) {
+      add(wide->codec);
+      tokens = std::max(tokens, wide->tokens);
+    }
     return tokens;
   }
   bool scaledInDequantize(llvm::StringRef stream, Axis axis) const {
     return codec(stream).integer && choice[axis] == scale::InDequantize;
+  }
+  /// Of a gather: whether the call wants these rows, and the kernel has them.
+  bool wants(llvm::StringRef rows) const {
+    return choice[GatheredWanted] !=
+           (rows == kStreamK ? gathered::NoK : gathered::NoV);
+  }
+  bool gathers(llvm::StringRef rows) const {
+    return wants(rows) && llvm::any_of(gathered, [&](const GatheredRow &row) {
+             return row.to == rows;
+           });
   }
   /// Backends must refuse a mask that others stand behind: what it hid would
   /// count again, or be NaN.
@@ -186,6 +257,13 @@ struct Kernel {
 /// Kernel `index` of a run. Of the kernels of one kind, three of four have the
 /// next value of the next axis, whatever its weight: so all of them come up.
 Kernel drawKernel(uint64_t seed, uint64_t index);
+
+/// Parts of that.
+Codec drawCodec(bool integer, Random &random);
+/// Boxes of codes of rows of `dim` elements.
+Codec drawBoxes(int64_t dim, Random &random);
+/// The streams and rows that a kernel's choices say.
+void drawGather(Kernel &kernel, Random &random);
 
 /// How a backend runs a kernel: legal for the machine, or nearly so.
 CoreScheduleAttr drawCoreSchedule(const Kernel &kernel, TargetAttr target);

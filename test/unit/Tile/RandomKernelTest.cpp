@@ -6,6 +6,7 @@
 //
 //   tile-random [--kernels=2000] [--seed=7]   that many kernels, of that seed
 //   tile-random --seed=7 --kernel=123         that kernel of the seed alone
+//   tile-random --kind=gather                 those of a kind alone
 //
 //===----------------------------------------------------------------------===//
 #include "test/unit/Tile/RandomKernel.h"
@@ -29,6 +30,7 @@ namespace {
 struct Options {
   uint64_t kernels = 120, seed = 1;
   std::optional<uint64_t> only;
+  std::string kind; ///< "": all
 } options;
 
 /// What to say at the very end.
@@ -174,12 +176,15 @@ TEST(RandomKernel, Agrees) {
     for (uint64_t index = 0; tally.ran < options.kernels &&
                              tally.disagreements < kMostDisagreements;
          ++index)
-      run(index);
+      if (options.kind.empty() ||
+          options.kind == drawKernel(options.seed, index).kindName())
+        run(index);
   std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   tally.print();
   summary = tally.summarise(took.count());
   // As many as it takes until each value of each axis has had its turn.
-  if (options.only || options.kernels < 120 || tally.disagreements)
+  if (options.only || options.kernels < 120 || tally.disagreements ||
+      !options.kind.empty())
     return;
   tally.expectAllDrawn();
   tally.expectPlantsCaught();
@@ -191,6 +196,10 @@ bool parse(llvm::StringRef argument) {
     return !argument.getAsInteger(10, options.kernels);
   if (argument.consume_front("--seed="))
     return !argument.getAsInteger(10, options.seed);
+  if (argument.consume_front("--kind=")) {
+    options.kind = argument.str();
+    return llvm::is_contained(kKindNames, argument);
+  }
   if (!argument.consume_front("--kernel=") || argument.getAsInteger(10, number))
     return false;
   options.only = number;
@@ -205,7 +214,7 @@ int main(int argc, char **argv) {
   for (int i = 1; i < argc; ++i)
     if (!parse(argv[i])) {
       fprintf(stderr,
-              "tile-random: expected --kernels=N, --seed=S or "
+              "tile-random: expected --kernels=N, --seed=S, --kind=KIND or "
               "--kernel=I, found %s\n",
               argv[i]);
       return 2;
