@@ -262,7 +262,8 @@ class Handles(Misuse):
         b = self.cache.open()
         b.release()
         for call in (b.release, b.fork, b.stats, lambda: len(b),
-                     lambda: b.truncate(0), lambda: self.cache.step({b: 1})):
+                     lambda: b.read(0), lambda: b.truncate(0),
+                     lambda: self.cache.step({b: 1})):
             self.refused(kvc.Stale, call, "sequence")
 
     def test_a_released_sequence_whose_place_is_taken(self):
@@ -314,7 +315,7 @@ class Handles(Misuse):
         for call in (other.open, other.stats, other.check, b.fork, b.release,
                      b.stats, lambda: len(b), lambda: other.step({b: 1}),
                      step.mark_appended, step.commit, step.abandon,
-                     lambda: other.layer_bytes(0)):
+                     lambda: b.read(0), lambda: other.layer_bytes(0)):
             self.refused(kvc.Stale, call, "cache: expected an open one")
         other.close()
         self.assertIn("closed", repr(other))

@@ -44,6 +44,22 @@ class Emulator(unittest.TestCase):
         self.assertGreaterEqual(after["launches"] - before["launches"], 4)
         self.assertGreater(after["instructions"], before["instructions"])
 
+    def test_rows_read_back(self):
+        cache = kvc.Cache(program, 64)
+        a, layer = cache.open(), LAYERS - 1
+        read = Rows(self.ROWS, KV_HEADS, DIM), Rows(self.ROWS, KV_HEADS, DIM)
+        lent = self.k, self.v, *read
+        for each in lent:
+            device.allow(each.view())
+        with cache.step({a: self.ROWS}) as step:
+            step.append(layer, self.k.view(), self.v.view())
+            step.mark_appended()
+        a.read(layer, k=read[0].view(), v=read[1].view())
+        for each in lent:
+            device.forget(each.view())
+        self.assertEqual(read[0].values, self.k.values)
+        self.assertEqual(read[1].values, self.v.values)
+
     def test_arrays_that_are_not_lent(self):
         cache = kvc.Cache(program, 64)
         a = cache.open()

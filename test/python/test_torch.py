@@ -366,6 +366,39 @@ class Operators(unittest.TestCase):
             step.mark_appended()
 
 
+class Reads(unittest.TestCase):
+    """Rows that are decoded again."""
+
+    def test_sequences(self):
+        a = kvc.Cache(program, 64).open()
+        k, v = rows(9), rows(9, seed=1)
+        with kvc.torch.step(a.cache, {a: 9}) as step:
+            step.append(1, k, v)
+            step.mark_appended()
+        for start, stop in ((0, None), (2, 5), (4, 4)):
+            found = kvc.torch.read(a, 1, start, stop)
+            for each, wanted in zip(found, (k, v)):
+                self.assertEqual(each.dtype, torch.float32)
+                self.assertTrue(torch.equal(each, wanted[start:stop]))
+        heads_first = torch.empty(KV_HEADS, 9, DIM)
+        given = heads_first.transpose(0, 1)
+        found, none = a.read(1, k=given)
+        self.assertIs(found, given)
+        self.assertIsNone(none)
+        self.assertTrue(torch.equal(heads_first.transpose(0, 1), k))
+        for start, stop in ((0, 10), (3, 2)):
+            with self.assertRaises(kvc.InvalidArgument):
+                kvc.torch.read(a, 1, start, stop)
+
+    def test_pages(self):
+        pool = torch.zeros(4, program.stores[0].page_bytes, dtype=torch.uint8)
+        k, v, slots = rows(3), rows(3, seed=1), torch.tensor([9, 4, 2])
+        program.append("main", k, v, slots, pool)
+        found = program.gather("main", slots.flip(0), pool)
+        for each, wanted in zip(found, (k, v)):
+            self.assertTrue(torch.equal(each, wanted.flip(0)))
+
+
 class Pages(unittest.TestCase):
     """Engines with pages of their own."""
 

@@ -212,17 +212,35 @@ def pinned(array):
         return array, None
 
 
-def empty_like(array, shape, dtype):
+def empty_like(array, shape, dtype, name="out"):
     """A new array of the library that `array` is of, on its device; numpy's
-    for a plain buffer. `dtype` is the model's, as View names it."""
+    for a plain buffer. `dtype` is the model's, as View names it; `name` is what
+    may be given instead."""
     if hasattr(array, "data_ptr") and hasattr(array, "new_empty"):
         import torch
-        return array.new_empty(shape, dtype={
-            "f32": torch.float32, "f16": torch.float16,
-            "bf16": torch.bfloat16}[dtype])
+        return array.new_empty(shape, dtype=getattr(torch, _IN_TORCH[dtype]))
+    return empty(shape, dtype, "cpu", name)
+
+
+_IN_TORCH = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+_IN_NUMPY = {"f32": "float32", "f16": "float16", "bf16": "uint16"}
+
+
+def empty(shape, dtype, device, name):
+    """A new array on a device: numpy's on the host, PyTorch's on a GPU. `name`
+    is what may be given instead."""
     try:
+        if device != "cpu":
+            return torch_empty(shape, dtype, device)
         import numpy
-    except ImportError:
-        raise TypeError("numpy is not installed: give `out`") from None
-    names = {"f32": "float32", "f16": "float16", "bf16": "uint16"}
-    return numpy.empty(shape, dtype=names[dtype])
+    except ImportError as error:
+        raise TypeError(f"{error.name} is not installed: give `{name}`"
+                        ) from None
+    return numpy.empty(shape, dtype=_IN_NUMPY[dtype])
+
+
+def torch_empty(shape, dtype, device):
+    """A new tensor."""
+    import torch
+    return torch.empty(shape, dtype=getattr(torch, _IN_TORCH[dtype]),
+                       device=device)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import _abi
-from ._arrays import TENSORS, empty_like, pinned, view
+from ._arrays import TENSORS, empty, empty_like, pinned, view
 from ._library import check, runtime
 from ._scalars import MOST_32, MOST_64, integer
 from .errors import Busy, Error, InvalidArgument, Stale
@@ -293,6 +293,50 @@ class Sequence:
         `rollback` fewer than it ever had, or none."""
         check(runtime.kvc_cache_truncate(self._owner.handle, self._handle,
                                          integer("tokens", tokens)))
+
+    def read(self, layer: int, start: int = 0, stop: int | None = None,
+             k: Array | None = None, v: Array | None = None, *,
+             stream: int | None = None
+             ) -> tuple[Array | None, Array | None]:
+        """K and V of the cached tokens from `start` to `stop` of one layer, as
+        they are decoded; by default of all. Returns (k, v).
+
+        k, v    [stop - start, kv_heads, head_dim] of the model's dtype that get
+                them, any strides between rows and heads. What is not given is
+                not read, and None in the result; if neither is, both are new:
+                numpy's (bf16 as uint16), on a GPU PyTorch's
+        stream  of a GPU: a CUstream that it is in the order of
+
+        New tokens of an open step are not among them. Raises InvalidArgument
+        for tokens that are not committed, or whose pages a window gave back,
+        Unsupported if the artifact is of a version that could not do it. While
+        it reads, what other threads do to end, cut or extend the sequence is
+        Busy.
+        """
+        cache, model = self.cache, self.cache.program.model
+        layer = integer("layer", layer, most=cache._layers - 1)
+        start, count = self._tokens(start, stop)
+        if k is None and v is None:
+            k, v = (empty((count, model.kv_heads, dim), model.dtype,
+                          cache.program.device.place, "k` or `v")
+                    for dim in (model.head_dim_k, model.head_dim_v))
+        k_at = v_at = None
+        k_stride = v_stride = _DENSE
+        if k is not None:
+            k_at, k_stride, _ = cache._k.of(k, count, writes=True)
+        if v is not None:
+            v_at, v_stride, _ = cache._v.of(v, count, writes=True)
+        check(runtime.kvc_cache_read(
+            self._owner.handle, self._handle, layer, start, count, k_at,
+            k_stride, v_at, v_stride, stream))
+        return k, v
+
+    def _tokens(self, start, stop):
+        """(start, count) of a range of the committed tokens."""
+        length = len(self)
+        stop = length if stop is None else integer("stop", stop, most=length)
+        start = integer("start", start, most=stop)
+        return start, stop - start
 
     def stats(self) -> dict[str, int]:
         """{"tokens", "new_tokens", "pages", "pages_shared", "bytes"}."""

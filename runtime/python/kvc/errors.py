@@ -45,7 +45,8 @@ class Stale(Error):
 
 
 class Busy(Error):
-    """The sequence is in an open step, or a call of the step is under way."""
+    """The sequence is in an open step or being read, or a call of the step is
+    under way."""
 
     code = _abi.KVC_BUSY
 
@@ -57,7 +58,8 @@ class InvalidArgument(Error, ValueError):
 
 
 class Unsupported(Error):
-    """No variant of the artifact runs here; the text lists each and why."""
+    """No variant of the artifact runs here, and the text lists each and why; or
+    it has no kernel for this call, as it is of an earlier version."""
 
     code = _abi.KVC_UNSUPPORTED
 

@@ -216,9 +216,9 @@ def _spec_in(file):
 class Program:
     """Kernels of one artifact, loaded on one device.
 
-    A Cache manages pages by itself. An engine that has pages calls append() and
-    attend() with its block tables; see planes(). `spec` is what it was compiled
-    from, a dict, if the artifact has it.
+    A Cache manages pages by itself. An engine that has pages calls append(),
+    attend() and gather() with its block tables; see planes(). `spec` is what it
+    was compiled from, a dict, if the artifact has it.
     """
 
     def __init__(self, handle, device, spec=None):
@@ -409,6 +409,50 @@ class Program:
         args.stream = stream
         check(runtime.kvc_append(self._handle, store.index, c.byref(args)))
 
+    def gather(self, store: Store | str | int, slots: Array,
+               planes: Array | tuple[Plane, ...], *, k: Array | None = None,
+               v: Array | None = None, page_count: int = 0,
+               slot_tokens: int = 0, stream: int | None = None
+               ) -> tuple[Array | None, Array | None]:
+        """Decodes rows of K and V from your own pages; returns (k, v).
+
+        slots   i64 [rows]: page * page_tokens + token, any twice; negative:
+                skipped
+        planes  of one layer: a pool [pages, page_bytes], or Planes
+        k, v    [rows, kv_heads, head_dim] of the model's dtype that get them,
+                any strides between rows and heads. What is not given is not
+                read, and None in the result; if neither is, both are new
+
+        Skipped rows and heads of other stores stay as they are, so in new
+        arrays they are not set. On a GPU all of them are its memory, and
+        `stream` is a CUstream. Raises Unsupported if the artifact is of a
+        version that could not do it.
+        """
+        store, model = self.store(store), self.model
+        args = _abi.GatherArgs(size=c.sizeof(_abi.GatherArgs))
+        args.rows = _length("slots", slots)
+        args.slot = _vector("slots", slots, "i64", args.rows,
+                            memory=self.device.place)
+        if k is None and v is None:
+            k, v = (empty_like(slots, (args.rows, model.kv_heads, dim),
+                               model.dtype, "k` or `v")
+                    for dim in (model.head_dim_k, model.head_dim_v))
+        if k is not None:
+            args.k, args.k_row_stride, args.k_head_stride, _ = self._rows(
+                "k", k, model.kv_heads, model.head_dim_k, args.rows,
+                writes=True)
+        if v is not None:
+            args.v, args.v_row_stride, args.v_head_stride, _ = self._rows(
+                "v", v, model.kv_heads, model.head_dim_v, args.rows,
+                writes=True)
+        args.page_count, planes = self._planes(store, planes, page_count)
+        held = (_abi.Plane * len(planes))(*(tuple(each) for each in planes))
+        args.planes, args.plane_count = c.addressof(held), len(held)
+        args.slot_tokens = integer("slot_tokens", slot_tokens)
+        args.stream = stream
+        check(runtime.kvc_gather(self._handle, store.index, c.byref(args)))
+        return k, v
+
     def attend(self, store: Store | str | int, q: Array, cu_q: Array,
                kv_len: Array, table: Array, planes: Array | tuple[Plane, ...], *,
                out: Array | None = None, lse: Array | None = None,
@@ -443,7 +487,7 @@ class Program:
             args.lse = _vector("lse", lse, "f32", args.rows * model.q_heads,
                                writes=True, memory=memory)
             args.lse_row_stride = 4 * model.q_heads
-        args.batch = _batch(kv_len)
+        args.batch = _length("kv_len", kv_len, "batch")
         args.cu_q = _vector("cu_q", cu_q, "i32", args.batch + 1, memory=memory)
         args.kv_len = _vector("kv_len", kv_len, "i32", args.batch,
                               memory=memory)
@@ -536,10 +580,11 @@ def writable_bytes(name, array, memory):
     return it.address, elements(it) * size_of(it.dtype)
 
 
-def _batch(kv_len):
-    it = view(kv_len, "kv_len")
+def _length(name, array, extent="rows"):
+    it = view(array, name)
     if len(it.shape) != 1:
-        raise ValueError(f"kv_len: expected [batch], found {list(it.shape)}")
+        raise ValueError(f"{name}: expected [{extent}], found "
+                         f"{list(it.shape)}")
     return it.shape[0]
 
 

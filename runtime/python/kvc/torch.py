@@ -35,12 +35,13 @@ import weakref
 
 import torch
 
-from .cache import Cache, Step
+from ._arrays import torch_empty
+from .cache import Cache, Sequence, Step
 from .errors import Stale
 from .program import Program
 
 __all__ = ["append", "append_attend", "attend", "attend_lse", "handle",
-           "pages_append", "pages_attend", "step"]
+           "pages_append", "pages_attend", "read", "step"]
 
 _steps = weakref.WeakValueDictionary()
 _programs = weakref.WeakValueDictionary()
@@ -69,6 +70,20 @@ def handle(step: Step, out: torch.Tensor | None = None) -> torch.Tensor:
     if out is None:
         return torch.tensor([ident], dtype=torch.int64)
     return out.fill_(ident)
+
+
+@torch.compiler.disable
+def read(sequence: Sequence, layer: int, start: int = 0,
+         stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sequence.read() into new tensors (k, v), each [stop - start, kv_heads,
+    head_dim], in torch's current stream. A compiler leaves it out of graphs."""
+    program = sequence.cache.program
+    model, place = program.model, program.device.place
+    start, count = sequence._tokens(start, stop)
+    k, v = (torch_empty((count, model.kv_heads, dim), model.dtype, place)
+            for dim in (model.head_dim_k, model.head_dim_v))
+    return sequence.read(layer, start, start + count, k, v,
+                         stream=_stream_of(place))
 
 
 def _stream_of(device):
