@@ -4,6 +4,7 @@ import array
 import copy
 import ctypes
 import gc
+import json
 import math
 import os
 import subprocess
@@ -114,6 +115,18 @@ class Caches(unittest.TestCase):
         a.release()
         run.step({b: 4})
         run.cache.check()
+
+    def test_a_step_that_has_ended_keeps_no_sequence(self):
+        cache = new_cache()
+        a, b = cache.open(), cache.open()
+        with cache.step({a: 2, b: 3}) as step:
+            step.mark_appended()
+        self.assertEqual(step.rows_of(b), slice(2, 5))
+        del a
+        gc.collect()
+        self.assertEqual(cache.stats()["sequences"], 1)
+        self.assertEqual(step.rows_of(b), slice(2, 5))
+        self.assertIn("2 sequences, 5 rows, ended", repr(step))
 
     def test_exceptions_abandon(self):
         cache = new_cache()
@@ -287,6 +300,10 @@ class Compiling(unittest.TestCase):
             self.assertEqual(path.read_bytes(), artifact.data)
             self.assertEqual(os.listdir(folder), ["small.kvca"])
             self.assertEqual(kvc.load(path).name, "small")
+            spec = Path(path).with_suffix(".json")
+            spec.write_text(" " + json.dumps(SPEC))
+            with self.assertRaisesRegex(kvc.Corrupt, "is a spec, not an art"):
+                kvc.load(spec)
             self.assertEqual(kvc.load(path).spec["name"], "small")
             self.assertEqual(kvc.load(artifact).spec["model"]["layers"],
                              LAYERS)

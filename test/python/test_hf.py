@@ -619,7 +619,7 @@ class Misuse(Test):
     def test_room(self):
         cache = KvcCache.from_config(self.model.config, max_tokens=9,
                                      max_sequences=2)
-        with self.assertRaises(kvc.SequenceFull):
+        with self.assertRaisesRegex(kvc.SequenceFull, "max_tokens is 9"):
             self.run_kvc(mask=torch.ones_like(self.mask), cache=cache)
         self.assertEqual(cache.stats()["sequences"], 0)
         self.run_kvc(cache=cache, ids=self.ids[:, :9],
@@ -631,10 +631,10 @@ class Misuse(Test):
             copy.copy(cache)
         self.assertEqual(cache.stats(), before)
         self.assertEqual(cache.batch_size, 2)
-        with self.assertRaises(kvc.OutOfSequences):
-            KvcCache.from_config(self.model.config, max_sequences=1) and \
-                self.run_kvc(cache=KvcCache.from_config(
-                    self.model.config, max_sequences=1))
+        with self.assertRaisesRegex(kvc.OutOfSequences,
+                                    "max_sequences is 1, .* 2 rows"):
+            self.run_kvc(cache=KvcCache.from_config(self.model.config,
+                                                    max_sequences=1))
 
     def test_crops(self):
         _, cache = self.run_kvc((8,))

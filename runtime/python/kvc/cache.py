@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes as c
 import os
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -393,6 +394,8 @@ class Step:
         self.cache, self._handle, self._is_open = cache, handle, True
         self._owner = cache._owner
         self.requests, self.stream = pairs, stream
+        # A step that has ended keeps no sequence, and none of its pages.
+        self._spans = [(weakref.ref(seq), tokens) for seq, tokens in pairs]
         self.rows = sum(tokens for _, tokens in pairs)
         self._accepted = None
         self._key = handle.slot, handle.generation
@@ -401,8 +404,8 @@ class Step:
     def rows_of(self, sequence: Sequence) -> slice:
         """The slice of the step's rows that are a sequence's."""
         begin = 0
-        for each, tokens in self.requests:
-            if each is sequence:
+        for each, tokens in self._spans:
+            if each() is sequence:
                 return slice(begin, begin + tokens)
             begin += tokens
         raise KeyError(f"{sequence!r} is not in this step")
@@ -512,7 +515,7 @@ class Step:
         self._end()
 
     def _end(self):
-        self._is_open = False
+        self._is_open, self.requests = False, ()
         self._owner.steps.pop(self._key, None)
 
     def __enter__(self):
@@ -545,5 +548,5 @@ class Step:
             self._give_up()
 
     def __repr__(self):
-        return (f"<kvc.Step of {len(self.requests)} sequences, {self.rows} "
+        return (f"<kvc.Step of {len(self._spans)} sequences, {self.rows} "
                 f"rows{'' if self._is_open else ', ended'}>")

@@ -38,7 +38,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from .cache import Cache as PageCache
 from .compiler import Artifact, compile as compile_spec
-from .errors import InvalidArgument, OutOfSequences
+from .errors import InvalidArgument, OutOfSequences, SequenceFull
 from .program import Device, Program, load
 
 __all__ = ["KvcCache", "KvcLayer", "attention", "mask", "spec_of"]
@@ -264,6 +264,12 @@ class _Pool:
         """Sees to pages for a batch of new sequences. Forks cost table entries
         alone, so a pool that was made for its first batch has room for
         some."""
+        if self.max_sequences is not None:
+            have = self.pages.stats()["sequences"]
+            if have + batch > self.max_sequences:
+                raise OutOfSequences(
+                    f"max_sequences is {self.max_sequences}, and a batch of "
+                    f"{batch} rows, beams included, needs {have + batch}")
         if self.pages is not None and (
                 self.max_sequences is not None or batch <= self.batch):
             return
@@ -645,7 +651,12 @@ class KvcCache(Cache):
             stream = None
             if device.type == "cuda":
                 stream = torch.cuda.current_stream(device).cuda_stream
-            step = self._pool.pages.step(requests, stream)
+            try:
+                step = self._pool.pages.step(requests, stream)
+            except SequenceFull as error:
+                raise SequenceFull(
+                    f"max_tokens is {self._pool.max_tokens}, of a row with its "
+                    f"prompt: {error}", error.where) from None
         self._sequences = sequences
         if keep is not None:
             keep = keep.to(device)

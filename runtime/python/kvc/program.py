@@ -17,7 +17,7 @@ from ._arrays import (elements, empty_like, extent_of, is_dense, size_of,
 from ._library import check, runtime
 from ._scalars import MOST_64, c_string, integer
 from .compiler import Artifact
-from .errors import InvalidArgument
+from .errors import Corrupt, InvalidArgument
 
 #: PyTorch's, numpy's, or any with DLPack or the buffer protocol.
 Array = Any
@@ -186,8 +186,15 @@ def load(artifact: Artifact | bytes | str | os.PathLike,
     handle = c.c_void_p()
     if isinstance(artifact, (str, os.PathLike)):
         path = c_string("artifact", os.fsencode(artifact))
-        check(runtime.kvc_program_load_file(device._handle, path,
-                                            c.byref(handle)))
+        try:
+            check(runtime.kvc_program_load_file(device._handle, path,
+                                                c.byref(handle)))
+        except Corrupt as error:
+            if _is_json(path):
+                raise Corrupt(f"{os.fsdecode(path)} is a spec, not an artifact: "
+                              "kvc.load(kvc.compile(...))",
+                              error.where) from None
+            raise
         file = path
     else:
         data = artifact.data if isinstance(artifact, Artifact) else artifact
@@ -201,6 +208,11 @@ def load(artifact: Artifact | bytes | str | os.PathLike,
                                        c.byref(handle)))
         file = io.BytesIO(data)
     return Program(handle, device, _spec_in(file))
+
+
+def _is_json(path):
+    with open(path, "rb") as file:
+        return file.read(64).lstrip()[:1] == b"{"
 
 
 def _spec_in(file):
@@ -278,8 +290,8 @@ class Program:
         dim] of the model's dtype. Whatever is copied is an error."""
         it = view(array, name)
         if it.dtype not in _BITS[self.model.dtype]:
-            raise TypeError(f"{name}: expected {self.model.dtype}, the model's "
-                            f"dtype, found {it.dtype}")
+            raise TypeError(f"{name}: expected {self.model.dtype}, the dtype of "
+                            f"the spec's model, found {it.dtype}")
         shape = it.shape
         if len(shape) == 2 and shape[1] == heads * dim:
             head_stride = dim * it.strides[1]
