@@ -2,6 +2,7 @@
 
 import array
 import ctypes
+import threading
 import unittest
 
 import kvc
@@ -59,6 +60,34 @@ class Reads(unittest.TestCase):
         self.check_read(self.a, 3, 6)
         self.check_read(self.a, 5, gap=8)
         self.check_read(self.a, 7)
+
+    def test_arrays_of_ctypes(self):
+        self.run_.step({self.a: 5})
+        rows = (ctypes.c_float * DIM * KV_HEADS * 5)()
+        self.a.read(1, k=rows)
+        wanted = self.run_.plain[id(self.a)][1].k
+        for i in range(5):
+            for head in range(KV_HEADS):
+                self.assertEqual(list(rows[i][head]), list(wanted[i][head]))
+
+    def test_other_threads_wait(self):
+        """A commit is not lost to somebody who reads."""
+        self.run_.step({self.a: 6})
+        done = threading.Event()
+
+        def read():
+            while not done.is_set():
+                self.a.read(0, k=filled(4).view(), stop=4)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            for _ in range(20):
+                self.run_.step({self.a: 1})
+        finally:
+            done.set()
+            reader.join()
+        self.check_read(self.a)
 
     def test_no_rows(self):
         self.run_.step({self.a: 3})
@@ -231,6 +260,11 @@ class Wrong(Misuse):
                      f"k: expected [1, {KV_HEADS}, {DIM}]")
         self.refused(TypeError, lambda: gather(None),
                      "slots: expected an array")
+        # 0 pages would tell the kernel that the caller vouches for the slots.
+        nothing = Interface(array.array("B", [0]), (0, store.page_bytes))
+        self.refused(ValueError, lambda: self.program.gather(
+            "main", array.array("q", [10 ** 9]), nothing, k=filled(1).view()),
+                     "planes: expected a pool of at least one page")
         self.refused(KeyError, lambda: self.program.gather(
             "side", array.array("q", [0]), pool), "side")
 

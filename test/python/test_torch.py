@@ -167,6 +167,21 @@ class Tensors(unittest.TestCase):
         self.assertLessEqual(len(cache._k.known), cache._k._MOST)
 
 
+class Negated(unittest.TestCase):
+    """Tensors whose elements are not what memory holds."""
+
+    def test_they_are_refused(self):
+        cache = kvc.Cache(kvc.load(kvc.compile(SPEC), device="cpu:1"), 64)
+        a = cache.open()
+        shape = 3, cache.program.model.kv_heads, cache.program.model.head_dim_k
+        rows = torch.ones(shape, dtype=torch.float32)
+        with cache.step({a: 3}) as step:
+            step.append(0, rows, rows)
+            with self.assertRaisesRegex(ValueError, "resolve_neg"):
+                step.append(0, torch._neg_view(rows), rows)
+            step.mark_appended()
+
+
 class Model(torch.nn.Module):
     """Attention layers with residuals, by operators."""
 

@@ -47,6 +47,9 @@ def _torch_dtype(dtype):
 
 
 def _of_torch(array):
+    if getattr(array, "is_neg", bool)():
+        raise ValueError("expected elements as they are stored, found a tensor "
+                         "that negates them: resolve_neg()")
     kind = type(array)
     if kind.__module__ == "torch" or kind.__module__ == "torch.nn.parameter":
         TENSORS.add(kind)
@@ -139,10 +142,13 @@ def _of_buffer(array):
         dtype = _FORMATS.get(letter, letter)
         if dtype[0] in "iu":
             dtype = f"{dtype[0]}{8 * buffer.itemsize}"
-        return View(buffer.buf or 0,
-                    tuple(buffer.shape[i] for i in range(buffer.ndim)),
-                    tuple(buffer.strides[i] for i in range(buffer.ndim)),
-                    dtype, readonly=bool(buffer.readonly))
+        shape = tuple(buffer.shape[i] for i in range(buffer.ndim))
+        if buffer.strides:
+            strides = tuple(buffer.strides[i] for i in range(buffer.ndim))
+        else:  # of ctypes: dense
+            strides = _dense(shape, buffer.itemsize)
+        return View(buffer.buf or 0, shape, strides, dtype,
+                    readonly=bool(buffer.readonly))
     finally:
         _release_buffer(c.byref(buffer))
 

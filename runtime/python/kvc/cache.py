@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes as c
 import os
+import threading
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -39,16 +41,27 @@ def options_of(program, tokens, sequences=1, tokens_per_sequence=None,
     return options
 
 
+_NO_LOCK = contextlib.nullcontext()
+
+
 class _Owner:
     """The C handle of a cache, no attribute once it is destroyed. Sequences and
     steps hold it too, so that whatever the collector ends first, nobody calls a
     cache that is gone. `steps` are the handles of open steps by their value."""
 
-    __slots__ = ("handle", "program", "arena", "steps", "is_open")
+    __slots__ = ("handle", "program", "arena", "steps", "is_open", "_lock",
+                 "_pid")
 
     def __init__(self, handle, program, arena):
         self.handle, self.program, self.arena = handle, program, arena
         self.steps, self.is_open = {}, True
+        self._lock, self._pid = threading.RLock(), os.getpid()
+
+    def alone(self):
+        """The lock of what is Busy while a sequence is read, and of reads. In a
+        child of fork() a thread that is not there may hold it for ever, and
+        every call is Stale."""
+        return self._lock if os.getpid() == self._pid else _NO_LOCK
 
     def __getattr__(self, name):
         if name == "handle":
@@ -90,7 +103,7 @@ class _Rows:
         if type(array) in TENSORS:
             key = (array.dtype, array.device, array.shape, array.stride())
             found = self.known.get(key)
-            if found is not None and found[0] == rows:
+            if found is not None and found[0] == rows and not array.is_neg():
                 return array.data_ptr(), found[1], True
         else:
             key = None
@@ -193,8 +206,10 @@ class Cache:
         array = (_abi.SlotRequest * max(len(pairs), 1))(
             *(self._request(*pair) for pair in pairs))
         handle = _abi.Step()
-        check(runtime.kvc_cache_reserve(self._owner.handle, array, len(pairs),
-                                        stream, c.byref(handle)))
+        with self._owner.alone():
+            check(runtime.kvc_cache_reserve(self._owner.handle, array,
+                                            len(pairs), stream,
+                                            c.byref(handle)))
         return Step(self, handle, pairs, stream)
 
     def _request(self, sequence, tokens):
@@ -292,8 +307,9 @@ class Sequence:
     def truncate(self, tokens: int) -> None:
         """Keeps the first `tokens` tokens. Under a window at most the cache's
         `rollback` fewer than it ever had, or none."""
-        check(runtime.kvc_cache_truncate(self._owner.handle, self._handle,
-                                         integer("tokens", tokens)))
+        with self._owner.alone():
+            check(runtime.kvc_cache_truncate(self._owner.handle, self._handle,
+                                             integer("tokens", tokens)))
 
     def read(self, layer: int, start: int = 0, stop: int | None = None,
              k: Array | None = None, v: Array | None = None, *,
@@ -310,9 +326,8 @@ class Sequence:
 
         New tokens of an open step are not among them. Raises InvalidArgument
         for tokens that are not committed, or whose pages a window gave back,
-        Unsupported if the artifact is of a version that could not do it. While
-        it reads, what other threads do to end, cut or extend the sequence is
-        Busy.
+        Unsupported if the artifact is of a version that could not do it. What
+        other threads do to end, cut or extend sequences waits meanwhile.
         """
         cache, model = self.cache, self.cache.program.model
         layer = integer("layer", layer, most=cache._layers - 1)
@@ -321,15 +336,19 @@ class Sequence:
             k, v = (empty((count, model.kv_heads, dim), model.dtype,
                           cache.program.device.place, "k` or `v")
                     for dim in (model.head_dim_k, model.head_dim_v))
+            with cache.program.device.lent(k, v):
+                return self.read(layer, start, start + count, k, v,
+                                 stream=stream)
         k_at = v_at = None
         k_stride = v_stride = _DENSE
         if k is not None:
             k_at, k_stride, _ = cache._k.of(k, count, writes=True)
         if v is not None:
             v_at, v_stride, _ = cache._v.of(v, count, writes=True)
-        check(runtime.kvc_cache_read(
-            self._owner.handle, self._handle, layer, start, count, k_at,
-            k_stride, v_at, v_stride, stream))
+        with self._owner.alone():
+            check(runtime.kvc_cache_read(
+                self._owner.handle, self._handle, layer, start, count, k_at,
+                k_stride, v_at, v_stride, stream))
         return k, v
 
     def _tokens(self, start, stop):
@@ -349,7 +368,8 @@ class Sequence:
     def release(self) -> None:
         """Gives the pages back that no fork holds. Busy while it is in an open
         step."""
-        check(runtime.kvc_cache_release(self._owner.handle, self._handle))
+        with self._owner.alone():
+            check(runtime.kvc_cache_release(self._owner.handle, self._handle))
         self._pid = None
 
     def __enter__(self):
@@ -505,8 +525,9 @@ class Step:
         accepted = None
         if self._accepted is not None:
             accepted = (c.c_uint32 * len(self._accepted))(*self._accepted)
-        check(runtime.kvc_cache_commit(self._owner.handle, self._handle,
-                                       accepted))
+        with self._owner.alone():
+            check(runtime.kvc_cache_commit(self._owner.handle, self._handle,
+                                           accepted))
         self._end()
 
     def abandon(self) -> None:

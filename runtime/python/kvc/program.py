@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes as c
 import io
 import json
@@ -142,6 +143,19 @@ class Device:
     def forget(self, array):
         """Takes an array back that allow() lent."""
         check(runtime.kvc_sim_forget(self._handle, extent_of(view(array))[0]))
+
+    @contextlib.contextmanager
+    def lent(self, *arrays):
+        """Lends new arrays of kvc's own for as long as a call writes them."""
+        given = []
+        try:
+            for array in arrays if self.is_sim else ():
+                self.allow(array)
+                given.append(array)
+            yield
+        finally:
+            for array in given:
+                self.forget(array)
 
     def counters(self):
         """What the kernels of an emulator did, by name; see
@@ -385,6 +399,9 @@ class Program:
         page_count = integer("page_count", page_count, most=(1 << 63) - 1)
         if not isinstance(planes, (tuple, list)):
             pages, planes = self._planes_of_pool(store, planes, writes)
+            # A count of 0 would say that the caller vouches for every page.
+            if not pages:
+                raise ValueError("planes: expected a pool of at least one page")
             if page_count > pages:
                 raise ValueError(f"page_count: expected at most the pool's "
                                  f"{pages}, found {page_count}")

@@ -82,8 +82,9 @@ def read(sequence: Sequence, layer: int, start: int = 0,
     start, count = sequence._tokens(start, stop)
     k, v = (torch_empty((count, model.kv_heads, dim), model.dtype, place)
             for dim in (model.head_dim_k, model.head_dim_v))
-    return sequence.read(layer, start, start + count, k, v,
-                         stream=_stream_of(place))
+    with program.device.lent(k, v):
+        return sequence.read(layer, start, start + count, k, v,
+                             stream=_stream_of(place))
 
 
 def _stream_of(device):
