@@ -49,3 +49,48 @@ SmallVector<Value> CodeConversion::emit(OpBuilder &b, Location loc, LoadFn load,
   }
   return out;
 }
+
+Value kvc::packCodes(OpBuilder &b, Location loc, Value codes, int64_t bits) {
+  Type i64 = b.getI64Type();
+  auto constant = [&](uint64_t value) {
+    return arith::ConstantOp::create(b, loc,
+                                     b.getI64IntegerAttr(int64_t(value)));
+  };
+  Value x = vector::BitCastOp::create(b, loc, VectorType::get(1, i64), codes);
+  x = vector::ExtractOp::create(b, loc, x, 0);
+  if (bits == 8)
+    return x;
+  // `count` codes stand at the low end of every field of 8 * `count` bits:
+  // those of each odd field move down to those of the even one before it.
+  auto fields = [](int64_t width, int64_t every) {
+    uint64_t mask = 0;
+    for (int64_t at = 0; at < 64; at += every)
+      mask |= ((uint64_t(1) << width) - 1) << at;
+    return mask;
+  };
+  x = arith::AndIOp::create(b, loc, x, constant(fields(bits, 8)));
+  for (int64_t count = 1; count < 8; count *= 2) {
+    int64_t width = bits * count, field = 8 * count;
+    Value even =
+        arith::AndIOp::create(b, loc, x, constant(fields(width, 2 * field)));
+    Value odd = arith::ShRUIOp::create(b, loc, x, constant(field - width));
+    odd = arith::AndIOp::create(b, loc, odd,
+                                constant(fields(width, 2 * field) << width));
+    x = arith::OrIOp::create(b, loc, even, odd);
+  }
+  return x;
+}
+
+void kvc::storePacked(OpBuilder &b, Location loc, Value packed, int64_t bits,
+                      llvm::function_ref<void(Value, int64_t)> store) {
+  int64_t bytes = pieceBytes(bits);
+  for (int64_t byte = 0; byte < bits; byte += bytes) {
+    Value shift =
+        arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(byte * 8));
+    Value piece = arith::ShRUIOp::create(b, loc, packed, shift);
+    Type type = b.getIntegerType(unsigned(bytes * 8));
+    if (bytes < 8)
+      piece = arith::TruncIOp::create(b, loc, type, piece);
+    store(piece, byte);
+  }
+}

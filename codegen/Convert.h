@@ -39,6 +39,20 @@ private:
   }
 };
 
+/// Eight codes, the low `bits` bits of a vector of i8 each, as the bytes that
+/// they are packed into, from the lowest bits of each byte on: the low `bits`
+/// bytes of an i64.
+mlir::Value packCodes(mlir::OpBuilder &b, mlir::Location loc, mlir::Value codes,
+                      int64_t bits);
+/// Stores them: each piece, an integer of `pieceBytes(bits)` bytes, at its
+/// byte.
+void storePacked(
+    mlir::OpBuilder &b, mlir::Location loc, mlir::Value packed, int64_t bits,
+    llvm::function_ref<void(mlir::Value piece, int64_t byte)> store);
+/// The largest power of two that divides `bits`: rows of eights of codes of so
+/// many bits are aligned to as many bytes.
+inline int64_t pieceBytes(int64_t bits) { return bits & -bits; }
+
 } // namespace kvc
 
 #endif // KVC_CODEGEN_CONVERT_H

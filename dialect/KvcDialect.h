@@ -39,10 +39,19 @@ struct CodecPlane {
   int64_t tokens = 1;
 };
 
-/// What a codec's quantizer makes of a row's largest absolute value.
-struct QuantizeScale {
-  mlir::Value stored; ///< of the codec's scale type
-  mlir::Value factor; ///< f32: elements are multiplied with it, then rounded
+/// The least and the largest of a box, or of some of its elements; f32.
+struct QuantizeRange {
+  mlir::Value least; ///< null: 0
+  mlir::Value largest;
+};
+
+/// What a codec's quantizer makes of a box's range.
+struct QuantizeBox {
+  /// A scalar for each plane beside the codes, in their order and of their
+  /// types.
+  llvm::SmallVector<mlir::Value, 2> stored;
+  mlir::Value origin; ///< f32: taken from each element first; null: 0
+  mlir::Value factor; ///< f32: then multiplied with, before rounding
 };
 
 /// Of ops some of whose regions say what becomes of a score (Score.h).

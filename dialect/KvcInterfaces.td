@@ -20,7 +20,8 @@ def CodecAttrInterface : AttrInterface<"CodecAttrInterface"> {
     `quantizeRows` and `dequantizeRow` are the meaning: scalar, on the host, used
     by the interpreter. `buildDequantize` says the second in tile ops, which is
     all that passes and backends see of a codec where it is read. `emit*` builds
-    the first on vectors of any width, bit for bit the same.
+    the first on vectors of any width, bit for bit the same, for boxes of one
+    token: codes that follow from the range of their box.
   }];
   let methods = [
     InterfaceMethod<[{The planes of rows of `dim` elements, codes first. A codec
@@ -46,25 +47,32 @@ def CodecAttrInterface : AttrInterface<"CodecAttrInterface"> {
         "::mlir::ValueRange":$planes)>,
 
     InterfaceMethod<[{
-        Whether `emitScale` and `emitQuantize` are there: rows that are quantized
-        one by one, by a factor that their largest absolute value gives.
+        Whether the range of a box begins with its least element. Otherwise it is
+        of absolute values, from 0.
       }],
-      "bool", "canEmitQuantize", (ins)>,
+      "bool", "rangeHasLeast", (ins)>,
     InterfaceMethod<[{
-        From the row's largest absolute value (f32): the scale to store (of the
-        scale type) and the f32 factor that each element is multiplied with
-        before rounding. Not called where codes are the only plane.
+        What a vector of f32 counts as in the range of its box. NaN that is left
+        loses to any number. Not called where codes are the only plane.
       }],
-      "::kvc::QuantizeScale", "emitScale",
+      "::mlir::Value", "emitInRange",
       (ins "::mlir::OpBuilder &":$b, "::mlir::Location":$loc,
-        "::mlir::Value":$absmax)>,
+        "::mlir::Value":$x)>,
     InterfaceMethod<[{
-        Quantizes a vector of f32 into a vector of codes, in natural order.
-        `factor` is a scalar f32, null where codes are the only plane.
+        From the range of a box (f32 scalars): what is stored of it, and what its
+        elements are quantized by. Not called where codes are the only plane.
+      }],
+      "::kvc::QuantizeBox", "emitBox",
+      (ins "::mlir::OpBuilder &":$b, "::mlir::Location":$loc,
+        "::kvc::QuantizeRange":$range)>,
+    InterfaceMethod<[{
+        Quantizes a vector of f32 of one box, in natural order: into a vector of
+        floats as they are stored, or of i8 whose lowest bits are the codes, with
+        anything above them. `box` is empty where codes are the only plane.
       }],
       "::mlir::Value", "emitQuantize",
       (ins "::mlir::OpBuilder &":$b, "::mlir::Location":$loc,
-        "::mlir::Value":$x, "::mlir::Value":$factor)>,
+        "::mlir::Value":$x, "const ::kvc::QuantizeBox &":$box)>,
   ];
 }
 

@@ -46,7 +46,7 @@ def Kvc_IntCodecAttr : Kvc_Codec<"IntCodec", "int"> {
     With a zero, codes have no sign and qmax = 2^bits - 1:
 
     ```
-    zero   = min, rounded to its type, within its finite values
+    zero   = min (of two zeros +0), rounded to its type, within its finite values
     scale  = (max - zero) / qmax, at least 0, then as above
     code   = clamp(rne((x - zero) * factor), 0, qmax)
     x'     = code * scale + zero

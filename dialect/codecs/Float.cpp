@@ -61,14 +61,18 @@ Value FloatCodecAttr::buildDequantize(OpBuilder &b, Location loc,
   return tile::ConvertOp::create(b, loc, planes[0]);
 }
 
-bool FloatCodecAttr::canEmitQuantize() const { return true; }
+bool FloatCodecAttr::rangeHasLeast() const { return false; }
 
-QuantizeScale FloatCodecAttr::emitScale(OpBuilder &, Location, Value) const {
-  llvm_unreachable("a float codec has no scale");
+Value FloatCodecAttr::emitInRange(OpBuilder &, Location, Value) const {
+  llvm_unreachable("a float codec has no boxes");
+}
+QuantizeBox FloatCodecAttr::emitBox(OpBuilder &, Location,
+                                    QuantizeRange) const {
+  llvm_unreachable("a float codec has no boxes");
 }
 
 Value FloatCodecAttr::emitQuantize(OpBuilder &b, Location loc, Value x,
-                                   Value) const {
+                                   const QuantizeBox &) const {
   return emitRound(b, loc, x, getType());
 }
 

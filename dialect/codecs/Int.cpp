@@ -10,8 +10,6 @@
 using namespace mlir;
 using namespace kvc;
 
-/// Of codes of 8 bits.
-static constexpr float kQMax = 127;
 /// Adding it to a float of magnitude below 2^22 rounds that float to the
 /// nearest even integer and leaves the integer in the low mantissa bits.
 static constexpr float kRoundMagic = 12582912; // 1.5 * 2^23
@@ -69,13 +67,17 @@ static float finite(float x) {
   return std::isnan(x) ? 0 : std::clamp(x, -FLT_MAX, FLT_MAX);
 }
 
+static float largestCode(IntCodecAttr codec) {
+  unsigned valueBits = codec.getBits() - (codec.getZero() ? 0 : 1);
+  return float((1 << valueBits) - 1);
+}
+
 void IntCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t tokens,
                                 ArrayRef<uint8_t *> planes) const {
   int64_t dim = rows.size() / tokens, bits = getBits();
   int64_t channels = getChannels() ? getChannels() : dim;
   auto bytesOf = [](Type type) { return type.isF16() ? 2 : 4; };
-  float qmax =
-      getZero() ? float((1 << bits) - 1) : float((1 << (bits - 1)) - 1);
+  float qmax = largestCode(*this);
   std::fill_n(planes[0], rows.size() * bits / 8, 0);
   int64_t box = 0; // of all, row after row
   for (int64_t first = 0; first < tokens; first += getTokens())
@@ -91,7 +93,9 @@ void IntCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t tokens,
         forBox([&](int64_t, float x) {
           low = std::min(low, x), high = std::max(high, x);
         });
-        low = storeAs(getZero(), low, planes[2] + box * bytesOf(getZero()));
+        // Of two zeros the least is +0, in whichever order they stand.
+        low = storeAs(getZero(), low + 0.0f,
+                      planes[2] + box * bytesOf(getZero()));
       } else {
         forBox([&](int64_t, float x) { high = std::max(high, std::fabs(x)); });
       }
@@ -117,7 +121,8 @@ void IntCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t tokens,
 
 void IntCodecAttr::dequantizeRow(ArrayRef<const uint8_t *> planes,
                                  MutableArrayRef<float> row) const {
-  if (canEmitQuantize()) { // nearly all that a reference ever reads
+  bool isInt8 = getBits() == 8 && !getZero() && !getChannels();
+  if (isInt8) { // nearly all that a reference ever reads
     float scale = loadAs(getScale(), planes[1], 0);
     for (auto [c, x] : llvm::enumerate(row))
       x = float(int8_t(planes[0][c])) * scale;
@@ -155,10 +160,6 @@ Value IntCodecAttr::buildDequantize(OpBuilder &b, Location loc,
   return x;
 }
 
-bool IntCodecAttr::canEmitQuantize() const {
-  return getBits() == 8 && !getZero() && getTokens() == 1 && !getChannels();
-}
-
 namespace {
 /// Short names for the scalar and vector f32 arithmetic of the quantizer.
 struct F32Builder {
@@ -175,6 +176,12 @@ struct F32Builder {
   Value less(Value x, Value y) {
     return arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OLT, x, y);
   }
+  /// 0 instead of a NaN.
+  Value number(Value x) {
+    Value isNumber =
+        arith::CmpFOp::create(b, loc, arith::CmpFPredicate::ORD, x, x);
+    return select(isNumber, x, constant(0));
+  }
   Value select(Value condition, Value yes, Value no) {
     return arith::SelectOp::create(b, loc, condition, yes, no);
   }
@@ -189,44 +196,83 @@ struct F32Builder {
 };
 } // namespace
 
-QuantizeScale IntCodecAttr::emitScale(OpBuilder &b, Location loc,
-                                      Value absmax) const {
+/// Without its sign, a NaN as well.
+static Value emitAbs(OpBuilder &b, Location loc, Value x) {
+  auto words =
+      VectorType::get(cast<VectorType>(x.getType()).getShape(), b.getI32Type());
+  Value bits = arith::BitcastOp::create(b, loc, words, x);
+  Value mask = arith::ConstantOp::create(
+      b, loc, DenseElementsAttr::get(words, b.getI32IntegerAttr(0x7fffffff)));
+  return arith::BitcastOp::create(b, loc, x.getType(),
+                                  arith::AndIOp::create(b, loc, bits, mask));
+}
+
+bool IntCodecAttr::rangeHasLeast() const { return bool(getZero()); }
+
+Value IntCodecAttr::emitInRange(OpBuilder &b, Location loc, Value x) const {
+  return getZero() ? F32Builder{b, loc, x.getType()}.number(x)
+                   : emitAbs(b, loc, x);
+}
+
+/// Rounds a finite f32 to a float type, within its finite values; the wide one
+/// is what it has become.
+static std::pair<Value, Value> emitStoreAs(F32Builder f, Type type, Value x) {
+  if (type.isF32())
+    return {x, x};
+  x = f.larger(f.smaller(x, kLargestF16), -kLargestF16);
+  Value half = arith::TruncFOp::create(f.b, f.loc, type, x);
+  return {half, arith::ExtFOp::create(f.b, f.loc, f.type, half)};
+}
+
+QuantizeBox IntCodecAttr::emitBox(OpBuilder &b, Location loc,
+                                  QuantizeRange range) const {
   F32Builder f{b, loc, b.getF32Type()};
-  Value scale = arith::DivFOp::create(b, loc, f.smaller(absmax, FLT_MAX),
-                                      f.constant(kQMax));
-  bool half = getScale().isF16();
-  Value wide = scale;
-  if (half) {
-    scale = arith::TruncFOp::create(b, loc, getScale(),
-                                    f.smaller(scale, kLargestF16));
-    wide = arith::ExtFOp::create(b, loc, b.getF32Type(), scale);
+  QuantizeBox box;
+  Value largest = f.smaller(range.largest, FLT_MAX), zero;
+  if (getZero()) {
+    largest = f.larger(largest, -FLT_MAX);
+    Value least = f.larger(f.smaller(range.least, FLT_MAX), -FLT_MAX);
+    least = arith::AddFOp::create(b, loc, least, f.constant(0));
+    std::tie(zero, box.origin) = emitStoreAs(f, getZero(), least);
+    auto half = [&](Value x) {
+      return arith::MulFOp::create(b, loc, x, f.constant(0.5));
+    };
+    Value width =
+        arith::SubFOp::create(b, loc, half(largest), half(box.origin));
+    width = f.larger(width, 0);
+    largest =
+        f.smaller(arith::MulFOp::create(b, loc, width, f.constant(2)), FLT_MAX);
   }
-  Value zero = f.constant(0);
+  Value scale =
+      arith::DivFOp::create(b, loc, largest, f.constant(largestCode(*this)));
+  auto [stored, wide] = emitStoreAs(f, getScale(), scale);
   Value tiny = f.less(wide, f.constant(FLT_MIN));
   Value inverse = arith::DivFOp::create(b, loc, f.constant(1), wide);
-  Value factor = f.select(tiny, zero, inverse);
-  if (!half)
-    return {f.select(tiny, zero, scale), factor};
-  Value zeroHalf =
+  box.factor = f.select(tiny, f.constant(0), inverse);
+  Value none =
       arith::ConstantOp::create(b, loc, b.getFloatAttr(getScale(), 0.0));
-  return {arith::SelectOp::create(b, loc, tiny, zeroHalf, scale), factor};
+  box.stored.push_back(arith::SelectOp::create(b, loc, tiny, none, stored));
+  if (zero)
+    box.stored.push_back(zero);
+  return box;
 }
 
 Value IntCodecAttr::emitQuantize(OpBuilder &b, Location loc, Value x,
-                                 Value factor) const {
+                                 const QuantizeBox &box) const {
   auto type = cast<VectorType>(x.getType());
-  auto codes = VectorType::get(type.getShape(),
-                               IntegerType::get(getContext(), getBits()));
   F32Builder f{b, loc, type};
-  Value isNumber =
-      arith::CmpFOp::create(b, loc, arith::CmpFPredicate::ORD, x, x);
-  x = f.select(isNumber, x, f.constant(0));
-  x = f.larger(f.smaller(x, FLT_MAX), -FLT_MAX);
-  x = arith::MulFOp::create(b, loc, x,
-                            vector::BroadcastOp::create(b, loc, type, factor));
-  x = f.larger(f.smaller(x, kQMax), -kQMax);
+  x = f.larger(f.smaller(f.number(x), FLT_MAX), -FLT_MAX);
+  float most = largestCode(*this);
+  auto splat = [&](Value scalar) {
+    return vector::BroadcastOp::create(b, loc, type, scalar);
+  };
+  if (box.origin)
+    x = arith::SubFOp::create(b, loc, x, splat(box.origin));
+  x = arith::MulFOp::create(b, loc, x, splat(box.factor));
+  x = f.larger(f.smaller(x, most), box.origin ? 0 : -most);
   x = arith::AddFOp::create(b, loc, x, f.constant(kRoundMagic));
   Value bits = arith::BitcastOp::create(
       b, loc, VectorType::get(type.getShape(), b.getI32Type()), x);
-  return arith::TruncIOp::create(b, loc, codes, bits);
+  return arith::TruncIOp::create(
+      b, loc, VectorType::get(type.getShape(), b.getI8Type()), bits);
 }

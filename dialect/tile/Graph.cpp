@@ -426,12 +426,16 @@ FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
       return refuse();
     reader.expect(llvm::equal(store.getPlanes(), row.quantize.getPlanes()),
                   store, "expected all that was quantized, and in its order");
-    reader.expect(
-        cast<CodecAttrInterface>(row.quantize.getCodec()).canEmitQuantize(),
-        row.quantize, "no backend quantizes with this codec yet");
     row.load = reader.madeBy<LoadRowOp>(row.quantize, row.quantize.getX());
     if (!row.load)
       return refuse();
+    int64_t channels = row.dim() / row.boxes();
+    reader.expect(row.boxes() == 1 || (llvm::isPowerOf2_64(channels) &&
+                                       channels >= 8 && channels <= 256),
+                  row.quantize,
+                  "expected boxes of whole rows, or of a power of two of 8 to "
+                  "256 channels, found " +
+                      Twine(channels));
     StringRef given = row.load.getName();
     reader.expect(given == kStreamK || given == kStreamV, row.load,
                   "append is given rows `k` and `v`, found others");

@@ -113,6 +113,21 @@ struct StoredRow {
   LoadRowOp load;
   QuantizeOp quantize;
   StoreRowOp store;
+
+  /// Channels of the row.
+  int64_t dim() const {
+    return mlir::cast<mlir::RankedTensorType>(LoadRowOp(load).getX().getType())
+        .getDimSize(0);
+  }
+  /// Boxes of equal size that its codec cuts the row into, each with elements
+  /// of its own in the planes beside the codes.
+  int64_t boxes() const {
+    mlir::ValueRange planes = QuantizeOp(quantize).getPlanes();
+    return planes.size() == 1
+               ? 1
+               : mlir::cast<mlir::RankedTensorType>(planes[1].getType())
+                     .getDimSize(0);
+  }
 };
 
 /// The rows that an append kernel stores, in order.

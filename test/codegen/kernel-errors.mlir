@@ -67,15 +67,15 @@ tile.kernel @s.append "append" of @s dtype bf16 {
 
 // -----
 
-!cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<4, scale = f16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+!cache = !kvc.cache<heads = 2, k = 96 by #kvc.int<4, scale = f16 channels = 24>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
 tile.kernel @s.append "append" of @s dtype bf16 {
   tile.for_rows {
   ^bb0(%row: !tile.tokens):
-    %k = tile.load_row k %row : tensor<64xf32>
-    // expected-error@+1 {{no backend quantizes with this codec yet}}
-    %kc, %ks = tile.quantize %k with(#kvc.int<4, scale = f16>) : tensor<64xf32> -> tensor<64xi4>, tensor<1xf16>
-    tile.store_row k %row, %kc, %ks : tensor<64xi4>, tensor<1xf16>
+    %k = tile.load_row k %row : tensor<96xf32>
+    // expected-error@+1 {{expected boxes of whole rows, or of a power of two of 8 to 256 channels, found 24}}
+    %kc, %ks = tile.quantize %k with(#kvc.int<4, scale = f16 channels = 24>) : tensor<96xf32> -> tensor<96xi4>, tensor<4xf16>
+    tile.store_row k %row, %kc, %ks : tensor<96xi4>, tensor<4xf16>
     tile.yield
   }
 }

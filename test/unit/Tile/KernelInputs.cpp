@@ -258,7 +258,12 @@ AppendInputs::AppendInputs(const Kernel &kernel, CacheType cache)
         for (int64_t c = 0; c < dim; ++c)
           x[c] = std::ldexp(x[c], random.percent(50) ? 14 : -130);
       else if (random.percent(8))
-        x[random.below(dim)] = random.percent(50) ? INFINITY : -INFINITY;
+        x[random.below(dim)] = random.pick({INFINITY, -INFINITY, NAN});
+      else if (random.percent(4))
+        std::fill(x, x + dim, random.pick({NAN, INFINITY, -INFINITY}));
+      else if (random.percent(4)) // whose range is no finite number
+        for (int64_t c = 0; c < dim; ++c)
+          x[c] = c % 2 ? 3e38f : -3e38f;
       // A tie of an integer codec: -0 and steps of a half.
       if (random.percent(20))
         x[random.below(dim)] = -0.f;

@@ -428,14 +428,28 @@ static void drawAttend(Kernel &kernel, Random &random, uint64_t turn) {
     kernel.visible = drawVisible(kernel.choice[Shown], random);
 }
 
+/// Those that append kernels quantize into; now and then one that they refuse.
+static Codec drawStoredBoxes(int64_t dim, Random &random) {
+  Codec codec = drawBoxes(dim, random);
+  codec.boxes->tokens = 1;
+  if (random.percent(5))
+    return codec;
+  do
+    codec.boxes->channels = random.pick({0, 8, 16, 32, 32, 64, 128, 256});
+  while (codec.boxes->channels && dim % codec.boxes->channels);
+  return codec;
+}
+
 static void drawAppend(Kernel &kernel, Random &random, uint64_t turn) {
-  for (Codec &codec : kernel.codecs)
-    codec = drawCodec(random.percent(60), random);
   kernel.choice[StoredRows] =
       turn % kTurns ? pinned(AxisInfo::Append, turn - turn / kTurns - 1).second
                     : drawValue(StoredRows, random);
   if (kernel.choice[StoredRows] == stored::Exchanged)
     kernel.dims[1] = kernel.dims[0];
+  for (unsigned i : {0u, 1u})
+    kernel.codecs[i] = random.percent(60)
+                           ? drawStoredBoxes(kernel.dims[i], random)
+                           : drawCodec(random.percent(60), random);
 }
 
 /// Of these kernels all but the first of some have the next value of every
