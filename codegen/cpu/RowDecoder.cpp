@@ -116,7 +116,7 @@ Value RowDecoder::boxesOf(Value x, Value boxes, const Columns &columns) {
 Value RowDecoder::loaded(Value value, const Columns &columns, bool isUnsigned) {
   auto load = value.getDefiningOp<tile::LoadOp>();
   unsigned index = cache.planeIndex(load.getStream()) + *load.planeOf(value);
-  const PlaneGeometry &plane = cache.planes()[index];
+  PlaneGeometry plane = cache.planes()[index];
   int64_t bits = plane.type.getIntOrFloatBitWidth();
   Value row = rowOf(index);
   if (plane.type.isInteger() && (bits < 8 || isUnsigned))
