@@ -50,7 +50,8 @@ SmallVector<Value> CodeConversion::emit(OpBuilder &b, Location loc, LoadFn load,
   return out;
 }
 
-Value kvc::packCodes(OpBuilder &b, Location loc, Value codes, int64_t bits) {
+/// The low `bits` bytes of an i64.
+static Value packCodes(OpBuilder &b, Location loc, Value codes, int64_t bits) {
   Type i64 = b.getI64Type();
   auto constant = [&](uint64_t value) {
     return arith::ConstantOp::create(b, loc,
@@ -58,8 +59,6 @@ Value kvc::packCodes(OpBuilder &b, Location loc, Value codes, int64_t bits) {
   };
   Value x = vector::BitCastOp::create(b, loc, VectorType::get(1, i64), codes);
   x = vector::ExtractOp::create(b, loc, x, 0);
-  if (bits == 8)
-    return x;
   // `count` codes stand at the low end of every field of 8 * `count` bits:
   // those of each odd field move down to those of the even one before it.
   auto fields = [](int64_t width, int64_t every) {
@@ -68,7 +67,6 @@ Value kvc::packCodes(OpBuilder &b, Location loc, Value codes, int64_t bits) {
       mask |= ((uint64_t(1) << width) - 1) << at;
     return mask;
   };
-  x = arith::AndIOp::create(b, loc, x, constant(fields(bits, 8)));
   for (int64_t count = 1; count < 8; count *= 2) {
     int64_t width = bits * count, field = 8 * count;
     Value even =
@@ -81,8 +79,9 @@ Value kvc::packCodes(OpBuilder &b, Location loc, Value codes, int64_t bits) {
   return x;
 }
 
-void kvc::storePacked(OpBuilder &b, Location loc, Value packed, int64_t bits,
+void kvc::storePacked(OpBuilder &b, Location loc, Value codes, int64_t bits,
                       llvm::function_ref<void(Value, int64_t)> store) {
+  Value packed = packCodes(b, loc, codes, bits);
   int64_t bytes = pieceBytes(bits);
   for (int64_t byte = 0; byte < bits; byte += bytes) {
     Value shift =

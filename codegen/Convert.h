@@ -39,15 +39,11 @@ private:
   }
 };
 
-/// Eight codes, the low `bits` bits of a vector of i8 each, as the bytes that
-/// they are packed into, from the lowest bits of each byte on: the low `bits`
-/// bytes of an i64.
-mlir::Value packCodes(mlir::OpBuilder &b, mlir::Location loc, mlir::Value codes,
-                      int64_t bits);
-/// Stores them: each piece, an integer of `pieceBytes(bits)` bytes, at its
-/// byte.
+/// Packs eight codes, the low `bits` bits of a vector of i8 each, from the
+/// lowest bits of each byte on, and stores the `bits` bytes that they are: each
+/// piece, an integer of `pieceBytes(bits)` bytes, at its byte.
 void storePacked(
-    mlir::OpBuilder &b, mlir::Location loc, mlir::Value packed, int64_t bits,
+    mlir::OpBuilder &b, mlir::Location loc, mlir::Value codes, int64_t bits,
     llvm::function_ref<void(mlir::Value piece, int64_t byte)> store);
 /// The largest power of two that divides `bits`: rows of eights of codes of so
 /// many bits are aligned to as many bytes.

@@ -18,10 +18,8 @@ public:
       : k(k), kit(k.kit), slot(slot),
         codec(cast<CodecAttrInterface>(stored.quantize.getCodecAttr())),
         codes(k.cache.planeIndex(stored.store.getStream())),
-        dim(k.cache.stream(stored.store.getStream()).dim),
-        boxes(stored.boxes()),
-        from(slot.modelRow(stored.load.getName() == kStreamK ? kWordsOfK
-                                                             : kWordsOfV)) {}
+        hasBoxes(stored.hasBoxes()), dim(stored.dim()), boxes(stored.boxes()),
+        from(slot.modelRow(stored.load.getName())) {}
   void emit();
 
 private:
@@ -38,6 +36,7 @@ private:
   const SlotRow &slot;
   CodecAttrInterface codec;
   unsigned codes; ///< plane
+  bool hasBoxes;
   int64_t dim, boxes;
   Value from;
 };
@@ -89,10 +88,9 @@ void RowWriter::store(Value x, Value to, Value channel) {
   if (bits >= 8)
     return kit.store(x, kit.at(to, kit.mul(channel, bits / 8)));
   Value at = kit.at(to, kit.mul(kit.div(channel, 8), bits));
-  storePacked(kit.b, kit.loc, packCodes(kit.b, kit.loc, x, bits), bits,
-              [&](Value piece, int64_t byte) {
-                kit.store(piece, kit.at(at, byte), 1);
-              });
+  storePacked(kit.b, kit.loc, x, bits, [&](Value piece, int64_t byte) {
+    kit.store(piece, kit.at(at, byte), 1);
+  });
 }
 
 void RowWriter::emit() {
@@ -100,7 +98,7 @@ void RowWriter::emit() {
     Value begin = kit.mul(index, dim / boxes);
     Value end = kit.add(begin, dim / boxes);
     QuantizeBox box;
-    if (codec.getPlanes(dim).size() > 1)
+    if (hasBoxes)
       box = emitBox(index, begin, end);
     Value to = slot.address(codes);
     kit.loop(begin, end, 8, [&](Value channel) {

@@ -12,16 +12,14 @@ LogicalResult kvc::cpu::emitGather(Kernel &k) {
     return failure();
   Kit &kit = k.kit;
   forSlots(k, [&](const SlotRow &slot) {
-    for (tile::DecodedRow decoded : *rows) {
-      const artifact::RowWords &words =
-          decoded.store.getName() == kStreamK ? kWordsOfK : kWordsOfV;
-      Value wanted = kit.isNotNull(k.argPtr(words.base));
-      kit.when(wanted, [&] {
+    for (tile::StoreDecodedOp decoded : *rows) {
+      StringRef name = decoded.getName();
+      kit.when(kit.isNotNull(k.argPtr(artifact::wordsOfRows(name).base)), [&] {
         RowDecoder decoder(k,
                            [&](unsigned plane) { return slot.address(plane); });
-        Value to = slot.modelRow(words);
-        kit.loop(0, decoded.dim(), 8, [&](Value channel) {
-          kit.storeFromF32(decoder.decode(decoded.x(), {channel}), k.dtype,
+        Value to = slot.modelRow(name);
+        kit.loop(0, decoded.getDim(), 8, [&](Value channel) {
+          kit.storeFromF32(decoder.decode(decoded.getX(), {channel}), k.dtype,
                            kit.at(to, kit.mul(channel, k.dtypeBytes())));
         });
       });

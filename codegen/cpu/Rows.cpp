@@ -21,8 +21,8 @@ Value SlotRow::address(unsigned index) const {
   return kit.at(at, kit.mul(box, plane.rowStride));
 }
 
-Value SlotRow::modelRow(const artifact::RowWords &words) const {
-  return k.rowHead(words, row,
+Value SlotRow::modelRow(StringRef name) const {
+  return k.rowHead(artifact::wordsOfRows(name), row,
                    k.kit.add(head, int64_t(k.store.getHeadBegin())));
 }
 

@@ -16,8 +16,8 @@ struct SlotRow {
 
   /// The row that has the token, of plane `plane` of the cache.
   mlir::Value address(unsigned plane) const;
-  /// The row in one of the call's arrays.
-  mlir::Value modelRow(const artifact::RowWords &words) const;
+  /// The row in the call's array `k` or `v`.
+  mlir::Value modelRow(llvm::StringRef name) const;
 };
 
 /// Emits `body` in a loop over the work tile's rows, but those of negative

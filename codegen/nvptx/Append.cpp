@@ -1,7 +1,7 @@
 //===- Append.cpp - rows quantized into the cache -------------------------===//
 //
-// A lane loads its channels once for both the row's largest element and the
-// quantization.
+// A lane has whole chunks of 8 channels: lane, lane + 32, ... It loads them
+// once for both the ranges of boxes and the quantization.
 //
 //===----------------------------------------------------------------------===//
 #include "codegen/nvptx/Rows.h"
@@ -16,6 +16,8 @@ using namespace kvc;
 using namespace kvc::nvptx;
 
 namespace {
+
+constexpr int64_t kChunk = 8; ///< channels; dims are multiples of it
 
 /// What a lane holds of a row.
 struct StreamRow {
@@ -62,7 +64,6 @@ void AppendKernel::emit(ArrayRef<tile::StoredRow> rows) {
 }
 
 StreamRow AppendKernel::loadRow(tile::StoredRow stored) {
-  bool isK = stored.load.getName() == kStreamK;
   int64_t chunks = stored.dim() / kChunk;
   StreamRow stream{stored,
                    cast<CodecAttrInterface>(stored.quantize.getCodecAttr()),
@@ -70,7 +71,7 @@ StreamRow AppendKernel::loadRow(tile::StoredRow stored) {
                    chunks,
                    chunks / stored.boxes(),
                    {}};
-  Value from = slot.modelRow(isK ? kWordsOfK : kWordsOfV);
+  Value from = slot.modelRow(stored.load.getName());
   for (int64_t i = 0; i * kWarpLanes < chunks; ++i) {
     // A lane beyond the row reads its last chunk again, which changes no range,
     // and stores nothing.
@@ -147,16 +148,14 @@ void AppendKernel::storeChunk(const StreamRow &row, Value x, Value chunk,
   // Rows are whole chunks, so no chunk is aligned to less.
   if (bits >= 8)
     return kit.store(codes, to, std::min<unsigned>(16, kChunk * bits / 8));
-  storePacked(kit.b, kit.kernel, packCodes(kit.b, kit.kernel, codes, bits),
-              bits, [&](Value piece, int64_t byte) {
-                kit.store(piece, kit.ptr(to, byte), pieceBytes(bits));
-              });
+  storePacked(kit.b, kit.kernel, codes, bits, [&](Value piece, int64_t byte) {
+    kit.store(piece, kit.ptr(to, byte), pieceBytes(bits));
+  });
 }
 
 void AppendKernel::storeRow(const StreamRow &row) {
   QuantizeBox box;
-  bool hasBoxes = tile::QuantizeOp(row.stored.quantize).getPlanes().size() > 1;
-  if (hasBoxes && row.isOneBox())
+  if (row.stored.hasBoxes() && row.isOneBox())
     box = emitBox(row, row.channels, lane);
   for (auto [i, x] : llvm::enumerate(row.channels)) {
     Value chunk = chunkOf(i);

@@ -8,20 +8,19 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::nvptx;
 
-static_assert(kChunk == kUnit, "a lane stores what it decodes at a time");
-
-/// A lane decodes and stores its chunks of the row.
-static void emitRow(Kernel &k, const SlotRow &slot, tile::DecodedRow decoded,
-                    Value to) {
+/// A lane decodes and stores its units of the row.
+static void emitRow(Kernel &k, const SlotRow &slot,
+                    tile::StoreDecodedOp decoded) {
   Kit &kit = k.kit;
-  kit.loop(k.lane(), kit.i32(decoded.dim() / kChunk), kit.i32(kWarpLanes),
-           [&](Value chunk) {
+  Value to = slot.modelRow(decoded.getName());
+  kit.loop(k.lane(), kit.i32(decoded.getDim() / kUnit), kit.i32(kWarpLanes),
+           [&](Value unit) {
              RowDecoder decoder(
                  k, [&](unsigned plane) { return slot.address(plane); });
-             Value first = kit.mul(chunk, kChunk);
+             Value first = kit.mul(unit, kUnit);
              SmallVector<Value> x;
-             for (int64_t i = 0; i < kChunk; ++i)
-               x.push_back(decoder.element(decoded.x(), {first, i}));
+             for (int64_t i = 0; i < kUnit; ++i)
+               x.push_back(decoder.element(decoded.getX(), {first, i}));
              kit.storeFromF32(kit.concat(x), k.dtype,
                               kit.ptr(to, kit.mul(first, k.dtypeBytes())));
            });
@@ -33,14 +32,11 @@ LogicalResult kvc::nvptx::emitGather(Kernel &kernel, LaunchInfo &launch) {
   if (failed(rows))
     return failure();
   atSlot(kernel, [&](const SlotRow &slot) {
-    for (tile::DecodedRow decoded : *rows) {
-      const artifact::RowWords &words =
-          decoded.store.getName() == kStreamK ? kWordsOfK : kWordsOfV;
+    for (tile::StoreDecodedOp decoded : *rows) {
       Kit &kit = kernel.kit;
-      Value wanted = kit.cmp(arith::CmpIPredicate::ne,
-                             kernel.paramI64(words.base), kit.i64(0));
-      kit.when(wanted,
-               [&] { emitRow(kernel, slot, decoded, slot.modelRow(words)); });
+      Value to = kernel.paramI64(artifact::wordsOfRows(decoded.getName()).base);
+      kit.when(kit.cmp(arith::CmpIPredicate::ne, to, kit.i64(0)),
+               [&] { emitRow(kernel, slot, decoded); });
     }
   });
   return success();

@@ -17,8 +17,8 @@ Value SlotRow::address(unsigned index) const {
   return kit.ptr(at, kit.mul(box, geometry.rowStride));
 }
 
-Value SlotRow::modelRow(const artifact::RowWords &words) const {
-  return k.rowHead(words, k.kit.extI64(row),
+Value SlotRow::modelRow(StringRef name) const {
+  return k.rowHead(artifact::wordsOfRows(name), k.kit.extI64(row),
                    k.kit.add(head, int64_t(k.store.getHeadBegin())));
 }
 

@@ -1,8 +1,7 @@
 //===- Rows.h - rows of a call and of the cache -----------------*- C++ -*-===//
 //-*-===//
 //
-// One warp per (row, kv head). A lane has whole chunks of 8 channels: lane,
-// lane + 32, ...
+// One warp per (row, kv head).
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_CODEGEN_NVPTX_ROWS_H
@@ -14,8 +13,6 @@ namespace kvc::nvptx {
 
 /// Threads of a CTA of kernels of rows.
 inline constexpr int64_t kRowThreads = 128;
-/// Channels of a chunk; dims are multiples of it.
-inline constexpr int64_t kChunk = 8;
 
 /// The warp's row of the call at its kv head, and the token of the cache that
 /// the row's slot says.
@@ -26,8 +23,8 @@ struct SlotRow {
 
   /// The row that has the token, of plane `plane` of the cache.
   mlir::Value address(unsigned plane) const;
-  /// The row in one of the call's arrays.
-  mlir::Value modelRow(const artifact::RowWords &words) const;
+  /// The row in the call's array `k` or `v`.
+  mlir::Value modelRow(llvm::StringRef name) const;
 };
 
 /// Emits `body` for the warp's row, if there is one and its slot is not

@@ -453,10 +453,9 @@ FailureOr<SmallVector<StoredRow, 2>> tile::storedRows(KernelOp kernel) {
   return rows;
 }
 
-/// The row that `store` stores of the cache's token `token`.
-static DecodedRow takeRow(StoreDecodedOp store, Value token,
-                          GraphReader &reader) {
-  DecodedRow row = {store};
+/// Reads what `store` stores of the cache's token `token`.
+static void readDecoded(StoreDecodedOp store, Value token,
+                        GraphReader &reader) {
   StringRef name = store.getName();
   reader.note(store);
   reader.takeDecoded(store, store.getX(), token);
@@ -464,23 +463,21 @@ static DecodedRow takeRow(StoreDecodedOp store, Value token,
                 "expected the row of the loop's round");
   reader.expect(name == kStreamK || name == kStreamV, store,
                 "gather gives rows `k` and `v`, found others");
-  StreamAttr stream = cacheOf(reader.kernel).findStream(name);
-  if (!stream) {
-    reader.fail(store, "expected a cache with a stream `" + name + "`");
-    return row;
-  }
-  reader.expect(row.dim() % 8 == 0, store,
+  reader.expect(bool(cacheOf(reader.kernel).findStream(name)), store,
+                "expected a cache with a stream `" + name + "`");
+  reader.expect(store.getDim() % 8 == 0, store,
                 "expected a row of a multiple of 8 elements, found " +
-                    Twine(row.dim()));
-  return row;
+                    Twine(store.getDim()));
 }
 
-FailureOr<SmallVector<DecodedRow, 2>> tile::decodedRows(KernelOp kernel) {
+FailureOr<SmallVector<StoreDecodedOp, 2>> tile::decodedRows(KernelOp kernel) {
   GraphReader reader(kernel);
-  SmallVector<DecodedRow, 2> rows;
+  SmallVector<StoreDecodedOp, 2> rows;
   if (Block *round = roundOfRows(kernel, reader)) {
-    for (auto store : round->getOps<StoreDecodedOp>())
-      rows.push_back(takeRow(store, round->getArgument(0), reader));
+    for (auto store : round->getOps<StoreDecodedOp>()) {
+      readDecoded(store, round->getArgument(0), reader);
+      rows.push_back(store);
+    }
     for (auto load : round->getOps<LoadOp>())
       reader.expect(streamOf(load).getTokens() != 0, load,
                     "expected a stream that has rows of tokens");

@@ -119,34 +119,25 @@ struct StoredRow {
     return mlir::cast<mlir::RankedTensorType>(LoadRowOp(load).getX().getType())
         .getDimSize(0);
   }
+  /// Whether its codec keeps anything beside the codes.
+  bool hasBoxes() const { return QuantizeOp(quantize).getPlanes().size() > 1; }
   /// Boxes of equal size that its codec cuts the row into, each with elements
   /// of its own in the planes beside the codes.
   int64_t boxes() const {
     mlir::ValueRange planes = QuantizeOp(quantize).getPlanes();
-    return planes.size() == 1
-               ? 1
-               : mlir::cast<mlir::RankedTensorType>(planes[1].getType())
-                     .getDimSize(0);
+    return !hasBoxes() ? 1
+                       : mlir::cast<mlir::RankedTensorType>(planes[1].getType())
+                             .getDimSize(0);
   }
 };
 
 /// The rows that an append kernel stores, in order.
 mlir::FailureOr<llvm::SmallVector<StoredRow, 2>> storedRows(KernelOp kernel);
 
-/// A row on its way out of the cache: of what is loaded, element-wise ops make
-/// what is stored.
-struct DecodedRow {
-  StoreDecodedOp store;
-
-  mlir::Value x() const { return StoreDecodedOp(store).getX(); }
-  /// Channels of the row.
-  int64_t dim() const {
-    return mlir::cast<mlir::RankedTensorType>(x().getType()).getDimSize(1);
-  }
-};
-
-/// The rows that a gather kernel stores, in order.
-mlir::FailureOr<llvm::SmallVector<DecodedRow, 2>> decodedRows(KernelOp kernel);
+/// The rows that a gather kernel stores, in order: what element-wise ops make
+/// of loaded ones.
+mlir::FailureOr<llvm::SmallVector<StoreDecodedOp, 2>>
+decodedRows(KernelOp kernel);
 
 /// Fails, with an error on the kernel, if it is of a kind that backends do not
 /// lower yet.

@@ -545,6 +545,10 @@ def Tile_StoreDecodedOp : Tile_Op<"store_decoded"> {
     custom<StreamName>($name) $row `,` $x attr-dict `:` type($x)
   }];
   let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// Channels of the row.
+    int64_t getDim() { return getX().getType().getDimSize(1); }
+  }];
 }
 
 include "dialect/tile/TileSpaceOps.td"

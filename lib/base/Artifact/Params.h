@@ -90,6 +90,11 @@ inline constexpr RowWords kWordsOfK = {Word::K, Word::KRowStride,
 inline constexpr RowWords kWordsOfV = {Word::V, Word::VRowStride,
                                        Word::VHeadStride};
 
+/// Those of the call's rows `k` or `v`.
+constexpr const RowWords &wordsOfRows(std::string_view name) {
+  return name == "k" ? kWordsOfK : kWordsOfV;
+}
+
 struct WordInfo {
   Word word;
   const char *name;

@@ -168,22 +168,18 @@ public:
   mlir::LogicalResult run(mlir::Block &block);
 
 private:
-#define KVC_TILE_OPS(X)                                                        \
-  X(LoadQueryOp)                                                               \
-  X(SoftmaxInitOp)                                                             \
-  X(ForTokensOp)                                                               \
-  X(LoadOp)                                                                    \
-  X(ConvertOp)                                                                 \
-  X(ScaleOp)                                                                   \
-  X(OffsetOp)                                                                  \
-  X(DotOp) X(ScaleTokensOp) X(LogitsOp) X(MaskOp) X(SoftmaxStepOp)             \
-      X(AccumulateOp) X(StorePartialOp) X(ForSplitsOp) X(MergeStepOp)          \
-          X(StoreOutputOp) X(ForRowsOp) X(LoadRowOp) X(QuantizeOp)             \
-              X(StoreRowOp) X(StoreDecodedOp) X(SpanOp) X(ListedOp) X(SliceOp) \
-                  X(MapOp) X(ContractOp) X(ReduceOp) X(OuterOp) X(LoadLseOp)   \
-                      X(StoreTokensOp) X(TopKInitOp) X(TopKStepOp)             \
-                          X(StoreListOp) X(MoveTokensOp) X(LoadStateOp)        \
-                              X(StoreStateOp) X(StoreRowOutputOp)
+  // It would move a list without commas to the right, more each time.
+  // clang-format off
+#define KVC_TILE_OPS(X)                                                   \
+  X(LoadQueryOp) X(SoftmaxInitOp) X(ForTokensOp) X(LoadOp) X(ConvertOp)   \
+  X(ScaleOp) X(OffsetOp) X(DotOp) X(ScaleTokensOp) X(LogitsOp) X(MaskOp)  \
+  X(SoftmaxStepOp) X(AccumulateOp) X(StorePartialOp) X(ForSplitsOp)       \
+  X(MergeStepOp) X(StoreOutputOp) X(ForRowsOp) X(LoadRowOp) X(QuantizeOp) \
+  X(StoreRowOp) X(StoreDecodedOp) X(SpanOp) X(ListedOp) X(SliceOp)        \
+  X(MapOp) X(ContractOp) X(ReduceOp) X(OuterOp) X(LoadLseOp)              \
+  X(StoreTokensOp) X(TopKInitOp) X(TopKStepOp) X(StoreListOp)             \
+  X(MoveTokensOp) X(LoadStateOp) X(StoreStateOp) X(StoreRowOutputOp)
+  // clang-format on
 #define KVC_TILE_OP(Op) mlir::LogicalResult run(tile::Op op);
   KVC_TILE_OPS(KVC_TILE_OP)
 #undef KVC_TILE_OP

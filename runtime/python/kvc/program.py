@@ -458,14 +458,19 @@ class Program:
         version that could not do it.
         """
         store, model = self.store(store), self.model
+        if k is None and v is None:
+            rows = _length("slots", slots)
+            k, v = (empty_like(slots, (rows, model.kv_heads, dim), model.dtype,
+                               "k` or `v")
+                    for dim in (model.head_dim_k, model.head_dim_v))
+            with self.device.lent(k, v):
+                return self.gather(store, slots, planes, k=k, v=v,
+                                   page_count=page_count,
+                                   slot_tokens=slot_tokens, stream=stream)
         args = _abi.GatherArgs(size=c.sizeof(_abi.GatherArgs))
         args.rows = _length("slots", slots)
         args.slot = _vector("slots", slots, "i64", args.rows,
                             memory=self.device.place)
-        if k is None and v is None:
-            k, v = (empty_like(slots, (args.rows, model.kv_heads, dim),
-                               model.dtype, "k` or `v")
-                    for dim in (model.head_dim_k, model.head_dim_v))
         if k is not None:
             args.k, args.k_row_stride, args.k_head_stride, _ = self._rows(
                 "k", k, model.kv_heads, model.head_dim_k, args.rows,

@@ -186,16 +186,7 @@ void CpuExecutor::append(const AppendInputs &inputs, reference::HostCache &to) {
 
 reference::AttendResult CpuExecutor::gather(const GatherInputs &inputs) {
   std::vector<GatherOutput> outputs = makeGatherOutputs(inputs.slots.size());
-  KernelWords words;
-  words.set(Word::K, addressOf(outputs[0]));
-  words.set(Word::KRowStride, outputs[0].stride);
-  words.set(Word::KHeadStride, outputs[0].headStride);
-  words.set(Word::V, addressOf(outputs[1]));
-  words.set(Word::VRowStride, outputs[1].stride);
-  words.set(Word::VHeadStride, outputs[1].headStride);
-  words.set(Word::Slot, inputs.slots.data());
-  words.set(Word::SlotTokens, inputs.arena->cache().outerTokens);
-  words.setPlanes(inputs.arena->cache());
+  KernelWords words = wordsOf(outputs, inputs);
   callRows(words, inputs.slots.size());
   return takeGathered(outputs, inputs);
 }

@@ -96,6 +96,22 @@ Executor::makeGatherOutputs(int64_t rows) const {
   return outputs;
 }
 
+test::KernelWords Executor::wordsOf(std::vector<GatherOutput> &outputs,
+                                    const GatherInputs &inputs) const {
+  using artifact::Word;
+  test::KernelWords words;
+  words.set(Word::K, addressOf(outputs[0]));
+  words.set(Word::KRowStride, outputs[0].stride);
+  words.set(Word::KHeadStride, outputs[0].headStride);
+  words.set(Word::V, addressOf(outputs[1]));
+  words.set(Word::VRowStride, outputs[1].stride);
+  words.set(Word::VHeadStride, outputs[1].headStride);
+  words.set(Word::Slot, inputs.slots.data());
+  words.set(Word::SlotTokens, inputs.arena->cache().outerTokens);
+  words.setPlanes(inputs.arena->cache());
+  return words;
+}
+
 reference::AttendResult
 Executor::takeGathered(const std::vector<GatherOutput> &outputs,
                        const GatherInputs &inputs) {

@@ -11,6 +11,7 @@
 #include "codegen/cpu/Backend.h"
 #include "codegen/nvptx/Backend.h"
 #include "lib/base/Artifact/ElfImage.h"
+#include "test/support/KernelWords.h"
 #include "test/unit/Tile/KernelInputs.h"
 
 #include "mlir/IR/BuiltinOps.h"
@@ -73,6 +74,8 @@ protected:
   void *addressOf(GatherOutput &output) const {
     return kernel.wants(output.rows) ? output.bytes.data() : nullptr;
   }
+  test::KernelWords wordsOf(std::vector<GatherOutput> &outputs,
+                            const GatherInputs &inputs) const;
   reference::AttendResult takeGathered(const std::vector<GatherOutput> &outputs,
                                        const GatherInputs &inputs);
 

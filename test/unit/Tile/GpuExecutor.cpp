@@ -248,16 +248,7 @@ void GpuExecutor::append(const AppendInputs &inputs, reference::HostCache &to) {
 reference::AttendResult GpuExecutor::gather(const GatherInputs &inputs) {
   int64_t rows = inputs.slots.size();
   std::vector<GatherOutput> outputs = makeGatherOutputs(rows);
-  KernelWords words;
-  words.set(Word::K, addressOf(outputs[0]));
-  words.set(Word::KRowStride, outputs[0].stride);
-  words.set(Word::KHeadStride, outputs[0].headStride);
-  words.set(Word::V, addressOf(outputs[1]));
-  words.set(Word::VRowStride, outputs[1].stride);
-  words.set(Word::VHeadStride, outputs[1].headStride);
-  words.set(Word::Slot, inputs.slots.data());
-  words.set(Word::SlotTokens, inputs.arena->cache().outerTokens);
-  words.setPlanes(inputs.arena->cache());
+  KernelWords words = wordsOf(outputs, inputs);
   words.set(Word::Rows, rows);
   simt::Machine machine(random.next());
   allow(machine, inputs.slots, false);
