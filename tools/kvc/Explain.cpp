@@ -54,8 +54,14 @@ static std::string codecName(const spec::Stream &stream) {
                           return spec::name(stored.type);
                         },
                         [](const spec::IntCodec &code) {
-                          return "int" + std::to_string(code.bits) + " + " +
-                                 spec::name(code.scaleType);
+                          std::string text = "int" + std::to_string(code.bits) +
+                                             " + " + spec::name(code.scaleType);
+                          if (code.zeroType)
+                            text += std::string(" + zero ") +
+                                    spec::name(*code.zeroType);
+                          if (code.group)
+                            text += " per " + std::to_string(code.group);
+                          return text;
                         }),
                     stream.codec);
 }

@@ -10,17 +10,26 @@ using namespace kvc;
 using namespace kvc::spec;
 using nlohmann::json; // an object's keys are sorted
 
+/// Defaults that came with version 0.2 are left out: what was canonical before
+/// stays so, and with it cache keys.
+static json toJson(const IntCodec &quantised) {
+  json object = {{"kind", "int" + std::to_string(quantised.bits)},
+                 {"scale", name(quantised.scaleType)}};
+  if (quantised.zeroType)
+    object["zero"] = {{"kind", "min"}, {"type", name(*quantised.zeroType)}};
+  if (quantised.group)
+    object["group"] = quantised.group;
+  return object;
+}
+
 static json toJson(const Codec &codec) {
-  return std::visit(llvm::makeVisitor(
-                        [](const FloatCodec &stored) -> json {
-                          return {{"kind", name(stored.type)}};
-                        },
-                        [](const IntCodec &quantised) -> json {
-                          return {
-                              {"kind", "int" + std::to_string(quantised.bits)},
-                              {"scale", name(quantised.scaleType)}};
-                        }),
-                    codec);
+  return std::visit(
+      llvm::makeVisitor(
+          [](const FloatCodec &stored) -> json {
+            return {{"kind", name(stored.type)}};
+          },
+          [](const IntCodec &quantised) -> json { return toJson(quantised); }),
+      codec);
 }
 
 static json toJson(const Layout &layout) {

@@ -14,13 +14,6 @@ using llvm::StringLiteral;
 using llvm::StringRef;
 
 static constexpr Word kDTypes[] = {"f32", "f16", "bf16"};
-static constexpr Word kCodecs[] = {"f32", "f16", "bf16", "int8"};
-/// Codecs that others have, and that a later version will.
-static constexpr Word kLaterCodecs[] = {
-    "int1",     "int2",     "int3",   "int4", "int5",  "int6",  "uint2",
-    "uint4",    "uint8",    "fp8",    "f8",   "e4m3",  "e5m2",  "fp8_e4m3",
-    "fp8_e5m2", "f8e4m3fn", "f8e5m2", "fp4",  "nvfp4", "mxfp4", "mxfp6",
-    "mxfp8",    "mxint8",   "nf4",    "e2m1"};
 static constexpr Word kLayouts[] = {"paged", "contiguous"};
 static constexpr Word kOrders[] = {"HND", "NHD"};
 static constexpr Word kReads[] = {"all", "window"};
@@ -76,8 +69,6 @@ private:
                   const std::string &help = "");
   bool readRange(const Node &node, unsigned &begin, unsigned &end,
                  unsigned limit, const std::string &others = "");
-  void readStream(const Node &node, Stream &stream);
-  void readCodec(const Node &node, Codec &codec);
   void readLayout(const Node &node, Layout &layout);
   void readRead(const Node &node, Read &read);
 
@@ -377,15 +368,6 @@ bool ShapeReader::readRange(const Node &node, unsigned &begin, unsigned &end,
   return true;
 }
 
-/// A stream with the codec that a string in its place names.
-static std::string streamExample(const Node &node) {
-  std::string codec = "int8";
-  for (const Word &word : kCodecs)
-    if (node.kind == Node::Kind::String && word.text == node.string)
-      codec = node.string;
-  return "{\"codec\": \"" + codec + "\"}";
-}
-
 /// What both a store and the top level may say about caching.
 void ShapeReader::readCaching(const Fields &fields, Store &store) {
   store.k.dim = model.headDimK;
@@ -395,48 +377,14 @@ void ShapeReader::readCaching(const Fields &fields, Store &store) {
     stream->loc = stream->codecLoc = store.loc;
   }
   store.layout.loc = store.read.loc = store.loc;
-  if (const Node *streams = fields.find("streams")) {
-    std::string one = streamExample(*streams);
-    Fields both(context, *streams, {"k", "v"},
-                "{\"k\": " + one + ", \"v\": " + one + "}");
-    if (const Node *k = both.find("k"))
-      readStream(*k, store.k);
-    if (const Node *v = both.find("v"))
-      readStream(*v, store.v);
-  }
+  if (const Node *streams = fields.find("streams"))
+    readStreams(context, *streams, store);
   if (const Node *layout = fields.find("layout"))
     readLayout(*layout, store.layout);
   if (const Node *reads = fields.find("reads"))
     readRead(*reads, store.read);
   if (const Node *attend = fields.find("attend"))
     readAttend(context, *attend, model, store.attend);
-}
-
-void ShapeReader::readStream(const Node &node, Stream &stream) {
-  Fields fields(context, node, {"codec"}, streamExample(node));
-  stream.loc = stream.codecLoc = at(node);
-  if (const Node *codec = fields.find("codec")) {
-    stream.codecLoc = at(*codec);
-    readCodec(*codec, stream.codec);
-  }
-}
-
-void ShapeReader::readCodec(const Node &node, Codec &codec) {
-  std::optional<unsigned> kind =
-      readKind(context, node, kCodecs, "\"int8\"", kLaterCodecs);
-  if (!kind)
-    return;
-  if (kCodecs[*kind].text != "int8") {
-    Fields fields(context, node, {"kind"}, Fields::Form::ObjectOrKind);
-    codec = FloatCodec{DType(*kind)};
-    return;
-  }
-  Fields fields(context, node, {"kind", "scale"}, Fields::Form::ObjectOrKind);
-  IntCodec quantised;
-  if (const Node *scale = fields.find("scale"))
-    quantised.scaleType =
-        DType(readEnum(context, *scale, {"f32", "f16"}).value_or(0));
-  codec = quantised;
 }
 
 void ShapeReader::readLayout(const Node &node, Layout &layout) {

@@ -20,6 +20,9 @@ struct Node;
 /// document is in.
 void readShape(Context &context, Spec &spec);
 
+/// The part of a store that is its streams, whose dimensions are known, or 0.
+void readStreams(Context &context, const Node &node, Store &store);
+
 /// The part of a store that is expressions. Its indices are checked against the
 /// heads of `model`, which has been read.
 void readAttend(Context &context, const Node &node, const Model &model,

@@ -10,11 +10,15 @@ using namespace kvc::spec;
 RowBytes spec::rowBytes(const Stream &stream) {
   return std::visit(llvm::makeVisitor(
                         [&](const FloatCodec &stored) -> RowBytes {
-                          return {stream.dim * bytes(stored.type), 0};
+                          return {stream.dim * bytes(stored.type), 0, 0};
                         },
                         [&](const IntCodec &quantised) -> RowBytes {
+                          unsigned group = quantised.group;
+                          unsigned groups = group ? stream.dim / group : 1;
+                          const auto &zero = quantised.zeroType;
                           return {stream.dim * quantised.bits / 8,
-                                  bytes(quantised.scaleType)};
+                                  groups * bytes(quantised.scaleType),
+                                  zero ? groups * bytes(*zero) : 0};
                         }),
                     stream.codec);
 }
@@ -33,7 +37,7 @@ uint64_t spec::pageBytes(const Store &store) {
   uint64_t sum = 0;
   for (const Stream *stream : {&store.k, &store.v}) {
     RowBytes row = rowBytes(*stream);
-    for (uint64_t bytes : {row.codes, row.scales})
+    for (uint64_t bytes : {row.codes, row.scales, row.zeros})
       sum += llvm::alignTo(heads(store) * store.layout.page * bytes,
                            kPlaneAlignment);
   }

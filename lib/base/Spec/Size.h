@@ -17,17 +17,17 @@ inline constexpr uint64_t kPlaneAlignment = 64;
 /// The largest page that an artifact can describe.
 inline constexpr uint64_t kMaxPageBytes = uint64_t(1) << 30;
 
-/// Bytes of one (token, kv head) of a stream.
+/// Bytes of one (token, kv head) of a stream, by plane and in their order.
 struct RowBytes {
-  unsigned codes = 0, scales = 0;
-  unsigned total() const { return codes + scales; }
+  unsigned codes = 0, scales = 0, zeros = 0;
+  unsigned total() const { return codes + scales + zeros; }
 };
 RowBytes rowBytes(const Stream &stream);
 
 /// Bytes of one token in one layer of the store, all of its heads, K and V.
 uint64_t tokenBytes(const Store &store);
-/// Bytes of one page in one layer: each plane (codes and scales of K and V)
-/// rounded up to kPlaneAlignment. 0 if the layout has no pages.
+/// Bytes of one page in one layer: each plane (codes, scales and zeros of K
+/// and V) rounded up to kPlaneAlignment. 0 if the layout has no pages.
 uint64_t pageBytes(const Store &store);
 
 /// Bytes of one token in all layers of all stores.

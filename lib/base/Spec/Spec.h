@@ -36,12 +36,18 @@ struct FloatCodec {
   DType type = DType::BF16;
 };
 
-/// Symmetric integers: scale = absmax / qmax, code = clamp(rne(x * (1 /
-/// scale))), x' = code * scale, one scale per (token, kv head) stored as
-/// `scaleType` in the page. dialect/codecs/Int.cpp has the exact meaning.
+/// Uniform integers: the channels of a group share a scale, code = clamp(rne(x
+/// * (1 / scale))), x' = code * scale, and perhaps a zero, their least element,
+/// which is taken from x and added to x'. Both are kept in the page.
+/// dialect/codecs/Codecs.td has the exact meaning.
 struct IntCodec {
-  unsigned bits = 8;
+  unsigned bits = 8;            ///< of a code, 1..8; without a zero 2..8
   DType scaleType = DType::F32; ///< F32 or F16
+  /// F32 or F16; none: codes have a sign.
+  std::optional<DType> zeroType = std::nullopt;
+  /// Channels of a row that share a scale and a zero: a power of two from 8 to
+  /// 256 that divides the stream's dim and is less; 0: all of them.
+  unsigned group = 0;
 };
 
 using Codec = std::variant<FloatCodec, IntCodec>;

@@ -61,8 +61,12 @@ Attribute Importer::codec(const spec::Codec &codec) {
             return FloatCodecAttr::get(&context, floatType(stored.type));
           },
           [&](const spec::IntCodec &quantised) -> Attribute {
+            Type zero;
+            if (quantised.zeroType)
+              zero = floatType(*quantised.zeroType);
             return IntCodecAttr::get(&context, quantised.bits,
-                                     floatType(quantised.scaleType));
+                                     floatType(quantised.scaleType), zero,
+                                     /*tokens=*/1, quantised.group);
           }),
       codec);
 }

@@ -101,6 +101,19 @@ TEST_F(Import, TwoStores) {
                                  "window.gather", "window.attend"));
 }
 
+TEST_F(Import, IntegerCodecs) {
+  spec::Spec spec = demo();
+  spec.stores.resize(1);
+  spec.stores[0].k.codec =
+      spec::IntCodec{4, spec::DType::F16, spec::DType::F32, 32};
+  spec.stores[0].v.codec = spec::IntCodec{3, spec::DType::F32};
+  EXPECT_THAT(
+      import(spec),
+      testing::HasSubstr(
+          "k = 64 by #kvc.int<4, scale = f16 zero = f32 channels = 32>, "
+          "v = 32 by #kvc.int<3, scale = f32>"));
+}
+
 TEST_F(Import, SoftcapDtypesAndOrders) {
   spec::Spec spec = demo();
   spec.model.logitSoftcap = 30;

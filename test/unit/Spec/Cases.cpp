@@ -52,6 +52,20 @@ json kvc::test::scored() {
       "visible": "p // 64 == t // 64 || t < 4"}})-");
 }
 
+json kvc::test::coded() {
+  return json::parse(R"({
+    "kvc": "0.2",
+    "name": "base",
+    "model": {"layers": 4, "q_heads": 4, "kv_heads": 2,
+              "head_dim": {"k": 128, "v": 80}, "dtype": "bf16"},
+    "streams": {
+      "k": {"codec": {"kind": "int4", "scale": "f16", "zero": "min",
+                      "group": 32}},
+      "v": {"codec": {"kind": "int2", "scale": "f16",
+                      "zero": {"kind": "min", "type": "f32"},
+                      "group": 16}}}})");
+}
+
 static json edited(json spec, const char *where, const char *value) {
   json::json_pointer pointer(where);
   if (value)
@@ -141,6 +155,20 @@ const std::vector<GoodEdit> &kvc::test::goodEdits() {
       {scored, "/reads", R"({"kind": "window", "recent": 100})"},
       {dealt, "/stores/1/attend", R"({"visible": "p - t < 64"})"},
       {dealt, "/stores/0/attend", R"-({"logits": "s - float(g)"})-"},
+      {coded, "/streams/k/codec", "\"int2\""},
+      {coded, "/streams/k/codec", "\"int7\""},
+      {coded, "/streams/k/codec/kind", "\"int1\""},
+      {coded, "/streams/k/codec/kind", "\"int8\""},
+      {coded, "/streams/k/codec/zero", nullptr},
+      {coded, "/streams/k/codec/zero", "\"none\""},
+      {coded, "/streams/k/codec/zero", R"({"kind": "none"})"},
+      {coded, "/streams/k/codec/zero", R"({"kind": "min"})"},
+      {coded, "/streams/k/codec/group", nullptr},
+      {coded, "/streams/k/codec/group", "8"},
+      {coded, "/streams/k/codec/group", "128"},
+      {coded, "/streams/v/codec/zero/type", nullptr},
+      {coded, "/streams/v/codec/zero/type", "\"f16\""},
+      {dealt, "/stores/1/streams", R"({"v": {"codec": "int3"}})"},
   };
   return edits;
 }
@@ -216,6 +244,14 @@ const std::vector<BadEdit> &kvc::test::badEdits() {
        "/streams/k/position"},
       {single, "/streams/k/codec", "\"int4\"", "E-NOT-IN-VERSION",
        "/streams/k/codec"},
+      {single, "/streams/k/codec", R"({"kind": "int8", "zero": "min"})",
+       "E-NOT-IN-VERSION", "/streams/k/codec/zero"},
+      {single, "/streams/v/codec/group", "32", "E-NOT-IN-VERSION",
+       "/streams/v/codec/group"},
+      {single, "/streams/v/codec/kind", "\"int7\"", "E-NOT-IN-VERSION",
+       "/streams/v/codec/kind"},
+      {several, "/stores/0/streams", R"({"v": {"codec": "int4"}})",
+       "E-NOT-IN-VERSION", "/stores/0/streams/v/codec"},
       {single, "/streams/k/codec", "8", "E-TYPE", "/streams/k/codec"},
       {single, "/streams/k/codec", "{}", "E-MISSING-KEY", "/streams/k/codec"},
       {single, "/streams/k/codec", R"({"kind": "f8"})", "E-NOT-IN-VERSION",
@@ -289,6 +325,46 @@ const std::vector<BadEdit> &kvc::test::badEdits() {
       {several, "/stores/1/scope/heads", "[1, 2]", "E-GAP", "/stores",
        readerOnly},
       // What version 0.2 has.
+      {coded, "/streams/k/codec", "\"int1\"", "E-VALUE", "/streams/k/codec"},
+      {coded, "/streams/k/codec", R"({"kind": "int1", "scale": "f16"})",
+       "E-VALUE", "/streams/k/codec"},
+      {coded, "/streams/k/codec", R"({"kind": "int1", "zero": "none"})",
+       "E-VALUE", "/streams/k/codec/zero"},
+      {coded, "/streams/k/codec",
+       R"({"kind": "int1", "zero": {"kind": "none"}})", "E-VALUE",
+       "/streams/k/codec/zero"},
+      {coded, "/streams/k/codec", "\"int9\"", "E-VALUE", "/streams/k/codec"},
+      {coded, "/streams/k/codec", "\"uint4\"", "E-NOT-IN-VERSION",
+       "/streams/k/codec"},
+      {coded, "/streams/k/codec/kind", "\"bf16\"", "E-UNKNOWN-KEY",
+       "/streams/k/codec/group"},
+      {coded, "/streams/k/codec/zero", "\"max\"", "E-VALUE",
+       "/streams/k/codec/zero"},
+      {coded, "/streams/k/codec/zero", "\"float\"", "E-NOT-IN-VERSION",
+       "/streams/k/codec/zero"},
+      {coded, "/streams/k/codec/zero", "0", "E-TYPE", "/streams/k/codec/zero"},
+      {coded, "/streams/k/codec/zero", R"({"type": "f16"})", "E-MISSING-KEY",
+       "/streams/k/codec/zero"},
+      {coded, "/streams/k/codec/zero", R"({"kind": "none", "type": "f16"})",
+       "E-UNKNOWN-KEY", "/streams/k/codec/zero/type"},
+      {coded, "/streams/v/codec/zero/type", "\"bf16\"", "E-VALUE",
+       "/streams/v/codec/zero/type"},
+      {coded, "/streams/v/codec/zero/bits", "4", "E-UNKNOWN-KEY",
+       "/streams/v/codec/zero/bits"},
+      {coded, "/streams/v/codec/group", "80", "E-VALUE",
+       "/streams/v/codec/group"},
+      {coded, "/streams/v/codec/group", "0", "E-VALUE",
+       "/streams/v/codec/group"},
+      {coded, "/streams/v/codec/group", "\"16\"", "E-TYPE",
+       "/streams/v/codec/group"},
+      {coded, "/streams/v/codec/group", "16.5", "E-TYPE",
+       "/streams/v/codec/group"},
+      {coded, "/streams/v/codec/group", R"({"tokens": 32})", "E-NOT-IN-VERSION",
+       "/streams/v/codec/group/tokens"},
+      {coded, "/streams/v/codec/group", "{}", "E-TYPE",
+       "/streams/v/codec/group"},
+      {coded, "/streams/v/codec/group", "32", "E-MULTIPLE",
+       "/streams/v/codec/group", readerOnly},
       {several, "/stores/0/scope/layers", R"({"to": 2})", "E-NOT-IN-VERSION",
        "/stores/0/scope/layers"},
       {several, "/stores/0/scope/layers", R"({"list": [0, 1]})",

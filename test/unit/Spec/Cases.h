@@ -11,12 +11,13 @@ namespace kvc::test {
 
 /// A legal spec with streams, layout and reads at the top level (`single`), or
 /// with two stores (`several`), or with two that share the layers in a way that
-/// came with version 0.2 (`dealt`), or with `attend` (`scored`), which came
-/// with it as well. The first two are of version 0.1.
+/// came with version 0.2 (`dealt`), or with `attend` (`scored`) or codecs of few
+/// bits, zeros and groups (`coded`), which came with it as well. The first two are of version 0.1.
 nlohmann::json single();
 nlohmann::json several();
 nlohmann::json dealt();
 nlohmann::json scored();
+nlohmann::json coded();
 
 /// Who refuses a spec: rules between fields are beyond a schema.
 enum class Refuses { ReaderAndSchema, ReaderOnly };

@@ -22,12 +22,22 @@ unsigned upTo(unsigned low, unsigned high) {
 }
 
 json drawCodec() {
-  json kind = pick<const char *>({"f32", "f16", "bf16", "int8"});
+  json kind =
+      pick<const char *>({"f32", "f16", "bf16", "int2", "int4", "int8"});
   if (*rc::gen::arbitrary<bool>())
     return kind;
   json codec = {{"kind", kind}};
-  if (kind == "int8" && *rc::gen::arbitrary<bool>())
+  if (kind.get<std::string>().substr(0, 3) != "int")
+    return codec;
+  if (*rc::gen::arbitrary<bool>())
     codec["scale"] = pick<const char *>({"f32", "f16"});
+  if (*rc::gen::arbitrary<bool>())
+    codec["zero"] = pick<json>({"none",
+                                "min",
+                                {{"kind", "none"}},
+                                {{"kind", "min"}, {"type", "f32"}}});
+  if (*rc::gen::arbitrary<bool>())
+    codec["group"] = 8;
   return codec;
 }
 
@@ -161,7 +171,7 @@ TEST(SpecProperty, PagesHoldTheirTokens) {
         continue;
       uint64_t used = store.layout.page * spec::tokenBytes(store);
       RC_ASSERT(spec::pageBytes(store) >= used);
-      RC_ASSERT(spec::pageBytes(store) < used + 4 * spec::kPlaneAlignment);
+      RC_ASSERT(spec::pageBytes(store) < used + 6 * spec::kPlaneAlignment);
       RC_ASSERT(spec::pageBytes(store) % spec::kPlaneAlignment == 0u);
     }
     RC_ASSERT(spec::tokenBytes(spec) == sum);

@@ -101,6 +101,35 @@ TEST(Reader, CanonicalTextSaysEverything) {
             R"("f32"}},"v":{"codec":{"kind":"int8","scale":"f16"}}}}]})");
 }
 
+/// The codec of K in the canonical text of `coded` with another.
+static std::string canonicalCodec(const char *codec) {
+  nlohmann::json json = coded();
+  json["streams"]["k"]["codec"] = nlohmann::json::parse(codec);
+  Diagnostics diagnostics;
+  auto spec = spec::read(json.dump(), "a.json", diagnostics);
+  EXPECT_TRUE(spec);
+  return nlohmann::json::parse(
+             spec->canonical)["stores"][0]["streams"]["k"]["codec"]
+      .dump();
+}
+
+// What says the same is one text, and what 0.1 could say is what it was.
+TEST(Reader, ZerosAndGroupsAreWrittenWhereTheyAreNotTheDefault) {
+  const char *plain = R"({"kind":"int8","scale":"f32"})";
+  for (const char *codec :
+       {R"("int8")", R"({"kind": "int8", "zero": "none"})",
+        R"({"kind": "int8", "zero": {"kind": "none"}, "group": 128})"})
+    EXPECT_EQ(canonicalCodec(codec), plain) << codec;
+  const char *least =
+      R"({"kind":"int4","scale":"f16","zero":{"kind":"min","type":"f16"}})";
+  for (const char *codec :
+       {R"({"kind": "int4", "scale": "f16", "zero": "min"})",
+        R"({"kind": "int4", "scale": "f16", "zero": {"kind": "min"}})", least})
+    EXPECT_EQ(canonicalCodec(codec), least) << codec;
+  const char *groups = R"({"group":64,"kind":"int2","scale":"f32"})";
+  EXPECT_EQ(canonicalCodec(groups), groups);
+}
+
 TEST(Reader, ADuplicateKeyIsAnError) {
   std::string text = single().dump();
   text.insert(1, "\"name\": \"base\", ");

@@ -26,6 +26,22 @@ TEST(Size, AddsCodesAndScales) {
   EXPECT_EQ(spec::plainTokenBytes(spec.model), 4u * 2 * (64 + 64) * 2);
 }
 
+TEST(Size, AddsScalesAndZerosOfGroups) {
+  nlohmann::json json = coded(); // K 128 by 32, V 80 by 16, 2 heads
+  json["layout"]["kind"] = "paged", json["layout"]["page"] = 1;
+  spec::Spec spec = read(json);
+  const spec::Store &store = spec.stores[0];
+  spec::RowBytes k = spec::rowBytes(store.k), v = spec::rowBytes(store.v);
+  EXPECT_EQ(k.codes, 64u);
+  EXPECT_EQ(k.scales, 4u * 2);
+  EXPECT_EQ(k.zeros, 4u * 2);
+  EXPECT_EQ(v.codes, 20u);
+  EXPECT_EQ(v.scales, 5u * 2);
+  EXPECT_EQ(v.zeros, 5u * 4);
+  EXPECT_EQ(spec::tokenBytes(store), 2u * (64 + 8 + 8 + 20 + 10 + 20));
+  EXPECT_EQ(spec::pageBytes(store), 128u + 64 + 64 + 64 + 64 + 64);
+}
+
 TEST(Size, PlanesOfAPageAreAligned) {
   nlohmann::json json = single();
   json["layout"]["page"] = 3;
