@@ -24,7 +24,7 @@ enum class DataKind : uint8_t {
   Zero,       ///< nothing but zeros
   InfiniteV,  ///< +inf in some elements of V
   InfiniteK,  ///< a logit of -inf
-  Addresses,  ///< q picks one token; V holds its address (N5)
+  Addresses,  ///< q picks one token; V holds its address (N5, ExactValues.h)
   Mean,       ///< q is 0, V are small integers: o is an exact mean (N5)
 };
 const char *name(DataKind kind);
@@ -56,10 +56,6 @@ void quantize(const CompiledStore &store, TestSequence &sequence);
 /// A sequence of given size, with its data.
 TestSequence makeSequence(const CompiledStore &store, DataKind kind,
                           int64_t length, int64_t queries, Random &random);
-
-/// Addresses: what V holds. Channel `channel` of the row of (kv head of the
-/// store, token) is a digit, at most 127 and so exact in every codec.
-float addressDigit(int64_t head, int64_t token, int64_t channel, int64_t dim);
 
 /// A batch of sizes that are likely to break something, within a budget that
 /// keeps a case at some tens of milliseconds.

@@ -18,13 +18,18 @@ const char *verify::name(Poison poison) {
   return names[unsigned(poison)];
 }
 
+/// Codes of less than a byte are filled byte by byte.
+static unsigned bytesOf(mlir::Type type) {
+  return std::max(type.getIntOrFloatBitWidth() / 8, 1u);
+}
+
 /// One element's bits.
 static uint64_t pattern(mlir::Type type, Poison poison) {
   bool plus = poison == Poison::PlusInfinity;
   if (poison == Poison::Zero || poison == Poison::Random)
     return 0;
   if (poison == Poison::NaN) // all ones, in every float type
-    return (uint64_t(1) << type.getIntOrFloatBitWidth()) - 1;
+    return (uint64_t(1) << 8 * bytesOf(type)) - 1;
   if (type.isF32())
     return plus ? 0x7f800000 : 0xff800000;
   if (type.isF16())
@@ -39,7 +44,7 @@ void verify::fill(uint8_t *bytes, size_t size, mlir::Type type, Poison poison,
   // Drawing every byte of every workspace would cost more than the kernels.
   constexpr size_t period = 4096;
   size_t drawn = std::min(size, period);
-  unsigned width = type.getIntOrFloatBitWidth() / 8;
+  unsigned width = bytesOf(type);
   for (size_t i = 0; i < drawn; i += 8) {
     uint64_t word = pattern(type, poison);
     for (unsigned bits = 8 * width; bits < 64; bits *= 2) // little endian

@@ -2,6 +2,7 @@
 #include "lib/driver/Verify/BoundCheck.h"
 #include "lib/driver/Reference/Plain.h"
 #include "lib/driver/Reference/Sequence.h"
+#include "lib/driver/Verify/ExactValues.h"
 #include "lib/driver/Verify/Oracle.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -31,14 +32,14 @@ public:
     if (kind == DataKind::Normal)
       return;
     std::fill(rows.q.begin(), rows.q.end(), 0.f);
-    // Numbers that every codec has: 127 makes the scale of a symmetric one a
-    // power of two.
-    int64_t dim = dimV, row = store.kvHeads() * dim;
-    for (int64_t i = 0; i < int64_t(rows.v.size()); ++i)
-      if (kind == DataKind::Zero)
-        rows.v[i] = i < row ? kMark : 0;
-      else
-        rows.v[i] = i % dim == dim - 1 ? 127 : float(random.range(-127, 127));
+    if (kind == DataKind::Zero) {
+      std::fill(rows.v.begin(), rows.v.end(), 0.f);
+      std::fill_n(rows.v.begin(), store.kvHeads() * dimV, kMark);
+    } else {
+      ExactValues exact(store);
+      for (size_t at = 0; at < rows.v.size(); at += dimV)
+        exact.draw({&rows.v[at], size_t(dimV)}, random);
+    }
     quantize(store, rows);
   }
 
@@ -297,7 +298,7 @@ void BoundCheck::judgeMean(int64_t row, const Weights &weights,
     // 2^-9: the least that integers over a few thousand tokens differ by is
     // well above, and what probabilities in fixed point lose is well below.
     double bound = unit * std::fabs(expected) + 0x1p-9 +
-                   127 * std::expm1(2 * weights.error);
+                   ExactValues::kMostDrawn * std::expm1(2 * weights.error);
     // Equal weights are 1; others are rounded, and so are their sums (N2).
     if (store.hasWeights())
       bound += (2 * unit + sums) * mean.sizes[c];
@@ -472,6 +473,7 @@ void verify::checkAddresses(const CompiledStore &store,
                             const TestSequence &sequence,
                             const SequenceOutput &output, Report &report) {
   int64_t dim = store.cache().getDimV(), heads = store.queryHeads();
+  ExactValues exact(store);
   for (int64_t i = 0; i < sequence.queries * heads; ++i) {
     int64_t query = i / heads, head = i % heads;
     if (!sequence.length)
@@ -485,7 +487,7 @@ void verify::checkAddresses(const CompiledStore &store,
     ++report.exactRows;
     int64_t kvHead = store.problem.firstHead + head / store.problem.group;
     for (int64_t c = 0; c < dim; ++c) {
-      float expected = addressDigit(kvHead, pick, c, dim);
+      float expected = exact.address(kvHead, pick, c);
       float found = element(store.problem.dtype, output.o.data(), i * dim + c);
       if (found == expected)
         continue;

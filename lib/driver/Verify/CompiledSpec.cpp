@@ -2,6 +2,7 @@
 #include "lib/driver/Verify/CompiledSpec.h"
 #include "lib/base/Artifact/Bundle.h"
 #include "lib/base/Spec/Canonical.h"
+#include "lib/base/Spec/Size.h"
 #include "lib/base/Support/Words.h"
 #include "lib/driver/Compiler/Describe.h"
 #include "lib/driver/Import/SpecToKvc.h"
@@ -250,8 +251,8 @@ bool CompiledSpec::describe(const artifact::Manifest &manifest,
       if (info.name == store.name && info.window)
         compiledSpec.window = {info.sink, info.recent};
     for (const PlaneGeometry &plane : compiledSpec.cache().planes())
-      compiledSpec.planes.push_back(
-          {plane.stream, plane.type, plane.rowBytes, plane.rowStride});
+      compiledSpec.planes.push_back({plane.stream, plane.role, plane.type,
+                                     plane.rowBytes, plane.rowStride});
     kvc_store_info info = {};
     info.size = sizeof(info);
     for (compiledSpec.index = 0; compiledSpec.index < count;
@@ -329,6 +330,16 @@ spec::Spec verify::injectFault(spec::Spec spec, Fault fault) {
   return spec;
 }
 
+static bool
+anyCodec(const spec::Spec &spec,
+         llvm::function_ref<bool(const spec::IntCodec &)> predicate) {
+  return llvm::any_of(spec.stores, [&](const spec::Store &store) {
+    const auto *k = std::get_if<spec::IntCodec>(&store.k.codec),
+               *v = std::get_if<spec::IntCodec>(&store.v.codec);
+    return (k && predicate(*k)) || (v && predicate(*v));
+  });
+}
+
 bool verify::applies(Fault fault, const spec::Spec &spec) {
   auto anyStore = [&](auto predicate) {
     return llvm::any_of(spec.stores, predicate);
@@ -366,8 +377,19 @@ bool verify::applies(Fault fault, const spec::Spec &spec) {
     return anyStore([](const spec::Store &store) {
       const auto *k = std::get_if<spec::IntCodec>(&store.k.codec),
                  *v = std::get_if<spec::IntCodec>(&store.v.codec);
-      return k && v && k->scaleType == v->scaleType;
+      return k && v && k->scaleType == v->scaleType &&
+             spec::rowBytes(store.k).scales == spec::rowBytes(store.v).scales;
     });
+  case Fault::SwapZeros:
+    return anyCodec(spec, [](const spec::IntCodec &codec) {
+      return codec.zeroType == codec.scaleType;
+    });
+  case Fault::OneGroup:
+    return anyCodec(
+        spec, [](const spec::IntCodec &codec) { return codec.group != 0; });
+  case Fault::OneCode:
+    return anyCodec(spec,
+                    [](const spec::IntCodec &codec) { return codec.bits < 8; });
   case Fault::LowPrecision:
     return spec.model.dtype == spec::DType::F32;
   case Fault::OneStep:

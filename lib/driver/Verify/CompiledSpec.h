@@ -80,6 +80,7 @@ struct CompiledStore {
 
   struct Plane {
     llvm::StringRef stream;
+    llvm::StringRef role; ///< CodecPlane::role
     mlir::Type type;
     int64_t rowBytes = 0;  ///< of one (token, head)
     int64_t rowStride = 0; ///< bytes

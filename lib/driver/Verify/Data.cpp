@@ -2,6 +2,7 @@
 #include "lib/driver/Reference/Plain.h"
 #include "lib/driver/Reference/Sequence.h"
 #include "lib/driver/Verify/Batch.h"
+#include "lib/driver/Verify/ExactValues.h"
 
 #include <cfloat>
 #include <cmath>
@@ -26,17 +27,6 @@ const char *verify::name(DataKind kind) {
   return names[unsigned(kind)];
 }
 
-float verify::addressDigit(int64_t head, int64_t token, int64_t channel,
-                           int64_t dim) {
-  // The largest makes the scale of a symmetric codec 1.
-  if (channel == dim - 1)
-    return 127;
-  int64_t address = token * 64 + head,
-          digits[] = {1, 64, 64 * 64, 64 * 64 * 64};
-  // Not 0: what others may still weigh under a softcap is lost beside it.
-  return float(address / digits[channel % 4] % 64 + 1);
-}
-
 namespace {
 
 /// The largest magnitude that values of a type can have.
@@ -46,12 +36,19 @@ double largestOf(mlir::Type type) {
   return type.isBF16() ? 0x1.fep127 : double(FLT_MAX);
 }
 
-/// The largest that survives a codec: one whose scale is a number, too.
+/// The largest that survives a codec: one whose scale and zero are numbers,
+/// too.
 double largestOf(const StreamInfo &stream) {
   auto planes = stream.planes();
   if (planes.size() == 1)
     return largestOf(planes[0].type);
-  return 64 * largestOf(planes[1].type);
+  // A group spans at most twice that, in at least half as many steps of a scale
+  // as there are codes; without a zero it is once, in half of the steps.
+  int bits = planes[0].type.getIntOrFloatBitWidth();
+  double most = std::ldexp(largestOf(planes[1].type), bits - 2);
+  for (const CodecPlane &zeros : llvm::drop_begin(planes, 2))
+    most = std::min(most, largestOf(zeros.type));
+  return most;
 }
 
 /// Fills one sequence. Whatever the model's scale, softcap and types are, q and
@@ -63,7 +60,8 @@ public:
         dimK(store.cache().getDimK()), dimV(store.cache().getDimV()),
         kvHeads(store.kvHeads()), mostQ(largestOf(store.problem.dtype)),
         mostK(std::min(mostQ, largestOf(store.cache().stream(kStreamK)))),
-        mostV(std::min(mostQ, largestOf(store.cache().stream(kStreamV)))) {}
+        mostV(std::min(mostQ, largestOf(store.cache().stream(kStreamV)))),
+        exact(store) {}
 
   void fill();
 
@@ -76,7 +74,8 @@ private:
   /// Whether the query sees the token with that q head.
   bool sees(int64_t query, int64_t head, int64_t token) const;
   void dropLosers();
-  bool wins(int64_t row);
+  std::vector<float> keptK() const;
+  bool wins(int64_t row, llvm::ArrayRef<float> kept);
   /// That of equal codes where q * K is `product`, before any softcap.
   double logitOf(double product) const {
     return store.problem.scale * dimK * product;
@@ -110,7 +109,8 @@ private:
   Random &random;
   const int64_t dimK, dimV, kvHeads;
   const double mostQ, mostK, mostV; ///< largest finite values
-  double sizeQ = 1, sizeK = 1;      ///< of fillNormal(), or of codes
+  const ExactValues exact;
+  double sizeQ = 1, sizeK = 1; ///< of fillNormal(), or of codes
   /// Bits of a token's code, each in some channels; 0: codes are orthogonal.
   int64_t bits = 0;
   int64_t codes = 0; ///< how many; 0: no logit can win
@@ -202,7 +202,7 @@ void Filler::chooseOrthogonal() {
       share(std::exp2(std::ceil(std::log2(16 * cap / unit))), 1, double(size));
   double wins = cap * std::tanh(unit * sizeQ * sizeK / cap);
   double digits = store.problem.dtype.isF32() ? 26 : 14;
-  double wanted = std::log(127.) + digits * M_LN2;
+  double wanted = std::log(exact.addressRatio()) + digits * M_LN2;
   bool wide = wins >= wanted + std::log(double(size)) &&
               2 * wins >= wanted + std::log(double(sequence.length + 1));
   codes = wide ? size + 1 : 0;
@@ -285,7 +285,7 @@ void Filler::fillAddresses() {
       for (int64_t c = 0; c < dimK; ++c)
         k(t, head)[c] = float(sizeK * codeAt(sequence.codes[t], c));
       for (int64_t c = 0; c < dimV; ++c)
-        v(t, head)[c] = addressDigit(head, t, c, dimV);
+        v(t, head)[c] = exact.address(head, t, c);
     }
   for (int64_t row = 0; row < int64_t(sequence.picks.size()); ++row)
     if (int64_t pick = sequence.picks[row]; pick >= 0)
@@ -294,9 +294,28 @@ void Filler::fillAddresses() {
             float(sizeQ * codeAt(sequence.codes[pick], c));
 }
 
+/// K as the codec keeps it, [token][kv head][dim].
+std::vector<float> Filler::keptK() const {
+  StreamInfo info = store.cache().stream(kStreamK);
+  std::vector<std::vector<uint8_t>> planes;
+  llvm::SmallVector<uint8_t *, 3> to;
+  llvm::SmallVector<const uint8_t *, 3> from;
+  for (const CompiledStore::Plane &plane : store.planes)
+    if (plane.stream == kStreamK)
+      planes.emplace_back(plane.rowBytes);
+  for (std::vector<uint8_t> &plane : planes)
+    to.push_back(plane.data()), from.push_back(plane.data());
+  std::vector<float> kept(sequence.k.size());
+  for (size_t at = 0; at < kept.size(); at += dimK) {
+    info.codec.quantizeRows({&sequence.k[at], size_t(dimK)}, 1, to);
+    info.codec.dequantizeRow(from, {&kept[at], size_t(dimK)});
+  }
+  return kept;
+}
+
 /// Whether the logit of what row `row` of q picks beats all others and the
 /// sink, whatever an expression makes of them.
-bool Filler::wins(int64_t row) {
+bool Filler::wins(int64_t row, llvm::ArrayRef<float> kept) {
   int64_t head = row % store.problem.qHeads,
           kvHead = head / store.problem.group;
   reference::QueryPlace place = sequence.place(row / store.problem.qHeads);
@@ -305,7 +324,7 @@ bool Filler::wins(int64_t row) {
   reference::forEachSeen(store.problem, place, head, [&](int64_t t) {
     double product = 0;
     for (int64_t c = 0; c < dimK; ++c)
-      product += double(q[c]) * k(t, kvHead)[c];
+      product += double(q[c]) * kept[(t * kvHeads + kvHead) * dimK + c];
     double logit = store.problem.logits.logit(
         store.problem.scale * product, store.problem.place(place, head, t));
     double &most = t == sequence.picks[row] ? top : next;
@@ -316,8 +335,9 @@ bool Filler::wins(int64_t row) {
 
 /// Takes the picks of rows back that do not win.
 void Filler::dropLosers() {
+  std::vector<float> kept = keptK();
   for (int64_t row = 0; row < int64_t(sequence.picks.size()); ++row)
-    if (sequence.picks[row] >= 0 && !wins(row))
+    if (sequence.picks[row] >= 0 && !wins(row, kept))
       sequence.picks[row] = -1;
 }
 
@@ -326,8 +346,7 @@ void Filler::fillMean() {
     x = random.normal();
   for (int64_t t = 0; t < sequence.length; ++t)
     for (int64_t head = 0; head < kvHeads; ++head)
-      for (int64_t c = 0; c < dimV; ++c)
-        v(t, head)[c] = c == dimV - 1 ? 127 : float(random.range(-127, 127));
+      exact.draw({v(t, head), size_t(dimV)}, random);
 }
 
 /// Tokens and channels of V of very different sizes, and channels of K that are

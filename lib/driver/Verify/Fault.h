@@ -31,6 +31,10 @@ namespace kvc::verify {
   KVC_FAULT(HeadStride, "head-stride", "steps one token short between heads")  \
   KVC_FAULT(QueryHeads, "query-heads", "maps q heads to kv heads off by one")  \
   KVC_FAULT(SwapScales, "swap-scales", "takes K's scales for V and V's for K") \
+  KVC_FAULT(SwapZeros, "swap-zeros",                                           \
+            "takes scales for zeros, zeros for scales")                        \
+  KVC_FAULT(OneGroup, "one-group", "takes a row's first scale for its second") \
+  KVC_FAULT(OneCode, "one-code", "reads the first code of two for both")       \
   KVC_FAULT(TailLeak, "tail-leak", "lets a page's tail touch the last bit")    \
   KVC_FAULT(Log2Lse, "log2-lse", "leaves lse in base 2")                       \
   KVC_FAULT(EmptyNan, "empty-nan", "divides 0 by 0 for empty sequences")       \

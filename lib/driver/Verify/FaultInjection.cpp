@@ -36,6 +36,59 @@ static void turnHeads(AttendMemory &memory) {
     }
 }
 
+/// Changes every row of each plane in place, until the call is over.
+template <typename Fn> static void changeRows(AttendMemory &memory, Fn change) {
+  BatchImage &image = memory.image;
+  memory.kept = image.arena;
+  for (auto [number, plane] : llvm::enumerate(image.store.planes))
+    for (auto [b, sequence] : llvm::enumerate(image.sequences))
+      for (int64_t head = 0; head < image.store.heads(); ++head)
+        for (int64_t t = 0; t < sequence->length; ++t)
+          change(plane, image.row(number, b, head, t));
+}
+
+/// As if a loop over groups forgot to take the next scale.
+static void repeatScale(const CompiledStore::Plane &plane, uint8_t *row) {
+  int64_t width = plane.type.getIntOrFloatBitWidth() / 8;
+  if (plane.role == kPlaneScales && plane.rowBytes >= 2 * width)
+    std::memcpy(row + width, row, width);
+}
+
+/// As if a byte were not shifted.
+static void repeatCodes(const CompiledStore::Plane &plane, uint8_t *row) {
+  int64_t bits = plane.type.getIntOrFloatBitWidth();
+  if (plane.role != kPlaneCodes || bits >= 8)
+    return;
+  for (int64_t to = 0; to < 8 * plane.rowBytes; ++to) {
+    int64_t from = to - bits;
+    if (to / bits % 2 == 0)
+      continue;
+    bool bit = row[from / 8] >> from % 8 & 1;
+    row[to / 8] = (row[to / 8] & ~(1 << to % 8)) | bit << to % 8;
+  }
+}
+
+/// Of both streams, where the two are of one form.
+static void swapZeros(AttendMemory &memory) {
+  llvm::ArrayRef<CompiledStore::Plane> planes = memory.image.store.planes;
+  for (size_t i = 1; i < planes.size(); ++i)
+    if (planes[i].role == kPlaneZeros && planes[i].type == planes[i - 1].type)
+      std::swap(memory.planes[i], memory.planes[i - 1]);
+}
+
+static void swapScales(AttendMemory &memory) {
+  const CompiledStore &store = memory.image.store;
+  size_t k = 1, v = store.cache().planeIndex(kStreamV) + 1;
+  auto isScales = [&](size_t plane) {
+    return plane < store.planes.size() &&
+           store.planes[plane].role == kPlaneScales;
+  };
+  if (isScales(k) && isScales(v) &&
+      store.planes[k].type == store.planes[v].type &&
+      store.planes[k].rowBytes == store.planes[v].rowBytes)
+    std::swap(memory.planes[k], memory.planes[v]);
+}
+
 void verify::injectBeforeAttend(Fault fault, AttendMemory &memory) {
   BatchImage &image = memory.image;
   const CompiledStore &store = image.store;
@@ -57,9 +110,14 @@ void verify::injectBeforeAttend(Fault fault, AttendMemory &memory) {
     memory.planes[0].headStride -= store.planes[0].rowStride;
   if (fault == Fault::QueryHeads)
     turnHeads(memory);
-  if (fault == Fault::SwapScales && memory.planes.size() == 4 &&
-      store.planes[1].type == store.planes[3].type)
-    std::swap(memory.planes[1], memory.planes[3]);
+  if (fault == Fault::SwapScales)
+    swapScales(memory);
+  if (fault == Fault::SwapZeros)
+    swapZeros(memory);
+  if (fault == Fault::OneGroup)
+    changeRows(memory, repeatScale);
+  if (fault == Fault::OneCode)
+    changeRows(memory, repeatCodes);
 }
 
 /// Changes every o that the launch wrote.
@@ -145,6 +203,9 @@ static void spoilEmpty(AttendMemory &memory) {
 void verify::injectAfterAttend(Fault fault, AttendMemory &memory) {
   static std::atomic<unsigned> runs;
   auto flip = [](int64_t, uint8_t *at) { *at ^= 1; };
+  if (memory.kept.size())
+    std::memcpy(memory.image.arena.data(), memory.kept.data(),
+                memory.kept.size());
   switch (fault) {
   case Fault::LowPrecision:
     return roundOutputs(memory);

@@ -18,6 +18,8 @@ struct AttendMemory {
   llvm::SmallVector<reference::HostPlane, 4> planes;
   Buffer &q, &out, &lse;
   const RowLayout &qLayout, &outLayout, &lseLayout;
+  /// The cache's bytes, where a fault changes them for the call.
+  Buffer kept = {};
 };
 void injectBeforeAttend(Fault fault, AttendMemory &memory);
 void injectAfterAttend(Fault fault, AttendMemory &memory);

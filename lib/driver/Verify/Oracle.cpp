@@ -35,27 +35,6 @@ struct FloatFormat {
   }
 };
 
-/// V as elements are weighed by (see Oracle.h): |V|, or of integers in a 16-bit
-/// model the largest that their scale has.
-void makeWeighed(BatchImage &image) {
-  const CompiledStore &store = image.store;
-  bool whole = !store.problem.dtype.isF32();
-  unsigned codes = store.cache().planeIndex(kStreamV);
-  mlir::Type type = store.planes[codes].type;
-  int64_t width = type.getIntOrFloatBitWidth() / 8;
-  for (auto [b, sequence] : llvm::enumerate(image.sequences))
-    for (int64_t head = 0; head < store.heads(); ++head)
-      for (int64_t t = 0; t < sequence->length; ++t) {
-        uint8_t *row = image.row(codes, b, head, t);
-        for (int64_t i = 0; i < store.planes[codes].rowBytes; i += width) {
-          if (type.isInteger())
-            row[i] = whole ? 127 : uint8_t(std::abs(int8_t(row[i])));
-          else
-            row[i + width - 1] &= 0x7f;
-        }
-      }
-}
-
 double norm(llvm::ArrayRef<float> row) {
   double sum = 0;
   for (float x : row)
@@ -90,8 +69,8 @@ CompiledStore withCodecs(const CompiledStore &store, CodecAttrInterface k,
                      cache.getLayout());
   changed.planes.clear();
   for (const PlaneGeometry &plane : changed.cache().planes())
-    changed.planes.push_back(
-        {plane.stream, plane.type, plane.rowBytes, plane.rowStride});
+    changed.planes.push_back({plane.stream, plane.role, plane.type,
+                              plane.rowBytes, plane.rowStride});
   return changed;
 }
 
@@ -118,23 +97,76 @@ attendOver(const CompiledStore &store,
       image.cache, image.batch());
 }
 
-/// A plane of V in f32, [head][token][dim]: 1 where what the cache holds is no
-/// number, else 0.
-std::vector<float> marksOf(BatchImage &image, size_t sequence) {
+/// Changes the row of a (head, token) in place.
+using ChangeRow =
+    llvm::function_ref<void(int64_t, int64_t, llvm::MutableArrayRef<float>)>;
+
+/// V of a sequence in f32, [head][token][dim]: rows as the cache holds them,
+/// changed.
+std::vector<float> valuesOf(BatchImage &image, size_t sequence,
+                            ChangeRow change) {
   const CompiledStore &store = image.store;
   int64_t dim = store.cache().getDimV();
   int64_t tokens = image.sequences[sequence]->length;
-  std::vector<float> marks(store.heads() * tokens * dim);
+  std::vector<float> values(store.heads() * tokens * dim);
   for (int64_t head = 0; head < store.heads(); ++head)
     for (int64_t t = 0; t < tokens; ++t) {
-      llvm::MutableArrayRef<float> row(&marks[(head * tokens + t) * dim],
+      llvm::MutableArrayRef<float> row(&values[(head * tokens + t) * dim],
                                        size_t(dim));
       image.dequantize(kStreamV, sequence, head, t, row);
-      for (float &x : row)
-        x = std::isfinite(x) ? 0 : 1;
+      change(head, t, row);
     }
-  return marks;
+  return values;
 }
+
+/// What elements are weighed by (see Oracle.h).
+class Weighed {
+public:
+  explicit Weighed(BatchImage &image)
+      : image(image), info(image.store.cache().stream(kStreamV)),
+        first(image.store.cache().planeIndex(kStreamV)) {
+    if (!info.codeType().isInteger() || image.store.problem.dtype.isF32())
+      return;
+    // The ends of what codes may be, whether they have a sign or not.
+    unsigned bits = info.codeType().getIntOrFloatBitWidth();
+    unsigned ones = (1u << bits) - 1;
+    for (unsigned code : {0u, ones, ones >> 1}) {
+      std::vector<uint8_t> &row = ends.emplace_back(info.codeBytes());
+      for (size_t bit = 0; bit < 8 * row.size(); ++bit)
+        row[bit / 8] |= (code >> bit % bits & 1) << bit % 8;
+    }
+  }
+
+  std::vector<float> values(size_t sequence) {
+    return valuesOf(image, sequence, [&](int64_t head, int64_t t, auto row) {
+      for (float &x : row)
+        x = std::fabs(x);
+      for (const std::vector<uint8_t> &codes : ends)
+        widen(sequence, head, t, codes, row);
+    });
+  }
+
+private:
+  /// Each element to what its group makes of the one in `codes`, if that is
+  /// larger.
+  void widen(size_t sequence, int64_t head, int64_t t,
+             const std::vector<uint8_t> &codes,
+             llvm::MutableArrayRef<float> row) {
+    llvm::SmallVector<const uint8_t *, 3> rows = {codes.data()};
+    for (size_t plane = 1; plane < info.planes().size(); ++plane)
+      rows.push_back(image.row(first + plane, sequence, head, t));
+    other.resize(row.size());
+    info.codec.dequantizeRow(rows, other);
+    for (auto [x, y] : llvm::zip_equal(row, other))
+      x = std::max(x, std::fabs(y));
+  }
+
+  BatchImage &image;
+  StreamInfo info;
+  unsigned first;                         ///< plane of V
+  std::vector<std::vector<uint8_t>> ends; ///< rows of codes; empty: as it is
+  std::vector<float> other;
+};
 
 /// The largest |V| of a sequence that is a number.
 double largestValue(const TestSequence &sequence) {
@@ -190,30 +222,40 @@ Oracle::Oracle(const CompiledStore &store,
   if (!valid)
     return;
   findSpoilt(image, report);
-  makeWeighed(image);
-  valid =
-      take(reference::attend(store.problem, rows, image.cache, image.batch()),
-           weights);
+  Weighed weighed(image);
+  std::vector<std::vector<float>> planes;
+  for (size_t b = 0; b < sequences.size(); ++b)
+    planes.push_back(weighed.values(b));
+  valid = take(attendOverValues(planes), weights);
+}
+
+llvm::Expected<reference::AttendResult>
+Oracle::attendOverValues(llvm::ArrayRef<std::vector<float>> values) const {
+  std::vector<TestSequence> changed;
+  for (auto [sequence, plane] : llvm::zip_equal(sequences, values)) {
+    TestSequence &copy = changed.emplace_back(*sequence);
+    copy.planes.resize(store.cache().planeIndex(kStreamV)); // K's
+    auto *bytes = reinterpret_cast<const uint8_t *>(plane.data());
+    copy.planes.emplace_back(bytes, bytes + plane.size() * sizeof(float));
+  }
+  return attendOver(withCodecs(store, store.cache().stream(kStreamK).codec,
+                               exactCodec(store)),
+                    changed);
 }
 
 void Oracle::findSpoilt(BatchImage &image, Report &report) {
-  unsigned codes = store.cache().planeIndex(kStreamV);
-  std::vector<TestSequence> marked;
+  std::vector<std::vector<float>> marks;
   bool any = false;
   for (size_t b = 0; b < sequences.size(); ++b) {
-    std::vector<float> marks = marksOf(image, b);
-    any |= llvm::is_contained(marks, 1.f);
-    TestSequence &sequence = marked.emplace_back(*sequences[b]);
-    sequence.planes.resize(codes); // K's
-    auto *bytes = reinterpret_cast<const uint8_t *>(marks.data());
-    sequence.planes.emplace_back(bytes, bytes + marks.size() * sizeof(float));
+    marks.push_back(valuesOf(image, b, [](int64_t, int64_t, auto row) {
+      for (float &x : row)
+        x = std::isfinite(x) ? 0 : 1;
+    }));
+    any |= llvm::is_contained(marks.back(), 1.f);
   }
   if (!any)
     return;
-  auto result =
-      attendOver(withCodecs(store, store.cache().stream(kStreamK).codec,
-                            exactCodec(store)),
-                 marked);
+  auto result = attendOverValues(marks);
   if (result)
     spoilt = std::move(*result);
   else

@@ -10,8 +10,9 @@
 //       + 1 ulp of ref_j + F, for every element; n tokens seen.
 //       u = 2^-24, u_T = 2^-8 (bf16), 2^-11 (f16) or 0 (f32).
 //       W_j = sum_i p_i |v_ij|. In 16-bit models with integer codes of V, the
-//       largest that row i's scale can say stands for |v_ij|: the codec itself
-//       moves each element by up to 1/254 of that, so kernels may take
+//       largest that codes of row i can say in the group of j, with its scale
+//       and zero, stands for |v_ij|: the codec itself moves each element by
+//       half a step, of 8 bits 1/254 of that, so kernels may take
 //       probabilities in fixed point. A channel that is small beside the rest
 //       of its rows is then right to a fraction of its codec's step, and else
 //       to as many digits as any other.
@@ -69,6 +70,9 @@ private:
   Bounds boundsOf(size_t sequence, int64_t query, int64_t head) const;
   /// Computes `spoilt` if the cache holds any V that is no number.
   void findSpoilt(BatchImage &image, Report &report);
+  /// Float64 over K as it is and V of each sequence, [head][token][dim].
+  llvm::Expected<reference::AttendResult>
+  attendOverValues(llvm::ArrayRef<std::vector<float>> values) const;
   /// Whether every element of a plain program's result is a number.
   bool plainIsFinite(size_t sequence) const;
   void judgeSequence(size_t sequence, const SequenceOutput &output,

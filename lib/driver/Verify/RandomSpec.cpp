@@ -3,6 +3,7 @@
 #include "lib/base/Spec/Canonical.h"
 #include "lib/base/Spec/Fields.h"
 #include "lib/base/Spec/Reader.h"
+#include "lib/base/Spec/Size.h"
 #include "lib/driver/Verify/Batch.h"
 #include "lib/driver/Verify/Random.h"
 
@@ -21,7 +22,7 @@ public:
   Generator(uint64_t seed, uint64_t index)
       : random(seed, index, 'S'), deal(seed, index, 'L'),
         formulas(seed, index, 'E'), sinks(seed, index, 'K'),
-        calls(seed, index, 'G') {}
+        calls(seed, index, 'G'), codes(seed, index, 'C') {}
   spec::Spec draw(uint64_t index);
 
 private:
@@ -43,7 +44,7 @@ private:
     return random.pick({spec::DType::F32, spec::DType::F16, spec::DType::BF16});
   }
   void drawModel(spec::Model &model);
-  spec::Codec codec();
+  spec::Codec codec(unsigned dim);
   spec::Layout layout();
   spec::Read read();
   void dealLayers(spec::Spec &spec);
@@ -63,6 +64,7 @@ private:
   Random formulas; ///< likewise
   Random sinks;    ///< likewise
   Random calls;    ///< likewise
+  Random codes;    ///< likewise
 };
 
 } // namespace
@@ -107,11 +109,24 @@ void Generator::drawModel(spec::Model &model) {
         random.percent(50) ? random.pick({5.0, 20.0, 30.0, 50.0}) : anySize();
 }
 
-spec::Codec Generator::codec() {
-  if (random.percent(40))
-    return spec::IntCodec{8, random.percent(50) ? spec::DType::F32
-                                                : spec::DType::F16};
-  return spec::FloatCodec{dtype()};
+spec::Codec Generator::codec(unsigned dim) {
+  if (!random.percent(40))
+    return spec::FloatCodec{dtype()};
+  auto type = [](Random &random) {
+    return random.percent(50) ? spec::DType::F32 : spec::DType::F16;
+  };
+  spec::IntCodec codec;
+  codec.scaleType = type(random);
+  if (codes.percent(40)) // 8 bits, one scale: what most loops are for
+    return codec;
+  if (codes.percent(55))
+    codec.zeroType = type(codes);
+  codec.bits = codes.percent(50) ? codes.pick({2, 4, 4})
+                                 : codes.range(codec.zeroType ? 1 : 2, 8);
+  unsigned group = 8u << codes.range(0, 5);
+  if (codes.percent(60) && group < dim && dim % group == 0)
+    codec.group = group;
+  return codec;
 }
 
 spec::Layout Generator::layout() {
@@ -353,8 +368,8 @@ void Generator::drawScopes(spec::Spec &spec) {
     store.scope.headBegin = byLayer ? 0 : from;
     store.scope.headEnd = byLayer ? model.kvHeads : end;
     from = end;
-    store.k = {model.headDimK, codec(), {}, {}};
-    store.v = {model.headDimV, codec(), {}, {}};
+    store.k = {model.headDimK, codec(model.headDimK), {}, {}};
+    store.v = {model.headDimV, codec(model.headDimV), {}, {}};
     store.layout = layout();
     store.read = read();
     drawAttend(model, store.attend);
@@ -384,9 +399,14 @@ std::optional<spec::Spec> verify::randomSpec(uint64_t seed, uint64_t index,
   return spec;
 }
 
-static int64_t rowBytes(const spec::Stream &stream) {
-  auto *plain = std::get_if<spec::FloatCodec>(&stream.codec);
-  return int64_t(stream.dim) * (plain ? spec::bytes(plain->type) : 1);
+/// Whether GPUs multiply a store's codes as they are. Otherwise both streams
+/// are decoded first, into f32.
+static bool multipliesCodes(const spec::Store &store) {
+  auto isWhole = [](const spec::Stream &stream) {
+    const auto *code = std::get_if<spec::IntCodec>(&stream.codec);
+    return !code || (code->bits == 8 && !code->zeroType && !code->group);
+  };
+  return isWhole(store.k) && isWhole(store.v);
 }
 
 /// Whether warps may copy whole rows: an emulated GPU that can, and rows of
@@ -397,7 +417,8 @@ static bool mayCopyInBulk(const spec::Spec &spec, llvm::StringRef target) {
       version < 90)
     return false;
   return llvm::all_of(spec.stores, [](const spec::Store &store) {
-    return rowBytes(store.k) % 16 == 0 && rowBytes(store.v) % 16 == 0;
+    return multipliesCodes(store) && rowBytes(store.k).codes % 16 == 0 &&
+           rowBytes(store.v).codes % 16 == 0;
   });
 }
 
@@ -410,7 +431,10 @@ using Set =
 static void drawSharedTokens(Random &random, const spec::Spec &spec, Set set) {
   int64_t tokens = random.pick({16, 32}), warps = 2, stages = 2, most = 0;
   for (const spec::Store &store : spec.stores)
-    most = std::max(most, rowBytes(store.k) + rowBytes(store.v));
+    most = std::max<int64_t>(most, multipliesCodes(store)
+                                       ? rowBytes(store.k).codes +
+                                             rowBytes(store.v).codes
+                                       : 4 * (store.k.dim + store.v.dim));
   // What every GPU has of shared memory for them.
   constexpr int64_t kRoom = 80000;
   if (tokens * warps * stages * most > kRoom)

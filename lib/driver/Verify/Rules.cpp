@@ -426,15 +426,15 @@ void StoreCheck::checkNotVacuous() {
                                      }) -
                     v;
   int64_t row = head * changed.length + t;
-  int64_t width = plane.type.getIntOrFloatBitWidth() / 8;
-  changed.planes[codes][row * plane.rowBytes + channel * width + width - 1] ^=
-      0x80;
+  int64_t width = plane.type.getIntOrFloatBitWidth();
+  int64_t top = channel * width + width - 1;
+  changed.planes[codes][row * plane.rowBytes + top / 8] ^= 1 << top % 8;
   Sequences sequences = all;
   sequences[at] = &changed;
   auto output = attendIn(sequences, place(Poison::Random, false));
   if (output && (*output)[at].o == home[at].o)
-    report.fail("N14", llvm::formatv("store `{0}`, sequence {1}: another sign "
-                                     "in its V changes nothing",
+    report.fail("N14", llvm::formatv("store `{0}`, sequence {1}: another top "
+                                     "bit in its V changes nothing",
                                      store.spec->name, at));
 }
 

@@ -4,12 +4,14 @@
 #include "lib/driver/Import/SpecToKvc.h"
 #include "lib/driver/Reference/Sequence.h"
 #include "lib/driver/Verify/Batch.h"
+#include "lib/driver/Verify/ExactValues.h"
 #include "lib/driver/Verify/Oracle.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 using namespace kvc;
 using namespace kvc::verify;
@@ -47,8 +49,8 @@ struct Described {
         reference::AttendProblem::of(*function.getOps<AttendOp>().begin());
     store.softcap = spec.model.logitSoftcap;
     for (const PlaneGeometry &plane : store.cache().planes())
-      store.planes.push_back(
-          {plane.stream, plane.type, plane.rowBytes, plane.rowStride});
+      store.planes.push_back({plane.stream, plane.role, plane.type,
+                              plane.rowBytes, plane.rowStride});
   }
   spec::Spec spec;
   mlir::MLIRContext context{mlir::MLIRContext::Threading::DISABLED};
@@ -56,12 +58,36 @@ struct Described {
   CompiledStore store;
 };
 
+/// Row `row` of a stream as `sequence` has it quantised.
+void dequantize(const CompiledStore &store, const TestSequence &sequence,
+                llvm::StringRef stream, int64_t row,
+                llvm::MutableArrayRef<float> to) {
+  StreamInfo info = store.cache().stream(stream);
+  unsigned first = store.cache().planeIndex(stream);
+  llvm::SmallVector<const uint8_t *, 3> planes;
+  for (size_t plane = first; plane < first + info.planes().size(); ++plane)
+    planes.push_back(
+        &sequence.planes[plane][row * store.planes[plane].rowBytes]);
+  info.codec.dequantizeRow(planes, to);
+}
+
+/// Keys as they are kept, [head][token][dim].
+std::vector<float> keptK(const CompiledStore &store,
+                         const TestSequence &sequence) {
+  int64_t dim = store.cache().getDimK();
+  std::vector<float> kept(sequence.k.size());
+  for (size_t at = 0; at < kept.size(); at += dim)
+    dequantize(store, sequence, kStreamK, at / dim, {&kept[at], size_t(dim)});
+  return kept;
+}
+
 double logit(const CompiledStore &store, const TestSequence &sequence,
-             int64_t query, int64_t head, int64_t token) {
+             llvm::ArrayRef<float> kept, int64_t query, int64_t head,
+             int64_t token) {
   int64_t dim = store.cache().getDimK();
   const float *q = &sequence.q[(query * store.problem.qHeads + head) * dim];
   const float *k =
-      &sequence.k[(token * store.kvHeads() + head / store.problem.group) * dim];
+      &kept[(head / store.problem.group * sequence.length + token) * dim];
   double sum = 0;
   for (int64_t c = 0; c < dim; ++c)
     sum += double(q[c]) * k[c];
@@ -69,24 +95,26 @@ double logit(const CompiledStore &store, const TestSequence &sequence,
   return store.softcap ? *store.softcap * std::tanh(sum / *store.softcap) : sum;
 }
 
-/// Every row names a token that it sees, which beats all others.
+/// Every row names a token that it sees, which beats all others in what the
+/// cache holds of them.
 void expectWinners(const CompiledStore &store, int64_t length, int64_t queries,
                    double wins = 160) {
   Random random(7, uint64_t(length));
   TestSequence sequence =
       makeSequence(store, DataKind::Addresses, length, queries, random);
   ASSERT_GE(sequence.queries, std::min<int64_t>(queries, 64));
+  std::vector<float> kept = keptK(store, sequence);
   for (int64_t i = 0; i < sequence.queries; ++i)
     for (int64_t head = 0; head < store.problem.qHeads; ++head) {
       int64_t pick = sequence.picks[i * store.problem.qHeads + head];
       auto seen = reference::visibleTo(store.problem, sequence.place(i));
       ASSERT_TRUE(pick >= 0 && seen.contains(pick)) << i << " " << pick;
-      double best = logit(store, sequence, i, head, pick);
+      double best = logit(store, sequence, kept, i, head, pick);
       ASSERT_TRUE(std::isfinite(best));
       ASSERT_LE(std::fabs(best), 8192 * M_LN2); // bits behind f32's point
       seen.forEach([&](int64_t t) {
         if (t != pick)
-          ASSERT_GE(best - logit(store, sequence, i, head, t), wins) << t;
+          ASSERT_GE(best - logit(store, sequence, kept, i, head, t), wins) << t;
       });
     }
 }
@@ -104,17 +132,8 @@ void expectNumbers(const CompiledStore &store, DataKind kind) {
   for (const auto *values : {&sequence.q, &sequence.k, &sequence.v})
     for (float x : *values)
       ASSERT_TRUE(std::isfinite(x)) << name(kind);
-  StreamInfo info = store.cache().stream(kStreamK);
-  std::vector<float> row(info.dim);
-  for (int64_t t = 0; t < 40; ++t) {
-    llvm::SmallVector<const uint8_t *, 2> planes;
-    for (size_t plane = 0; plane < info.planes().size(); ++plane)
-      planes.push_back(
-          &sequence.planes[plane][t * store.planes[plane].rowBytes]);
-    info.codec.dequantizeRow(planes, row);
-    for (float x : row)
-      ASSERT_TRUE(std::isfinite(x)) << name(kind);
-  }
+  for (float x : keptK(store, sequence))
+    ASSERT_TRUE(std::isfinite(x)) << name(kind);
   auto isZero = [](float x) { return x == 0; };
   if (kind != DataKind::Mean)
     EXPECT_FALSE(llvm::all_of(sequence.q, isZero)) << name(kind);
@@ -139,6 +158,98 @@ TEST(Data, HoldsForEveryScaleAndType) {
             for (DataKind kind : kFinite)
               expectNumbers(described.store, kind);
           }
+}
+
+/// Every integer codec, by bits, types, zeros and groups, and its name.
+void forIntCodecs(
+    unsigned dim,
+    llvm::function_ref<void(spec::IntCodec, const std::string &)> body) {
+  for (unsigned bits = 1; bits <= 8; ++bits)
+    for (std::optional<DType> zero :
+         {std::optional<DType>(), std::optional(DType::F32),
+          std::optional(DType::F16)})
+      for (DType scale : {DType::F32, DType::F16})
+        for (unsigned group : {0u, 8u, 16u, 32u})
+          if ((bits > 1 || zero) && group < dim && (!group || dim % group == 0))
+            body({bits, scale, zero, group},
+                 std::to_string(bits) + " bits of " + spec::name(scale) +
+                     (zero ? std::string(" from ") + spec::name(*zero) : "") +
+                     " by " + std::to_string(group));
+}
+
+/// A key of few bits wins as one of many does.
+TEST(Data, HoldsForFewBits) {
+  for (unsigned dim : {8u, 80u, 96u})
+    forIntCodecs(dim, [&](spec::IntCodec codec, const std::string &name) {
+      for (std::optional<double> cap :
+           {std::optional<double>(), std::optional<double>(1e6)}) {
+        SCOPED_TRACE(name + " " + std::to_string(dim));
+        Described described(specOf(DType::BF16, codec, dim, 0.125, cap));
+        expectWinners(described.store, 20, 3);
+        for (DataKind kind : kFinite)
+          expectNumbers(described.store, kind);
+      }
+    });
+}
+
+/// Orthogonal keys, of which channels beyond a power of two are 0, as well.
+TEST(Data, FewBitsHoldUnderTheSoftcapsOfModels) {
+  forIntCodecs(80, [&](spec::IntCodec codec, const std::string &name) {
+    SCOPED_TRACE(name);
+    Described described(specOf(DType::BF16, codec, 80, 0.125, 50.));
+    expectWinners(described.store, 100, 20, 29);
+  });
+}
+
+/// V of `kind` is what was given, to the bit.
+void expectExact(const CompiledStore &store, DataKind kind) {
+  Random random(5, uint64_t(kind));
+  TestSequence sequence = makeSequence(store, kind, 33, 1, random);
+  int64_t dim = store.cache().getDimV(), heads = store.kvHeads();
+  std::vector<float> kept(dim);
+  for (int64_t t = 0; t < sequence.length; ++t)
+    for (int64_t head = 0; head < heads; ++head) {
+      dequantize(store, sequence, kStreamV, head * sequence.length + t, kept);
+      for (int64_t c = 0; c < dim; ++c)
+        ASSERT_EQ(kept[c], sequence.v[(t * heads + head) * dim + c])
+            << name(kind) << " token " << t << " channel " << c;
+    }
+}
+
+TEST(Data, EveryCodecKeepsExactValues) {
+  for (DType dtype : {DType::F32, DType::F16, DType::BF16})
+    forIntCodecs(64, [&](spec::IntCodec codec, const std::string &name) {
+      SCOPED_TRACE(name + " in " + spec::name(dtype));
+      spec::Spec spec = specOf(dtype, codec, 64, 0.125, std::nullopt);
+      spec.stores[0].v.codec = codec;
+      Described described(spec);
+      expectExact(described.store, DataKind::Addresses);
+      expectExact(described.store, DataKind::Mean);
+    });
+}
+
+/// Addresses tell a row from its neighbours', and every element from nothing.
+TEST(Data, AddressesDiffer) {
+  forIntCodecs(16, [&](spec::IntCodec codec, const std::string &name) {
+    SCOPED_TRACE(name);
+    spec::Spec spec = specOf(DType::BF16, codec, 16, 0.125, std::nullopt);
+    spec.stores[0].v.codec = codec;
+    Described described(spec);
+    ExactValues exact(described.store);
+    std::set<std::vector<float>> rows;
+    for (int64_t token = 100; token < 120; ++token)
+      for (int64_t head = 0; head < 2; ++head) {
+        std::vector<float> row;
+        for (int64_t c = 0; c < 16; ++c) {
+          row.push_back(exact.address(head, token, c));
+          ASSERT_TRUE(std::fabs(row.back()) >= 1 &&
+                      std::fabs(row.back()) <= exact.addressRatio())
+              << row.back();
+        }
+        rows.insert(row);
+      }
+    EXPECT_EQ(rows.size(), 40u);
+  });
 }
 
 /// Softcaps that models have leave room for a winner, if not for a great one.

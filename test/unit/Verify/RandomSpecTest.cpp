@@ -94,9 +94,31 @@ TEST(RandomSpec, CoversWhatTheContractNames) {
   EXPECT_GT(unordered, 50u);
 }
 
+TEST(RandomSpec, DrawsBitsZerosAndGroups) {
+  std::map<unsigned, unsigned> bits, groups;
+  unsigned zeros = 0, unlikeZeros = 0;
+  for (uint64_t index = 0; index < 2000; ++index) {
+    auto spec = draw(1, index);
+    ASSERT_TRUE(spec);
+    for (const spec::Store &store : spec->stores)
+      for (const spec::Codec &codec : {store.k.codec, store.v.codec})
+        if (const auto *code = std::get_if<spec::IntCodec>(&codec)) {
+          ++bits[code->bits], ++groups[code->group];
+          zeros += code->zeroType.has_value();
+          unlikeZeros += code->zeroType && code->zeroType != code->scaleType;
+        }
+  }
+  for (unsigned count = 1; count <= 8; ++count)
+    EXPECT_GT(bits[count], 10u) << count;
+  for (unsigned group : {0u, 8u, 16u, 32u, 64u, 128u, 256u})
+    EXPECT_GT(groups[group], 3u) << group;
+  EXPECT_GT(zeros, 100u);
+  EXPECT_GT(unlikeZeros, 50u);
+}
+
 TEST(RandomSpec, DrawsWhoCopies) {
   unsigned drawn[2] = {}, none = 0;
-  for (uint64_t index = 0; index < 300; ++index) {
+  for (uint64_t index = 0; index < 500; ++index) {
     bool any = false;
     for (const ScheduleOverride &change :
          verify::randomSchedule(1, index, "sim:sm_90a"))
@@ -104,7 +126,7 @@ TEST(RandomSpec, DrawsWhoCopies) {
         ++drawn[change.value];
         any = true;
       }
-    none += !any; // rows of 8 more bytes
+    none += !any; // rows of 8 more bytes, or codes that are decoded
     for (const char *target : {"sim:sm_89", "sm_90a", "x86-64-v3"})
       for (const ScheduleOverride &change :
            verify::randomSchedule(1, index, target))

@@ -1,0 +1,67 @@
+//===- ExactValues.cpp - numbers that V's codec keeps to the bit ----------===//
+#include "lib/driver/Verify/ExactValues.h"
+
+using namespace kvc;
+using namespace kvc::verify;
+
+/// The largest integer up to which bf16 has all.
+static constexpr int64_t kMostExact = 256;
+
+ExactValues::ExactValues(const CompiledStore &store) : heads(store.kvHeads()) {
+  StreamInfo info = store.cache().stream(kStreamV);
+  auto planes = info.planes();
+  bool scaled = planes.size() > 1;
+  if (scaled)
+    bits = planes[0].type.getIntOrFloatBitWidth();
+  group = scaled ? info.dim / planes[1].elements : info.dim;
+  fromLeast = scaled && info.codec.rangeHasLeast();
+  // Without a zero the least code is the largest one's negative.
+  span = (int64_t(1) << bits) - (fromLeast ? 1 : 2);
+  ends = fromLeast ? 2 : 1;
+  base = fromLeast ? span + 1 : std::min<int64_t>(span, 64);
+  constexpr int64_t kAddresses = int64_t(1) << 24;
+  for (int64_t count = base; count < kAddresses; count *= base)
+    ++places;
+}
+
+/// Of neighbours another: a zero of another row or group shows.
+int64_t ExactValues::leastOf(int64_t address, int64_t group) const {
+  return 1 + (address + group) % std::min<int64_t>(8, kMostExact - span);
+}
+
+float ExactValues::address(int64_t head, int64_t token, int64_t channel) const {
+  int64_t address = token * heads + head;
+  int64_t number = channel / group, at = channel % group;
+  int64_t least = leastOf(address, number), most = span / 2;
+  if (at == group - 1)
+    return float(fromLeast ? least + span : most);
+  if (at >= group - ends)
+    return float(least);
+  int64_t digit = address;
+  for (int64_t place = (number * (group - ends) + at) % places; place; --place)
+    digit /= base;
+  digit %= base;
+  if (fromLeast)
+    return float(least + digit);
+  return float(digit < most ? digit + 1 : most - 1 - digit);
+}
+
+double ExactValues::addressRatio() const {
+  return double(fromLeast ? leastOf(7, 0) + span : span / 2);
+}
+
+void ExactValues::draw(llvm::MutableArrayRef<float> row, Random &random) const {
+  // As far apart as those of 8 bits, so that one token more shows as well.
+  int64_t unit = int64_t(1) << (8 - bits), most = span / 2;
+  for (int64_t first = 0; first < int64_t(row.size()); first += group) {
+    int64_t least = -most * unit;
+    if (fromLeast)
+      least = random.range(-kMostDrawn, kMostDrawn - span * unit);
+    for (int64_t at = 0; at < group; ++at) {
+      int64_t code = at == group - 1      ? span
+                     : at >= group - ends ? 0
+                                          : random.range(0, span);
+      row[first + at] = float(least + code * unit);
+    }
+  }
+}
