@@ -7,45 +7,137 @@
 using namespace mlir;
 using namespace kvc;
 
+int64_t CodeConversion::codesPerByte() const {
+  int64_t bits = code.getIntOrFloatBitWidth();
+  return code.isInteger() && (bits == 2 || bits == 4) ? 8 / bits : 1;
+}
+
+int64_t CodeConversion::parts(int64_t channels) const {
+  int64_t parts = code.isBF16() ? 2 : codesPerByte();
+  return channels == parts * lanes ? parts : 1;
+}
+
 SmallVector<int64_t> CodeConversion::channelOrder(int64_t channels) const {
-  auto order = llvm::to_vector(llvm::seq<int64_t>(0, channels));
-  if (splitsPairs(channels))
-    for (int64_t i = 0; i < lanes; ++i)
-      order[i] = 2 * i, order[lanes + i] = 2 * i + 1;
+  int64_t parts = this->parts(channels);
+  SmallVector<int64_t> order;
+  for (int64_t first = 0; first < parts; ++first)
+    for (int64_t channel = first; channel < channels; channel += parts)
+      order.push_back(channel);
   return order;
+}
+
+namespace {
+/// Arithmetic on vectors of 32-bit words.
+struct Words {
+  OpBuilder &b;
+  Location loc;
+  VectorType type;
+
+  Value constant(ArrayRef<int32_t> values) {
+    return arith::ConstantOp::create(b, loc,
+                                     DenseElementsAttr::get(type, values));
+  }
+  Value left(Value x, ArrayRef<int32_t> bits) {
+    return arith::ShLIOp::create(b, loc, x, constant(bits));
+  }
+  Value right(Value x, ArrayRef<int32_t> bits, bool isUnsigned) {
+    if (isUnsigned)
+      return arith::ShRUIOp::create(b, loc, x, constant(bits));
+    return arith::ShRSIOp::create(b, loc, x, constant(bits));
+  }
+  Value mask(Value x, uint32_t bits) {
+    return arith::AndIOp::create(b, loc, x, constant(int32_t(bits)));
+  }
+  /// Of bytes.
+  Value widen(Value x, bool isUnsigned) {
+    if (isUnsigned)
+      return arith::ExtUIOp::create(b, loc, type, x);
+    return arith::ExtSIOp::create(b, loc, type, x);
+  }
+  Value toF32(Value x) {
+    return arith::SIToFPOp::create(
+        b, loc, VectorType::get(type.getShape(), b.getF32Type()), x);
+  }
+};
+} // namespace
+
+/// A lane takes the byte in which its code begins, and the next where it ends
+/// there; then the code goes to the top of the word and down again, so that its
+/// sign comes along.
+Value CodeConversion::unpack(OpBuilder &b, Location loc, LoadFn load,
+                             int64_t first) const {
+  int64_t bits = code.getIntOrFloatBitWidth(), bytes = lanes * bits / 8;
+  Words words{b, loc, VectorType::get(lanes, b.getI32Type())};
+  Value from = load(first * bits / 8, VectorType::get(bytes, b.getI8Type()));
+  SmallVector<int64_t> low, high;
+  SmallVector<int32_t> up;
+  bool straddles = false;
+  for (int64_t i = 0; i < lanes; ++i) {
+    int64_t bit = i * bits;
+    low.push_back(bit / 8);
+    high.push_back(std::min(bit / 8 + 1, bytes - 1));
+    up.push_back(int32_t(32 - bits - bit % 8));
+    straddles |= bit % 8 + bits > 8;
+  }
+  auto bytesOf = [&](ArrayRef<int64_t> lanes) {
+    Value x = vector::ShuffleOp::create(b, loc, from, from, lanes);
+    return words.widen(x, /*isUnsigned=*/true);
+  };
+  Value x = bytesOf(low);
+  if (straddles)
+    x = arith::OrIOp::create(b, loc, x, words.left(bytesOf(high), 8));
+  x = words.left(x, up);
+  return words.toF32(words.right(x, int32_t(32 - bits), isUnsigned));
+}
+
+/// Part `part` of words of bytes, each of which `parts` codes fill.
+static Value partOf(Words words, Value x, int64_t part, int64_t parts,
+                    bool isUnsigned) {
+  int64_t bits = 8 / parts;
+  if (part + 1 == parts)
+    return words.right(x, int32_t(part * bits), isUnsigned);
+  if (!isUnsigned)
+    return words.right(words.left(x, int32_t(32 - bits - part * bits)),
+                       int32_t(32 - bits), isUnsigned);
+  if (part)
+    x = words.right(x, int32_t(part * bits), isUnsigned);
+  return words.mask(x, (1u << bits) - 1);
 }
 
 SmallVector<Value> CodeConversion::emit(OpBuilder &b, Location loc, LoadFn load,
                                         int64_t channels) const {
   auto f32s = VectorType::get(lanes, b.getF32Type());
-  if (splitsPairs(channels)) {
+  Words words{b, loc, VectorType::get(lanes, b.getI32Type())};
+  int64_t parts = this->parts(channels);
+  if (parts > 1 && code.isBF16()) {
     // Two bf16 in a 32-bit word: the upper is an f32 once the lower is masked
     // off, the lower is one after a shift. Cheaper than widening in order.
-    auto words = VectorType::get(lanes, b.getI32Type());
-    auto constant = [&](uint32_t bits) {
-      return arith::ConstantOp::create(
-          b, loc,
-          DenseElementsAttr::get(words, b.getI32IntegerAttr(int32_t(bits))));
-    };
-    Value word = load(0, words);
-    Value even = arith::ShLIOp::create(b, loc, word, constant(16));
-    Value odd = arith::AndIOp::create(b, loc, word, constant(0xffff0000));
+    Value word = load(0, words.type);
+    Value even = words.left(word, 16), odd = words.mask(word, 0xffff0000);
     return {vector::BitCastOp::create(b, loc, f32s, even),
             vector::BitCastOp::create(b, loc, f32s, odd)};
   }
-  int64_t size = code.getIntOrFloatBitWidth() / 8;
   SmallVector<Value> out;
+  if (parts > 1) {
+    Value bytes = load(0, VectorType::get(lanes, b.getI8Type()));
+    bytes = words.widen(bytes, isUnsigned);
+    for (int64_t part = 0; part < parts; ++part)
+      out.push_back(words.toF32(partOf(words, bytes, part, parts, isUnsigned)));
+    return out;
+  }
+  int64_t bits = code.getIntOrFloatBitWidth();
   for (int64_t first = 0; first < channels; first += lanes) {
-    Value codes = load(first * size, VectorType::get(lanes, code));
-    if (code.isF32()) {
-      out.push_back(codes);
-    } else if (isa<FloatType>(code)) {
-      out.push_back(arith::ExtFOp::create(b, loc, f32s, codes));
-    } else {
-      Value wide = arith::ExtSIOp::create(
-          b, loc, VectorType::get(lanes, b.getI32Type()), codes);
-      out.push_back(arith::SIToFPOp::create(b, loc, f32s, wide));
+    if (bits < 8) {
+      out.push_back(unpack(b, loc, load, first));
+      continue;
     }
+    Value codes = load(first * bits / 8, VectorType::get(lanes, code));
+    if (code.isF32())
+      out.push_back(codes);
+    else if (isa<FloatType>(code))
+      out.push_back(arith::ExtFOp::create(b, loc, f32s, codes));
+    else
+      out.push_back(words.toF32(words.widen(codes, isUnsigned)));
   }
   return out;
 }

@@ -1,8 +1,7 @@
 //===- Convert.h - codes as vectors of f32 ----------------------*- C++ -*-===//
 //
 // How a machine's vectors become f32 from codes of each type: what tile.convert
-// lowers to, in every backend. A type of codes that is not here has no lowering
-// (tile/Graph.h says which those are).
+// lowers to, in every backend.
 //
 //===----------------------------------------------------------------------===//
 #ifndef KVC_CODEGEN_CONVERT_H
@@ -17,26 +16,35 @@ namespace kvc {
 using LoadFn =
     llvm::function_ref<mlir::Value(int64_t byte, mlir::VectorType type)>;
 
-/// Codes of one type, converted `lanes` or more at a time.
+/// Codes of one type, converted `lanes` or more at a time: floats, and integers
+/// of 1 to 8 bits, packed from the lowest bits of each byte on.
 struct CodeConversion {
   mlir::Type code;
   int64_t lanes; ///< f32 of one vector
+  bool isUnsigned = false;
 
   /// How many it likes to take at once.
-  int64_t preferredChannels() const { return 2 * lanes; }
+  int64_t preferredChannels() const {
+    return lanes * std::max<int64_t>(2, codesPerByte());
+  }
   /// Where `channels` consecutive channels of a row come out: element i of all
   /// vectors is channel order[i]. Who multiplies permutes the other operand
   /// once, instead of every cached element.
   llvm::SmallVector<int64_t> channelOrder(int64_t channels) const;
-  /// `channels` (a multiple of `lanes`) as `channels / lanes` vectors.
+  /// `channels` (a multiple of `lanes`) from a multiple of 8 on as
+  /// `channels / lanes` vectors.
   llvm::SmallVector<mlir::Value> emit(mlir::OpBuilder &b, mlir::Location loc,
                                       LoadFn load, int64_t channels) const;
 
 private:
-  /// Pairs of bf16 come out as evens, then odds.
-  bool splitsPairs(int64_t channels) const {
-    return code.isBF16() && channels == 2 * lanes;
-  }
+  /// Where codes of 2 or 4 bits fill bytes; else 1.
+  int64_t codesPerByte() const;
+  /// How many vectors are made of each vector of words, by parts of the words:
+  /// pairs of bf16, and codes that share a byte. 1: none.
+  int64_t parts(int64_t channels) const;
+  /// Codes of fewer than 8 bits in natural order.
+  mlir::Value unpack(mlir::OpBuilder &b, mlir::Location loc, LoadFn load,
+                     int64_t first) const;
 };
 
 /// Packs eight codes, the low `bits` bits of a vector of i8 each, from the

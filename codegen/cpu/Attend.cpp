@@ -20,11 +20,8 @@ using Pred = arith::CmpIPredicate;
 AttendKernel::AttendKernel(Kernel &kernel, tile::AttendGraph graph,
                            const CoreSchedule &schedule)
     : AttendWorkTile(kernel, graph.k.dim(), graph.v.dim()), graph(graph),
-      schedule(schedule), tileTokens(schedule.tokens),
-      planK(graph.k.code(), dimK, kit.lanes),
-      planV(graph.v.code(), dimV, kit.lanes),
-      codesK(kernel.cache.planeIndex(graph.k.stream())),
-      codesV(kernel.cache.planeIndex(graph.v.stream())) {
+      schedule(schedule), tileTokens(schedule.tokens), planK(kernel, graph.k),
+      planV(kernel, graph.v) {
   int64_t page = kernel.cache.layout().getPageTokens();
   even = page % tileTokens == 0; // a contiguous sequence has page 0
 }
@@ -40,11 +37,12 @@ void AttendKernel::remarkSlowPaths() {
              << layout.getPageTokens()
              << ": rows are found one by one [R-ROW-TABLE]";
   if (layout.getOrderName() == "NHD" && k.cache.getHeads() > 1)
-    remark() << "order NHD puts the rows of a head " << rowStride(codesK)
+    remark() << "order NHD puts the rows of a head "
+             << rowStride(planK.codesPlane())
              << " bytes apart; HND reads them in one stream [R-NHD]";
   llvm::SmallSetVector<Type, 2> codes;
-  codes.insert(planK.code);
-  codes.insert(planV.code);
+  codes.insert(planK.element);
+  codes.insert(planV.element);
   for (Type code : codes) {
     TargetAttr target = k.target();
     bool known = llvm::is_contained(target.getDot(), code);
@@ -100,6 +98,17 @@ Value TileRows::row(unsigned plane, Value index) const {
   return kit.at(base[plane], kit.mul(index, kernel->rowStride(plane)));
 }
 
+RowFn TileRows::at(Value index) const {
+  return [this, index](unsigned plane) -> PlaneRow {
+    Kit &kit = kernel->kit;
+    const PlaneGeometry &geometry = kernel->plane(plane);
+    if (wide.empty() || !wide[plane])
+      return {row(plane, index), geometry.type};
+    Value bytes = kit.mul(index, geometry.elements * 4);
+    return {kit.at(wide[plane], bytes), kit.f32()};
+  };
+}
+
 TileRows AttendKernel::locate(Value first, bool masked) {
   TileRows rows;
   rows.kernel = this;
@@ -145,7 +154,7 @@ void AttendKernel::fillTable(TileRows &rows) {
     if (!schedule.prefetch || rows.masked)
       return;
     Value ahead = kit.min(kit.add(token, tileTokens), kit.add(tokensEnd, -1));
-    for (unsigned plane : {codesK, codesV})
+    for (unsigned plane : {planK.codesPlane(), planV.codesPlane()})
       prefetchBytes(address(plane, ahead), rowBytes(plane));
   });
 }
@@ -172,13 +181,36 @@ AttendKernel::BlockMask AttendKernel::blockMask(Value first) {
   return mask;
 }
 
-/// What of the graph's chains these loops have no way with, if anything.
+/// The op that reads what an operand's rows are made of but stands for several
+/// tokens; null: none does.
+static Operation *loadOfBoxes(CacheType cache, Value x) {
+  Operation *op = x.getDefiningOp();
+  if (auto load = dyn_cast<tile::LoadOp>(op)) {
+    unsigned plane = cache.planeIndex(load.getStream()) + *load.planeOf(x);
+    return cache.planes()[plane].tokens == 1 ? nullptr : op;
+  }
+  for (Value operand : op->getOperands())
+    if (Operation *found = loadOfBoxes(cache, operand))
+      return found;
+  return nullptr;
+}
+
+/// What of the graph these loops have no way with, if anything.
 static std::optional<tile::GraphMismatch>
-chainMismatch(const tile::AttendGraph &graph) {
+mismatchOf(const tile::AttendGraph &graph, CacheType cache) {
+  if (tile::ContractOp contract = graph.contract)
+    return tile::GraphMismatch{contract, "scores are products of q and K"};
+  for (const tile::StreamOperand *operand : {&graph.k, &graph.v})
+    if (Operation *load = loadOfBoxes(cache, operand->x))
+      return tile::GraphMismatch{
+          load, "rows of K and V are decoded from planes of a row per token"};
   for (ArrayRef<Operation *> chain :
        {ArrayRef(graph.scores), ArrayRef(graph.probabilities)}) {
     bool scaled = false;
     for (Operation *op : chain) {
+      if (isa<tile::MapOp>(op))
+        return tile::GraphMismatch{op,
+                                   "scores are scaled, made logits and masked"};
       auto scale = dyn_cast<tile::ScaleTokensOp>(op);
       if (scale && scaled)
         return tile::GraphMismatch{op, "a chain scales once"};
@@ -217,51 +249,54 @@ void AttendKernel::emitLoop() {
 void AttendKernel::emitPipelined() {
   Value never =
       arith::ConstantOp::create(kit.b, kit.loc, kit.b.getBoolAttr(false));
-  SmallVector<unsigned> planesV{codesV};
+  auto planesV = llvm::to_vector(planV.planes);
   if (Value scales = scaledBy(graph.probabilities))
     planesV.push_back(planeOf(scales));
   SmallVector<Value> init{never, kit.i64(0)};
   for (unsigned plane : planesV)
     init.push_back(planeOrigin[plane]);
   // One round more than there are tiles, for the output of the last.
-  kit.loop(
-      tokensBegin, kit.add(tokensEnd, tileTokens), tileTokens, init,
-      [&](Value first, ValueRange carried) {
-        BlockMask mask = this->blockMask(first);
-        Value exists = kit.cmp(Pred::slt, first, tokensEnd);
-        TileRows rows = locate(first, /*masked=*/false);
-        rows.buffer = kit.at(rows.buffer, carried[1]);
-        TileRows before = rows; // of it, only V's rows and the buffer
-        before.first = kit.add(first, -tileTokens);
-        Value other = kit.sub(kit.i64(mainloop->bufferBytes()), carried[1]);
-        before.buffer = kit.at(k.scratchAt(buffers), other);
-        SmallVector<Value> next{mask.isFullBlock, other};
-        for (auto [i, plane] : llvm::enumerate(planesV)) {
-          before.base[plane] = carried[2 + i];
-          next.push_back(rows.base[plane]);
-        }
-        kit.loop(0, tileTokens, stepTokens, [&](Value from) {
-          kit.when(carried[0], [&] {
-            mainloop->prepare(step(before, codesV, from), graph.probabilities);
-          });
-          kit.when(mask.isFullBlock,
-                   [&] { mainloop->dot(step(rows, codesK, from)); });
-          kit.when(carried[0],
-                   [&] { mainloop->accumulate(step(before, codesV, from)); });
-        });
-        kit.when(mask.isFullBlock,
-                 [&] { mainloop->softmaxStep(rows, graph.scores); });
+  kit.loop(tokensBegin, kit.add(tokensEnd, tileTokens), tileTokens, init,
+           [&](Value first, ValueRange carried) {
+             BlockMask mask = this->blockMask(first);
+             Value exists = kit.cmp(Pred::slt, first, tokensEnd);
+             TileRows rows = locate(first, /*masked=*/false);
+             rows.buffer = kit.at(rows.buffer, carried[1]);
+             TileRows before = rows; // of it, only V's rows and the buffer
+             before.first = kit.add(first, -tileTokens);
+             Value other =
+                 kit.sub(kit.i64(mainloop->bufferBytes()), carried[1]);
+             before.buffer = kit.at(k.scratchAt(buffers), other);
+             SmallVector<Value> next{mask.isFullBlock, other};
+             for (auto [i, plane] : llvm::enumerate(planesV)) {
+               before.base[plane] = carried[2 + i];
+               next.push_back(rows.base[plane]);
+             }
+             kit.loop(0, tileTokens, stepTokens, [&](Value from) {
+               kit.when(carried[0], [&] {
+                 mainloop->prepare(step(before, planV.codesPlane(), from),
+                                   graph.probabilities);
+               });
+               kit.when(mask.isFullBlock, [&] {
+                 mainloop->dot(step(rows, planK.codesPlane(), from));
+               });
+               kit.when(carried[0], [&] {
+                 mainloop->accumulate(step(before, planV.codesPlane(), from));
+               });
+             });
+             kit.when(mask.isFullBlock,
+                      [&] { mainloop->softmaxStep(rows, graph.scores); });
 
-        Value partly = kit.both(exists, kit.negate(mask.isFullBlock));
-        if (mask.anyRowVisible)
-          partly = kit.both(partly, mask.anyRowVisible);
-        kit.when(partly, [&] {
-          TileRows masked = locate(first, /*masked=*/true);
-          masked.buffer = rows.buffer;
-          emitTile(masked);
-        });
-        return next;
-      });
+             Value partly = kit.both(exists, kit.negate(mask.isFullBlock));
+             if (mask.anyRowVisible)
+               partly = kit.both(partly, mask.anyRowVisible);
+             kit.when(partly, [&] {
+               TileRows masked = locate(first, /*masked=*/true);
+               masked.buffer = rows.buffer;
+               emitTile(masked);
+             });
+             return next;
+           });
 }
 
 void AttendKernel::emitTile(const TileRows &rows) {
@@ -288,14 +323,15 @@ Value AttendKernel::scaleProbability(Value p, Value scale) {
   return kit.select(hidden, zero, kit.fmul(p, scale));
 }
 
-void AttendKernel::gatherScales(const TileRows &rows, Value scales,
-                                int64_t scratch) {
-  unsigned plane = planeOf(scales);
+void AttendKernel::widen(const TileRows &rows, unsigned plane,
+                         int64_t scratch) {
   Type type = planes[plane].type;
+  int64_t elements = planes[plane].elements;
+  int64_t bytes = type.getIntOrFloatBitWidth() / 8;
   int64_t tokens = countRows(rows);
   Value from = rows.from ? rows.from : kit.i64(0);
   auto to = [&](Value index) {
-    return kit.at(k.scratchAt(scratch), kit.mul(index, 4));
+    return kit.at(k.scratchAt(scratch), kit.mul(index, elements * 4));
   };
   if (schedule.prefetch && even && !rows.masked) {
     Value next = kit.min(kit.add(rows.first, tileTokens), lastTile);
@@ -304,17 +340,20 @@ void AttendKernel::gatherScales(const TileRows &rows, Value scales,
     prefetchBytes(address, tokens * rowStride(plane));
   }
   if (!rows.masked && even && rowStride(plane) == rowBytes(plane) &&
-      tokens % kit.lanes == 0) {
-    for (int64_t i = 0; i < tokens; i += kit.lanes) {
-      Value index = kit.add(from, i);
-      kit.store(kit.loadAsF32(type, rows.row(plane, index), kit.lanes),
-                to(index));
-    }
+      tokens * elements % kit.lanes == 0) {
+    Value at = rows.row(plane, from), wide = to(from);
+    for (int64_t i = 0; i < tokens * elements; i += kit.lanes)
+      kit.store(kit.loadAsF32(type, kit.at(at, i * bytes), kit.lanes),
+                kit.at(wide, i * 4));
     return;
   }
   Value end = rows.count ? rows.count : kit.add(from, tokens);
   kit.loop(from, end, 1, [&](Value index) {
-    kit.store(kit.loadAsF32(type, rows.row(plane, index), 1), to(index));
+    Value at = rows.row(plane, index), wide = to(index);
+    kit.loop(0, elements, 1, [&](Value i) {
+      kit.store(kit.loadAsF32(type, kit.at(at, kit.mul(i, bytes)), 1),
+                kit.at(wide, kit.mul(i, 4)));
+    });
   });
 }
 
@@ -325,16 +364,20 @@ LogicalResult kvc::cpu::emitAttend(Kernel &kernel) {
                              "its own: expected no `last`");
   tile::GraphMismatch mismatch;
   std::optional<tile::AttendGraph> graph =
-      tile::AttendGraph::match(kernel.op, tile::Loops::OfCodes, mismatch);
+      tile::AttendGraph::match(kernel.op, mismatch);
   if (graph)
-    if (auto found = chainMismatch(*graph)) {
+    if (auto found = mismatchOf(*graph, kernel.cache)) {
       mismatch = *found;
       graph.reset();
     }
   if (!graph)
     return emitOpByOp(kernel, mismatch);
-  Workload workload{kernel.cache.stream(graph->k.stream()),
-                    kernel.cache.stream(graph->v.stream()),
+  auto streamOf = [&](const tile::StreamOperand &operand) {
+    unsigned plane = ChannelPlan(kernel, operand).codesPlane();
+    return kernel.cache.stream(kernel.cache.planes()[plane].stream);
+  };
+  Workload workload{streamOf(graph->k),
+                    streamOf(graph->v),
                     kernel.cache.layout().getPageTokens(),
                     kernel.group(),
                     kernel.dtype,

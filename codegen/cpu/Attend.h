@@ -25,6 +25,9 @@ class TileRows {
 public:
   /// Address of row `index` of the tile in a plane.
   mlir::Value row(unsigned plane, mlir::Value index) const;
+  /// The same for each plane, or what it was widened to; for as long as these
+  /// rows are there.
+  RowFn at(mlir::Value index) const;
 
   AttendKernel *kernel = nullptr;
   mlir::Value first;  ///< token of row 0
@@ -35,6 +38,8 @@ public:
   /// Evenly spaced rows: the first addresses of this tile. Otherwise a table of
   /// addresses in scratch.
   llvm::SmallVector<mlir::Value, 4> base, table;
+  /// Rows of f32 that a plane was widened to, dense; null where it was not.
+  llvm::SmallVector<mlir::Value, 4> wide;
   /// Rows that are prefetched as these are multiplied: the addresses of those
   /// that stand ahead of row `from`, at four distances, the largest first.
   llvm::SmallVector<mlir::Value, 4> ahead;
@@ -89,7 +94,6 @@ public:
   int64_t tileTokens;
   int64_t stepTokens; ///< of a full tile, before the other product has its turn
   ChannelPlan planK, planV;
-  unsigned codesK, codesV; ///< planes
   /// Tiles have evenly spaced rows: none straddles a page.
   bool even;
 
@@ -103,12 +107,14 @@ public:
     return rows.from ? stepTokens : tileTokens;
   }
   /// Writes the rows' `scales` as f32 into `scratch` [tile tokens].
-  void gatherScales(const TileRows &rows, mlir::Value scales, int64_t scratch);
+  void gatherScales(const TileRows &rows, mlir::Value scales, int64_t scratch) {
+    widen(rows, planeOf(scales), scratch);
+  }
+  /// Writes rows of a plane of floats as f32 into `scratch` [tile tokens]
+  /// [elements].
+  void widen(const TileRows &rows, unsigned plane, int64_t scratch);
   /// p * scale; 0 for a hidden token (p = 0), whatever its scale is.
   mlir::Value scaleProbability(mlir::Value p, mlir::Value scale);
-  int64_t codeBytes(const ChannelPlan &plan) {
-    return plan.code.getIntOrFloatBitWidth() / 8;
-  }
   void prefetchBytes(mlir::Value address, int64_t bytes);
   /// Rows of a tile that exist.
   mlir::Value existingRows(const TileRows &rows) {

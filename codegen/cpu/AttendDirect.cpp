@@ -21,7 +21,8 @@ DirectMainloop::DirectMainloop(AttendKernel &kernel)
 /// scores and a group of keys.
 int64_t DirectMainloop::stepTokens(int64_t tile) {
   int64_t bytes = values->pace().stepBytes;
-  int64_t row = std::max(a.rowBytes(a.codesK), a.rowBytes(a.codesV));
+  int64_t row = std::max(a.rowBytes(a.planK.codesPlane()),
+                         a.rowBytes(a.planV.codesPlane()));
   int64_t step = llvm::bit_floor(uint64_t(std::max<int64_t>(bytes / row, 1)));
   return std::min(tile, std::max({step, kit.lanes, a.schedule.keys}));
 }
@@ -37,6 +38,35 @@ void DirectMainloop::plan() {
   for (int64_t *offset : {&blocks.scaleK, &blocks.scaleV})
     *offset = scratch.reserve(a.tileTokens * 4);
   values->weights = scratch.reserve(count * a.stepTokens * padded * 2);
+  planWide(a.planK);
+  planWide(a.planV);
+}
+
+void DirectMainloop::planWide(const ChannelPlan &plan) {
+  if (!plan.isDecoded)
+    return;
+  for (unsigned index : plan.planes) {
+    const PlaneGeometry &plane = a.plane(index);
+    bool isNarrow = plane.type.isF16() || plane.type.isBF16();
+    bool known = llvm::any_of(
+        widePlanes, [&](const WidePlane &wide) { return wide.plane == index; });
+    if (index == plan.codesPlane() || !isNarrow || known)
+      continue;
+    int64_t bytes = a.tileTokens * plane.elements * 4;
+    widePlanes.push_back({index, k.scratch.reserve(bytes)});
+  }
+}
+
+TileRows DirectMainloop::widen(const TileRows &rows, const ChannelPlan &plan) {
+  TileRows wider = rows;
+  wider.wide.resize(k.cache.planes().size());
+  for (const WidePlane &wide : widePlanes) {
+    if (!llvm::is_contained(plan.planes, wide.plane))
+      continue;
+    a.widen(rows, wide.plane, wide.rows);
+    wider.wide[wide.plane] = k.scratchAt(wide.rows);
+  }
+  return wider;
 }
 
 void DirectMainloop::loadQuery(double scale) {
@@ -72,7 +102,8 @@ void DirectMainloop::prefetchAhead(const TileRows &rows, unsigned plane,
 // Scores
 //===----------------------------------------------------------------------===//
 
-void DirectMainloop::dot(const TileRows &rows) {
+void DirectMainloop::dot(const TileRows &narrow) {
+  TileRows rows = widen(narrow, a.planK);
   int64_t count = rows.masked ? 1 : a.schedule.keys;
   auto [from, to] = blocks.range(rows);
   blocks.forBlocks([&](Value block) {
@@ -86,11 +117,12 @@ void DirectMainloop::dot(const TileRows &rows) {
 void DirectMainloop::dotGroup(const TileRows &rows, Value block,
                               ArrayRef<Value> held, Value first,
                               int64_t count) {
+  unsigned codes = a.planK.codesPlane();
   auto keyRow = [&](int64_t key) {
     Value index = kit.add(first, key);
-    prefetchAhead(rows, a.codesK, index, 1, /*times=*/2, kit.i64(0),
-                  a.rowBytes(a.codesK));
-    return rows.row(a.codesK, index);
+    prefetchAhead(rows, codes, index, 1, /*times=*/2, kit.i64(0),
+                  a.rowBytes(codes));
+    return rows.at(index);
   };
   Value result = keys->scores(count, keyRow, block, held);
   kit.store(result, blocks.scores(rows, block, first));

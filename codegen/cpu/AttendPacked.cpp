@@ -99,8 +99,7 @@ void PackedMainloop::addNonFinite(const TileRows &rows) {
     Value at = kit.at(blocks.score(kit.div(row, blockRows), token),
                       kit.mul(kit.rem(row, blockRows), 4));
     Value weight = kit.load(kit.f32(), at);
-    Value x =
-        a.planV.convertInOrder(kit, block, rows.row(a.codesV, token), channel);
+    Value x = a.planV.convertInOrder(block, rows.at(token), channel);
     Value zero = kit.fsub(x, x);
     Value seen = kit.fcmp(Pred::UNE, weight, kit.constant(0, kit.f32()));
     Value wanted = kit.both(kit.fcmp(Pred::UNO, zero, zero),
@@ -113,7 +112,7 @@ void PackedMainloop::addNonFinite(const TileRows &rows) {
   };
   kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
     kit.loop(kit.i64(0), a.existingRows(rows), 1, [&](Value token) {
-      a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
+      a.planV.forBlocks([&](const ChannelBlock &block, Value channel) {
         add(row, token, block, channel);
       });
     });

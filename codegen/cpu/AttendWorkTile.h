@@ -54,6 +54,7 @@ public:
   mlir::Value visible(tile::MaskOp op, const ScoreInputs &at);
   /// x where the token is seen, else -inf.
   mlir::Value mask(mlir::Value x, tile::MaskOp op, const ScoreInputs &at);
+  const PlaneGeometry &plane(unsigned index) const { return planes[index]; }
   int64_t rowBytes(unsigned plane) { return planes[plane].rowBytes; }
   int64_t rowStride(unsigned plane) { return planes[plane].rowStride; }
   /// Address of the row of a plane that has a token.

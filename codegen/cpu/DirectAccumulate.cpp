@@ -51,7 +51,8 @@ void DirectMainloop::prepare(const TileRows &rows,
   });
 }
 
-void DirectMainloop::accumulate(const TileRows &rows) {
+void DirectMainloop::accumulate(const TileRows &narrow) {
+  TileRows rows = widen(narrow, a.planV);
   blocks.forBlocks([&](Value block) {
     forStrips(
         [&](const DirectStrip &strip) { accumulateStrip(rows, block, strip); });
@@ -111,11 +112,13 @@ void DirectMainloop::accumulateStrip(const TileRows &rows, Value block,
 void DirectMainloop::prefetchStrip(const TileRows &rows,
                                    const DirectStrip &strip, Value token,
                                    int64_t count) {
-  int64_t bytes = a.codeBytes(a.planV), passes = blockRows / strip.rows;
+  int64_t passes = blockRows / strip.rows;
   int64_t wanted = values->pace().prefetches;
   int64_t times = std::clamp<int64_t>(wanted / passes, 1, wanted);
-  prefetchAhead(rows, a.codesV, token, count, llvm::bit_floor(uint64_t(times)),
-                kit.mul(strip.channel, bytes), strip.channels() * bytes);
+  prefetchAhead(rows, a.planV.codesPlane(), token, count,
+                llvm::bit_floor(uint64_t(times)),
+                a.planV.codeBytes(kit, strip.channel),
+                strip.channels() * a.planV.codeBits() / 8);
 }
 
 //===----------------------------------------------------------------------===//
@@ -137,7 +140,7 @@ void DirectMainloop::storeRow(Value row, Value inverse) {
   Value to = a.partialOutput(row);
   // Blocks are dense: row r of the work tile stands at acc + r * dim v.
   Value from = kit.at(k.scratchAt(blocks.acc), kit.mul(row, a.dimV * 4));
-  a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
+  a.planV.forBlocks([&](const ChannelBlock &block, Value channel) {
     Value x =
         kit.load(kit.vec(block.channels), kit.at(from, kit.mul(channel, 4)));
     x = kit.fmul(x, kit.splat(inverse, block.channels));

@@ -23,12 +23,12 @@ public:
   int64_t stepTokens(int64_t tile) override;
   void loadQuery(double scale) override;
   void initState() override;
-  void dot(const TileRows &rows) override;
+  void dot(const TileRows &narrow) override;
   void softmaxStep(const TileRows &rows,
                    llvm::ArrayRef<mlir::Operation *> transforms) override;
   void prepare(const TileRows &rows,
                llvm::ArrayRef<mlir::Operation *> transforms) override;
-  void accumulate(const TileRows &rows) override;
+  void accumulate(const TileRows &narrow) override;
   void storePartial() override;
 
 private:
@@ -42,6 +42,15 @@ private:
                      int64_t count, int64_t times, Value offset, int64_t bytes);
   void dotGroup(const TileRows &rows, Value block, llvm::ArrayRef<Value> held,
                 Value first, int64_t count);
+
+  /// Planes beside the codes that K or V is decoded from, widened once per
+  /// tile: products load an f32 in all lanes at once, of half as many bits not.
+  struct WidePlane {
+    unsigned plane;
+    int64_t rows; ///< scratch
+  };
+  void planWide(const ChannelPlan &plan);
+  TileRows widen(const TileRows &rows, const ChannelPlan &plan);
 
   //===--- softmax ----------------------------------------------------------//
   Value applyAll(Value x, llvm::ArrayRef<mlir::Operation *> transforms,
@@ -67,6 +76,7 @@ private:
   Kernel &k;
   DirectBlocks blocks;
   int64_t blockRows, padded;
+  llvm::SmallVector<WidePlane, 4> widePlanes;
   std::unique_ptr<DirectKeys> keys;
   std::unique_ptr<DirectValues> values;
   std::unique_ptr<DirectValues> maskedValues; ///< of tiles with a mask

@@ -15,12 +15,15 @@ LogicalResult kvc::cpu::emitGather(Kernel &k) {
     for (tile::StoreDecodedOp decoded : *rows) {
       StringRef name = decoded.getName();
       kit.when(kit.isNotNull(k.argPtr(artifact::wordsOfRows(name).base)), [&] {
-        RowDecoder decoder(k,
-                           [&](unsigned plane) { return slot.address(plane); });
+        RowDecoder decoder(k, [&](unsigned plane) -> PlaneRow {
+          return {slot.address(plane), k.cache.planes()[plane].type};
+        });
         Value to = slot.modelRow(name);
         kit.loop(0, decoded.getDim(), 8, [&](Value channel) {
-          kit.storeFromF32(decoder.decode(decoded.getX(), {channel}), k.dtype,
-                           kit.at(to, kit.mul(channel, k.dtypeBytes())));
+          kit.storeFromF32(
+              decoder.decode(decoded.getX(),
+                             RowDecoder::Columns::from(channel, 8)),
+              k.dtype, kit.at(to, kit.mul(channel, k.dtypeBytes())));
         });
       });
     }

@@ -1,7 +1,11 @@
 //===- Kernel.cpp - what every CPU kernel starts from ---------------------===//
 #include "codegen/cpu/Kernel.h"
 
+#include "codegen/cpu/RowDecoder.h"
+
 #include "lib/base/Artifact/KernelAbi.h"
+
+#include "llvm/ADT/SetVector.h"
 
 #include <cstddef>
 
@@ -9,26 +13,75 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
 
-ChannelPlan::ChannelPlan(Type code, int64_t dim, int64_t lanes) : code(code) {
-  int64_t preferred = CodeConversion{code, lanes}.preferredChannels();
+/// Adds the planes that element-wise ops make `x` of.
+static void collectPlanes(Value x, CacheType cache,
+                          llvm::SmallSetVector<unsigned, 4> &planes) {
+  Operation *op = x.getDefiningOp();
+  auto load = dyn_cast<tile::LoadOp>(op);
+  if (load) {
+    planes.insert(cache.planeIndex(load.getStream()) + *load.planeOf(x));
+    return;
+  }
+  for (Value operand : op->getOperands())
+    collectPlanes(operand, cache, planes);
+}
+
+/// How the codes of `plane` become f32 on the way to `x`; null: they do not.
+static tile::ConvertOp conversionOf(Value x, unsigned plane, CacheType cache) {
+  Operation *op = x.getDefiningOp();
+  llvm::SmallSetVector<unsigned, 4> planes;
+  collectPlanes(x, cache, planes);
+  if (isa<tile::LoadOp>(op) || !planes.contains(plane))
+    return {};
+  if (auto convert = dyn_cast<tile::ConvertOp>(op))
+    return convert;
+  for (Value operand : op->getOperands())
+    if (auto convert = conversionOf(operand, plane, cache))
+      return convert;
+  return {};
+}
+
+static SmallVector<unsigned, 4> planesOf(Kernel &k, Value x) {
+  llvm::SmallSetVector<unsigned, 4> planes;
+  collectPlanes(x, k.cache, planes);
+  SmallVector<unsigned, 4> sorted = planes.takeVector();
+  llvm::sort(sorted, [&](unsigned a, unsigned b) {
+    auto rank = [&](unsigned plane) {
+      return std::pair(-k.cache.planes()[plane].rowBytes, plane);
+    };
+    return rank(a) < rank(b);
+  });
+  return sorted;
+}
+
+ChannelPlan::ChannelPlan(Kernel &kernel, const tile::StreamOperand &operand)
+    : k(kernel), x(operand.x), planes(planesOf(kernel, x)),
+      element(operand.isDecoded() ? kernel.kit.f32() : operand.code()),
+      conversion{element, kernel.kit.lanes}, isDecoded(operand.isDecoded()) {
+  int64_t dim = operand.dim(), lanes = k.kit.lanes;
+  conversion.code = k.cache.planes()[codesPlane()].type;
+  if (auto convert = conversionOf(x, codesPlane(), k.cache))
+    conversion.isUnsigned = convert.getIsUnsigned();
   int64_t first = 0;
   auto take = [&](int64_t channels, int64_t width) {
     for (; dim - first >= channels; first += channels)
       blocks.push_back({first, channels, width});
   };
-  take(preferred, lanes);
+  take(conversion.preferredChannels(), lanes);
   main = blocks.size();
   take(lanes, lanes);
   take(8, 8); // dims are multiples of 8
 }
 
 SmallVector<int64_t> ChannelPlan::order(const ChannelBlock &block) const {
-  return CodeConversion{code, block.lanes}.channelOrder(block.channels);
+  CodeConversion some = conversion;
+  some.lanes = block.lanes;
+  return some.channelOrder(block.channels);
 }
 
 void ChannelPlan::forBlocks(
-    Kit &kit,
     llvm::function_ref<void(const ChannelBlock &, Value)> body) const {
+  Kit &kit = k.kit;
   const ChannelBlock &first = blocks.front();
   kit.loop(0, main * first.channels, first.channels,
            [&](Value channel) { body(first, channel); });
@@ -36,20 +89,32 @@ void ChannelPlan::forBlocks(
     body(block, kit.i64(block.first));
 }
 
-SmallVector<Value> ChannelPlan::convert(Kit &kit, const ChannelBlock &block,
-                                        Value row, Value channel) const {
-  int64_t bytes = code.getIntOrFloatBitWidth() / 8;
-  Value from = kit.at(row, kit.mul(channel, bytes));
-  auto load = [&](int64_t byte, VectorType type) {
-    return kit.load(type, kit.at(from, byte));
-  };
-  return CodeConversion{code, block.lanes}.emit(kit.b, kit.loc, load,
-                                                block.channels);
+SmallVector<Value> ChannelPlan::convert(const ChannelBlock &block,
+                                        const RowFn &row, Value channel) const {
+  Kit &kit = k.kit;
+  if (!isDecoded) {
+    Value from = kit.at(row(codesPlane()).at, codeBytes(kit, channel));
+    auto load = [&](int64_t byte, VectorType type) {
+      return kit.load(type, kit.at(from, byte));
+    };
+    CodeConversion some = conversion;
+    some.lanes = block.lanes;
+    return some.emit(kit.b, kit.loc, load, block.channels);
+  }
+  RowDecoder decoder(k, row, RowDecoder::Rounding::Once);
+  Value all = decoder.decode(x, {channel, order(block)});
+  SmallVector<Value> parts;
+  for (int64_t first = 0; first < block.channels; first += block.lanes)
+    parts.push_back(kit.shuffle(
+        all, all,
+        llvm::to_vector(llvm::seq<int64_t>(first, first + block.lanes))));
+  return parts;
 }
 
-Value ChannelPlan::convertInOrder(Kit &kit, const ChannelBlock &block,
-                                  Value row, Value channel) const {
-  Value x = kit.concat(convert(kit, block, row, channel));
+Value ChannelPlan::convertInOrder(const ChannelBlock &block, const RowFn &row,
+                                  Value channel) const {
+  Kit &kit = k.kit;
+  Value x = kit.concat(convert(block, row, channel));
   SmallVector<int64_t> elements = order(block), back(elements.size());
   for (auto [element, c] : llvm::enumerate(elements))
     back[c] = element;

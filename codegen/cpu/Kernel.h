@@ -9,6 +9,8 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
+#include <functional>
+
 namespace kvc::cpu {
 
 using artifact::kWordsOfK;
@@ -25,28 +27,54 @@ struct ChannelBlock {
   int64_t lanes;    ///< lanes of each vector of f32
 };
 
-/// Cuts `dim` channels into blocks as codes of a type are converted. All but
+/// Where a row of a plane stands, and as elements of which type: a kernel may
+/// have widened them.
+struct PlaneRow {
+  mlir::Value at;
+  mlir::Type type;
+};
+/// Gives the row that has a token, of a plane of the cache.
+using RowFn = std::function<PlaneRow(unsigned plane)>;
+
+class Kernel;
+
+/// Cuts the channels of K or V into blocks as its codes are converted. All but
 /// the last few are alike: `main` of them, the rest are a tail.
 struct ChannelPlan {
-  ChannelPlan(mlir::Type code, int64_t dim, int64_t lanes);
-  mlir::Type code;
+  ChannelPlan(Kernel &kernel, const tile::StreamOperand &operand);
+
+  Kernel &k;
+  mlir::Value x;
+  /// The planes that it is made of; the first has most bytes in a row.
+  llvm::SmallVector<unsigned, 4> planes;
+  /// Of an element as it is multiplied: a code, or f32 that other ops than a
+  /// conversion make of codes.
+  mlir::Type element;
+  CodeConversion conversion; ///< of the first plane
+  bool isDecoded;
   llvm::SmallVector<ChannelBlock> blocks;
   int64_t main = 0;
+
+  unsigned codesPlane() const { return planes.front(); }
 
   /// order[e]: the channel within the block at element e.
   llvm::SmallVector<int64_t> order(const ChannelBlock &block) const;
   /// Emits `body` for every block with its first channel: once in a loop over
   /// the main ones, and for each tail.
   void forBlocks(
-      Kit &kit,
       llvm::function_ref<void(const ChannelBlock &, mlir::Value)> body) const;
-  /// Converts the block of the row of codes at `row` that begins at `channel`.
-  llvm::SmallVector<mlir::Value> convert(Kit &kit, const ChannelBlock &block,
-                                         mlir::Value row,
+  /// Makes f32 of the block of a token's rows that begins at `channel`.
+  llvm::SmallVector<mlir::Value> convert(const ChannelBlock &block,
+                                         const RowFn &row,
                                          mlir::Value channel) const;
   /// The same as one vector, its channels in natural order.
-  mlir::Value convertInOrder(Kit &kit, const ChannelBlock &block,
-                             mlir::Value row, mlir::Value channel) const;
+  mlir::Value convertInOrder(const ChannelBlock &block, const RowFn &row,
+                             mlir::Value channel) const;
+  /// Bytes of as many channels in a row of codes.
+  mlir::Value codeBytes(Kit &kit, mlir::Value channels) const {
+    return kit.div(kit.mul(channels, codeBits()), 8);
+  }
+  int64_t codeBits() const { return conversion.code.getIntOrFloatBitWidth(); }
   /// Blocks to unroll inside one round of a loop over the main ones.
   int64_t unroll() const;
 };

@@ -231,25 +231,20 @@ const ScratchTile &OpByOpKernel::matrix(Value value) {
     return matrices.find(value)->second;
   // Where it is first used: not in a loop that others are behind.
   ScratchTile to = reserve(value);
-  convert(rows->second, to, /*isUnsigned=*/false);
+  read(value, rows->second, to);
   return matrices.find(value)->second;
 }
 
 LogicalResult OpByOpKernel::emit(tile::ConvertOp op) {
   ScratchTile x = reserve(op.getX());
-  convert(loaded.lookup(op.getCodes()), x, op.getIsUnsigned());
+  read(op.getX(), loaded.lookup(op.getCodes()), x);
   return success();
 }
 
 /// Rows of tokens that do not exist are zeros.
-void OpByOpKernel::convert(const PlaneRows &from, const ScratchTile &to,
-                           bool isUnsigned) {
-  const PlaneGeometry &plane = planes[from.plane];
-  Type code = plane.type;
-  int64_t bits = code.getIntOrFloatBitWidth();
-  bool packed = code.isInteger() && (bits < 8 || isUnsigned);
+void OpByOpKernel::read(Value x, const PlaneRows &from, const ScratchTile &to) {
   forRows(to, [&](Value row) {
-    Value token = kit.mul(row, plane.tokens);
+    Value token = kit.mul(row, planes[from.plane].tokens);
     Value exists = kit.cmp(arith::CmpIPredicate::slt, token, from.tokens.count);
     auto zeros = [&] {
       forColumns(to.columns, [&](Value c, int64_t width) {
@@ -258,37 +253,16 @@ void OpByOpKernel::convert(const PlaneRows &from, const ScratchTile &to,
     };
     auto read = [&] {
       Value codes = address(from.plane, kit.add(from.tokens.first, token));
-      if (packed)
-        return convertPacked(codes, row, to, code, isUnsigned);
+      RowDecoder decoder(k, [&](unsigned plane) -> PlaneRow {
+        return {codes, planes[plane].type};
+      });
       forColumns(to.columns, [&](Value c, int64_t width) {
-        auto loadCodes = [&](int64_t byte, VectorType type) {
-          return kit.load(type,
-                          kit.at(kit.at(codes, kit.mul(c, bits / 8)), byte));
-        };
-        CodeConversion conversion{code, width};
-        store(conversion.emit(kit.b, kit.loc, loadCodes, width).front(), to,
-              row, c);
+        store(decoder.decode(x, RowDecoder::Columns::from(c, width)), to, row,
+              c);
       });
     };
     kit.when(exists, read, zeros);
   });
-}
-
-/// Eight codes are as many bytes as a code has bits.
-void OpByOpKernel::convertPacked(Value codes, Value row, const ScratchTile &to,
-                                 Type code, bool isUnsigned) {
-  int64_t bits = code.getIntOrFloatBitWidth();
-  auto group = [&](Value from, Value column, int64_t count) {
-    auto unpacked = unpackCodes(kit, code, isUnsigned, from, count);
-    for (auto [i, x] : llvm::enumerate(unpacked))
-      kit.store(x, address(to, row, kit.add(column, int64_t(i))));
-  };
-  int64_t whole = to.columns / 8 * 8;
-  kit.loop(0, whole, 8, [&](Value column) {
-    group(kit.at(codes, kit.mul(kit.div(column, 8), bits)), column, 8);
-  });
-  if (whole < to.columns)
-    group(kit.at(codes, whole / 8 * bits), kit.i64(whole), to.columns - whole);
 }
 
 void OpByOpKernel::forBoxes(Value result, Value from, Value boxes,

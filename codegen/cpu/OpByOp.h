@@ -132,9 +132,8 @@ private:
                 llvm::function_ref<mlir::Value(mlir::Value, mlir::Value)> join);
   /// A tile that is computed, or of floats that are loaded.
   const ScratchTile &matrix(mlir::Value value);
-  void convert(const PlaneRows &from, const ScratchTile &to, bool isUnsigned);
-  void convertPacked(mlir::Value row, mlir::Value index, const ScratchTile &to,
-                     mlir::Type code, bool isUnsigned);
+  /// Rows of a plane as `x`, what is loaded or converted, has them.
+  void read(mlir::Value x, const PlaneRows &from, const ScratchTile &to);
   ScoreInputs inputsOf(const TileTokens &tokens, mlir::Value row,
                        mlir::Value column, int64_t width);
   mlir::Value stat(int64_t offset, mlir::Value row) {

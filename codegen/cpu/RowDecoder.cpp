@@ -11,50 +11,6 @@ static int64_t columnsOf(Value x) {
   return cast<RankedTensorType>(x.getType()).getDimSize(1);
 }
 
-static Value word(Kit &kit, int64_t value) {
-  return arith::ConstantOp::create(kit.b, kit.loc,
-                                   kit.b.getI32IntegerAttr(int32_t(value)));
-}
-
-static Value loadByte(Kit &kit, Value address) {
-  return arith::ExtUIOp::create(kit.b, kit.loc, kit.b.getI32Type(),
-                                kit.load(kit.b.getI8Type(), address, 1));
-}
-
-/// The code whose first bit is the `32 - up - bits` th of a word: to the top of
-/// the word and down again, so that the sign comes along.
-static Value codeIn(Kit &kit, Value x, Value up, int64_t bits,
-                    bool isUnsigned) {
-  x = arith::ShLIOp::create(kit.b, kit.loc, x, up);
-  Value down = word(kit, 32 - bits);
-  x = isUnsigned ? arith::ShRUIOp::create(kit.b, kit.loc, x, down).getResult()
-                 : arith::ShRSIOp::create(kit.b, kit.loc, x, down).getResult();
-  return arith::SIToFPOp::create(kit.b, kit.loc, kit.f32(), x);
-}
-
-/// With the next byte above it.
-static Value withNext(Kit &kit, Value byte, Value next) {
-  next = arith::ShLIOp::create(kit.b, kit.loc, next, word(kit, 8));
-  return arith::OrIOp::create(kit.b, kit.loc, byte, next);
-}
-
-SmallVector<Value> kvc::cpu::unpackCodes(Kit &kit, Type code, bool isUnsigned,
-                                         Value address, int64_t count) {
-  int64_t bits = code.getIntOrFloatBitWidth();
-  SmallVector<Value> bytes, codes;
-  for (int64_t byte = 0; byte * 8 < count * bits; ++byte)
-    bytes.push_back(loadByte(kit, kit.at(address, byte)));
-  for (int64_t i = 0; i < count; ++i) {
-    int64_t bit = i * bits, byte = bit / 8;
-    Value x = bytes[byte];
-    if (bit + bits > byte * 8 + 8)
-      x = withNext(kit, x, bytes[byte + 1]);
-    codes.push_back(
-        codeIn(kit, x, word(kit, 32 - bits - bit % 8), bits, isUnsigned));
-  }
-  return codes;
-}
-
 Value RowDecoder::decode(Value x, const Columns &columns) {
   return llvm::TypeSwitch<Operation *, Value>(x.getDefiningOp())
       .Case([&](tile::LoadOp) {
@@ -67,10 +23,7 @@ Value RowDecoder::decode(Value x, const Columns &columns) {
         return kit.fmul(decode(op.getX(), columns),
                         boxesOf(op.getX(), op.getBoxes(), columns));
       })
-      .Case([&](tile::OffsetOp op) {
-        return kit.fadd(decode(op.getX(), columns),
-                        boxesOf(op.getX(), op.getBoxes(), columns));
-      })
+      .Case([&](tile::OffsetOp op) { return offsetBy(op, columns); })
       .Case([&](tile::SliceOp op) {
         Columns wider = columns;
         wider.offset += int64_t(op.getBegin());
@@ -80,75 +33,109 @@ Value RowDecoder::decode(Value x, const Columns &columns) {
         SmallVector<Value> operands;
         for (Value operand : op.getOperands())
           operands.push_back(columnsOf(operand) == 1
-                                 ? repeated(operand, columns.width)
+                                 ? repeated(operand, columns.width())
                                  : decode(operand, columns));
         return emitElementRegion(kit.b, kit.loc, op.getBody(), operands,
                                  functions);
       });
 }
 
-Value RowDecoder::concat(int64_t width,
-                         llvm::function_ref<Value(int64_t)> lane) {
+Value RowDecoder::offsetBy(tile::OffsetOp op, const Columns &columns) {
+  Value zeros = boxesOf(op.getX(), op.getBoxes(), columns);
+  auto scale = op.getX().getDefiningOp<tile::ScaleOp>();
+  if (!scale || rounding == Rounding::Twice)
+    return kit.fadd(decode(op.getX(), columns), zeros);
+  return kit.fma(decode(scale.getX(), columns),
+                 boxesOf(scale.getX(), scale.getBoxes(), columns), zeros);
+}
+
+Value RowDecoder::lanes(const Columns &columns,
+                        llvm::function_ref<Value(Value)> lane) {
   SmallVector<Value> lanes;
-  for (int64_t i = 0; i < width; ++i)
-    lanes.push_back(lane(i));
-  return vector::FromElementsOp::create(kit.b, kit.loc, kit.vec(width), lanes);
+  for (int64_t channel : columns.order)
+    lanes.push_back(lane(kit.add(columns.base, columns.offset + channel)));
+  return vector::FromElementsOp::create(kit.b, kit.loc,
+                                        kit.vec(columns.width()), lanes);
 }
 
 Value RowDecoder::boxesOf(Value x, Value boxes, const Columns &columns) {
   int64_t count = columnsOf(boxes), channels = columnsOf(x) / count;
+  int64_t width = columns.width(), offset = columns.offset;
   if (count == 1)
-    return repeated(boxes, columns.width);
+    return repeated(boxes, width);
   if (channels == 1)
     return decode(boxes, columns);
-  auto boxAt = [&](int64_t offset) {
-    return kit.div(kit.add(columns.base, columns.offset + offset), channels);
-  };
-  bool areOne =
-      channels % columns.width == 0 && columns.offset % columns.width == 0;
-  if (areOne)
-    return splat(boxes, boxAt(0), columns.width);
-  return concat(columns.width, [&](int64_t i) {
-    return kit.extract(decode(boxes, {boxAt(i), 0, 1}), 0);
-  });
+  if (channels % width == 0 && offset % width == 0)
+    return splat(boxes, kit.div(kit.add(columns.base, offset), channels),
+                 width);
+  bool areWhole = width % channels == 0 && offset % channels == 0;
+  if (!areWhole)
+    return lanes(columns, [&](Value column) {
+      return element(boxes, kit.div(column, channels));
+    });
+  Value some =
+      decode(boxes, Columns::from(kit.div(columns.base, channels),
+                                  width / channels, offset / channels));
+  SmallVector<int64_t> boxOf;
+  for (int64_t channel : columns.order)
+    boxOf.push_back(channel / channels);
+  return kit.shuffle(some, some, boxOf);
 }
 
 Value RowDecoder::loaded(Value value, const Columns &columns, bool isUnsigned) {
   auto load = value.getDefiningOp<tile::LoadOp>();
   unsigned index = cache.planeIndex(load.getStream()) + *load.planeOf(value);
   PlaneGeometry plane = cache.planes()[index];
-  int64_t bits = plane.type.getIntOrFloatBitWidth();
-  Value row = rowOf(index);
-  if (plane.type.isInteger() && (bits < 8 || isUnsigned))
-    return loadPacked(row, plane, columns, isUnsigned);
-  Value from =
-      kit.at(row, kit.mul(kit.add(columns.base, columns.offset), bits / 8));
+  auto [row, type] = rowOf(index);
+  int64_t bits = type.getIntOrFloatBitWidth(), width = columns.width();
+  bool areOctets = width % 8 == 0 && columns.offset % 8 == 0;
+  if (bits < 8 && !areOctets)
+    return lanes(columns, [&, row = row](Value column) {
+      return loadPackedCode(row, plane, column, isUnsigned);
+    });
+  // Eight codes are as many bytes as a code has bits.
+  Value first = kit.add(columns.base, columns.offset);
+  Value from = kit.at(row, bits < 8 ? kit.mul(kit.div(first, 8), bits)
+                                    : kit.mul(first, bits / 8));
   auto loadCodes = [&](int64_t byte, VectorType type) {
     return kit.load(type, kit.at(from, byte));
   };
-  return CodeConversion{plane.type, columns.width}
-      .emit(kit.b, kit.loc, loadCodes, columns.width)
-      .front();
+  CodeConversion conversion{type, std::min(width, kit.lanes), isUnsigned};
+  Value x = kit.concat(conversion.emit(kit.b, kit.loc, loadCodes, width));
+  SmallVector<int64_t> order = conversion.channelOrder(width), lanes(width);
+  if (order == columns.order)
+    return x;
+  SmallVector<int64_t> laneOf(width);
+  for (auto [lane, channel] : llvm::enumerate(order))
+    laneOf[channel] = lane;
+  for (auto [lane, channel] : llvm::enumerate(columns.order))
+    lanes[lane] = laneOf[channel];
+  return kit.shuffle(x, x, lanes);
 }
 
-Value RowDecoder::loadPacked(Value row, const PlaneGeometry &plane,
-                             const Columns &columns, bool isUnsigned) {
+/// From its byte and the next, to the top of a word and down again, so that its
+/// sign comes along.
+Value RowDecoder::loadPackedCode(Value row, const PlaneGeometry &plane,
+                                 Value column, bool isUnsigned) {
   int64_t bits = plane.type.getIntOrFloatBitWidth();
-  // Eight codes are as many bytes as a code has bits.
-  if (columns.width == 8 && columns.offset % 8 == 0) {
-    Value octet = kit.div(kit.add(columns.base, columns.offset), 8);
-    auto codes = unpackCodes(kit, plane.type, isUnsigned,
-                             kit.at(row, kit.mul(octet, bits)), 8);
-    return concat(8, [&](int64_t i) { return codes[i]; });
-  }
-  return concat(columns.width, [&](int64_t i) {
-    Value bit = kit.mul(kit.add(columns.base, columns.offset + i), bits);
-    Value byte = kit.div(bit, 8);
-    // The last code may end with its row.
-    Value next = kit.min(kit.add(byte, 1), kit.i64(plane.rowBytes - 1));
-    Value x = withNext(kit, loadByte(kit, kit.at(row, byte)),
-                       loadByte(kit, kit.at(row, next)));
-    Value up = kit.truncI32(kit.sub(kit.i64(32 - bits), kit.rem(bit, 8)));
-    return codeIn(kit, x, up, bits, isUnsigned);
-  });
+  auto word = [&](int64_t value) -> Value {
+    return arith::ConstantOp::create(kit.b, kit.loc,
+                                     kit.b.getI32IntegerAttr(int32_t(value)));
+  };
+  auto byteAt = [&](Value byte) -> Value {
+    return arith::ExtUIOp::create(
+        kit.b, kit.loc, kit.b.getI32Type(),
+        kit.load(kit.b.getI8Type(), kit.at(row, byte), 1));
+  };
+  Value bit = kit.mul(column, bits), byte = kit.div(bit, 8);
+  // The last code may end with its row.
+  Value next = kit.min(kit.add(byte, 1), kit.i64(plane.rowBytes - 1));
+  Value high = arith::ShLIOp::create(kit.b, kit.loc, byteAt(next), word(8));
+  Value x = arith::OrIOp::create(kit.b, kit.loc, byteAt(byte), high);
+  Value up = kit.truncI32(kit.sub(kit.i64(32 - bits), kit.rem(bit, 8)));
+  x = arith::ShLIOp::create(kit.b, kit.loc, x, up);
+  Value down = word(32 - bits);
+  x = isUnsigned ? arith::ShRUIOp::create(kit.b, kit.loc, x, down).getResult()
+                 : arith::ShRSIOp::create(kit.b, kit.loc, x, down).getResult();
+  return arith::SIToFPOp::create(kit.b, kit.loc, kit.f32(), x);
 }

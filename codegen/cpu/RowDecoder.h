@@ -4,59 +4,63 @@
 
 #include "codegen/cpu/KitFunctions.h"
 
-#include <functional>
-
 namespace kvc::cpu {
-
-/// The first `count` codes of those that begin at `address`, each as an f32:
-/// integers of any width, packed from the lowest bits of each byte on.
-llvm::SmallVector<mlir::Value> unpackCodes(Kit &kit, mlir::Type code,
-                                           bool isUnsigned, mlir::Value address,
-                                           int64_t count);
 
 /// What element-wise ops make of one token's loaded rows. Asked for columns of
 /// a result, an op asks its operands for theirs, down to the planes; nothing
 /// stands in memory between.
 class RowDecoder {
 public:
-  /// Gives the address of the row that has the token, of plane `plane` of the
-  /// cache.
-  using RowFn = std::function<mlir::Value(unsigned plane)>;
-
-  /// Columns `base` + `offset` on. Where `width` is 8, `base` is a multiple
-  /// of 8.
+  /// Columns of a tile, `base` + `offset` + each of `order`: a permutation of
+  /// the first `width()`, which are one or a power of two. `base` is a multiple
+  /// of them.
   struct Columns {
     mlir::Value base; ///< i64
-    int64_t offset = 0, width = 8;
-  };
+    llvm::SmallVector<int64_t> order;
+    int64_t offset = 0;
 
-  RowDecoder(Kernel &kernel, RowFn rowOf)
+    int64_t width() const { return order.size(); }
+    /// In natural order.
+    static Columns from(mlir::Value base, int64_t width, int64_t offset = 0) {
+      return {base, llvm::to_vector(llvm::seq<int64_t>(0, width)), offset};
+    }
+  };
+  /// Whether `x * scale + zero` is rounded once, which is the faster, or twice,
+  /// as a codec says it.
+  enum class Rounding : uint8_t { Once, Twice };
+
+  RowDecoder(Kernel &kernel, RowFn rowOf, Rounding rounding = Rounding::Twice)
       : kit(kernel.kit), cache(kernel.cache), functions(kernel),
-        rowOf(std::move(rowOf)) {}
+        rowOf(std::move(rowOf)), rounding(rounding) {}
 
   /// A vector of f32 of those columns of `x`, a tile of one row.
   mlir::Value decode(mlir::Value x, const Columns &columns);
 
 private:
+  mlir::Value offsetBy(tile::OffsetOp op, const Columns &columns);
   mlir::Value loaded(mlir::Value x, const Columns &columns, bool isUnsigned);
-  mlir::Value loadPacked(mlir::Value row, const PlaneGeometry &plane,
-                         const Columns &columns, bool isUnsigned);
+  mlir::Value loadPackedCode(mlir::Value row, const PlaneGeometry &plane,
+                             mlir::Value column, bool isUnsigned);
   mlir::Value boxesOf(mlir::Value x, mlir::Value boxes, const Columns &columns);
   /// The one column of a tile, in as many lanes.
   mlir::Value repeated(mlir::Value x, int64_t width) {
     return splat(x, kit.i64(0), width);
   }
   mlir::Value splat(mlir::Value x, mlir::Value column, int64_t width) {
-    return kit.splat(kit.extract(decode(x, {column, 0, 1}), 0), width);
+    return kit.splat(element(x, column), width);
   }
-  /// Lane by lane.
-  mlir::Value concat(int64_t width,
-                     llvm::function_ref<mlir::Value(int64_t)> lane);
+  mlir::Value element(mlir::Value x, mlir::Value column) {
+    return kit.extract(decode(x, Columns::from(column, 1)), 0);
+  }
+  /// Lane by lane, each told which column it has.
+  mlir::Value lanes(const Columns &columns,
+                    llvm::function_ref<mlir::Value(mlir::Value column)> lane);
 
   Kit &kit;
   CacheType cache;
   KitFunctions functions;
   RowFn rowOf;
+  Rounding rounding;
 };
 
 } // namespace kvc::cpu

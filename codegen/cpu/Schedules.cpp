@@ -12,22 +12,40 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
 
+/// Whether loops decode a stream before they multiply: passes fold scales that
+/// a row has one of, and nothing else.
+static bool isDecoded(const StreamInfo &stream) {
+  auto planes = stream.planes();
+  bool folds =
+      planes.size() == 1 || (planes.size() == 2 && planes[1].elements == 1);
+  return !folds || stream.codeType().getIntOrFloatBitWidth() < 8;
+}
+
 /// Whether a packed kernel multiplies this stream in matrix registers.
 static bool inMatrix(const Workload &workload, const StreamInfo &stream) {
-  return workload.target.hasMatrix(stream.codeType(), workload.dtype);
+  return !isDecoded(stream) &&
+         workload.target.hasMatrix(stream.codeType(), workload.dtype);
 }
 
 /// Whether a direct kernel multiplies its codes as they are.
 static bool asCodes(const Workload &workload, const StreamInfo &stream) {
-  return workload.target.hasDot(stream.codeType(), workload.dtype);
+  return !isDecoded(stream) &&
+         workload.target.hasDot(stream.codeType(), workload.dtype);
 }
 
 /// Of the source that a loop takes for K, or for V. Tiles are taken to have
 /// pairs of tokens: none is planned that has a single one.
 static OperandCost operandCost(const Workload &workload, bool isK,
                                const CoreSchedule &schedule) {
-  Operand operand{(isK ? workload.k : workload.v).codeType(), workload.dtype,
-                  workload.target, schedule.dot, /*tileTokens=*/2};
+  const StreamInfo &stream = isK ? workload.k : workload.v;
+  bool decoded = isDecoded(stream);
+  Type f32 = Float32Type::get(workload.target.getContext());
+  Operand operand{decoded ? f32 : stream.codeType(),
+                  decoded,
+                  workload.dtype,
+                  workload.target,
+                  schedule.dot,
+                  /*tileTokens=*/2};
   auto cost = [&](const auto &source) { return source.cost(operand); };
   if (schedule.pack)
     return isK ? cost(chooseSource<PackedKeys>(operand))
@@ -145,10 +163,13 @@ int64_t chooseTokens(const Workload &workload) {
 }
 
 /// Tokens ahead to prefetch: 16 KiB of each stream, or half as much where
-/// memory is all that is waited for.
+/// memory is all that is waited for; at most a tile of what takes long to
+/// decode.
 int64_t choosePrefetch(const Workload &workload, int64_t tokens) {
   int64_t bytes = asLoaded(workload) ? 8192 : 16384;
   int64_t wanted = bytes / longestRow(workload);
+  if (isDecoded(workload.k) && isDecoded(workload.v))
+    wanted = std::min(wanted, tokens);
   return llvm::bit_floor(uint64_t(std::clamp<int64_t>(wanted, 1, 3 * tokens)));
 }
 

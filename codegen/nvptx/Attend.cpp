@@ -61,8 +61,7 @@ tile::GraphMismatch AttendBody::takeUsual(ArrayRef<Operation *> scores,
 }
 
 FailureOr<AttendBody> AttendBody::of(tile::KernelOp kernel) {
-  FailureOr<tile::AttendGraph> graph =
-      tile::AttendGraph::of(kernel, tile::Loops::OfElements);
+  FailureOr<tile::AttendGraph> graph = tile::AttendGraph::of(kernel);
   if (failed(graph))
     return failure();
   AttendBody body;

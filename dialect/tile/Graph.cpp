@@ -12,8 +12,7 @@ namespace {
 /// Reads a kernel, and remembers what it has read.
 class GraphReader {
 public:
-  explicit GraphReader(KernelOp kernel, Loops loops = Loops::OfCodes)
-      : kernel(kernel), loops(loops) {}
+  explicit GraphReader(KernelOp kernel) : kernel(kernel) {}
 
   /// The one op of this kind in `block`.
   template <typename OpT> OpT only(Block &block) {
@@ -44,13 +43,9 @@ public:
       known.insert(op);
       return op;
     }
-    fail(user, notMadeBy<OpT>(value));
+    fail(user, "expected an operand made by `" + OpT::getOperationName() + "`" +
+                   foundText(value.getDefiningOp()));
     return op;
-  }
-  template <typename OpT> static std::string notMadeBy(Value value) {
-    return ("expected an operand made by `" + OpT::getOperationName() + "`" +
-            foundText(value.getDefiningOp()))
-        .str();
   }
   /// ", found `OP`"; null: "".
   static std::string foundText(Operation *op) {
@@ -97,13 +92,11 @@ public:
   void takeDecoded(Operation *user, Value x, Value tokens);
 
   KernelOp kernel;
-  const Loops loops;
   bool failed = false;
   GraphMismatch mismatch;
 
 private:
-  GraphMismatch takeCodes(Operation *user, Value tokens,
-                          StreamOperand &operand);
+  bool takeCodes(Value tokens, StreamOperand &operand);
 
   llvm::DenseSet<Operation *> known;
 };
@@ -142,13 +135,11 @@ SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
   while (to != from) {
     Operation *op = to.getDefiningOp();
     auto map = dyn_cast_if_present<MapOp>(op);
-    bool takesMap = map && map.getNumOperands() == 1 && takesMaps &&
-                    loops == Loops::OfElements;
+    bool takesMap = map && map.getNumOperands() == 1 && takesMaps;
     if (!takesMap && !isa_and_nonnull<ScaleTokensOp, LogitsOp, MaskOp>(op)) {
-      bool maps = takesMaps && loops == Loops::OfElements;
       fail(op ? op : user,
            "expected `tile.scale_tokens`, `tile.logits`, `tile.mask`" +
-               Twine(maps ? " or a `tile.map` of one operand" : "") +
+               Twine(takesMaps ? " or a `tile.map` of one operand" : "") +
                " between `" + from.getDefiningOp()->getName().getStringRef() +
                "` and `" + user->getName().getStringRef() + "`" +
                foundText(op));
@@ -165,33 +156,23 @@ SmallVector<Operation *> GraphReader::chain(Operation *user, Value to,
   return ops;
 }
 
-/// Makes `operand` of `user` one of codes; the op that is in the way, if any.
-GraphMismatch GraphReader::takeCodes(Operation *user, Value tokens,
-                                     StreamOperand &operand) {
-  if (auto scale = operand.x.getDefiningOp<ScaleOp>())
-    return {scale, "scales must be folded first (kvc-fold-scales)"};
+/// Makes `operand` one of codes, if they are floats, or integers of 8 bits with
+/// a sign, and stand one row per token.
+bool GraphReader::takeCodes(Value tokens, StreamOperand &operand) {
   auto convert = operand.x.getDefiningOp<ConvertOp>();
-  if (!convert)
-    return {user, notMadeBy<ConvertOp>(operand.x)};
-  auto load = convert.getCodes().getDefiningOp<LoadOp>();
-  if (!load)
-    return {convert, notMadeBy<LoadOp>(convert.getCodes())};
-  if (convert.getCodes() != load.getCodes())
-    return {convert, "expected the codes that `tile.load` gives"};
-  if (load.getTokens() != tokens)
-    return {load, "expected the tokens of the loop's round"};
-  if (streamOf(load).getTokens() != 1)
-    return {load, "expected a stream that has one row for each token"};
-  auto type = cast<RankedTensorType>(load.getCodes().getType());
-  if (type.getElementType().getIntOrFloatBitWidth() < 8 ||
+  auto load = convert ? convert.getCodes().getDefiningOp<LoadOp>() : LoadOp();
+  if (!load || convert.getCodes() != load.getCodes() ||
+      load.getTokens() != tokens || streamOf(load).getTokens() != 1 ||
       convert.getIsUnsigned())
-    return {convert, "expected codes of floats or of integers of 8 bits with a "
-                     "sign: no backend multiplies others yet"};
+    return false;
+  auto type = cast<RankedTensorType>(load.getCodes().getType());
+  if (type.getElementType().getIntOrFloatBitWidth() < 8)
+    return false;
   operand.load = load;
   operand.convert = convert;
   known.insert(load);
   known.insert(convert);
-  return {};
+  return true;
 }
 
 /// Remembers the element-wise ops that make operand `x` of `user` of what is
@@ -215,11 +196,8 @@ void GraphReader::takeDecoded(Operation *user, Value x, Value tokens) {
 StreamOperand GraphReader::operand(Operation *user, Value x, Value tokens) {
   StreamOperand operand;
   operand.x = x;
-  GraphMismatch why = takeCodes(user, tokens, operand);
-  if (why.op && loops == Loops::OfElements)
+  if (!takeCodes(tokens, operand))
     takeDecoded(user, x, tokens);
-  else if (why.op)
-    fail(why.op, why.why);
   if (failed)
     return operand;
   Operation *made = operand.isDecoded() ? x.getDefiningOp() : operand.load;
@@ -262,9 +240,8 @@ static std::optional<AttendGraph> matchAttend(KernelOp kernel,
   reader.expectKnown(body);
 
   Block &round = graph.loop.getBody().front();
-  bool contracts = reader.loops == Loops::OfElements &&
-                   round.getOps<DotOp>().empty() &&
-                   !round.getOps<ContractOp>().empty();
+  bool contracts =
+      round.getOps<DotOp>().empty() && !round.getOps<ContractOp>().empty();
   Value q, k, product;
   if (contracts) {
     graph.contract = reader.only<ContractOp>(round);
@@ -328,17 +305,17 @@ static std::optional<AttendGraph> matchAttend(KernelOp kernel,
   return graph;
 }
 
-FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel, Loops loops) {
+FailureOr<AttendGraph> AttendGraph::of(KernelOp kernel) {
   GraphMismatch mismatch;
-  std::optional<AttendGraph> graph = match(kernel, loops, mismatch);
+  std::optional<AttendGraph> graph = match(kernel, mismatch);
   if (graph)
     return *graph;
   return mismatch.op->emitError(mismatch.why);
 }
 
-std::optional<AttendGraph> AttendGraph::match(KernelOp kernel, Loops loops,
+std::optional<AttendGraph> AttendGraph::match(KernelOp kernel,
                                               GraphMismatch &mismatch) {
-  GraphReader reader(kernel, loops);
+  GraphReader reader(kernel);
   std::optional<AttendGraph> graph = matchAttend(kernel, reader);
   mismatch = reader.mismatch;
   return graph;

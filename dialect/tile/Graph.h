@@ -46,15 +46,6 @@ struct StreamOperand {
   }
 };
 
-/// How much a backend's loops take.
-enum class Loops : uint8_t {
-  /// Products of codes of floats, or of 8 bits with a sign, as they are loaded.
-  OfCodes,
-  /// And of whatever element-wise ops make of loaded planes, summed up by any
-  /// region; scores that go through `tile.map`.
-  OfElements
-};
-
 /// Why a kernel is not what was looked for: the op that is in the way.
 struct GraphMismatch {
   mlir::Operation *op = nullptr;
@@ -65,14 +56,14 @@ struct GraphMismatch {
 ///
 ///   s = chain(<q, k>)   p, state' = softmax(s, state)   acc += chain(p) v
 ///
-/// where <q, k> is a `tile.dot`, or a `tile.contract` of K alone,
-/// with element-wise ops in both chains, the last one before the softmax a mask
-/// by the loop's own read.
+/// where <q, k> is a `tile.dot`, or a `tile.contract` of K alone, with
+/// element-wise ops in both chains, the last one before the softmax a mask by
+/// the loop's own read. Backends refuse what of this their loops lack.
 struct AttendGraph {
   /// Fails with an error on the op that is in the way.
-  static mlir::FailureOr<AttendGraph> of(KernelOp kernel, Loops loops);
+  static mlir::FailureOr<AttendGraph> of(KernelOp kernel);
   /// The same without an error: none, and why.
-  static std::optional<AttendGraph> match(KernelOp kernel, Loops loops,
+  static std::optional<AttendGraph> match(KernelOp kernel,
                                           GraphMismatch &mismatch);
 
   LoadQueryOp query;

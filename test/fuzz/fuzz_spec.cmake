@@ -19,6 +19,7 @@ kvc_fuzz_objects(spec_objects
   ${PROJECT_SOURCE_DIR}/lib/base/Spec/Reader.cpp
   ${PROJECT_SOURCE_DIR}/lib/base/Spec/Shape.cpp
   ${PROJECT_SOURCE_DIR}/lib/base/Spec/ShapeAttend.cpp
+  ${PROJECT_SOURCE_DIR}/lib/base/Spec/ShapeCodec.cpp
   ${PROJECT_SOURCE_DIR}/lib/base/Spec/Size.cpp
   ${PROJECT_SOURCE_DIR}/lib/base/Spec/Spec.cpp)
 set(gate ${PROJECT_SOURCE_DIR}/lib/base/Spec/LocatedJson.cpp)

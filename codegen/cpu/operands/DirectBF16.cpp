@@ -69,7 +69,7 @@ public:
   }
   Value loadHalves(Value row, Value channel,
                    const ChannelBlock &block) override {
-    return kit.load(VectorType::get(block.channels, a.planV.code),
+    return kit.load(VectorType::get(block.channels, a.planV.element),
                     kit.at(row, kit.mul(channel, 2)));
   }
   Value multiply(Value sum, Value pairs, Value weights) override {

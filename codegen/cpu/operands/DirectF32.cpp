@@ -13,8 +13,11 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
 
-/// Integers are widened before they are converted.
+/// Integers are widened before they are converted; of what is decoded, they are
+/// taken apart and scaled, too.
 static OperandCost cost(const Operand &operand) {
+  if (operand.isDecoded)
+    return {.instructionsPerOperand = 5};
   return {.instructionsPerOperand = operand.code.isInteger(8) ? 3.0 : 2.0};
 }
 
@@ -36,14 +39,14 @@ public:
 
 private:
   Values dotChannels(const ChannelBlock &shape, Value channel,
-                     ArrayRef<Value> keyRows, Value queryBlock,
+                     ArrayRef<RowFn> keyRows, Value queryBlock,
                      ArrayRef<Value> sums);
 };
 
 void F32Keys::loadQueryRow(Value row) {
   Value from = a.queryRow(row);
   Value to = kit.at(k.scratchAt(query), kit.mul(row, a.dimK * 4));
-  a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
+  a.planK.forBlocks([&](const ChannelBlock &block, Value channel) {
     Value x =
         kit.loadAsF32(k.dtype, kit.at(from, kit.mul(channel, k.dtypeBytes())),
                       block.channels);
@@ -55,7 +58,7 @@ void F32Keys::loadQueryRow(Value row) {
 
 Value F32Keys::scores(int64_t keys, KeyRowFn keyRow, Value block,
                       ArrayRef<Value>) {
-  Values keyRows;
+  SmallVector<RowFn> keyRows;
   for (int64_t key = 0; key < keys; ++key)
     keyRows.push_back(keyRow(key));
   Value queryBlock = blocks.blockAt(query, block, queryBytes());
@@ -98,13 +101,13 @@ Value F32Keys::scores(int64_t keys, KeyRowFn keyRow, Value block,
 
 /// Adds one block of channels to the sums [key][row].
 SmallVector<Value> F32Keys::dotChannels(const ChannelBlock &shape,
-                                        Value channel, ArrayRef<Value> keyRows,
+                                        Value channel, ArrayRef<RowFn> keyRows,
                                         Value queryBlock,
                                         ArrayRef<Value> sums) {
   Values next(sums);
   SmallVector<Values> dequantized;
-  for (Value row : keyRows)
-    dequantized.push_back(a.planK.convert(kit, shape, row, channel));
+  for (const RowFn &row : keyRows)
+    dequantized.push_back(a.planK.convert(shape, row, channel));
   for (int64_t v = 0; v < shape.channels / shape.lanes; ++v)
     for (int64_t row = 0; row < blockRows; ++row) {
       Value at = kit.at(queryBlock, kit.mul(channel, 4));
@@ -140,7 +143,7 @@ public:
                    const DirectStrip &strip, ArrayRef<Value> sums) override;
 
 private:
-  Values dequantize(Value row, Value channel, const ChannelBlock &block);
+  Values dequantize(const RowFn &row, Value channel, const ChannelBlock &block);
 
   const DirectValues *like;
 };
@@ -153,9 +156,9 @@ void F32Values::storeWeights(const TileRows &rows, Value block, Value vector,
 }
 
 /// Dequantizes a block of a row; the elements are in accumulator order.
-SmallVector<Value> F32Values::dequantize(Value row, Value channel,
+SmallVector<Value> F32Values::dequantize(const RowFn &row, Value channel,
                                          const ChannelBlock &block) {
-  Values dequantized = a.planV.convert(kit, block, row, channel);
+  Values dequantized = a.planV.convert(block, row, channel);
   SmallVector<int64_t> from = a.planV.order(block), to = order(block);
   if (from == to)
     return dequantized;
@@ -181,8 +184,7 @@ SmallVector<Value> F32Values::addTokens(const TileRows &rows, Value block,
   Values dequantized;
   for (const ChannelBlock &shape : strip.blocks) {
     Value channel = kit.add(strip.channel, strip.offset(shape));
-    llvm::append_range(dequantized,
-                       dequantize(rows.row(a.codesV, token), channel, shape));
+    llvm::append_range(dequantized, dequantize(rows.at(token), channel, shape));
   }
   Value from = blocks.scores(rows, block, token);
   Values next(sums);

@@ -56,7 +56,8 @@ Value DirectPairKeys::scores(int64_t keys, KeyRowFn keyRow, Value block,
     while (int64_t(sums.size()) < until * blockRows) {
       Values keyRows;
       for (int64_t j = 0; j < together; ++j)
-        keyRows.push_back(keyRow(sums.size() / blockRows + j));
+        keyRows.push_back(
+            keyRow(sums.size() / blockRows + j)(a.planK.codesPlane()).at);
       llvm::append_range(sums, dotTogether(keyRows, queries));
     }
     if (row < blockRows)
@@ -149,7 +150,7 @@ SmallVector<Value> DirectPairValues::addTokens(const TileRows &rows,
   for (const ChannelBlock &shape : strip.blocks) {
     Value codes[2];
     for (int64_t i : {0, 1})
-      codes[i] = loadHalves(rows.row(a.codesV, kit.add(token, i)),
+      codes[i] = loadHalves(rows.row(a.planV.codesPlane(), kit.add(token, i)),
                             kit.add(strip.channel, strip.offset(shape)), shape);
     SmallVector<int64_t> order = this->order(shape);
     for (int64_t first = 0; first < shape.channels; first += shape.lanes) {

@@ -34,8 +34,8 @@ protected:
 class DirectKeys : protected DirectOperand {
 public:
   using Blocks = DirectBlocks;
-  /// Address of a key's row; the key comes into use with the call.
-  using KeyRowFn = llvm::function_ref<Value(int64_t key)>;
+  /// A key's rows; the key comes into use with the call.
+  using KeyRowFn = llvm::function_ref<RowFn(int64_t key)>;
 
   explicit DirectKeys(DirectBlocks &blocks) : DirectOperand(blocks) {}
   virtual ~DirectKeys() = default;

@@ -20,7 +20,9 @@ namespace kvc::cpu {
 
 /// What a source is chosen by.
 struct Operand {
-  mlir::Type code;  ///< a cached element
+  /// Of an element as it is multiplied: a code, or f32 where it is decoded.
+  mlir::Type code;
+  bool isDecoded;
   mlir::Type dtype; ///< of the model
   TargetAttr target;
   bool dot;           ///< the schedule's: products of what is not f32
@@ -28,8 +30,8 @@ struct Operand {
 
   /// K or V of an attend kernel.
   static Operand of(AttendKernel &kernel, const ChannelPlan &plan) {
-    return {plan.code, kernel.k.dtype, kernel.k.target(), kernel.schedule.dot,
-            kernel.tileTokens};
+    return {plan.element,      plan.isDecoded,      kernel.k.dtype,
+            kernel.k.target(), kernel.schedule.dot, kernel.tileTokens};
   }
 };
 

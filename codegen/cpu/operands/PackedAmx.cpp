@@ -95,7 +95,7 @@ public:
   explicit AmxKeys(PackedBlocks &blocks)
       : PackedKeys(blocks, llvm::alignTo<kTileSide>(blocks.a.dimK / 2),
                    blocks.k.dtype.isBF16() ? 1 : 2),
-        limbs(limbsOf(blocks.a.planK.code)) {
+        limbs(limbsOf(blocks.a.planK.element)) {
     blocks.registers.take();
   }
   static bool fits(const Operand &operand) { return isMatrix(operand); }
@@ -146,18 +146,18 @@ void AmxKeys::initState() {
 
 Value AmxKeys::pack(const TileRows &rows) {
   NonFiniteFlags flags(blocks);
-  bool hide = queryLimbs > 1 && isa<FloatType>(a.planK.code);
+  bool hide = queryLimbs > 1 && isa<FloatType>(a.planK.element);
   if (hide)
     flags.clear();
-  packRows(rows,
-           [&](const ChannelBlock &block, Value row, Value channel, Value to) {
-             Values parts = loadLimbs(kit, a.planK, block, row, channel, limbs);
-             if (hide)
-               flags.hide(parts);
-             Value at = kit.at(to, kit.mul(channel, 2));
-             for (auto [limb, x] : llvm::enumerate(parts))
-               kit.store(x, kit.at(at, limb * keyWords() * 4));
-           });
+  packRows(rows, [&](const ChannelBlock &block, const RowFn &row, Value channel,
+                     Value to) {
+    Values parts = loadLimbs(kit, a.planK, block, row, channel, limbs);
+    if (hide)
+      flags.hide(parts);
+    Value at = kit.at(to, kit.mul(channel, 2));
+    for (auto [limb, x] : llvm::enumerate(parts))
+      kit.store(x, kit.at(at, limb * keyWords() * 4));
+  });
   return hide ? flags.none() : Value();
 }
 
@@ -209,8 +209,7 @@ void AmxKeys::scoreTiles(Value block) {
 void AmxKeys::addNonFinite(const TileRows &rows) {
   auto add = [&](Value row, Value token, const ChannelBlock &block,
                  Value channel) {
-    Value x =
-        a.planK.convertInOrder(kit, block, rows.row(a.codesK, token), channel);
+    Value x = a.planK.convertInOrder(block, rows.at(token), channel);
     Value zero = kit.fsub(x, x);
     Value from = kit.at(a.queryRow(row), kit.mul(channel, k.dtypeBytes()));
     Value query = kit.loadAsF32(k.dtype, from, block.channels);
@@ -224,7 +223,7 @@ void AmxKeys::addNonFinite(const TileRows &rows) {
   };
   kit.loop(kit.i64(0), a.rows, 1, [&](Value row) {
     kit.loop(kit.i64(0), a.existingRows(rows), 1, [&](Value token) {
-      a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
+      a.planK.forBlocks([&](const ChannelBlock &block, Value channel) {
         add(row, token, block, channel);
       });
     });
@@ -238,8 +237,8 @@ void AmxKeys::addNonFinite(const TileRows &rows) {
 class AmxValues : public PackedValues {
 public:
   explicit AmxValues(PackedBlocks &blocks)
-      : PackedValues(blocks), limbs(limbsOf(a.planV.code)),
-        weightLimbs(k.dtype.isBF16() && a.planV.code.isBF16() ? 1 : 2) {
+      : PackedValues(blocks), limbs(limbsOf(a.planV.element)),
+        weightLimbs(k.dtype.isBF16() && a.planV.element.isBF16() ? 1 : 2) {
     blocks.registers.take();
   }
   static bool fits(const Operand &operand) { return isMatrix(operand); }

@@ -21,9 +21,9 @@ public:
     });
   }
   void pack(const TileRows &rows) override {
-    packRows(rows, [&](const ChannelBlock &block, Value row, Value channel,
-                       Value to) {
-      kit.store(a.planK.convertInOrder(kit, block, row, channel),
+    packRows(rows, [&](const ChannelBlock &block, const RowFn &row,
+                       Value channel, Value to) {
+      kit.store(a.planK.convertInOrder(block, row, channel),
                 kit.at(to, kit.mul(channel, 4)));
     });
   }
@@ -60,7 +60,7 @@ void F32Values::makeWeights(Value block) {
 }
 
 Value F32Values::pack(const TileRows &rows) {
-  bool floats = isa<FloatType>(a.planV.code);
+  bool floats = isa<FloatType>(a.planV.element);
   // Free until the scales are gathered.
   Value bad = k.scratchAt(blocks.scaleV);
   auto plus = [&](Value x, Value y) { return kit.fadd(x, y); };
@@ -68,10 +68,10 @@ Value F32Values::pack(const TileRows &rows) {
     kit.store(kit.constant(0, kit.vec(8)), bad);
   Value count = a.existingRows(rows);
   kit.loop(kit.i64(0), count, 1, [&](Value token) {
-    Value row = rows.row(a.codesV, token);
+    RowFn row = rows.at(token);
     Value to = blocks.element(packed, kit.mul(token, a.dimV));
-    a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
-      Value x = a.planV.convertInOrder(kit, block, row, channel);
+    a.planV.forBlocks([&](const ChannelBlock &block, Value channel) {
+      Value x = a.planV.convertInOrder(block, row, channel);
       if (floats) {
         // x - x is 0 for finite x, NaN otherwise.
         Value zero = kit.fsub(x, x);

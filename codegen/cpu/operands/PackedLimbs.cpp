@@ -24,13 +24,13 @@ SmallVector<Value> kvc::cpu::splitLimbs(Kit &kit, Value x, int64_t limbs) {
 }
 
 SmallVector<Value> kvc::cpu::loadLimbs(Kit &kit, const ChannelPlan &plan,
-                                       const ChannelBlock &block, Value row,
-                                       Value channel, int64_t limbs) {
-  Type code = plan.code;
-  if (code.isBF16())
-    return {kit.load(VectorType::get(block.channels, code),
-                     kit.at(row, kit.mul(channel, 2)))};
-  return splitLimbs(kit, plan.convertInOrder(kit, block, row, channel), limbs);
+                                       const ChannelBlock &block,
+                                       const RowFn &row, Value channel,
+                                       int64_t limbs) {
+  if (plan.element.isBF16())
+    return {kit.load(VectorType::get(block.channels, plan.element),
+                     kit.at(row(plan.codesPlane()).at, kit.mul(channel, 2)))};
+  return splitLimbs(kit, plan.convertInOrder(block, row, channel), limbs);
 }
 
 SmallVector<Value> kvc::cpu::pairWeights(Kit &kit, Value x, Value y,
@@ -98,11 +98,10 @@ static void packPair(PackedBlocks &blocks, const TileRows &rows, Value token,
   Kit &kit = blocks.kit;
   Value next = kit.add(token, 1), last = kit.add(a.existingRows(rows), -1);
   Value exists = kit.cmp(arith::CmpIPredicate::sle, next, last);
-  Value row[2] = {rows.row(a.codesV, token),
-                  rows.row(a.codesV, kit.min(next, last))};
+  RowFn row[2] = {rows.at(token), rows.at(kit.min(next, last))};
   Value to = pairAt(blocks, packed, token);
-  bool floats = isa<FloatType>(a.planV.code);
-  a.planV.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
+  bool floats = isa<FloatType>(a.planV.element);
+  a.planV.forBlocks([&](const ChannelBlock &block, Value channel) {
     SmallVector<Value> parts[2];
     for (int64_t i : {0, 1}) {
       parts[i] = loadLimbs(kit, a.planV, block, row[i], channel, limbs);
@@ -123,7 +122,7 @@ Value kvc::cpu::packTokenPairs(PackedBlocks &blocks, const TileRows &rows,
   AttendKernel &a = blocks.a;
   Kit &kit = blocks.kit;
   NonFiniteFlags flags(blocks);
-  bool floats = isa<FloatType>(a.planV.code);
+  bool floats = isa<FloatType>(a.planV.element);
   if (floats)
     flags.clear();
   Value end = kit.mul(kit.ceilDiv(a.existingRows(rows), 2), 2);

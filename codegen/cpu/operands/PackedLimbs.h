@@ -16,10 +16,10 @@ namespace kvc::cpu {
 llvm::SmallVector<mlir::Value> splitLimbs(Kit &kit, mlir::Value x,
                                           int64_t limbs);
 
-/// A block of channels of a row of codes in natural order, as bf16.
+/// A block of channels of a token in natural order, as bf16.
 llvm::SmallVector<mlir::Value> loadLimbs(Kit &kit, const ChannelPlan &plan,
                                          const ChannelBlock &block,
-                                         mlir::Value row, mlir::Value channel,
+                                         const RowFn &row, mlir::Value channel,
                                          int64_t limbs);
 
 /// Weights of two tokens as words of bf16, and what those lack. Halves are

@@ -53,7 +53,7 @@ public:
   /// For tokens that do not exist any row will do.
   Value keyRow(const TileRows &rows, Value token) override {
     Value last = kit.add(a.existingRows(rows), -1);
-    return rows.row(a.codesK, kit.min(token, last));
+    return rows.row(a.planK.codesPlane(), kit.min(token, last));
   }
 };
 
@@ -65,8 +65,8 @@ public:
   }
 
   void pack(const TileRows &rows) override {
-    packRows(rows, [&](const ChannelBlock &block, Value row, Value channel,
-                       Value to) {
+    packRows(rows, [&](const ChannelBlock &block, const RowFn &row,
+                       Value channel, Value to) {
       Value x = loadLimbs(kit, a.planK, block, row, channel, 1)[0];
       kit.store(x, kit.at(to, kit.mul(channel, 2)));
     });

@@ -26,9 +26,9 @@ void PackedKeys::loadQuery(double scale) {
 
 void PackedKeys::packRows(const TileRows &rows, PackFn pack) {
   kit.loop(kit.i64(0), a.existingRows(rows), 1, [&](Value token) {
-    Value row = rows.row(a.codesK, token);
+    RowFn row = rows.at(token);
     Value to = blocks.element(packed, kit.mul(token, words));
-    a.planK.forBlocks(kit, [&](const ChannelBlock &block, Value channel) {
+    a.planK.forBlocks([&](const ChannelBlock &block, Value channel) {
       pack(block, row, channel, to);
     });
   });

@@ -61,9 +61,9 @@ public:
 protected:
   /// Stores a word of a row's column of qT.
   using StoreFn = llvm::function_ref<void(Value x, Value word, int64_t limb)>;
-  /// Packs a block of channels of `row` into the packed row at `to`.
-  using PackFn = llvm::function_ref<void(const ChannelBlock &block, Value row,
-                                         Value channel, Value to)>;
+  /// Packs a block of channels of a token into the packed row at `to`.
+  using PackFn = llvm::function_ref<void(
+      const ChannelBlock &block, const RowFn &row, Value channel, Value to)>;
 
   /// Rows of q and K have `words` words; of q, each is the sum of `queryLimbs`.
   PackedKeys(PackedBlocks &blocks, int64_t words, int64_t queryLimbs = 1)

@@ -12,10 +12,10 @@ kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !ca
 // CHECK: %[[WANTED:.*]] = llvm.icmp "ne" %{{.*}}, %{{.*}} : !llvm.ptr
 // CHECK: scf.if %[[WANTED]]
 // CHECK: scf.for
-// Eight codes of four bits are four bytes, of which each is loaded once.
-// CHECK-COUNT-4: llvm.load %{{.*}} -> i8
-// CHECK-NOT: -> i8
-// CHECK: %[[CODES:.*]] = vector.from_elements {{.*}} : vector<8xf32>
+// Eight codes of four bits are four bytes, of which each goes to two lanes.
+// CHECK: %[[BYTES:.*]] = llvm.load %{{.*}} -> vector<4xi8>
+// CHECK: vector.shuffle %[[BYTES]], %[[BYTES]] [0, 0, 1, 1, 2, 2, 3, 3] : vector<4xi8>
+// CHECK: %[[CODES:.*]] = arith.sitofp {{.*}} : vector<8xi32> to vector<8xf32>
 // CHECK: llvm.load %{{.*}} -> vector<1xf16>
 // CHECK: %[[X:.*]] = arith.mulf %[[CODES]], %{{.*}} : vector<8xf32>
 // CHECK: llvm.store %{{.*}} : vector<8xbf16>

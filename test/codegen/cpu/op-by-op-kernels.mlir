@@ -30,8 +30,8 @@ tile.kernel @two.attend "attend" of @two dtype bf16 schedule(#kvc.core_schedule<
   tile.store_partial %end : !tile.softmax<32>
 }
 
-// Codes of 3 and 5 bits with a sign, whose rows end within a group of eight; what
-// K's scales do is done to q and to scores; one row of V is a part of K's.
+// Codes of 3 and 5 bits with a sign, whose rows end within a group of eight, in
+// tiles of 12 tokens; K's scales multiply the scores twice.
 kvc.store @odd layers 0 to 1 heads 1 to 2 of 2 queries 4 read(#kvc.read_all)
   : !kvc.cache<heads = 1, k = 24 by #kvc.int<3, scale = f32>, v = 16 by #kvc.int<5, scale = f16 channels = 8>,
                w = 8 by #kvc.float<f16>, layout = #kvc.contiguous<HND>>
@@ -44,7 +44,8 @@ tile.kernel @odd.attend "attend" of @odd dtype f16 schedule(#kvc.core_schedule<t
     %k = tile.convert %kc : tensor<12x24xi3> -> tensor<12x24xf32>
     %x = tile.dot %q, %k : tensor<?x24xf32>, tensor<12x24xf32> -> tensor<?x12xf32>
     %y = tile.scale_tokens %x by %ks : tensor<?x12xf32>, tensor<12x1xf32>
-    %m = tile.mask %y, %t read(#kvc.read_all) visible {
+    %z = tile.scale_tokens %y by %ks : tensor<?x12xf32>, tensor<12x1xf32>
+    %m = tile.mask %z, %t read(#kvc.read_all) visible {
     ^bb0(%p_: i32, %t_: i32, %c_: i32, %h_: i32, %g_: i32):
       %three = arith.constant 3 : i32
       %part = arith.floordivsi %t_, %three : i32

@@ -75,7 +75,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<toke
 
 !cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
 kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-// expected-remark@+1 {{lowered op by op, every tile in memory: expected `tile.scale_tokens`, `tile.logits`, `tile.mask` between `tile.dot` and `tile.mask`, found `tile.map`}}
+// expected-remark@+1 {{lowered op by op, every tile in memory: scores are scaled, made logits and masked}}
 tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
   %q = tile.load_query scale 0.18 : tensor<?x64xf32>
   %init = tile.softmax_init : !tile.softmax<64>
@@ -94,80 +94,6 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<toke
     %vc = tile.load v %t : tensor<16x64xbf16>
     %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
-    tile.yield %a : !tile.softmax<64>
-  }
-  tile.store_partial %end : !tile.softmax<64>
-}
-
-// -----
-
-!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
-kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-// expected-remark@+1 {{lowered op by op, every tile in memory: expected an operand made by `tile.convert`, found `tile.slice`}}
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
-  %q = tile.load_query scale 0.18 : tensor<?x64xf32>
-  %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
-  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
-    %kc = tile.load k %t : tensor<16x64xbf16>
-    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
-    %half = tile.slice %k[0 to 64] : tensor<16x64xf32> -> tensor<16x64xf32>
-    %x = tile.dot %q, %half : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
-    %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
-    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
-    %vc = tile.load v %t : tensor<16x64xbf16>
-    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
-    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
-    tile.yield %a : !tile.softmax<64>
-  }
-  tile.store_partial %end : !tile.softmax<64>
-}
-
-// -----
-
-!cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<4, scale = f16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
-kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-// expected-remark@+1 {{lowered op by op, every tile in memory: expected codes of floats or of integers of 8 bits with a sign}}
-tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
-  %q = tile.load_query scale 0.18 : tensor<?x64xf32>
-  %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
-  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
-    %kc, %ks = tile.load k %t : tensor<16x64xi4>, tensor<16x1xf16>
-    %k = tile.convert %kc : tensor<16x64xi4> -> tensor<16x64xf32>
-    %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
-    %y = tile.scale_tokens %x by %ks : tensor<?x16xf32>, tensor<16x1xf16>
-    %m = tile.mask %y, %t read(#kvc.read_all) : tensor<?x16xf32>
-    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
-    %vc = tile.load v %t : tensor<16x64xbf16>
-    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
-    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
-    tile.yield %a : !tile.softmax<64>
-  }
-  tile.store_partial %end : !tile.softmax<64>
-}
-
-// -----
-
-!cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<8, scale = f16>, v = 64 by #kvc.int<8, scale = f16>, layout = #kvc.paged<16, HND>>
-kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
-// expected-remark@+1 {{lowered op by op, every tile in memory: scales must be folded first (kvc-fold-scales)}}
-tile.kernel @s.attend "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
-  %q = tile.load_query scale 0.125 : tensor<?x64xf32>
-  %init = tile.softmax_init : !tile.softmax<64>
-  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
-  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
-    %kc, %ks = tile.load k %t : tensor<16x64xi8>, tensor<16x1xf16>
-    %kx = tile.convert %kc : tensor<16x64xi8> -> tensor<16x64xf32>
-    %k = tile.scale %kx by %ks : tensor<16x64xf32>, tensor<16x1xf16>
-    %d = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
-    %x = tile.logits %d, %t { ^bb0(%s_: f32, %p_: i32, %t_: i32, %ctx: i32, %h_: i32, %g_: i32): %cap_ = arith.constant 30.0 : f32 %x_ = arith.divf %s_, %cap_ : f32 %y_ = math.tanh %x_ : f32 %z_ = arith.mulf %cap_, %y_ : f32 kvc.yield %z_ : f32 } : tensor<?x16xf32>
-    %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
-    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
-    %vc, %vs = tile.load v %t : tensor<16x64xi8>, tensor<16x1xf16>
-    %w = tile.scale_tokens %p by %vs : tensor<?x16xf32>, tensor<16x1xf16>
-    %v = tile.convert %vc : tensor<16x64xi8> -> tensor<16x64xf32>
-    %a = tile.accumulate %w, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
   tile.store_partial %end : !tile.softmax<64>
@@ -389,6 +315,57 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<toke
     %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
+    %vc = tile.load v %t : tensor<16x64xbf16>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
+    tile.yield %a : !tile.softmax<64>
+  }
+  tile.store_partial %end : !tile.softmax<64>
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<4, scale = f16 tokens = 16 channels = 1>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+// expected-remark@+1 {{lowered op by op, every tile in memory: rows of K and V are decoded from planes of a row per token}}
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
+  %q = tile.load_query scale 0.18 : tensor<?x64xf32>
+  %init = tile.softmax_init : !tile.softmax<64>
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
+    %kc, %ks = tile.load k %t : tensor<16x64xi4>, tensor<1x64xf16>
+    %kx = tile.convert %kc : tensor<16x64xi4> -> tensor<16x64xf32>
+    %k = tile.scale %kx by %ks : tensor<16x64xf32>, tensor<1x64xf16>
+    %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
+    %vc = tile.load v %t : tensor<16x64xbf16>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
+    tile.yield %a : !tile.softmax<64>
+  }
+  tile.store_partial %end : !tile.softmax<64>
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+// expected-remark@+1 {{lowered op by op, every tile in memory: scores are products of q and K}}
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, rows = 8, queries = 16, split = 64, dot = true>) {
+  %q = tile.load_query scale 0.18 : tensor<?x64xf32>
+  %init = tile.softmax_init : !tile.softmax<64>
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
+    %kc = tile.load k %t : tensor<16x64xbf16>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %x = tile.contract %q with %k {
+    ^bb0(%y: f32, %z: f32):
+      %e = arith.maximumf %y, %z : f32
+      kvc.yield %e : f32
+    } : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
     %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
     %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc = tile.load v %t : tensor<16x64xbf16>

@@ -11,8 +11,10 @@ namespace {
 TEST(Convert, ChannelOrdersArePermutations) {
   MLIRContext context;
   Builder b(&context);
-  for (Type code : {Type(b.getF32Type()), Type(b.getF16Type()),
-                    Type(b.getBF16Type()), Type(b.getI8Type())})
+  SmallVector<Type> codes{b.getF32Type(), b.getF16Type(), b.getBF16Type()};
+  for (unsigned bits = 1; bits <= 8; ++bits)
+    codes.push_back(b.getIntegerType(bits));
+  for (Type code : codes)
     for (int64_t lanes : {8, 16}) {
       CodeConversion conversion{code, lanes};
       int64_t preferred = conversion.preferredChannels();
