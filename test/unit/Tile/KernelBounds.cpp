@@ -233,9 +233,10 @@ ExpectedRow fuzz::mergedRow(const Kernel &kernel, const MergeInputs &inputs,
   int64_t qHead = kernel.firstHead * kernel.group + column;
   if (kernel.sink)
     sink = kernel.sink->at(qHead, qHead / kernel.group);
-  double largest = sink;
+  double heaviest = -kInf; // of the splits
   for (int64_t splitIdx = 0; splitIdx < kernel.numSplits; ++splitIdx)
-    largest = std::max(largest, lse(splitIdx));
+    heaviest = std::max(heaviest, lse(splitIdx));
+  double largest = std::max(sink, heaviest);
   if (largest == -kInf)
     return result;
   result.empty = false;
@@ -247,8 +248,9 @@ ExpectedRow fuzz::mergedRow(const Kernel &kernel, const MergeInputs &inputs,
     if (lse(splitIdx) == -kInf)
       continue;
     double p = std::exp(lse(splitIdx) - largest);
-    // A split that weighs nothing may be off by anything.
-    if (p > 0x1p-30)
+    // A split that weighs nothing beside another may be off by anything; beside
+    // a sink, which adds nothing to o, it may be all that there is.
+    if (p > 0x1p-30 * std::exp(heaviest - largest))
       furthest = std::max(furthest, largest - lse(splitIdx));
     total += p;
     for (int64_t c = 0; c < dim; ++c) {
