@@ -343,7 +343,7 @@ Expected fuzz::gatheredElement(const Kernel &kernel, const GatherInputs &inputs,
   switch (kernel.choice[GatheredOps]) {
   case gathered::Map:
     if (x.value < -0.5) // NaN stays
-      x.value = -0.5;
+      x = {-0.5, std::isfinite(x.value) ? x.error : 0};
     x = x * Rounded{1.5, 0} + Rounded{0.125, 0};
     // As lib/driver/Reference/ScoreProgram.cpp has functions.
     x = Rounded::of(std::tanh(x.value), x.error);

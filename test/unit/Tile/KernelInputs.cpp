@@ -299,13 +299,20 @@ static void addOddFloats(reference::HostCache &cache, llvm::StringRef name,
   char type = letterOf(stream.plane(0).type);
   if (!type)
     return;
-  for (int64_t slot : slots)
-    if (random.percent(10))
-      storeAs(
-          type,
-          stream.row(0, slot / cache.outerTokens, 0, slot % cache.outerTokens) +
-              random.below(stream.dim()) * widthOf(type),
-          random.pick({INFINITY, -INFINITY, NAN, -0.f}));
+  for (int64_t slot : slots) {
+    if (!random.percent(10))
+      continue;
+    uint8_t *to =
+        stream.row(0, slot / cache.outerTokens, 0, slot % cache.outerTokens) +
+        random.below(stream.dim()) * widthOf(type);
+    // As codes: f8 is stored saturated, and the largest value is none of these.
+    if (type == 'e')
+      *to = random.pick<uint8_t>({0x7f, 0xff, 0x80});
+    else if (type == 'm')
+      *to = random.pick<uint8_t>({0x7c, 0xfc, 0x7e, 0xff, 0x80});
+    else
+      storeAs(type, to, random.pick({INFINITY, -INFINITY, NAN, -0.f}));
+  }
 }
 
 GatherInputs::GatherInputs(const Kernel &kernel, CacheType cache) {
