@@ -477,7 +477,7 @@ class Specs(Test):
                 logits(model, "kvc", ids, mask, (6,),
                        KvcCache.from_config(config, max_tokens=64))
         with self.assertRaises(kvc.SpecError):
-            KvcCache.from_config(model_of("Llama").config, k="int3")
+            KvcCache.from_config(model_of("Llama").config, k="int9")
         with self.assertRaisesRegex(ValueError, "dtype"):
             KvcCache.from_config(model_of("Llama").config, dtype=torch.int8)
         # Of a config whose model has no such thing, what is derived is wrong.
