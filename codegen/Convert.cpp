@@ -104,6 +104,52 @@ static Value partOf(Words words, Value x, int64_t part, int64_t parts,
   return words.mask(x, (1u << bits) - 1);
 }
 
+/// Codes of f8 by way of f16, to which they are exact: f8E5M2 is the upper half
+/// of one, and of f8E4M3FN the fields stand right but for the exponent's bias.
+/// All machines convert f16, subnormals too and whatever else they flush. The
+/// words of two vectors are made together, where they fill a register.
+static SmallVector<Value> emitF8(OpBuilder &b, Location loc, LoadFn load,
+                                 Type code, int64_t channels, int64_t lanes) {
+  bool isE4M3 = isa<Float8E4M3FNType>(code);
+  int64_t width = channels % (2 * lanes) ? lanes : 2 * lanes;
+  auto words = VectorType::get(width, b.getI16Type());
+  auto f32s = VectorType::get(lanes, b.getF32Type());
+  auto constant = [&](int16_t value) -> Value {
+    return arith::ConstantOp::create(
+        b, loc, DenseElementsAttr::get(words, b.getI16IntegerAttr(value)));
+  };
+  Value bias = arith::ConstantOp::create(
+      b, loc, DenseElementsAttr::get(f32s, b.getF32FloatAttr(256)));
+  SmallVector<Value> out;
+  for (int64_t first = 0; first < channels; first += width) {
+    Value x = load(first, VectorType::get(width, b.getI8Type()));
+    // The sign twice, above the exponent.
+    x = arith::ExtSIOp::create(b, loc, words, x);
+    x = arith::ShLIOp::create(b, loc, x, constant(isE4M3 ? 7 : 8));
+    if (isE4M3) {
+      // Of the two signs one stays: the upper bit of f16's exponent is 0, but
+      // of a NaN, all ones, which the sum carries through.
+      Value carried = arith::AddIOp::create(b, loc, x, constant(0x80));
+      carried = arith::AndIOp::create(b, loc, carried, constant(0x4000));
+      x = arith::XOrIOp::create(b, loc, x, carried);
+    }
+    for (int64_t part = 0; part < width; part += lanes) {
+      Value half = x;
+      if (width > lanes)
+        half = vector::ShuffleOp::create(
+            b, loc, x, x,
+            llvm::to_vector(llvm::seq<int64_t>(part, part + lanes)));
+      half = arith::BitcastOp::create(
+          b, loc, VectorType::get(lanes, b.getF16Type()), half);
+      Value wide = arith::ExtFOp::create(b, loc, f32s, half);
+      out.push_back(isE4M3
+                        ? arith::MulFOp::create(b, loc, wide, bias).getResult()
+                        : wide);
+    }
+  }
+  return out;
+}
+
 SmallVector<Value> CodeConversion::emit(OpBuilder &b, Location loc, LoadFn load,
                                         int64_t channels) const {
   auto f32s = VectorType::get(lanes, b.getF32Type());
@@ -126,6 +172,8 @@ SmallVector<Value> CodeConversion::emit(OpBuilder &b, Location loc, LoadFn load,
     return out;
   }
   int64_t bits = code.getIntOrFloatBitWidth();
+  if (isa<FloatType>(code) && bits == 8)
+    return emitF8(b, loc, load, code, channels, lanes);
   for (int64_t first = 0; first < channels; first += lanes) {
     if (bits < 8) {
       out.push_back(unpack(b, loc, load, first));

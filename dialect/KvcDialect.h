@@ -112,6 +112,8 @@ struct PlaneGeometry {
 
 /// Whether a model may compute in `type`: f32, f16 or bf16.
 bool isDtype(mlir::Type type);
+/// Whether codes may be floats of this type: those, f8E4M3FN or f8E5M2.
+bool isCodeFloat(mlir::Type type);
 
 /// Code `index` of a row of codes of 1 to 8 bits, packed from the lowest bits
 /// of each byte on.

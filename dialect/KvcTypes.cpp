@@ -23,6 +23,10 @@ bool kvc::isDtype(Type type) {
   return type.isF32() || type.isF16() || type.isBF16();
 }
 
+bool kvc::isCodeFloat(Type type) {
+  return isDtype(type) || isa<Float8E4M3FNType, Float8E5M2Type>(type);
+}
+
 std::string PlaneGeometry::name() const { return (stream + "." + role).str(); }
 
 int64_t PlaneGeometry::pageEnd() const {

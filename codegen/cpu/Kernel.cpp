@@ -2,7 +2,6 @@
 #include "codegen/cpu/Kernel.h"
 
 #include "codegen/cpu/RowDecoder.h"
-
 #include "lib/base/Artifact/KernelAbi.h"
 
 #include "llvm/ADT/SetVector.h"
@@ -17,28 +16,12 @@ using namespace kvc::cpu;
 static void collectPlanes(Value x, CacheType cache,
                           llvm::SmallSetVector<unsigned, 4> &planes) {
   Operation *op = x.getDefiningOp();
-  auto load = dyn_cast<tile::LoadOp>(op);
-  if (load) {
+  if (auto load = dyn_cast<tile::LoadOp>(op)) {
     planes.insert(cache.planeIndex(load.getStream()) + *load.planeOf(x));
     return;
   }
   for (Value operand : op->getOperands())
     collectPlanes(operand, cache, planes);
-}
-
-/// How the codes of `plane` become f32 on the way to `x`; null: they do not.
-static tile::ConvertOp conversionOf(Value x, unsigned plane, CacheType cache) {
-  Operation *op = x.getDefiningOp();
-  llvm::SmallSetVector<unsigned, 4> planes;
-  collectPlanes(x, cache, planes);
-  if (isa<tile::LoadOp>(op) || !planes.contains(plane))
-    return {};
-  if (auto convert = dyn_cast<tile::ConvertOp>(op))
-    return convert;
-  for (Value operand : op->getOperands())
-    if (auto convert = conversionOf(operand, plane, cache))
-      return convert;
-  return {};
 }
 
 static SmallVector<unsigned, 4> planesOf(Kernel &k, Value x) {
@@ -57,11 +40,9 @@ static SmallVector<unsigned, 4> planesOf(Kernel &k, Value x) {
 ChannelPlan::ChannelPlan(Kernel &kernel, const tile::StreamOperand &operand)
     : k(kernel), x(operand.x), planes(planesOf(kernel, x)),
       element(operand.isDecoded() ? kernel.kit.f32() : operand.code()),
-      conversion{element, kernel.kit.lanes}, isDecoded(operand.isDecoded()) {
+      conversion{k.cache.planes()[codesPlane()].type, kernel.kit.lanes},
+      isDecoded(operand.isDecoded()) {
   int64_t dim = operand.dim(), lanes = k.kit.lanes;
-  conversion.code = k.cache.planes()[codesPlane()].type;
-  if (auto convert = conversionOf(x, codesPlane(), k.cache))
-    conversion.isUnsigned = convert.getIsUnsigned();
   int64_t first = 0;
   auto take = [&](int64_t channels, int64_t width) {
     for (; dim - first >= channels; first += channels)

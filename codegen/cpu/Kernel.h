@@ -50,7 +50,9 @@ struct ChannelPlan {
   /// Of an element as it is multiplied: a code, or f32 that other ops than a
   /// conversion make of codes.
   mlir::Type element;
-  CodeConversion conversion; ///< of the first plane
+  /// Of codes with a sign in the first plane; where others have a part, blocks
+  /// and orders alone are its.
+  CodeConversion conversion;
   bool isDecoded;
   llvm::SmallVector<ChannelBlock> blocks;
   int64_t main = 0;

@@ -1,6 +1,8 @@
 //===- RowDecoder.cpp - a cached row, an element at a time ----------------===//
 #include "codegen/nvptx/RowDecoder.h"
 
+#include "codegen/Convert.h"
+
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -88,7 +90,16 @@ Value RowDecoder::loadFloat(Value row, Type type, const Column &column) {
     return x;
   int64_t size = type.getIntOrFloatBitWidth() / 8;
   Value at = column.base ? kit.ptr(row, kit.mul(column.base, size)) : row;
-  x = kit.loadReadOnly(type, kit.ptr(at, column.offset * size), size);
+  at = kit.ptr(at, column.offset * size);
+  if (size == 1) {
+    auto load = [&](int64_t, VectorType one) {
+      return kit.loadReadOnly(one, at, 1);
+    };
+    CodeConversion conversion{type, /*lanes=*/1};
+    return x = kit.extract(conversion.emit(kit.b, kit.kernel, load, 1).front(),
+                           0);
+  }
+  x = kit.loadReadOnly(type, at, size);
   if (!type.isF32())
     x = arith::ExtFOp::create(kit.b, kit.kernel, kit.f32(), x);
   return x;

@@ -13,14 +13,47 @@ class Kvc_Codec<string name, string mnem>
 }
 
 def Kvc_FloatCodecAttr : Kvc_Codec<"FloatCodec", "float"> {
-  let summary = "elements stored as f32, f16 or bf16";
+  let summary = "elements stored as floats, f8 perhaps with a scale for each box";
   let description = [{
-    `#kvc.float<bf16>`. Rounds to nearest, ties to even; infinities and NaN
-    stay what they are. There is no scale.
+    `#kvc.float<bf16>`. f32, f16 and bf16 round to nearest, ties to even;
+    infinities and NaN stay what they are. There is no scale.
+
+    `#kvc.float<f8E4M3FN>` and `#kvc.float<f8E5M2>` round the same way, but
+    saturate: what is larger in magnitude than the largest finite value, 448 or
+    57344, becomes it, with its sign, infinities too. Values below the smallest
+    normal, 2^-6 or 2^-14, are multiples of 2^-9 or 2^-16; -0 stays -0. NaN stays
+    NaN, of code 0x7f whatever its sign and payload were. A code that no x makes
+    reads as its type says: 0xff as NaN, and of f8E5M2 0x7c and 0xfc as
+    infinities.
+
+    `#kvc.float<f8E4M3FN, scale = f32 channels = 128>` has a scale for each box of
+    `channels` channels of a token, which divide a row and are all of it unless
+    given. In f32, rounding to nearest even, over the x of a box, of which NaN
+    counts as 0 and an infinity as the largest finite f32, as in #kvc.int:
+
+    ```
+    scale  = absmax / (448 or 57344), rounded to the scale type, at most its
+             largest finite value; 0 if that is below the smallest normal f32
+    factor = scale == 0 ? 0 : 1 / scale
+    code   = that of x * factor without a scale
+    x'     = code * scale
+    ```
+
+    So NaN is NaN in both forms, and the others of its box are kept beside it: a
+    model that went wrong shows, and nothing else is lost. A row of tiny x, whose
+    scale is 0, keeps their signs.
   }];
   let parameters = (ins
-    AttrParameter<"::mlir::Type", "of a code: f32, f16 or bf16">:$type);
-  let assemblyFormat = "`<` $type `>`";
+    AttrParameter<"::mlir::Type",
+      "of a code: f32, f16, bf16, f8E4M3FN or f8E5M2">:$type,
+    OptionalParameter<"::mlir::Type", "of a scale: f32 or f16">:$scale,
+    DefaultValuedParameter<"int64_t", "0", "of a box; 0: all">:$channels);
+  let assemblyFormat = [{
+    `<` $type (`,` `scale` `=` $scale^)? (`channels` `=` $channels^)? `>`
+  }];
+  let builders = [
+    AttrBuilder<(ins "::mlir::Type":$type),
+                "return $_get($_ctxt, type, ::mlir::Type(), 0);">];
   let genVerifyDecl = 1;
 }
 

@@ -1,25 +1,54 @@
-//===- Float.cpp - #kvc.float: f32, f16, bf16 -----------------------------===//
-#include "dialect/KvcDialect.h"
+//===- Float.cpp - #kvc.float: f32, f16, bf16, and f8 with scales ---------===//
+#include "dialect/codecs/Boxes.h"
 #include "dialect/codecs/HostFloat.h"
 #include "dialect/tile/TileDialect.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "llvm/ADT/APFloat.h"
 #include "llvm/Support/Endian.h"
+
+#include <cfloat>
 
 using namespace mlir;
 using namespace kvc;
 
 LogicalResult
-FloatCodecAttr::verify(function_ref<InFlightDiagnostic()> emitError,
-                       Type type) {
-  if (!isDtype(type))
-    return emitError() << "expected f32, f16 or bf16, found " << type;
+FloatCodecAttr::verify(function_ref<InFlightDiagnostic()> emitError, Type type,
+                       Type scale, int64_t channels) {
+  if (!isCodeFloat(type))
+    return emitError() << "expected f32, f16, bf16, f8E4M3FN or f8E5M2, found "
+                       << type;
+  if (scale && isDtype(type))
+    return emitError() << "codes of f8E4M3FN and f8E5M2 have scales, found "
+                       << type << " with one";
+  if (scale && !isParameterType(scale))
+    return emitError() << "expected a scale of f32 or f16, found " << scale;
+  if (channels && !scale)
+    return emitError() << "boxes of channels have a scale, found none for "
+                       << channels;
+  if (channels < 0)
+    return emitError() << "expected a box of at least one channel, found "
+                       << channels;
   return success();
 }
 
 SmallVector<CodecPlane, 3> FloatCodecAttr::getPlanes(int64_t dim) const {
-  return {{kPlaneCodes, getType(), dim}};
+  SmallVector<CodecPlane, 3> planes = {{kPlaneCodes, getType(), dim}};
+  if (getScale()) {
+    int64_t channels = getChannels() ? getChannels() : dim;
+    // A box that does not divide a row has no elements, which no stream may
+    // have.
+    planes.push_back(
+        {kPlaneScales, getScale(), dim % channels ? 0 : dim / channels, 1});
+  }
+  return planes;
+}
+
+/// The largest finite value.
+static float largestOf(Type type) {
+  return llvm::APFloat::getLargest(cast<FloatType>(type).getFloatSemantics())
+      .convertToFloat();
 }
 
 /// Stores `convert` of each element, in little endian.
@@ -38,42 +67,138 @@ static void dequantize(const uint8_t *codes, MutableArrayRef<float> row,
         codes + i * sizeof(Code)));
 }
 
-void FloatCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t,
+static void quantizeAs(Type type, ArrayRef<float> row, uint8_t *codes) {
+  if (type.isF32())
+    return quantize<uint32_t>(row, codes, std::bit_cast<uint32_t, float>);
+  if (type.isBF16())
+    return quantize<uint16_t>(row, codes, toBF16);
+  if (type.isF16())
+    return quantize<uint16_t>(row, codes, toF16);
+  if (isa<Float8E4M3FNType>(type))
+    return quantize<uint8_t>(row, codes, toE4M3);
+  quantize<uint8_t>(row, codes, toE5M2);
+}
+
+static void dequantizeAs(Type type, const uint8_t *codes,
+                         MutableArrayRef<float> row) {
+  if (type.isF32())
+    return dequantize<uint32_t>(codes, row, std::bit_cast<float, uint32_t>);
+  if (type.isBF16())
+    return dequantize<uint16_t>(codes, row, fromBF16);
+  if (type.isF16())
+    return dequantize<uint16_t>(codes, row, fromF16);
+  if (isa<Float8E4M3FNType>(type))
+    return dequantize<uint8_t>(codes, row, fromE4M3);
+  dequantize<uint8_t>(codes, row, fromE5M2);
+}
+
+void FloatCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t tokens,
                                   ArrayRef<uint8_t *> planes) const {
-  if (getType().isBF16())
-    return quantize<uint16_t>(rows, planes[0], toBF16);
-  if (getType().isF16())
-    return quantize<uint16_t>(rows, planes[0], toF16);
-  quantize<uint32_t>(rows, planes[0], std::bit_cast<uint32_t, float>);
+  if (!getScale())
+    return quantizeAs(getType(), rows, planes[0]);
+  int64_t channels = getChannels() ? getChannels() : rows.size() / tokens;
+  int64_t scaleBytes = getScale().getIntOrFloatBitWidth() / 8;
+  SmallVector<float> scaled(channels);
+  for (int64_t box = 0; box * channels < int64_t(rows.size()); ++box) {
+    ArrayRef<float> elements = rows.slice(box * channels, channels);
+    float absmax = 0;
+    for (float x : elements)
+      absmax = std::max(absmax, std::fabs(countedAs(x)));
+    float factor = factorOf(storeScale(getScale(), absmax, largestOf(getType()),
+                                       planes[1] + box * scaleBytes));
+    for (auto [x, y] : llvm::zip_equal(elements, scaled))
+      y = x * factor;
+    quantizeAs(getType(), scaled, planes[0] + box * channels);
+  }
 }
 
 void FloatCodecAttr::dequantizeRow(ArrayRef<const uint8_t *> planes,
                                    MutableArrayRef<float> row) const {
-  if (getType().isBF16())
-    return dequantize<uint16_t>(planes[0], row, fromBF16);
-  if (getType().isF16())
-    return dequantize<uint16_t>(planes[0], row, fromF16);
-  dequantize<uint32_t>(planes[0], row, std::bit_cast<float, uint32_t>);
+  dequantizeAs(getType(), planes[0], row);
+  if (!getScale())
+    return;
+  int64_t channels = getChannels() ? getChannels() : row.size();
+  for (int64_t box = 0; box * channels < int64_t(row.size()); ++box) {
+    float scale = loadParameter(getScale(), planes[1], box);
+    for (float &x : row.slice(box * channels, channels))
+      x *= scale;
+  }
 }
 
 Value FloatCodecAttr::buildDequantize(OpBuilder &b, Location loc,
                                       ValueRange planes) const {
-  return tile::ConvertOp::create(b, loc, planes[0]);
+  Value x = tile::ConvertOp::create(b, loc, planes[0]);
+  if (getScale())
+    x = tile::ScaleOp::create(b, loc, x.getType(), x, planes[1]);
+  return x;
 }
 
 bool FloatCodecAttr::rangeHasLeast() const { return false; }
 
-Value FloatCodecAttr::emitInRange(OpBuilder &, Location, Value) const {
-  llvm_unreachable("a float codec has no boxes");
+Value FloatCodecAttr::emitInRange(OpBuilder &b, Location loc, Value x) const {
+  return emitAbs(b, loc, x);
 }
-QuantizeBox FloatCodecAttr::emitBox(OpBuilder &, Location,
-                                    QuantizeRange) const {
-  llvm_unreachable("a float codec has no boxes");
+
+QuantizeBox FloatCodecAttr::emitBox(OpBuilder &b, Location loc,
+                                    QuantizeRange range) const {
+  F32Builder f{b, loc, b.getF32Type()};
+  EmittedScale scale = emitScale(
+      f, getScale(), f.smaller(range.largest, FLT_MAX), largestOf(getType()));
+  QuantizeBox box;
+  box.factor = scale.factor;
+  box.stored.push_back(scale.stored);
+  return box;
+}
+
+/// Rounds a vector of f32 to an 8-bit float as toF8() does, into i8.
+static Value emitRoundF8(OpBuilder &b, Location loc, Value x, FloatType type) {
+  const llvm::fltSemantics &semantics = type.getFloatSemantics();
+  int mantissa = int(llvm::APFloat::semanticsPrecision(semantics)) - 1;
+  int least = llvm::APFloat::semanticsMinExponent(semantics);
+  int shift = 23 - mantissa;
+  auto shape = cast<VectorType>(x.getType()).getShape();
+  auto words = VectorType::get(shape, b.getI32Type());
+  F32Builder f{b, loc, x.getType()};
+  auto constant = [&](int32_t value) -> Value {
+    return arith::ConstantOp::create(
+        b, loc, DenseElementsAttr::get(words, b.getI32IntegerAttr(value)));
+  };
+  auto bitsOf = [&](Value y) -> Value {
+    return arith::BitcastOp::create(b, loc, words, y);
+  };
+  auto right = [&](Value y, int32_t by) -> Value {
+    return arith::ShRUIOp::create(b, loc, y, constant(by));
+  };
+  Value size = f.smaller(emitAbs(b, loc, x), largestOf(type));
+  Value bits = bitsOf(size);
+  Value odd = arith::AndIOp::create(b, loc, right(bits, shift), constant(1));
+  int32_t rebias = (126 + least) * (1 << 23) - (1 << (shift - 1)) + 1;
+  Value normal = arith::SubIOp::create(
+      b, loc, arith::AddIOp::create(b, loc, bits, odd), constant(rebias));
+  // An ulp of `unit` is the smallest of the type, so the sum rounds right.
+  Value unit = f.constant(std::ldexp(1.0f, least - mantissa + 23));
+  Value subnormal = arith::SubIOp::create(
+      b, loc, bitsOf(arith::AddFOp::create(b, loc, size, unit)), bitsOf(unit));
+  Value code = f.select(f.less(size, f.constant(std::ldexp(1.0f, least))),
+                        subnormal, right(normal, shift));
+  Value sign =
+      arith::AndIOp::create(b, loc, right(bitsOf(x), 24), constant(0x80));
+  code = arith::OrIOp::create(b, loc, code, sign);
+  Value isNaN = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNO, x, x);
+  code = f.select(isNaN, constant(0x7f), code);
+  return arith::TruncIOp::create(b, loc, VectorType::get(shape, b.getI8Type()),
+                                 code);
 }
 
 Value FloatCodecAttr::emitQuantize(OpBuilder &b, Location loc, Value x,
-                                   const QuantizeBox &) const {
-  return emitRound(b, loc, x, getType());
+                                   const QuantizeBox &box) const {
+  if (isDtype(getType()))
+    return emitRound(b, loc, x, getType());
+  if (getScale()) {
+    Value factor = vector::BroadcastOp::create(b, loc, x.getType(), box.factor);
+    x = arith::MulFOp::create(b, loc, x, factor);
+  }
+  return emitRoundF8(b, loc, x, cast<FloatType>(getType()));
 }
 
 Value kvc::emitRound(OpBuilder &b, Location loc, Value x, Type type) {

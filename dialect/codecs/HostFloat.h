@@ -1,7 +1,8 @@
-//===- HostFloat.h - f16 and bf16 in host arithmetic ------------*- C++ -*-===//
+//===- HostFloat.h - narrow floats in host arithmetic -----------*- C++ -*-===//
 //
 // Conversions between f32 and the bits of the 16-bit floats, to nearest, ties
-// to even; a NaN stays one, made quiet, with the upper bits of its payload.
+// to even; a NaN stays one, made quiet, with the upper bits of its payload. And
+// of the 8-bit floats, as #kvc.float says.
 // llvm::APFloat says the same (the tests compare them) at fifty times the cost,
 // which a reference that decodes whole caches cannot pay.
 //
@@ -9,7 +10,9 @@
 #ifndef KVC_DIALECT_CODECS_HOSTFLOAT_H
 #define KVC_DIALECT_CODECS_HOSTFLOAT_H
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 
 namespace kvc {
@@ -56,6 +59,37 @@ inline uint16_t toF16(float x) {
   if (magnitude > 0x7f800000)
     result = 0x7e00 | ((magnitude >> 13) & 0x3ff);
   return uint16_t(sign | result);
+}
+
+/// Saturates; NaN is 0x7f.
+template <int mantissaBits, int bias, int largest>
+inline uint8_t toF8(float x) {
+  constexpr int shift = 23 - mantissaBits;
+  uint32_t sign = (std::bit_cast<uint32_t>(x) >> 24) & 0x80;
+  float size = std::min(std::fabs(x), float(largest));
+  uint32_t bits = std::bit_cast<uint32_t>(size);
+  uint32_t normal = (bits + (1u << (shift - 1)) - 1 + ((bits >> shift) & 1) -
+                     (uint32_t(127 - bias) << 23)) >>
+                    shift;
+  // Subnormal: an ulp of `unit` is the smallest f8, so the sum rounds right.
+  constexpr float unit = float(uint64_t(1) << (24 - bias - mantissaBits));
+  uint32_t subnormal =
+      std::bit_cast<uint32_t>(size + unit) - std::bit_cast<uint32_t>(unit);
+  constexpr float leastNormal = 1.0f / float(1 << (bias - 1));
+  return std::isnan(x) ? 0x7f
+                       : sign | (size < leastNormal ? subnormal : normal);
+}
+
+inline uint8_t toE4M3(float x) { return toF8<3, 7, 448>(x); }
+inline uint8_t toE5M2(float x) { return toF8<2, 15, 57344>(x); }
+
+/// The upper half of an f16.
+inline float fromE5M2(uint8_t code) { return fromF16(uint16_t(code << 8)); }
+
+/// As an f16 the fields stand right but for the exponent's bias.
+inline float fromE4M3(uint8_t code) {
+  uint16_t half = uint16_t((code & 0x80) << 8 | (code & 0x7f) << 7);
+  return fromF16((code & 0x7f) == 0x7f ? half | 0x4000 : half) * 256;
 }
 
 } // namespace kvc

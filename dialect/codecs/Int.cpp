@@ -1,4 +1,5 @@
 //===- Int.cpp - #kvc.int: uniform integers, a scale per box --------------===//
+#include "dialect/codecs/Boxes.h"
 #include "dialect/tile/TileDialect.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -13,7 +14,6 @@ using namespace kvc;
 /// Adding it to a float of magnitude below 2^22 rounds that float to the
 /// nearest even integer and leaves the integer in the low mantissa bits.
 static constexpr float kRoundMagic = 12582912; // 1.5 * 2^23
-static constexpr float kLargestF16 = 65504;
 
 LogicalResult IntCodecAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    unsigned bits, Type scale, Type zero,
@@ -22,9 +22,9 @@ LogicalResult IntCodecAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   if (bits < least || bits > 8)
     return emitError() << "expected " << least << " to 8 bits, found "
                        << int(bits);
-  if (!scale.isF32() && !scale.isF16())
+  if (!isParameterType(scale))
     return emitError() << "expected a scale of f32 or f16, found " << scale;
-  if (zero && !zero.isF32() && !zero.isF16())
+  if (zero && !isParameterType(zero))
     return emitError() << "expected a zero of f32 or f16, found " << zero;
   if (tokens < 1 || tokens > kMaxPageTokens || channels < 0)
     return emitError() << "expected a box of 1 to " << kMaxPageTokens
@@ -43,28 +43,6 @@ SmallVector<CodecPlane, 3> IntCodecAttr::getPlanes(int64_t dim) const {
   if (getZero())
     planes.push_back({kPlaneZeros, getZero(), boxes, getTokens()});
   return planes;
-}
-
-/// Stores a finite number in 16 or 32 bits, and gives what it has become.
-static float storeAs(Type type, float x, uint8_t *to) {
-  if (type.isF16())
-    x = std::clamp(x, -kLargestF16, kLargestF16);
-  auto stored = FloatCodecAttr::get(type.getContext(), type);
-  stored.quantizeRows(x, 1, to);
-  stored.dequantizeRow(static_cast<const uint8_t *>(to), x);
-  return x;
-}
-
-static float loadAs(Type type, const uint8_t *from, int64_t index) {
-  float x;
-  FloatCodecAttr::get(type.getContext(), type)
-      .dequantizeRow(from + index * (type.isF16() ? 2 : 4), x);
-  return x;
-}
-
-/// What an element counts as.
-static float finite(float x) {
-  return std::isnan(x) ? 0 : std::clamp(x, -FLT_MAX, FLT_MAX);
 }
 
 static float largestCode(IntCodecAttr codec) {
@@ -86,7 +64,7 @@ void IntCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t tokens,
       auto forBox = [&](llvm::function_ref<void(int64_t, float)> body) {
         for (int64_t t = first; t < first + getTokens(); ++t)
           for (int64_t c = channel; c < channel + channels; ++c)
-            body(t * dim + c, finite(rows[t * dim + c]));
+            body(t * dim + c, countedAs(rows[t * dim + c]));
       };
       if (getZero()) {
         low = FLT_MAX, high = -FLT_MAX;
@@ -94,19 +72,16 @@ void IntCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t tokens,
           low = std::min(low, x), high = std::max(high, x);
         });
         // Of two zeros the least is +0, in whichever order they stand.
-        low = storeAs(getZero(), low + 0.0f,
-                      planes[2] + box * bytesOf(getZero()));
+        low = storeParameter(getZero(), low + 0.0f,
+                             planes[2] + box * bytesOf(getZero()));
       } else {
         forBox([&](int64_t, float x) { high = std::max(high, std::fabs(x)); });
       }
       // With halves first, for the range of two finite numbers may be none.
       float range = std::max(high / 2 - low / 2, 0.0f) * 2;
       range = getZero() ? std::min(range, FLT_MAX) : high;
-      uint8_t *to = planes[1] + box * bytesOf(getScale());
-      float scale = storeAs(getScale(), range / qmax, to);
-      if (scale < FLT_MIN)
-        scale = storeAs(getScale(), 0, to);
-      float factor = scale == 0 ? 0 : 1 / scale;
+      float factor = factorOf(storeScale(
+          getScale(), range, qmax, planes[1] + box * bytesOf(getScale())));
       forBox([&](int64_t index, float x) {
         float y = std::nearbyint(
             std::clamp((x - low) * factor, getZero() ? 0 : -qmax, qmax));
@@ -123,7 +98,7 @@ void IntCodecAttr::dequantizeRow(ArrayRef<const uint8_t *> planes,
                                  MutableArrayRef<float> row) const {
   bool isInt8 = getBits() == 8 && !getZero() && !getChannels();
   if (isInt8) { // nearly all that a reference ever reads
-    float scale = loadAs(getScale(), planes[1], 0);
+    float scale = loadParameter(getScale(), planes[1], 0);
     for (auto [c, x] : llvm::enumerate(row))
       x = float(int8_t(planes[0][c])) * scale;
     return;
@@ -132,9 +107,9 @@ void IntCodecAttr::dequantizeRow(ArrayRef<const uint8_t *> planes,
   float scale = 0, zero = 0;
   for (auto [c, x] : llvm::enumerate(row)) {
     if (c % channels == 0) {
-      scale = loadAs(getScale(), planes[1], c / channels);
+      scale = loadParameter(getScale(), planes[1], c / channels);
       if (getZero())
-        zero = loadAs(getZero(), planes[2], c / channels);
+        zero = loadParameter(getZero(), planes[2], c / channels);
     }
     x = float(unpackCode(planes[0], c, getBits(), !getZero())) * scale + zero;
   }
@@ -160,68 +135,11 @@ Value IntCodecAttr::buildDequantize(OpBuilder &b, Location loc,
   return x;
 }
 
-namespace {
-/// Short names for the scalar and vector f32 arithmetic of the quantizer.
-struct F32Builder {
-  OpBuilder &b;
-  Location loc;
-  Type type; ///< f32 or a vector of it
-
-  Value constant(float value) {
-    Attribute attr = b.getF32FloatAttr(value);
-    if (auto vector = dyn_cast<VectorType>(type))
-      attr = DenseElementsAttr::get(vector, attr);
-    return arith::ConstantOp::create(b, loc, cast<TypedAttr>(attr));
-  }
-  Value less(Value x, Value y) {
-    return arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OLT, x, y);
-  }
-  /// 0 instead of a NaN.
-  Value number(Value x) {
-    Value isNumber =
-        arith::CmpFOp::create(b, loc, arith::CmpFPredicate::ORD, x, x);
-    return select(isNumber, x, constant(0));
-  }
-  Value select(Value condition, Value yes, Value no) {
-    return arith::SelectOp::create(b, loc, condition, yes, no);
-  }
-  Value smaller(Value x, float bound) {
-    Value limit = constant(bound);
-    return select(less(x, limit), x, limit);
-  }
-  Value larger(Value x, float bound) {
-    Value limit = constant(bound);
-    return select(less(limit, x), x, limit);
-  }
-};
-} // namespace
-
-/// Without its sign, a NaN as well.
-static Value emitAbs(OpBuilder &b, Location loc, Value x) {
-  auto words =
-      VectorType::get(cast<VectorType>(x.getType()).getShape(), b.getI32Type());
-  Value bits = arith::BitcastOp::create(b, loc, words, x);
-  Value mask = arith::ConstantOp::create(
-      b, loc, DenseElementsAttr::get(words, b.getI32IntegerAttr(0x7fffffff)));
-  return arith::BitcastOp::create(b, loc, x.getType(),
-                                  arith::AndIOp::create(b, loc, bits, mask));
-}
-
 bool IntCodecAttr::rangeHasLeast() const { return bool(getZero()); }
 
 Value IntCodecAttr::emitInRange(OpBuilder &b, Location loc, Value x) const {
   return getZero() ? F32Builder{b, loc, x.getType()}.number(x)
                    : emitAbs(b, loc, x);
-}
-
-/// Rounds a finite f32 to a float type, within its finite values; the wide one
-/// is what it has become.
-static std::pair<Value, Value> emitStoreAs(F32Builder f, Type type, Value x) {
-  if (type.isF32())
-    return {x, x};
-  x = f.larger(f.smaller(x, kLargestF16), -kLargestF16);
-  Value half = arith::TruncFOp::create(f.b, f.loc, type, x);
-  return {half, arith::ExtFOp::create(f.b, f.loc, f.type, half)};
 }
 
 QuantizeBox IntCodecAttr::emitBox(OpBuilder &b, Location loc,
@@ -233,7 +151,8 @@ QuantizeBox IntCodecAttr::emitBox(OpBuilder &b, Location loc,
     largest = f.larger(largest, -FLT_MAX);
     Value least = f.larger(f.smaller(range.least, FLT_MAX), -FLT_MAX);
     least = arith::AddFOp::create(b, loc, least, f.constant(0));
-    std::tie(zero, box.origin) = emitStoreAs(f, getZero(), least);
+    auto [stored, wide] = emitParameter(f, getZero(), least);
+    zero = stored, box.origin = wide;
     auto half = [&](Value x) {
       return arith::MulFOp::create(b, loc, x, f.constant(0.5));
     };
@@ -243,15 +162,9 @@ QuantizeBox IntCodecAttr::emitBox(OpBuilder &b, Location loc,
     largest =
         f.smaller(arith::MulFOp::create(b, loc, width, f.constant(2)), FLT_MAX);
   }
-  Value scale =
-      arith::DivFOp::create(b, loc, largest, f.constant(largestCode(*this)));
-  auto [stored, wide] = emitStoreAs(f, getScale(), scale);
-  Value tiny = f.less(wide, f.constant(FLT_MIN));
-  Value inverse = arith::DivFOp::create(b, loc, f.constant(1), wide);
-  box.factor = f.select(tiny, f.constant(0), inverse);
-  Value none =
-      arith::ConstantOp::create(b, loc, b.getFloatAttr(getScale(), 0.0));
-  box.stored.push_back(arith::SelectOp::create(b, loc, tiny, none, stored));
+  EmittedScale scale = emitScale(f, getScale(), largest, largestCode(*this));
+  box.factor = scale.factor;
+  box.stored.push_back(scale.stored);
   if (zero)
     box.stored.push_back(zero);
   return box;

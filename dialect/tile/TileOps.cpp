@@ -121,9 +121,9 @@ LogicalResult ConvertOp::verify() {
   Type code = codes.getElementType();
   bool isInteger =
       code.isSignlessInteger() && code.getIntOrFloatBitWidth() <= 8;
-  if (!isInteger && !isDtype(code))
-    return emitOpError("expected codes of f32, f16, bf16 or integers of 1 to 8 "
-                       "bits, found ")
+  if (!isInteger && !isCodeFloat(code))
+    return emitOpError("expected codes of f32, f16, bf16, f8E4M3FN, f8E5M2 or "
+                       "integers of 1 to 8 bits, found ")
            << codes;
   if (getIsUnsigned() && !isInteger)
     return emitOpError("floats have a sign, found `unsigned` and ") << codes;

@@ -234,8 +234,8 @@ def Tile_ConvertOp : Tile_Op<"convert", [Pure]> {
   let summary = "codes as f32, each exactly";
   let description = [{
     `%x = tile.convert %codes : tensor<16x64xi8> -> tensor<16x64xf32>`. Integers
-    of 2 to 8 bits have a sign unless it says `unsigned`; floats are f32, f16 or
-    bf16.
+    of 2 to 8 bits have a sign unless it says `unsigned`; floats are f32, f16,
+    bf16, f8E4M3FN or f8E5M2.
   }];
   let arguments = (ins AnyRankedTensor:$codes, UnitAttr:$isUnsigned);
   let results = (outs RankedTensorOf<[F32]>:$x);

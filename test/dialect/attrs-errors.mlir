@@ -1,8 +1,38 @@
 // What codecs, layouts, reads, schedules, targets and caches refuse.
 // RUN: kvc-opt %s -split-input-file -verify-diagnostics -allow-unregistered-dialect
 
-// expected-error@+1 {{expected f32, f16 or bf16, found 'f64'}}
+// expected-error@+1 {{expected f32, f16, bf16, f8E4M3FN or f8E5M2, found 'f64'}}
 "t.t"() {a = #kvc.float<f64>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{expected f32, f16, bf16, f8E4M3FN or f8E5M2, found 'f8E4M3'}}
+"t.t"() {a = #kvc.float<f8E4M3>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{codes of f8E4M3FN and f8E5M2 have scales, found 'bf16' with one}}
+"t.t"() {a = #kvc.float<bf16, scale = f32>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{expected a scale of f32 or f16, found 'bf16'}}
+"t.t"() {a = #kvc.float<f8E5M2, scale = bf16>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{boxes of channels have a scale, found none for 32}}
+"t.t"() {a = #kvc.float<f8E5M2 channels = 32>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{expected a box of at least one channel, found -8}}
+"t.t"() {a = #kvc.float<f8E5M2, scale = f32 channels = -8>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{a row of scales is whole bytes; found 0 of 'f16' for 64 elements}}
+"t.t"() {a = #kvc.stream<"a", 64 by #kvc.float<f8E4M3FN, scale = f16 channels = 5>>} : () -> ()
 
 // -----
 

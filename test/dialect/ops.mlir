@@ -17,6 +17,9 @@ kvc.store @some.layers layers 30 to 31 heads 2 to 3 of 3 queries 9
 // CHECK: kvc.store @flat layers 31 to 32 heads 0 to 1 of 1 queries 1 read(#kvc.read_all) : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.int<8, scale = f32>, layout = #kvc.contiguous<NHD>>
 kvc.store @flat layers 31 to 32 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
   : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.int<8, scale = f32>, layout = #kvc.contiguous<NHD>>
+// CHECK: kvc.store @eight {{.*}}, k = 64 by #kvc.float<f8E4M3FN, scale = f32 channels = 16>, v = 64 by #kvc.float<f8E5M2>, {{.*}}
+kvc.store @eight layers 33 to 34 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
+  : !kvc.cache<heads = 1, k = 64 by #kvc.float<f8E4M3FN, scale = f32 channels = 16>, v = 64 by #kvc.float<f8E5M2>, layout = #kvc.contiguous<NHD>>
 // CHECK: kvc.store @flatter {{.*}} layout = #kvc.contiguous<HND>>
 kvc.store @flatter layers 32 to 33 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
   : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.float<f16>, layout = #kvc.contiguous<HND>>

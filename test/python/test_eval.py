@@ -336,6 +336,18 @@ class Specs(Test):
         self.assertEqual({plane.type for plane in entry.program.stores[0].planes
                           if plane.role == "codes"}, {"f16", "i8"})
 
+    def test_codecs_as_objects(self):
+        int4 = {"kind": "int4", "zero": "min", "group": 8, "scale": "f16"}
+        both, mixed = self.entries(json.dumps(int4), json.dumps(
+            {"k": "int8", "v": {"kind": "int2", "zero": {"kind": "min"}}}))
+        self.assertEqual([both.name, mixed.name],
+                         ["int4-min-g8", "k-int8.v-int2-min"])
+        types = [(plane.stream, plane.role, plane.type)
+                 for plane in both.program.stores[0].planes]
+        self.assertEqual(types, [
+            (stream, role, type) for stream in "kv" for role, type in (
+                ("codes", "i4"), ("scales", "f16"), ("zeros", "f16"))])
+
     def test_names_are_apart(self):
         a = self.spec_file(window_spec(self.model, name="same"), "a")
         b = self.spec_file(window_spec(self.model, name="same"), "b")
@@ -381,11 +393,16 @@ class Specs(Test):
         spec = window_spec(self.model)
         spec["stores"][0]["streams"] = {"k": {"codec": "int9"}}
         self.assert_refused(
-            3, "bad.json:1:", "E-VALUE", "--codec k=int7",
+            3, "bad.json:1:", "E-VALUE", "--codec k=nf4",
             arguments=["--spec", self.spec_file(spec, "bad"), "--codec",
-                       "k=int7"])
-        self.assert_refused(2, "expected NAME or k=NAME,v=NAME",
+                       "k=nf4"])
+        self.assert_refused(2, "expected NAME, k=NAME,v=NAME or an object",
                             arguments=["--codec", "q=int8"])
+        self.assert_refused(2, "is no JSON", arguments=["--codec", "{int8}"])
+        self.assert_refused(2, 'with "k" and "v"',
+                            arguments=["--codec", '{"q": "int8"}'])
+        self.assert_refused(3, "E-MISSING-KEY", arguments=[
+            "--codec", '{"k": {"zero": "min"}, "v": "int8"}'])
 
     def test_what_the_model_cannot_take(self):
         """Which is said before the text is read."""

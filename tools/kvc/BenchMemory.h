@@ -55,8 +55,9 @@ long interruptionsOfThread();
 long interruptionsOfProcess();
 
 /// Memory to read from, much larger than any cache, in large pages where the
-/// system has them. Every two bytes are a finite number of moderate size as
-/// bf16 and as f16, and every four as f32, so one fill serves all codecs.
+/// system has them. Every byte is a finite number as f8, every two are one of
+/// moderate size as bf16 and as f16, and every four as f32, so one fill serves
+/// all codecs.
 ///
 /// Readers and kernels all take what they read next from one place that moves
 /// on: whatever comes has not been touched for nearly a whole arena.

@@ -62,6 +62,15 @@ static std::string codecName(const spec::Stream &stream) {
                           if (code.group)
                             text += " per " + std::to_string(code.group);
                           return text;
+                        },
+                        [](const spec::Fp8Codec &stored) {
+                          std::string text = spec::name(stored.format);
+                          if (stored.scaleType)
+                            text += std::string(" + ") +
+                                    spec::name(*stored.scaleType);
+                          if (stored.group)
+                            text += " per " + std::to_string(stored.group);
+                          return text;
                         }),
                     stream.codec);
 }

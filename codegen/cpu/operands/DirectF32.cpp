@@ -13,12 +13,13 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
 
-/// Integers are widened before they are converted; of what is decoded, they are
-/// taken apart and scaled, too.
+/// Codes of a byte are widened before they are converted, of f8 by more steps;
+/// of what is decoded, they are taken apart and scaled, too.
 static OperandCost cost(const Operand &operand) {
-  if (operand.isDecoded)
+  bool isByte = operand.code.getIntOrFloatBitWidth() == 8;
+  if (operand.isDecoded || (isByte && isa<FloatType>(operand.code)))
     return {.instructionsPerOperand = 5};
-  return {.instructionsPerOperand = operand.code.isInteger(8) ? 3.0 : 2.0};
+  return {.instructionsPerOperand = isByte ? 3.0 : 2.0};
 }
 
 namespace {

@@ -22,7 +22,7 @@ static std::string expected(const std::string &at, const std::string &what,
          std::to_string(found);
 }
 
-/// Of "bf16" or "i4": the number that the name ends in.
+/// Of "bf16", "f8E5M2" or "i4": the first number in the name.
 static unsigned typeBits(const std::string &type) {
   size_t digits = type.find_first_of("123456789");
   return digits == type.npos ? 0 : unsigned(std::atoi(&type[digits]));

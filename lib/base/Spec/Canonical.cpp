@@ -22,13 +22,22 @@ static json toJson(const IntCodec &quantised) {
   return object;
 }
 
+static json toJson(const Fp8Codec &stored) {
+  json object = {{"kind", name(stored.format)}};
+  if (stored.scaleType)
+    object["scale"] = name(*stored.scaleType);
+  if (stored.group)
+    object["group"] = stored.group;
+  return object;
+}
+
 static json toJson(const Codec &codec) {
   return std::visit(
       llvm::makeVisitor(
           [](const FloatCodec &stored) -> json {
             return {{"kind", name(stored.type)}};
           },
-          [](const IntCodec &quantised) -> json { return toJson(quantised); }),
+          [](const auto &quantised) -> json { return toJson(quantised); }),
       codec);
 }
 

@@ -9,7 +9,8 @@ using namespace kvc;
 using namespace kvc::spec;
 using llvm::StringRef;
 
-/// Floats in the order of DType, then integers of 1 to 8 bits.
+/// Floats in the order of DType, integers of 1 to 8 bits, and floats of 8 bits
+/// in the order of Fp8Codec::Format.
 static constexpr Word kCodecs[] = {"f32",
                                    "f16",
                                    "bf16",
@@ -20,15 +21,17 @@ static constexpr Word kCodecs[] = {"f32",
                                    {"int5", Version::V0_2},
                                    {"int6", Version::V0_2},
                                    {"int7", Version::V0_2},
-                                   "int8"};
-static constexpr unsigned kFloatCodecs = 3;
+                                   "int8",
+                                   {"fp8_e4m3", Version::V0_2},
+                                   {"fp8_e5m2", Version::V0_2}};
+static constexpr unsigned kFloatCodecs = 3, kIntCodecs = 8;
 /// Codecs that others have, and that a later version will.
-static constexpr Word kLaterCodecs[] = {
-    "uint2",    "uint4",    "uint8",    "fp8",    "f8",  "e4m3",  "e5m2",
-    "fp8_e4m3", "fp8_e5m2", "f8e4m3fn", "f8e5m2", "fp4", "nvfp4", "mxfp4",
-    "mxfp6",    "mxfp8",    "mxint8",   "nf4",    "e2m1"};
+static constexpr Word kLaterCodecs[] = {"uint2",  "uint4", "uint8", "fp4",
+                                        "nvfp4",  "mxfp4", "mxfp6", "mxfp8",
+                                        "mxint8", "nf4",   "e2m1"};
 
 static constexpr Word kParameterTypes[] = {"f32", "f16"}; // as DType
+static constexpr Word kScales[] = {"none", "f32", "f16"}; // then as DType
 static constexpr Word kZeros[] = {"none", "min"};
 /// Zeros that are not the least element: a float between codes, or a code.
 static constexpr Word kLaterZeros[] = {"float", "int"};
@@ -50,6 +53,7 @@ private:
   void readStream(const Node &node, Stream &stream);
   void readCodec(const Node &node, Stream &stream);
   IntCodec readInt(const Node &node, unsigned bits, unsigned dim);
+  Fp8Codec readFp8(const Node &node, Fp8Codec::Format format, unsigned dim);
   DType readType(const Node &node);
   std::optional<DType> readZero(const Node &node, DType scaleType);
   unsigned readGroup(const Node &node, unsigned dim);
@@ -157,11 +161,43 @@ IntCodec StreamReader::readInt(const Node &node, unsigned bits, unsigned dim) {
   return quantised;
 }
 
+Fp8Codec StreamReader::readFp8(const Node &node, Fp8Codec::Format format,
+                               unsigned dim) {
+  Fields fields(context, node, {"kind", "scale", "group"},
+                Fields::Form::ObjectOrKind);
+  Fp8Codec stored{format};
+  bool known = true;
+  if (const Node *scale = fields.find("scale")) {
+    std::optional<unsigned> type = readEnum(context, *scale, kScales);
+    known = type.has_value();
+    if (type && *type)
+      stored.scaleType = DType(*type - 1);
+  }
+  const Node *group = fields.find("group");
+  if (!group)
+    return stored;
+  unsigned channels = readGroup(*group, dim);
+  if (stored.scaleType)
+    stored.group = channels;
+  else if (known)
+    Context::addHelp(
+        context.error("E-CONFLICT", context.document.keyLoc(*group),
+                      "the channels of a `group` share a scale, and there is "
+                      "none"),
+        R"(add `"scale": "f32"`, or leave `group` out)");
+  return stored;
+}
+
 void StreamReader::readCodec(const Node &node, Stream &stream) {
   std::optional<unsigned> kind =
       readKind(context, node, kCodecs, "\"int8\"", kLaterCodecs);
   if (!kind)
     return;
+  if (*kind >= kFloatCodecs + kIntCodecs) {
+    auto format = Fp8Codec::Format(*kind - kFloatCodecs - kIntCodecs);
+    stream.codec = readFp8(node, format, stream.dim);
+    return;
+  }
   if (*kind >= kFloatCodecs) {
     stream.codec = readInt(node, *kind - kFloatCodecs + 1, stream.dim);
     return;

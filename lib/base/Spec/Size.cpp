@@ -7,18 +7,28 @@
 using namespace kvc;
 using namespace kvc::spec;
 
+/// How many groups a row has; a group of 0 is all of it.
+static unsigned groupsOf(const Stream &stream, unsigned group) {
+  return group ? stream.dim / group : 1;
+}
+
 RowBytes spec::rowBytes(const Stream &stream) {
   return std::visit(llvm::makeVisitor(
                         [&](const FloatCodec &stored) -> RowBytes {
                           return {stream.dim * bytes(stored.type), 0, 0};
                         },
                         [&](const IntCodec &quantised) -> RowBytes {
-                          unsigned group = quantised.group;
-                          unsigned groups = group ? stream.dim / group : 1;
+                          unsigned groups = groupsOf(stream, quantised.group);
                           const auto &zero = quantised.zeroType;
                           return {stream.dim * quantised.bits / 8,
                                   groups * bytes(quantised.scaleType),
                                   zero ? groups * bytes(*zero) : 0};
+                        },
+                        [&](const Fp8Codec &stored) -> RowBytes {
+                          const auto &scale = stored.scaleType;
+                          unsigned groups = groupsOf(stream, stored.group);
+                          return {stream.dim,
+                                  scale ? groups * bytes(*scale) : 0, 0};
                         }),
                     stream.codec);
 }

@@ -20,6 +20,10 @@ const char *spec::name(DType type) {
   llvm_unreachable("no such dtype");
 }
 
+const char *spec::name(Fp8Codec::Format format) {
+  return format == Fp8Codec::Format::E4M3 ? "fp8_e4m3" : "fp8_e5m2";
+}
+
 unsigned spec::bytes(DType type) { return type == DType::F32 ? 4 : 2; }
 
 bool Scope::covers(unsigned layer) const {

@@ -50,7 +50,21 @@ struct IntCodec {
   unsigned group = 0;
 };
 
-using Codec = std::variant<FloatCodec, IntCodec>;
+/// Floats of 8 bits, which saturate; the channels of a group may share a scale,
+/// absmax over the largest of them. dialect/codecs/Codecs.td has the exact
+/// meaning.
+struct Fp8Codec {
+  enum class Format : uint8_t { E4M3, E5M2 };
+  Format format = Format::E4M3;
+  /// F32 or F16; none: elements are stored as they are.
+  std::optional<DType> scaleType = std::nullopt;
+  /// As of an IntCodec; 0 if there is no scale.
+  unsigned group = 0;
+};
+/// "fp8_e4m3" or "fp8_e5m2".
+const char *name(Fp8Codec::Format format);
+
+using Codec = std::variant<FloatCodec, IntCodec, Fp8Codec>;
 
 /// One cached tensor, [tokens, kv heads, dim] as the model sees it.
 struct Stream {

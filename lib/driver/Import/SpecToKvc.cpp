@@ -67,6 +67,14 @@ Attribute Importer::codec(const spec::Codec &codec) {
             return IntCodecAttr::get(&context, quantised.bits,
                                      floatType(quantised.scaleType), zero,
                                      /*tokens=*/1, quantised.group);
+          },
+          [&](const spec::Fp8Codec &stored) -> Attribute {
+            Type type = Float8E4M3FNType::get(&context), scale;
+            if (stored.format == spec::Fp8Codec::Format::E5M2)
+              type = Float8E5M2Type::get(&context);
+            if (stored.scaleType)
+              scale = floatType(*stored.scaleType);
+            return FloatCodecAttr::get(&context, type, scale, stored.group);
           }),
       codec);
 }

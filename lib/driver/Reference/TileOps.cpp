@@ -18,6 +18,10 @@ double Bytes::at(int64_t row, int64_t column, bool isSigned) const {
     std::memcpy(&x, bytes + column * sizeof(x), sizeof(x));
     return x;
   }
+  if (isa<Float8E4M3FNType>(type))
+    return fromE4M3(bytes[column]);
+  if (isa<Float8E5M2Type>(type))
+    return fromE5M2(bytes[column]);
   uint16_t bits;
   std::memcpy(&bits, bytes + column * sizeof(bits), sizeof(bits));
   return type.isF16() ? fromF16(bits) : fromBF16(bits);

@@ -3,6 +3,7 @@
 #include "dialect/codecs/HostFloat.h"
 #include "lib/driver/Reference/Sequence.h"
 
+#include "llvm/ADT/APFloat.h"
 #include "llvm/Support/MathExtras.h"
 
 #include <cstring>
@@ -30,12 +31,10 @@ static uint64_t pattern(mlir::Type type, Poison poison) {
     return 0;
   if (poison == Poison::NaN) // all ones, in every float type
     return (uint64_t(1) << 8 * bytesOf(type)) - 1;
-  if (type.isF32())
-    return plus ? 0x7f800000 : 0xff800000;
-  if (type.isF16())
-    return plus ? 0x7c00 : 0xfc00;
-  if (type.isBF16())
-    return plus ? 0x7f80 : 0xff80;
+  if (auto floats = mlir::dyn_cast<mlir::FloatType>(type)) // or NaN
+    return llvm::APFloat::getInf(floats.getFloatSemantics(), !plus)
+        .bitcastToAPInt()
+        .getZExtValue();
   return plus ? 0x7f : 0x80;
 }
 

@@ -26,7 +26,7 @@ public:
   Pool(const CompiledStore &store, DataKind kind, int64_t queries,
        Random &random)
       : store(store), kind(kind), queries(queries),
-        dimV(store.cache().getDimV()),
+        dimV(store.cache().getDimV()), exact(store),
         rows(makeSequence(store, DataKind::Normal, std::max(kRows, queries),
                           queries, random)) {
     if (kind == DataKind::Normal)
@@ -34,9 +34,8 @@ public:
     std::fill(rows.q.begin(), rows.q.end(), 0.f);
     if (kind == DataKind::Zero) {
       std::fill(rows.v.begin(), rows.v.end(), 0.f);
-      std::fill_n(rows.v.begin(), store.kvHeads() * dimV, kMark);
+      std::fill_n(rows.v.begin(), store.kvHeads() * dimV, mark());
     } else {
-      ExactValues exact(store);
       for (size_t at = 0; at < rows.v.size(); at += dimV)
         exact.draw({&rows.v[at], size_t(dimV)}, random);
     }
@@ -44,7 +43,7 @@ public:
   }
 
   /// What V of row 0 is in every channel, of zeros.
-  static constexpr float kMark = 127 * 256;
+  float mark() const { return exact.markOfRow(); }
 
   TestSequence sequence(int64_t tokens, Random &random);
   /// The same, row 0 for the `marked` tokens and others for the rest.
@@ -65,6 +64,7 @@ private:
   const CompiledStore &store;
   DataKind kind;
   int64_t queries, dimV;
+  ExactValues exact;
   TestSequence rows;
   std::vector<int32_t> from; ///< row of each token
 };
@@ -389,7 +389,7 @@ void BoundCheck::checkEdges() {
     for (auto [t, weight] : llvm::zip(weights.tokens, weights.weights))
       marks += edges.count(t) ? weight : 0;
     // Where all tokens weigh nothing o is 0.
-    double unit = weights.total == 0 ? 0 : Pool::kMark / weights.total;
+    double unit = weights.total == 0 ? 0 : pool.mark() / weights.total;
     double expected = marks * unit;
     if (std::isnan(found) && std::isnan(expected))
       continue;

@@ -340,6 +340,21 @@ anyCodec(const spec::Spec &spec,
   });
 }
 
+/// Of scales; none: the codec has none.
+static std::optional<spec::DType> scaleTypeOf(const spec::Codec &codec) {
+  if (const auto *code = std::get_if<spec::IntCodec>(&codec))
+    return code->scaleType;
+  if (const auto *stored = std::get_if<spec::Fp8Codec>(&codec))
+    return stored->scaleType;
+  return std::nullopt;
+}
+
+static bool hasGroups(const spec::Stream &stream) {
+  const auto *stored = std::get_if<spec::Fp8Codec>(&stream.codec);
+  const auto *code = std::get_if<spec::IntCodec>(&stream.codec);
+  return (stored && stored->group) || (code && code->group);
+}
+
 bool verify::applies(Fault fault, const spec::Spec &spec) {
   auto anyStore = [&](auto predicate) {
     return llvm::any_of(spec.stores, predicate);
@@ -375,9 +390,8 @@ bool verify::applies(Fault fault, const spec::Spec &spec) {
     return spec.model.kvHeads > 1;
   case Fault::SwapScales:
     return anyStore([](const spec::Store &store) {
-      const auto *k = std::get_if<spec::IntCodec>(&store.k.codec),
-                 *v = std::get_if<spec::IntCodec>(&store.v.codec);
-      return k && v && k->scaleType == v->scaleType &&
+      auto k = scaleTypeOf(store.k.codec), v = scaleTypeOf(store.v.codec);
+      return k && k == v &&
              spec::rowBytes(store.k).scales == spec::rowBytes(store.v).scales;
     });
   case Fault::SwapZeros:
@@ -385,8 +399,9 @@ bool verify::applies(Fault fault, const spec::Spec &spec) {
       return codec.zeroType == codec.scaleType;
     });
   case Fault::OneGroup:
-    return anyCodec(
-        spec, [](const spec::IntCodec &codec) { return codec.group != 0; });
+    return anyStore([](const spec::Store &store) {
+      return hasGroups(store.k) || hasGroups(store.v);
+    });
   case Fault::OneCode:
     return anyCodec(spec,
                     [](const spec::IntCodec &codec) { return codec.bits < 8; });

@@ -4,6 +4,8 @@
 #include "lib/driver/Verify/Batch.h"
 #include "lib/driver/Verify/ExactValues.h"
 
+#include "llvm/ADT/APFloat.h"
+
 #include <cfloat>
 #include <cmath>
 #include <tuple>
@@ -31,24 +33,38 @@ namespace {
 
 /// The largest magnitude that values of a type can have.
 double largestOf(mlir::Type type) {
-  if (type.isF16())
-    return 65504;
-  return type.isBF16() ? 0x1.fep127 : double(FLT_MAX);
+  return llvm::APFloat::getLargest(
+             mlir::cast<mlir::FloatType>(type).getFloatSemantics())
+      .convertToDouble();
 }
 
 /// The largest that survives a codec: one whose scale and zero are numbers,
 /// too.
 double largestOf(const StreamInfo &stream) {
   auto planes = stream.planes();
+  mlir::Type code = planes[0].type;
+  bool floats = mlir::isa<mlir::FloatType>(code);
   if (planes.size() == 1)
-    return largestOf(planes[0].type);
+    return largestOf(code);
   // A group spans at most twice that, in at least half as many steps of a scale
   // as there are codes; without a zero it is once, in half of the steps.
-  int bits = planes[0].type.getIntOrFloatBitWidth();
-  double most = std::ldexp(largestOf(planes[1].type), bits - 2);
+  double codes = floats ? largestOf(code)
+                        : std::ldexp(1, int(code.getIntOrFloatBitWidth()) - 2);
+  double most = largestOf(planes[1].type) * codes;
   for (const CodecPlane &zeros : llvm::drop_begin(planes, 2))
     most = std::min(most, largestOf(zeros.type));
   return most;
+}
+
+/// The exponent below which values lose digits to a codec, if few.
+int leastExponentOf(const StreamInfo &stream) {
+  mlir::Type code = stream.codeType();
+  if (stream.planes().size() > 1 || code.getIntOrFloatBitWidth() > 8)
+    return -126;
+  const llvm::fltSemantics &semantics =
+      mlir::cast<mlir::FloatType>(code).getFloatSemantics();
+  return llvm::APFloat::semanticsMinExponent(semantics) +
+         int(llvm::APFloat::semanticsPrecision(semantics)) - 1;
 }
 
 /// Fills one sequence. Whatever the model's scale, softcap and types are, q and
@@ -61,7 +77,7 @@ public:
         kvHeads(store.kvHeads()), mostQ(largestOf(store.problem.dtype)),
         mostK(std::min(mostQ, largestOf(store.cache().stream(kStreamK)))),
         mostV(std::min(mostQ, largestOf(store.cache().stream(kStreamV)))),
-        exact(store) {}
+        leastK(leastExponentOf(store.cache().stream(kStreamK))), exact(store) {}
 
   void fill();
 
@@ -109,6 +125,7 @@ private:
   Random &random;
   const int64_t dimK, dimV, kvHeads;
   const double mostQ, mostK, mostV; ///< largest finite values
+  const int leastK;                 ///< the least exponent that small keys have
   const ExactValues exact;
   double sizeQ = 1, sizeK = 1; ///< of fillNormal(), or of codes
   /// Bits of a token's code, each in some channels; 0: codes are orthogonal.
@@ -119,13 +136,15 @@ private:
 std::pair<double, double> Filler::share(double product, double query,
                                         double key) const {
   int exponent = std::ilogb(product);
-  // Halves of a small product: f16 has few negative exponents.
-  if (exponent <= 0)
-    return {std::ldexp(1, exponent / 2),
-            std::ldexp(1, exponent - exponent / 2)};
   int roomQ = std::ilogb(mostQ / query), roomK = std::ilogb(mostK / key);
+  // Halves of a small product: f16 has few negative exponents.
+  if (exponent <= 0) {
+    int k = std::min(std::max(exponent - exponent / 2, leastK), roomK);
+    return {std::ldexp(1, exponent - k), std::ldexp(1, k)};
+  }
   int q = std::min(exponent, roomQ);
-  return {std::ldexp(1, q), std::ldexp(1, std::clamp(exponent - q, 0, roomK))};
+  int k = std::clamp(exponent - q, std::min(0, roomK), roomK);
+  return {std::ldexp(1, q), std::ldexp(1, k)};
 }
 
 /// Logits of variance 1, or as the model's scale makes them of plain numbers.
@@ -184,8 +203,11 @@ void Filler::chooseCodes() {
   bits = std::min(bits, dimK);
   codes = int64_t(1) << bits;
   std::tie(sizeQ, sizeK) = share(winning(), 1, 1);
-  if (winsBy(sizeQ * sizeK) < kLeastWins)
-    chooseOrthogonal();
+  if (winsBy(sizeQ * sizeK) < kLeastWins) {
+    codes = 0; // such as of 16-bit queries by keys of up to 448
+    if (store.softcap)
+      chooseOrthogonal();
+  }
   // Where codes are fewer than tokens, each query wants one of its own.
   if (codes)
     sequence.queries = std::min(sequence.queries, codes - 1);

@@ -1,22 +1,44 @@
 //===- ExactValues.cpp - numbers that V's codec keeps to the bit ----------===//
 #include "lib/driver/Verify/ExactValues.h"
 
+#include "llvm/ADT/APFloat.h"
+
 using namespace kvc;
 using namespace kvc::verify;
 
 /// The largest integer up to which bf16 has all.
 static constexpr int64_t kMostExact = 256;
 
+/// The largest code that has no sign, of integers up to it that codes all have,
+/// times powers of two: of a float the digits of its largest value.
+static int64_t mostOf(mlir::Type code) {
+  auto type = mlir::dyn_cast<mlir::FloatType>(code);
+  if (!type)
+    return (int64_t(1) << (code.getIntOrFloatBitWidth() - 1)) - 1;
+  const llvm::fltSemantics &semantics = type.getFloatSemantics();
+  int digits = int(llvm::APFloat::semanticsPrecision(semantics));
+  llvm::APFloat largest =
+      llvm::scalbn(llvm::APFloat::getLargest(semantics),
+                   digits - 1 - llvm::APFloat::semanticsMaxExponent(semantics),
+                   llvm::APFloat::rmTowardZero);
+  return std::min(int64_t(largest.convertToDouble()), int64_t(127));
+}
+
 ExactValues::ExactValues(const CompiledStore &store) : heads(store.kvHeads()) {
   StreamInfo info = store.cache().stream(kStreamV);
   auto planes = info.planes();
+  mlir::Type code = planes[0].type;
   bool scaled = planes.size() > 1;
-  if (scaled)
-    bits = planes[0].type.getIntOrFloatBitWidth();
   group = scaled ? info.dim / planes[1].elements : info.dim;
   fromLeast = scaled && info.codec.rangeHasLeast();
   // Without a zero the least code is the largest one's negative.
-  span = (int64_t(1) << bits) - (fromLeast ? 1 : 2);
+  span = fromLeast ? (int64_t(1) << code.getIntOrFloatBitWidth()) - 1
+                   : 2 * mostOf(code);
+  unit = int64_t(llvm::bit_floor(uint64_t(kMostExact / (span + 1))));
+  // Few digits of a float are within the reach of its exponents.
+  bool isByte =
+      mlir::isa<mlir::FloatType>(code) && code.getIntOrFloatBitWidth() == 8;
+  mark = isByte ? float(4 * unit * (span / 2)) : 127 * 256;
   ends = fromLeast ? 2 : 1;
   base = fromLeast ? span + 1 : std::min<int64_t>(span, 64);
   constexpr int64_t kAddresses = int64_t(1) << 24;
@@ -51,8 +73,7 @@ double ExactValues::addressRatio() const {
 }
 
 void ExactValues::draw(llvm::MutableArrayRef<float> row, Random &random) const {
-  // As far apart as those of 8 bits, so that one token more shows as well.
-  int64_t unit = int64_t(1) << (8 - bits), most = span / 2;
+  int64_t most = span / 2;
   for (int64_t first = 0; first < int64_t(row.size()); first += group) {
     int64_t least = -most * unit;
     if (fromLeast)

@@ -125,7 +125,12 @@ public:
   explicit Weighed(BatchImage &image)
       : image(image), info(image.store.cache().stream(kStreamV)),
         first(image.store.cache().planeIndex(kStreamV)) {
-    if (!info.codeType().isInteger() || image.store.problem.dtype.isF32())
+    auto planes = info.planes();
+    bool hasZeros = llvm::any_of(planes, [](const CodecPlane &plane) {
+      return plane.role == kPlaneZeros;
+    });
+    if (!info.codeType().isInteger() ||
+        (image.store.problem.dtype.isF32() && !hasZeros))
       return;
     // The ends of what codes may be, whether they have a sign or not.
     unsigned bits = info.codeType().getIntOrFloatBitWidth();

@@ -9,13 +9,14 @@
 //   N2  |o_j - ref_j| <= (e^(4 (L + 2u sqrt(n) + 17u)) - 1 + 2 u_T) W_j
 //       + 1 ulp of ref_j + F, for every element; n tokens seen.
 //       u = 2^-24, u_T = 2^-8 (bf16), 2^-11 (f16) or 0 (f32).
-//       W_j = sum_i p_i |v_ij|. In 16-bit models with integer codes of V, the
-//       largest that codes of row i can say in the group of j, with its scale
-//       and zero, stands for |v_ij|: the codec itself moves each element by
-//       half a step, of 8 bits 1/254 of that, so kernels may take
-//       probabilities in fixed point. A channel that is small beside the rest
-//       of its rows is then right to a fraction of its codec's step, and else
-//       to as many digits as any other.
+//       W_j = sum_i p_i |v_ij|. In 16-bit models with integer codes of V, and
+//       in all whose codes of V have a zero, the largest that codes of row i
+//       can say in the group of j, with its scale and zero, stands for |v_ij|:
+//       the codec itself moves each element by half a step, of 8 bits 1/254 of
+//       that, so kernels may take probabilities in fixed point, and add a
+//       zero to a product that nearly cancels it before or after they round. A
+//       channel that is small beside the rest of its rows is then right to a
+//       fraction of its codec's step, and else to as many digits as any other.
 //       L = 2u sqrt(d) A + 2^-16 A (16-bit models: q in fixed point or as two
 //       bf16); d = dim k, A = the largest possible |score|. Where logits are an
 //       expression of scores (a softcap is one), 4 L is carried through its

@@ -22,7 +22,8 @@ public:
   Generator(uint64_t seed, uint64_t index)
       : random(seed, index, 'S'), deal(seed, index, 'L'),
         formulas(seed, index, 'E'), sinks(seed, index, 'K'),
-        calls(seed, index, 'G'), codes(seed, index, 'C') {}
+        calls(seed, index, 'G'), codes(seed, index, 'C'),
+        eights(seed, index, 'F') {}
   spec::Spec draw(uint64_t index);
 
 private:
@@ -45,6 +46,7 @@ private:
   }
   void drawModel(spec::Model &model);
   spec::Codec codec(unsigned dim);
+  spec::Fp8Codec fp8(unsigned dim);
   spec::Layout layout();
   spec::Read read();
   void dealLayers(spec::Spec &spec);
@@ -65,6 +67,7 @@ private:
   Random sinks;    ///< likewise
   Random calls;    ///< likewise
   Random codes;    ///< likewise
+  Random eights;   ///< likewise
 };
 
 } // namespace
@@ -109,9 +112,25 @@ void Generator::drawModel(spec::Model &model) {
         random.percent(50) ? random.pick({5.0, 20.0, 30.0, 50.0}) : anySize();
 }
 
+spec::Fp8Codec Generator::fp8(unsigned dim) {
+  using Format = spec::Fp8Codec::Format;
+  spec::Fp8Codec codec{eights.pick({Format::E4M3, Format::E4M3, Format::E5M2})};
+  if (eights.percent(30)) // as they are
+    return codec;
+  codec.scaleType = eights.pick({spec::DType::F32, spec::DType::F16});
+  unsigned group = 8u << eights.range(0, 5);
+  if (eights.percent(50) && group < dim && dim % group == 0)
+    codec.group = group;
+  return codec;
+}
+
 spec::Codec Generator::codec(unsigned dim) {
-  if (!random.percent(40))
-    return spec::FloatCodec{dtype()};
+  if (!random.percent(40)) {
+    spec::DType type = dtype();
+    if (eights.percent(25))
+      return fp8(dim);
+    return spec::FloatCodec{type};
+  }
   auto type = [](Random &random) {
     return random.percent(50) ? spec::DType::F32 : spec::DType::F16;
   };
@@ -403,6 +422,8 @@ std::optional<spec::Spec> verify::randomSpec(uint64_t seed, uint64_t index,
 /// are decoded first, into f32.
 static bool multipliesCodes(const spec::Store &store) {
   auto isWhole = [](const spec::Stream &stream) {
+    if (const auto *stored = std::get_if<spec::Fp8Codec>(&stream.codec))
+      return !stored->group;
     const auto *code = std::get_if<spec::IntCodec>(&stream.codec);
     return !code || (code->bits == 8 && !code->zeroType && !code->group);
   };

@@ -257,7 +257,7 @@ typedef struct kvc_model_info {
 typedef struct kvc_plane_info {
   const char *stream;  /* "k" or "v" */
   const char *role;    /* "codes", or what is kept beside them: "scales" */
-  const char *type;    /* "bf16", "i8", "f32", ... */
+  const char *type;    /* "bf16", "i8", "f8E4M3FN", "f32", ... */
   uint32_t elements;   /* of a row */
   uint32_t row_tokens; /* tokens that a row, at one head, stands for */
   uint32_t row_stride;

@@ -145,9 +145,9 @@ def spec_of(config: PreTrainedConfig, k: str | dict | None = None,
             sinks: bool | None = None, name: str = "hf") -> dict:
     """The spec of a model's cache, from its config.
 
-    k, v   codecs, "f32", "f16", "bf16", "int2" to "int8", or an object as the
-           spec language has them, {"kind": "int4", "zero": "min", "group": 32};
-           by default the model's dtype
+    k, v   codecs, "f32", "f16", "bf16", "fp8_e4m3", "fp8_e5m2", "int2" to
+           "int8", or an object as the spec language has them, {"kind": "int4",
+           "zero": "min", "group": 32}; by default the model's dtype
     dtype  of the model's K, V and Q: a torch.dtype or its name, by default the
            config's
     page   tokens of a page

@@ -1,6 +1,6 @@
 // A box of channels is read twice: for its range, from which its scale and zero
 // come, and to be quantized. Eight codes of four bits leave as four bytes.
-// RUN: kvc-opt %s -kvc-lower-to-cpu=target=x86-64-v3 | FileCheck %s --implicit-check-not=tile.
+// RUN: kvc-opt %s -split-input-file -kvc-lower-to-cpu=target=x86-64-v3 | FileCheck %s --implicit-check-not=tile.
 
 // CHECK-LABEL: func.func @kvc_s_append
 // Of a box:
@@ -32,6 +32,39 @@ tile.kernel @s.append "append" of @s dtype bf16 {
     %v = tile.load_row v %row : tensor<64xf32>
     %vc = tile.quantize %v with(#kvc.float<bf16>) : tensor<64xf32> -> tensor<64xbf16>
     tile.store_row v %row, %vc : tensor<64xbf16>
+    tile.yield
+  }
+}
+
+// -----
+
+// A row of f8 with a scale of its own: its range, its scale, then the rounding by
+// integers, 8 elements at a time. Without one there is no range.
+// CHECK-LABEL: func.func @kvc_s_append
+// CHECK: scf.for {{.*}} iter_args({{.*}}) -> (vector<8xf32>)
+// CHECK: arith.divf %{{.*}}, %{{.*}} : f32
+// CHECK: %[[SCALE:.*]] = arith.select %{{.*}}, %{{.*}}, %{{.*}} : f32
+// CHECK: %[[FACTOR:.*]] = arith.select %{{.*}}, %{{.*}}, %{{.*}} : f32
+// CHECK: llvm.store %[[SCALE]], %{{.*}} : f32, !llvm.ptr
+// CHECK: scf.for
+// CHECK: %[[ALL:.*]] = vector.broadcast %[[FACTOR]]
+// CHECK: arith.mulf %{{.*}}, %[[ALL]] : vector<8xf32>
+// CHECK: %[[CODES:.*]] = arith.trunci %{{.*}} : vector<8xi32> to vector<8xi8>
+// CHECK: llvm.store %[[CODES]], %{{.*}} : vector<8xi8>, !llvm.ptr
+// CHECK-NOT: arith.divf
+// CHECK-NOT: arith.mulf
+// CHECK: llvm.store %{{.*}} : vector<8xi8>, !llvm.ptr
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<f8E4M3FN, scale = f32>, v = 64 by #kvc.float<f8E5M2>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.append "append" of @s dtype bf16 {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %k = tile.load_row k %row : tensor<64xf32>
+    %kc, %ks = tile.quantize %k with(#kvc.float<f8E4M3FN, scale = f32>) : tensor<64xf32> -> tensor<64xf8E4M3FN>, tensor<1xf32>
+    tile.store_row k %row, %kc, %ks : tensor<64xf8E4M3FN>, tensor<1xf32>
+    %v = tile.load_row v %row : tensor<64xf32>
+    %vc = tile.quantize %v with(#kvc.float<f8E5M2>) : tensor<64xf32> -> tensor<64xf8E5M2>
+    tile.store_row v %row, %vc : tensor<64xf8E5M2>
     tile.yield
   }
 }

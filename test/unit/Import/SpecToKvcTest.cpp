@@ -114,6 +114,18 @@ TEST_F(Import, IntegerCodecs) {
           "v = 32 by #kvc.int<3, scale = f32>"));
 }
 
+TEST_F(Import, FloatsOfEightBits) {
+  spec::Spec spec = demo();
+  spec.stores.resize(1);
+  using Format = spec::Fp8Codec::Format;
+  spec.stores[0].k.codec = spec::Fp8Codec{Format::E4M3, spec::DType::F16, 32};
+  spec.stores[0].v.codec = spec::Fp8Codec{Format::E5M2};
+  EXPECT_THAT(import(spec),
+              testing::HasSubstr(
+                  "k = 64 by #kvc.float<f8E4M3FN, scale = f16 channels = 32>, "
+                  "v = 32 by #kvc.float<f8E5M2>"));
+}
+
 TEST_F(Import, SoftcapDtypesAndOrders) {
   spec::Spec spec = demo();
   spec.model.logitSoftcap = 30;

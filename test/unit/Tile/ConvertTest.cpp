@@ -11,7 +11,9 @@ namespace {
 TEST(Convert, ChannelOrdersArePermutations) {
   MLIRContext context;
   Builder b(&context);
-  SmallVector<Type> codes{b.getF32Type(), b.getF16Type(), b.getBF16Type()};
+  SmallVector<Type> codes{b.getF32Type(), b.getF16Type(), b.getBF16Type(),
+                          b.getType<Float8E4M3FNType>(),
+                          b.getType<Float8E5M2Type>()};
   for (unsigned bits = 1; bits <= 8; ++bits)
     codes.push_back(b.getIntegerType(bits));
   for (Type code : codes)

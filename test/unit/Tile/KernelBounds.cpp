@@ -185,8 +185,10 @@ ExpectedRow Formula::row(size_t b, int64_t i, int64_t column, int64_t begin,
   if (largest == -kInf && seen.empty())
     return row;
   row.empty = false;
-  bool whole =
-      values.integer && kernel.dtype != 'f' && precision != Precision::Float64;
+  const Codec &codec = kernel.codec(kernel.values);
+  bool isInteger = codec.isScaled && codec.code == 'i';
+  bool whole = values.integer && isInteger && kernel.dtype != 'f' &&
+               precision != Precision::Float64;
   std::vector<double> sizes(dim);
   double total = std::exp2(sinkLogit - largest), most = 0;
   for (auto [at, logit] : seen) {
@@ -207,10 +209,9 @@ ExpectedRow Formula::row(size_t b, int64_t i, int64_t column, int64_t begin,
   }
   row.lse.value = M_LN2 * (largest + std::log2(total));
   double tokens = seen.size(), flushed = FLT_MIN * most * inputs.kvLen[b];
-  const Codec &codec = kernel.codec(kernel.values);
   if (kernel.dtype == 'b')
     flushed += 2 * FLT_MIN;
-  if (kernel.dtype != 'f' && (codec.integer || codec.type == 'h'))
+  if (kernel.dtype != 'f' && (codec.isScaled ? isInteger : codec.type == 'h'))
     flushed += kDoubt * 0x1p-25 * std::sqrt(tokens) * most / total;
   finish(row, kernel.dtype, precision == Precision::Output ? kernel.dtype : 'f',
          precision == Precision::Float64, error, tokens, flushed, sizes);
@@ -232,9 +233,10 @@ ExpectedRow fuzz::mergedRow(const Kernel &kernel, const MergeInputs &inputs,
   int64_t qHead = kernel.firstHead * kernel.group + column;
   if (kernel.sink)
     sink = kernel.sink->at(qHead, qHead / kernel.group);
-  double largest = sink;
+  double heaviest = -kInf; // of the splits
   for (int64_t splitIdx = 0; splitIdx < kernel.numSplits; ++splitIdx)
-    largest = std::max(largest, lse(splitIdx));
+    heaviest = std::max(heaviest, lse(splitIdx));
+  double largest = std::max(sink, heaviest);
   if (largest == -kInf)
     return result;
   result.empty = false;
@@ -246,8 +248,9 @@ ExpectedRow fuzz::mergedRow(const Kernel &kernel, const MergeInputs &inputs,
     if (lse(splitIdx) == -kInf)
       continue;
     double p = std::exp(lse(splitIdx) - largest);
-    // A split that weighs nothing may be off by anything.
-    if (p > 0x1p-30)
+    // A split that weighs nothing beside another may be off by anything; beside
+    // a sink, which adds nothing to o, it may be all that there is.
+    if (p > 0x1p-30 * std::exp(heaviest - largest))
       furthest = std::max(furthest, largest - lse(splitIdx));
     total += p;
     for (int64_t c = 0; c < dim; ++c) {
@@ -309,14 +312,16 @@ dequantized(const Kernel &kernel, const reference::HostCache &cache,
   reference::HostStream stream(cache, name);
   const Codec &codec = kernel.codec(name);
   int64_t unit = cache.outerTokens;
-  if (!codec.boxes && !codec.integer) {
+  if (!codec.boxes && !codec.isScaled) {
     double x = elementOf(stream, 0, codec.type, slot, unit, head, c);
     return {x, {x, 0}};
   }
-  Boxes boxes = codec.boxes.value_or(Boxes{8, codec.type, 0, 1, 0});
+  Boxes boxes = codec.boxes.value_or(Boxes{8, codec.type, 0, 1, 0, codec.code});
   int64_t box = boxes.channels ? c / boxes.channels : 0;
-  double code = unpackCode(stream.row(0, slot / unit, head, slot % unit), c,
-                           boxes.bits, /*isSigned=*/!boxes.zero);
+  double code = boxes.code != 'i'
+                    ? elementOf(stream, 0, boxes.code, slot, unit, head, c)
+                    : unpackCode(stream.row(0, slot / unit, head, slot % unit),
+                                 c, boxes.bits, /*isSigned=*/!boxes.zero);
   Rounded scale{elementOf(stream, 1, boxes.scale, slot, unit, head, box), 0};
   if (kernel.choice[GatheredOps] == gathered::MapOfScales)
     scale = Rounded{std::fabs(scale.value), 0} + Rounded{0.0625, 0};
@@ -338,7 +343,7 @@ Expected fuzz::gatheredElement(const Kernel &kernel, const GatherInputs &inputs,
   switch (kernel.choice[GatheredOps]) {
   case gathered::Map:
     if (x.value < -0.5) // NaN stays
-      x.value = -0.5;
+      x = {-0.5, std::isfinite(x.value) ? x.error : 0};
     x = x * Rounded{1.5, 0} + Rounded{0.125, 0};
     // As lib/driver/Reference/ScoreProgram.cpp has functions.
     x = Rounded::of(std::tanh(x.value), x.error);

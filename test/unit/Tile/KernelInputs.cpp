@@ -12,20 +12,27 @@
 using namespace kvc;
 using namespace kvc::fuzz;
 
-static void storeAs(char dtype, uint8_t *to, float x) {
-  uint16_t half = dtype == 'h' ? toF16(x) : toBF16(x);
-  if (dtype == 'f')
+/// `type` as of floatType().
+static void storeAs(char type, uint8_t *to, float x) {
+  if (type == 'e' || type == 'm') {
+    *to = type == 'e' ? toE4M3(x) : toE5M2(x);
+    return;
+  }
+  uint16_t half = type == 'h' ? toF16(x) : toBF16(x);
+  if (type == 'f')
     memcpy(to, &x, 4);
   else
     memcpy(to, &half, 2);
 }
 
-float fuzz::loadAs(char dtype, const uint8_t *bytes) {
+float fuzz::loadAs(char type, const uint8_t *bytes) {
+  if (type == 'e' || type == 'm')
+    return type == 'e' ? fromE4M3(*bytes) : fromE5M2(*bytes);
   float x;
   uint16_t half;
-  memcpy(&x, bytes, dtype == 'f' ? 4 : 0);
+  memcpy(&x, bytes, type == 'f' ? 4 : 0);
   memcpy(&half, bytes, 2);
-  return dtype == 'f' ? x : dtype == 'h' ? fromF16(half) : fromBF16(half);
+  return type == 'f' ? x : type == 'h' ? fromF16(half) : fromBF16(half);
 }
 
 ModelRows fuzz::packRows(char dtype, int64_t rows, int64_t heads, int64_t dim,
@@ -59,9 +66,12 @@ static std::vector<float> drawRows(int64_t count, int64_t dim, Random &random) {
   return wide;
 }
 
-/// f, h or b as floatType() has it; 0: codes.
+/// As floatType() has it; 0: integers.
 static char letterOf(mlir::Type type) {
-  return type.isF32() ? 'f' : type.isF16() ? 'h' : type.isBF16() ? 'b' : 0;
+  for (char letter : {'f', 'h', 'b', 'e', 'm'})
+    if (type == floatType(type.getContext(), letter))
+      return letter;
+  return 0;
 }
 
 /// Rows of a stream of which only its planes are known: any codes, and
@@ -123,9 +133,13 @@ void AttendInputs::fill(const Kernel &kernel, llvm::StringRef name,
       for (size_t plane = 0; plane < stream.planes(); ++plane) {
         uint8_t *row = stream.row(plane, slot / unit, head, slot % unit);
         int64_t bytes = stream.plane(plane).rowBytes;
-        char type = plane == 0 ? 0 : plane == 1 ? boxes->scale : boxes->zero;
-        for (int64_t at = 0; at < bytes; at += type ? widthOf(type) : 1)
-          if (type)
+        char type = plane == 0   ? boxes->code
+                    : plane == 1 ? boxes->scale
+                                 : boxes->zero;
+        for (int64_t at = 0; at < bytes; at += type == 'i' ? 1 : widthOf(type))
+          if (plane == 0 && type != 'i')
+            storeAs(type, row + at, 64 * random.normal());
+          else if (type != 'i')
             storeAs(type, row + at,
                     std::ldexp(float(random.range(1, 31)),
                                plane == 1 ? -3 - int(boxes->bits) : -5));
@@ -285,13 +299,20 @@ static void addOddFloats(reference::HostCache &cache, llvm::StringRef name,
   char type = letterOf(stream.plane(0).type);
   if (!type)
     return;
-  for (int64_t slot : slots)
-    if (random.percent(10))
-      storeAs(
-          type,
-          stream.row(0, slot / cache.outerTokens, 0, slot % cache.outerTokens) +
-              random.below(stream.dim()) * widthOf(type),
-          random.pick({INFINITY, -INFINITY, NAN, -0.f}));
+  for (int64_t slot : slots) {
+    if (!random.percent(10))
+      continue;
+    uint8_t *to =
+        stream.row(0, slot / cache.outerTokens, 0, slot % cache.outerTokens) +
+        random.below(stream.dim()) * widthOf(type);
+    // As codes: f8 is stored saturated, and the largest value is none of these.
+    if (type == 'e')
+      *to = random.pick<uint8_t>({0x7f, 0xff, 0x80});
+    else if (type == 'm')
+      *to = random.pick<uint8_t>({0x7c, 0xfc, 0x7e, 0xff, 0x80});
+    else
+      storeAs(type, to, random.pick({INFINITY, -INFINITY, NAN, -0.f}));
+  }
 }
 
 GatherInputs::GatherInputs(const Kernel &kernel, CacheType cache) {

@@ -23,8 +23,10 @@ struct ModelRows {
 /// Rounds `wide` to the type of the rows.
 ModelRows packRows(char dtype, int64_t rows, int64_t heads, int64_t dim,
                    std::vector<float> wide, Random &random);
-float loadAs(char dtype, const uint8_t *bytes);
-inline int64_t widthOf(char dtype) { return dtype == 'f' ? 4 : 2; }
+float loadAs(char type, const uint8_t *bytes);
+inline int64_t widthOf(char type) {
+  return type == 'f' ? 4 : type == 'h' || type == 'b' ? 2 : 1;
+}
 
 /// A ragged batch of an attend kernel.
 struct AttendInputs {

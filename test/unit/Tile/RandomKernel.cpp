@@ -163,30 +163,46 @@ mlir::Type fuzz::floatType(mlir::MLIRContext *context, char type) {
   mlir::Builder b(context);
   return type == 'f'   ? mlir::Type(b.getF32Type())
          : type == 'h' ? mlir::Type(b.getF16Type())
-                       : mlir::Type(b.getBF16Type());
+         : type == 'b' ? mlir::Type(b.getBF16Type())
+         : type == 'e' ? mlir::Type(b.getType<mlir::Float8E4M3FNType>())
+                       : mlir::Type(b.getType<mlir::Float8E5M2Type>());
 }
 
 static const char *nameOf(char type) {
-  return type == 'f' ? "f32" : type == 'h' ? "f16" : "bf16";
+  return type == 'f'   ? "f32"
+         : type == 'h' ? "f16"
+         : type == 'b' ? "bf16"
+         : type == 'e' ? "f8E4M3FN"
+                       : "f8E5M2";
 }
 
 mlir::Attribute Codec::attribute(mlir::MLIRContext *context) const {
   mlir::Type element = floatType(context, type);
+  if (boxes && boxes->code != 'i')
+    return FloatCodecAttr::get(context, floatType(context, boxes->code),
+                               floatType(context, boxes->scale),
+                               boxes->channels);
   if (boxes)
     return IntCodecAttr::get(
         context, boxes->bits, floatType(context, boxes->scale),
         boxes->zero ? floatType(context, boxes->zero) : mlir::Type(),
         boxes->tokens, boxes->channels);
-  if (integer)
+  if (isScaled && code != 'i')
+    return FloatCodecAttr::get(context, floatType(context, code), element,
+                               /*channels=*/0);
+  if (isScaled)
     return IntCodecAttr::get(context, 8, element);
   return FloatCodecAttr::get(context, element);
 }
 
 std::string Codec::str() const {
+  if (boxes && boxes->code != 'i')
+    return std::string(nameOf(boxes->code)) + " in boxes";
   if (boxes)
     return "int" + std::to_string(boxes->bits) + " in boxes" +
            (boxes->zero ? " with zeros" : "");
-  return (integer ? "int8 x " : "") + std::string(nameOf(type));
+  std::string codes = code == 'i' ? "int8" : nameOf(code);
+  return (isScaled ? codes + " x " : "") + nameOf(type);
 }
 
 /// Mostly small, since large ones cost most and add least.
@@ -198,10 +214,12 @@ static int64_t drawDim(Random &random) {
   return 8 * random.range(17, 72);
 }
 
-Codec fuzz::drawCodec(bool integer, Random &random) {
+Codec fuzz::drawCodec(bool isScaled, Random &random) {
   Codec codec;
-  codec.integer = integer;
-  codec.type = integer ? random.pick({'f', 'h'}) : random.pick({'f', 'h', 'b'});
+  codec.isScaled = isScaled;
+  codec.type = isScaled ? random.pick({'f', 'h'})
+                        : random.pick({'f', 'h', 'b', 'e', 'm'});
+  codec.code = random.pick({'i', 'i', 'i', 'e', 'm'});
   return codec;
 }
 
@@ -214,6 +232,8 @@ Codec fuzz::drawBoxes(int64_t dim, Random &random) {
   do
     boxes.channels = random.pick({0, 0, 1, 2, 3, 4, 8, 8, 16, 24, 32});
   while (boxes.channels && dim % boxes.channels);
+  if (random.percent(25))
+    boxes = {8, boxes.scale, 0, 1, boxes.channels, random.pick({'e', 'm'})};
   Codec codec;
   codec.boxes = boxes;
   return codec;
@@ -341,7 +361,7 @@ static void drawStreams(Kernel &kernel, Random &random) {
   set(kernel.keys, ownScale, kernel.values);
   // The types of real models come more often than those that a draw gives.
   for (Codec &codec : kernel.codecs)
-    if (!codec.integer && random.percent(60))
+    if (!codec.isScaled && random.percent(60))
       codec.type = kernel.dtype;
   unsigned detour = kernel.choice[Detour];
   if (detour == detour::BoxesOfKeys || detour == detour::BoxesOfBoth)
@@ -395,11 +415,13 @@ static void drawChains(Kernel &kernel, Random &random) {
 
 /// A scale of q that makes logits of some ones.
 static void drawQueryScale(Kernel &kernel) {
-  constexpr double code = 36, tokenScale = 0.03; // of integers, usually
+  constexpr double tokenScale = 0.03; // of integers, usually
+  const Codec &keys = kernel.codec(kernel.keys);
+  double code = keys.code == 'i' ? 36 : keys.code == 'e' ? 130 : 16000;
   double size = std::sqrt(double(kernel.dim(kernel.keys)));
   bool first =
       !kernel.scores.empty() && kernel.scores[0].what == ChainStep::Scale;
-  if (kernel.codec(kernel.keys).integer && !first &&
+  if (keys.isScaled && !first &&
       !kernel.scaledInDequantize(kernel.keys, KeyScale))
     size *= code;
   if (kernel.choice[KeyScale] == scale::OfOther ||

@@ -127,22 +127,25 @@ struct ChainStep {
   Expr logits;                       ///< Apply: the region
 };
 
-/// Integers of any width whose boxes have scales and perhaps zeros.
+/// Integers of any width, or floats of 8 bits, whose boxes have scales and
+/// perhaps zeros.
 struct Boxes {
   unsigned bits;
   char scale, zero; ///< f or h; zero 0: none
   int64_t tokens, channels;
+  char code = 'i'; ///< i, or e or m
 };
 
 struct Codec {
-  bool integer = false;
-  char type = 'f'; ///< of the codes, or of an integer's scale: f, h, b
+  bool isScaled = false;
+  char type = 'f'; ///< of the codes, or of a row's scale: f, h, b, e, m
+  char code = 'i'; ///< of codes with a scale: i of 8 bits, e or m
   std::optional<Boxes> boxes = {}; ///< then all this is
 
   mlir::Attribute attribute(mlir::MLIRContext *context) const;
   std::string str() const;
 };
-/// f32, f16 or bf16 for f, h or b.
+/// f32, f16, bf16, f8E4M3FN or f8E5M2 for f, h, b, e or m.
 mlir::Type floatType(mlir::MLIRContext *context, char type);
 
 /// The third stream of some gather kernels.
@@ -232,7 +235,7 @@ struct Kernel {
     return tokens;
   }
   bool scaledInDequantize(llvm::StringRef stream, Axis axis) const {
-    return codec(stream).integer && choice[axis] == scale::InDequantize;
+    return codec(stream).isScaled && choice[axis] == scale::InDequantize;
   }
   /// Of a gather: whether the call wants these rows, and the kernel has them.
   bool wants(llvm::StringRef rows) const {
@@ -259,7 +262,7 @@ struct Kernel {
 Kernel drawKernel(uint64_t seed, uint64_t index);
 
 /// Parts of that.
-Codec drawCodec(bool integer, Random &random);
+Codec drawCodec(bool isScaled, Random &random);
 /// Boxes of codes of rows of `dim` elements.
 Codec drawBoxes(int64_t dim, Random &random);
 /// The streams and rows that a kernel's choices say.

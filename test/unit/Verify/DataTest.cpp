@@ -119,6 +119,15 @@ void expectWinners(const CompiledStore &store, int64_t length, int64_t queries,
     }
 }
 
+/// No number that q and K can be makes a logit win: no row names a token.
+void expectNoWinner(const CompiledStore &store) {
+  Random random(7, 20);
+  TestSequence sequence =
+      makeSequence(store, DataKind::Addresses, 20, 3, random);
+  for (int64_t pick : sequence.picks)
+    ASSERT_EQ(pick, -1);
+}
+
 constexpr DataKind kFinite[] = {
     DataKind::Normal,     DataKind::Sharp, DataKind::Channels,
     DataKind::Uneven,     DataKind::Equal, DataKind::Dominant,
@@ -141,9 +150,12 @@ void expectNumbers(const CompiledStore &store, DataKind kind) {
 
 TEST(Data, HoldsForEveryScaleAndType) {
   for (DType dtype : {DType::F32, DType::F16, DType::BF16})
-    for (spec::Codec codec : {spec::Codec(spec::FloatCodec{dtype}),
-                              spec::Codec(spec::FloatCodec{DType::F16}),
-                              spec::Codec(spec::IntCodec{8, DType::F16})})
+    for (spec::Codec codec :
+         {spec::Codec(spec::FloatCodec{dtype}),
+          spec::Codec(spec::FloatCodec{DType::F16}),
+          spec::Codec(spec::IntCodec{8, DType::F16}),
+          spec::Codec(spec::Fp8Codec{}),
+          spec::Codec(spec::Fp8Codec{spec::Fp8Codec::Format::E5M2})})
       for (unsigned dim : {8u, 80u, 576u})
         for (double scale : {1e-6, 1e-3, 1., 1e6})
           for (std::optional<double> cap :
@@ -151,6 +163,12 @@ TEST(Data, HoldsForEveryScaleAndType) {
             SCOPED_TRACE(spec::name(dtype) + (" " + std::to_string(dim)) + " " +
                          std::to_string(scale) + (cap ? " capped" : ""));
             Described described(specOf(dtype, codec, dim, scale, cap));
+            const auto *eight = std::get_if<spec::Fp8Codec>(&codec);
+            if (eight && eight->format == spec::Fp8Codec::Format::E4M3 &&
+                dtype == DType::F16 && dim == 8 && scale == 1e-6) {
+              expectNoWinner(described.store); // 65504 * 448 * 8e-6 is 235
+              continue;
+            }
             expectWinners(described.store, 1, 1);
             expectWinners(described.store, 20, 3);
             if (dim == 8) // which has fewer codes than tokens
@@ -160,10 +178,27 @@ TEST(Data, HoldsForEveryScaleAndType) {
           }
 }
 
-/// Every integer codec, by bits, types, zeros and groups, and its name.
-void forIntCodecs(
+/// Every codec of floats of 8 bits, by types and groups, and its name.
+void forFp8Codecs(
     unsigned dim,
-    llvm::function_ref<void(spec::IntCodec, const std::string &)> body) {
+    llvm::function_ref<void(spec::Codec, const std::string &)> body) {
+  using Format = spec::Fp8Codec::Format;
+  for (Format format : {Format::E4M3, Format::E5M2}) {
+    body(spec::Fp8Codec{format}, spec::name(format));
+    for (DType scale : {DType::F32, DType::F16})
+      for (unsigned group : {0u, 8u, 16u, 32u})
+        if (group < dim && (!group || dim % group == 0))
+          body(spec::Fp8Codec{format, scale, group},
+               spec::name(format) + std::string(" of ") + spec::name(scale) +
+                   " by " + std::to_string(group));
+  }
+}
+
+/// Every integer codec, by bits, types, zeros and groups, and its name, then
+/// those.
+void forSmallCodecs(
+    unsigned dim,
+    llvm::function_ref<void(spec::Codec, const std::string &)> body) {
   for (unsigned bits = 1; bits <= 8; ++bits)
     for (std::optional<DType> zero :
          {std::optional<DType>(), std::optional(DType::F32),
@@ -171,16 +206,17 @@ void forIntCodecs(
       for (DType scale : {DType::F32, DType::F16})
         for (unsigned group : {0u, 8u, 16u, 32u})
           if ((bits > 1 || zero) && group < dim && (!group || dim % group == 0))
-            body({bits, scale, zero, group},
+            body(spec::IntCodec{bits, scale, zero, group},
                  std::to_string(bits) + " bits of " + spec::name(scale) +
                      (zero ? std::string(" from ") + spec::name(*zero) : "") +
                      " by " + std::to_string(group));
+  forFp8Codecs(dim, body);
 }
 
 /// A key of few bits wins as one of many does.
 TEST(Data, HoldsForFewBits) {
   for (unsigned dim : {8u, 80u, 96u})
-    forIntCodecs(dim, [&](spec::IntCodec codec, const std::string &name) {
+    forSmallCodecs(dim, [&](spec::Codec codec, const std::string &name) {
       for (std::optional<double> cap :
            {std::optional<double>(), std::optional<double>(1e6)}) {
         SCOPED_TRACE(name + " " + std::to_string(dim));
@@ -194,7 +230,7 @@ TEST(Data, HoldsForFewBits) {
 
 /// Orthogonal keys, of which channels beyond a power of two are 0, as well.
 TEST(Data, FewBitsHoldUnderTheSoftcapsOfModels) {
-  forIntCodecs(80, [&](spec::IntCodec codec, const std::string &name) {
+  forSmallCodecs(80, [&](spec::Codec codec, const std::string &name) {
     SCOPED_TRACE(name);
     Described described(specOf(DType::BF16, codec, 80, 0.125, 50.));
     expectWinners(described.store, 100, 20, 29);
@@ -218,7 +254,7 @@ void expectExact(const CompiledStore &store, DataKind kind) {
 
 TEST(Data, EveryCodecKeepsExactValues) {
   for (DType dtype : {DType::F32, DType::F16, DType::BF16})
-    forIntCodecs(64, [&](spec::IntCodec codec, const std::string &name) {
+    forSmallCodecs(64, [&](spec::Codec codec, const std::string &name) {
       SCOPED_TRACE(name + " in " + spec::name(dtype));
       spec::Spec spec = specOf(dtype, codec, 64, 0.125, std::nullopt);
       spec.stores[0].v.codec = codec;
@@ -230,7 +266,7 @@ TEST(Data, EveryCodecKeepsExactValues) {
 
 /// Addresses tell a row from its neighbours', and every element from nothing.
 TEST(Data, AddressesDiffer) {
-  forIntCodecs(16, [&](spec::IntCodec codec, const std::string &name) {
+  forSmallCodecs(16, [&](spec::Codec codec, const std::string &name) {
     SCOPED_TRACE(name);
     spec::Spec spec = specOf(DType::BF16, codec, 16, 0.125, std::nullopt);
     spec.stores[0].v.codec = codec;

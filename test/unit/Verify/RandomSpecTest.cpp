@@ -51,9 +51,11 @@ TEST(RandomSpec, CoversWhatTheContractNames) {
       auto number = [](const spec::Codec &codec) {
         if (const auto *stored = std::get_if<spec::FloatCodec>(&codec))
           return unsigned(stored->type);
-        return 3 + unsigned(std::get<spec::IntCodec>(codec).scaleType);
+        if (const auto *code = std::get_if<spec::IntCodec>(&codec))
+          return 3 + unsigned(code->scaleType);
+        return 5u;
       };
-      codecPairs.insert(number(store.k.codec) * 5 + number(store.v.codec));
+      codecPairs.insert(number(store.k.codec) * 6 + number(store.v.codec));
       if (store.layout.paged)
         pages.insert(store.layout.page);
       contiguous += !store.layout.paged;
@@ -73,7 +75,7 @@ TEST(RandomSpec, CoversWhatTheContractNames) {
   for (unsigned group : {1, 2, 3, 4, 7, 8, 9, 16})
     EXPECT_TRUE(groups.contains(group)) << group;
   EXPECT_EQ(dtypes.size(), 3u);
-  EXPECT_EQ(codecPairs.size(), 25u);
+  EXPECT_EQ(codecPairs.size(), 36u);
   EXPECT_TRUE(pages.contains(1) && pages.contains(256));
   EXPECT_GT(pages.size(), 100u);
   EXPECT_EQ(*dims.begin(), 8u);
@@ -114,6 +116,28 @@ TEST(RandomSpec, DrawsBitsZerosAndGroups) {
     EXPECT_GT(groups[group], 3u) << group;
   EXPECT_GT(zeros, 100u);
   EXPECT_GT(unlikeZeros, 50u);
+}
+
+TEST(RandomSpec, DrawsFloatsOfEightBits) {
+  std::map<std::pair<spec::Fp8Codec::Format, int>, unsigned> scales;
+  std::map<unsigned, unsigned> groups;
+  for (uint64_t index = 0; index < 2000; ++index) {
+    auto spec = draw(1, index);
+    ASSERT_TRUE(spec);
+    for (const spec::Store &store : spec->stores)
+      for (const spec::Codec &codec : {store.k.codec, store.v.codec})
+        if (const auto *stored = std::get_if<spec::Fp8Codec>(&codec)) {
+          int scale = stored->scaleType ? int(*stored->scaleType) : -1;
+          ++scales[{stored->format, scale}];
+          groups[stored->group] += stored->scaleType.has_value();
+        }
+  }
+  EXPECT_EQ(scales.size(), 6u);
+  for (auto [drawn, count] : scales)
+    EXPECT_GT(count, 50u) << int(drawn.first) << " " << drawn.second;
+  for (unsigned group : {0u, 8u, 16u, 32u, 64u, 128u})
+    EXPECT_GT(groups[group], 3u) << group;
+  EXPECT_GT(groups[256], 0u);
 }
 
 TEST(RandomSpec, DrawsWhoCopies) {

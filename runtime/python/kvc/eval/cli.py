@@ -59,8 +59,9 @@ def parser():
     add("--spec", nargs="+", default=[], action="extend", metavar="FILE",
         help="specs, or folders: of those, all *.json that are for the model")
     add("--codec", nargs="+", default=[], action="extend", metavar="CODEC",
-        help="a spec by its codecs, f32, f16, bf16 or int2 to int8: int8, or "
-        "k=int8,v=int4; zeros and groups need --spec")
+        help="a spec by its codecs: int8, or k=bf16,v=int8, or as the spec "
+        "language has them, "
+        """'{"k": "int8", "v": {"kind": "int4", "zero": "min", "group": 32}}'""")
     add("--tokens", type=count(2), default=4096,
         help="tokens that are read (%(default)s)")
     add("--mode", choices=("prefill", "decode", "both"), default="both",

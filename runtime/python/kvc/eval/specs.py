@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,22 +87,56 @@ def _wanted(config):
 
 
 def _of_codec(config, text):
-    """The spec of "int8" or "k=bf16,v=int8"."""
+    """The spec of "int8", "k=bf16,v=int8", or an object: a codec, or one for
+    each of k and v."""
+    streams = (_streams_of_object(text) if text.startswith("{") else
+               _streams_of_names(text))
+    k, v = (streams.get(each, _DTYPE) for each in "kv")
+    name = _name_of(k) if k == v else f"k-{_name_of(k)}.v-{_name_of(v)}"
+    try:
+        return spec_of(config, k, v, _DTYPE, name=name)
+    except ValueError as error:
+        raise SpecRefused(f"--codec {text}: {error}") from error
+
+
+def _streams_of_names(text):
     streams = {}
     for part in text.split(","):
         stream, equals, codec = part.partition("=")
         if not equals:
             stream, codec = "kv", part
         if stream not in ("k", "v", "kv") or not codec:
-            raise Usage(f"--codec: expected NAME or k=NAME,v=NAME, found "
-                        f"{text!r}")
+            raise Usage(f"--codec: expected NAME, k=NAME,v=NAME or an object, "
+                        f"found {text!r}")
         streams.update(dict.fromkeys(stream, codec))
-    k, v = (streams.get(each, _DTYPE) for each in "kv")
+    return streams
+
+
+def _streams_of_object(text):
     try:
-        return spec_of(config, k, v, _DTYPE,
-                       name=k if k == v else f"k-{k}.v-{v}")
+        found = json.loads(text)
     except ValueError as error:
-        raise SpecRefused(f"--codec {text}: {error}") from error
+        raise Usage(f"--codec: {text!r} is no JSON: {error}") from error
+    if "kind" in found:
+        return dict.fromkeys("kv", found)
+    if not found.keys() <= {"k", "v"}:
+        raise Usage('--codec: expected an object with a "kind", or with "k" '
+                    f'and "v", found {text!r}')
+    return found
+
+
+def _name_of(codec):
+    """int4-min-g32: what names a codec in tables, its scale's type left out."""
+    if not isinstance(codec, dict):
+        return codec
+    zero = codec.get("zero", "none")
+    zero = zero.get("kind") if isinstance(zero, dict) else zero
+    parts = [codec.get("kind")] + ([] if zero == "none" else [zero])
+    if "group" in codec:
+        parts.append(f"g{codec['group']}")
+    name = "-".join(str(part) for part in parts)
+    # What is no name is refused as the codec that it is of.
+    return name if re.fullmatch(r"[\w.-]{1,31}", name, re.ASCII) else "codec"
 
 
 def _entry(what, source, wanted, device):
