@@ -243,9 +243,7 @@ constexpr int64_t kOtherShared = 16384;
 /// Query rows of a work tile that decodes: 8 as the machine multiplies, twice
 /// that where it saves reading the cache again and accumulators leave room for
 /// it.
-int64_t chooseRows(int64_t wanted, const Workload &workload, bool dot) {
-  if (!dot)
-    return maxDim(workload) > 256 ? 4 : 8;
+int64_t chooseRows(int64_t wanted, const Workload &workload) {
   return wanted > 8 && maxDim(workload) <= 128 ? 16 : 8;
 }
 
@@ -254,26 +252,26 @@ struct Shape {
   int64_t tokens, warps;
 };
 /// Long steps spread a softmax over more tokens, more warps hide more latency.
-constexpr Shape kShapes[] = {{64, 2}, {32, 4}, {32, 2}, {16, 4},
-                             {16, 2}, {16, 1}, {8, 1}};
+constexpr Shape kShapes[] = {{64, 2}, {32, 4}, {32, 2},
+                             {16, 4}, {16, 2}, {16, 1}};
 
 /// The first shape of which two stages fit as often as is wanted; if none does,
 /// the first of which they fit at all.
-Shape chooseShape(int64_t row, int64_t room, int64_t least, int64_t most) {
+Shape chooseShape(int64_t row, int64_t room, int64_t most) {
   for (int64_t items : {kWorkTilesAtATime, int64_t(1)})
     for (Shape shape : kShapes)
       if (2 * shape.tokens * shape.warps * row <= room / items &&
-          shape.tokens >= least && shape.tokens <= most)
+          shape.tokens <= most)
         return shape;
-  return {least, 1};
+  return {16, 1};
 }
 
 /// Tokens of a step for whose scores registers suffice. Where all codes are
 /// bytes, the work that a step takes by itself is much of it all.
-int64_t mostTokens(const Workload &workload, bool dot, int64_t rows) {
+int64_t mostTokens(const Workload &workload, int64_t rows) {
   bool bytes = codeBytes(workload.k) == workload.k.dim &&
                codeBytes(workload.v) == workload.v.dim;
-  return dot && bytes && rows == 8 && maxDim(workload) <= 128 ? 64 : 32;
+  return bytes && rows == 8 && maxDim(workload) <= 128 ? 64 : 32;
 }
 
 /// Of a token in shared memory: K and V.
@@ -292,22 +290,20 @@ int64_t chooseStages(int64_t step, int64_t room) {
 /// that is worth, only a GPU can say.
 WarpSchedule byTokens(const Workload &workload, int64_t queries, int64_t wanted,
                       int64_t split) {
-  bool dot = hasDots(workload);
   int64_t row = sharedBytes(workload);
   int64_t room = workload.target.getShared() - kOtherShared;
-  int64_t rows = chooseRows(wanted, workload, dot);
-  Shape shape =
-      chooseShape(row, room, dot ? 16 : 8, mostTokens(workload, dot, rows));
+  int64_t rows = chooseRows(wanted, workload);
+  Shape shape = chooseShape(row, room, mostTokens(workload, rows));
   int64_t step = shape.tokens * shape.warps * row;
   return {.tokens = shape.tokens,
           .rows = rows,
           .queries = queries,
           .split = split,
-          .dot = dot,
+          .dot = true,
           .warps = shape.warps,
           .stages = chooseStages(step, room / kWorkTilesAtATime),
           // For few rows more products cost less than converting K.
-          .queryBytes = dot && hasQueryBytes(workload)};
+          .queryBytes = hasQueryBytes(workload)};
 }
 
 /// Warps share rows: many of them read a tile of tokens once. Accumulators of
@@ -339,7 +335,36 @@ WarpSchedule byRows(const Workload &workload, int64_t queries) {
              : schedule;
 }
 
+double costOf(const Workload &w, AttendKind kind, const WarpSchedule &s);
+
+/// Without tensor cores no shape is known to be good: the cheapest that the
+/// model of costs knows. Each row is paid for, whether a query has it or not.
+WarpSchedule byCost(const Workload &workload, AttendKind kind,
+                    WarpSchedule schedule, int64_t wanted) {
+  schedule.dot = false;
+  schedule.rows = wanted <= 4 || maxDim(workload) > 256 ? 4 : 8;
+  WarpSchedule best = schedule;
+  double least = std::numeric_limits<double>::infinity();
+  for (int64_t tokens : {32, 16, 8})
+    for (int64_t warps : {4, 2, 1})
+      for (int64_t stages : {4, 3, 2}) {
+        schedule.tokens = tokens, schedule.warps = warps;
+        schedule.stages = stages;
+        if (SharedLayout(workload, schedule).total >
+            workload.target.getShared())
+          continue;
+        double cost = costOf(workload, kind, schedule);
+        if (cost < least)
+          least = cost, best = schedule;
+      }
+  return best;
+}
+
 WarpSchedule decodeSchedule(const Workload &workload) {
+  if (!hasDots(workload))
+    return byCost(workload, AttendKind::Decode,
+                  {.queries = kDecodeQueries, .split = kDecodeSplit},
+                  /*wanted=*/workload.group);
   return byTokens(workload, kDecodeQueries, /*wanted=*/workload.group,
                   kDecodeSplit);
 }
@@ -348,7 +373,10 @@ WarpSchedule decodeSchedule(const Workload &workload) {
 /// room.
 WarpSchedule prefillSchedule(const Workload &workload) {
   constexpr int64_t kQueries = 1024;
-  if (hasDots(workload) && maxDim(workload) <= kMaxRowsDim)
+  if (!hasDots(workload))
+    return byCost(workload, AttendKind::Prefill, {.queries = kQueries},
+                  /*wanted=*/16);
+  if (maxDim(workload) <= kMaxRowsDim)
     return byRows(workload, kQueries);
   return byTokens(workload, kQueries, /*wanted=*/16, /*split=*/0);
 }

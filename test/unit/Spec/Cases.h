@@ -11,8 +11,9 @@ namespace kvc::test {
 
 /// A legal spec with streams, layout and reads at the top level (`single`), or
 /// with two stores (`several`), or with two that share the layers in a way that
-/// came with version 0.2 (`dealt`), or with `attend` (`scored`) or codecs of few
-/// bits, zeros and groups (`coded`), which came with it as well. The first two are of version 0.1.
+/// came with version 0.2 (`dealt`), or with `attend` (`scored`) or codecs of
+/// few bits, zeros and groups (`coded`), which came with it as well. The first
+/// two are of version 0.1.
 nlohmann::json single();
 nlohmann::json several();
 nlohmann::json dealt();
