@@ -9,7 +9,7 @@ using namespace kvc;
 
 int64_t CodeConversion::codesPerByte() const {
   int64_t bits = code.getIntOrFloatBitWidth();
-  return code.isInteger() && (bits == 2 || bits == 4) ? 8 / bits : 1;
+  return bits == 2 || bits == 4 ? 8 / bits : 1;
 }
 
 int64_t CodeConversion::parts(int64_t channels) const {
@@ -54,18 +54,59 @@ struct Words {
       return arith::ExtUIOp::create(b, loc, type, x);
     return arith::ExtSIOp::create(b, loc, type, x);
   }
-  Value toF32(Value x) {
-    return arith::SIToFPOp::create(
-        b, loc, VectorType::get(type.getShape(), b.getF32Type()), x);
-  }
 };
 } // namespace
+
+/// f4E2M1FN by way of f16, of which its fields are the upper ones but for the
+/// exponent's bias: all machines convert f16, subnormals too and whatever else
+/// they flush.
+static Value convertF4(OpBuilder &b, Location loc, Value words, Type f32) {
+  auto like = [&](Type element) -> Type {
+    if (auto vector = dyn_cast<VectorType>(words.getType()))
+      return VectorType::get(vector.getShape(), element);
+    return element;
+  };
+  auto constant = [&](Type type, Attribute attr) -> Value {
+    if (auto vector = dyn_cast<VectorType>(type))
+      attr = DenseElementsAttr::get(vector, attr);
+    return arith::ConstantOp::create(b, loc, cast<TypedAttr>(attr));
+  };
+  auto word = [&](int32_t value) {
+    return constant(words.getType(), b.getI32IntegerAttr(value));
+  };
+  auto field = [&](int32_t mask, int32_t up) -> Value {
+    Value x = arith::AndIOp::create(b, loc, words, word(mask));
+    return arith::ShLIOp::create(b, loc, x, word(up));
+  };
+  Value x = arith::OrIOp::create(b, loc, field(8, 12), field(7, 9));
+  x = arith::TruncIOp::create(b, loc, like(b.getI16Type()), x);
+  x = arith::BitcastOp::create(b, loc, like(b.getF16Type()), x);
+  x = arith::ExtFOp::create(b, loc, f32, x);
+  Value bias = constant(f32, b.getF32FloatAttr(16384));
+  return arith::MulFOp::create(b, loc, x, bias);
+}
+
+static constexpr float kE2M1[] = {0.f,  0.5f, 1.f,  1.5f,  2.f,  3.f,
+                                  4.f,  6.f,  -0.f, -0.5f, -1.f, -1.5f,
+                                  -2.f, -3.f, -4.f, -6.f};
+
+Value kvc::convertWords(OpBuilder &b, Location loc, Type code, Value words,
+                        LookUpFn lookUp) {
+  Type f32 = b.getF32Type();
+  if (auto vector = dyn_cast<VectorType>(words.getType()))
+    f32 = VectorType::get(vector.getShape(), f32);
+  if (isa<FloatType>(code)) {
+    Value found = lookUp ? lookUp(words, kE2M1) : Value();
+    return found ? found : convertF4(b, loc, words, f32);
+  }
+  return arith::SIToFPOp::create(b, loc, f32, words);
+}
 
 /// A lane takes the byte in which its code begins, and the next where it ends
 /// there; then the code goes to the top of the word and down again, so that its
 /// sign comes along.
 Value CodeConversion::unpack(OpBuilder &b, Location loc, LoadFn load,
-                             int64_t first) const {
+                             int64_t first, LookUpFn lookUp) const {
   int64_t bits = code.getIntOrFloatBitWidth(), bytes = lanes * bits / 8;
   Words words{b, loc, VectorType::get(lanes, b.getI32Type())};
   Value from = load(first * bits / 8, VectorType::get(bytes, b.getI8Type()));
@@ -87,7 +128,8 @@ Value CodeConversion::unpack(OpBuilder &b, Location loc, LoadFn load,
   if (straddles)
     x = arith::OrIOp::create(b, loc, x, words.left(bytesOf(high), 8));
   x = words.left(x, up);
-  return words.toF32(words.right(x, int32_t(32 - bits), isUnsigned));
+  x = words.right(x, int32_t(32 - bits), isUnsigned);
+  return convertWords(b, loc, code, x, lookUp);
 }
 
 /// Part `part` of words of bytes, each of which `parts` codes fill.
@@ -150,8 +192,23 @@ static SmallVector<Value> emitF8(OpBuilder &b, Location loc, LoadFn load,
   return out;
 }
 
+/// The exponent of an f32: 0 is a power of two too, and 255 a NaN.
+static Value convertE8M0(Words words, Value codes) {
+  Value x = words.widen(codes, /*isUnsigned=*/true);
+  Value isNaN = arith::CmpIOp::create(
+      words.b, words.loc, arith::CmpIPredicate::eq, x, words.constant(0xff));
+  x = arith::MaxSIOp::create(words.b, words.loc, words.left(x, 23),
+                             words.constant(1 << 22));
+  x = arith::SelectOp::create(words.b, words.loc, isNaN,
+                              words.constant(0x7fc00000), x);
+  return vector::BitCastOp::create(
+      words.b, words.loc,
+      VectorType::get(words.type.getShape(), words.b.getF32Type()), x);
+}
+
 SmallVector<Value> CodeConversion::emit(OpBuilder &b, Location loc, LoadFn load,
-                                        int64_t channels) const {
+                                        int64_t channels,
+                                        LookUpFn lookUp) const {
   auto f32s = VectorType::get(lanes, b.getF32Type());
   Words words{b, loc, VectorType::get(lanes, b.getI32Type())};
   int64_t parts = this->parts(channels);
@@ -166,26 +223,36 @@ SmallVector<Value> CodeConversion::emit(OpBuilder &b, Location loc, LoadFn load,
   SmallVector<Value> out;
   if (parts > 1) {
     Value bytes = load(0, VectorType::get(lanes, b.getI8Type()));
-    bytes = words.widen(bytes, isUnsigned);
-    for (int64_t part = 0; part < parts; ++part)
-      out.push_back(words.toF32(partOf(words, bytes, part, parts, isUnsigned)));
+    bool isFloat = isa<FloatType>(code);
+    bytes = words.widen(bytes, isUnsigned || isFloat);
+    for (int64_t part = 0; part < parts; ++part) {
+      Value x = bytes;
+      if (!isFloat)
+        x = partOf(words, bytes, part, parts, isUnsigned);
+      else if (part) // what stands above a float is nothing to it
+        x = words.right(bytes, int32_t(part * 8 / parts), /*isUnsigned=*/true);
+      out.push_back(convertWords(b, loc, code, x, lookUp));
+    }
     return out;
   }
   int64_t bits = code.getIntOrFloatBitWidth();
-  if (isa<FloatType>(code) && bits == 8)
+  if (isa<FloatType>(code) && bits == 8 && !isa<Float8E8M0FNUType>(code))
     return emitF8(b, loc, load, code, channels, lanes);
   for (int64_t first = 0; first < channels; first += lanes) {
     if (bits < 8) {
-      out.push_back(unpack(b, loc, load, first));
+      out.push_back(unpack(b, loc, load, first, lookUp));
       continue;
     }
-    Value codes = load(first * bits / 8, VectorType::get(lanes, code));
-    if (code.isF32())
+    Type loaded = isa<Float8E8M0FNUType>(code) ? b.getI8Type() : code;
+    Value codes = load(first * bits / 8, VectorType::get(lanes, loaded));
+    if (isa<Float8E8M0FNUType>(code))
+      out.push_back(convertE8M0(words, codes));
+    else if (code.isF32())
       out.push_back(codes);
     else if (isa<FloatType>(code))
       out.push_back(arith::ExtFOp::create(b, loc, f32s, codes));
     else
-      out.push_back(words.toF32(words.widen(codes, isUnsigned)));
+      out.push_back(convertWords(b, loc, code, words.widen(codes, isUnsigned)));
   }
   return out;
 }

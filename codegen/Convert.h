@@ -15,9 +15,15 @@ namespace kvc {
 /// Gives a vector of `type` at `byte` bytes from the first code.
 using LoadFn =
     llvm::function_ref<mlir::Value(int64_t byte, mlir::VectorType type)>;
+/// Gives of each word, a vector of i32 of which the low four bits count, that
+/// of sixteen f32 which they number. Null, or a null value: the machine does
+/// not look up so many at once.
+using LookUpFn = llvm::function_ref<mlir::Value(mlir::Value words,
+                                                llvm::ArrayRef<float> table)>;
 
-/// Codes of one type, converted `lanes` or more at a time: floats, and integers
-/// of 1 to 8 bits, packed from the lowest bits of each byte on.
+/// Codes of one type, converted `lanes` or more at a time: floats, which scales
+/// of a byte are too, and integers of 1 to 8 bits; those of less than a byte
+/// packed from the lowest bits of each byte on.
 struct CodeConversion {
   mlir::Type code;
   int64_t lanes; ///< f32 of one vector
@@ -34,7 +40,8 @@ struct CodeConversion {
   /// `channels` (a multiple of `lanes`) from a multiple of 8 on as
   /// `channels / lanes` vectors.
   llvm::SmallVector<mlir::Value> emit(mlir::OpBuilder &b, mlir::Location loc,
-                                      LoadFn load, int64_t channels) const;
+                                      LoadFn load, int64_t channels,
+                                      LookUpFn lookUp = nullptr) const;
 
 private:
   /// Where codes of 2 or 4 bits fill bytes; else 1.
@@ -44,8 +51,14 @@ private:
   int64_t parts(int64_t channels) const;
   /// Codes of fewer than 8 bits in natural order.
   mlir::Value unpack(mlir::OpBuilder &b, mlir::Location loc, LoadFn load,
-                     int64_t first) const;
+                     int64_t first, LookUpFn lookUp) const;
 };
+
+/// Codes of fewer than 8 bits, each in the low bits of an i32 or of a vector of
+/// them, as f32; integers are extended already, floats have anything above.
+mlir::Value convertWords(mlir::OpBuilder &b, mlir::Location loc,
+                         mlir::Type code, mlir::Value words,
+                         LookUpFn lookUp = nullptr);
 
 /// Packs eight codes, the low `bits` bits of a vector of i8 each, from the
 /// lowest bits of each byte on, and stores the `bits` bytes that they are: each

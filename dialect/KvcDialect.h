@@ -81,6 +81,9 @@ struct StreamInfo {
     return codec.getPlanes(dim);
   }
   mlir::Type codeType() const { return planes().front().type; }
+  /// Whether products may take codes as they are: of whole bytes, with a scale
+  /// for each row at most, which -kvc-fold-scales takes to the products.
+  bool isMultipliedAsCodes() const;
   /// Of a row's codes.
   int64_t codeBytes() const {
     return dim * codeType().getIntOrFloatBitWidth() / 8;
@@ -112,7 +115,8 @@ struct PlaneGeometry {
 
 /// Whether a model may compute in `type`: f32, f16 or bf16.
 bool isDtype(mlir::Type type);
-/// Whether codes may be floats of this type: those, f8E4M3FN or f8E5M2.
+/// Whether codes may be floats of this type: those, f8E4M3FN, f8E5M2 or
+/// f4E2M1FN.
 bool isCodeFloat(mlir::Type type);
 
 /// Code `index` of a row of codes of 1 to 8 bits, packed from the lowest bits

@@ -24,7 +24,8 @@ bool kvc::isDtype(Type type) {
 }
 
 bool kvc::isCodeFloat(Type type) {
-  return isDtype(type) || isa<Float8E4M3FNType, Float8E5M2Type>(type);
+  return isDtype(type) ||
+         isa<Float8E4M3FNType, Float8E5M2Type, Float4E2M1FNType>(type);
 }
 
 std::string PlaneGeometry::name() const { return (stream + "." + role).str(); }
@@ -146,6 +147,14 @@ StreamAttr CacheType::findStream(StringRef name) const {
 StreamInfo StreamInfo::ofF32(MLIRContext *context, int64_t dim) {
   return {dim, cast<CodecAttrInterface>(
                    FloatCodecAttr::get(context, Float32Type::get(context)))};
+}
+
+bool StreamInfo::isMultipliedAsCodes() const {
+  SmallVector<CodecPlane, 3> planes = this->planes();
+  bool folds = planes.size() == 1 ||
+               (planes.size() == 2 && planes[1].tokens == 1 &&
+                planes[1].elements == 1 && isDtype(planes[1].type));
+  return folds && planes[0].type.getIntOrFloatBitWidth() >= 8;
 }
 
 StreamInfo CacheType::stream(StringRef name) const {

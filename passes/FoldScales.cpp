@@ -13,14 +13,18 @@ using namespace kvc;
 
 namespace {
 
-/// What makes `x`, if that is a tile [t, d] times a scale per token.
+/// What makes `x`, if that is a tile [t, d] times a scale per token, which is
+/// not of a byte.
 tile::ScaleOp scaledByToken(Value x) {
   auto scale = x.getDefiningOp<tile::ScaleOp>();
   if (!scale)
     return nullptr;
   auto shape = cast<RankedTensorType>(x.getType()).getShape();
-  auto boxes = cast<RankedTensorType>(scale.getBoxes().getType()).getShape();
-  return boxes[0] == shape[0] && boxes[1] == 1 ? scale : nullptr;
+  auto boxes = cast<RankedTensorType>(scale.getBoxes().getType());
+  return boxes.getDimSize(0) == shape[0] && boxes.getDimSize(1) == 1 &&
+                 isDtype(boxes.getElementType())
+             ? scale
+             : nullptr;
 }
 
 /// <q, scale * codes> = scale * <q, codes>.

@@ -47,7 +47,8 @@ void DirectMainloop::planWide(const ChannelPlan &plan) {
     return;
   for (unsigned index : plan.planes) {
     const PlaneGeometry &plane = a.plane(index);
-    bool isNarrow = plane.type.isF16() || plane.type.isBF16();
+    bool isNarrow = plane.type.isF16() || plane.type.isBF16() ||
+                    (plane.role != kPlaneCodes && !plane.type.isF32());
     bool known = llvm::any_of(
         widePlanes, [&](const WidePlane &wide) { return wide.plane == index; });
     if (index == plan.codesPlane() || !isNarrow || known)

@@ -1,6 +1,7 @@
 //===- Kit.cpp - the small vocabulary of CPU kernels ----------------------===//
 #include "codegen/cpu/Kit.h"
 
+#include "codegen/Convert.h"
 #include "dialect/KvcDialect.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -472,9 +473,35 @@ Value Kit::roundToBF16(Value x) {
                                  VectorType::get(width(x), b.getBF16Type()), x);
 }
 
+Value Kit::lookUp(Value words, ArrayRef<float> table) {
+  int64_t n = cast<VectorType>(words.getType()).getNumElements();
+  bool isAll = lanes == 16;
+  if (n != lanes || (lanes != 8 && !isAll))
+    return {};
+  auto permute = [&](ArrayRef<float> of) -> Value {
+    Value values = arith::ConstantOp::create(
+        b, loc, DenseElementsAttr::get(cast<VectorType>(vec(n)), of));
+    StringRef name =
+        isAll ? "llvm.x86.avx512.permvar.sf.512" : "llvm.x86.avx2.permps";
+    return LLVM::CallIntrinsicOp::create(b, loc, vec(n), b.getStringAttr(name),
+                                         ValueRange{values, words})
+        .getResults();
+  };
+  if (isAll)
+    return permute(table);
+  // Bit 3 tells the halves apart: as a sign it is what a blend goes by.
+  Value isUpper = arith::CmpIOp::create(
+      b, loc, arith::CmpIPredicate::slt,
+      arith::ShLIOp::create(b, loc, words, i32s(n, 28)), i32s(n, 0));
+  return select(isUpper, permute(table.take_back(8)),
+                permute(table.take_front(8)));
+}
+
 Value Kit::loadAsF32(Type type, Value address, int64_t n) {
-  Value x = load(VectorType::get(n, type), address);
-  return type.isF32() ? x : arith::ExtFOp::create(b, loc, vec(n), x);
+  auto from = [&](int64_t byte, VectorType type) {
+    return load(type, at(address, byte));
+  };
+  return CodeConversion{type, n}.emit(b, loc, from, n).front();
 }
 
 void Kit::storeFromF32(Value x, Type type, Value address) {

@@ -154,8 +154,11 @@ public:
   /// An operand of bf16 products: to nearest even, denormals to 0 as in the
   /// products themselves (avx512bf16).
   mlir::Value roundToBF16(mlir::Value x);
-  /// A row of `type` elements (f32, f16, bf16) as f32, and back with rounding
-  /// to nearest even.
+  /// As LookUpFn has it: where a register of f32 holds half of the table or
+  /// all.
+  mlir::Value lookUp(mlir::Value words, llvm::ArrayRef<float> table);
+  /// A row of `type` elements (floats of a byte or more) as f32, and back (f32,
+  /// f16, bf16) with rounding to nearest even.
   mlir::Value loadAsF32(mlir::Type type, mlir::Value address, int64_t n);
   void storeFromF32(mlir::Value x, mlir::Type type, mlir::Value address);
 };

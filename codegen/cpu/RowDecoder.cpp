@@ -101,7 +101,11 @@ Value RowDecoder::loaded(Value value, const Columns &columns, bool isUnsigned) {
     return kit.load(type, kit.at(from, byte));
   };
   CodeConversion conversion{type, std::min(width, kit.lanes), isUnsigned};
-  Value x = kit.concat(conversion.emit(kit.b, kit.loc, loadCodes, width));
+  auto lookUp = [&](Value words, ArrayRef<float> table) {
+    return kit.lookUp(words, table);
+  };
+  Value x =
+      kit.concat(conversion.emit(kit.b, kit.loc, loadCodes, width, lookUp));
   SmallVector<int64_t> order = conversion.channelOrder(width), lanes(width);
   if (order == columns.order)
     return x;
@@ -137,5 +141,5 @@ Value RowDecoder::loadPackedCode(Value row, const PlaneGeometry &plane,
   Value down = word(32 - bits);
   x = isUnsigned ? arith::ShRUIOp::create(kit.b, kit.loc, x, down).getResult()
                  : arith::ShRSIOp::create(kit.b, kit.loc, x, down).getResult();
-  return arith::SIToFPOp::create(kit.b, kit.loc, kit.f32(), x);
+  return convertWords(kit.b, kit.loc, plane.type, x);
 }

@@ -12,24 +12,15 @@ using namespace mlir;
 using namespace kvc;
 using namespace kvc::cpu;
 
-/// Whether loops decode a stream before they multiply: passes fold scales that
-/// a row has one of, and nothing else.
-static bool isDecoded(const StreamInfo &stream) {
-  auto planes = stream.planes();
-  bool folds =
-      planes.size() == 1 || (planes.size() == 2 && planes[1].elements == 1);
-  return !folds || stream.codeType().getIntOrFloatBitWidth() < 8;
-}
-
 /// Whether a packed kernel multiplies this stream in matrix registers.
 static bool inMatrix(const Workload &workload, const StreamInfo &stream) {
-  return !isDecoded(stream) &&
+  return stream.isMultipliedAsCodes() &&
          workload.target.hasMatrix(stream.codeType(), workload.dtype);
 }
 
 /// Whether a direct kernel multiplies its codes as they are.
 static bool asCodes(const Workload &workload, const StreamInfo &stream) {
-  return !isDecoded(stream) &&
+  return stream.isMultipliedAsCodes() &&
          workload.target.hasDot(stream.codeType(), workload.dtype);
 }
 
@@ -38,7 +29,7 @@ static bool asCodes(const Workload &workload, const StreamInfo &stream) {
 static OperandCost operandCost(const Workload &workload, bool isK,
                                const CoreSchedule &schedule) {
   const StreamInfo &stream = isK ? workload.k : workload.v;
-  bool decoded = isDecoded(stream);
+  bool decoded = !stream.isMultipliedAsCodes();
   Type f32 = Float32Type::get(workload.target.getContext());
   Operand operand{decoded ? f32 : stream.codeType(),
                   decoded,
@@ -168,7 +159,7 @@ int64_t chooseTokens(const Workload &workload) {
 int64_t choosePrefetch(const Workload &workload, int64_t tokens) {
   int64_t bytes = asLoaded(workload) ? 8192 : 16384;
   int64_t wanted = bytes / longestRow(workload);
-  if (isDecoded(workload.k) && isDecoded(workload.v))
+  if (!workload.k.isMultipliedAsCodes() && !workload.v.isMultipliedAsCodes())
     wanted = std::min(wanted, tokens);
   return llvm::bit_floor(uint64_t(std::clamp<int64_t>(wanted, 1, 3 * tokens)));
 }

@@ -78,9 +78,10 @@ Value RowDecoder::loaded(Value value, const Column &column, bool isUnsigned) {
   Value &row = rows[index];
   if (!row)
     row = rowOf(index);
-  return isa<FloatType>(plane.type)
+  bool fillsBytes = plane.type.getIntOrFloatBitWidth() >= 8;
+  return fillsBytes && isa<FloatType>(plane.type)
              ? loadFloat(row, plane.type, column)
-             : loadInteger(row, plane, column, isUnsigned);
+             : loadCode(row, plane, column, isUnsigned);
 }
 
 Value RowDecoder::loadFloat(Value row, Type type, const Column &column) {
@@ -118,8 +119,8 @@ Value RowDecoder::byteOf(Value row, Value base, int64_t offset) {
 }
 
 /// Codes are packed from the lowest bits of each byte on (unpackCode).
-Value RowDecoder::loadInteger(Value row, const PlaneGeometry &plane,
-                              const Column &column, bool isUnsigned) {
+Value RowDecoder::loadCode(Value row, const PlaneGeometry &plane,
+                           const Column &column, bool isUnsigned) {
   int64_t bits = plane.type.getIntOrFloatBitWidth();
   Value word, top; // the code ends at bit `top`, i32
   if (column.isAligned) {
@@ -151,5 +152,5 @@ Value RowDecoder::loadInteger(Value row, const PlaneGeometry &plane,
       isUnsigned
           ? arith::ShRUIOp::create(kit.b, kit.kernel, up, down).getResult()
           : arith::ShRSIOp::create(kit.b, kit.kernel, up, down).getResult();
-  return arith::SIToFPOp::create(kit.b, kit.kernel, kit.f32(), code);
+  return convertWords(kit.b, kit.kernel, plane.type, code);
 }

@@ -43,8 +43,8 @@ public:
 private:
   mlir::Value loaded(mlir::Value plane, const Column &column, bool isUnsigned);
   mlir::Value loadFloat(mlir::Value row, mlir::Type type, const Column &column);
-  mlir::Value loadInteger(mlir::Value row, const PlaneGeometry &plane,
-                          const Column &column, bool isUnsigned);
+  mlir::Value loadCode(mlir::Value row, const PlaneGeometry &plane,
+                       const Column &column, bool isUnsigned);
   mlir::Value byteOf(mlir::Value row, mlir::Value base, int64_t offset);
   Column boxOf(const Column &column, int64_t channels);
   mlir::Value boxElement(mlir::Value x, mlir::Value boxes,

@@ -44,19 +44,9 @@ SharedLayout::SharedLayout(const Workload &workload, const WarpSchedule &s)
     total += s.stages * kStageBarrierBytes;
 }
 
-/// Whether codes can be multiplied as they are: whole bytes, their scales left
-/// to scores and probabilities, one for each row at most.
-static bool isMultipliedAsCodes(const StreamInfo &stream) {
-  SmallVector<CodecPlane, 3> planes = stream.planes();
-  bool rowScales =
-      planes.size() == 1 ||
-      (planes.size() == 2 && planes[1].tokens == 1 && planes[1].elements == 1);
-  return rowScales && planes[0].type.getIntOrFloatBitWidth() % 8 == 0;
-}
-
 /// The streams as products find them in shared memory.
 static Workload asMultiplied(Workload workload) {
-  if (isMultipliedAsCodes(workload.k) && isMultipliedAsCodes(workload.v))
+  if (workload.k.isMultipliedAsCodes() && workload.v.isMultipliedAsCodes())
     return workload;
   workload.isDecoded = true;
   for (StreamInfo *stream : {&workload.k, &workload.v})

@@ -5,6 +5,15 @@
 include "dialect/KvcDialect.td"
 include "dialect/KvcInterfaces.td"
 include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/EnumAttr.td"
+
+def Kvc_Rounding : I32EnumAttr<"Rounding", "of a number to an integer", [
+    I32EnumAttrCase<"Even", 0, "even">,
+    I32EnumAttrCase<"HalfUp", 1, "half_up">,
+    I32EnumAttrCase<"HalfAway", 2, "half_away">]> {
+  let cppNamespace = "::kvc";
+  let genSpecializedAttr = 0;
+}
 
 class Kvc_Codec<string name, string mnem>
     : AttrDef<Kvc_Dialect, name,
@@ -13,7 +22,7 @@ class Kvc_Codec<string name, string mnem>
 }
 
 def Kvc_FloatCodecAttr : Kvc_Codec<"FloatCodec", "float"> {
-  let summary = "elements stored as floats, f8 perhaps with a scale for each box";
+  let summary = "elements stored as floats, narrow ones with a scale for each box";
   let description = [{
     `#kvc.float<bf16>`. f32, f16 and bf16 round to nearest, ties to even;
     infinities and NaN stay what they are. There is no scale.
@@ -26,18 +35,28 @@ def Kvc_FloatCodecAttr : Kvc_Codec<"FloatCodec", "float"> {
     reads as its type says: 0xff as NaN, and of f8E5M2 0x7c and 0xfc as
     infinities.
 
+    `#kvc.float<f4E2M1FN>` is the same in 4 bits, 0, 1/2, 1, 3/2, 2, 3, 4 and 6
+    with either sign, but has no code for NaN, which becomes 0.
+
     `#kvc.float<f8E4M3FN, scale = f32 channels = 128>` has a scale for each box of
     `channels` channels of a token, which divide a row and are all of it unless
     given. In f32, rounding to nearest even, over the x of a box, of which NaN
     counts as 0 and an infinity as the largest finite f32, as in #kvc.int:
 
     ```
-    scale  = absmax / (448 or 57344), rounded to the scale type, at most its
-             largest finite value; 0 if that is below the smallest normal f32
+    scale  = absmax / largest, rounded to the scale type, at most its largest
+             finite value; 0 if that is below the smallest normal f32
     factor = scale == 0 ? 0 : 1 / scale
     code   = that of x * factor without a scale
     x'     = code * scale
     ```
+
+    where `largest` is the largest finite code: 448, 57344 or 6. A scale of
+    f8E8M0FNU is a power of two and nothing more, `2^(e(absmax) - e(largest))`
+    where `e(y)` is floor(log2(y)): what the MX formats (OCP Microscaling Formats
+    v1.0, 6.3) call the shared exponent. An absmax that leaves none above 2^-127 makes the
+    byte 0, with which all codes are zeros; it reads as 2^-127, and 0xff as NaN.
+    A scale of f8E4M3FN is that of NVFP4.
 
     So NaN is NaN in both forms, and the others of its box are kept beside it: a
     model that went wrong shows, and nothing else is lost. A row of tiny x, whose
@@ -45,8 +64,9 @@ def Kvc_FloatCodecAttr : Kvc_Codec<"FloatCodec", "float"> {
   }];
   let parameters = (ins
     AttrParameter<"::mlir::Type",
-      "of a code: f32, f16, bf16, f8E4M3FN or f8E5M2">:$type,
-    OptionalParameter<"::mlir::Type", "of a scale: f32 or f16">:$scale,
+      "of a code: f32, f16, bf16, f8E4M3FN, f8E5M2 or f4E2M1FN">:$type,
+    OptionalParameter<"::mlir::Type",
+      "of a scale: f32, f16, f8E4M3FN or f8E8M0FNU">:$scale,
     DefaultValuedParameter<"int64_t", "0", "of a box; 0: all">:$channels);
   let assemblyFormat = [{
     `<` $type (`,` `scale` `=` $scale^)? (`channels` `=` $channels^)? `>`
@@ -86,19 +106,45 @@ def Kvc_IntCodecAttr : Kvc_Codec<"IntCodec", "int"> {
     ```
 
     Codes of less than a byte are packed from the lowest bits of each byte on.
+
+    What others do otherwise:
+
+    - `extreme = true`, without a zero: codes begin at -2^(bits - 1), which stands
+      for the x of largest magnitude, whatever its sign; of two that differ in
+      nothing else for the positive one. scale = that x / -2^(bits - 1), which
+      may be negative.
+    - `exact = true`: factor and the zero that is taken from x are what they were
+      before they were rounded to their types.
+    - `rounding = half_up`: in place of rne(y), floor(y + (h + 1/2)) - h in f32,
+      where h is 0 with a zero and else 2^(bits - 1).
+      `rounding = half_away`: halves away from 0.
   }];
   let parameters = (ins AttrParameter<"unsigned", "of a code: 2 to 8">:$bits,
     AttrParameter<"::mlir::Type", "of a scale: f32 or f16">:$scale,
     OptionalParameter<"::mlir::Type", "of a zero: f32 or f16">:$zero,
     DefaultValuedParameter<"int64_t", "1", "of a box">:$tokens,
-    DefaultValuedParameter<"int64_t", "0", "of a box; 0: all">:$channels);
+    DefaultValuedParameter<"int64_t", "0", "of a box; 0: all">:$channels,
+    DefaultValuedParameter<"bool", "false",
+      "the least code stands for the largest magnitude">:$extreme,
+    DefaultValuedParameter<"bool", "false",
+      "quantized by what is not yet rounded">:$exact,
+    DefaultValuedParameter<"::kvc::Rounding", "::kvc::Rounding::Even",
+      "of codes">:$rounding);
   let assemblyFormat = [{
     `<` $bits `,` `scale` `=` $scale (`zero` `=` $zero^)?
-    (`tokens` `=` $tokens^)? (`channels` `=` $channels^)? `>`
+    (`tokens` `=` $tokens^)? (`channels` `=` $channels^)?
+    (`extreme` `=` $extreme^)? (`exact` `=` $exact^)?
+    (`rounding` `=` $rounding^)? `>`
   }];
   let builders = [
     AttrBuilder<(ins "unsigned":$bits, "::mlir::Type":$scale),
-                "return $_get($_ctxt, bits, scale, ::mlir::Type(), 1, 0);">];
+                "return get($_ctxt, bits, scale, ::mlir::Type(), 1, 0);">,
+    AttrBuilder<(ins "unsigned":$bits, "::mlir::Type":$scale,
+                     "::mlir::Type":$zero, "int64_t":$tokens,
+                     "int64_t":$channels), [{
+      return $_get($_ctxt, bits, scale, zero, tokens, channels,
+                   /*extreme=*/false, /*exact=*/false, Rounding::Even);
+    }]>];
   let genVerifyDecl = 1;
 }
 

@@ -1,11 +1,10 @@
-//===- Float.cpp - #kvc.float: f32, f16, bf16, and f8 with scales ---------===//
+//===- Float.cpp - #kvc.float: f32, f16, bf16, f8 and f4 with scales ------===//
 #include "dialect/codecs/Boxes.h"
 #include "dialect/codecs/HostFloat.h"
 #include "dialect/tile/TileDialect.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
-#include "llvm/ADT/APFloat.h"
 #include "llvm/Support/Endian.h"
 
 #include <cfloat>
@@ -17,13 +16,17 @@ LogicalResult
 FloatCodecAttr::verify(function_ref<InFlightDiagnostic()> emitError, Type type,
                        Type scale, int64_t channels) {
   if (!isCodeFloat(type))
-    return emitError() << "expected f32, f16, bf16, f8E4M3FN or f8E5M2, found "
+    return emitError() << "expected f32, f16, bf16, f8E4M3FN, f8E5M2 or "
+                          "f4E2M1FN, found "
                        << type;
   if (scale && isDtype(type))
-    return emitError() << "codes of f8E4M3FN and f8E5M2 have scales, found "
+    return emitError() << "codes of f8E4M3FN, f8E5M2 and f4E2M1FN have scales, "
+                          "found "
                        << type << " with one";
-  if (scale && !isParameterType(scale))
-    return emitError() << "expected a scale of f32 or f16, found " << scale;
+  if (scale && !isParameterType(scale) && !isByteScale(scale))
+    return emitError()
+           << "expected a scale of f32, f16, f8E4M3FN or f8E8M0FNU, found "
+           << scale;
   if (channels && !scale)
     return emitError() << "boxes of channels have a scale, found none for "
                        << channels;
@@ -43,12 +46,6 @@ SmallVector<CodecPlane, 3> FloatCodecAttr::getPlanes(int64_t dim) const {
         {kPlaneScales, getScale(), dim % channels ? 0 : dim / channels, 1});
   }
   return planes;
-}
-
-/// The largest finite value.
-static float largestOf(Type type) {
-  return llvm::APFloat::getLargest(cast<FloatType>(type).getFloatSemantics())
-      .convertToFloat();
 }
 
 /// Stores `convert` of each element, in little endian.
@@ -76,7 +73,10 @@ static void quantizeAs(Type type, ArrayRef<float> row, uint8_t *codes) {
     return quantize<uint16_t>(row, codes, toF16);
   if (isa<Float8E4M3FNType>(type))
     return quantize<uint8_t>(row, codes, toE4M3);
-  quantize<uint8_t>(row, codes, toE5M2);
+  if (isa<Float8E5M2Type>(type))
+    return quantize<uint8_t>(row, codes, toE5M2);
+  for (size_t i = 0; i < row.size(); i += 2)
+    codes[i / 2] = uint8_t(toE2M1(row[i]) | toE2M1(row[i + 1]) << 4);
 }
 
 static void dequantizeAs(Type type, const uint8_t *codes,
@@ -89,7 +89,10 @@ static void dequantizeAs(Type type, const uint8_t *codes,
     return dequantize<uint16_t>(codes, row, fromF16);
   if (isa<Float8E4M3FNType>(type))
     return dequantize<uint8_t>(codes, row, fromE4M3);
-  dequantize<uint8_t>(codes, row, fromE5M2);
+  if (isa<Float8E5M2Type>(type))
+    return dequantize<uint8_t>(codes, row, fromE5M2);
+  for (auto [i, x] : llvm::enumerate(row))
+    x = fromE2M1(uint8_t(unpackCode(codes, i, 4, /*isSigned=*/false)));
 }
 
 void FloatCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t tokens,
@@ -98,7 +101,7 @@ void FloatCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t tokens,
     return quantizeAs(getType(), rows, planes[0]);
   int64_t channels = getChannels() ? getChannels() : rows.size() / tokens;
   int64_t scaleBytes = getScale().getIntOrFloatBitWidth() / 8;
-  SmallVector<float> scaled(channels);
+  SmallVector<float> scaled(rows);
   for (int64_t box = 0; box * channels < int64_t(rows.size()); ++box) {
     ArrayRef<float> elements = rows.slice(box * channels, channels);
     float absmax = 0;
@@ -106,10 +109,10 @@ void FloatCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t tokens,
       absmax = std::max(absmax, std::fabs(countedAs(x)));
     float factor = factorOf(storeScale(getScale(), absmax, largestOf(getType()),
                                        planes[1] + box * scaleBytes));
-    for (auto [x, y] : llvm::zip_equal(elements, scaled))
-      y = x * factor;
-    quantizeAs(getType(), scaled, planes[0] + box * channels);
+    for (float &x : MutableArrayRef(scaled).slice(box * channels, channels))
+      x *= factor;
   }
+  quantizeAs(getType(), scaled, planes[0]);
 }
 
 void FloatCodecAttr::dequantizeRow(ArrayRef<const uint8_t *> planes,
@@ -136,7 +139,7 @@ Value FloatCodecAttr::buildDequantize(OpBuilder &b, Location loc,
 bool FloatCodecAttr::rangeHasLeast() const { return false; }
 
 Value FloatCodecAttr::emitInRange(OpBuilder &b, Location loc, Value x) const {
-  return emitAbs(b, loc, x);
+  return emitAbs({b, loc, x.getType()}, x);
 }
 
 QuantizeBox FloatCodecAttr::emitBox(OpBuilder &b, Location loc,
@@ -150,46 +153,6 @@ QuantizeBox FloatCodecAttr::emitBox(OpBuilder &b, Location loc,
   return box;
 }
 
-/// Rounds a vector of f32 to an 8-bit float as toF8() does, into i8.
-static Value emitRoundF8(OpBuilder &b, Location loc, Value x, FloatType type) {
-  const llvm::fltSemantics &semantics = type.getFloatSemantics();
-  int mantissa = int(llvm::APFloat::semanticsPrecision(semantics)) - 1;
-  int least = llvm::APFloat::semanticsMinExponent(semantics);
-  int shift = 23 - mantissa;
-  auto shape = cast<VectorType>(x.getType()).getShape();
-  auto words = VectorType::get(shape, b.getI32Type());
-  F32Builder f{b, loc, x.getType()};
-  auto constant = [&](int32_t value) -> Value {
-    return arith::ConstantOp::create(
-        b, loc, DenseElementsAttr::get(words, b.getI32IntegerAttr(value)));
-  };
-  auto bitsOf = [&](Value y) -> Value {
-    return arith::BitcastOp::create(b, loc, words, y);
-  };
-  auto right = [&](Value y, int32_t by) -> Value {
-    return arith::ShRUIOp::create(b, loc, y, constant(by));
-  };
-  Value size = f.smaller(emitAbs(b, loc, x), largestOf(type));
-  Value bits = bitsOf(size);
-  Value odd = arith::AndIOp::create(b, loc, right(bits, shift), constant(1));
-  int32_t rebias = (126 + least) * (1 << 23) - (1 << (shift - 1)) + 1;
-  Value normal = arith::SubIOp::create(
-      b, loc, arith::AddIOp::create(b, loc, bits, odd), constant(rebias));
-  // An ulp of `unit` is the smallest of the type, so the sum rounds right.
-  Value unit = f.constant(std::ldexp(1.0f, least - mantissa + 23));
-  Value subnormal = arith::SubIOp::create(
-      b, loc, bitsOf(arith::AddFOp::create(b, loc, size, unit)), bitsOf(unit));
-  Value code = f.select(f.less(size, f.constant(std::ldexp(1.0f, least))),
-                        subnormal, right(normal, shift));
-  Value sign =
-      arith::AndIOp::create(b, loc, right(bitsOf(x), 24), constant(0x80));
-  code = arith::OrIOp::create(b, loc, code, sign);
-  Value isNaN = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNO, x, x);
-  code = f.select(isNaN, constant(0x7f), code);
-  return arith::TruncIOp::create(b, loc, VectorType::get(shape, b.getI8Type()),
-                                 code);
-}
-
 Value FloatCodecAttr::emitQuantize(OpBuilder &b, Location loc, Value x,
                                    const QuantizeBox &box) const {
   if (isDtype(getType()))
@@ -198,7 +161,11 @@ Value FloatCodecAttr::emitQuantize(OpBuilder &b, Location loc, Value x,
     Value factor = vector::BroadcastOp::create(b, loc, x.getType(), box.factor);
     x = arith::MulFOp::create(b, loc, x, factor);
   }
-  return emitRoundF8(b, loc, x, cast<FloatType>(getType()));
+  auto type = cast<VectorType>(x.getType());
+  Value code =
+      emitMinifloat({b, loc, type}, x, cast<FloatType>(getType())).code;
+  return arith::TruncIOp::create(
+      b, loc, VectorType::get(type.getShape(), b.getI8Type()), code);
 }
 
 Value kvc::emitRound(OpBuilder &b, Location loc, Value x, Type type) {

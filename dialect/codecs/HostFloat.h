@@ -2,7 +2,7 @@
 //
 // Conversions between f32 and the bits of the 16-bit floats, to nearest, ties
 // to even; a NaN stays one, made quiet, with the upper bits of its payload. And
-// of the 8-bit floats, as #kvc.float says.
+// of the floats of 8 and 4 bits, as #kvc.float says.
 // llvm::APFloat says the same (the tests compare them) at fifty times the cost,
 // which a reference that decodes whole caches cannot pay.
 //
@@ -61,27 +61,27 @@ inline uint16_t toF16(float x) {
   return uint16_t(sign | result);
 }
 
-/// Saturates; NaN is 0x7f.
-template <int mantissaBits, int bias, int largest>
-inline uint8_t toF8(float x) {
+/// Saturates; a NaN is the code `nan`.
+template <int width, int mantissaBits, int bias, int largest, uint8_t nan>
+inline uint8_t toMinifloat(float x) {
   constexpr int shift = 23 - mantissaBits;
-  uint32_t sign = (std::bit_cast<uint32_t>(x) >> 24) & 0x80;
+  uint32_t sign = std::bit_cast<uint32_t>(x) >> 31 << (width - 1);
   float size = std::min(std::fabs(x), float(largest));
   uint32_t bits = std::bit_cast<uint32_t>(size);
   uint32_t normal = (bits + (1u << (shift - 1)) - 1 + ((bits >> shift) & 1) -
                      (uint32_t(127 - bias) << 23)) >>
                     shift;
-  // Subnormal: an ulp of `unit` is the smallest f8, so the sum rounds right.
+  // Subnormal: an ulp of `unit` is the smallest, so the sum rounds right.
   constexpr float unit = float(uint64_t(1) << (24 - bias - mantissaBits));
   uint32_t subnormal =
       std::bit_cast<uint32_t>(size + unit) - std::bit_cast<uint32_t>(unit);
   constexpr float leastNormal = 1.0f / float(1 << (bias - 1));
-  return std::isnan(x) ? 0x7f
-                       : sign | (size < leastNormal ? subnormal : normal);
+  return std::isnan(x) ? nan : sign | (size < leastNormal ? subnormal : normal);
 }
 
-inline uint8_t toE4M3(float x) { return toF8<3, 7, 448>(x); }
-inline uint8_t toE5M2(float x) { return toF8<2, 15, 57344>(x); }
+inline uint8_t toE4M3(float x) { return toMinifloat<8, 3, 7, 448, 0x7f>(x); }
+inline uint8_t toE5M2(float x) { return toMinifloat<8, 2, 15, 57344, 0x7f>(x); }
+inline uint8_t toE2M1(float x) { return toMinifloat<4, 1, 1, 6, 0>(x); }
 
 /// The upper half of an f16.
 inline float fromE5M2(uint8_t code) { return fromF16(uint16_t(code << 8)); }
@@ -90,6 +90,16 @@ inline float fromE5M2(uint8_t code) { return fromF16(uint16_t(code << 8)); }
 inline float fromE4M3(uint8_t code) {
   uint16_t half = uint16_t((code & 0x80) << 8 | (code & 0x7f) << 7);
   return fromF16((code & 0x7f) == 0x7f ? half | 0x4000 : half) * 256;
+}
+
+inline float fromE2M1(uint8_t code) {
+  return fromF16(uint16_t((code & 8) << 12 | (code & 7) << 9)) * 16384;
+}
+
+/// The exponent of an f32: a power of two, of 0 the one below all normal f32.
+inline float fromE8M0(uint8_t code) {
+  uint32_t bits = std::max(uint32_t(code) << 23, 1u << 22);
+  return std::bit_cast<float>(code == 0xff ? 0x7fc00000 : bits);
 }
 
 } // namespace kvc

@@ -17,7 +17,8 @@ static constexpr float kRoundMagic = 12582912; // 1.5 * 2^23
 
 LogicalResult IntCodecAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    unsigned bits, Type scale, Type zero,
-                                   int64_t tokens, int64_t channels) {
+                                   int64_t tokens, int64_t channels,
+                                   bool extreme, bool, Rounding) {
   unsigned least = zero ? 1 : 2; // a sign and a value
   if (bits < least || bits > 8)
     return emitError() << "expected " << least << " to 8 bits, found "
@@ -30,6 +31,9 @@ LogicalResult IntCodecAttr::verify(function_ref<InFlightDiagnostic()> emitError,
     return emitError() << "expected a box of 1 to " << kMaxPageTokens
                        << " tokens by at least one channel, found " << tokens
                        << " by " << channels;
+  if (zero && extreme)
+    return emitError() << "with a zero the least code stands for the least "
+                          "element, found a zero and `extreme`";
   return success();
 }
 
@@ -45,9 +49,34 @@ SmallVector<CodecPlane, 3> IntCodecAttr::getPlanes(int64_t dim) const {
   return planes;
 }
 
-static float largestCode(IntCodecAttr codec) {
-  unsigned valueBits = codec.getBits() - (codec.getZero() ? 0 : 1);
-  return float((1 << valueBits) - 1);
+namespace {
+/// The codes of a codec.
+struct Codes {
+  explicit Codes(IntCodecAttr codec) {
+    float most = float(1 << (codec.getBits() - 1));
+    if (codec.getZero())
+      least = 0, largest = ofRange = 2 * most - 1, shift = 0;
+    else if (codec.getExtreme())
+      least = ofRange = -most, largest = most - 1, shift = most;
+    else
+      least = 1 - most, largest = ofRange = most - 1, shift = most;
+  }
+  float least, largest;
+  float ofRange; ///< what the range of a box, or its extreme, becomes
+  float shift;   ///< makes them positive
+};
+} // namespace
+
+static float roundTo(float y, Rounding rounding, float shift) {
+  switch (rounding) {
+  case Rounding::Even:
+    return std::nearbyint(y);
+  case Rounding::HalfUp:
+    return std::floor(y + (shift + 0.5f)) - shift;
+  case Rounding::HalfAway:
+    return std::round(y);
+  }
+  llvm_unreachable("no such rounding");
 }
 
 void IntCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t tokens,
@@ -55,36 +84,39 @@ void IntCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t tokens,
   int64_t dim = rows.size() / tokens, bits = getBits();
   int64_t channels = getChannels() ? getChannels() : dim;
   auto bytesOf = [](Type type) { return type.isF16() ? 2 : 4; };
-  float qmax = largestCode(*this);
+  Codes codes(*this);
   std::fill_n(planes[0], rows.size() * bits / 8, 0);
   int64_t box = 0; // of all, row after row
   for (int64_t first = 0; first < tokens; first += getTokens())
     for (int64_t channel = 0; channel < dim; channel += channels, ++box) {
-      float low = 0, high = 0;
       auto forBox = [&](llvm::function_ref<void(int64_t, float)> body) {
         for (int64_t t = first; t < first + getTokens(); ++t)
           for (int64_t c = channel; c < channel + channels; ++c)
             body(t * dim + c, countedAs(rows[t * dim + c]));
       };
+      float low = FLT_MAX, high = -FLT_MAX;
+      forBox([&](int64_t, float x) {
+        low = std::min(low, x), high = std::max(high, x);
+      });
+      float range = std::max(-low, high), origin = 0;
+      if (getExtreme())
+        range = -low > high ? low : high;
       if (getZero()) {
-        low = FLT_MAX, high = -FLT_MAX;
-        forBox([&](int64_t, float x) {
-          low = std::min(low, x), high = std::max(high, x);
-        });
         // Of two zeros the least is +0, in whichever order they stand.
-        low = storeParameter(getZero(), low + 0.0f,
-                             planes[2] + box * bytesOf(getZero()));
-      } else {
-        forBox([&](int64_t, float x) { high = std::max(high, std::fabs(x)); });
+        float exact = low + 0.0f;
+        float stored = storeParameter(getZero(), exact,
+                                      planes[2] + box * bytesOf(getZero()));
+        origin = getExact() ? exact : stored;
+        // With halves first, for the range of two finite numbers may be none.
+        range = std::max(high / 2 - origin / 2, 0.0f) * 2;
+        range = std::min(range, FLT_MAX);
       }
-      // With halves first, for the range of two finite numbers may be none.
-      float range = std::max(high / 2 - low / 2, 0.0f) * 2;
-      range = getZero() ? std::min(range, FLT_MAX) : high;
-      float factor = factorOf(storeScale(
-          getScale(), range, qmax, planes[1] + box * bytesOf(getScale())));
+      float scale = storeScale(getScale(), range, codes.ofRange,
+                               planes[1] + box * bytesOf(getScale()));
+      float factor = factorOf(getExact() ? range / codes.ofRange : scale);
       forBox([&](int64_t index, float x) {
-        float y = std::nearbyint(
-            std::clamp((x - low) * factor, getZero() ? 0 : -qmax, qmax));
+        float y = std::clamp((x - origin) * factor, codes.least, codes.largest);
+        y = roundTo(y, getRounding(), codes.shift);
         unsigned code = unsigned(int(y)) & ((1u << bits) - 1);
         int64_t bit = index * bits;
         planes[0][bit / 8] |= uint8_t(code << bit % 8);
@@ -111,7 +143,9 @@ void IntCodecAttr::dequantizeRow(ArrayRef<const uint8_t *> planes,
       if (getZero())
         zero = loadParameter(getZero(), planes[2], c / channels);
     }
-    x = float(unpackCode(planes[0], c, getBits(), !getZero())) * scale + zero;
+    x = float(unpackCode(planes[0], c, getBits(), !getZero())) * scale;
+    if (getZero()) // -0 + 0 would be +0
+      x += zero;
   }
 }
 
@@ -135,34 +169,43 @@ Value IntCodecAttr::buildDequantize(OpBuilder &b, Location loc,
   return x;
 }
 
-bool IntCodecAttr::rangeHasLeast() const { return bool(getZero()); }
+bool IntCodecAttr::rangeHasLeast() const { return getZero() || getExtreme(); }
 
 Value IntCodecAttr::emitInRange(OpBuilder &b, Location loc, Value x) const {
-  return getZero() ? F32Builder{b, loc, x.getType()}.number(x)
-                   : emitAbs(b, loc, x);
+  F32Builder f{b, loc, x.getType()};
+  return rangeHasLeast() ? f.number(x) : emitAbs(f, x);
 }
 
 QuantizeBox IntCodecAttr::emitBox(OpBuilder &b, Location loc,
                                   QuantizeRange range) const {
   F32Builder f{b, loc, b.getF32Type()};
   QuantizeBox box;
-  Value largest = f.smaller(range.largest, FLT_MAX), zero;
+  auto finite = [&](Value x) {
+    return f.larger(f.smaller(x, FLT_MAX), -FLT_MAX);
+  };
+  Value x = f.smaller(range.largest, FLT_MAX), zero;
+  if (getExtreme()) {
+    x = finite(range.largest);
+    Value least = finite(range.least);
+    Value isLeast = f.less(x, arith::NegFOp::create(b, loc, least));
+    x = f.select(isLeast, least, x);
+  }
   if (getZero()) {
-    largest = f.larger(largest, -FLT_MAX);
-    Value least = f.larger(f.smaller(range.least, FLT_MAX), -FLT_MAX);
-    least = arith::AddFOp::create(b, loc, least, f.constant(0));
+    Value largest = finite(range.largest);
+    Value least =
+        arith::AddFOp::create(b, loc, finite(range.least), f.constant(0));
     auto [stored, wide] = emitParameter(f, getZero(), least);
-    zero = stored, box.origin = wide;
+    zero = stored, box.origin = getExact() ? least : wide;
     auto half = [&](Value x) {
       return arith::MulFOp::create(b, loc, x, f.constant(0.5));
     };
     Value width =
         arith::SubFOp::create(b, loc, half(largest), half(box.origin));
     width = f.larger(width, 0);
-    largest =
-        f.smaller(arith::MulFOp::create(b, loc, width, f.constant(2)), FLT_MAX);
+    x = f.smaller(arith::MulFOp::create(b, loc, width, f.constant(2)), FLT_MAX);
   }
-  EmittedScale scale = emitScale(f, getScale(), largest, largestCode(*this));
+  EmittedScale scale =
+      emitScale(f, getScale(), x, Codes(*this).ofRange, getExact());
   box.factor = scale.factor;
   box.stored.push_back(scale.stored);
   if (zero)
@@ -170,22 +213,48 @@ QuantizeBox IntCodecAttr::emitBox(OpBuilder &b, Location loc,
   return box;
 }
 
+/// `y`, within the codes, as i32 whose low bits are the code.
+static Value emitRounded(F32Builder f, Value y, Rounding rounding,
+                         float shift) {
+  if (rounding == Rounding::HalfUp) {
+    y = arith::AddFOp::create(f.b, f.loc, y, f.constant(shift + 0.5f));
+    Value code = arith::FPToSIOp::create(f.b, f.loc, f.words(), y);
+    return arith::SubIOp::create(f.b, f.loc, code, f.word(int32_t(shift)));
+  }
+  Value magic = f.constant(kRoundMagic);
+  Value sum = arith::AddFOp::create(f.b, f.loc, y, magic);
+  Value code = f.bitsOf(sum);
+  if (rounding == Rounding::Even)
+    return code;
+  // A half that went to the even number towards 0 goes on, away from it.
+  Value rest = arith::SubFOp::create(
+      f.b, f.loc, y, arith::SubFOp::create(f.b, f.loc, sum, magic));
+  auto isHalf = [&](float half, Value isOutward) -> Value {
+    Value is = arith::CmpFOp::create(f.b, f.loc, arith::CmpFPredicate::OEQ,
+                                     rest, f.constant(half));
+    is = arith::AndIOp::create(f.b, f.loc, is, isOutward);
+    return f.select(is, f.word(half > 0 ? 1 : -1), f.word(0));
+  };
+  Value up = isHalf(0.5f, f.less(f.constant(0), y));
+  Value down = isHalf(-0.5f, f.less(y, f.constant(0)));
+  code = arith::AddIOp::create(f.b, f.loc, code, up);
+  return arith::AddIOp::create(f.b, f.loc, code, down);
+}
+
 Value IntCodecAttr::emitQuantize(OpBuilder &b, Location loc, Value x,
                                  const QuantizeBox &box) const {
   auto type = cast<VectorType>(x.getType());
   F32Builder f{b, loc, type};
   x = f.larger(f.smaller(f.number(x), FLT_MAX), -FLT_MAX);
-  float most = largestCode(*this);
+  Codes codes(*this);
   auto splat = [&](Value scalar) {
     return vector::BroadcastOp::create(b, loc, type, scalar);
   };
   if (box.origin)
     x = arith::SubFOp::create(b, loc, x, splat(box.origin));
   x = arith::MulFOp::create(b, loc, x, splat(box.factor));
-  x = f.larger(f.smaller(x, most), box.origin ? 0 : -most);
-  x = arith::AddFOp::create(b, loc, x, f.constant(kRoundMagic));
-  Value bits = arith::BitcastOp::create(
-      b, loc, VectorType::get(type.getShape(), b.getI32Type()), x);
+  x = f.larger(f.smaller(x, codes.largest), codes.least);
   return arith::TruncIOp::create(
-      b, loc, VectorType::get(type.getShape(), b.getI8Type()), bits);
+      b, loc, VectorType::get(type.getShape(), b.getI8Type()),
+      emitRounded(f, x, getRounding(), codes.shift));
 }

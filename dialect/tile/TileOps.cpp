@@ -121,9 +121,9 @@ LogicalResult ConvertOp::verify() {
   Type code = codes.getElementType();
   bool isInteger =
       code.isSignlessInteger() && code.getIntOrFloatBitWidth() <= 8;
-  if (!isInteger && !isCodeFloat(code))
-    return emitOpError("expected codes of f32, f16, bf16, f8E4M3FN, f8E5M2 or "
-                       "integers of 1 to 8 bits, found ")
+  if (!isInteger && !isCodeFloat(code) && !isa<Float8E8M0FNUType>(code))
+    return emitOpError("expected codes of f32, f16, bf16, f8E4M3FN, f8E5M2, "
+                       "f4E2M1FN, f8E8M0FNU or integers of 1 to 8 bits, found ")
            << codes;
   if (getIsUnsigned() && !isInteger)
     return emitOpError("floats have a sign, found `unsigned` and ") << codes;
@@ -133,10 +133,15 @@ LogicalResult ConvertOp::verify() {
   return success();
 }
 
+/// Scales of a byte are among them.
+static bool isBoxFloat(Type type) {
+  return isDtype(type) || isa<Float8E4M3FNType, Float8E8M0FNUType>(type);
+}
+
 static LogicalResult verifyBoxes(Operation *op, Value x, Value boxes) {
   RankedTensorType whole = tensor(x), parts = tensor(boxes);
   bool fits = whole.getRank() == parts.getRank() &&
-              isDtype(parts.getElementType()) && parts.hasStaticShape();
+              isBoxFloat(parts.getElementType()) && parts.hasStaticShape();
   for (int64_t axis = 0; fits && axis < whole.getRank(); ++axis) {
     int64_t part = parts.getDimSize(axis);
     fits = part == 1 || (part > 0 && !whole.isDynamicDim(axis) &&

@@ -231,11 +231,11 @@ def Tile_LoadOp : Tile_Op<"load",
 }
 
 def Tile_ConvertOp : Tile_Op<"convert", [Pure]> {
-  let summary = "codes as f32, each exactly";
+  let summary = "codes, or scales, as f32, each exactly";
   let description = [{
     `%x = tile.convert %codes : tensor<16x64xi8> -> tensor<16x64xf32>`. Integers
     of 2 to 8 bits have a sign unless it says `unsigned`; floats are f32, f16,
-    bf16, f8E4M3FN or f8E5M2.
+    bf16, f8E4M3FN, f8E5M2, f4E2M1FN or f8E8M0FNU.
   }];
   let arguments = (ins AnyRankedTensor:$codes, UnitAttr:$isUnsigned);
   let results = (outs RankedTensorOf<[F32]>:$x);
@@ -260,6 +260,7 @@ def Tile_ScaleOp : Tile_BoxOp<"scale"> {
   let description = [{
     x is [a, b] and the floats `boxes` are [c, d], where c divides a and d divides
     b (1 divides `?`): the result is x[i, j] * boxes[i / (a / c), j / (b / d)].
+    They are f32, f16, bf16, f8E4M3FN or f8E8M0FNU.
     So [t, 1] is a scale per token, and [1, d] one per channel of all of the tile.
 
     ```mlir

@@ -1,22 +1,22 @@
 // What codecs, layouts, reads, schedules, targets and caches refuse.
 // RUN: kvc-opt %s -split-input-file -verify-diagnostics -allow-unregistered-dialect
 
-// expected-error@+1 {{expected f32, f16, bf16, f8E4M3FN or f8E5M2, found 'f64'}}
+// expected-error@+1 {{expected f32, f16, bf16, f8E4M3FN, f8E5M2 or f4E2M1FN, found 'f64'}}
 "t.t"() {a = #kvc.float<f64>} : () -> ()
 
 // -----
 
-// expected-error@+1 {{expected f32, f16, bf16, f8E4M3FN or f8E5M2, found 'f8E4M3'}}
+// expected-error@+1 {{expected f32, f16, bf16, f8E4M3FN, f8E5M2 or f4E2M1FN, found 'f8E4M3'}}
 "t.t"() {a = #kvc.float<f8E4M3>} : () -> ()
 
 // -----
 
-// expected-error@+1 {{codes of f8E4M3FN and f8E5M2 have scales, found 'bf16' with one}}
+// expected-error@+1 {{codes of f8E4M3FN, f8E5M2 and f4E2M1FN have scales, found 'bf16' with one}}
 "t.t"() {a = #kvc.float<bf16, scale = f32>} : () -> ()
 
 // -----
 
-// expected-error@+1 {{expected a scale of f32 or f16, found 'bf16'}}
+// expected-error@+1 {{expected a scale of f32, f16, f8E4M3FN or f8E8M0FNU, found 'bf16'}}
 "t.t"() {a = #kvc.float<f8E5M2, scale = bf16>} : () -> ()
 
 // -----
@@ -231,3 +231,8 @@ func.func private @f(!kvc.cache<heads = 1, mean = 64 by #kvc.float<bf16> per 16,
 
 // expected-error@+1 {{a row stands for 1 to 256 tokens, or for a sequence; found 257}}
 func.func private @f(!kvc.cache<heads = 1, mean = 64 by #kvc.float<bf16> per 257, layout = #kvc.paged<24, HND>>)
+
+// -----
+
+// expected-error@+1 {{with a zero the least code stands for the least element, found a zero and `extreme`}}
+"t.t"() {a = #kvc.int<4, scale = f16 zero = f16 extreme = true>} : () -> ()

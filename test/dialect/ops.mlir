@@ -20,6 +20,9 @@ kvc.store @flat layers 31 to 32 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
 // CHECK: kvc.store @eight {{.*}}, k = 64 by #kvc.float<f8E4M3FN, scale = f32 channels = 16>, v = 64 by #kvc.float<f8E5M2>, {{.*}}
 kvc.store @eight layers 33 to 34 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
   : !kvc.cache<heads = 1, k = 64 by #kvc.float<f8E4M3FN, scale = f32 channels = 16>, v = 64 by #kvc.float<f8E5M2>, layout = #kvc.contiguous<NHD>>
+// CHECK: kvc.store @four {{.*}}, k = 64 by #kvc.float<f4E2M1FN, scale = f8E8M0FNU channels = 32>, v = 64 by #kvc.int<4, scale = f16 channels = 32 extreme = true exact = true rounding = half_up>, {{.*}}
+kvc.store @four layers 34 to 35 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
+  : !kvc.cache<heads = 1, k = 64 by #kvc.float<f4E2M1FN, scale = f8E8M0FNU channels = 32>, v = 64 by #kvc.int<4, scale = f16 channels = 32 extreme = true exact = true rounding = half_up>, layout = #kvc.contiguous<NHD>>
 // CHECK: kvc.store @flatter {{.*}} layout = #kvc.contiguous<HND>>
 kvc.store @flatter layers 32 to 33 heads 0 to 1 of 1 queries 1 read(#kvc.read_all)
   : !kvc.cache<heads = 1, k = 8 by #kvc.float<f16>, v = 8 by #kvc.float<f16>, layout = #kvc.contiguous<HND>>

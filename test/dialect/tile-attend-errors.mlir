@@ -223,7 +223,7 @@ tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>
   %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
   ^bb0(%t: !tile.tokens, %s: !tile.softmax<32>):
     %c = "t.t"() : () -> tensor<16x64xi16>
-    // expected-error@+1 {{expected codes of f32, f16, bf16, f8E4M3FN, f8E5M2 or integers of 1 to 8 bits, found 'tensor<16x64xi16>'}}
+    // expected-error@+1 {{expected codes of f32, f16, bf16, f8E4M3FN, f8E5M2, f4E2M1FN, f8E8M0FNU or integers of 1 to 8 bits, found 'tensor<16x64xi16>'}}
     %d = tile.convert %c : tensor<16x64xi16> -> tensor<16x64xf32>
     tile.yield %s : !tile.softmax<32>
   }

@@ -172,8 +172,9 @@ static void addLayouts(std::vector<Mutation> &list, size_t index) {
   using spec::DType;
   for (const spec::Codec &codec : std::initializer_list<spec::Codec>{
            spec::FloatCodec{DType::F32}, spec::FloatCodec{DType::F16},
-           spec::FloatCodec{DType::BF16}, spec::IntCodec{8, DType::F32},
-           spec::IntCodec{8, DType::F16}}) {
+           spec::FloatCodec{DType::BF16},
+           spec::IntCodec{8, spec::ParameterType::F32},
+           spec::IntCodec{8, spec::ParameterType::F16}}) {
     std::string name =
         std::holds_alternative<spec::IntCodec>(codec)
             ? std::string("int8, scale ") +

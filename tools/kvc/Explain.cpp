@@ -61,9 +61,15 @@ static std::string codecName(const spec::Stream &stream) {
                                     spec::name(*code.zeroType);
                           if (code.group)
                             text += " per " + std::to_string(code.group);
+                          if (code.extreme)
+                            text += " extreme";
+                          if (code.exact)
+                            text += " exact";
+                          if (code.rounding != spec::IntCodec::Rounding::Even)
+                            text += std::string(" ") + name(code.rounding);
                           return text;
                         },
-                        [](const spec::Fp8Codec &stored) {
+                        [](const spec::MinifloatCodec &stored) {
                           std::string text = spec::name(stored.format);
                           if (stored.scaleType)
                             text += std::string(" + ") +

@@ -193,9 +193,9 @@ static PlaneInfo readPlane(const JsonNode &node) {
   PlaneInfo plane;
   plane.stream = node.get("stream").word(1, 32, "_");
   plane.role = node.get("role").word(1, 32, "_");
-  plane.type =
-      node.get("type").oneOf({"f32", "f16", "bf16", "f8E4M3FN", "f8E5M2", "i8",
-                              "i7", "i6", "i5", "i4", "i3", "i2", "i1"});
+  plane.type = node.get("type").oneOf(
+      {"f32", "f16", "bf16", "f8E4M3FN", "f8E5M2", "f8E8M0FNU", "f4E2M1FN",
+       "i8", "i7", "i6", "i5", "i4", "i3", "i2", "i1"});
   plane.elements = node.get("elements").integer32(1, kMaxElements);
   plane.rowTokens = node.get("row_tokens").integer32(1, kMaxPage);
   plane.rowBytes = node.get("row_bytes").integer32(1, UINT32_MAX);

@@ -19,10 +19,16 @@ static json toJson(const IntCodec &quantised) {
     object["zero"] = {{"kind", "min"}, {"type", name(*quantised.zeroType)}};
   if (quantised.group)
     object["group"] = quantised.group;
+  if (quantised.extreme)
+    object["range"] = "extreme";
+  if (quantised.exact)
+    object["quantize_by"] = "exact";
+  if (quantised.rounding != IntCodec::Rounding::Even)
+    object["rounding"] = name(quantised.rounding);
   return object;
 }
 
-static json toJson(const Fp8Codec &stored) {
+static json toJson(const MinifloatCodec &stored) {
   json object = {{"kind", name(stored.format)}};
   if (stored.scaleType)
     object["scale"] = name(*stored.scaleType);

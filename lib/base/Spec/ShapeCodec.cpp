@@ -9,8 +9,8 @@ using namespace kvc;
 using namespace kvc::spec;
 using llvm::StringRef;
 
-/// Floats in the order of DType, integers of 1 to 8 bits, and floats of 8 bits
-/// in the order of Fp8Codec::Format.
+/// Floats in the order of DType, integers of 1 to 8 bits, and narrower floats
+/// in the order of MinifloatCodec::Format.
 static constexpr Word kCodecs[] = {"f32",
                                    "f16",
                                    "bf16",
@@ -23,18 +23,33 @@ static constexpr Word kCodecs[] = {"f32",
                                    {"int7", Version::V0_2},
                                    "int8",
                                    {"fp8_e4m3", Version::V0_2},
-                                   {"fp8_e5m2", Version::V0_2}};
+                                   {"fp8_e5m2", Version::V0_2},
+                                   {"fp4_e2m1", Version::V0_2}};
 static constexpr unsigned kFloatCodecs = 3, kIntCodecs = 8;
 /// Codecs that others have, and that a later version will.
-static constexpr Word kLaterCodecs[] = {"uint2",  "uint4", "uint8", "fp4",
-                                        "nvfp4",  "mxfp4", "mxfp6", "mxfp8",
-                                        "mxint8", "nf4",   "e2m1"};
+static constexpr Word kLaterCodecs[] = {"uint2", "uint4",  "uint8",
+                                        "mxfp6", "mxint8", "nf4"};
 
-static constexpr Word kParameterTypes[] = {"f32", "f16"}; // as DType
-static constexpr Word kScales[] = {"none", "f32", "f16"}; // then as DType
+/// Names of a codec with its parameters, and how a spec says them.
+static constexpr struct {
+  llvm::StringLiteral name, codec;
+} kNamed[] = {
+    {"mxfp4", R"({"kind": "fp4_e2m1", "scale": "e8m0", "group": 32})"},
+    {"nvfp4", R"({"kind": "fp4_e2m1", "scale": "e4m3", "group": 16})"},
+    {"mxfp8", R"({"kind": "fp8_e4m3", "scale": "e8m0", "group": 32})"},
+    {"mxfp8_e4m3", R"({"kind": "fp8_e4m3", "scale": "e8m0", "group": 32})"},
+    {"mxfp8_e5m2", R"({"kind": "fp8_e5m2", "scale": "e8m0", "group": 32})"},
+};
+
+static constexpr Word kParameterTypes[] = {"f32", "f16"}; // as ParameterType
+/// None, then as ParameterType.
+static constexpr Word kScales[] = {"none", "f32", "f16", "e4m3", "e8m0"};
 static constexpr Word kZeros[] = {"none", "min"};
 /// Zeros that are not the least element: a float between codes, or a code.
 static constexpr Word kLaterZeros[] = {"float", "int"};
+static constexpr Word kRanges[] = {"absmax", "extreme"};
+static constexpr Word kQuantizedBy[] = {"stored", "exact"};
+static constexpr Word kRoundings[] = {"even", "half_up", "half_away"};
 static constexpr unsigned kGroups[] = {8, 16, 32, 64, 128, 256};
 
 namespace {
@@ -51,11 +66,14 @@ private:
   std::string example(const Node &node);
 
   void readStream(const Node &node, Stream &stream);
+  bool isNamed(const Node &node);
   void readCodec(const Node &node, Stream &stream);
   IntCodec readInt(const Node &node, unsigned bits, unsigned dim);
-  Fp8Codec readFp8(const Node &node, Fp8Codec::Format format, unsigned dim);
-  DType readType(const Node &node);
-  std::optional<DType> readZero(const Node &node, DType scaleType);
+  MinifloatCodec readMinifloat(const Node &node, MinifloatCodec::Format format,
+                               unsigned dim);
+  ParameterType readType(const Node &node);
+  std::optional<ParameterType> readZero(const Node &node,
+                                        ParameterType scaleType);
   unsigned readGroup(const Node &node, unsigned dim);
 
   Context &context;
@@ -73,11 +91,12 @@ std::string StreamReader::example(const Node &node) {
   return "{\"codec\": \"" + codec + "\"}";
 }
 
-DType StreamReader::readType(const Node &node) {
-  return DType(readEnum(context, node, kParameterTypes).value_or(0));
+ParameterType StreamReader::readType(const Node &node) {
+  return ParameterType(readEnum(context, node, kParameterTypes).value_or(0));
 }
 
-std::optional<DType> StreamReader::readZero(const Node &node, DType scaleType) {
+std::optional<ParameterType> StreamReader::readZero(const Node &node,
+                                                    ParameterType scaleType) {
   std::optional<unsigned> kind = readKind(
       context, node, kZeros, R"({"kind": "min", "type": "f16"})", kLaterZeros);
   if (!kind)
@@ -139,10 +158,15 @@ unsigned StreamReader::readGroup(const Node &node, unsigned dim) {
 }
 
 IntCodec StreamReader::readInt(const Node &node, unsigned bits, unsigned dim) {
-  Fields fields(
-      context, node,
-      {"kind", "scale", {"zero", Version::V0_2}, {"group", Version::V0_2}},
-      Fields::Form::ObjectOrKind);
+  Fields fields(context, node,
+                {"kind",
+                 "scale",
+                 {"zero", Version::V0_2},
+                 {"group", Version::V0_2},
+                 {"range", Version::V0_2},
+                 {"quantize_by", Version::V0_2},
+                 {"rounding", Version::V0_2}},
+                Fields::Form::ObjectOrKind);
   IntCodec quantised;
   quantised.bits = bits;
   if (const Node *scale = fields.find("scale"))
@@ -158,20 +182,43 @@ IntCodec StreamReader::readInt(const Node &node, unsigned bits, unsigned dim) {
         R"(use `{"kind": "int1", "zero": "min"}`, or `int2`)");
   if (const Node *group = fields.find("group"))
     quantised.group = readGroup(*group, dim);
+  if (const Node *range = fields.find("range")) {
+    quantised.extreme = readEnum(context, *range, kRanges) == 1;
+    if (quantised.zeroType)
+      Context::addHelp(
+          context.error("E-CONFLICT", context.document.keyLoc(*range),
+                        "with a zero the range of a group is from its least "
+                        "element to its largest"),
+          R"(leave `range` out, or write `"zero": "none"`)");
+  }
+  if (const Node *by = fields.find("quantize_by"))
+    quantised.exact = readEnum(context, *by, kQuantizedBy) == 1;
+  if (const Node *rounding = fields.find("rounding"))
+    quantised.rounding = IntCodec::Rounding(
+        readEnum(context, *rounding, kRoundings).value_or(0));
   return quantised;
 }
 
-Fp8Codec StreamReader::readFp8(const Node &node, Fp8Codec::Format format,
-                               unsigned dim) {
+MinifloatCodec StreamReader::readMinifloat(const Node &node,
+                                           MinifloatCodec::Format format,
+                                           unsigned dim) {
   Fields fields(context, node, {"kind", "scale", "group"},
                 Fields::Form::ObjectOrKind);
-  Fp8Codec stored{format};
+  MinifloatCodec stored{format};
   bool known = true;
   if (const Node *scale = fields.find("scale")) {
     std::optional<unsigned> type = readEnum(context, *scale, kScales);
     known = type.has_value();
     if (type && *type)
-      stored.scaleType = DType(*type - 1);
+      stored.scaleType = ParameterType(*type - 1);
+    if (stored.scaleType == ParameterType::E4M3 &&
+        format != MinifloatCodec::Format::E2M1)
+      Context::addHelp(
+          context.error("E-CONFLICT", at(*scale),
+                        "scales of `" + std::string(name(format)) +
+                            "` are mostly too small for `e4m3`, which begins "
+                            "at 2^-9"),
+          "use \"e8m0\", \"f16\" or \"f32\", or `fp4_e2m1`");
   }
   const Node *group = fields.find("group");
   if (!group)
@@ -188,14 +235,35 @@ Fp8Codec StreamReader::readFp8(const Node &node, Fp8Codec::Format format,
   return stored;
 }
 
+/// Whether `node` is a name for which there is a codec with parameters, which
+/// the error says.
+bool StreamReader::isNamed(const Node &node) {
+  const Node *kind =
+      node.kind == Node::Kind::Object ? node.find("kind") : &node;
+  if (!kind || kind->kind != Node::Kind::String ||
+      context.version < Version::V0_2)
+    return false;
+  for (const auto &[name, codec] : kNamed)
+    if (kind->string == name) {
+      Context::addHelp(
+          context.error("E-VALUE", at(*kind),
+                        quote(name) + " is a codec with its scale and group"),
+          "write `" + codec.str() + "`");
+      return true;
+    }
+  return false;
+}
+
 void StreamReader::readCodec(const Node &node, Stream &stream) {
+  if (isNamed(node))
+    return;
   std::optional<unsigned> kind =
       readKind(context, node, kCodecs, "\"int8\"", kLaterCodecs);
   if (!kind)
     return;
   if (*kind >= kFloatCodecs + kIntCodecs) {
-    auto format = Fp8Codec::Format(*kind - kFloatCodecs - kIntCodecs);
-    stream.codec = readFp8(node, format, stream.dim);
+    auto format = MinifloatCodec::Format(*kind - kFloatCodecs - kIntCodecs);
+    stream.codec = readMinifloat(node, format, stream.dim);
     return;
   }
   if (*kind >= kFloatCodecs) {

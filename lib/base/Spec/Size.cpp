@@ -24,10 +24,10 @@ RowBytes spec::rowBytes(const Stream &stream) {
                                   groups * bytes(quantised.scaleType),
                                   zero ? groups * bytes(*zero) : 0};
                         },
-                        [&](const Fp8Codec &stored) -> RowBytes {
+                        [&](const MinifloatCodec &stored) -> RowBytes {
                           const auto &scale = stored.scaleType;
                           unsigned groups = groupsOf(stream, stored.group);
-                          return {stream.dim,
+                          return {stream.dim * bits(stored.format) / 8,
                                   scale ? groups * bytes(*scale) : 0, 0};
                         }),
                     stream.codec);

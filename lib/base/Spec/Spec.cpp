@@ -20,11 +20,53 @@ const char *spec::name(DType type) {
   llvm_unreachable("no such dtype");
 }
 
-const char *spec::name(Fp8Codec::Format format) {
-  return format == Fp8Codec::Format::E4M3 ? "fp8_e4m3" : "fp8_e5m2";
+const char *spec::name(IntCodec::Rounding rounding) {
+  switch (rounding) {
+  case IntCodec::Rounding::Even:
+    return "even";
+  case IntCodec::Rounding::HalfUp:
+    return "half_up";
+  case IntCodec::Rounding::HalfAway:
+    return "half_away";
+  }
+  llvm_unreachable("no such rounding");
+}
+
+const char *spec::name(MinifloatCodec::Format format) {
+  switch (format) {
+  case MinifloatCodec::Format::E4M3:
+    return "fp8_e4m3";
+  case MinifloatCodec::Format::E5M2:
+    return "fp8_e5m2";
+  case MinifloatCodec::Format::E2M1:
+    return "fp4_e2m1";
+  }
+  llvm_unreachable("no such format");
+}
+
+unsigned spec::bits(MinifloatCodec::Format format) {
+  return format == MinifloatCodec::Format::E2M1 ? 4 : 8;
 }
 
 unsigned spec::bytes(DType type) { return type == DType::F32 ? 4 : 2; }
+
+const char *spec::name(ParameterType type) {
+  switch (type) {
+  case ParameterType::F32:
+    return "f32";
+  case ParameterType::F16:
+    return "f16";
+  case ParameterType::E4M3:
+    return "e4m3";
+  case ParameterType::E8M0:
+    return "e8m0";
+  }
+  llvm_unreachable("no such type");
+}
+
+unsigned spec::bytes(ParameterType type) {
+  return type == ParameterType::F32 ? 4 : type == ParameterType::F16 ? 2 : 1;
+}
 
 bool Scope::covers(unsigned layer) const {
   return std::binary_search(layers.begin(), layers.end(), layer);

@@ -30,6 +30,17 @@ const char *name(DType type);
 /// Bytes of one element.
 unsigned bytes(DType type);
 
+/// Of scales and zeros.
+enum class ParameterType : uint8_t {
+  F32,
+  F16,
+  E4M3, ///< a float of 8 bits
+  E8M0, ///< a power of two, of 8 bits
+};
+/// "f32", "f16", "e4m3" or "e8m0".
+const char *name(ParameterType type);
+unsigned bytes(ParameterType type);
+
 /// A codec that stores each element as a float of `type`; conversion rounds to
 /// nearest, ties to even, keeps infinities and NaN.
 struct FloatCodec {
@@ -41,30 +52,43 @@ struct FloatCodec {
 /// which is taken from x and added to x'. Both are kept in the page.
 /// dialect/codecs/Codecs.td has the exact meaning.
 struct IntCodec {
-  unsigned bits = 8;            ///< of a code, 1..8; without a zero 2..8
-  DType scaleType = DType::F32; ///< F32 or F16
+  enum class Rounding : uint8_t { Even, HalfUp, HalfAway };
+  unsigned bits = 8; ///< of a code, 1..8; without a zero 2..8
+  ParameterType scaleType = ParameterType::F32; ///< F32 or F16
   /// F32 or F16; none: codes have a sign.
-  std::optional<DType> zeroType = std::nullopt;
+  std::optional<ParameterType> zeroType = std::nullopt;
   /// Channels of a row that share a scale and a zero: a power of two from 8 to
   /// 256 that divides the stream's dim and is less; 0: all of them.
   unsigned group = 0;
+  /// Without a zero: the least code stands for the element of the largest
+  /// magnitude, whatever its sign.
+  bool extreme = false;
+  /// Elements are quantized by a scale and a zero that are not yet rounded to
+  /// their types.
+  bool exact = false;
+  Rounding rounding = Rounding::Even;
 };
+/// "even", "half_up" or "half_away".
+const char *name(IntCodec::Rounding rounding);
 
-/// Floats of 8 bits, which saturate; the channels of a group may share a scale,
-/// absmax over the largest of them. dialect/codecs/Codecs.td has the exact
-/// meaning.
-struct Fp8Codec {
-  enum class Format : uint8_t { E4M3, E5M2 };
+/// Floats of 8 or 4 bits, which saturate; the channels of a group may share a
+/// scale, absmax over the largest of them. dialect/codecs/Codecs.td has the
+/// exact meaning.
+struct MinifloatCodec {
+  enum class Format : uint8_t { E4M3, E5M2, E2M1 };
   Format format = Format::E4M3;
-  /// F32 or F16; none: elements are stored as they are.
-  std::optional<DType> scaleType = std::nullopt;
+  /// None: elements are stored as they are. E4M3 only of E2M1: scales of fp8
+  /// would be too small for it.
+  std::optional<ParameterType> scaleType = std::nullopt;
   /// As of an IntCodec; 0 if there is no scale.
   unsigned group = 0;
 };
-/// "fp8_e4m3" or "fp8_e5m2".
-const char *name(Fp8Codec::Format format);
+/// "fp8_e4m3", "fp8_e5m2" or "fp4_e2m1".
+const char *name(MinifloatCodec::Format format);
+/// Of a code.
+unsigned bits(MinifloatCodec::Format format);
 
-using Codec = std::variant<FloatCodec, IntCodec, Fp8Codec>;
+using Codec = std::variant<FloatCodec, IntCodec, MinifloatCodec>;
 
 /// One cached tensor, [tokens, kv heads, dim] as the model sees it.
 struct Stream {

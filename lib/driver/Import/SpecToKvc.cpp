@@ -23,6 +23,8 @@ public:
 
 private:
   Type floatType(spec::DType type);
+  Type floatType(spec::ParameterType type);
+  Type floatType(spec::MinifloatCodec::Format format);
   Attribute codec(const spec::Codec &codec);
   Attribute layout(const spec::Layout &layout);
   Attribute read(const spec::Store &store);
@@ -54,6 +56,44 @@ Type Importer::floatType(spec::DType type) {
   llvm_unreachable("no such dtype");
 }
 
+Type Importer::floatType(spec::ParameterType type) {
+  switch (type) {
+  case spec::ParameterType::F32:
+    return b.getF32Type();
+  case spec::ParameterType::F16:
+    return b.getF16Type();
+  case spec::ParameterType::E4M3:
+    return b.getType<Float8E4M3FNType>();
+  case spec::ParameterType::E8M0:
+    return b.getType<Float8E8M0FNUType>();
+  }
+  llvm_unreachable("no such type");
+}
+
+Type Importer::floatType(spec::MinifloatCodec::Format format) {
+  switch (format) {
+  case spec::MinifloatCodec::Format::E4M3:
+    return b.getType<Float8E4M3FNType>();
+  case spec::MinifloatCodec::Format::E5M2:
+    return b.getType<Float8E5M2Type>();
+  case spec::MinifloatCodec::Format::E2M1:
+    return b.getType<Float4E2M1FNType>();
+  }
+  llvm_unreachable("no such format");
+}
+
+static Rounding rounding(spec::IntCodec::Rounding rounding) {
+  switch (rounding) {
+  case spec::IntCodec::Rounding::Even:
+    return Rounding::Even;
+  case spec::IntCodec::Rounding::HalfUp:
+    return Rounding::HalfUp;
+  case spec::IntCodec::Rounding::HalfAway:
+    return Rounding::HalfAway;
+  }
+  llvm_unreachable("no such rounding");
+}
+
 Attribute Importer::codec(const spec::Codec &codec) {
   return std::visit(
       llvm::makeVisitor(
@@ -64,17 +104,17 @@ Attribute Importer::codec(const spec::Codec &codec) {
             Type zero;
             if (quantised.zeroType)
               zero = floatType(*quantised.zeroType);
-            return IntCodecAttr::get(&context, quantised.bits,
-                                     floatType(quantised.scaleType), zero,
-                                     /*tokens=*/1, quantised.group);
+            return IntCodecAttr::get(
+                &context, quantised.bits, floatType(quantised.scaleType), zero,
+                /*tokens=*/1, quantised.group, quantised.extreme,
+                quantised.exact, rounding(quantised.rounding));
           },
-          [&](const spec::Fp8Codec &stored) -> Attribute {
-            Type type = Float8E4M3FNType::get(&context), scale;
-            if (stored.format == spec::Fp8Codec::Format::E5M2)
-              type = Float8E5M2Type::get(&context);
+          [&](const spec::MinifloatCodec &stored) -> Attribute {
+            Type scale;
             if (stored.scaleType)
               scale = floatType(*stored.scaleType);
-            return FloatCodecAttr::get(&context, type, scale, stored.group);
+            return FloatCodecAttr::get(&context, floatType(stored.format),
+                                       scale, stored.group);
           }),
       codec);
 }

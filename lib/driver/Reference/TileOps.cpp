@@ -22,6 +22,10 @@ double Bytes::at(int64_t row, int64_t column, bool isSigned) const {
     return fromE4M3(bytes[column]);
   if (isa<Float8E5M2Type>(type))
     return fromE5M2(bytes[column]);
+  if (isa<Float8E8M0FNUType>(type))
+    return fromE8M0(bytes[column]);
+  if (isa<Float4E2M1FNType>(type))
+    return fromE2M1(uint8_t(unpackCode(bytes, column, 4, /*isSigned=*/false)));
   uint16_t bits;
   std::memcpy(&bits, bytes + column * sizeof(bits), sizeof(bits));
   return type.isF16() ? fromF16(bits) : fromBF16(bits);

@@ -341,18 +341,26 @@ anyCodec(const spec::Spec &spec,
 }
 
 /// Of scales; none: the codec has none.
-static std::optional<spec::DType> scaleTypeOf(const spec::Codec &codec) {
+static std::optional<spec::ParameterType>
+scaleTypeOf(const spec::Codec &codec) {
   if (const auto *code = std::get_if<spec::IntCodec>(&codec))
     return code->scaleType;
-  if (const auto *stored = std::get_if<spec::Fp8Codec>(&codec))
+  if (const auto *stored = std::get_if<spec::MinifloatCodec>(&codec))
     return stored->scaleType;
   return std::nullopt;
 }
 
 static bool hasGroups(const spec::Stream &stream) {
-  const auto *stored = std::get_if<spec::Fp8Codec>(&stream.codec);
+  const auto *stored = std::get_if<spec::MinifloatCodec>(&stream.codec);
   const auto *code = std::get_if<spec::IntCodec>(&stream.codec);
   return (stored && stored->group) || (code && code->group);
+}
+
+/// Of less than a byte.
+static bool hasNarrowCodes(const spec::Stream &stream) {
+  const auto *stored = std::get_if<spec::MinifloatCodec>(&stream.codec);
+  const auto *code = std::get_if<spec::IntCodec>(&stream.codec);
+  return (stored && spec::bits(stored->format) < 8) || (code && code->bits < 8);
 }
 
 bool verify::applies(Fault fault, const spec::Spec &spec) {
@@ -403,8 +411,9 @@ bool verify::applies(Fault fault, const spec::Spec &spec) {
       return hasGroups(store.k) || hasGroups(store.v);
     });
   case Fault::OneCode:
-    return anyCodec(spec,
-                    [](const spec::IntCodec &codec) { return codec.bits < 8; });
+    return anyStore([](const spec::Store &store) {
+      return hasNarrowCodes(store.k) || hasNarrowCodes(store.v);
+    });
   case Fault::LowPrecision:
     return spec.model.dtype == spec::DType::F32;
   case Fault::OneStep:

@@ -67,6 +67,33 @@ int leastExponentOf(const StreamInfo &stream) {
          int(llvm::APFloat::semanticsPrecision(semantics)) - 1;
 }
 
+/// The least magnitude that is not rounded to 0.
+double smallestOf(const StreamInfo &stream) {
+  auto type = mlir::dyn_cast<mlir::FloatType>(stream.codeType());
+  if (!type || stream.planes().size() > 1)
+    return 0;
+  return llvm::APFloat::getSmallest(type.getFloatSemantics()).convertToDouble();
+}
+
+/// Whether a row of numbers of one magnitude keeps it for both signs, nearly:
+/// not where the least of few codes stands for one of them, and none for the
+/// other.
+bool keepsNegatives(const StreamInfo &stream) {
+  std::vector<float> row(stream.dim, 1.0f);
+  for (int64_t c = 1; c < stream.dim; c += 2)
+    row[c] = -1;
+  std::vector<std::vector<uint8_t>> bytes;
+  llvm::SmallVector<uint8_t *, 3> to;
+  llvm::SmallVector<const uint8_t *, 3> from;
+  for (const CodecPlane &plane : stream.planes())
+    bytes.emplace_back(plane.elements * plane.type.getIntOrFloatBitWidth() / 8);
+  for (std::vector<uint8_t> &plane : bytes)
+    to.push_back(plane.data()), from.push_back(plane.data());
+  stream.codec.quantizeRows(row, 1, to);
+  stream.codec.dequantizeRow(from, row);
+  return std::fabs(row[0] + row[1]) < 0.01f;
+}
+
 /// Fills one sequence. Whatever the model's scale, softcap and types are, q and
 /// K are finite and logits as the kind says, or as near as finite numbers come.
 class Filler {
@@ -227,7 +254,9 @@ void Filler::chooseOrthogonal() {
   double wanted = std::log(exact.addressRatio()) + digits * M_LN2;
   bool wide = wins >= wanted + std::log(double(size)) &&
               2 * wins >= wanted + std::log(double(sequence.length + 1));
-  codes = wide ? size + 1 : 0;
+  StreamInfo stream = store.cache().stream(kStreamK);
+  bool kept = sizeK >= smallestOf(stream) && keepsNegatives(stream);
+  codes = wide && kept ? size + 1 : 0;
 }
 
 /// What channel `channel` of keys, and of queries that pick them, says.

@@ -30,15 +30,26 @@ ExactValues::ExactValues(const CompiledStore &store) : heads(store.kvHeads()) {
   mlir::Type code = planes[0].type;
   bool scaled = planes.size() > 1;
   group = scaled ? info.dim / planes[1].elements : info.dim;
-  fromLeast = scaled && info.codec.rangeHasLeast();
+  fromLeast = llvm::any_of(planes, [](const CodecPlane &plane) {
+    return plane.role == kPlaneZeros;
+  });
+  extreme = scaled && !fromLeast && info.codec.rangeHasLeast();
   // Without a zero the least code is the largest one's negative.
   span = fromLeast ? (int64_t(1) << code.getIntOrFloatBitWidth()) - 1
                    : 2 * mostOf(code);
-  unit = int64_t(llvm::bit_floor(uint64_t(kMostExact / (span + 1))));
+  unit = int64_t(llvm::bit_floor(uint64_t(kMostExact / (span + 1 + extreme))));
+  mark = 127 * 256;
   // Few digits of a float are within the reach of its exponents.
-  bool isByte =
-      mlir::isa<mlir::FloatType>(code) && code.getIntOrFloatBitWidth() == 8;
-  mark = isByte ? float(4 * unit * (span / 2)) : 127 * 256;
+  auto type = mlir::dyn_cast<mlir::FloatType>(code);
+  if (type && type.getWidth() <= 8) {
+    double largest =
+        llvm::APFloat::getLargest(type.getFloatSemantics()).convertToDouble();
+    if (!scaled)
+      unit = std::min(unit, int64_t(largest) / span);
+    mark = float(4 * unit * (span / 2));
+    if (!scaled)
+      mark = std::min(mark, float(largest));
+  }
   ends = fromLeast ? 2 : 1;
   base = fromLeast ? span + 1 : std::min<int64_t>(span, 64);
   constexpr int64_t kAddresses = int64_t(1) << 24;
@@ -56,7 +67,7 @@ float ExactValues::address(int64_t head, int64_t token, int64_t channel) const {
   int64_t number = channel / group, at = channel % group;
   int64_t least = leastOf(address, number), most = span / 2;
   if (at == group - 1)
-    return float(fromLeast ? least + span : most);
+    return float(fromLeast ? least + span : end());
   if (at >= group - ends)
     return float(least);
   int64_t digit = address;
@@ -69,7 +80,7 @@ float ExactValues::address(int64_t head, int64_t token, int64_t channel) const {
 }
 
 double ExactValues::addressRatio() const {
-  return double(fromLeast ? leastOf(7, 0) + span : span / 2);
+  return double(fromLeast ? leastOf(7, 0) + span : std::abs(end()));
 }
 
 void ExactValues::draw(llvm::MutableArrayRef<float> row, Random &random) const {
@@ -84,5 +95,7 @@ void ExactValues::draw(llvm::MutableArrayRef<float> row, Random &random) const {
                                           : random.range(0, span);
       row[first + at] = float(least + code * unit);
     }
+    if (extreme)
+      row[first + group - 1] = float(end() * unit);
   }
 }

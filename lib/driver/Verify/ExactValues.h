@@ -30,12 +30,15 @@ public:
   float markOfRow() const { return mark; }
 
 private:
+  /// What the last channel of a group holds, if codes have a sign, in units.
+  int64_t end() const { return extreme ? -(span / 2 + 1) : span / 2; }
   /// The least element of a group of an address, if codes have no sign.
   int64_t leastOf(int64_t address, int64_t group) const;
 
   int64_t heads;
   int64_t group;  ///< channels that share a scale
   bool fromLeast; ///< codes count from a zero; else they have a sign
+  bool extreme;   ///< the least code has no negative, and is what has the end
   int64_t span;   ///< from the least code to the largest
   /// Between what is drawn: as far apart as codes of 8 bits, so that one token
   /// more shows as well.

@@ -132,10 +132,12 @@ public:
     if (!info.codeType().isInteger() ||
         (image.store.problem.dtype.isF32() && !hasZeros))
       return;
-    // The ends of what codes may be, whether they have a sign or not.
+    // The ends of what codes may be, whether they have a sign or not. That
+    // without a negative is one where the sign is the range's.
     unsigned bits = info.codeType().getIntOrFloatBitWidth();
     unsigned ones = (1u << bits) - 1;
-    for (unsigned code : {0u, ones, ones >> 1}) {
+    unsigned least = info.codec.rangeHasLeast() ? ones - (ones >> 1) : 0;
+    for (unsigned code : {0u, ones, ones >> 1, least}) {
       std::vector<uint8_t> &row = ends.emplace_back(info.codeBytes());
       for (size_t bit = 0; bit < 8 * row.size(); ++bit)
         row[bit / 8] |= (code >> bit % bits & 1) << bit % 8;

@@ -23,7 +23,7 @@ public:
       : random(seed, index, 'S'), deal(seed, index, 'L'),
         formulas(seed, index, 'E'), sinks(seed, index, 'K'),
         calls(seed, index, 'G'), codes(seed, index, 'C'),
-        eights(seed, index, 'F') {}
+        narrow(seed, index, 'F') {}
   spec::Spec draw(uint64_t index);
 
 private:
@@ -46,7 +46,7 @@ private:
   }
   void drawModel(spec::Model &model);
   spec::Codec codec(unsigned dim);
-  spec::Fp8Codec fp8(unsigned dim);
+  spec::MinifloatCodec minifloat(unsigned dim);
   spec::Layout layout();
   spec::Read read();
   void dealLayers(spec::Spec &spec);
@@ -67,7 +67,7 @@ private:
   Random sinks;    ///< likewise
   Random calls;    ///< likewise
   Random codes;    ///< likewise
-  Random eights;   ///< likewise
+  Random narrow;   ///< likewise
 };
 
 } // namespace
@@ -112,14 +112,18 @@ void Generator::drawModel(spec::Model &model) {
         random.percent(50) ? random.pick({5.0, 20.0, 30.0, 50.0}) : anySize();
 }
 
-spec::Fp8Codec Generator::fp8(unsigned dim) {
-  using Format = spec::Fp8Codec::Format;
-  spec::Fp8Codec codec{eights.pick({Format::E4M3, Format::E4M3, Format::E5M2})};
-  if (eights.percent(30)) // as they are
+spec::MinifloatCodec Generator::minifloat(unsigned dim) {
+  using Format = spec::MinifloatCodec::Format;
+  using Type = spec::ParameterType;
+  spec::MinifloatCodec codec{narrow.pick(
+      {Format::E4M3, Format::E4M3, Format::E5M2, Format::E2M1, Format::E2M1})};
+  bool isFp4 = codec.format == Format::E2M1;
+  if (narrow.percent(isFp4 ? 10 : 30)) // as they are
     return codec;
-  codec.scaleType = eights.pick({spec::DType::F32, spec::DType::F16});
-  unsigned group = 8u << eights.range(0, 5);
-  if (eights.percent(50) && group < dim && dim % group == 0)
+  codec.scaleType = isFp4 ? narrow.pick({Type::F16, Type::E8M0, Type::E4M3})
+                          : narrow.pick({Type::F32, Type::F16, Type::E8M0});
+  unsigned group = 8u << narrow.range(0, 5);
+  if (narrow.percent(isFp4 ? 80 : 50) && group < dim && dim % group == 0)
     codec.group = group;
   return codec;
 }
@@ -127,12 +131,13 @@ spec::Fp8Codec Generator::fp8(unsigned dim) {
 spec::Codec Generator::codec(unsigned dim) {
   if (!random.percent(40)) {
     spec::DType type = dtype();
-    if (eights.percent(25))
-      return fp8(dim);
+    if (narrow.percent(25))
+      return minifloat(dim);
     return spec::FloatCodec{type};
   }
   auto type = [](Random &random) {
-    return random.percent(50) ? spec::DType::F32 : spec::DType::F16;
+    return random.percent(50) ? spec::ParameterType::F32
+                              : spec::ParameterType::F16;
   };
   spec::IntCodec codec;
   codec.scaleType = type(random);
@@ -145,6 +150,11 @@ spec::Codec Generator::codec(unsigned dim) {
   unsigned group = 8u << codes.range(0, 5);
   if (codes.percent(60) && group < dim && dim % group == 0)
     codec.group = group;
+  using Rounding = spec::IntCodec::Rounding;
+  codec.extreme = !codec.zeroType && narrow.percent(25);
+  codec.exact = narrow.percent(25);
+  if (narrow.percent(40))
+    codec.rounding = narrow.pick({Rounding::HalfUp, Rounding::HalfAway});
   return codec;
 }
 
@@ -422,8 +432,9 @@ std::optional<spec::Spec> verify::randomSpec(uint64_t seed, uint64_t index,
 /// are decoded first, into f32.
 static bool multipliesCodes(const spec::Store &store) {
   auto isWhole = [](const spec::Stream &stream) {
-    if (const auto *stored = std::get_if<spec::Fp8Codec>(&stream.codec))
-      return !stored->group;
+    if (const auto *stored = std::get_if<spec::MinifloatCodec>(&stream.codec))
+      return !stored->group && spec::bits(stored->format) == 8 &&
+             (!stored->scaleType || spec::bytes(*stored->scaleType) > 1);
     const auto *code = std::get_if<spec::IntCodec>(&stream.codec);
     return !code || (code->bits == 8 && !code->zeroType && !code->group);
   };

@@ -68,3 +68,36 @@ tile.kernel @s.append "append" of @s dtype bf16 {
     tile.yield
   }
 }
+
+// -----
+
+// An element that halves go up from is cut off, not rounded again; a code of the
+// extreme has its sign from the scale's.
+// CHECK-LABEL: func.func @kvc_s_append
+// CHECK: %[[LESS:.*]] = arith.negf %{{.*}} : f32
+// CHECK: arith.cmpf olt, %{{.*}}, %[[LESS]] : f32
+// CHECK: %[[SCALE:.*]] = arith.divf %{{.*}}, %{{.*}} : f32
+// CHECK: arith.truncf %{{.*}} : f32 to f16
+// CHECK: arith.divf %{{.*}}, %[[SCALE]] : f32
+// CHECK: arith.fptosi %{{.*}} : vector<8xf32> to vector<8xi32>
+// The scale of a block of four-bit floats is the exponent of its largest.
+// CHECK: %[[BITS:.*]] = arith.bitcast %{{.*}} : f32 to i32
+// CHECK: %[[EXPONENT:.*]] = arith.shrui %[[BITS]], %{{.*}} : i32
+// CHECK: arith.subi %[[EXPONENT]], %{{.*}} : i32
+// CHECK-NOT: arith.divf
+// CHECK: llvm.store %{{.*}} : i8, !llvm.ptr
+// CHECK: vector.bitcast %{{.*}} : vector<8xi8> to vector<1xi64>
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.int<4, scale = f16 channels = 32 extreme = true exact = true rounding = half_up>, v = 64 by #kvc.float<f4E2M1FN, scale = f8E8M0FNU channels = 32>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+tile.kernel @s.append "append" of @s dtype bf16 {
+  tile.for_rows {
+  ^bb0(%row: !tile.tokens):
+    %k = tile.load_row k %row : tensor<64xf32>
+    %kc, %ks = tile.quantize %k with(#kvc.int<4, scale = f16 channels = 32 extreme = true exact = true rounding = half_up>) : tensor<64xf32> -> tensor<64xi4>, tensor<2xf16>
+    tile.store_row k %row, %kc, %ks : tensor<64xi4>, tensor<2xf16>
+    %v = tile.load_row v %row : tensor<64xf32>
+    %vc, %vs = tile.quantize %v with(#kvc.float<f4E2M1FN, scale = f8E8M0FNU channels = 32>) : tensor<64xf32> -> tensor<64xf4E2M1FN>, tensor<2xf8E8M0FNU>
+    tile.store_row v %row, %vc, %vs : tensor<64xf4E2M1FN>, tensor<2xf8E8M0FNU>
+    tile.yield
+  }
+}

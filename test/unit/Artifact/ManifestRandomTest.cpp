@@ -10,8 +10,8 @@ using namespace kvc::artifact;
 
 static StoreInfo randomStore(const ModelInfo &model) {
   static const std::vector<std::pair<std::string, uint32_t>> types = {
-      {"f32", 4}, {"f16", 2},      {"bf16", 2},
-      {"i8", 1},  {"f8E4M3FN", 1}, {"f8E5M2", 1}};
+      {"f32", 4},      {"f16", 2},    {"bf16", 2},     {"i8", 1},
+      {"f8E4M3FN", 1}, {"f8E5M2", 1}, {"f8E8M0FNU", 1}};
   StoreInfo store;
   store.paged = *rc::gen::arbitrary<bool>();
   store.page = store.paged ? *rc::gen::inRange(1u, 257u) : 0;

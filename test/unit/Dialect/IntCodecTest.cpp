@@ -166,27 +166,34 @@ struct Shape {
   unsigned bits;
   int64_t tokens, channels;
   bool zero, half;
+  bool extreme = false, exact = false;
+  Rounding rounding = Rounding::Even;
 };
 
 /// The formulas of Codecs.td over one box, in float64 with roundings.
 struct Box {
   Box(const std::vector<float> &elements, const Shape &shape) : shape(shape) {
-    double low = 0, high = 0;
-    qmax = shape.zero ? (1 << shape.bits) - 1 : (1 << (shape.bits - 1)) - 1;
+    double low = INFINITY, high = -INFINITY;
     for (float x : elements)
-      high = std::max(high, shape.zero ? 0 : std::abs(finite(x)));
+      low = std::min(low, finite(x)), high = std::max(high, finite(x));
+    double half = 1 << (shape.bits - 1), range = std::max(high, -low);
+    least = shape.zero ? 0 : shape.extreme ? -half : 1 - half;
+    most = shape.zero ? 2 * half - 1 : half - 1;
+    shift = shape.zero ? 0 : half;
+    double end = shape.extreme ? least : most;
+    if (shape.extreme && -low > high)
+      range = low;
     if (shape.zero) {
-      low = INFINITY, high = -INFINITY;
-      for (float x : elements)
-        low = std::min(low, finite(x)), high = std::max(high, finite(x));
-      zero = low = stored(low);
+      zero = stored(low);
+      origin = shape.exact ? float(low) : zero;
+      range = std::min(std::max(high - origin, 0.0), double(FLT_MAX));
     }
-    double range = std::min(std::max(high - low, 0.0), double(FLT_MAX));
-    scale = stored(float(float(range) / double(qmax)));
-    if (scale < FLT_MIN)
-      scale = 0;
-    factor = scale == 0 ? 0 : float(1 / double(scale));
+    float unrounded = float(float(range) / end);
+    scale = normal(stored(unrounded));
+    float by = shape.exact ? normal(unrounded) : scale;
+    factor = by == 0 ? 0 : float(1 / double(by));
   }
+  static float normal(float x) { return std::fabs(x) < FLT_MIN ? 0 : x; }
   float stored(double x) const {
     const llvm::fltSemantics &half = llvm::APFloat::IEEEhalf();
     if (!shape.half)
@@ -194,15 +201,22 @@ struct Box {
     x = std::min(std::max(x, -65504.0), 65504.0);
     return widen(narrow(float(x), half), half);
   }
+  double rounded(double y) const {
+    if (shape.rounding == Rounding::Even)
+      return nearestEven(float(y));
+    if (shape.rounding == Rounding::HalfUp)
+      return std::floor(double(float(y + (shift + 0.5)))) - shift;
+    return std::copysign(std::floor(std::fabs(y) + 0.5), y);
+  }
   int code(float x) const {
-    double above = float(finite(x) - zero);
-    double code = nearestEven(float(above * factor));
-    return int(std::min(qmax, std::max(shape.zero ? 0 : -qmax, code)));
+    double above = float(finite(x) - origin);
+    double y = float(above * factor);
+    return int(rounded(std::min(most, std::max(least, y))));
   }
 
   const Shape shape;
-  double qmax;
-  float zero = 0, scale = 0, factor = 0;
+  double least, most, shift;
+  float zero = 0, origin = 0, scale = 0, factor = 0;
 };
 
 class BoxCodecTest : public CodecTest,
@@ -213,7 +227,8 @@ protected:
     mlir::Type type = shape.half ? f16() : f32();
     return IntCodecAttr::get(&context, shape.bits, type,
                              shape.zero ? type : mlir::Type(), shape.tokens,
-                             shape.channels);
+                             shape.channels, shape.extreme, shape.exact,
+                             shape.rounding);
   }
   void check(const std::vector<float> &rows, int64_t tokens);
 };
@@ -269,6 +284,24 @@ TEST_P(BoxCodecTest, RandomBoxes) {
   }
 }
 
+/// Steps of a half, and what is beside one.
+TEST_P(BoxCodecTest, Halves) {
+  const Shape &shape = GetParam();
+  int64_t tokens = shape.tokens;
+  for (float end : {8.f, -8.f, 127.f}) {
+    std::vector<float> rows(tokens * 32);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      float half = 0.5f * float(int(i % 16) - 8);
+      rows[i] = i % 3 == 0   ? half
+                : i % 3 == 1 ? std::nextafterf(half, INFINITY)
+                             : std::nextafterf(half, -INFINITY);
+      if (i % 8 == 7)
+        rows[i] = end;
+    }
+    check(rows, tokens);
+  }
+}
+
 TEST_P(BoxCodecTest, Extremes) {
   int64_t tokens = GetParam().tokens;
   std::vector<float> rows(tokens * 8);
@@ -285,10 +318,19 @@ TEST_P(BoxCodecTest, Extremes) {
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, BoxCodecTest,
-    testing::Values(Shape{2, 32, 1, true, true}, Shape{2, 1, 8, true, true},
-                    Shape{1, 4, 0, true, false}, Shape{3, 1, 0, true, true},
-                    Shape{4, 1, 4, false, true}, Shape{5, 2, 2, false, false},
-                    Shape{7, 1, 0, true, false}, Shape{8, 16, 1, true, true},
-                    Shape{8, 1, 0, true, false}, Shape{2, 1, 0, false, true}));
+    testing::Values(
+        Shape{2, 32, 1, true, true}, Shape{2, 1, 8, true, true},
+        Shape{1, 4, 0, true, false}, Shape{3, 1, 0, true, true},
+        Shape{4, 1, 4, false, true}, Shape{5, 2, 2, false, false},
+        Shape{7, 1, 0, true, false}, Shape{8, 16, 1, true, true},
+        Shape{8, 1, 0, true, false}, Shape{2, 1, 0, false, true},
+        // ggml's q8_0, q4_0, q4_1, q5_0 and q5_1
+        Shape{8, 1, 8, false, true, false, true, Rounding::HalfAway},
+        Shape{4, 1, 8, false, true, true, true, Rounding::HalfUp},
+        Shape{4, 1, 8, true, true, false, true, Rounding::HalfUp},
+        Shape{5, 1, 8, false, true, true, true, Rounding::HalfUp},
+        Shape{5, 1, 8, true, true, false, true, Rounding::HalfUp},
+        Shape{2, 1, 8, false, false, true, false, Rounding::HalfAway},
+        Shape{8, 1, 8, true, true, false, true, Rounding::HalfAway}));
 
 } // namespace

@@ -34,7 +34,7 @@ spec::Spec demo() {
   window.name = "window", window.loc = at(20, 7);
   window.scope.layers = {30, 31};
   window.scope.headBegin = 1;
-  window.k.codec = spec::IntCodec{8, spec::DType::F16};
+  window.k.codec = spec::IntCodec{8, spec::ParameterType::F16};
   window.v.codec = spec::FloatCodec{spec::DType::F32};
   window.layout = {false, 0, spec::PageOrder::NHD, {}};
   window.read.window = spec::Read::Window{4, 60};
@@ -105,8 +105,8 @@ TEST_F(Import, IntegerCodecs) {
   spec::Spec spec = demo();
   spec.stores.resize(1);
   spec.stores[0].k.codec =
-      spec::IntCodec{4, spec::DType::F16, spec::DType::F32, 32};
-  spec.stores[0].v.codec = spec::IntCodec{3, spec::DType::F32};
+      spec::IntCodec{4, spec::ParameterType::F16, spec::ParameterType::F32, 32};
+  spec.stores[0].v.codec = spec::IntCodec{3, spec::ParameterType::F32};
   EXPECT_THAT(
       import(spec),
       testing::HasSubstr(
@@ -117,9 +117,10 @@ TEST_F(Import, IntegerCodecs) {
 TEST_F(Import, FloatsOfEightBits) {
   spec::Spec spec = demo();
   spec.stores.resize(1);
-  using Format = spec::Fp8Codec::Format;
-  spec.stores[0].k.codec = spec::Fp8Codec{Format::E4M3, spec::DType::F16, 32};
-  spec.stores[0].v.codec = spec::Fp8Codec{Format::E5M2};
+  using Format = spec::MinifloatCodec::Format;
+  spec.stores[0].k.codec =
+      spec::MinifloatCodec{Format::E4M3, spec::ParameterType::F16, 32};
+  spec.stores[0].v.codec = spec::MinifloatCodec{Format::E5M2};
   EXPECT_THAT(import(spec),
               testing::HasSubstr(
                   "k = 64 by #kvc.float<f8E4M3FN, scale = f16 channels = 32>, "
@@ -136,7 +137,7 @@ TEST_F(Import, SoftcapDtypesAndOrders) {
   for (auto [type, name] : types) {
     spec.model.dtype = type;
     spec.stores[0].k.codec = spec::FloatCodec{type};
-    spec.stores[0].v.codec = spec::IntCodec{8, spec::DType::F32};
+    spec.stores[0].v.codec = spec::IntCodec{8, spec::ParameterType::F32};
     spec.stores[0].layout = {true, 64, spec::PageOrder::NHD, {}};
     std::string text = import(spec);
     EXPECT_THAT(text, testing::HasSubstr("scale 1.250000e-01 logits {"));

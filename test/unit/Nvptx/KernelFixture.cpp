@@ -54,9 +54,9 @@ static spec::Codec randomCodec(Random &random) {
   case 2:
     return spec::FloatCodec{DType::BF16};
   case 3:
-    return spec::IntCodec{8, DType::F16};
+    return spec::IntCodec{8, spec::ParameterType::F16};
   default:
-    return spec::IntCodec{8, DType::F32};
+    return spec::IntCodec{8, spec::ParameterType::F32};
   }
 }
 

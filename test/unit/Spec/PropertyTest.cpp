@@ -22,14 +22,14 @@ unsigned upTo(unsigned low, unsigned high) {
 }
 
 json drawCodec() {
-  json kind = pick<const char *>(
-      {"f32", "f16", "bf16", "int2", "int4", "int8", "fp8_e4m3", "fp8_e5m2"});
+  json kind = pick<const char *>({"f32", "f16", "bf16", "int2", "int4", "int8",
+                                  "fp8_e4m3", "fp8_e5m2", "fp4_e2m1"});
   if (*rc::gen::arbitrary<bool>())
     return kind;
   json codec = {{"kind", kind}};
-  if (kind.get<std::string>().substr(0, 3) == "fp8") {
+  if (kind.get<std::string>().substr(0, 2) == "fp") {
     if (*rc::gen::arbitrary<bool>())
-      codec["scale"] = pick<const char *>({"none", "f32", "f16"});
+      codec["scale"] = pick<const char *>({"none", "f32", "f16", "e8m0"});
     if (codec.value("scale", "none") != "none" && *rc::gen::arbitrary<bool>())
       codec["group"] = 8;
     return codec;

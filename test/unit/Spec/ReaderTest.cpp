@@ -61,9 +61,9 @@ TEST(Reader, FillsEveryField) {
   EXPECT_EQ(store.k.dim, 192u);
   EXPECT_EQ(store.v.dim, 128u);
   EXPECT_EQ(std::get<spec::IntCodec>(store.k.codec).scaleType,
-            spec::DType::F32);
+            spec::ParameterType::F32);
   EXPECT_EQ(std::get<spec::IntCodec>(store.v.codec).scaleType,
-            spec::DType::F16);
+            spec::ParameterType::F16);
   EXPECT_EQ(store.v.codecLoc.pointer, "/streams/v/codec");
   EXPECT_TRUE(store.layout.paged);
   EXPECT_EQ(store.layout.page, 16u);

@@ -11,9 +11,13 @@ namespace {
 TEST(Convert, ChannelOrdersArePermutations) {
   MLIRContext context;
   Builder b(&context);
-  SmallVector<Type> codes{b.getF32Type(), b.getF16Type(), b.getBF16Type(),
+  SmallVector<Type> codes{b.getF32Type(),
+                          b.getF16Type(),
+                          b.getBF16Type(),
                           b.getType<Float8E4M3FNType>(),
-                          b.getType<Float8E5M2Type>()};
+                          b.getType<Float8E5M2Type>(),
+                          b.getType<Float8E8M0FNUType>(),
+                          b.getType<Float4E2M1FNType>()};
   for (unsigned bits = 1; bits <= 8; ++bits)
     codes.push_back(b.getIntegerType(bits));
   for (Type code : codes)

@@ -1,6 +1,8 @@
 //===- KernelBounds.cpp - how nearly a drawn kernel must agree ------------===//
 #include "test/unit/Tile/KernelBounds.h"
 
+#include "dialect/codecs/HostFloat.h"
+
 #include <cfloat>
 #include <cmath>
 
@@ -301,6 +303,8 @@ static double elementOf(const reference::HostStream &stream, unsigned plane,
                         char type, int64_t slot, int64_t unit, int64_t head,
                         int64_t index) {
   const uint8_t *row = stream.row(plane, slot / unit, head, slot % unit);
+  if (type == 'x')
+    return fromE2M1(uint8_t(unpackCode(row, index, 4, /*isSigned=*/false)));
   return loadAs(type, row + index * widthOf(type));
 }
 

@@ -18,6 +18,10 @@ static void storeAs(char type, uint8_t *to, float x) {
     *to = type == 'e' ? toE4M3(x) : toE5M2(x);
     return;
   }
+  if (type == 'p') { // of 0 the least
+    *to = uint8_t(std::max(std::ilogb(x), -127) + 127);
+    return;
+  }
   uint16_t half = type == 'h' ? toF16(x) : toBF16(x);
   if (type == 'f')
     memcpy(to, &x, 4);
@@ -28,6 +32,8 @@ static void storeAs(char type, uint8_t *to, float x) {
 float fuzz::loadAs(char type, const uint8_t *bytes) {
   if (type == 'e' || type == 'm')
     return type == 'e' ? fromE4M3(*bytes) : fromE5M2(*bytes);
+  if (type == 'p')
+    return fromE8M0(*bytes);
   float x;
   uint16_t half;
   memcpy(&x, bytes, type == 'f' ? 4 : 0);
@@ -66,9 +72,10 @@ static std::vector<float> drawRows(int64_t count, int64_t dim, Random &random) {
   return wide;
 }
 
-/// As floatType() has it; 0: integers.
+/// As floatType() has it; 0: integers, and floats under a byte, of which any
+/// bytes are codes.
 static char letterOf(mlir::Type type) {
-  for (char letter : {'f', 'h', 'b', 'e', 'm'})
+  for (char letter : {'f', 'h', 'b', 'e', 'm', 'p'})
     if (type == floatType(type.getContext(), letter))
       return letter;
   return 0;
@@ -136,10 +143,11 @@ void AttendInputs::fill(const Kernel &kernel, llvm::StringRef name,
         char type = plane == 0   ? boxes->code
                     : plane == 1 ? boxes->scale
                                  : boxes->zero;
-        for (int64_t at = 0; at < bytes; at += type == 'i' ? 1 : widthOf(type))
-          if (plane == 0 && type != 'i')
+        bool any = type == 'i' || type == 'x'; // bytes are codes
+        for (int64_t at = 0; at < bytes; at += any ? 1 : widthOf(type))
+          if (plane == 0 && !any)
             storeAs(type, row + at, 64 * random.normal());
-          else if (type != 'i')
+          else if (!any)
             storeAs(type, row + at,
                     std::ldexp(float(random.range(1, 31)),
                                plane == 1 ? -3 - int(boxes->bits) : -5));

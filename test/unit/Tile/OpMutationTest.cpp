@@ -323,7 +323,7 @@ void OpMutation::mutateKernel(ModuleOp original, StringRef name,
 TEST_F(OpMutation, IsRefusedOrOtherCode) {
   using spec::DType;
   spec::FloatCodec bf16{DType::BF16}, f16{DType::F16};
-  spec::IntCodec int8{8, DType::F16};
+  spec::IntCodec int8{8, spec::ParameterType::F16};
   const spec::Spec specs[] = {
       specOf(DType::BF16, bf16, f16, 32, std::nullopt, false),
       specOf(DType::F16, int8, int8, 64, 30., true),

@@ -16,9 +16,11 @@ static WideStream drawWide(const Kernel &kernel, Random &random) {
   WideStream wide{std::max(kernel.dims[0], kernel.dims[1]), 1, {}};
   wide.dim += random.percent(50) ? 8 * random.range(0, 8) : random.range(0, 70);
   wide.codec = drawAnyCodec(wide.dim, random);
-  const std::optional<Boxes> &boxes = wide.codec.boxes;
-  if (boxes && wide.dim * boxes->bits % 8)
-    wide.codec.boxes->bits = 8;
+  std::optional<Boxes> &boxes = wide.codec.boxes;
+  if (boxes && wide.dim * boxes->bits % 8) {
+    boxes->bits = 8;
+    boxes->code = boxes->code == 'x' ? 'e' : boxes->code;
+  }
   if (!boxes || boxes->tokens == 1)
     wide.tokens = random.pick({1, 1, 1, 2, 4});
   return wide;

@@ -161,11 +161,22 @@ static std::pair<Axis, unsigned> pinned(AxisInfo::Group group, uint64_t turn) {
 
 mlir::Type fuzz::floatType(mlir::MLIRContext *context, char type) {
   mlir::Builder b(context);
-  return type == 'f'   ? mlir::Type(b.getF32Type())
-         : type == 'h' ? mlir::Type(b.getF16Type())
-         : type == 'b' ? mlir::Type(b.getBF16Type())
-         : type == 'e' ? mlir::Type(b.getType<mlir::Float8E4M3FNType>())
-                       : mlir::Type(b.getType<mlir::Float8E5M2Type>());
+  switch (type) {
+  case 'f':
+    return b.getF32Type();
+  case 'h':
+    return b.getF16Type();
+  case 'b':
+    return b.getBF16Type();
+  case 'e':
+    return b.getType<mlir::Float8E4M3FNType>();
+  case 'm':
+    return b.getType<mlir::Float8E5M2Type>();
+  case 'x':
+    return b.getType<mlir::Float4E2M1FNType>();
+  default:
+    return b.getType<mlir::Float8E8M0FNUType>();
+  }
 }
 
 static const char *nameOf(char type) {
@@ -173,7 +184,8 @@ static const char *nameOf(char type) {
          : type == 'h' ? "f16"
          : type == 'b' ? "bf16"
          : type == 'e' ? "f8E4M3FN"
-                       : "f8E5M2";
+         : type == 'm' ? "f8E5M2"
+                       : "f4E2M1FN";
 }
 
 mlir::Attribute Codec::attribute(mlir::MLIRContext *context) const {
@@ -232,8 +244,15 @@ Codec fuzz::drawBoxes(int64_t dim, Random &random) {
   do
     boxes.channels = random.pick({0, 0, 1, 2, 3, 4, 8, 8, 16, 24, 32});
   while (boxes.channels && dim % boxes.channels);
-  if (random.percent(25))
-    boxes = {8, boxes.scale, 0, 1, boxes.channels, random.pick({'e', 'm'})};
+  if (random.percent(35)) {
+    char code = random.pick({'e', 'm', 'x', 'x'});
+    boxes = {code == 'x' ? 4u : 8u,
+             random.pick({'f', 'h', 'e', 'p'}),
+             0,
+             1,
+             boxes.channels,
+             code};
+  }
   Codec codec;
   codec.boxes = boxes;
   return codec;

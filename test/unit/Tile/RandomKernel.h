@@ -127,13 +127,14 @@ struct ChainStep {
   Expr logits;                       ///< Apply: the region
 };
 
-/// Integers of any width, or floats of 8 bits, whose boxes have scales and
-/// perhaps zeros.
+/// Integers of any width, or narrow floats, whose boxes have scales and perhaps
+/// zeros.
 struct Boxes {
   unsigned bits;
-  char scale, zero; ///< f or h; zero 0: none
+  char scale; ///< f or h; of floats e or p too
+  char zero;  ///< f or h; 0: none
   int64_t tokens, channels;
-  char code = 'i'; ///< i, or e or m
+  char code = 'i'; ///< i, or e, m or x
 };
 
 struct Codec {
@@ -145,7 +146,8 @@ struct Codec {
   mlir::Attribute attribute(mlir::MLIRContext *context) const;
   std::string str() const;
 };
-/// f32, f16, bf16, f8E4M3FN or f8E5M2 for f, h, b, e or m.
+/// f32, f16, bf16, f8E4M3FN, f8E5M2, f4E2M1FN or f8E8M0FNU for f, h, b, e, m, x
+/// or p.
 mlir::Type floatType(mlir::MLIRContext *context, char type);
 
 /// The third stream of some gather kernels.
