@@ -17,6 +17,7 @@ run(${CMAKE_COMMAND} --build ${WORK}/consumer)
 
 # What is installed beside libraries is found where systems look for it.
 foreach(file share/kvc/kvc.schema.json share/kvc/examples/smollm2.json
+    share/kvc/presets/mxfp4.json
     share/doc/kvc/LICENSE share/man/man1/kvc.1
     share/bash-completion/completions/kvc)
   if(NOT EXISTS ${WORK}/prefix/${file})

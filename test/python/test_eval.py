@@ -21,6 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import kvc
 from kvc.eval import CannotJudge, judge, specs_of
+from kvc.eval.errors import Usage
 from kvc.eval import cli, metrics, models as subject, run, speed, table
 from kvc.hf import KvcCache, spec_of
 
@@ -347,6 +348,28 @@ class Specs(Test):
         self.assertEqual(types, [
             (stream, role, type) for stream in "kv" for role, type in (
                 ("codes", "i4"), ("scales", "f16"), ("zeros", "f16"))])
+
+    def test_codecs_of_files(self):
+        folder = self.folder / "codecs"
+        folder.mkdir(exist_ok=True)
+        codec = {"kind": "fp4_e2m1", "scale": "e8m0", "group": 8}
+        for name, spec in (
+                ("a", {"streams": {"k": {"codec": codec}, "v": {}}}),
+                ("stores", {"stores": []})):
+            spec |= {"kvc": "0.2", "name": name, "model": {"layers": 99}}
+            (folder / f"{name}.json").write_text(json.dumps(spec))
+        found, (note,) = specs_of(self.model.config, (), [str(folder)])
+        (entry,) = found
+        self.assertEqual(entry.name, "a")
+        self.assertEqual([(plane.stream, plane.role, plane.type)
+                          for plane in entry.program.stores[0].planes],
+                         [("k", "codes", "f4E2M1FN"),
+                          ("k", "scales", "f8E8M0FNU"), ("v", "codes", "f32")])
+        self.assertIn("stores.json", note)
+        for file, said in (("stores.json", "stores of its own"),
+                           ("none.json", "No such file")):
+            with self.assertRaisesRegex(Usage, said):
+                self.entries(str(folder / file))
 
     def test_names_are_apart(self):
         a = self.spec_file(window_spec(self.model, name="same"), "a")

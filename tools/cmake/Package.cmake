@@ -50,5 +50,6 @@ install(FILES lib/driver/Verify/README.md RENAME results.md
 # Examples name their schema as ../kvc.schema.json.
 install(FILES specs/kvc.schema.json ${CMAKE_CURRENT_BINARY_DIR}/share/README.md
   DESTINATION ${CMAKE_INSTALL_DATADIR}/kvc COMPONENT compiler)
-install(DIRECTORY specs/examples DESTINATION ${CMAKE_INSTALL_DATADIR}/kvc
-  COMPONENT compiler FILES_MATCHING PATTERN "*.json")
+install(DIRECTORY specs/examples specs/presets
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/kvc
+  COMPONENT compiler FILES_MATCHING PATTERN "*.json" PATTERN "README.md")

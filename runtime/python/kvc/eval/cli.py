@@ -61,7 +61,8 @@ def parser():
     add("--codec", nargs="+", default=[], action="extend", metavar="CODEC",
         help="a spec by its codecs: int8, or k=bf16,v=int8, or as the spec "
         "language has them, "
-        """'{"k": "int8", "v": {"kind": "int4", "zero": "min", "group": 32}}'""")
+        """'{"k": "int8", "v": {"kind": "int4", "zero": "min", "group": 32}}', """
+        "or a spec's file or a folder of them, whose codecs are taken")
     add("--tokens", type=count(2), default=4096,
         help="tokens that are read (%(default)s)")
     add("--mode", choices=("prefill", "decode", "both"), default="both",

@@ -37,7 +37,9 @@ def specs_of(config, paths=(), codecs=(), device="cpu"):
 
     paths   files; of a folder, all *.json that are specs for this model, the
             others are named in the notes
-    codecs  "int8", or "k=bf16,v=int8": every token of every layer
+    codecs  "int8", "k=bf16,v=int8", an object, or a spec's file, whose codecs
+            are taken for this model: every token of every layer. Of a folder
+            all such files; one with stores of its own is named in the notes
 
     Raises SpecRefused with every fault of every spec.
     """
@@ -63,7 +65,7 @@ def specs_of(config, paths=(), codecs=(), device="cpu"):
         if others:
             notes.append(f"{path}: left out, as they are for other models: "
                          f"{', '.join(others)}")
-    for codec in codecs:
+    for codec in _codecs_of(codecs, notes):
         try:
             entries.append(_entry(_of_codec(config, codec),
                                   f"--codec {codec}", wanted, device))
@@ -86,17 +88,60 @@ def _wanted(config):
         return None
 
 
+def _codecs_of(codecs, notes):
+    """With the files of folders in their place."""
+    for codec in codecs:
+        if not (folder := Path(codec)).is_dir():
+            yield codec
+            continue
+        files = sorted(folder.glob("*.json"))
+        if not files:
+            raise Usage(f"--codec: no *.json in {folder}")
+        several = [file.name for file in files if "stores" in _read(file)]
+        if several:
+            notes.append(f"{folder}: left out, as their layers differ: "
+                         f"{', '.join(several)}")
+        yield from (str(file) for file in files if file.name not in several)
+
+
+def _read(file):
+    try:
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Usage(f"--codec: {file}: {error}") from error
+    if not isinstance(found, dict):
+        raise Usage(f"--codec: {file} is no spec")
+    return found
+
+
 def _of_codec(config, text):
-    """The spec of "int8", "k=bf16,v=int8", or an object: a codec, or one for
-    each of k and v."""
-    streams = (_streams_of_object(text) if text.startswith("{") else
-               _streams_of_names(text))
+    """The spec of "int8", "k=bf16,v=int8", of an object: a codec, or one for
+    each of k and v, or of the codecs of a spec's file."""
+    if text.endswith(".json"):
+        name, streams = _streams_of_file(text)
+    else:
+        streams = (_streams_of_object(text) if text.startswith("{") else
+                   _streams_of_names(text))
+        name = None
     k, v = (streams.get(each, _DTYPE) for each in "kv")
-    name = _name_of(k) if k == v else f"k-{_name_of(k)}.v-{_name_of(v)}"
+    name = name or (_name_of(k) if k == v else
+                    f"k-{_name_of(k)}.v-{_name_of(v)}")
     try:
         return spec_of(config, k, v, _DTYPE, name=name)
     except ValueError as error:
         raise SpecRefused(f"--codec {text}: {error}") from error
+
+
+def _streams_of_file(file):
+    found = _read(file)
+    streams = found.get("streams")
+    if "stores" in found or not isinstance(streams, dict):
+        raise Usage(f"--codec: {file} has stores of its own; give it to --spec, "
+                    "with a model section that is the model's")
+    codecs = {each: stream.get("codec") for each, stream in streams.items()
+              if isinstance(stream, dict)}
+    return found.get("name"), {each: codec for each, codec in codecs.items()
+                               if codec is not None}
 
 
 def _streams_of_names(text):
