@@ -50,7 +50,8 @@ struct QuantizeBox {
   /// A scalar for each plane beside the codes, in their order and of their
   /// types.
   llvm::SmallVector<mlir::Value, 2> stored;
-  mlir::Value origin; ///< f32: taken from each element first; null: 0
+  /// f32: taken from each element, before or after it is multiplied; null: 0.
+  mlir::Value origin;
   mlir::Value factor; ///< f32: then multiplied with, before rounding
 };
 

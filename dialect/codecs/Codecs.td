@@ -15,6 +15,13 @@ def Kvc_Rounding : I32EnumAttr<"Rounding", "of a number to an integer", [
   let genSpecializedAttr = 0;
 }
 
+def Kvc_ZeroKind : I32EnumAttr<"ZeroKind", "what a zero is", [
+    I32EnumAttrCase<"Min", 0, "min">,
+    I32EnumAttrCase<"Float", 1, "float">]> {
+  let cppNamespace = "::kvc";
+  let genSpecializedAttr = 0;
+}
+
 class Kvc_Codec<string name, string mnem>
     : AttrDef<Kvc_Dialect, name,
               [DeclareAttrInterfaceMethods<CodecAttrInterface>]> {
@@ -109,12 +116,23 @@ def Kvc_IntCodecAttr : Kvc_Codec<"IntCodec", "int"> {
 
     What others do otherwise:
 
+    - `zero = f16 kind = float`: the zero is a number between codes, by which the
+      least element stands at code 0:
+      ```
+      scale = max(max - min, |min| * (qmax / 2048)) / qmax, as above
+      zero  = min * factor, rounded to its type, within its finite values
+      code  = clamp(rne(x * factor - zero), 0, qmax)
+      x'    = (code + zero) * scale
+      ```
+      A box that is narrow beside its distance from 0 has coarser codes than its
+      range allows: its zero would be no number that f16 has.
+
     - `extreme = true`, without a zero: codes begin at -2^(bits - 1), which stands
       for the x of largest magnitude, whatever its sign; of two that differ in
       nothing else for the positive one. scale = that x / -2^(bits - 1), which
       may be negative.
-    - `exact = true`: factor and the zero that is taken from x are what they were
-      before they were rounded to their types.
+    - `exact = true`: factor and the zero by which x is quantized are what they
+      were before they were rounded to their types.
     - `rounding = half_up`: in place of rne(y), floor(y + (h + 1/2)) - h in f32,
       where h is 0 with a zero and else 2^(bits - 1).
       `rounding = half_away`: halves away from 0.
@@ -129,9 +147,11 @@ def Kvc_IntCodecAttr : Kvc_Codec<"IntCodec", "int"> {
     DefaultValuedParameter<"bool", "false",
       "quantized by what is not yet rounded">:$exact,
     DefaultValuedParameter<"::kvc::Rounding", "::kvc::Rounding::Even",
-      "of codes">:$rounding);
+      "of codes">:$rounding,
+    DefaultValuedParameter<"::kvc::ZeroKind", "::kvc::ZeroKind::Min",
+      "of a zero">:$kind);
   let assemblyFormat = [{
-    `<` $bits `,` `scale` `=` $scale (`zero` `=` $zero^)?
+    `<` $bits `,` `scale` `=` $scale (`zero` `=` $zero^)? (`kind` `=` $kind^)?
     (`tokens` `=` $tokens^)? (`channels` `=` $channels^)?
     (`extreme` `=` $extreme^)? (`exact` `=` $exact^)?
     (`rounding` `=` $rounding^)? `>`
@@ -143,7 +163,8 @@ def Kvc_IntCodecAttr : Kvc_Codec<"IntCodec", "int"> {
                      "::mlir::Type":$zero, "int64_t":$tokens,
                      "int64_t":$channels), [{
       return $_get($_ctxt, bits, scale, zero, tokens, channels,
-                   /*extreme=*/false, /*exact=*/false, Rounding::Even);
+                   /*extreme=*/false, /*exact=*/false, Rounding::Even,
+                   ZeroKind::Min);
     }]>];
   let genVerifyDecl = 1;
 }

@@ -18,7 +18,8 @@ static constexpr float kRoundMagic = 12582912; // 1.5 * 2^23
 LogicalResult IntCodecAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                    unsigned bits, Type scale, Type zero,
                                    int64_t tokens, int64_t channels,
-                                   bool extreme, bool, Rounding) {
+                                   bool extreme, bool, Rounding,
+                                   ZeroKind kind) {
   unsigned least = zero ? 1 : 2; // a sign and a value
   if (bits < least || bits > 8)
     return emitError() << "expected " << least << " to 8 bits, found "
@@ -31,6 +32,9 @@ LogicalResult IntCodecAttr::verify(function_ref<InFlightDiagnostic()> emitError,
     return emitError() << "expected a box of 1 to " << kMaxPageTokens
                        << " tokens by at least one channel, found " << tokens
                        << " by " << channels;
+  if (!zero && kind != ZeroKind::Min)
+    return emitError() << "a kind is a zero's, found `"
+                       << stringifyZeroKind(kind) << "` without one";
   if (zero && extreme)
     return emitError() << "with a zero the least code stands for the least "
                           "element, found a zero and `extreme`";
@@ -64,6 +68,10 @@ struct Codes {
   float least, largest;
   float ofRange; ///< what the range of a box, or its extreme, becomes
   float shift;   ///< makes them positive
+
+  /// Of what magnitude of a box's least element its range is at least, so that
+  /// a zero between codes is at most 2048 of them away.
+  float leastRange() const { return largest / 2048; }
 };
 } // namespace
 
@@ -101,21 +109,28 @@ void IntCodecAttr::quantizeRows(ArrayRef<float> rows, int64_t tokens,
       float range = std::max(-low, high), origin = 0;
       if (getExtreme())
         range = -low > high ? low : high;
-      if (getZero()) {
-        // Of two zeros the least is +0, in whichever order they stand.
-        float exact = low + 0.0f;
-        float stored = storeParameter(getZero(), exact,
+      // Of two zeros the least is +0, in whichever order they stand.
+      low += 0.0f;
+      bool fromMin = getZero() && getKind() == ZeroKind::Min;
+      auto storeZero = [&](float zero) {
+        float stored = storeParameter(getZero(), zero,
                                       planes[2] + box * bytesOf(getZero()));
-        origin = getExact() ? exact : stored;
-        // With halves first, for the range of two finite numbers may be none.
-        range = std::max(high / 2 - origin / 2, 0.0f) * 2;
-        range = std::min(range, FLT_MAX);
-      }
+        return getExact() ? zero : stored;
+      };
+      if (fromMin)
+        low = origin = storeZero(low);
+      // With halves first, for the range of two finite numbers may be none.
+      if (getZero())
+        range = std::min(std::max(high / 2 - low / 2, 0.0f) * 2, FLT_MAX);
+      if (getKind() == ZeroKind::Float)
+        range = std::max(range, std::fabs(low) * codes.leastRange());
       float scale = storeScale(getScale(), range, codes.ofRange,
                                planes[1] + box * bytesOf(getScale()));
       float factor = factorOf(getExact() ? range / codes.ofRange : scale);
+      float zero = getZero() && !fromMin ? storeZero(low * factor) : 0;
       forBox([&](int64_t index, float x) {
-        float y = std::clamp((x - origin) * factor, codes.least, codes.largest);
+        float y = std::clamp((x - origin) * factor - zero, codes.least,
+                             codes.largest);
         y = roundTo(y, getRounding(), codes.shift);
         unsigned code = unsigned(int(y)) & ((1u << bits) - 1);
         int64_t bit = index * bits;
@@ -143,8 +158,11 @@ void IntCodecAttr::dequantizeRow(ArrayRef<const uint8_t *> planes,
       if (getZero())
         zero = loadParameter(getZero(), planes[2], c / channels);
     }
-    x = float(unpackCode(planes[0], c, getBits(), !getZero())) * scale;
-    if (getZero()) // -0 + 0 would be +0
+    x = float(unpackCode(planes[0], c, getBits(), !getZero()));
+    if (getKind() == ZeroKind::Float)
+      x += zero;
+    x *= scale;
+    if (getZero() && getKind() == ZeroKind::Min) // -0 + 0 would be +0
       x += zero;
   }
 }
@@ -163,9 +181,14 @@ int kvc::unpackCode(const uint8_t *codes, int64_t index, unsigned bits,
 Value IntCodecAttr::buildDequantize(OpBuilder &b, Location loc,
                                     ValueRange planes) const {
   Value x = tile::ConvertOp::create(b, loc, planes[0], bool(getZero()));
-  x = tile::ScaleOp::create(b, loc, x.getType(), x, planes[1]);
-  if (getZero())
+  auto offset = [&] {
     x = tile::OffsetOp::create(b, loc, x.getType(), x, planes[2]);
+  };
+  if (getKind() == ZeroKind::Float)
+    offset();
+  x = tile::ScaleOp::create(b, loc, x.getType(), x, planes[1]);
+  if (getZero() && getKind() == ZeroKind::Min)
+    offset();
   return x;
 }
 
@@ -190,23 +213,34 @@ QuantizeBox IntCodecAttr::emitBox(OpBuilder &b, Location loc,
     Value isLeast = f.less(x, arith::NegFOp::create(b, loc, least));
     x = f.select(isLeast, least, x);
   }
+  auto storeZero = [&](Value x) -> Value {
+    auto [stored, wide] = emitParameter(f, getZero(), x);
+    zero = stored;
+    return getExact() ? x : wide;
+  };
+  Value least;
   if (getZero()) {
-    Value largest = finite(range.largest);
-    Value least =
-        arith::AddFOp::create(b, loc, finite(range.least), f.constant(0));
-    auto [stored, wide] = emitParameter(f, getZero(), least);
-    zero = stored, box.origin = getExact() ? least : wide;
+    least = arith::AddFOp::create(b, loc, finite(range.least), f.constant(0));
+    if (getKind() == ZeroKind::Min)
+      least = box.origin = storeZero(least);
     auto half = [&](Value x) {
       return arith::MulFOp::create(b, loc, x, f.constant(0.5));
     };
     Value width =
-        arith::SubFOp::create(b, loc, half(largest), half(box.origin));
+        arith::SubFOp::create(b, loc, half(finite(range.largest)), half(least));
     width = f.larger(width, 0);
     x = f.smaller(arith::MulFOp::create(b, loc, width, f.constant(2)), FLT_MAX);
   }
-  EmittedScale scale =
-      emitScale(f, getScale(), x, Codes(*this).ofRange, getExact());
+  Codes codes(*this);
+  if (getKind() == ZeroKind::Float) {
+    Value floor = arith::MulFOp::create(b, loc, emitAbs(f, least),
+                                        f.constant(codes.leastRange()));
+    x = f.select(f.less(x, floor), floor, x);
+  }
+  EmittedScale scale = emitScale(f, getScale(), x, codes.ofRange, getExact());
   box.factor = scale.factor;
+  if (getKind() == ZeroKind::Float)
+    box.origin = storeZero(arith::MulFOp::create(b, loc, least, box.factor));
   box.stored.push_back(scale.stored);
   if (zero)
     box.stored.push_back(zero);
@@ -250,9 +284,12 @@ Value IntCodecAttr::emitQuantize(OpBuilder &b, Location loc, Value x,
   auto splat = [&](Value scalar) {
     return vector::BroadcastOp::create(b, loc, type, scalar);
   };
-  if (box.origin)
+  bool isBetweenCodes = getKind() == ZeroKind::Float;
+  if (box.origin && !isBetweenCodes)
     x = arith::SubFOp::create(b, loc, x, splat(box.origin));
   x = arith::MulFOp::create(b, loc, x, splat(box.factor));
+  if (isBetweenCodes)
+    x = arith::SubFOp::create(b, loc, x, splat(box.origin));
   x = f.larger(f.smaller(x, codes.largest), codes.least);
   return arith::TruncIOp::create(
       b, loc, VectorType::get(type.getShape(), b.getI8Type()),

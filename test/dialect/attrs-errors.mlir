@@ -234,5 +234,10 @@ func.func private @f(!kvc.cache<heads = 1, mean = 64 by #kvc.float<bf16> per 257
 
 // -----
 
+// expected-error@+1 {{a kind is a zero's, found `float` without one}}
+"t.t"() {a = #kvc.int<4, scale = f16 kind = float>} : () -> ()
+
+// -----
+
 // expected-error@+1 {{with a zero the least code stands for the least element, found a zero and `extreme`}}
 "t.t"() {a = #kvc.int<4, scale = f16 zero = f16 extreme = true>} : () -> ()

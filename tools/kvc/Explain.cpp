@@ -57,7 +57,9 @@ static std::string codecName(const spec::Stream &stream) {
                           std::string text = "int" + std::to_string(code.bits) +
                                              " + " + spec::name(code.scaleType);
                           if (code.zeroType)
-                            text += std::string(" + zero ") +
+                            text += std::string(code.zeroBetweenCodes
+                                                    ? " + float zero "
+                                                    : " + zero ") +
                                     spec::name(*code.zeroType);
                           if (code.group)
                             text += " per " + std::to_string(code.group);

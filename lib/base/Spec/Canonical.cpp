@@ -16,7 +16,8 @@ static json toJson(const IntCodec &quantised) {
   json object = {{"kind", "int" + std::to_string(quantised.bits)},
                  {"scale", name(quantised.scaleType)}};
   if (quantised.zeroType)
-    object["zero"] = {{"kind", "min"}, {"type", name(*quantised.zeroType)}};
+    object["zero"] = {{"kind", quantised.zeroBetweenCodes ? "float" : "min"},
+                      {"type", name(*quantised.zeroType)}};
   if (quantised.group)
     object["group"] = quantised.group;
   if (quantised.extreme)

@@ -44,9 +44,9 @@ static constexpr struct {
 static constexpr Word kParameterTypes[] = {"f32", "f16"}; // as ParameterType
 /// None, then as ParameterType.
 static constexpr Word kScales[] = {"none", "f32", "f16", "e4m3", "e8m0"};
-static constexpr Word kZeros[] = {"none", "min"};
-/// Zeros that are not the least element: a float between codes, or a code.
-static constexpr Word kLaterZeros[] = {"float", "int"};
+static constexpr Word kZeros[] = {"none", "min", "float"};
+/// Zeros that are codes.
+static constexpr Word kLaterZeros[] = {"int"};
 static constexpr Word kRanges[] = {"absmax", "extreme"};
 static constexpr Word kQuantizedBy[] = {"stored", "exact"};
 static constexpr Word kRoundings[] = {"even", "half_up", "half_away"};
@@ -72,8 +72,7 @@ private:
   MinifloatCodec readMinifloat(const Node &node, MinifloatCodec::Format format,
                                unsigned dim);
   ParameterType readType(const Node &node);
-  std::optional<ParameterType> readZero(const Node &node,
-                                        ParameterType scaleType);
+  void readZero(const Node &node, IntCodec &quantised);
   unsigned readGroup(const Node &node, unsigned dim);
 
   Context &context;
@@ -95,19 +94,19 @@ ParameterType StreamReader::readType(const Node &node) {
   return ParameterType(readEnum(context, node, kParameterTypes).value_or(0));
 }
 
-std::optional<ParameterType> StreamReader::readZero(const Node &node,
-                                                    ParameterType scaleType) {
+void StreamReader::readZero(const Node &node, IntCodec &quantised) {
   std::optional<unsigned> kind = readKind(
       context, node, kZeros, R"({"kind": "min", "type": "f16"})", kLaterZeros);
   if (!kind)
-    return std::nullopt;
+    return;
   if (kZeros[*kind].text == "none") {
     Fields fields(context, node, {"kind"}, Fields::Form::ObjectOrKind);
-    return std::nullopt;
+    return;
   }
   Fields fields(context, node, {"kind", "type"}, Fields::Form::ObjectOrKind);
   const Node *type = fields.find("type");
-  return type ? readType(*type) : scaleType;
+  quantised.zeroType = type ? readType(*type) : quantised.scaleType;
+  quantised.zeroBetweenCodes = kZeros[*kind].text == "float";
 }
 
 /// 0, for the whole row, where it is that or cannot be read.
@@ -174,7 +173,7 @@ IntCodec StreamReader::readInt(const Node &node, unsigned bits, unsigned dim) {
   unsigned errors = context.errorCount();
   const Node *zero = fields.find("zero");
   if (zero)
-    quantised.zeroType = readZero(*zero, quantised.scaleType);
+    readZero(*zero, quantised);
   if (bits == 1 && !quantised.zeroType && context.errorCount() == errors)
     Context::addHelp(
         context.error("E-VALUE", at(zero ? *zero : node),

@@ -60,6 +60,9 @@ struct IntCodec {
   /// Channels of a row that share a scale and a zero: a power of two from 8 to
   /// 256 that divides the stream's dim and is less; 0: all of them.
   unsigned group = 0;
+  /// A zero is a number between codes, by which x is so much more than 0, and
+  /// not the least element.
+  bool zeroBetweenCodes = false;
   /// Without a zero: the least code stands for the element of the largest
   /// magnitude, whatever its sign.
   bool extreme = false;

@@ -107,7 +107,8 @@ Attribute Importer::codec(const spec::Codec &codec) {
             return IntCodecAttr::get(
                 &context, quantised.bits, floatType(quantised.scaleType), zero,
                 /*tokens=*/1, quantised.group, quantised.extreme,
-                quantised.exact, rounding(quantised.rounding));
+                quantised.exact, rounding(quantised.rounding),
+                quantised.zeroBetweenCodes ? ZeroKind::Float : ZeroKind::Min);
           },
           [&](const spec::MinifloatCodec &stored) -> Attribute {
             Type scale;

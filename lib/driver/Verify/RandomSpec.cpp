@@ -118,7 +118,7 @@ spec::MinifloatCodec Generator::minifloat(unsigned dim) {
   spec::MinifloatCodec codec{narrow.pick(
       {Format::E4M3, Format::E4M3, Format::E5M2, Format::E2M1, Format::E2M1})};
   bool isFp4 = codec.format == Format::E2M1;
-  if (narrow.percent(isFp4 ? 10 : 30)) // as they are
+  if (narrow.percent(isFp4 ? 15 : 30)) // as they are
     return codec;
   codec.scaleType = isFp4 ? narrow.pick({Type::F16, Type::E8M0, Type::E4M3})
                           : narrow.pick({Type::F32, Type::F16, Type::E8M0});
@@ -153,6 +153,7 @@ spec::Codec Generator::codec(unsigned dim) {
   using Rounding = spec::IntCodec::Rounding;
   codec.extreme = !codec.zeroType && narrow.percent(25);
   codec.exact = narrow.percent(25);
+  codec.zeroBetweenCodes = codec.zeroType && narrow.percent(30);
   if (narrow.percent(40))
     codec.rounding = narrow.pick({Rounding::HalfUp, Rounding::HalfAway});
   return codec;

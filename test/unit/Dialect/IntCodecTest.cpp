@@ -168,6 +168,7 @@ struct Shape {
   bool zero, half;
   bool extreme = false, exact = false;
   Rounding rounding = Rounding::Even;
+  bool between = false; ///< the zero is a number between codes
 };
 
 /// The formulas of Codecs.td over one box, in float64 with roundings.
@@ -183,15 +184,25 @@ struct Box {
     double end = shape.extreme ? least : most;
     if (shape.extreme && -low > high)
       range = low;
-    if (shape.zero) {
+    if (shape.zero && !shape.between) {
       zero = stored(low);
       origin = shape.exact ? float(low) : zero;
       range = std::min(std::max(high - origin, 0.0), double(FLT_MAX));
+    }
+    if (shape.between) {
+      range = std::min(std::max(high - low, 0.0), double(FLT_MAX));
+      range =
+          std::max<double>(float(range), float(std::fabs(low) * (most / 2048)));
     }
     float unrounded = float(float(range) / end);
     scale = normal(stored(unrounded));
     float by = shape.exact ? normal(unrounded) : scale;
     factor = by == 0 ? 0 : float(1 / double(by));
+    if (shape.between) {
+      float exact = float(low * factor);
+      zero = stored(exact);
+      below = shape.exact ? exact : zero;
+    }
   }
   static float normal(float x) { return std::fabs(x) < FLT_MIN ? 0 : x; }
   float stored(double x) const {
@@ -210,13 +221,13 @@ struct Box {
   }
   int code(float x) const {
     double above = float(finite(x) - origin);
-    double y = float(above * factor);
+    double y = float(float(above * factor) - below);
     return int(rounded(std::min(most, std::max(least, y))));
   }
 
   const Shape shape;
   double least, most, shift;
-  float zero = 0, origin = 0, scale = 0, factor = 0;
+  float zero = 0, origin = 0, below = 0, scale = 0, factor = 0;
 };
 
 class BoxCodecTest : public CodecTest,
@@ -225,10 +236,10 @@ protected:
   IntCodecAttr codec() {
     const Shape &shape = GetParam();
     mlir::Type type = shape.half ? f16() : f32();
-    return IntCodecAttr::get(&context, shape.bits, type,
-                             shape.zero ? type : mlir::Type(), shape.tokens,
-                             shape.channels, shape.extreme, shape.exact,
-                             shape.rounding);
+    return IntCodecAttr::get(
+        &context, shape.bits, type, shape.zero ? type : mlir::Type(),
+        shape.tokens, shape.channels, shape.extreme, shape.exact,
+        shape.rounding, shape.between ? ZeroKind::Float : ZeroKind::Min);
   }
   void check(const std::vector<float> &rows, int64_t tokens);
 };
@@ -265,7 +276,9 @@ void BoxCodecTest::check(const std::vector<float> &rows, int64_t tokens) {
       int code = box.code(rows[t * dim + c]);
       ASSERT_EQ(unpackCode(from[0], c, shape.bits, !shape.zero), code)
           << "token " << t << " channel " << c;
-      ASSERT_EQ(row[c], float(float(code) * box.scale) + box.zero);
+      float want = shape.between ? float(float(code) + box.zero) * box.scale
+                                 : float(float(code) * box.scale) + box.zero;
+      ASSERT_EQ(row[c], want);
     }
   }
 }
@@ -331,6 +344,9 @@ INSTANTIATE_TEST_SUITE_P(
         Shape{5, 1, 8, false, true, true, true, Rounding::HalfUp},
         Shape{5, 1, 8, true, true, false, true, Rounding::HalfUp},
         Shape{2, 1, 8, false, false, true, false, Rounding::HalfAway},
-        Shape{8, 1, 8, true, true, false, true, Rounding::HalfAway}));
+        Shape{8, 1, 8, true, true, false, true, Rounding::HalfAway},
+        Shape{4, 1, 0, true, true, false, false, Rounding::Even, true},
+        Shape{2, 1, 8, true, false, false, true, Rounding::HalfUp, true},
+        Shape{8, 4, 1, true, true, false, false, Rounding::HalfAway, true}));
 
 } // namespace

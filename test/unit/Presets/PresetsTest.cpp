@@ -23,6 +23,7 @@ namespace {
 const std::map<std::string, std::string> kOthers = {
     {"k8v4", "its parts: fp8 as it is, and vLLM's kernel needs a GPU"},
     {"fp8k-nvfp4v", "its parts are fp8 as it is and nvfp4"},
+    {"kv4-qserve", "its kernel needs a GPU; the formula is IntCodecTest's"},
     {"edge-layers-bf16", "as k8v4, in some layers"},
 };
 
@@ -111,14 +112,14 @@ void PresetsTest::compare(const std::string &preset,
       int64_t block = c / 16 * 16;
       llvm::ArrayRef<float> given(&x[first + block], 16);
       if (isBelowTorchao(preset, given)) {
-        double ours = row[c] - x[first + c], theirs = deq[first + c] - x[first + c];
+        double ours = row[c] - x[first + c],
+               theirs = deq[first + c] - x[first + c];
         errors += ours * ours, theirErrors += theirs * theirs;
         ++below;
         continue;
       }
       ASSERT_EQ(unpackCode(from[0], c, bits, hasSign), codes[first + c])
-          << "row " << first / dim << " channel " << c << ": "
-          << x[first + c];
+          << "row " << first / dim << " channel " << c << ": " << x[first + c];
       ASSERT_EQ(row[c], deq[first + c]);
     }
   }

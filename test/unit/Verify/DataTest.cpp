@@ -214,12 +214,20 @@ void forSmallCodecs(
                  std::to_string(bits) + " bits of " + spec::name(scale) +
                      (zero ? std::string(" from ") + spec::name(*zero) : "") +
                      " by " + std::to_string(group));
+  for (unsigned bits = 1; bits <= 8; ++bits)
+    for (unsigned group : {0u, 16u})
+      if (group < dim && (!group || dim % group == 0))
+        body(spec::IntCodec{bits, ParameterType::F16, ParameterType::F16, group,
+                            /*zeroBetweenCodes=*/true},
+             std::to_string(bits) + " bits from between codes by " +
+                 std::to_string(group));
   using Rounding = spec::IntCodec::Rounding;
   for (unsigned bits = 2; bits <= 8; ++bits)
     for (unsigned group : {0u, 16u})
       if (group < dim && (!group || dim % group == 0))
         body(spec::IntCodec{bits, ParameterType::F16, std::nullopt, group,
-                            /*extreme=*/true, /*exact=*/true, Rounding::HalfUp},
+                            /*zeroBetweenCodes=*/false, /*extreme=*/true,
+                            /*exact=*/true, Rounding::HalfUp},
              std::to_string(bits) + " bits to the extreme by " +
                  std::to_string(group));
   forMinifloatCodecs(dim, body);
