@@ -46,6 +46,8 @@ def CodecAttrInterface : AttrInterface<"CodecAttrInterface"> {
       (ins "::mlir::OpBuilder &":$b, "::mlir::Location":$loc,
         "::mlir::ValueRange":$planes)>,
 
+    InterfaceMethod<"Whether scales may be negative.", "bool",
+      "hasSignedScales", (ins)>,
     InterfaceMethod<[{
         Whether the range of a box begins with its least element. Otherwise it is
         of absolute values, from 0.

@@ -151,9 +151,10 @@ StreamInfo StreamInfo::ofF32(MLIRContext *context, int64_t dim) {
 
 bool StreamInfo::isMultipliedAsCodes() const {
   SmallVector<CodecPlane, 3> planes = this->planes();
-  bool folds = planes.size() == 1 ||
-               (planes.size() == 2 && planes[1].tokens == 1 &&
-                planes[1].elements == 1 && isDtype(planes[1].type));
+  bool folds =
+      planes.size() == 1 ||
+      (planes.size() == 2 && planes[1].tokens == 1 && planes[1].elements == 1 &&
+       isDtype(planes[1].type) && !codec.hasSignedScales());
   return folds && planes[0].type.getIntOrFloatBitWidth() >= 8;
 }
 

@@ -17,7 +17,7 @@ namespace {
 /// not of a byte.
 tile::ScaleOp scaledByToken(Value x) {
   auto scale = x.getDefiningOp<tile::ScaleOp>();
-  if (!scale)
+  if (!scale || scale.getIsSigned())
     return nullptr;
   auto shape = cast<RankedTensorType>(x.getType()).getShape();
   auto boxes = cast<RankedTensorType>(scale.getBoxes().getType());
@@ -51,7 +51,7 @@ struct FoldIntoQuery : OpRewritePattern<tile::DotOp> {
   LogicalResult matchAndRewrite(tile::DotOp dot,
                                 PatternRewriter &rewriter) const override {
     auto scale = dot.getK().getDefiningOp<tile::ScaleOp>();
-    if (!scale || scaledByToken(dot.getK()) ||
+    if (!scale || scale.getIsSigned() || scaledByToken(dot.getK()) ||
         cast<RankedTensorType>(scale.getBoxes().getType()).getDimSize(0) != 1)
       return failure();
     Value q =

@@ -136,6 +136,8 @@ Value FloatCodecAttr::buildDequantize(OpBuilder &b, Location loc,
   return x;
 }
 
+bool FloatCodecAttr::hasSignedScales() const { return false; }
+
 bool FloatCodecAttr::rangeHasLeast() const { return false; }
 
 Value FloatCodecAttr::emitInRange(OpBuilder &b, Location loc, Value x) const {

@@ -186,11 +186,13 @@ Value IntCodecAttr::buildDequantize(OpBuilder &b, Location loc,
   };
   if (getKind() == ZeroKind::Float)
     offset();
-  x = tile::ScaleOp::create(b, loc, x.getType(), x, planes[1]);
+  x = tile::ScaleOp::create(b, loc, x, planes[1], hasSignedScales());
   if (getZero() && getKind() == ZeroKind::Min)
     offset();
   return x;
 }
+
+bool IntCodecAttr::hasSignedScales() const { return getExtreme(); }
 
 bool IntCodecAttr::rangeHasLeast() const { return getZero() || getExtreme(); }
 

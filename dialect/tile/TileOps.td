@@ -255,18 +255,32 @@ class Tile_BoxOp<string mnemonic> : Tile_Op<mnemonic,
   let hasVerifier = 1;
 }
 
-def Tile_ScaleOp : Tile_BoxOp<"scale"> {
+def Tile_ScaleOp : Tile_Op<"scale",
+    [Pure, AllTypesMatch<["x", "result"]>]> {
   let summary = "multiplies each box of a tile by its scale";
   let description = [{
     x is [a, b] and the floats `boxes` are [c, d], where c divides a and d divides
     b (1 divides `?`): the result is x[i, j] * boxes[i / (a / c), j / (b / d)].
     They are f32, f16, bf16, f8E4M3FN or f8E8M0FNU.
     So [t, 1] is a scale per token, and [1, d] one per channel of all of the tile.
+    None is negative unless it says `signed`: then the scale stays where it is.
 
     ```mlir
     %y = tile.scale %x by %scales : tensor<16x64xf32>, tensor<16x1xf16>
     ```
   }];
+  let arguments = (ins RankedTensorOf<[F32]>:$x, AnyRankedTensor:$boxes,
+                       UnitAttr:$isSigned);
+  let results = (outs RankedTensorOf<[F32]>:$result);
+  let assemblyFormat = [{
+    $x `by` $boxes (`signed` $isSigned^)? attr-dict `:` type($x) `,`
+    type($boxes)
+  }];
+  let builders = [OpBuilder<(ins "::mlir::Value":$x, "::mlir::Value":$boxes,
+                                 CArg<"bool", "false">:$isSigned), [{
+    build($_builder, $_state, x.getType(), x, boxes, isSigned);
+  }]>];
+  let hasVerifier = 1;
 }
 
 def Tile_OffsetOp : Tile_BoxOp<"offset"> {
@@ -300,7 +314,8 @@ def Tile_ScaleTokensOp : Tile_Op<"scale_tokens",
   let summary = "multiplies each token's column by its scale: x[r, t] * scales[t, 0]";
   let description = [{
     `x` are scores, or probabilities on their way to `tile.accumulate`; `scales`
-    are what `tile.load` gives, of f32, f16 or bf16.
+    are what `tile.load` gives, of f32, f16 or bf16, and not negative: products of
+    integers take the largest scaled probability for their unit.
 
     ```mlir
     %y = tile.scale_tokens %x by %scales : tensor<?x16xf32>, tensor<16x1xf16>

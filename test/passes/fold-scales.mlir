@@ -116,3 +116,36 @@ tile.kernel @s.channels "attend" of @s dtype f16 schedule(#kvc.core_schedule<tok
   }
   tile.store_partial %end : !tile.softmax<32>
 }
+
+// -----
+
+// Scales that may be negative stay, for who multiplies integers wants the largest
+// of scaled probabilities; so do those of a byte, which no product takes.
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all)
+  : !kvc.cache<heads = 2, k = 64 by #kvc.float<f8E4M3FN, scale = f8E8M0FNU>, v = 32 by #kvc.int<8, scale = f16 extreme = true>, layout = #kvc.paged<16, HND>>
+// CHECK-LABEL: tile.kernel @s.signed
+// CHECK-NOT: scale_tokens
+// CHECK: %[[K:.*]] = tile.scale %{{.*}} by %{{.*}} : tensor<16x64xf32>, tensor<16x1xf8E8M0FNU>
+// CHECK: tile.dot %{{.*}}, %[[K]]
+// CHECK: %[[V:.*]] = tile.scale %{{.*}} by %{{.*}} signed : tensor<16x32xf32>, tensor<16x1xf16>
+// CHECK-NOT: scale_tokens
+// CHECK: tile.accumulate %{{.*}}, %[[V]]
+tile.kernel @s.signed "attend" of @s dtype f16 schedule(#kvc.core_schedule<rows = 2>) {
+  %q = tile.load_query scale 0.125 : tensor<?x64xf32>
+  %init = tile.softmax_init : !tile.softmax<32>
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<32>) {
+  ^bb0(%t: !tile.tokens, %state: !tile.softmax<32>):
+    %kc, %ks = tile.load k %t : tensor<16x64xf8E4M3FN>, tensor<16x1xf8E8M0FNU>
+    %kx = tile.convert %kc : tensor<16x64xf8E4M3FN> -> tensor<16x64xf32>
+    %k = tile.scale %kx by %ks : tensor<16x64xf32>, tensor<16x1xf8E8M0FNU>
+    %s0 = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    %s1 = tile.mask %s0, %t read(#kvc.read_all) : tensor<?x16xf32>
+    %p, %next = tile.softmax_step %s1, %state : tensor<?x16xf32>, !tile.softmax<32>
+    %vc, %vs = tile.load v %t : tensor<16x32xi8>, tensor<16x1xf16>
+    %vx = tile.convert %vc : tensor<16x32xi8> -> tensor<16x32xf32>
+    %v = tile.scale %vx by %vs signed : tensor<16x32xf32>, tensor<16x1xf16>
+    %acc = tile.accumulate %p, %v, %next : tensor<?x16xf32>, tensor<16x32xf32>, !tile.softmax<32>
+    tile.yield %acc : !tile.softmax<32>
+  }
+  tile.store_partial %end : !tile.softmax<32>
+}

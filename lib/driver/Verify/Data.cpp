@@ -235,6 +235,8 @@ void Filler::chooseCodes() {
     if (store.softcap)
       chooseOrthogonal();
   }
+  if (!keepsNegatives(store.cache().stream(kStreamK)))
+    codes = 0;
   // Where codes are fewer than tokens, each query wants one of its own.
   if (codes)
     sequence.queries = std::min(sequence.queries, codes - 1);
@@ -254,8 +256,7 @@ void Filler::chooseOrthogonal() {
   double wanted = std::log(exact.addressRatio()) + digits * M_LN2;
   bool wide = wins >= wanted + std::log(double(size)) &&
               2 * wins >= wanted + std::log(double(sequence.length + 1));
-  StreamInfo stream = store.cache().stream(kStreamK);
-  bool kept = sizeK >= smallestOf(stream) && keepsNegatives(stream);
+  bool kept = sizeK >= smallestOf(store.cache().stream(kStreamK));
   codes = wide && kept ? size + 1 : 0;
 }
 

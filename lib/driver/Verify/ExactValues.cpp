@@ -33,7 +33,7 @@ ExactValues::ExactValues(const CompiledStore &store) : heads(store.kvHeads()) {
   fromLeast = llvm::any_of(planes, [](const CodecPlane &plane) {
     return plane.role == kPlaneZeros;
   });
-  extreme = scaled && !fromLeast && info.codec.rangeHasLeast();
+  extreme = info.codec.hasSignedScales();
   // Without a zero the least code is the largest one's negative.
   span = fromLeast ? (int64_t(1) << code.getIntOrFloatBitWidth()) - 1
                    : 2 * mostOf(code);

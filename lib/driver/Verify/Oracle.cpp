@@ -136,7 +136,7 @@ public:
     // without a negative is one where the sign is the range's.
     unsigned bits = info.codeType().getIntOrFloatBitWidth();
     unsigned ones = (1u << bits) - 1;
-    unsigned least = info.codec.rangeHasLeast() ? ones - (ones >> 1) : 0;
+    unsigned least = info.codec.hasSignedScales() ? ones - (ones >> 1) : 0;
     for (unsigned code : {0u, ones, ones >> 1, least}) {
       std::vector<uint8_t> &row = ends.emplace_back(info.codeBytes());
       for (size_t bit = 0; bit < 8 * row.size(); ++bit)
