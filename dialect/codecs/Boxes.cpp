@@ -7,6 +7,7 @@
 
 #include <cfloat>
 #include <cmath>
+#include <cstring>
 
 using namespace mlir;
 using namespace kvc;
@@ -22,22 +23,33 @@ float kvc::largestOf(Type type) {
 // On the host
 //===----------------------------------------------------------------------===//
 
+// Without the codecs of their types, which a context has to look up.
+
 float kvc::storeParameter(Type type, float x, uint8_t *to) {
-  if (type.isF16())
-    x = std::clamp(x, -kLargestF16, kLargestF16);
-  auto stored = FloatCodecAttr::get(type.getContext(), type);
-  stored.quantizeRows(x, 1, to);
-  stored.dequantizeRow(static_cast<const uint8_t *>(to), x);
-  return x;
+  if (type.isF32()) {
+    std::memcpy(to, &x, sizeof(x));
+  } else if (type.isF16()) {
+    uint16_t half = toF16(std::clamp(x, -kLargestF16, kLargestF16));
+    std::memcpy(to, &half, sizeof(half));
+  } else {
+    *to = toE4M3(x);
+  }
+  return loadParameter(type, to, 0);
 }
 
 float kvc::loadParameter(Type type, const uint8_t *from, int64_t index) {
-  if (isa<Float8E8M0FNUType>(type))
-    return fromE8M0(from[index]);
-  float x;
-  FloatCodecAttr::get(type.getContext(), type)
-      .dequantizeRow(from + index * (type.getIntOrFloatBitWidth() / 8), x);
-  return x;
+  if (type.isF32()) {
+    float x;
+    std::memcpy(&x, from + index * sizeof(x), sizeof(x));
+    return x;
+  }
+  if (type.isF16()) {
+    uint16_t half;
+    std::memcpy(&half, from + index * sizeof(half), sizeof(half));
+    return fromF16(half);
+  }
+  return isa<Float8E8M0FNUType>(type) ? fromE8M0(from[index])
+                                      : fromE4M3(from[index]);
 }
 
 float kvc::storeScale(Type type, float x, float code, uint8_t *to) {

@@ -150,20 +150,21 @@ void IntCodecAttr::dequantizeRow(ArrayRef<const uint8_t *> planes,
       x = float(int8_t(planes[0][c])) * scale;
     return;
   }
-  int64_t channels = getChannels() ? getChannels() : row.size();
-  float scale = 0, zero = 0;
-  for (auto [c, x] : llvm::enumerate(row)) {
-    if (c % channels == 0) {
-      scale = loadParameter(getScale(), planes[1], c / channels);
-      if (getZero())
-        zero = loadParameter(getZero(), planes[2], c / channels);
+  size_t channels = getChannels() ? getChannels() : row.size();
+  unsigned bits = getBits();
+  bool hasZero = bool(getZero()), between = getKind() == ZeroKind::Float;
+  for (size_t first = 0; first < row.size(); first += channels) {
+    int64_t box = first / channels;
+    float scale = loadParameter(getScale(), planes[1], box), zero = 0;
+    if (hasZero)
+      zero = loadParameter(getZero(), planes[2], box);
+    for (size_t c = first; c < first + channels; ++c) {
+      float code = float(unpackCode(planes[0], c, bits, !hasZero));
+      // -0 + 0 would be +0
+      row[c] = !hasZero  ? code * scale
+               : between ? (code + zero) * scale
+                         : code * scale + zero;
     }
-    x = float(unpackCode(planes[0], c, getBits(), !getZero()));
-    if (getKind() == ZeroKind::Float)
-      x += zero;
-    x *= scale;
-    if (getZero() && getKind() == ZeroKind::Min) // -0 + 0 would be +0
-      x += zero;
   }
 }
 

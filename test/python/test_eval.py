@@ -563,6 +563,10 @@ class Command(Test):
                 ("nothing to judge", []),
                 ("there is no such folder", ["--codec", "f32", "--json",
                                              self.folder / "no/out.json"]),
+                ("expected a file, found a folder", [
+                    "--codec", "f32", "--json", self.folder]),
+                ("CPUs, found 99999", ["--codec", "f32", "--threads",
+                                       "99999"]),
                 ("is not there", ["--spec", self.folder / "none.json"]),
                 ("the model has 256 positions", ["--codec", "f32", "--tokens",
                                                  "300"]),

@@ -437,7 +437,8 @@ static bool multipliesCodes(const spec::Store &store) {
       return !stored->group && spec::bits(stored->format) == 8 &&
              (!stored->scaleType || spec::bytes(*stored->scaleType) > 1);
     const auto *code = std::get_if<spec::IntCodec>(&stream.codec);
-    return !code || (code->bits == 8 && !code->zeroType && !code->group);
+    return !code || (code->bits == 8 && !code->zeroType && !code->group &&
+                     !code->extreme);
   };
   return isWhole(store.k) && isWhole(store.v);
 }

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -105,6 +106,12 @@ def _run(options):
     for out in (options.json, options.html):
         if out not in (None, "-") and not Path(out).resolve().parent.is_dir():
             raise Usage(f"{out}: there is no such folder")
+        if out not in (None, "-") and Path(out).is_dir():
+            raise Usage(f"{out}: expected a file, found a folder")
+    # PyTorch dies of threads that a machine cannot have.
+    if options.threads > (cpus := os.cpu_count() or 1):
+        raise Usage(f"--threads: this machine has {cpus} CPUs, found "
+                    f"{options.threads}")
     try:
         text = Path(options.text).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
