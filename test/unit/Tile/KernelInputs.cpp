@@ -323,6 +323,19 @@ static void addOddFloats(reference::HostCache &cache, llvm::StringRef name,
   }
 }
 
+/// The ends of what powers of two are as scales: a NaN, and the least, in some
+/// rows.
+static void addOddPowers(reference::HostCache &cache, llvm::StringRef name,
+                         llvm::ArrayRef<int64_t> slots, Random &random) {
+  reference::HostStream stream(cache, name);
+  if (stream.planes() != 2 || letterOf(stream.plane(1).type) != 'p')
+    return;
+  for (int64_t slot : slots)
+    if (random.percent(60))
+      *stream.row(1, slot / cache.outerTokens, 0, slot % cache.outerTokens) =
+          random.pick<uint8_t>({0, 1, 0xff, 0xff});
+}
+
 GatherInputs::GatherInputs(const Kernel &kernel, CacheType cache) {
   Random random = kernel.random('B');
   int64_t unit = kernel.page ? kernel.page : random.range(3, 40);
@@ -342,6 +355,7 @@ GatherInputs::GatherInputs(const Kernel &kernel, CacheType cache) {
   for (StreamAttr stream : cache.getStreams()) {
     fillBytes(arena->cache(), stream.getName(), filled, random);
     addOddFloats(arena->cache(), stream.getName(), filled, random);
+    addOddPowers(arena->cache(), stream.getName(), filled, random);
   }
 }
 
