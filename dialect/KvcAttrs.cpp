@@ -61,7 +61,7 @@ StringRef ContiguousAttr::getOrderName() const {
 
 LogicalResult StreamAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  StringRef name, int64_t dim, Attribute codec,
-                                 int64_t tokens) {
+                                 int64_t tokens, StringAttr) {
   bool isWord =
       !name.empty() && llvm::isAlpha(name.front()) &&
       llvm::all_of(name, [](char c) { return llvm::isAlnum(c) || c == '_'; });

@@ -32,15 +32,29 @@ def Kvc_StreamAttr : Kvc_Attr<"Stream", "stream"> {
     tokens, `mean = 64 by #kvc.float<bf16> per 16`, which divide a page; or one
     per sequence, `state = 4096 by #kvc.float<f32> per sequence`, `tokens` then
     being 0.
+
+    `v = 512 of k` is the first 512 elements of the rows of `k`, an earlier stream:
+    it has the codec of `of`, and no planes of its own.
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$dim,
                         "::mlir::Attribute":$codec,
-                        DefaultValuedParameter<"int64_t", "1">:$tokens);
-  let assemblyFormat = "`<` $name `,` $dim `by` $codec (`per` $tokens^)? `>`";
+                        DefaultValuedParameter<"int64_t", "1">:$tokens,
+                        OptionalParameter<"::mlir::StringAttr">:$of);
+  let assemblyFormat = [{
+    `<` $name `,` $dim `by` $codec (`per` $tokens^)? (`of` $of^)? `>`
+  }];
   let builders = [AttrBuilder<(ins "::llvm::StringRef":$name, "int64_t":$dim,
-                                   "::mlir::Attribute":$codec),
-                              "return $_get($_ctxt, name, dim, codec, 1);">];
+                                   "::mlir::Attribute":$codec,
+                                   CArg<"int64_t", "1">:$tokens), [{
+    return $_get($_ctxt, name, dim, codec, tokens, ::mlir::StringAttr());
+  }]>];
   let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// Of the stream whose planes have its rows: itself, or `of`.
+    ::llvm::StringRef getOwner() const {
+      return getOf() ? getOf().getValue() : getName();
+    }
+  }];
 }
 
 def Kvc_PagedAttr : Kvc_Attr<"Paged", "paged",

@@ -151,6 +151,8 @@ struct Workload {
   int64_t group;      ///< q heads of a kv head
   mlir::Type dtype;   ///< of the model
   TargetAttr target;
+  /// Rows of V are the beginnings of rows of K.
+  bool isVOfK = false;
   /// K and V are decoded before they are multiplied: `k` and `v` are what they
   /// are made into. A backend says so of its own.
   bool isDecoded = false;

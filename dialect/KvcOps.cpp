@@ -66,6 +66,41 @@ static void printLayers(OpAsmPrinter &printer, Operation *,
     printer << " step " << step;
 }
 
+/// k (`,` v)? `,` slot `,` cache
+static ParseResult parseAppendTypes(OpAsmParser &parser, Type &k, Type &v,
+                                    Type &slot, Type &cache) {
+  SmallVector<Type> types;
+  SMLoc loc = parser.getCurrentLocation();
+  do {
+    Type type;
+    CacheType last; // perhaps without its name
+    OptionalParseResult parsed = parser.parseOptionalType(type);
+    if (parsed.has_value() ? failed(*parsed)
+                           : failed(parser.parseCustomTypeWithFallback(last)))
+      return failure();
+    types.push_back(last ? Type(last) : type);
+  } while (succeeded(parser.parseOptionalComma()));
+  if (types.size() < 3 || types.size() > 4)
+    return parser.emitError(loc) << "expected the types of k, v (if there is "
+                                    "one), slot and cache, found "
+                                 << types.size();
+  k = types[0];
+  if (types.size() == 4)
+    v = types[1];
+  slot = types[types.size() - 2];
+  cache = types.back();
+  return success();
+}
+
+static void printAppendTypes(OpAsmPrinter &printer, Operation *, Type k, Type v,
+                             Type slot, CacheType cache) {
+  printer << k << ", ";
+  if (v)
+    printer << v << ", ";
+  printer << slot << ", ";
+  printer.printStrippedAttrOrType(cache);
+}
+
 #define GET_OP_CLASSES
 #include "dialect/KvcOps.cpp.inc"
 
@@ -143,12 +178,20 @@ static LogicalResult verifyRows(OpT op, SymbolTableCollection &symbols) {
   int64_t rows = ShapedType::kDynamic, heads = store->getKvHeads();
   if (failed(checkTensor(op, "k", op.getK(), {rows, heads, cache.getDimK()})))
     return failure();
+  if (!op.getV())
+    return success();
   return checkTensor(op, "v", op.getV(), {rows, heads, cache.getDimV()},
                      elementType(op.getK()));
 }
 
 LogicalResult AppendOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  return verifyRows(*this, symbols);
+  if (failed(verifyRows(*this, symbols)))
+    return failure();
+  bool isOfK = cast<CacheType>(getCache().getType()).isVOfK();
+  if (isOfK == !getV())
+    return success();
+  return emitOpError(isOfK ? "is given rows of v, which are of k in its cache"
+                           : "needs rows of v");
 }
 LogicalResult GatherOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return verifyRows(*this, symbols);

@@ -57,13 +57,19 @@ def Kvc_AppendOp : Kvc_Op<"append", [Kvc_StoreUser]> {
     model, dim of V], both of the model's dtype, and `slot` [rows]. Row i of each
     is quantized by its stream's codec, for the kv heads of the store, and written
     to where `slot[i]` says (page * page tokens + token in page; of a contiguous
-    cache, slot * capacity + token). A negative slot skips the row.
+    cache, slot * capacity + token). A negative slot skips the row. Where v is of k
+    in the cache, there is no `v`:
+
+    ```mlir
+    kvc.append @main, %k at %slot into %cache
+      : tensor<?x1x576xbf16>, tensor<?xi64>, !cache
+    ```
   }];
   let arguments = (ins FlatSymbolRefAttr:$store, AnyRankedTensor:$k,
-    AnyRankedTensor:$v, 1DTensorOf<[I64]>:$slot, Kvc_CacheType:$cache);
+    Optional<AnyRankedTensor>:$v, 1DTensorOf<[I64]>:$slot, Kvc_CacheType:$cache);
   let assemblyFormat = [{
-    $store `,` $k `,` $v `at` $slot `into` $cache attr-dict
-    `:` type($k) `,` type($v) `,` type($slot) `,` type($cache)
+    $store `,` $k (`,` $v^)? `at` $slot `into` $cache attr-dict
+    `:` custom<AppendTypes>(type($k), type($v), type($slot), type($cache))
   }];
 }
 

@@ -42,6 +42,8 @@ static SmallVector<PlaneGeometry, 4> planesOf(int64_t heads,
   SmallVector<PlaneGeometry, 4> planes;
   int64_t page = layout.getPageTokens(), offset = 0;
   for (StreamAttr stream : streams) {
+    if (stream.getOf())
+      continue;
     auto codec = cast<CodecAttrInterface>(stream.getCodec());
     for (const CodecPlane &kept : codec.getPlanes(stream.getDim())) {
       PlaneGeometry &plane = planes.emplace_back();
@@ -63,6 +65,51 @@ static SmallVector<PlaneGeometry, 4> planesOf(int64_t heads,
   return planes;
 }
 
+static StreamAttr findIn(ArrayRef<StreamAttr> streams, StringRef name) {
+  for (StreamAttr stream : streams)
+    if (stream.getName() == name)
+      return stream;
+  return {};
+}
+
+/// Parses what stands behind a stream's name: `512 of k`, or `64 by CODEC` with
+/// `per TOKENS` or `per sequence`.
+static StreamAttr parseStream(AsmParser &parser, StringRef name,
+                              ArrayRef<StreamAttr> others) {
+  SMLoc loc = parser.getCurrentLocation();
+  int64_t dim = 0, tokens = 1;
+  Attribute codec;
+  StringAttr of;
+  if (parser.parseEqual() || parser.parseInteger(dim))
+    return {};
+  if (succeeded(parser.parseOptionalKeyword("of"))) {
+    StringRef word;
+    if (parser.parseKeyword(&word))
+      return {};
+    StreamAttr owner = findIn(others, word);
+    if (!owner) {
+      parser.emitError(loc)
+          << "expected an earlier stream behind `of`, found `" << word << "`";
+      return {};
+    }
+    of = StringAttr::get(parser.getContext(), word);
+    codec = owner.getCodec();
+    tokens = owner.getTokens();
+  } else {
+    if (parser.parseKeyword("by") || parser.parseAttribute(codec))
+      return {};
+    if (succeeded(parser.parseOptionalKeyword("per"))) {
+      if (succeeded(parser.parseOptionalKeyword("sequence")))
+        tokens = 0;
+      else if (parser.parseInteger(tokens))
+        return {};
+    }
+  }
+  return StreamAttr::getChecked([&] { return parser.emitError(loc); },
+                                parser.getContext(), name, dim, codec, tokens,
+                                of);
+}
+
 Type CacheType::parse(AsmParser &parser) {
   int64_t heads = 0;
   SmallVector<StreamAttr> streams;
@@ -71,28 +118,13 @@ Type CacheType::parse(AsmParser &parser) {
       parser.parseEqual() || parser.parseInteger(heads) || parser.parseComma())
     return {};
   while (failed(parser.parseOptionalKeyword("layout"))) {
-    SMLoc loc = parser.getCurrentLocation();
     StringRef name;
-    int64_t dim = 0;
-    Attribute codec;
-    if (parser.parseKeyword(&name) || parser.parseEqual() ||
-        parser.parseInteger(dim) || parser.parseKeyword("by") ||
-        parser.parseAttribute(codec))
+    if (parser.parseKeyword(&name))
       return {};
-    int64_t tokens = 1;
-    if (succeeded(parser.parseOptionalKeyword("per"))) {
-      if (succeeded(parser.parseOptionalKeyword("sequence")))
-        tokens = 0;
-      else if (parser.parseInteger(tokens))
-        return {};
-    }
-    if (parser.parseComma())
+    StreamAttr stream = parseStream(parser, name, streams);
+    if (!stream || parser.parseComma())
       return {};
-    streams.push_back(
-        StreamAttr::getChecked([&] { return parser.emitError(loc); },
-                               parser.getContext(), name, dim, codec, tokens));
-    if (!streams.back())
-      return {};
+    streams.push_back(stream);
   }
   if (parser.parseEqual() || parser.parseAttribute(layout) ||
       parser.parseGreater())
@@ -105,14 +137,38 @@ Type CacheType::parse(AsmParser &parser) {
 void CacheType::print(AsmPrinter &printer) const {
   printer << "<heads = " << getHeads();
   for (StreamAttr stream : getStreams()) {
-    printer << ", " << stream.getName() << " = " << stream.getDim() << " by "
-            << stream.getCodec();
+    printer << ", " << stream.getName() << " = " << stream.getDim();
+    if (stream.getOf()) {
+      printer << " of " << stream.getOwner();
+      continue;
+    }
+    printer << " by " << stream.getCodec();
     if (stream.getTokens() == 0)
       printer << " per sequence";
     else if (stream.getTokens() != 1)
       printer << " per " << stream.getTokens();
   }
   printer << ", layout = " << getLayout() << ">";
+}
+
+/// Checks a stream that is the beginning of rows of another, `of`.
+static LogicalResult verifyView(function_ref<InFlightDiagnostic()> emitError,
+                                StreamAttr stream, StreamAttr of) {
+  auto refuse = [&] {
+    return emitError() << "`" << stream.getName() << "` is of `"
+                       << stream.getOwner() << "`, ";
+  };
+  if (!of)
+    return refuse() << "which is no earlier stream";
+  if (of.getOf())
+    return refuse() << "which is of `" << of.getOwner() << "` itself";
+  if (stream.getCodec() != of.getCodec() ||
+      stream.getTokens() != of.getTokens())
+    return refuse() << "so it has the codec and the tokens of that";
+  int64_t dim = stream.getDim(), all = of.getDim();
+  if (dim > all)
+    return refuse() << "whose rows have " << all << " elements, found " << dim;
+  return success();
 }
 
 LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError,
@@ -122,10 +178,15 @@ LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError,
   if (heads < 1 || heads > 65536)
     return emitError() << "a cache has 1 to 65536 heads, found " << heads;
   llvm::SmallDenseSet<StringRef> names;
-  for (StreamAttr stream : streams)
+  for (auto [index, stream] : llvm::enumerate(streams)) {
     if (!names.insert(stream.getName()).second)
       return emitError() << "a cache has each stream once, found `"
                          << stream.getName() << "` twice";
+    if (stream.getOf() && failed(verifyView(emitError, stream,
+                                            findIn(streams.take_front(index),
+                                                   stream.getOwner()))))
+      return failure();
+  }
   auto known = dyn_cast<LayoutAttrInterface>(layout);
   if (!known)
     return emitError() << "expected a layout, found " << layout;
@@ -138,10 +199,7 @@ LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError,
 }
 
 StreamAttr CacheType::findStream(StringRef name) const {
-  for (StreamAttr stream : getStreams())
-    if (stream.getName() == name)
-      return stream;
-  return {};
+  return findIn(getStreams(), name);
 }
 
 StreamInfo StreamInfo::ofF32(MLIRContext *context, int64_t dim) {
@@ -174,9 +232,12 @@ SmallVector<PlaneGeometry, 4> CacheType::planes() const {
 
 unsigned CacheType::planeIndex(StringRef stream) const {
   unsigned index = 0;
+  StringRef owner = findStream(stream).getOwner();
   for (StreamAttr other : getStreams()) {
-    if (other.getName() == stream)
+    if (other.getName() == owner)
       return index;
+    if (other.getOf())
+      continue;
     auto codec = cast<CodecAttrInterface>(other.getCodec());
     index += codec.getPlanes(other.getDim()).size();
   }

@@ -20,7 +20,12 @@ def Kvc_CacheType : Kvc_Type<"Cache", "cache"> {
     (`#kvc.stream`: a row may also stand for several tokens). The codes of a
     stream are one plane, and each parameter of its codec, as scales, another; the
     layout says where rows stand in a plane. Attention multiplies q with the rows
-    of `k` and sums those of `v`.
+    of `k` and sums those of `v`, which may be the first elements of `k` and have no
+    planes of their own, as MLA has its latent:
+
+    ```mlir
+    !kvc.cache<heads = 1, k = 576 by #kvc.float<bf16>, v = 512 of k, layout = ...>
+    ```
   }];
   let parameters = (ins
     TypeParameter<"int64_t", "kv heads of the store, 1 to 65536">:$heads,
@@ -37,9 +42,13 @@ def Kvc_CacheType : Kvc_Type<"Cache", "cache"> {
     int64_t getDimK() const { return findStream(kStreamK).getDim(); }
     int64_t getDimV() const { return findStream(kStreamV).getDim(); }
     ::kvc::LayoutAttrInterface layout() const;
-    /// The planes in order, those of a stream one after another, codes first.
+    /// Whether the rows of v are the beginnings of those of k.
+    bool isVOfK() const { return bool(findStream(kStreamV).getOf()); }
+    /// The planes in order, those of a stream one after another, codes first. A
+    /// stream that is `of` another has none.
     ::llvm::SmallVector<::kvc::PlaneGeometry, 4> planes() const;
-    /// Index into planes() of a stream's codes; its other planes follow.
+    /// Index into planes() of a stream's codes, or of those that it is `of`, of
+    /// whose rows it has the beginnings; the other planes follow.
     unsigned planeIndex(::llvm::StringRef stream) const;
     /// Bytes of a page, a multiple of kPlaneAlignment; 0 if there are none.
     int64_t pageBytes() const;

@@ -246,5 +246,6 @@ Workload Workload::of(StoreOp store, Type dtype, TargetAttr target) {
           cache.layout().getPageTokens(),
           int64_t(store.getGroup()),
           dtype,
-          target};
+          target,
+          cache.isVOfK()};
 }

@@ -154,6 +154,8 @@ void KernelBuilder::append(StringRef name, AppendOp op) {
                                         TypeRange(), ValueRange());
   Value row = loop.getBody().getArgument(0);
   for (StringRef stream : {kStreamK, kStreamV}) {
+    if (stream == kStreamV && !op.getV())
+      continue;
     StreamInfo info = cache.stream(stream);
     Value x =
         tile::LoadRowOp::create(b, loc, tensor({info.dim}, f32()), row, stream);

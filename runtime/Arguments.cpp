@@ -160,8 +160,8 @@ kvc_attend_args kvc::rt::withHeadStrides(const ModelInfo &model,
   return args;
 }
 
-kvc_status kvc::rt::checkRowBuffers(const ModelInfo &model,
-                                    const RowCall &call) {
+kvc_status kvc::rt::checkRowBuffers(const ModelInfo &model, const RowCall &call,
+                                    bool needsV) {
   if (call.rows > INT32_MAX)
     return fail(KVC_INVALID_ARGUMENT, 121, "`rows`: expected below 2^31");
   bool gathers = call.kernel == RowKernel::Gather;
@@ -173,7 +173,7 @@ kvc_status kvc::rt::checkRowBuffers(const ModelInfo &model,
        {RowArray{"k", call.k, call.kRowStride, call.kHeadStride, model.kvHeads,
                  model.headDimK, element, /*optional=*/gathers},
         RowArray{"v", call.v, call.vRowStride, call.vHeadStride, model.kvHeads,
-                 model.headDimV, element, /*optional=*/gathers}})
+                 model.headDimV, element, /*optional=*/!needsV}})
     if (kvc_status s = checkRows(array, call.rows); !isOk(s))
       return s;
   return ok();
@@ -181,7 +181,13 @@ kvc_status kvc::rt::checkRowBuffers(const ModelInfo &model,
 
 kvc_status kvc::rt::checkRowCall(const ModelInfo &model, const StoreInfo &store,
                                  const RowCall &call, bool ifHost) {
-  if (kvc_status s = checkRowBuffers(model, call); !isOk(s))
+  bool appends = call.kernel == RowKernel::Append, storesV = store.storesV();
+  if (appends && !storesV && call.v)
+    return fail(KVC_INVALID_ARGUMENT, 128,
+                "`v`: expected null, for V of `%s` is the first %u channels of "
+                "its K; found %p",
+                store.name.c_str(), model.headDimV, call.v);
+  if (kvc_status s = checkRowBuffers(model, call, appends && storesV); !isOk(s))
     return s;
   if (kvc_status s = checkPlanes(store, call.planes, call.planeCount); !isOk(s))
     return s;

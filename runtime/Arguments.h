@@ -66,9 +66,10 @@ kvc_attend_args withHeadStrides(const artifact::ModelInfo &model,
 kvc_status checkRowCall(const artifact::ModelInfo &model,
                         const artifact::StoreInfo &store, const RowCall &call,
                         bool ifHost);
-/// Of those only rows, k and v.
+/// Of those only rows, k and v; null where it does not matter which kernels
+/// want it.
 kvc_status checkRowBuffers(const artifact::ModelInfo &model,
-                           const RowCall &call);
+                           const RowCall &call, bool needsV);
 /// Those of a store: as many, and none null.
 kvc_status checkConstants(const artifact::StoreInfo &store,
                           const void *const *constants, uint32_t count);

@@ -238,6 +238,8 @@ private:
   RowCall callOf(RowKernel kernel, const void *k, kvc_stride kStride,
                  const void *v, kvc_stride vStride) const;
   RowCall over(RowCall call, LayerTable::Entry kept) const;
+  /// Whether any store of the layer has rows of V.
+  bool storesV(uint32_t layer) const;
   kvc_status checkThere(const Sequence &sequence, uint32_t layer,
                         uint32_t begin, uint32_t count) const;
   kvc_status beginRead(kvc_seq seq, uint32_t layer, uint32_t begin,

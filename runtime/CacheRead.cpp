@@ -70,7 +70,8 @@ kvc_status Cache::beginRead(kvc_seq seq, uint32_t layer, uint32_t begin,
   // All rows at once: strides that are wrong may do for those of one launch.
   const artifact::ModelInfo &model = program->manifest().model;
   if (whole.rows)
-    if (kvc_status s = checkRowBuffers(model, withHeadStrides(model, whole));
+    if (kvc_status s = checkRowBuffers(model, withHeadStrides(model, whole),
+                                       /*needsV=*/false);
         !isOk(s))
       return s;
   sequence.readers += 1;

@@ -134,10 +134,22 @@ RowCall Cache::over(RowCall call, LayerTable::Entry kept) const {
   return call;
 }
 
+bool Cache::storesV(uint32_t layer) const {
+  const artifact::Manifest &manifest = program->manifest();
+  if (layer >= manifest.model.layers)
+    return false; // which begin() refuses
+  for (LayerTable::Entry kept : program->layers().of(layer))
+    if (manifest.stores[kept.store].storesV())
+      return true;
+  return false;
+}
+
 kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
                          kvc_stride kStride, const void *v,
                          kvc_stride vStride) {
-  if (kvc_status s = begin(handle, layer, k && v, /*reads=*/false); !isOk(s))
+  // Its kernels say what they make of a V that they do not need.
+  bool hasV = v || !storesV(layer);
+  if (kvc_status s = begin(handle, layer, k && hasV, /*reads=*/false); !isOk(s))
     return s;
   const Step &step = steps[handle.slot];
   RowCall whole = callOf(RowKernel::Append, k, kStride, v, vStride);
@@ -146,6 +158,9 @@ kvc_status Cache::append(kvc_step handle, uint32_t layer, const void *k,
   kvc_status status = ok();
   for (LayerTable::Entry kept : program->layers().of(layer)) {
     RowCall call = over(whole, kept);
+    // V of a layer may be for some of its heads alone.
+    if (storesV(layer) && !program->manifest().stores[kept.store].storesV())
+      call.v = nullptr;
     call.slot = step.tables[kept.store].slots.ofKernels();
     Guard order(orderOfStreams());
     status = follow(call.stream);

@@ -372,9 +372,12 @@ LogicalResult kvc::cpu::emitAttend(Kernel &kernel) {
     }
   if (!graph)
     return emitOpByOp(kernel, mismatch);
+  // Its rows may be the beginnings of the stream's.
   auto streamOf = [&](const tile::StreamOperand &operand) {
     unsigned plane = ChannelPlan(kernel, operand).codesPlane();
-    return kernel.cache.stream(kernel.cache.planes()[plane].stream);
+    StreamInfo info = kernel.cache.stream(kernel.cache.planes()[plane].stream);
+    info.dim = operand.dim();
+    return info;
   };
   Workload workload{streamOf(graph->k),
                     streamOf(graph->v),

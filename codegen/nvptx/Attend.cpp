@@ -470,7 +470,7 @@ Values AttendKernel::emitTile(Value tile, ValueRange carried, bool interior) {
   step.tokens = tokens;
   step.first = firstOf(tile);
   step.k = {stage, 0};
-  step.v = step.k + tokens * strideK;
+  step.v = step.k + layout.offsetV;
   next.append(interior ? multiplyInterior(step, carried)
                        : multiply(step, carried));
   loader->consumerRelease();
@@ -566,6 +566,9 @@ LogicalResult kvc::nvptx::emitAttend(Kernel &kernel, LaunchInfo &launch) {
       kernel.dtype,
       kernel.op->getParentOfType<ModuleOp>()->getAttrOfType<TargetAttr>(
           "kvc.target"),
+      /*isVOfK=*/!body->isDecoded &&
+          kernel.cache.planeIndex(body->k.stream()) ==
+              kernel.cache.planeIndex(body->v.stream()),
       body->isDecoded};
   CheckedSchedule checked = checkSchedule(workload, *kernel.op.getSchedule());
   if (!checked.legality)

@@ -173,7 +173,10 @@ void BulkCopyLoader::copyTile(Value tile, const Place &at) {
   // The phase before this one: in the first round, none.
   kit.op(Ptx::MbarWait,
          {kit.add(at.full, kEmpty), kit.xor_(at.parity, kit.i32(1))});
-  int64_t bytes = a.tileTokens() * (a.body.k.rowBytes() + a.body.v.rowBytes());
+  int64_t rowBytes = a.body.k.rowBytes();
+  if (a.layout.offsetV)
+    rowBytes += a.body.v.rowBytes();
+  int64_t bytes = a.tileTokens() * rowBytes;
   kit.op(Ptx::MbarArriveExpectTx, {at.full, kit.i32(bytes)});
   Value base = kit.add(a.k.at(0, at.stage).base, a.smemPipeline);
   Values looked{page, first};
@@ -211,9 +214,9 @@ void BulkCopyLoader::copyRun(Value token, Value page, Value stage, Value index,
     rows.bytes = operand.rowBytes();
     return rows;
   };
-  Rows streams[] = {
-      rowsOf(a.body.k, a.codesK, 0, a.strideK),
-      rowsOf(a.body.v, a.codesV, a.tokens * a.strideK, a.strideV)};
+  SmallVector<Rows, 2> streams = {rowsOf(a.body.k, a.codesK, 0, a.strideK)};
+  if (int64_t offset = a.layout.offsetV)
+    streams.push_back(rowsOf(a.body.v, a.codesV, offset, a.strideV));
   Value last = kit.add(a.workTile().end, -1);
   kit.when(
       kit.cmp(CmpIPredicate::sle, kit.add(token, run - 1), last),

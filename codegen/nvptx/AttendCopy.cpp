@@ -120,7 +120,9 @@ void AttendKernel::zeroPadding() {
                });
   };
   pad(body.k, 0, strideK);
-  pad(body.v, tokens * strideK, strideV);
+  // Behind the beginning of a row of K is the rest of it.
+  if (layout.offsetV)
+    pad(body.v, layout.offsetV, strideV);
 }
 
 //===----------------------------------------------------------------------===//
@@ -244,7 +246,9 @@ Values CpAsyncLoader::beginKernel() {
 void CpAsyncLoader::copyStep(const PrefetchStep &step, bool interior,
                              Value stage) {
   for (StringRef stream : {kStreamK, kStreamV}) {
-    Shared to{stage, stream == kStreamK ? 0 : a.tokens * a.strideK};
+    Shared to{stage, stream == kStreamK ? 0 : a.layout.offsetV};
+    if (stream == kStreamV && !to.offset)
+      break; // it is there
     if (interior && a.pagesPerStep)
       copyUnmasked(stream, step, to);
     else

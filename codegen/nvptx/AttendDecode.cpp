@@ -34,7 +34,7 @@ private:
 void DecodeLoader::copyStep(const PrefetchStep &step, bool interior,
                             Value stage) {
   decode(a.body.k, step, interior, {stage, 0}, a.strideK);
-  decode(a.body.v, step, interior, {stage, a.tokens * a.strideK}, a.strideV);
+  decode(a.body.v, step, interior, {stage, a.layout.offsetV}, a.strideV);
 }
 
 /// Rows that nobody sees are zeros and are not read, as those that are copied.

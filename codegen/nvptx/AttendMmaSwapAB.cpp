@@ -23,6 +23,8 @@ public:
 
 private:
   void loadQuery() override;
+  Shared smemQueryOf(int64_t n, int64_t kStep);
+  Values queryOfStep(int64_t n, int64_t part, int64_t kStep);
   Values scores(const Step &step) override;
   void accumulate(const Step &step, const Values &p, State &state,
                   llvm::function_ref<void(Value &)> clean) override;
@@ -42,11 +44,33 @@ private:
 
 } // namespace
 
+/// Where a lane keeps its words of a k-step: nobody else reads them.
+Shared MmaSwapAB::smemQueryOf(int64_t n, int64_t kStep) {
+  constexpr int64_t kLaneBytes = 8, kStepBytes = kWarpLanes * kLaneBytes;
+  return {kit.add(a.smemPipelineBase, kit.mul(a.lane, kLaneBytes)),
+          a.layout.smemQuery + (n * kSteps + kStep) * kStepBytes};
+}
+
+/// [2].
+Values MmaSwapAB::queryOfStep(int64_t n, int64_t part, int64_t kStep) {
+  if (!a.schedule.queryShared) {
+    int64_t word = ((n * operandK->parts() + part) * kSteps + kStep) * 2;
+    return Values(ArrayRef(q).slice(word, 2));
+  }
+  Value words = kit.loadShared(kit.vec(2, kit.i32()), smemQueryOf(n, kStep));
+  return {kit.extract(words, 0), kit.extract(words, 1)};
+}
+
 /// [nTiles] times the words of a Query.
 void MmaSwapAB::loadQuery() {
   for (int64_t n = 0; n < nTiles; ++n) {
     OperandSourceK::Query query = queryOf(kit.add(groupId, 8 * n));
-    q.append(query.words);
+    if (a.schedule.queryShared)
+      for (int64_t kStep = 0; kStep < kSteps; ++kStep)
+        kit.storeShared(kit.concat(ArrayRef(query.words).slice(2 * kStep, 2)),
+                        smemQueryOf(n, kStep));
+    else
+      q.append(query.words);
     if (!query.factor)
       continue;
     // Rows stand in lanes 4 g here, and in columns 2t and 2t+1 of products.
@@ -63,17 +87,23 @@ Values MmaSwapAB::scores(const Step &step) {
   // Of each part, as at() says.
   Values sums(parts * count, operandK->zero());
   int64_t perLoad = operandK->kStepsOf(kLoadBytesInM);
-  for (int64_t load = 0; load * perLoad < kSteps; ++load)
+  for (int64_t load = 0; load * perLoad < kSteps; ++load) {
+    // [perLoad][nTiles][parts]
+    SmallVector<Values> words;
+    int64_t end = std::min((load + 1) * perLoad, kSteps);
+    for (int64_t kStep = load * perLoad; kStep < end; ++kStep)
+      for (int64_t n = 0; n < nTiles; ++n)
+        for (int64_t part = 0; part < parts; ++part)
+          words.push_back(queryOfStep(n, part, kStep));
     for (int64_t sub = 0; sub < tokenSlots / 2; ++sub)
       for (auto [i, x] : llvm::enumerate(operandK->loadInM(step, sub, load)))
         for (int64_t n = 0; n < nTiles; ++n)
-          for (int64_t part = 0; part < parts; ++part) {
-            int64_t word =
-                ((n * parts + part) * kSteps + load * perLoad + i) * 2;
-            multiply(operandK->product(part), x, ArrayRef(q).slice(word, 2),
+          for (int64_t part = 0; part < parts; ++part)
+            multiply(operandK->product(part), x,
+                     words[(i * nTiles + n) * parts + part],
                      MutableArrayRef(sums).slice(
                          part * count + atToken(2 * n, 2 * sub), 4));
-          }
+  }
   return operandK->joined(sums);
 }
 

@@ -26,11 +26,18 @@ static int64_t queryBytes(const Workload &workload, const WarpSchedule &s) {
   return s.queryShared ? s.rows * llvm::alignTo(workload.k.dim, 16) * 2 : 0;
 }
 
+/// Whether a stage has rows of K alone. What is decoded is decoded for each.
+static bool hasRowsOfK(const Workload &workload) {
+  return workload.isVOfK && !workload.isDecoded;
+}
+
 SharedLayout::SharedLayout(const Workload &workload, const WarpSchedule &s)
-    : strideK(strideOf(workload.k)), strideV(strideOf(workload.v)),
+    : strideK(strideOf(workload.k)),
+      strideV(strideOf(hasRowsOfK(workload) ? workload.k : workload.v)),
+      offsetV(hasRowsOfK(workload) ? 0 : s.tokens * strideK),
       sumStride(workload.v.dim * 4 + (s.warpsSplitQ ? 32 : 16)),
       statBytes(llvm::alignTo(s.rows * 8, 16)),
-      stageBytes(s.tokens * (strideK + strideV)),
+      stageBytes(offsetV + s.tokens * strideV),
       smemQuery(s.stages * stageBytes),
       smemPipelineBytes(
           llvm::alignTo(std::max(smemQuery + queryBytes(workload, s),
@@ -140,9 +147,9 @@ static constexpr ScheduleRule<WarpSchedule> kRules[] = {
      [](const Workload &w, const WarpSchedule &) {
        return codesOf(w) + ", " + std::to_string(w.k.dim) + " channels of K";
      }},
-    {"`queryShared` is for `warpsSplitQ`",
+    {"`queryShared` is for `dot`, without `queryBytes`",
      [](const Workload &, const WarpSchedule &s) {
-       return !s.queryShared || s.warpsSplitQ;
+       return !s.queryShared || (s.dot && !s.queryBytes);
      }},
     {"`bulk` is for targets that have bulk copies, sm_90 and later",
      [](const Workload &w, const WarpSchedule &s) {
@@ -227,6 +234,9 @@ constexpr int64_t kMaxRowsDim = 256;
 /// Channels of 16 rows' accumulators and of q, together, that leave registers
 /// for the rest of the loop.
 constexpr int64_t kRegisterChannels = 384;
+/// Registers of q and of the accumulators of few rows that leave enough for the
+/// rest of the loop.
+constexpr int64_t kQueryAndSums = 192;
 /// Shared memory for other things than cached tokens.
 constexpr int64_t kOtherShared = 16384;
 
@@ -266,7 +276,8 @@ int64_t mostTokens(const Workload &workload, int64_t rows) {
 
 /// Of a token in shared memory: K and V.
 int64_t sharedBytes(const Workload &workload) {
-  return strideOf(workload.k) + strideOf(workload.v);
+  return strideOf(workload.k) +
+         (hasRowsOfK(workload) ? 0 : strideOf(workload.v));
 }
 
 /// Steps in shared memory.
@@ -285,15 +296,24 @@ WarpSchedule byTokens(const Workload &workload, int64_t queries, int64_t wanted,
   int64_t rows = chooseRows(wanted, workload);
   Shape shape = chooseShape(row, room, mostTokens(workload, rows));
   int64_t step = shape.tokens * shape.warps * row;
-  return {.tokens = shape.tokens,
-          .rows = rows,
-          .queries = queries,
-          .split = split,
-          .dot = true,
-          .warps = shape.warps,
-          .stages = chooseStages(step, room / kWorkTilesAtATime),
-          // For few rows more products cost less than converting K.
-          .queryBytes = hasQueryBytes(workload)};
+  room /= kWorkTilesAtATime;
+  WarpSchedule schedule{
+      .tokens = shape.tokens,
+      .rows = rows,
+      .queries = queries,
+      .split = split,
+      .dot = true,
+      .warps = shape.warps,
+      .stages = chooseStages(step, room),
+      // For few rows more products cost less than converting K.
+      .queryBytes = hasQueryBytes(workload)};
+  int64_t registers = workload.k.dim / 8 + workload.v.dim / 4;
+  if (schedule.queryBytes || registers * rows / 8 <= kQueryAndSums)
+    return schedule;
+  schedule.queryShared = true;
+  schedule.stages = chooseStages(
+      step, room - schedule.warps * queryBytes(workload, schedule));
+  return schedule;
 }
 
 /// Warps share rows: many of them read a tile of tokens once. Accumulators of
@@ -442,7 +462,7 @@ double costOf(const Workload &w, AttendKind kind, const WarpSchedule &s) {
       std::floor(w.target.getShared() / SharedLayout(w, s).total),
       std::max(1.0, std::floor(kRegisters / (limit * threads))));
 
-  double bytes = codeBytes(w.k) + codeBytes(w.v);
+  double bytes = codeBytes(w.k) + (hasRowsOfK(w) ? 0 : codeBytes(w.v));
   double perStep = s.tokens * (s.warpsSplitQ ? 1 : s.warps);
   double underWay = ctas * (s.stages - 1) * perStep * bytes;
   double memory =
@@ -511,7 +531,7 @@ struct Scheduler
     }
     if (hasQueryBytes(w))
       fields.push_back(worthTrying(s, "queryBytes", {0, 1}));
-    if (hasDots(w) && !decode)
+    if (hasDots(w))
       fields.push_back(worthTrying(s, "queryShared", {0, 1}));
     if (w.target.getBulk() && !w.isDecoded)
       fields.push_back(worthTrying(s, "bulk", {0, 1}));

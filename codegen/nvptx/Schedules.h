@@ -28,6 +28,9 @@ struct SharedLayout {
   SharedLayout(const Workload &workload, const WarpSchedule &schedule);
 
   int64_t strideK, strideV; ///< between rows of tokens
+  /// Of V in a stage, behind K; 0 where its rows are the beginnings of K's, and
+  /// there once.
+  int64_t offsetV;
   int64_t sumStride; ///< between rows of sums: their lanes in other banks
   int64_t statBytes; ///< of the m and l of all rows
   int64_t stageBytes;

@@ -241,3 +241,23 @@ func.func private @f(!kvc.cache<heads = 1, mean = 64 by #kvc.float<bf16> per 257
 
 // expected-error@+1 {{with a zero the least code stands for the least element, found a zero and `extreme`}}
 "t.t"() {a = #kvc.int<4, scale = f16 zero = f16 extreme = true>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{expected an earlier stream behind `of`, found `k`}}
+"t.t"() {a = !kvc.cache<heads = 1, v = 32 of k, k = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{`v` is of `k`, whose rows have 64 elements, found 72}}
+"t.t"() {a = !kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 72 of k, layout = #kvc.paged<16, HND>>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{`w` is of `v`, which is of `k` itself}}
+"t.t"() {a = !kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 32 of k, w = 16 of v, layout = #kvc.paged<16, HND>>} : () -> ()
+
+// -----
+
+// expected-error@+1 {{a row of scales is whole bytes; found 0 of 'f32' for 48 elements}}
+"t.t"() {a = !kvc.cache<heads = 1, k = 64 by #kvc.int<8, scale = f32 channels = 32>, v = 48 of k, layout = #kvc.paged<16, HND>>} : () -> ()

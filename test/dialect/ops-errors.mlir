@@ -610,3 +610,33 @@ func.func @f(%slot: tensor<?xi64>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.
   %k, %v = kvc.gather @full, %slot from %cache : tensor<?xi64>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x3x64xbf16>, tensor<?x3x32xf16>
   return
 }
+
+// -----
+
+!c = !kvc.cache<heads = 1, k = 576 by #kvc.float<bf16>, v = 512 of k, layout = #kvc.paged<64, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 1 of 1 queries 1 read(#kvc.read_all) : !c
+func.func @f(%k: tensor<?x1x576xbf16>, %v: tensor<?x1x512xbf16>, %slot: tensor<?xi64>, %cache: !c) {
+  // expected-error@+1 {{is given rows of v, which are of k in its cache}}
+  kvc.append @s, %k, %v at %slot into %cache : tensor<?x1x576xbf16>, tensor<?x1x512xbf16>, tensor<?xi64>, !c
+  return
+}
+
+// -----
+
+!c = !kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 1 of 1 queries 1 read(#kvc.read_all) : !c
+func.func @f(%k: tensor<?x1x64xbf16>, %slot: tensor<?xi64>, %cache: !c) {
+  // expected-error@+1 {{needs rows of v}}
+  kvc.append @s, %k at %slot into %cache : tensor<?x1x64xbf16>, tensor<?xi64>, !c
+  return
+}
+
+// -----
+
+!c = !kvc.cache<heads = 1, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 1 of 1 queries 1 read(#kvc.read_all) : !c
+func.func @f(%k: tensor<?x1x64xbf16>, %slot: tensor<?xi64>, %cache: !c) {
+  // expected-error@+1 {{expected the types of k, v (if there is one), slot and cache, found 2}}
+  kvc.append @s, %k at %slot into %cache : tensor<?x1x64xbf16>, tensor<?xi64>
+  return
+}

@@ -3,6 +3,7 @@
 // RUN: kvc-opt %s --mlir-print-op-generic | kvc-opt | FileCheck %s
 
 !bf16 = !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+!latent = !kvc.cache<heads = 1, k = 576 by #kvc.float<bf16>, v = 512 of k, layout = #kvc.paged<64, HND>>
 !mixed = !kvc.cache<heads = 1, k = 576 by #kvc.int<8, scale = f16>, v = 8 by #kvc.float<f32>, layout = #kvc.paged<256, NHD>>
 
 // CHECK: module attributes {kvc.spec = "demo", kvc.target = #kvc.target<"x86-64-v4", lanes = 16, registers = 32 dot = [bf16, i8] matrix = [bf16, f16]>}
@@ -44,6 +45,16 @@ kvc.store @neighbours layers [3, 4, 5] heads 0 to 1 of 1 queries 1 read(#kvc.rea
 func.func @append(%k: tensor<?x3x64xbf16>, %v: tensor<?x3x64xbf16>, %slot: tensor<?xi64>, %cache: !bf16) {
   // CHECK: kvc.append @full, %[[K]], %[[V]] at %[[SLOT]] into %[[CACHE]] : tensor<?x3x64xbf16>, tensor<?x3x64xbf16>, tensor<?xi64>, <heads = 3
   kvc.append @full, %k, %v at %slot into %cache : tensor<?x3x64xbf16>, tensor<?x3x64xbf16>, tensor<?xi64>, !bf16
+  return
+}
+
+// V is the beginning of K's rows, so none of its own are given.
+// CHECK: kvc.store @latent {{.*}} : !kvc.cache<heads = 1, k = 576 by #kvc.float<bf16>, v = 512 of k, layout = #kvc.paged<64, HND>>
+kvc.store @latent layers 0 to 61 heads 0 to 1 of 1 queries 128 read(#kvc.read_all) : !latent
+// CHECK-LABEL: func.func @append_latent(
+// CHECK: kvc.append @latent, %{{.*}} at %{{.*}} into %{{.*}} : tensor<?x1x576xbf16>, tensor<?xi64>, <heads = 1
+func.func @append_latent(%k: tensor<?x1x576xbf16>, %slot: tensor<?xi64>, %cache: !latent) {
+  kvc.append @latent, %k at %slot into %cache : tensor<?x1x576xbf16>, tensor<?xi64>, !latent
   return
 }
 

@@ -116,6 +116,29 @@ class Caches(unittest.TestCase):
         run.step({b: 4})
         run.cache.check()
 
+    def test_v_may_be_of_k(self):
+        latent = kvc.load(kvc.compile(dict(
+            SPEC, kvc="0.2", streams={"k": {"codec": "f32"}, "v": {"of": "k"}},
+            model=dict(SPEC["model"], head_dim={"k": DIM, "v": 8}))))
+        planes = [plane.stream for plane in latent.stores[0].planes]
+        self.assertEqual(planes, ["k"])
+        cache, plain = kvc.Cache(latent, 64), Plain(latent.model)
+        k, q = Rows(5, KV_HEADS, DIM, 1), Rows(5, Q_HEADS, DIM, 2)
+        out = Rows(5, Q_HEADS, 8)
+        plain.append(k, k, range(5))
+        with cache.step({cache.open(): 5}) as step:
+            with self.assertRaisesRegex(kvc.InvalidArgument,
+                                        "`v`: expected null, for V of `main`"):
+                step.append(0, k.view(), Rows(5, KV_HEADS, 8).view())
+            for layer in range(LAYERS):
+                step.append(layer, k.view())
+            step.attend(0, q.view(), out=out.view())
+        check_rows(self, [plain], [5], q, out)
+        with new_cache() as whole, whole.step({whole.open(): 5}) as step:
+            with self.assertRaisesRegex(kvc.InvalidArgument, "found null"):
+                step.append(0, k.view())
+            step.abandon()
+
     def test_a_step_that_has_ended_keeps_no_sequence(self):
         cache = new_cache()
         a, b = cache.open(), cache.open()

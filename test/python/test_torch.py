@@ -300,6 +300,25 @@ class Operators(unittest.TestCase):
             torch.testing.assert_close((first, second), wanted, rtol=1e-4,
                                        atol=1e-4)
 
+    def test_v_may_be_of_k(self):
+        def forward(handle, q, k):
+            kvc.torch.append(handle, 0, k)
+            first = kvc.torch.attend(handle, 0, q, head_dim_v=8)
+            return first, kvc.torch.append_attend(handle, 1, q, k, head_dim_v=8)
+
+        latent = kvc.load(kvc.compile(dict(
+            SPEC, kvc="0.2", streams={"k": {"codec": "f32"}, "v": {"of": "k"}},
+            model=dict(SPEC["model"], head_dim={"k": DIM, "v": 8}))))
+        cache = kvc.Cache(latent, 64)
+        q, k = rows(3, Q_HEADS), rows(3)
+        wanted = attention(q, k, k[..., :8])[0]
+        for call in (forward, torch.compile(forward, backend="aot_eager",
+                                            fullgraph=True)):
+            with kvc.torch.step(cache, {cache.open(): 3}) as step:
+                for out in call(kvc.torch.handle(step), q, k):
+                    torch.testing.assert_close(out, wanted, rtol=1e-4,
+                                               atol=1e-4)
+
     def test_operators_are_what_they_declare(self):
         for op, argument in (("append", 0), ("attend", 0), ("attend_lse", 0),
                              ("append_attend", 0), ("pages_append", 5)):

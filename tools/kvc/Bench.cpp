@@ -385,8 +385,9 @@ does not count, though kernels skip it in whole tiles only: a tile that is seen
 in part is read as a whole, and so is one of which its bounds do not tell that it
 is hidden. Values that each call gives (`constants`) are 0.
 
-`of max` is the part of what the best memory reader (prefill: multiply unit) of
-this machine gives, with as many threads. Machines are shared: what memory gives
+`of max` is the part of what the best memory reader (prefill, and decode of so many
+query heads that no core multiplies as fast as it reads: multiply unit) of this
+machine gives, with as many threads. Machines are shared: what memory gives
 moves by half within seconds. So a kernel is measured in many short windows, each
 between two windows of the readers, and divided by what its neighbours read; the
 figure is the median of these ratios, with the middle half of them in brackets.

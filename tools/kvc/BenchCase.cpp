@@ -202,7 +202,7 @@ bool Case::append() const {
   args.rows = uint32_t(slot.size());
   args.k = k.data();
   args.k_row_stride = element * model.kvHeads * model.headDimK;
-  args.v = v.data();
+  args.v = store.storesV() ? v.data() : nullptr;
   args.v_row_stride = element * model.kvHeads * model.headDimV;
   args.slot = slot.data();
   args.slot_tokens = shape.context;

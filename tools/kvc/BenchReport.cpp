@@ -22,9 +22,7 @@ static const char *name(Op op) {
 }
 
 /// What a row's rate is counted in.
-static double unit(const Row &row) {
-  return row.op == Op::Prefill ? 1e12 : 1e9;
-}
+static double unit(const Row &row) { return row.isMultiplied() ? 1e12 : 1e9; }
 
 //===----------------------------------------------------------------------===//
 // Table
@@ -69,7 +67,7 @@ static void printKernels(llvm::raw_ostream &os, const std::vector<Row> &rows) {
                pageText(row.page), std::to_string(row.threads),
                formatv("{0:f1}", row.seconds() * 1e6),
                spreadText(row.rates, unit(row)),
-               row.op == Op::Prefill ? "TFLOP/s" : "GB/s", fractionText(row),
+               row.isMultiplied() ? "TFLOP/s" : "GB/s", fractionText(row),
                flagsOf(row)});
     seen += flagsOf(row);
   }
@@ -161,17 +159,18 @@ static ordered_json toJson(const Spread &spread, double one) {
 
 static void addFraction(ordered_json &object, const Row &row,
                         const std::string &rate) {
-  const bool prefill = row.op == Op::Prefill;
+  const bool isMultiplied = row.isMultiplied();
   const Fraction &fraction = *row.fraction;
   const std::vector<Sample> &yard = row.windows.yard(fraction.best);
-  const std::string key = prefill ? "fraction_of_peak" : "fraction_of_ceiling";
-  const std::string ceiling = (prefill ? "peak_" : "ceiling_") + rate;
+  const std::string key =
+      isMultiplied ? "fraction_of_peak" : "fraction_of_ceiling";
+  const std::string ceiling = (isMultiplied ? "peak_" : "ceiling_") + rate;
   object[key] = rounded(fraction.ratio.median);
   object["fraction"] = toJson(fraction.ratio, 1);
   object["windows_disagree"] = fraction.disagrees();
   object["above_ceiling"] = fraction.isAbove();
   object[ceiling] = rounded(fraction.yard.median / unit(row));
-  object[prefill ? "peak_unit" : "ceiling_reader"] = row.yardName;
+  object[isMultiplied ? "peak_unit" : "ceiling_reader"] = row.yardName;
   object["windows_used"] = fraction.used.size();
   // All of them; `quiet_` rates are null where a thread was interrupted.
   ordered_json windows = ordered_json::array();
@@ -191,8 +190,8 @@ static void addFraction(ordered_json &object, const Row &row,
 }
 
 static ordered_json toJson(const Row &row) {
-  const bool prefill = row.op == Op::Prefill;
-  const std::string rate = prefill ? "tflop_s" : "gb_s";
+  const bool isMultiplied = row.isMultiplied();
+  const std::string rate = isMultiplied ? "tflop_s" : "gb_s";
   const Spread &rates = row.rates;
   ordered_json object = {{"op", name(row.op)},
                          {"spec", row.spec},

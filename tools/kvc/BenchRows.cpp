@@ -159,10 +159,11 @@ static size_t bestOf(const std::vector<std::vector<Sample>> &series) {
 }
 
 void Runner::measureYards(Row &row, unsigned times) {
-  const bool prefill = row.op == Op::Prefill;
-  std::vector<Sample> samples = prefill ? measureUnits(row.threads, times)
-                                        : ceiling->sample(row.threads, times);
-  addSamples((prefill ? multiplies : reads)[row.threads], samples);
+  const bool isMultiplied = row.isMultiplied();
+  std::vector<Sample> samples = isMultiplied
+                                    ? measureUnits(row.threads, times)
+                                    : ceiling->sample(row.threads, times);
+  addSamples((isMultiplied ? multiplies : reads)[row.threads], samples);
   row.windows.addYards(samples);
 }
 
@@ -187,13 +188,14 @@ bool Runner::measureKernel(Row &row, unsigned calls) {
 /// has fewer of them; its yardsticks then take as long as it does, or they
 /// alone would get away undisturbed.
 bool Runner::measureRow(Row &row) {
-  const bool prefill = row.op == Op::Prefill;
-  const double shortest = prefill ? 2.5e8 : double(Arena::kRegion);
+  const bool isMultiplied = row.isMultiplied();
+  const double shortest = isMultiplied ? 2.5e8 : double(Arena::kRegion);
   const double work = row.amount();
   const double window = std::max(work, shortest);
   auto calls = unsigned(std::ceil(shortest / work));
   auto windows = unsigned(std::clamp(8 * shortest / window, 1.0, 8.0));
-  auto times = unsigned(std::clamp(window / shortest, 1.0, prefill ? 8. : 32.));
+  auto times =
+      unsigned(std::clamp(window / shortest, 1.0, isMultiplied ? 8. : 32.));
   measureYards(row, times);
   for (unsigned i = 0; i < windows; ++i) {
     if (!measureKernel(row, calls))
@@ -211,9 +213,8 @@ void Runner::summarise() {
       continue;
     row.rates = row.fraction->kernel;
     size_t best = row.fraction->best;
-    row.yardName = row.op == Op::Prefill
-                       ? multipliers[best].name
-                       : ceiling->kept(row.threads)[best].name;
+    row.yardName = row.isMultiplied() ? multipliers[best].name
+                                      : ceiling->kept(row.threads)[best].name;
   }
   for (const auto &[threads, series] : reads) {
     size_t best = bestOf(series);
@@ -231,7 +232,7 @@ bool Runner::run() {
   if (!addRows() || !allocate())
     return false;
   bool reading = std::any_of(result.rows.begin(), result.rows.end(),
-                             [](const Row &r) { return r.op != Op::Prefill; });
+                             [](const Row &r) { return !r.isMultiplied(); });
   if (reading)
     ceiling = std::make_unique<ReadCeiling>(*arena, plan.threads);
   // The first round warms code, tables and pages; it does not count.

@@ -26,7 +26,7 @@ struct Plan {
   unsigned reps = 7;
 };
 
-/// One line of the result. Rates are bytes/s, prefill's flop/s.
+/// One line of the result. Rates are bytes/s, or flop/s of what is multiplied.
 struct Row {
   Op op;
   std::string spec;
@@ -41,9 +41,17 @@ struct Row {
   std::optional<Fraction> fraction; ///< nullopt where no yardstick is known
   std::string yardName;             ///< of the best yardstick
 
-  /// Bytes of a call, or flop of a prefill's.
+  /// Whether multiply units are its yardstick and not memory: of a prefill, and
+  /// of a decode with more products for each byte than any core makes while it
+  /// reads one, as of the 128 query heads of a latent.
+  bool isMultiplied() const {
+    constexpr double kMostPerByte = 128;
+    return op == Op::Prefill ||
+           (op == Op::Decode && work->flops() > kMostPerByte * work->bytes());
+  }
+  /// Bytes of a call, or flop of what is multiplied.
   double amount() const {
-    return op == Op::Prefill ? work->flops() : work->bytes();
+    return isMultiplied() ? work->flops() : work->bytes();
   }
   /// Of a call at the median rate.
   double seconds() const { return amount() / rates.median; }
@@ -66,7 +74,7 @@ struct Result {
     Spread rate; ///< flop/s
     std::string unit;
   };
-  std::vector<Peak> peaks; ///< of every multiply unit, if there is prefill
+  std::vector<Peak> peaks; ///< of every multiply unit, if it is a yardstick
 };
 
 /// Measures every (subject, store, op, context, threads): all rows once per

@@ -47,6 +47,8 @@ static CompileFlags compileFlags(command);
 //===----------------------------------------------------------------------===//
 
 static std::string codecName(const spec::Stream &stream) {
+  if (stream.ofK)
+    return std::to_string(stream.dim) + " of K";
   std::string dim = std::to_string(stream.dim) + " x ";
   return dim +
          std::visit(llvm::makeVisitor(

@@ -107,7 +107,7 @@ readTensors(const spec::Spec &spec, Diagnostics &diagnostics) {
   }
   std::optional<std::vector<verify::LayerTensors>> layers;
   if (opened)
-    layers = verify::takeLayers(*opened, spec.model, tokens, error);
+    layers = verify::takeLayers(*opened, spec, tokens, error);
   if (!layers)
     diagnostics.error("E-TENSORS", {nameOf(tensors), 0, 0, 1, ""}, error);
   return layers;

@@ -232,7 +232,7 @@ static StoreInfo readStore(const JsonNode &node) {
   store.pageBytes =
       node.get("page_bytes")
           .integer(store.paged ? 1 : 0, store.paged ? kMaxPageBytes : 0);
-  for (const JsonNode &plane : node.get("planes").items(2, kMaxPlanes))
+  for (const JsonNode &plane : node.get("planes").items(1, kMaxPlanes))
     store.planes.push_back(readPlane(plane));
   if (node.has("attend"))
     store.attend = node.get("attend").text(kMaxAttend);

@@ -57,7 +57,9 @@ struct StoreInfo {
   uint32_t page = 0;      ///< tokens per page; 0 if contiguous
   std::string order;      ///< "HND" or "NHD"
   uint64_t pageBytes = 0; ///< all planes of one layer's page, multiple of 64
-  std::vector<PlaneInfo> planes; ///< codes of k[, scales], codes of v[, scales]
+  /// Codes of k[, scales], codes of v[, scales]. Without a stream `v`, V is the
+  /// first elements of K's rows.
+  std::vector<PlaneInfo> planes;
   bool window = false;
   uint32_t sink = 0, recent = 0; ///< if window
   bool causal = true;            ///< a query sees no token behind its own
@@ -65,6 +67,8 @@ struct StoreInfo {
   /// its `attend`, "" if it has none.
   std::string attend;
   std::vector<ConstantInfo> constants; ///< by name
+  /// Whether rows of V are stored, and not the beginnings of K's.
+  bool storesV() const;
   bool operator==(const StoreInfo &) const = default;
 };
 

@@ -108,9 +108,12 @@ static std::string checkPlanes(const ModelInfo &model, const StoreInfo &store,
     if (plane.rowTokens != 1)
       return expected(place + "/row_tokens", "", 1, plane.rowTokens);
   }
-  for (const char *stream : {"k", "v"})
-    if (!streams.count(stream))
-      return at + "/planes: expected a stream `" + stream + "`";
+  if (!streams.count("k"))
+    return at + "/planes: expected a stream `k`";
+  // Without a stream of its own V is the beginnings of K's rows.
+  if (!streams.count("v") && model.headDimV > model.headDimK)
+    return at + "/planes: expected a stream `v`, whose rows are longer than "
+                "those of `k`";
   return "";
 }
 
@@ -355,6 +358,12 @@ static std::string checkKernels(const Manifest &manifest) {
              "` for the same target and query tokens";
   }
   return "";
+}
+
+bool StoreInfo::storesV() const {
+  return std::any_of(planes.begin(), planes.end(), [](const PlaneInfo &plane) {
+    return plane.stream == "v";
+  });
 }
 
 std::string kvc::artifact::check(const Manifest &manifest) {

@@ -121,7 +121,8 @@ static json toJson(const Store &store) {
         {"heads", range(store.scope.headBegin, store.scope.headEnd)}}},
       {"streams",
        {{"k", {{"codec", toJson(store.k.codec)}}},
-        {"v", {{"codec", toJson(store.v.codec)}}}}},
+        {"v", store.v.ofK ? json{{"of", "k"}}
+                          : json{{"codec", toJson(store.v.codec)}}}}},
       {"layout", toJson(store.layout)},
       {"reads", toJson(store.read)},
   };

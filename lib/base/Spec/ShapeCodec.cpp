@@ -66,6 +66,8 @@ private:
   std::string example(const Node &node);
 
   void readStream(const Node &node, Stream &stream);
+  void readValues(const Node &node, Store &store);
+  bool isBeginningOfK(const Node &of, const Store &store);
   bool isNamed(const Node &node);
   void readCodec(const Node &node, Stream &stream);
   IntCodec readInt(const Node &node, unsigned bits, unsigned dim);
@@ -282,6 +284,59 @@ void StreamReader::readStream(const Node &node, Stream &stream) {
   }
 }
 
+/// Whether rows of V may be the beginnings of rows of K, as `of` says.
+bool StreamReader::isBeginningOfK(const Node &of, const Store &store) {
+  unsigned k = store.k.dim, v = store.v.dim;
+  if (!readEnum(context, of, {"k"}) || !k || !v) // 0: not known
+    return false;
+  auto dims = [&] {
+    return " V has " + std::to_string(v) + " channels and K " +
+           std::to_string(k);
+  };
+  if (v > k) {
+    context.error("E-CONFLICT", at(of),
+                  "rows of V that are the beginnings of rows of K are no "
+                  "longer than those, found" +
+                      dims());
+    return false;
+  }
+  unsigned group = std::visit(
+      [](const auto &codec) {
+        if constexpr (requires { codec.group; })
+          return codec.group;
+        else
+          return 0u;
+      },
+      store.k.codec);
+  if (group && v % group) {
+    context.error("E-MULTIPLE", at(of),
+                  "V is made of whole groups of K's channels, of " +
+                      std::to_string(group) + " each, found" + dims());
+    return false;
+  }
+  return true;
+}
+
+/// V has a codec, or is of K.
+void StreamReader::readValues(const Node &node, Store &store) {
+  const Node *of = node.kind == Node::Kind::Object ? node.find("of") : nullptr;
+  if (!of)
+    return readStream(node, store.v);
+  Fields fields(context, node, {"codec", {"of", Version::V0_2}}, example(node));
+  store.v.loc = store.v.codecLoc = at(node);
+  if (context.version < Version::V0_2)
+    return;
+  if (const Node *codec = fields.find("codec"))
+    Context::addHelp(context.error("E-CONFLICT",
+                                   context.document.keyLoc(*codec),
+                                   "V that is of K has the codec of K"),
+                     "leave `codec` out, or `of`");
+  if (!isBeginningOfK(*of, store))
+    return;
+  store.v.ofK = true;
+  store.v.codec = store.k.codec;
+}
+
 void StreamReader::read(const Node &node, Store &store) {
   std::string one = example(node);
   Fields both(context, node, {"k", "v"},
@@ -289,7 +344,7 @@ void StreamReader::read(const Node &node, Store &store) {
   if (const Node *k = both.find("k"))
     readStream(*k, store.k);
   if (const Node *v = both.find("v"))
-    readStream(*v, store.v);
+    readValues(*v, store);
 }
 
 void spec::readStreams(Context &context, const Node &node, Store &store) {

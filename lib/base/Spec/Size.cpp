@@ -13,6 +13,8 @@ static unsigned groupsOf(const Stream &stream, unsigned group) {
 }
 
 RowBytes spec::rowBytes(const Stream &stream) {
+  if (stream.ofK)
+    return {};
   return std::visit(llvm::makeVisitor(
                         [&](const FloatCodec &stored) -> RowBytes {
                           return {stream.dim * bytes(stored.type), 0, 0};

@@ -22,7 +22,7 @@ struct RowBytes {
   unsigned codes = 0, scales = 0, zeros = 0;
   unsigned total() const { return codes + scales + zeros; }
 };
-RowBytes rowBytes(const Stream &stream);
+RowBytes rowBytes(const Stream &stream); ///< 0 of V that is of K
 
 /// Bytes of one token in one layer of the store, all of its heads, K and V.
 uint64_t tokenBytes(const Store &store);

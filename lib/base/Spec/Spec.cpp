@@ -68,6 +68,13 @@ unsigned spec::bytes(ParameterType type) {
   return type == ParameterType::F32 ? 4 : type == ParameterType::F16 ? 2 : 1;
 }
 
+bool spec::storesV(const Spec &spec, unsigned layer) {
+  return std::any_of(spec.stores.begin(), spec.stores.end(),
+                     [&](const Store &store) {
+                       return !store.v.ofK && store.scope.covers(layer);
+                     });
+}
+
 bool Scope::covers(unsigned layer) const {
   return std::binary_search(layers.begin(), layers.end(), layer);
 }

@@ -97,6 +97,9 @@ using Codec = std::variant<FloatCodec, IntCodec, MinifloatCodec>;
 struct Stream {
   unsigned dim = 0;
   Codec codec;
+  /// Of V: its rows are the first `dim` channels of those of K, whose codec it
+  /// has, and nothing more is stored, as MLA has its latent.
+  bool ofK = false;
   SourceLoc loc, codecLoc;
 };
 
@@ -188,6 +191,9 @@ struct Spec {
   std::string canonical; ///< the same spec as minified JSON, sorted keys,
                          ///< defaults written out: what cache keys hash
 };
+
+/// Whether rows of V are stored of a layer, for some of its heads at least.
+bool storesV(const Spec &spec, unsigned layer);
 
 } // namespace kvc::spec
 

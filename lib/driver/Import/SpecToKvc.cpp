@@ -139,7 +139,10 @@ Attribute Importer::read(const spec::Store &store) {
 CacheType Importer::cacheType(const spec::Store &store) {
   int64_t heads = store.scope.headEnd - store.scope.headBegin;
   auto stream = [&](StringRef name, const spec::Stream &stream) {
-    return StreamAttr::get(&context, name, stream.dim, codec(stream.codec));
+    StringAttr of =
+        stream.ofK ? StringAttr::get(&context, kStreamK) : StringAttr();
+    return StreamAttr::get(&context, name, stream.dim, codec(stream.codec),
+                           /*tokens=*/1, of);
   };
   return CacheType::get(&context, heads,
                         {stream(kStreamK, store.k), stream(kStreamV, store.v)},
@@ -165,13 +168,15 @@ void Importer::importAppend(const spec::Store &store, CacheType cache) {
   Location loc = location(context, store.loc);
   Type dtype = floatType(model.dtype);
   int64_t heads = model.kvHeads;
-  auto op = function(loc, store.name + ".append",
-                     {rows({heads, store.k.dim}, dtype),
-                      rows({heads, store.v.dim}, dtype),
-                      rows({}, b.getI64Type()), cache},
-                     {});
-  AppendOp::create(b, loc, store.name, op.getArgument(0), op.getArgument(1),
-                   op.getArgument(2), op.getArgument(3));
+  SmallVector<Type> types = {rows({heads, store.k.dim}, dtype)};
+  if (!store.v.ofK)
+    types.push_back(rows({heads, store.v.dim}, dtype));
+  types.append({rows({}, b.getI64Type()), cache});
+  auto op = function(loc, store.name + ".append", types, {});
+  auto arguments = op.getArguments();
+  Value v = store.v.ofK ? Value() : Value(arguments[1]);
+  AppendOp::create(b, loc, store.name, arguments[0], v,
+                   arguments.drop_back().back(), arguments.back());
   func::ReturnOp::create(b, loc);
 }
 

@@ -17,8 +17,9 @@ Tensor::Tensor(llvm::ArrayRef<int64_t> shape, double fill) : shape(shape) {
 
 HostStream::HostStream(const HostCache &cache, llvm::StringRef stream)
     : info(cache.type.stream(stream)) {
+  llvm::StringRef owner = cache.type.findStream(stream).getOwner();
   for (auto [geometry, at] : llvm::zip_equal(cache.type.planes(), cache.planes))
-    if (geometry.stream == stream)
+    if (geometry.stream == owner)
       parts.push_back({geometry, at});
 }
 

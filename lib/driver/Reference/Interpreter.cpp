@@ -40,7 +40,9 @@ llvm::Error reference::append(int64_t firstHead, Rows k, Rows v, Slots slot,
     return error;
   int64_t heads = cache.type.getHeads();
   appendStream({cache, kStreamK}, firstHead, heads, k, slot, cache.outerTokens);
-  appendStream({cache, kStreamV}, firstHead, heads, v, slot, cache.outerTokens);
+  if (!cache.type.isVOfK())
+    appendStream({cache, kStreamV}, firstHead, heads, v, slot,
+                 cache.outerTokens);
   return llvm::Error::success();
 }
 
@@ -177,11 +179,13 @@ LogicalResult Frame::run(Block &block) {
 LogicalResult Frame::run(AppendOp op) {
   auto store =
       SymbolTable::lookupNearestSymbolFrom<StoreOp>(op, op.getStoreAttr());
-  const Rows *k = get<Rows>(op, op.getK()), *v = get<Rows>(op, op.getV());
+  const Rows none, *k = get<Rows>(op, op.getK()), *v = &none;
+  if (op.getV())
+    v = get<Rows>(op, op.getV());
   if (!k || !v)
     return failure();
   const Slots *slot = get<Slots>(op, op.getSlot());
-  if (int64_t(slot->size()) != k->rows || k->rows != v->rows)
+  if (int64_t(slot->size()) != k->rows || (op.getV() && k->rows != v->rows))
     return op.emitOpError("has ") << k->rows << " rows of k, " << v->rows
                                   << " of v and " << slot->size() << " slots";
   HostCache *cache = *get<HostCache *>(op, op.getCache());

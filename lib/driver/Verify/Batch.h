@@ -50,7 +50,10 @@ struct TestSequence {
   }
 };
 
-/// Quantizes k and v into `planes`.
+/// Where V is of K: makes K of V, whose channels come again. For sequences
+/// whose queries are 0.
+void takeKOfV(const CompiledStore &store, TestSequence &sequence);
+/// Quantizes k and v into `planes`; v that is of k is first made that.
 void quantize(const CompiledStore &store, TestSequence &sequence);
 
 /// A sequence of given size, with its data.

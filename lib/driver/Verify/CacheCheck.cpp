@@ -238,9 +238,11 @@ bool CacheCheck::appendChunk(int64_t count) {
     Lent lent(compiledSpec.emulators[device]);
     lent.read(k.data(), k.size());
     lent.read(v.data(), v.size());
-    if (!ArenaCache::ok(
-            kvc_cache_append(cache->cache, step, layer, k.data(), v.data()),
-            "kvc_cache_append", report))
+    if (!ArenaCache::ok(kvc_cache_append(cache->cache, step, layer, k.data(),
+                                         storesV(compiledSpec.spec, layer)
+                                             ? v.data()
+                                             : nullptr),
+                        "kvc_cache_append", report))
       return false;
   }
   shadows[0].length += count;
@@ -381,7 +383,10 @@ bool CacheCheck::runLayer(const Step &step, size_t layer) {
     constantRows.push_back(constantRowOf(shadows[at].length + tokens, tokens));
   cache->setConstantRows(constantRows, lent);
   if (!ArenaCache::ok(kvc_cache_append(cache->cache, step.handle, layers[layer],
-                                       kBits.data(), vBits.data()),
+                                       kBits.data(),
+                                       storesV(compiledSpec.spec, layers[layer])
+                                           ? vBits.data()
+                                           : nullptr),
                       "kvc_cache_append", report) ||
       !ArenaCache::ok(kvc_cache_attend(cache->cache, step.handle, layers[layer],
                                        qBits.data(), o.data(), lse.data()),

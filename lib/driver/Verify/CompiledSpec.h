@@ -105,7 +105,10 @@ struct CompiledStore {
   int64_t queryHeads() const { return heads() * problem.group; }
   bool paged() const { return spec->layout.paged; }
   int64_t page() const { return spec->layout.page; }
-  bool quantised() const { return planes.size() > 2; }
+  bool quantised() const {
+    return llvm::any_of(
+        planes, [](const Plane &plane) { return plane.role != kPlaneCodes; });
+  }
   bool covers(unsigned layer) const { return spec->scope.covers(layer); }
   /// Whether logits are an expression: nothing is known of how it orders them.
   bool hasLogits() const { return spec->attend.logits.has_value(); }

@@ -399,6 +399,7 @@ void Filler::fillMean() {
   for (int64_t t = 0; t < sequence.length; ++t)
     for (int64_t head = 0; head < kvHeads; ++head)
       exact.draw({v(t, head), size_t(dimV)}, random);
+  takeKOfV(store, sequence);
 }
 
 /// Tokens and channels of V of very different sizes, and channels of K that are
@@ -466,12 +467,17 @@ void Filler::spoil() {
     for (int64_t n = 0; n < 4; ++n)
       sequence.v[random.below(sequence.v.size())] = kInf;
     break;
-  case DataKind::InfiniteK:
+  case DataKind::InfiniteK: {
+    // Infinite values of V are another kind.
+    int64_t channel = store.cache().isVOfK() ? dimV : 0;
+    if (channel == dimK)
+      break;
     for (int64_t row = 0; row < sequence.queries * store.problem.qHeads; ++row)
-      sequence.q[row * dimK] = 1;
+      sequence.q[row * dimK + channel] = 1;
     for (int64_t head = 0; head < kvHeads; ++head)
-      *k(random.below(sequence.length), head) = -kInf;
+      k(random.below(sequence.length), head)[channel] = -kInf;
     break;
+  }
   default:
     break;
   }
@@ -507,13 +513,36 @@ void Filler::fill() {
 
 } // namespace
 
+void verify::takeKOfV(const CompiledStore &store, TestSequence &sequence) {
+  if (!store.cache().isVOfK())
+    return;
+  int64_t dimK = store.cache().getDimK(), dimV = store.cache().getDimV();
+  for (int64_t row = 0; row < sequence.length * store.kvHeads(); ++row)
+    for (int64_t c = 0; c < dimK; ++c)
+      sequence.k[row * dimK + c] = sequence.v[row * dimV + c % dimV];
+}
+
+/// Where V is of K it is what K says.
+static void takeVOfK(const CompiledStore &store, TestSequence &sequence) {
+  if (!store.cache().isVOfK())
+    return;
+  int64_t dimK = store.cache().getDimK(), dimV = store.cache().getDimV();
+  int64_t rows = sequence.k.size() / dimK;
+  sequence.v.resize(rows * dimV);
+  for (int64_t row = 0; row < rows; ++row)
+    std::copy_n(&sequence.k[row * dimK], dimV, &sequence.v[row * dimV]);
+}
+
 void verify::quantize(const CompiledStore &store, TestSequence &sequence) {
+  takeVOfK(store, sequence);
   int64_t kvHeads = store.kvHeads();
   sequence.planes.clear();
   for (const CompiledStore::Plane &plane : store.planes)
     sequence.planes.emplace_back(store.heads() * sequence.length *
                                  plane.rowBytes);
   for (llvm::StringRef stream : {kStreamK, kStreamV}) {
+    if (stream == kStreamV && store.cache().isVOfK())
+      continue;
     StreamInfo info = store.cache().stream(stream);
     const std::vector<float> &from =
         stream == kStreamK ? sequence.k : sequence.v;

@@ -290,7 +290,7 @@ kvc_status AppendCall::call(llvm::ArrayRef<Row> rows) {
   args.k = k.data();
   args.k_row_stride = kLayout.rowStride;
   args.k_head_stride = kLayout.givenHeadStride();
-  args.v = v.data();
+  args.v = store.cache().isVOfK() ? nullptr : v.data();
   args.v_row_stride = vLayout.rowStride;
   args.v_head_stride = vLayout.givenHeadStride();
   args.slot = slots.data();

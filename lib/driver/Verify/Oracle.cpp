@@ -241,7 +241,7 @@ Oracle::attendOverValues(llvm::ArrayRef<std::vector<float>> values) const {
   std::vector<TestSequence> changed;
   for (auto [sequence, plane] : llvm::zip_equal(sequences, values)) {
     TestSequence &copy = changed.emplace_back(*sequence);
-    copy.planes.resize(store.cache().planeIndex(kStreamV)); // K's
+    copy.planes.resize(store.cache().stream(kStreamK).planes().size());
     auto *bytes = reinterpret_cast<const uint8_t *>(plane.data());
     copy.planes.emplace_back(bytes, bytes + plane.size() * sizeof(float));
   }

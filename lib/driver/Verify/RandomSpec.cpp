@@ -23,7 +23,7 @@ public:
       : random(seed, index, 'S'), deal(seed, index, 'L'),
         formulas(seed, index, 'E'), sinks(seed, index, 'K'),
         calls(seed, index, 'G'), codes(seed, index, 'C'),
-        narrow(seed, index, 'F') {}
+        narrow(seed, index, 'F'), latents(seed, index, 'M') {}
   spec::Spec draw(uint64_t index);
 
 private:
@@ -59,6 +59,7 @@ private:
                                   const spec::Attend &attend,
                                   spec::ExprType type);
   void drawAttend(const spec::Model &model, spec::Attend &attend);
+  void drawVOfK(spec::Store &store);
   void drawScopes(spec::Spec &spec);
 
   Random random;
@@ -68,6 +69,7 @@ private:
   Random calls;    ///< likewise
   Random codes;    ///< likewise
   Random narrow;   ///< likewise
+  Random latents;  ///< likewise
 };
 
 } // namespace
@@ -378,6 +380,19 @@ void Generator::drawAttend(const spec::Model &model, spec::Attend &attend) {
   }
 }
 
+/// V that is the beginning of K, where it fits.
+void Generator::drawVOfK(spec::Store &store) {
+  unsigned group = std::visit(
+      llvm::makeVisitor([](const spec::FloatCodec &) { return 0u; },
+                        [](const auto &codec) { return codec.group; }),
+      store.k.codec);
+  if (!latents.percent(12) || store.v.dim > store.k.dim ||
+      (group && store.v.dim % group))
+    return;
+  store.v.codec = store.k.codec;
+  store.v.ofK = true;
+}
+
 /// One store for all, or up to four that share the layers or the heads.
 void Generator::drawScopes(spec::Spec &spec) {
   const spec::Model &model = spec.model;
@@ -398,8 +413,9 @@ void Generator::drawScopes(spec::Spec &spec) {
     store.scope.headBegin = byLayer ? 0 : from;
     store.scope.headEnd = byLayer ? model.kvHeads : end;
     from = end;
-    store.k = {model.headDimK, codec(model.headDimK), {}, {}};
-    store.v = {model.headDimV, codec(model.headDimV), {}, {}};
+    store.k.dim = model.headDimK, store.k.codec = codec(model.headDimK);
+    store.v.dim = model.headDimV, store.v.codec = codec(model.headDimV);
+    drawVOfK(store);
     store.layout = layout();
     store.read = read();
     drawAttend(model, store.attend);
@@ -429,6 +445,12 @@ std::optional<spec::Spec> verify::randomSpec(uint64_t seed, uint64_t index,
   return spec;
 }
 
+/// Of codes as they are read: V that is of K has some.
+static unsigned codeBytes(spec::Stream stream) {
+  stream.ofK = false;
+  return rowBytes(stream).codes;
+}
+
 /// Whether GPUs multiply a store's codes as they are. Otherwise both streams
 /// are decoded first, into f32.
 static bool multipliesCodes(const spec::Store &store) {
@@ -451,8 +473,8 @@ static bool mayCopyInBulk(const spec::Spec &spec, llvm::StringRef target) {
       version < 90)
     return false;
   return llvm::all_of(spec.stores, [](const spec::Store &store) {
-    return multipliesCodes(store) && rowBytes(store.k).codes % 16 == 0 &&
-           rowBytes(store.v).codes % 16 == 0;
+    return multipliesCodes(store) && codeBytes(store.k) % 16 == 0 &&
+           codeBytes(store.v) % 16 == 0;
   });
 }
 
@@ -466,8 +488,7 @@ static void drawSharedTokens(Random &random, const spec::Spec &spec, Set set) {
   int64_t tokens = random.pick({16, 32}), warps = 2, stages = 2, most = 0;
   for (const spec::Store &store : spec.stores)
     most = std::max<int64_t>(most, multipliesCodes(store)
-                                       ? rowBytes(store.k).codes +
-                                             rowBytes(store.v).codes
+                                       ? codeBytes(store.k) + codeBytes(store.v)
                                        : 4 * (store.k.dim + store.v.dim));
   // What every GPU has of shared memory for them.
   constexpr int64_t kRoom = 80000;

@@ -71,8 +71,9 @@ static std::set<unsigned> layersOf(const Safetensors &file) {
 }
 
 std::optional<std::vector<LayerTensors>>
-verify::takeLayers(const Safetensors &file, const spec::Model &model,
+verify::takeLayers(const Safetensors &file, const spec::Spec &spec,
                    int64_t limit, std::string &error) {
+  const spec::Model &model = spec.model;
   std::vector<LayerTensors> layers;
   uint64_t elements = 0;
   for (unsigned layer : layersOf(file)) {
@@ -99,8 +100,9 @@ verify::takeLayers(const Safetensors &file, const spec::Model &model,
               to.tokens, to.q, error) ||
         !take(file, prefix + "k", model.kvHeads, model.headDimK, model.dtype,
               to.tokens, to.k, error) ||
-        !take(file, prefix + "v", model.kvHeads, model.headDimV, model.dtype,
-              to.tokens, to.v, error))
+        (storesV(spec, layer) &&
+         !take(file, prefix + "v", model.kvHeads, model.headDimV, model.dtype,
+               to.tokens, to.v, error)))
       return std::nullopt;
     if (!to.tokens || to.tokens != layers.front().tokens)
       return error = "`" + prefix + "q`: layers differ in tokens, or have none",
@@ -201,9 +203,11 @@ bool Replay::runStep(ArenaCache &arena, kvc_seq seq, int64_t first,
     lent.write(output.o.data(), output.o.size());
     lent.write(output.lse.data(), output.lse.size() * 4);
     arena.setConstantRows(constantRowOf(first + count, count), lent);
-    if (!ArenaCache::ok(
-            kvc_cache_append(cache, handle, layer.layer, k.data(), v.data()),
-            "kvc_cache_append", report) ||
+    if (!ArenaCache::ok(kvc_cache_append(cache, handle, layer.layer, k.data(),
+                                         storesV(compiledSpec.spec, layer.layer)
+                                             ? v.data()
+                                             : nullptr),
+                        "kvc_cache_append", report) ||
         !ArenaCache::ok(kvc_cache_attend(cache, handle, layer.layer, q.data(),
                                          &output.o[first * oRow],
                                          &output.lse[first * lseRow]),

@@ -18,9 +18,9 @@ struct LayerTensors {
 /// `layers.<i>.q`, `.k` and `.v` of a file, for every i that it has, rounded to
 /// the model's dtype. nullopt, with one line in `error`, if one is missing,
 /// does not fit the model, or the file has none. At most `limit` tokens, if it
-/// is not 0.
+/// is not 0. No `.v` is asked for where it is of K.
 std::optional<std::vector<LayerTensors>> takeLayers(const Safetensors &file,
-                                                    const spec::Model &model,
+                                                    const spec::Spec &spec,
                                                     int64_t limit,
                                                     std::string &error);
 

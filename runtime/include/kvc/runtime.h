@@ -340,7 +340,8 @@ typedef struct kvc_append_args {
   uint32_t rows;
   const void *k; /* [rows][kv_heads][head_dim_k] */
   int64_t k_row_stride, k_head_stride;
-  const void *v; /* [rows][kv_heads][head_dim_v] */
+  const void *v; /* [rows][kv_heads][head_dim_v]; null where the store has no
+                    planes of "v": V is the first elements of K's rows */
   int64_t v_row_stride, v_head_stride;
   const int64_t *slot;     /* [rows]: page * its tokens + token; < 0: skip */
   int64_t slot_tokens;     /* contiguous: capacity of a slot; paged: ignored */

@@ -430,14 +430,17 @@ class Step:
             begin += tokens
         raise KeyError(f"{sequence!r} is not in this step")
 
-    def append(self, layer: int, k: Array, v: Array) -> None:
+    def append(self, layer: int, k: Array, v: Array | None = None) -> None:
         """Encodes the rows of one layer: k and v are [rows, kv_heads, head_dim]
-        of the model's dtype, with any strides between rows and heads."""
+        of the model's dtype, with any strides between rows and heads. Where V
+        of a layer is of its K, which MLA says, there is no v."""
         cache = self.cache
         if type(layer) is not int or not 0 <= layer < cache._layers:
             layer = integer("layer", layer, most=cache._layers - 1)
         k_at, k_stride, _ = cache._k.of(k, self.rows)
-        v_at, v_stride, _ = cache._v.of(v, self.rows)
+        v_at, v_stride = None, _DENSE
+        if v is not None:
+            v_at, v_stride, _ = cache._v.of(v, self.rows)
         status = runtime.kvc_cache_append_strided(
             self._owner.handle, self._handle, layer, k_at, k_stride, v_at,
             v_stride)

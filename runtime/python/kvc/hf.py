@@ -796,6 +796,10 @@ def _check_config(program, config):
         if found != wanted:
             raise ValueError(f"{program.name}: the model has {wanted} {what}, "
                              f"the spec {found}")
+    for store in program.stores:
+        if not any(plane.stream == "v" for plane in store.planes):
+            raise ValueError(f"{program.name}: V of the store `{store.name}` is "
+                             "of its K, and a model of transformers gives both")
     head_dim = getattr(config, "head_dim", None)
     if head_dim and head_dim != model.head_dim_k:
         raise ValueError(f"{program.name}: the model's head_dim is {head_dim}, "

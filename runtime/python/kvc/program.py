@@ -411,13 +411,15 @@ class Program:
                              f"{store.name!r}, found {len(planes)}")
         return page_count, planes
 
-    def append(self, store: Store | str | int, k: Array, v: Array, slots: Array,
+    def append(self, store: Store | str | int, k: Array, v: Array | None,
+               slots: Array,
                planes: Array | tuple[Plane, ...], *, page_count: int = 0,
                slot_tokens: int = 0, stream: int | None = None) -> None:
         """Encodes rows of K and V into your own pages.
 
         k, v    [rows, kv_heads, head_dim] of the model's dtype, any strides
-                between rows and heads
+                between rows and heads. Where V of the store is of its K, which
+                MLA says, v is None
         slots   i64 [rows]: page * page_tokens + token; negative: skipped
         planes  of one layer: a pool [pages, page_bytes], or Planes
 
@@ -427,8 +429,9 @@ class Program:
         args = _abi.AppendArgs(size=c.sizeof(_abi.AppendArgs))
         args.k, args.k_row_stride, args.k_head_stride, args.rows = self._rows(
             "k", k, model.kv_heads, model.head_dim_k)
-        args.v, args.v_row_stride, args.v_head_stride, _ = self._rows(
-            "v", v, model.kv_heads, model.head_dim_v, args.rows)
+        if v is not None:
+            args.v, args.v_row_stride, args.v_head_stride, _ = self._rows(
+                "v", v, model.kv_heads, model.head_dim_v, args.rows)
         args.slot = _vector("slots", slots, "i64", args.rows,
                             memory=self.device.place)
         args.page_count, planes = self._planes(store, planes, page_count, True)

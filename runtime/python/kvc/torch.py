@@ -111,7 +111,7 @@ def _check_stream(step, rows):
 def _check_gradients(*tensors):
     if torch.is_grad_enabled():
         for tensor in tensors:
-            if tensor.requires_grad:
+            if tensor is not None and tensor.requires_grad:
                 raise NotImplementedError(
                     "kernels of kvc have no gradient: use torch.no_grad()")
 
@@ -141,7 +141,8 @@ def _append(handle, layer, k, v):
 
 def _append_fake(handle, layer, k, v):
     _check_rows("k", k)
-    _check_rows("v", v)
+    if v is not None:
+        _check_rows("v", v)
 
 
 def _attend(handle, layer, q, head_dim_v=None):
@@ -177,20 +178,26 @@ def _attend_lse_fake(handle, layer, q, head_dim_v=None):
             q.new_empty(q.shape[:2], dtype=torch.float32))
 
 
-def _append_attend(handle, layer, q, k, v):
+def _dim_of(q, v, head_dim_v):
+    """Of the output's heads."""
+    return head_dim_v or (q if v is None else v).shape[2]
+
+
+def _append_attend(handle, layer, q, k, v, head_dim_v=None):
     _check_gradients(q, k, v)
     step = _step_of(handle, q)
+    _check_dim(step, _dim_of(q, v, head_dim_v))
     step.append(layer, k, v)
     return step.attend(layer, q)
 
 
-def _append_attend_fake(handle, layer, q, k, v):
+def _append_attend_fake(handle, layer, q, k, v, head_dim_v=None):
     _append_fake(handle, layer, k, v)
-    return _attend_fake(handle, layer, q, v.shape[2])
+    return _attend_fake(handle, layer, q, _dim_of(q, v, head_dim_v))
 
 
 _append_op = _define(
-    "append(Tensor(a!) handle, int layer, Tensor k, Tensor v) -> ()",
+    "append(Tensor(a!) handle, int layer, Tensor k, Tensor? v) -> ()",
     _append, _append_fake)
 _attend_op = _define(
     "attend(Tensor(a!) handle, int layer, Tensor q, int? head_dim_v=None) -> "
@@ -199,8 +206,8 @@ _attend_lse_op = _define(
     "attend_lse(Tensor(a!) handle, int layer, Tensor q, int? head_dim_v=None) "
     "-> (Tensor, Tensor)", _attend_lse, _attend_lse_fake)
 _append_attend_op = _define(
-    "append_attend(Tensor(a!) handle, int layer, Tensor q, Tensor k, Tensor v) "
-    "-> Tensor", _append_attend, _append_attend_fake)
+    "append_attend(Tensor(a!) handle, int layer, Tensor q, Tensor k, Tensor? v, "
+    "int? head_dim_v=None) -> Tensor", _append_attend, _append_attend_fake)
 
 
 def _eager(handle, *rows):
@@ -218,9 +225,10 @@ def _eager(handle, *rows):
 
 
 def append(handle: torch.Tensor | Step, layer: int, k: torch.Tensor,
-           v: torch.Tensor) -> None:
+           v: torch.Tensor | None = None) -> None:
     """Encodes the rows of one layer: k and v are [rows, kv_heads, head_dim] of
-    the model's dtype. `handle` may be the Step where nothing is compiled."""
+    the model's dtype; there is no v where it is of k. `handle` may be the Step
+    where nothing is compiled."""
     step = _eager(handle, k, v)
     if step is None:
         _append_op(handle, layer, k, v)
@@ -254,11 +262,13 @@ def attend_lse(handle: torch.Tensor | Step, layer: int, q: torch.Tensor,
 
 
 def append_attend(handle: torch.Tensor | Step, layer: int, q: torch.Tensor,
-                  k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """append() and attend() in one call."""
+                  k: torch.Tensor, v: torch.Tensor | None = None,
+                  head_dim_v: int | None = None) -> torch.Tensor:
+    """append() and attend() in one call. Where there is no v, head_dim_v is
+    that of the output, if it is not that of K."""
     step = _eager(handle, q, k, v)
     if step is None:
-        return _append_attend_op(handle, layer, q, k, v)
+        return _append_attend_op(handle, layer, q, k, v, head_dim_v)
     step.append(layer, k, v)
     return step.attend(layer, q)
 
@@ -289,7 +299,8 @@ def _pages_append(program, store, k, v, slots, pool):
 
 def _pages_append_fake(program, store, k, v, slots, pool):
     _check_rows("k", k)
-    _check_rows("v", v)
+    if v is not None:
+        _check_rows("v", v)
 
 
 def _pages_attend(program, store, q, cu_q, kv_len, table, pool, head_dim_v,
@@ -319,7 +330,7 @@ def _pages_attend_fake(program, store, q, cu_q, kv_len, table, pool, head_dim_v,
 
 
 _pages_append_op = _define(
-    "pages_append(int program, int store, Tensor k, Tensor v, Tensor slots, "
+    "pages_append(int program, int store, Tensor k, Tensor? v, Tensor slots, "
     "Tensor(a!) pool) -> ()", _pages_append, _pages_append_fake)
 _pages_attend_op = _define(
     "pages_attend(int program, int store, Tensor q, Tensor cu_q, Tensor kv_len, "
@@ -328,12 +339,13 @@ _pages_attend_op = _define(
     _pages_attend, _pages_attend_fake)
 
 
-def pages_append(program: Program, store: int, k: torch.Tensor, v: torch.Tensor,
-                 slots: torch.Tensor, pool: torch.Tensor) -> None:
+def pages_append(program: Program, store: int, k: torch.Tensor,
+                 v: torch.Tensor | None, slots: torch.Tensor, pool: torch.Tensor) -> None:
     """Encodes rows of K and V into your own pages.
 
     store  index in Program.stores
-    k, v   [rows, kv_heads, head_dim] of the model's dtype
+    k, v   [rows, kv_heads, head_dim] of the model's dtype; v is None where it
+           is of k
     slots  int64 [rows]: page * page_tokens + token; negative: skipped
     pool   uint8 [pages, page_bytes] of one layer
 

@@ -406,7 +406,10 @@ TEST(Manifest, RefusesWhatDoesNotAddUp) {
       {"/model/head_dim_v", 40,
        "/stores/0/planes/2/elements: expected the head dim 40"},
       {"/stores/0/planes/0/stream", "a b", "/stores/0/planes/0/stream"},
-      {"/stores/0/planes/2/stream", "w", "/stores/0/planes: expected a stream"},
+      {"/stores/1/planes/0/stream", "w",
+       "/stores/1/planes: expected a stream `k`"},
+      // Without a stream of its own V is of K, and no kernel asks for it.
+      {"/stores/0/planes/2/stream", "w", "/kernels/2/params/2/of"},
       {"/stores/0/planes/2/stream", "k",
        "/stores/0/planes/2: expected each role once in `k`, found codes"},
       {"/stores/0/planes/2/role", "scales",
@@ -417,6 +420,37 @@ TEST(Manifest, RefusesWhatDoesNotAddUp) {
       {"/kernels/1/kind", "append", "/kernels/1: a second append"},
       {"/kernels/3/min_queries", 1, "/kernels/3: a second attend"},
   });
+}
+
+TEST(Manifest, VMayBeOfK) {
+  Manifest manifest = sampleManifest();
+  std::erase_if(manifest.stores[0].planes,
+                [](const PlaneInfo &plane) { return plane.stream == "v"; });
+  // Which read it.
+  std::erase_if(manifest.kernels, [](const KernelInfo &kernel) {
+    return kernel.store == "window";
+  });
+  bindSymbols(manifest);
+  std::string error;
+  std::optional<Manifest> found = read(write(manifest), error);
+  ASSERT_TRUE(found) << error;
+  EXPECT_FALSE(found->stores[0].storesV());
+  EXPECT_TRUE(found->stores[1].storesV());
+  std::swap(manifest.model.headDimK, manifest.model.headDimV);
+  for (StoreInfo &store : manifest.stores)
+    for (PlaneInfo &plane : store.planes)
+      if (plane.role == "codes")
+        plane.elements = plane.stream == "k" ? manifest.model.headDimK
+                                             : manifest.model.headDimV;
+  for (PlaneInfo &plane : manifest.stores[0].planes)
+    if (plane.role == "codes") {
+      plane.rowBytes = plane.rowStride = 32;
+      plane.headStride = 32 * manifest.stores[0].page;
+    }
+  bindSymbols(manifest);
+  EXPECT_EQ(errorOf(write(manifest)),
+            "/stores/0/planes: expected a stream `v`, whose rows are longer "
+            "than those of `k`");
 }
 
 // A runtime multiplies a token's bytes with tokens, layers and sequences.

@@ -96,6 +96,26 @@ TEST_F(CacheTest, PlanesOfBoxes) {
   EXPECT_EQ(type.pageBytes(), 4096 + 832);
 }
 
+// The rows of the other stream, of which it has the beginnings.
+TEST_F(CacheTest, AStreamOfAnother) {
+  auto codec = IntCodecAttr::get(&context, 8, f16());
+  auto of = mlir::StringAttr::get(&context, kStreamK);
+  CacheType type =
+      CacheType::get(&context, 1,
+                     {StreamAttr::get(&context, kStreamK, 576, codec),
+                      StreamAttr::get(&context, kStreamV, 512, codec, 1, of),
+                      StreamAttr::get(&context, "w", 64, codec)},
+                     PagedAttr::get(&context, 64, PageOrder::HND));
+  EXPECT_TRUE(type.isVOfK());
+  EXPECT_FALSE(cache(PagedAttr::get(&context, 16, PageOrder::HND)).isVOfK());
+  EXPECT_THAT(planesOf(type),
+              ElementsAre(HasSubstr("k.codes: 576"), HasSubstr("k.scales"),
+                          HasSubstr("w.codes: 64"), HasSubstr("w.scales")));
+  EXPECT_EQ(type.planeIndex(kStreamV), 0u);
+  EXPECT_EQ(type.planeIndex("w"), 2u);
+  EXPECT_EQ(type.stream(kStreamV).dim, 512);
+}
+
 TEST_F(CacheTest, PlaneIndices) {
   CacheType type = cache(PagedAttr::get(&context, 16, PageOrder::HND));
   EXPECT_EQ(type.planeIndex(kStreamK), 0u);

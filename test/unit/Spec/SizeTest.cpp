@@ -51,6 +51,22 @@ TEST(Size, PlanesOfAPageAreAligned) {
   EXPECT_EQ(spec::pageBytes(spec.stores[0]), 64u + 64 + 256 + 64);
 }
 
+TEST(Size, VThatIsOfKCostsNothing) {
+  nlohmann::json json = single();
+  json["model"]["head_dim"] = {{"k", 64}, {"v", 40}};
+  json["kvc"] = "0.2";
+  json["streams"]["v"] = {{"of", "k"}};
+  spec::Spec spec = read(json);
+  const spec::Store &store = spec.stores[0];
+  EXPECT_TRUE(store.v.ofK);
+  EXPECT_FALSE(spec::storesV(spec, 0));
+  EXPECT_EQ(spec::rowBytes(store.v).total(), 0u);
+  EXPECT_EQ(spec::tokenBytes(store), 2u * (64 + 4));
+  EXPECT_EQ(spec.canonical,
+            read(nlohmann::json::parse(spec.canonical)).canonical);
+  EXPECT_NE(spec.canonical.find(R"("v":{"of":"k"})"), std::string::npos);
+}
+
 TEST(Size, AContiguousStoreHasNoPages) {
   nlohmann::json json = single();
   json["layout"] = "contiguous";

@@ -140,7 +140,7 @@ WarpScheduleAttr fuzz::drawWarpSchedule(const Kernel &kernel, TargetAttr target,
           kernel.codec(kernel.keys).attribute(target.getContext()))};
   bool queryBytes = dot && keys.codeType().isInteger(8) &&
                     kernel.dim(kernel.keys) <= 192 && random.percent(70);
-  bool queryShared = warpsSplitQ && random.percent(40);
+  bool queryShared = dot && !queryBytes && random.percent(40);
   auto schedule =
       WarpScheduleAttr::get(target.getContext(), {.tokens = tokens,
                                                   .rows = rows,

@@ -33,8 +33,8 @@ spec::Spec specOf(DType dtype, spec::Codec codecK, unsigned dim, double scale,
   spec::Store store;
   store.name = "main";
   store.scope.layers = {0}, store.scope.headEnd = 2;
-  store.k = {dim, codecK, {}, {}};
-  store.v = {dim, spec::FloatCodec{dtype}, {}, {}};
+  store.k.dim = store.v.dim = dim;
+  store.k.codec = codecK, store.v.codec = spec::FloatCodec{dtype};
   spec.stores = {store};
   spec.canonical = canonicalText(spec);
   return spec;

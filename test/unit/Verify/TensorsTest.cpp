@@ -12,14 +12,16 @@ using testing::HasSubstr;
 
 namespace {
 
-spec::Model smallModel() {
-  spec::Model model;
+spec::Spec smallSpec() {
+  spec::Spec spec;
+  spec::Model &model = spec.model;
   model.layers = 4;
   model.qHeads = 2;
   model.kvHeads = 1;
   model.headDimK = model.headDimV = 8;
   model.dtype = spec::DType::BF16;
-  return model;
+  spec.stores.emplace_back().scope.layers = spec::layerRange(0, 4);
+  return spec;
 }
 
 /// A file of zeros with tensors of these names and [tokens, heads, dim].
@@ -52,7 +54,7 @@ Safetensors fileOf(const std::vector<Entry> &entries) {
 
 std::string errorOf(const std::vector<Entry> &entries) {
   std::string error;
-  EXPECT_FALSE(takeLayers(fileOf(entries), smallModel(), 0, error));
+  EXPECT_FALSE(takeLayers(fileOf(entries), smallSpec(), 0, error));
   return error;
 }
 
@@ -67,7 +69,7 @@ TEST(Tensors, TakesLayersInOrderUpToALimit) {
                                    {"layers.0.k", 5, 1},
                                    {"layers.0.v", 5, 1},
                                    {"extra", 1, 1}}),
-                           smallModel(), 4, error);
+                           smallSpec(), 4, error);
   ASSERT_TRUE(layers) << error;
   ASSERT_EQ(layers->size(), 2u);
   EXPECT_EQ((*layers)[0].layer, 0u);
@@ -97,4 +99,17 @@ TEST(Tensors, RefusesWhatDoesNotFit) {
       errorOf(
           {{"layers.0.q", 0, 2}, {"layers.0.k", 0, 1}, {"layers.0.v", 0, 1}}),
       HasSubstr("have none"));
+}
+
+// Of the layers whose V is of K.
+TEST(Tensors, TakesNoVThatIsOfK) {
+  spec::Spec spec = smallSpec();
+  spec.stores[0].v.ofK = true;
+  std::string error;
+  auto layers = takeLayers(fileOf({{"layers.0.q", 5, 2}, {"layers.0.k", 5, 1}}),
+                           spec, 0, error);
+  ASSERT_TRUE(layers) << error;
+  EXPECT_TRUE((*layers)[0].v.empty());
+  EXPECT_THAT(errorOf({{"layers.0.q", 5, 2}, {"layers.0.k", 5, 1}}),
+              HasSubstr("layers.0.v"));
 }
