@@ -30,6 +30,15 @@ void Listing::instruction(Work work, llvm::StringRef place,
   list.push_back({work, place.str(), target.str()});
 }
 
+/// Whether `outer` is around another of which that holds.
+template <typename Fn>
+static bool isAround(llvm::ArrayRef<Loop> loops, const Loop &outer, Fn holds) {
+  return llvm::any_of(loops, [&](const Loop &inner) {
+    return &inner != &outer && inner.first >= outer.first &&
+           inner.last <= outer.last && holds(inner);
+  });
+}
+
 std::vector<Loop> Listing::loops() const {
   // Several branches to one label are one loop, up to the last of them.
   std::map<size_t, size_t> lastOf;
@@ -52,26 +61,34 @@ std::vector<Loop> Listing::loops() const {
     for (size_t i = first; i <= last; ++i)
       ++loop.counts[size_t(list[i].work)];
   }
+  for (Loop &outer : loops)
+    outer.hasLoops = isAround(
+        loops, outer, [](const Loop &l) { return l.last - l.first >= kWait; });
   return loops;
 }
 
+/// Whether a round takes cached tokens without tensor cores: it has a softmax
+/// whose scores other lanes made, and no loop inside has one.
+static bool takesTokens(llvm::ArrayRef<Loop> loops, const Loop &loop) {
+  return loop.count(Work::Special) && loop.count(Work::Shuffle) &&
+         !isAround(loops, loop, [](const Loop &inner) {
+           return inner.count(Work::Special) > 0;
+         });
+}
+
 const Loop *kvc::mainLoop(llvm::ArrayRef<Loop> loops) {
-  auto isAround = [&](const Loop &outer, auto &&counts) {
-    return llvm::any_of(loops, [&](const Loop &inner) {
-      return &inner != &outer && inner.first >= outer.first &&
-             inner.last <= outer.last && counts(inner);
-    });
-  };
+  auto multiplies = [](const Loop &loop) { return loop.count(Work::Mma) > 0; };
+  if (llvm::none_of(loops, multiplies))
+    for (const Loop &loop : loops)
+      if (takesTokens(loops, loop))
+        return &loop;
   const Loop *best = nullptr;
   auto rank = [](const Loop &loop) {
     return std::pair(loop.count(Work::Mma), loop.instructions());
   };
   for (const Loop &loop : loops) {
     bool isOuter =
-        loop.count(Work::Mma)
-            ? isAround(loop, [](const Loop &l) { return l.count(Work::Mma); })
-            : isAround(loop,
-                       [](const Loop &l) { return l.last - l.first >= kWait; });
+        multiplies(loop) ? isAround(loops, loop, multiplies) : loop.hasLoops;
     if (!isOuter && (!best || rank(loop) > rank(*best)))
       best = &loop;
   }

@@ -41,6 +41,7 @@ struct Loop {
   std::string place; ///< first label of PTX, addresses of SASS
   std::array<unsigned, kWorks> counts{};
   size_t first = 0, last = 0; ///< instructions of the kernel
+  bool hasLoops = false;      ///< inside, of which it counts one round each
 
   unsigned count(Work work) const { return counts[size_t(work)]; }
   /// All but copies.
@@ -66,8 +67,9 @@ private:
 };
 
 /// Of the loops around no other with a matrix product, the one with the most of
-/// them. Without any, the one with the most instructions among those around no
-/// other but waits. Null if there is no loop.
+/// them. Without any, the first whose rounds have a softmax; without that, the
+/// one with the most instructions among those around no other but waits. Null if
+/// there is no loop.
 const Loop *mainLoop(llvm::ArrayRef<Loop> loops);
 
 /// The loops of one kernel of a PTX module.

@@ -43,7 +43,9 @@ static void printResources(llvm::raw_ostream &os, const GpuReport &report) {
 }
 
 static std::string perToken(const GpuKernelReport &row, const Loop &loop) {
-  return row.tokens
+  // Of loops inside, nothing says how many rounds they take.
+  bool isKnown = loop.count(Work::Mma) || !loop.hasLoops;
+  return row.tokens && isKnown
              ? llvm::formatv("{0:F1}", double(loop.instructions()) / row.tokens)
                    .str()
              : "-";

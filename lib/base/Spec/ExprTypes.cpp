@@ -79,6 +79,24 @@ bool ExprParser::unify(Expr &left, Expr &right, Span symbol) {
 
 ExprParser::Result ExprParser::binary(ExprOp op, Expr left, Expr right,
                                       Span symbol) {
+  bool wantsBool = op == ExprOp::And || op == ExprOp::Or;
+  bool equality = op == ExprOp::Eq || op == ExprOp::Ne;
+  for (const Expr *side : {&left, &right}) {
+    bool isBool = side->type == ExprType::Bool;
+    if (equality || isBool == wantsBool)
+      continue;
+    Diagnostic &diagnostic = error(
+        "E-EXPR-TYPE", symbol,
+        quote(text.slice(symbol.begin, symbol.end)) + " takes " +
+            (wantsBool ? "booleans" : "numbers") + ", but " + described(*side));
+    if (isBool)
+      Context::addHelp(
+          diagnostic,
+          "a boolean chooses among numbers: " +
+              quote((text.slice(side->span.begin, side->span.end) + " ? 1 : 0")
+                        .str()));
+    return std::nullopt;
+  }
   if (!unify(left, right, symbol))
     return std::nullopt;
   Expr made;
@@ -87,17 +105,6 @@ ExprParser::Result ExprParser::binary(ExprOp op, Expr left, Expr right,
   made.span = {left.span.begin, right.span.end};
   made.operands.push_back(std::move(left));
   made.operands.push_back(std::move(right));
-  bool booleans = made.type == ExprType::Bool;
-  bool wantsBool = op == ExprOp::And || op == ExprOp::Or;
-  bool equality = op == ExprOp::Eq || op == ExprOp::Ne;
-  if (booleans != wantsBool && !(booleans && equality)) {
-    const Expr &first = made.operands.front();
-    error("E-EXPR-TYPE", symbol,
-          quote(text.slice(symbol.begin, symbol.end)) + " takes " +
-              (wantsBool ? "booleans" : "numbers") + ", but " +
-              described(first));
-    return std::nullopt;
-  }
   if (op >= ExprOp::Lt && op <= ExprOp::Ne) {
     made.type = ExprType::Bool;
     return made;

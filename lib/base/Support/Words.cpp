@@ -3,6 +3,7 @@
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/Sequence.h"
+#include "llvm/ADT/StringExtras.h"
 
 #include <algorithm>
 
@@ -16,8 +17,12 @@ std::string kvc::quote(StringRef text) {
   size_t end = std::min(text.size(), longest);
   while (end < text.size() && end && (text[end] & 0xc0) == 0x80)
     --end; // not inside a UTF-8 sequence
-  for (char c : text.take_front(end))
-    quoted += uint8_t(c) < 0x20 || c == 0x7f ? '?' : c;
+  for (char c : text.take_front(end)) {
+    // Lines and what they are indented by are one blank.
+    if (llvm::isSpace(c) && quoted.ends_with(' '))
+      continue;
+    quoted += llvm::isSpace(c) ? ' ' : uint8_t(c) < 0x20 || c == 0x7f ? '?' : c;
+  }
   return quoted + (end < text.size() ? "...`" : "`");
 }
 

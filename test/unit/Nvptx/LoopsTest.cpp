@@ -84,7 +84,19 @@ TEST(PtxLoops, WithoutProductsTheLongestInnerLoopIsTheMainOne) {
   // Around one that works; around one that only waits; short.
   std::vector<Loop> loops{loop(0, 99, 99), loop(10, 40, 30), loop(50, 90, 40),
                           loop(60, 63, 3)};
+  loops[0].hasLoops = true;
   EXPECT_EQ(mainLoop(loops), &loops[2]);
+  // Around the first, a round has exponentials of what other lanes made; so has
+  // one around all, and a merge behind them no shuffle.
+  Loop softmax = loop(5, 45, 40), all = loop(0, 200, 150),
+       merge = loop(100, 190, 90);
+  softmax.counts[size_t(Work::Special)] = 8;
+  softmax.counts[size_t(Work::Shuffle)] = 4;
+  merge.counts[size_t(Work::Special)] = 8;
+  all.counts[size_t(Work::Special)] = 16;
+  all.counts[size_t(Work::Shuffle)] = 4;
+  loops = {all, softmax, loop(10, 40, 30), merge};
+  EXPECT_EQ(mainLoop(loops), &loops[1]);
 }
 
 constexpr const char *kSass = R"(

@@ -193,7 +193,8 @@ TEST(Expr, TypesAreHeld) {
   expectError("p < t", 0, "expected a float, but `p < t` is a boolean");
   expectError("s", 0, "expected a boolean", ExprType::Bool);
   expectError("s && s ? s : s", 2, "`&&` takes booleans");
-  expectError("(p < t) + s", 8, "both sides are numbers or both booleans");
+  expectError("(p < t) + s", 8,
+              "`+` takes numbers, but `(p < t)` is a boolean");
   expectError("!s", 1, "`!` takes a boolean");
   expectError("-(p < t)", 1, "expected a number");
   expectError("p ? s : s", 0, "a condition is a boolean");

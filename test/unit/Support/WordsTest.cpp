@@ -25,7 +25,7 @@ TEST(Words, NearestIsAMisspelling) {
 }
 
 TEST(Words, Quotes) {
-  EXPECT_EQ(quote("a\nb"), "`a?b`");
+  EXPECT_EQ(quote("a\n  b\x01"), "`a b?`");
   EXPECT_EQ(quote(std::string(100, 'x')), "`" + std::string(48, 'x') + "...`");
   EXPECT_EQ(quoteAll({"a"}), "`a`");
   EXPECT_EQ(quoteAll({"a", "b", "c"}), "`a`, `b` or `c`");
