@@ -362,6 +362,14 @@ class OwnPages(Misuse):
                      "pool: expected an array")
         self.refused(ValueError, lambda: self.append(pool=()),
                      "planes: expected 2")
+        for wrong, error, text in (
+                (5, TypeError, "planes[1]: expected a Plane"),
+                ((1, 2), TypeError, "planes[1]: expected a Plane"),
+                ((1, 2, "3"), TypeError, "planes[1].head_stride: expected an"),
+                ((1, 1 << 63, 3), kvc.InvalidArgument, "planes[1].page_stride"),
+                ((-1, 2, 3), kvc.InvalidArgument, "planes[1].base: expected")):
+            self.refused(error, lambda: self.append(
+                pool=((64, 0, 0), wrong)), text)
         self.refused(kvc.InvalidArgument, lambda: self.append(
             pool=[kvc.Plane(0, 0, 0)] * 2), "null")
 

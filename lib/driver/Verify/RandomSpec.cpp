@@ -496,17 +496,21 @@ static void drawSharedTokens(Random &random, const spec::Spec &spec, Set set) {
     tokens = 16;
   if (tokens * warps * stages * most > kRoom)
     warps = 1;
+  // Beside rows of f32 so wide there is no room for eight of q.
+  bool isWide = tokens * warps * stages * most > kRoom;
   set("*.prefill", "warpsSplitQ", 0);
   set("*.prefill", "queryShared", 0);
   set("*.prefill", "tokens", tokens);
   set("*.prefill", "warps", warps);
   set("*.prefill", "stages", stages);
-  set("*.prefill", "rows", 8);
+  set("*.prefill", "rows",
+      isWide && llvm::none_of(spec.stores, multipliesCodes) ? 3 : 8);
   if (random.percent(50)) { // f32 multiply-adds where there are better ones
     set("*.decode", "tokens", 8); // those take 32 at most
     for (const char *kernel : {"*.decode", "*.prefill"}) {
       set(kernel, "dot", 0);
-      set(kernel, "rows", random.pick({1, 3, 8}));
+      set(kernel, "rows",
+          isWide ? random.pick({1, 3}) : random.pick({1, 3, 8}));
     }
   }
 }

@@ -80,6 +80,19 @@ class Store(NamedTuple):
     constants: tuple
 
 
+def _plane_of(index, given):
+    """A Plane, or three integers in its place."""
+    if not isinstance(given, (tuple, list)) or len(given) != 3:
+        raise TypeError(f"planes[{index}]: expected a Plane (base, page_stride, "
+                        f"head_stride), found {given!r:.80}")
+    most = (1 << 63) - 1
+    least = {"base": 0, "page_stride": -most, "head_stride": -most}
+    return Plane(*(
+        integer(f"planes[{index}].{name}", value, least[name],
+                (1 << 64) - 1 if name == "base" else most)
+        for name, value in zip(Plane._fields, given)))
+
+
 class Plane(NamedTuple):
     """Where a plane of one layer is: (page, head, row) at base +
     page * page_stride + head * head_stride + row * PlaneInfo.row_stride."""
@@ -409,7 +422,8 @@ class Program:
         if len(planes) != len(store.planes):
             raise ValueError(f"planes: expected {len(store.planes)} of store "
                              f"{store.name!r}, found {len(planes)}")
-        return page_count, planes
+        return page_count, tuple(_plane_of(i, each)
+                                 for i, each in enumerate(planes))
 
     def append(self, store: Store | str | int, k: Array, v: Array | None,
                slots: Array,
