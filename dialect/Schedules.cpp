@@ -187,7 +187,12 @@ change(Attr attr, function_ref<InFlightDiagnostic()> emitError,
                   << names.back();
       return {};
     }
-    values[info - infos.begin()] = info->isFlag ? value != 0 : value;
+    if (info->isFlag && value != 0 && value != 1) {
+      emitError() << "schedule field `" << name
+                  << "` is a flag, so 0 or 1; found " << value;
+      return {};
+    }
+    values[info - infos.begin()] = value;
   }
   assign(schedule, values);
   return Attr::getChecked(emitError, attr.getContext(), schedule);

@@ -94,6 +94,14 @@ static LogicalResult verifyOp(Operation *owner, Operation &op, StringRef name,
   bool bits = isa<arith::AndIOp, arith::OrIOp, arith::XOrIOp>(op);
   if (bits && !op.getResult(0).getType().isInteger(1))
     return op.emitOpError("combines booleans in a score's region");
+  // True is 1 or -1, as one looks at it.
+  bool numbers =
+      isa<arith::AddIOp, arith::SubIOp, arith::MulIOp, arith::FloorDivSIOp,
+          arith::MaxSIOp, arith::MinSIOp, arith::CmpIOp, arith::SIToFPOp>(op);
+  if (numbers && op.getOperand(0).getType().isInteger(1))
+    return op.emitOpError(
+        "is of integers of 32 bits in a score's region, found "
+        "booleans, which andi, ori, xori and select combine");
   if (isa<arith::FloorDivSIOp>(op)) {
     auto divisor = op.getOperand(1).getDefiningOp<arith::ConstantOp>();
     if (!divisor || cast<IntegerAttr>(divisor.getValue()).getInt() < 1)

@@ -236,6 +236,8 @@ const ScratchTile &OpByOpKernel::matrix(Value value) {
 }
 
 LogicalResult OpByOpKernel::emit(tile::ConvertOp op) {
+  if (!loaded.contains(op.getCodes()))
+    return op.emitError("the CPU target converts what is loaded");
   ScratchTile x = reserve(op.getX());
   read(op.getX(), loaded.lookup(op.getCodes()), x);
   return success();

@@ -207,7 +207,18 @@ LogicalResult OpByOpKernel::emit(tile::SoftmaxInitOp op) {
   return success();
 }
 
+/// Whether a mask is among what makes `x`.
+static bool isMasked(Value x) {
+  Operation *op = x.getDefiningOp();
+  return op &&
+         (isa<tile::MaskOp>(op) || llvm::any_of(op->getOperands(), isMasked));
+}
+
 LogicalResult OpByOpKernel::emit(tile::SoftmaxStepOp op) {
+  // A tile has tokens that are not there, or that no row may see.
+  if (!isMasked(op.getScores()))
+    return op.emitError("the CPU target lowers a softmax of scores that a "
+                        "`tile.mask` has had");
   ScratchTile s = matrix(op.getScores()), p = reserve(op.getP());
   matrices[op.getP()].shown = s.shown;
   ScratchState state = states.lookup(op.getState());

@@ -213,6 +213,11 @@ LogicalResult KernelOp::verifySymbolUses(SymbolTableCollection &symbols) {
       for (Attribute name : names)
         if (failed(find(op, name)))
           return failure();
+    // Pages that a store's read hides are given back.
+    if (auto loop = dyn_cast<ForTokensOp>(op))
+      if (!store.read().isAll() && loop.getReadAttr() != store.getReadAttr())
+        return op->emitOpError("expected the store's read, ")
+               << store.getReadAttr() << ", found " << loop.getReadAttr();
     // What is given need not be cached; if it is, it has the same size.
     if (auto row = dyn_cast<LoadRowOp>(op))
       if (StreamAttr stream = cache.findStream(row.getName());

@@ -640,3 +640,32 @@ func.func @f(%k: tensor<?x1x64xbf16>, %slot: tensor<?xi64>, %cache: !c) {
   kvc.append @s, %k at %slot into %cache : tensor<?x1x64xbf16>, tensor<?xi64>
   return
 }
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
+    %a = arith.cmpi slt, %p, %t : i32
+    %c = arith.cmpi sgt, %p, %t : i32
+    // expected-error@+1 {{is of integers of 32 bits in a score's region, found booleans}}
+    %b = arith.cmpi slt, %a, %c : i1
+    kvc.yield %b : i1
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}
+
+// -----
+
+kvc.store @full layers 0 to 30 heads 0 to 3 of 3 queries 9 read(#kvc.read_all) : !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+func.func @f(%q: tensor<?x9x64xbf16>, %cache: !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>, %batch: !kvc.batch) {
+  %o, %lse = kvc.attend @full, %q, %cache, %batch scale 0.125 visible {
+  ^bb0(%p: i32, %t: i32, %ctx: i32, %h: i32, %g: i32):
+    %a = arith.cmpi slt, %p, %t : i32
+    // expected-error@+1 {{is of integers of 32 bits in a score's region, found booleans}}
+    %b = arith.maxsi %a, %a : i1
+    kvc.yield %b : i1
+  } : tensor<?x9x64xbf16>, !kvc.cache<heads = 3, k = 64 by #kvc.float<bf16>, v = 32 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>> -> tensor<?x9x32xbf16>, tensor<?x9xf32>
+  return
+}

@@ -502,3 +502,18 @@ tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule<tokens = 16>
 // expected-error@+1 {{expected '<'}}
 tile.kernel @k "attend" of @s dtype f16 schedule(#kvc.core_schedule) {
 }
+
+// -----
+
+// The runtime gives back the pages that the store's read hides.
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.sliding_window<sink = 4, recent = 60>) : !cache
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16>) {
+  %init = tile.softmax_init : !tile.softmax<64>
+  // expected-error@+1 {{expected the store's read, #kvc.sliding_window<sink = 4, recent = 60>, found #kvc.read_all}}
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
+    tile.yield %s : !tile.softmax<64>
+  }
+  tile.store_partial %end : !tile.softmax<64>
+}

@@ -38,6 +38,7 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<toke
     %kc = tile.load k %t : tensor<16x64xbf16>
     %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    // expected-error@+1 {{the CPU target lowers a softmax of scores that a `tile.mask` has had}}
     %p, %n = tile.softmax_step %x, %s : tensor<?x16xf32>, !tile.softmax<64>
     %vc = tile.load v %t : tensor<16x64xbf16>
     %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
@@ -397,6 +398,31 @@ tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<toke
     %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
     %b = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     %a = tile.softmax_init : !tile.softmax<64>
+    tile.yield %a : !tile.softmax<64>
+  }
+  tile.store_partial %end : !tile.softmax<64>
+}
+
+// -----
+
+!cache = !kvc.cache<heads = 2, k = 64 by #kvc.float<bf16>, v = 64 by #kvc.float<bf16>, layout = #kvc.paged<16, HND>>
+kvc.store @s layers 0 to 1 heads 0 to 2 of 2 queries 4 read(#kvc.read_all) : !cache
+// expected-remark@+1 {{lowered op by op, every tile in memory: `tile.convert` has no part in what the attend kernel stores}}
+tile.kernel @s.attend "attend" of @s dtype bf16 schedule(#kvc.core_schedule<tokens = 16, queries = 16>) {
+  %q = tile.load_query scale 0.18 : tensor<?x64xf32>
+  %init = tile.softmax_init : !tile.softmax<64>
+  %end = tile.for_tokens read(#kvc.read_all) init(%init : !tile.softmax<64>) {
+  ^bb0(%t: !tile.tokens, %s: !tile.softmax<64>):
+    %kc = tile.load k %t : tensor<16x64xbf16>
+    %k = tile.convert %kc : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %x = tile.dot %q, %k : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+    %m = tile.mask %x, %t read(#kvc.read_all) : tensor<?x16xf32>
+    // expected-error@+1 {{the CPU target converts what is loaded}}
+    %qq = tile.convert %q : tensor<?x64xf32> -> tensor<?x64xf32>
+    %p, %n = tile.softmax_step %m, %s : tensor<?x16xf32>, !tile.softmax<64>
+    %vc = tile.load v %t : tensor<16x64xbf16>
+    %v = tile.convert %vc : tensor<16x64xbf16> -> tensor<16x64xf32>
+    %a = tile.accumulate %p, %v, %n : tensor<?x16xf32>, tensor<16x64xf32>, !tile.softmax<64>
     tile.yield %a : !tile.softmax<64>
   }
   tile.store_partial %end : !tile.softmax<64>

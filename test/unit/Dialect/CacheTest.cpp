@@ -141,7 +141,9 @@ TEST_F(CacheTest, ScheduleWithOneFieldChanged) {
   EXPECT_EQ(schedule.with(refuse, {{"rows", 8}}).str(),
             "tokens = 16, rows = 8, keys = 2, queries = 16, split = 2048, "
             "prefetch = 8, level = 2, pack = false, dot = true");
-  EXPECT_EQ(schedule.with(refuse, {{"pack", 7}}).str(),
+  EXPECT_FALSE(schedule.with(refuse, {{"pack", 7}}));
+  EXPECT_EQ(text, "schedule field `pack` is a flag, so 0 or 1; found 7");
+  EXPECT_EQ(schedule.with(refuse, {{"pack", 1}}).str(),
             "tokens = 16, rows = 3, keys = 2, queries = 16, split = 2048, "
             "prefetch = 8, level = 2, pack = true, dot = true");
   // Legal together, whatever their order.
