@@ -166,8 +166,9 @@ KVC_API kvc_status kvc_cache_view(const kvc_cache *cache, kvc_step step,
                                   uint32_t store, uint32_t layer,
                                   kvc_batch_view *view);
 
-/* Encodes the step's rows of one layer into every store that covers it. May be
- * called again before the step ends, which writes the rows again. */
+/* Encodes the step's rows of one layer into every store that covers it; `v` is
+ * null if none of them has planes of "v". May be called again before the step
+ * ends, which writes the rows again. */
 KVC_API kvc_status kvc_cache_append(kvc_cache *cache, kvc_step step,
                                     uint32_t layer, const void *k,
                                     const void *v);
