@@ -566,7 +566,7 @@ LogicalResult kvc::nvptx::emitAttend(Kernel &kernel, LaunchInfo &launch) {
       kernel.dtype,
       kernel.op->getParentOfType<ModuleOp>()->getAttrOfType<TargetAttr>(
           "kvc.target"),
-      /*isVOfK=*/!body->isDecoded &&
+      /*isVOfK=*/!body->isDecoded && body->v.dim() <= body->k.dim() &&
           kernel.cache.planeIndex(body->k.stream()) ==
               kernel.cache.planeIndex(body->v.stream()),
       body->isDecoded};

@@ -68,8 +68,8 @@ private:
 
 /// Of the loops around no other with a matrix product, the one with the most of
 /// them. Without any, the first whose rounds have a softmax; without that, the
-/// one with the most instructions among those around no other but waits. Null if
-/// there is no loop.
+/// one with the most instructions among those around no other but waits. Null
+/// if there is no loop.
 const Loop *mainLoop(llvm::ArrayRef<Loop> loops);
 
 /// The loops of one kernel of a PTX module.

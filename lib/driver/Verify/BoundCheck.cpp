@@ -470,6 +470,19 @@ std::vector<size_t> choose(const CompiledStore &store, const Bounds &bounds,
 
 } // namespace
 
+/// V of a token at a head of the store, as it is cached.
+static void dequantizeV(const CompiledStore &store,
+                        const TestSequence &sequence, int64_t head,
+                        int64_t token, llvm::MutableArrayRef<float> row) {
+  StreamInfo info = store.cache().stream(kStreamV);
+  unsigned plane = store.cache().planeIndex(kStreamV);
+  llvm::SmallVector<const uint8_t *, 3> rows;
+  for (size_t i = 0; i < info.planes().size(); ++i, ++plane)
+    rows.push_back(&sequence.planes[plane][(head * sequence.length + token) *
+                                           store.planes[plane].rowBytes]);
+  info.codec.dequantizeRow(rows, row);
+}
+
 void verify::checkAddresses(const CompiledStore &store,
                             const TestSequence &sequence,
                             const SequenceOutput &output, Report &report) {
@@ -487,13 +500,15 @@ void verify::checkAddresses(const CompiledStore &store,
     }
     ++report.exactRows;
     int64_t kvHead = store.problem.firstHead + head / store.problem.group;
-    const float *v = &sequence.v[(pick * store.kvHeads() + kvHead) * dim];
-    // Where V is of K it has the numbers of K's codes, of one magnitude, which
-    // few types keep to the bit: a scale may have three.
+    // Where V is of K it has the numbers of K's codes as they are cached, which
+    // the model's dtype need not have to the bit.
     bool isOfK = store.cache().isVOfK();
-    float within = 0;
-    for (int64_t c = 0; isOfK && c < dim; ++c)
-      within = std::max(within, std::fabs(v[c]) / 8);
+    std::vector<float> v(dim);
+    if (isOfK)
+      dequantizeV(store, sequence, head / store.problem.group, pick, v);
+    float within = 0; // of the row's largest
+    for (float x : v)
+      within = std::max(within, std::fabs(x) / 128);
     for (int64_t c = 0; c < dim; ++c) {
       float expected = isOfK ? v[c] : exact.address(kvHead, pick, c);
       float found = element(store.problem.dtype, output.o.data(), i * dim + c);
